@@ -3,117 +3,86 @@
 //! Stores: `daxfs store` without the kernel. tests/store mounts them.
 
 use crate::json::check;
-use crate::support::{chmod, fail, run, succeed, who, Run, DAXFS};
-use daxfs_testing::{feed, scratch};
+use crate::support::{chmod, place, who};
+use daxfs_testing::feed;
+use daxfs_testing::place::Place;
 use rustix::fs::{flock, FlockOperation};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-/// A directory with a store and sources of images.
-struct Place {
-    directory: tempfile::TempDir,
+/// Return a directory with the sources of a first and a second version.
+fn versions() -> Place {
+    place(
+        "for version in v1 v2; do
+            mkdir -p $version/dir && cd $version
+            printf 'the same' >small && cp small copy && ln small hard && touch empty
+            head -c 3000000 /dev/zero | tr '\\0' '\\7' >dir/large
+            printf $version >dir/version && ln -s large dir/link && cd ..
+        done",
+    )
 }
 
-impl Place {
-    fn new() -> Self {
-        Place {
-            directory: scratch(),
-        }
-    }
+/// Run a line, which must succeed and print this part. Return what it prints.
+#[track_caller]
+fn says(place: &Place, line: &str, part: &str) -> String {
+    let run = place.ok(line);
+    let text = run.text();
+    assert!(text.contains(part), "{line}: {part:?} is not in {text:?}");
+    text.into()
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
+/// Add a source as the image `name`, and check the line about it.
+#[track_caller]
+fn add(place: &Place, name: &str, source: &str, part: &str) -> String {
+    let line = format!("daxfs store add store {name} {source}");
+    says(place, &line, &format!("{name}: {part}"))
+}
 
-    fn text(&self, name: &str) -> String {
-        self.path(name).to_str().unwrap().into()
-    }
+#[track_caller]
+fn verify(place: &Place) {
+    says(place, "daxfs store verify store", ": 0 problems\n");
+}
 
-    /// Write the file `name` of the source `source`.
-    fn write(&self, source: &str, name: &str, content: &[u8]) {
-        let path = self.path(source).join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
+/// Remove images and all that nothing needs then.
+#[track_caller]
+fn remove(place: &Place, names: &str) {
+    place.ok(format!(
+        "for name in {names}; do daxfs store remove store $name || exit; done; daxfs store gc store"
+    ));
+}
 
-    /// Make the source of a first and a second version.
-    fn versions(&self) {
-        for source in ["v1", "v2"] {
-            self.write(source, "small", b"the same");
-            self.write(source, "copy", b"the same");
-            self.write(source, "empty", b"");
-            self.write(source, "dir/large", &[7; 3_000_000]);
-            self.write(source, "dir/version", source.as_bytes());
-            std::os::unix::fs::symlink("large", self.path(source).join("dir/link")).unwrap();
-            fs::hard_link(
-                self.path(source).join("small"),
-                self.path(source).join("hard"),
-            )
-            .unwrap();
-        }
+#[track_caller]
+fn is_empty(place: &Place) {
+    for directory in ["store/packs", "store/images"] {
+        assert_eq!(place.names(directory), [""; 0]);
     }
+}
 
-    /// Run `daxfs store COMMAND STORE WORD...`, which must succeed.
-    fn store(&self, command: &str, words: &[&str]) -> Run {
-        let store = self.text("store");
-        succeed(&[&["store", command, &store][..], words].concat())
-    }
-
-    /// The same, which must fail with a message.
-    fn fails(&self, command: &str, words: &[&str]) -> String {
-        let store = self.text("store");
-        fail(&[&["store", command, &store][..], words].concat(), 1)
-    }
-
-    /// Add a source as the image `name`, and return the line about it.
-    fn add(&self, name: &str, source: &str) -> String {
-        self.store("add", &[name, &self.text(source)]).text().into()
-    }
-
-    /// Return the files of packs.
-    fn packs(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.path("store/packs")).unwrap();
-        let mut packs: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-        packs.sort();
-        packs
-    }
-
-    fn verify(&self) {
-        let said = self.store("verify", &[]);
-        assert!(said.text().ends_with(": 0 problems\n"), "{said:?}");
-    }
+/// Write a file of a source.
+fn write(place: &Place, name: &str, content: &[u8]) {
+    fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
+    place.write(name, content);
 }
 
 #[test]
 fn versions_share_their_objects() {
-    let place = Place::new();
-    place.versions();
-    let first = place.add("base-1", "v1");
-    assert!(
-        first.ends_with("base-1: 3 objects (2.9M) are new, 0 (0) were there; 1 packs\n"),
-        "{first}"
-    );
-    let second = place.add("base-2", "v2");
-    assert!(
-        second.ends_with("base-2: 1 objects (2) are new, 2 (2.9M) were there; 2 packs\n"),
-        "{second}"
-    );
+    let place = versions();
+    let new = "3 objects (2.9M) are new, 0 (0) were there; 1 packs\n";
+    let first = add(&place, "base-1", "v1", new);
+    let more = "1 objects (2) are new, 2 (2.9M) were there; 2 packs\n";
+    let second = add(&place, "base-2", "v2", more);
     // The same content needs no pack.
-    let third = place.add("again", "v2");
-    assert!(
-        third.contains("again: 0 objects (0) are new, 3 (2.9M) were there; 2 packs"),
-        "{third}"
-    );
+    let none = "0 objects (0) are new, 3 (2.9M) were there; 2 packs";
+    let third = add(&place, "again", "v2", none);
     assert_eq!(third.split(' ').next(), second.split(' ').next());
-    assert_eq!(place.packs().len(), 2);
-    place.verify();
+    assert_eq!(place.names("store/packs").len(), 2);
+    verify(&place);
 
-    let list = place.store("list", &["--json"]).json();
+    let list = place.ok("daxfs store list --json store").json();
     check("daxfs-store-1", &list);
     let images = list["images"].as_array().unwrap();
     let names: Vec<_> = images.iter().map(|image| &image["name"]).collect();
@@ -121,92 +90,76 @@ fn versions_share_their_objects() {
     let number = |index: usize, member: &str| images[index][member].as_u64().unwrap();
     assert!(number(1, "size") > 3_000_000 && number(1, "own") < 100_000);
     assert!(first.starts_with(images[1]["sha256"].as_str().unwrap()));
-    assert!(place.store("list", &[]).text().contains("\nbase-1 "));
+    says(&place, "daxfs store list store", "\nbase-1 ");
 
     // The first pack is needed as long as one image needs it.
     for (name, files) in [("base-1", 0), ("again", 0), ("base-2", 2)] {
-        place.store("remove", &[name]);
-        let said = place.store("gc", &[]);
-        assert!(
-            said.text().starts_with(&format!("removed {files} files")),
-            "{said:?}"
+        place.ok(format!("daxfs store remove store {name}"));
+        says(
+            &place,
+            "daxfs store gc store",
+            &format!("removed {files} files"),
         );
-        place.verify();
+        verify(&place);
     }
-    assert_eq!(place.packs().len(), 0);
+    is_empty(&place);
 }
 
 #[test]
 fn metadata_images() {
-    let place = Place::new();
-    place.versions();
-    place.add("image", "v1");
-    let image = place.text("store/images/image.daxfs");
-    let dump = succeed(&["dump", &image]).json();
+    let place = versions();
+    add(&place, "image", "v1", "");
+    place.ok("ln -s store/images/image.daxfs image; ln -s store/packs/* pack");
+    let dump = place.ok("daxfs dump image").json();
+    let pack = place.names("store/packs").remove(0);
     let mut found = 0;
     for file in dump["files"].as_array().unwrap() {
         let path = file["path"].as_str().unwrap();
         let attribute = |name: &str| {
             let mut xattrs = file["xattrs"].as_array().into_iter().flatten();
-            xattrs
-                .find(|xattr| xattr["name"] == format!("trusted.overlay.{name}"))
-                .map(|xattr| xattr["value"].as_str().unwrap().to_owned())
+            let found = xattrs.find(|xattr| xattr["name"] == format!("trusted.overlay.{name}"));
+            found.map(|xattr| xattr["value"].as_str().unwrap().to_owned())
         };
         if path == "/" {
-            let packs = attribute("daxfs.packs").unwrap();
-            let id = place.packs()[0]
-                .file_stem()
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned();
-            let pack = succeed(&["digest", place.packs()[0].to_str().unwrap()]);
-            assert_eq!(packs, format!("{id} {}", pack.text()));
+            let digest = place.ok("daxfs digest pack");
+            let id = pack.strip_suffix(".daxfs").unwrap();
+            let packs = format!("{id} {}", digest.text());
+            assert_eq!(attribute("daxfs.packs"), Some(packs));
         }
         if file["type"] != "file" || file["size"] == 0 {
             assert_eq!((attribute("metacopy"), attribute("redirect")), (None, None));
             continue;
         }
         found += 1;
-        let content = fs::read(place.path("v1").join(&path[1..])).unwrap();
+        let content = place.read(format!("v1{path}"));
         let sum = daxfs_check::digest::hex(&Sha256::digest(&content));
         assert_eq!(attribute("metacopy").as_deref(), Some(""));
         let redirect = attribute("redirect").unwrap();
-        let object = succeed(&["cat", place.packs()[0].to_str().unwrap(), &redirect]);
-        assert!(
-            redirect.ends_with(&sum) && object.stdout == content,
-            "{path}"
-        );
+        let object = place.ok(format!("daxfs cat pack {redirect}"));
+        assert!(redirect.ends_with(&sum), "{path}");
+        assert!(object.stdout == content, "{path}");
         assert_eq!(file["size"], content.len());
-        let line = fail(&["cat", &image, path], 1);
-        assert!(
-            line.contains("file data in another image") && line.contains(path),
-            "{line}"
+        let line = place.fails(
+            format!("daxfs cat image {path}"),
+            "file data in another image",
         );
+        assert!(line.contains(path), "{line}");
     }
     assert_eq!(found, 5);
-    let info = succeed(&["info", &image]);
-    assert!(
-        info.text().contains("File data:      in other images"),
-        "{info:?}"
+    says(
+        &place,
+        "daxfs info image",
+        "File data:      in other images",
     );
-    let line = fail(&["store", "add", &place.text("store"), "x", &image], 1);
-    assert!(line.contains("file data in another image"), "{line}");
+    place.fails(
+        "daxfs store add store x image",
+        "file data in another image",
+    );
     // Another store has the same images.
-    succeed(&[
-        "store",
-        "add",
-        &place.text("other"),
-        "image",
-        &place.text("v1"),
-    ]);
-    let pack = place.packs()[0].file_name().unwrap().to_owned();
-    for file in [
-        PathBuf::from("images/image.daxfs"),
-        Path::new("packs").join(pack),
-    ] {
-        let read = |store: &str| fs::read(place.path(store).join(&file)).unwrap();
-        assert!(read("store") == read("other"), "{file:?}");
+    place.ok("daxfs store add other image v1");
+    for file in ["images/image.daxfs", &format!("packs/{pack}")] {
+        let read = |store: &str| place.read(format!("{store}/{file}"));
+        assert!(read("store") == read("other"), "{file}");
     }
 }
 
@@ -224,9 +177,8 @@ fn attribute(name: &str, value: &str) -> Vec<u8> {
 /// The author of an image can neither point to objects of other images nor hide files.
 #[test]
 fn attributes_of_overlayfs() {
-    let place = Place::new();
-    place.versions();
-    place.add("secret", "v1");
+    let place = versions();
+    add(&place, "secret", "v1", "");
     let archive = [
         attribute("trusted.overlay.daxfs.packs", "forged"),
         member("./", b'5', b""),
@@ -238,177 +190,142 @@ fn attributes_of_overlayfs() {
         member("dir/", b'5', b""),
         attribute("trusted.overlays", "kept"),
         member("other", b'0', b"content"),
+        vec![0; 1024],
     ];
-    fs::write(
-        place.path("archive"),
-        [&archive.concat()[..], &[0; 1024]].concat(),
-    )
-    .unwrap();
-    place.add("image", "archive");
-    let image = place.text("store/images/image.daxfs");
-    let stat = |path: &str| succeed(&["stat", &image, path]).text().to_owned();
-    assert!(stat("/").contains("trusted.overlay.overlay.daxfs.packs=forged"));
-    let file = stat("/file");
-    assert!(
-        file.contains("trusted.overlay.overlay.redirect=/else/where"),
-        "{file}"
-    );
+    place.write("archive", archive.concat());
+    add(&place, "image", "archive", "");
+    let stat = |path: &str, part: &str| {
+        let line = format!("daxfs stat store/images/image.daxfs {path}");
+        says(&place, &line, &format!("trusted.overlay{part}"))
+    };
+    stat("/", ".overlay.daxfs.packs=forged");
+    let file = stat("/file", ".overlay.redirect=/else/where");
     assert_eq!(file.matches("trusted.overlay.redirect=/").count(), 1);
     assert!(!file.contains("trusted.overlay.redirect=/else"));
-    assert!(stat("/empty").contains("trusted.overlay.overlay.metacopy="));
-    assert!(!stat("/empty").contains("trusted.overlay.metacopy="));
-    assert!(stat("/dir").contains("trusted.overlay.overlay.overlay.opaque=y"));
-    assert!(stat("/other").contains("trusted.overlays=kept"));
-    place.verify();
+    let empty = stat("/empty", ".overlay.metacopy=");
+    assert!(!empty.contains("trusted.overlay.metacopy="));
+    stat("/dir", ".overlay.overlay.opaque=y");
+    stat("/other", "s=kept");
+    verify(&place);
 
     let mut whiteout = member("dir/removed", b'3', b"");
     // The numbers of the device.
     whiteout[329..345].fill(0);
     feed::seal(&mut whiteout);
-    let archive = [whiteout, vec![0; 1024]].concat();
-    fs::write(place.path("archive"), archive).unwrap();
-    let line = place.fails("add", &["whiteout", &place.text("archive")]);
-    assert!(
-        line.contains("dir/removed: is a character device 0:0") && line.contains("--exclude"),
-        "{line}"
-    );
-    let archive = place.text("archive");
-    place.store("add", &["whiteout", "--exclude", "removed", &archive]);
+    place.write("archive", [whiteout, vec![0; 1024]].concat());
+    let said = "dir/removed: is a character device 0:0";
+    let line = place.fails("daxfs store add store whiteout archive", said);
+    assert!(line.contains("--exclude"), "{line}");
+    place.ok("daxfs store add store whiteout --exclude removed archive");
 }
 
 #[test]
 fn names_and_owners() {
-    let place = Place::new();
-    place.versions();
-    place.add("base", "v1");
-    let source = place.text("v1");
+    let place = versions();
+    add(&place, "base", "v1", "");
     let long = "n".repeat(64);
     for name in [
         "", ".", "..", ".hidden", "a/b", "../a", "a b", "a\nb", "ä", &long,
     ] {
         for line in [
-            place.fails("add", &[name, &source]),
-            place.fails("remove", &[name]),
-            place.fails("mount", &[name, "/"]),
+            "add store \"$name\" v1",
+            "remove store \"$name\"",
+            "mount store \"$name\" /",
         ] {
-            assert!(
-                line.contains("is not a name for an image"),
-                "{name:?}: {line}"
-            );
+            let line = format!("name='{name}'; daxfs store {line}");
+            place.fails(line, "is not a name for an image");
         }
     }
-    assert!(place
-        .fails("add", &["base", &source])
-        .contains("is in the store; use another name"));
-    assert!(place.fails("remove", &["none"]).contains("no such image"));
-    for command in ["list", "gc", "verify"] {
-        let line = fail(&["store", command, &source], 1);
-        assert!(line.contains("is not a store"), "{line}");
-    }
-    let line = fail(&["store", "add", &source, "x", &source], 1);
-    assert!(
-        line.contains("neither a store nor an empty directory"),
-        "{line}"
+    place.mistakes(
+        "daxfs store add store base v1 | 1 | is in the store; use another name
+        daxfs store remove store none | 1 | no such image
+        daxfs store list v1 | 1 | is not a store
+        daxfs store gc v1 | 1 | is not a store
+        daxfs store verify v1 | 1 | is not a store
+        daxfs store add v1 x v1 | 1 | neither a store nor an empty directory
+        # The store itself is no source.
+        daxfs store add store x store | 1 | store",
     );
-    // The store itself is no source.
-    let line = place.fails("add", &["x", &place.text("store")]);
-    assert!(line.contains("store"), "{line}");
-
     // One process at a time changes it.
     let lock = fs::File::open(place.path("store/lock")).unwrap();
     flock(&lock, FlockOperation::LockShared).unwrap();
-    assert!(place
-        .fails("gc", &[])
-        .contains("another process uses this store"));
-    assert!(place
-        .fails("add", &["x", &source])
-        .contains("another process uses this store"));
-    place.verify();
+    let other = "another process uses this store";
+    place.fails("daxfs store gc store", other);
+    place.fails("daxfs store add store x v1", other);
+    verify(&place);
     flock(&lock, FlockOperation::LockExclusive).unwrap();
-    assert!(place
-        .fails("list", &[])
-        .contains("another process uses this store"));
+    place.fails("daxfs store list store", other);
 }
 
 #[test]
 fn damaged_files() {
-    let place = Place::new();
-    place.versions();
-    place.write("other", "file", &[9; 1000]);
-    place.add("v1", "v1");
-    place.add("v2", "v2");
-    let packs = place.packs();
-    let large = packs
-        .iter()
-        .max_by_key(|pack| fs::metadata(pack).unwrap().len())
-        .unwrap();
-    let pack = fs::read(large).unwrap();
-    let problems = |count: usize, texts: &[&str]| {
-        let run = run(&["store", "verify", &place.text("store")]);
+    let place = versions();
+    write(&place, "other/file", &[9; 1000]);
+    add(&place, "v1", "v1", "");
+    place.ok("ln -s $(realpath store/packs/*) large");
+    add(&place, "v2", "v2", "");
+    let pack = place.read("large");
+    let problems = |count: usize, part: &str| {
+        let run = place.run("daxfs store verify store");
         let expected = format!(": {count} problems\n");
         assert!(
             run.status == 1 && run.text().ends_with(&expected),
             "{run:?}"
         );
-        for text in texts {
-            assert!(run.stderr.contains(text), "{text}: {run:?}");
-        }
+        assert!(run.stderr.contains(part), "{part}: {run:?}");
         assert_eq!(run.stderr.lines().count(), count, "{run:?}");
+        run.stderr
     };
     // A byte of an object.
-    let mut damaged = pack.clone();
-    let object = pack.windows(64).position(|bytes| bytes == [7; 64]);
-    damaged[object.unwrap()] = 8;
-    fs::write(large, &damaged).unwrap();
-    problems(3, &["SHA-256 is", "is missing or damaged"]);
+    let object = pack.windows(64).position(|bytes| bytes == [7; 64]).unwrap();
+    let damage = |at: usize| {
+        let mut damaged = pack.clone();
+        damaged[at] ^= 1;
+        place.write("large", damaged);
+    };
+    damage(object);
+    assert!(problems(3, "SHA-256 is").contains("is missing or damaged"));
     // The sums that mounts verify its pieces by.
-    let mut damaged = pack.clone();
-    let info = succeed(&["info", "--json", large.to_str().unwrap()]).json();
-    damaged[info["total_size"].as_u64().unwrap() as usize + 5] ^= 1;
-    fs::write(large, &damaged).unwrap();
-    problems(3, &["the sum of its piece 0 is wrong"]);
+    let info = place.ok("daxfs info --json large").json();
+    damage(info["total_size"].as_u64().unwrap() as usize + 5);
+    problems(3, "the sum of its piece 0 is wrong");
     // Its metadata. The next image does not need them, or has the same objects and repairs them.
-    let mut damaged = pack.clone();
-    damaged[4096 + 70] ^= 1;
+    damage(4096 + 70);
+    let damaged = place.read("large");
+    let path = fs::read_link(place.path("large")).unwrap();
+    let path = path.file_name().unwrap().to_str().unwrap();
     for damaged in [&damaged[..], &pack[..5000], b"no image"] {
-        fs::write(large, damaged).unwrap();
-        problems(3, &[large.to_str().unwrap()]);
+        place.write("large", damaged);
+        problems(3, path);
         for (name, source) in [("other", "other"), ("v3", "v1")] {
-            let words = ["store", "add", &place.text("store"), name];
-            let added = run(&[&words[..], &[&place.text(source)]].concat());
+            let added = place.run(format!("daxfs store add store {name} {source}"));
             assert_eq!(added.status, 0, "{added:?}");
-            let warning = format!("daxfs: warning: {}: ", large.display());
+            let warning = format!("daxfs: warning: store/packs/{path}: ");
             assert!(added.stderr.starts_with(&warning), "{added:?}");
             assert!(added.stderr.contains("daxfs store verify"), "{added:?}");
         }
-        place.verify();
-        assert!(fs::read(large).unwrap() == pack);
-        for name in ["other", "v3"] {
-            place.store("remove", &[name]);
-        }
-        place.store("gc", &[]);
+        verify(&place);
+        assert!(place.read("large") == pack);
+        remove(&place, "other v3");
     }
-    fs::write(large, &damaged).unwrap();
-    problems(3, &["metadata checksum mismatch"]);
+    place.write("large", &damaged);
+    problems(3, "metadata checksum mismatch");
     // Cut, and gone.
-    fs::write(large, &pack[..pack.len() / 2]).unwrap();
-    problems(3, &["copy all of it"]);
-    fs::remove_file(large).unwrap();
-    problems(2, &["is missing or damaged"]);
+    place.write("large", &pack[..pack.len() / 2]);
+    problems(3, "copy all of it");
+    place.ok("rm $(realpath large)");
+    problems(2, "is missing or damaged");
     // Under another name.
-    fs::write(
-        large.with_file_name(format!("{}.daxfs", "0".repeat(32))),
-        &pack,
-    )
-    .unwrap();
-    problems(3, &["is not this pack"]);
-    fs::write(large, &pack).unwrap();
-    place.store("gc", &[]);
-    place.verify();
+    let other = format!("store/packs/{}.daxfs", "0".repeat(32));
+    place.write(other, &pack);
+    problems(3, "is not this pack");
+    place.write("large", &pack);
+    place.ok("daxfs store gc store");
+    verify(&place);
     // gc does not know what an image needs: one that is cut, or names another pack.
-    let image = place.path("store/images/v1.daxfs");
-    let bytes = fs::read(&image).unwrap();
-    let id = large.file_stem().unwrap().to_str().unwrap().as_bytes();
+    let image = "store/images/v1.daxfs";
+    let bytes = place.read(image);
+    let id = &path.as_bytes()[..32];
     let mut other = bytes.clone();
     let at = bytes.windows(32).position(|text| text == id).unwrap();
     other[at] = if id[0] == b'1' { b'2' } else { b'1' };
@@ -416,39 +333,31 @@ fn damaged_files() {
         (&bytes[..4096], "copy all of it"),
         (&other, "checksum mismatch"),
     ] {
-        fs::write(&image, damaged).unwrap();
-        assert!(place.fails("gc", &[]).contains(why));
-        assert_eq!(place.packs().len(), 2);
+        place.write(image, damaged);
+        place.fails("daxfs store gc store", why);
+        assert_eq!(place.names("store/packs").len(), 2);
     }
-    fs::write(&image, &bytes).unwrap();
+    place.write(image, &bytes);
     // The way out that verify and add recommend.
-    let mut damaged = pack.clone();
-    damaged[object.unwrap()] = 8;
-    fs::write(large, &damaged).unwrap();
+    damage(object);
     problems(
         3,
-        &["remove all images that need it, run daxfs store gc, and add them again"],
+        "remove all images that need it, run daxfs store gc, and add them again",
     );
-    place.store("remove", &["v1"]);
-    place.store("remove", &["v2"]);
-    place.store("gc", &[]);
-    place.add("v1", "v1");
-    place.verify();
-    fs::remove_file(large).unwrap();
-    assert!(place
-        .fails("gc", &[])
-        .contains("which is missing; restore it"));
-    place.store("remove", &["v1"]);
-    place.store("gc", &[]);
-    place.verify();
+    remove(&place, "v1 v2");
+    add(&place, "v1", "v1", "");
+    verify(&place);
+    place.ok("rm $(realpath large)");
+    place.fails("daxfs store gc store", "which is missing; restore it");
+    remove(&place, "v1");
+    verify(&place);
 }
 
 /// A pack is in memory as a whole, so an image uses a pack only if it needs half of it.
 #[test]
 fn parts_of_packs() {
-    let place = Place::new();
-    place.versions();
-    place.add("v1", "v1");
+    let place = versions();
+    add(&place, "v1", "v1", "");
     for (size, said) in [
         (
             1_499_000,
@@ -459,111 +368,83 @@ fn parts_of_packs() {
             "2 objects (1.5M) are new, 0 (0) were there; 2 packs",
         ),
     ] {
-        let name = size.to_string();
-        place.write(&format!("all-{name}"), "needed", &vec![1; 3_000_000 - size]);
-        place.write(&format!("all-{name}"), "more", &vec![2; size]);
-        place.add(&format!("all-{name}"), &format!("all-{name}"));
-        place.write(&name, "needed", &vec![1; 3_000_000 - size]);
-        place.write(&name, "new", name.as_bytes());
-        let added = place.add(&name, &name);
-        assert!(added.contains(said), "{added}");
+        let (name, all) = (size.to_string(), format!("all-{size}"));
+        let needed = vec![1; 3_000_000 - size];
+        write(&place, &format!("{all}/needed"), &needed);
+        write(&place, &format!("{all}/more"), &vec![2; size]);
+        add(&place, &all, &all, "");
+        write(&place, &format!("{name}/needed"), &needed);
+        write(&place, &format!("{name}/new"), name.as_bytes());
+        add(&place, &name, &name, said);
     }
     // Content that was stored again has a pack of its own, which the next image uses.
-    place.write("next", "needed", &vec![1; 1_499_000]);
-    place.write("next", "other", b"of the next");
-    let added = place.add("next", "next");
-    let said = "next: 1 objects (11) are new, 1 (1.5M) were there; 2 packs";
-    assert!(added.contains(said), "{added}");
-    place.write("tiny", "copy", b"the same");
-    let added = place.add("tiny", "tiny");
-    let said = "tiny: 1 objects (8) are new, 0 (0) were there; 1 packs";
-    assert!(added.contains(said), "{added}");
-    place.verify();
+    write(&place, "next/needed", &vec![1; 1_499_000]);
+    write(&place, "next/other", b"of the next");
+    let said = "1 objects (11) are new, 1 (1.5M) were there; 2 packs";
+    add(&place, "next", "next", said);
+    write(&place, "tiny/copy", b"the same");
+    let said = "1 objects (8) are new, 0 (0) were there; 1 packs";
+    add(&place, "tiny", "tiny", said);
+    verify(&place);
 }
 
 /// Objects of many packs are stored again, so that an image needs no more than overlayfs can search.
 #[test]
 fn many_packs() {
-    let place = Place::new();
+    let place = versions();
     for number in 0..70 {
-        let name = number.to_string();
         let content = vec![number; 100 + usize::from(number)];
-        place.write("all", &name, &content);
-        place.write(&name, "file", &content);
-        place.add(&name, &name);
+        write(&place, &format!("all/{number}"), &content);
+        write(&place, &format!("{number}/file"), &content);
     }
-    let all = place.add("all", "all");
+    place.ok("for name in {0..69}; do daxfs store add store $name $name || exit; done");
     // The 62 packs with most of the image, and one for what others have.
-    assert!(
-        all.contains("all: 8 objects (828) are new, 62 (") && all.ends_with("63 packs\n"),
-        "{all}"
-    );
-    place.verify();
+    let all = add(&place, "all", "all", "8 objects (828) are new, 62 (");
+    assert!(all.ends_with("63 packs\n"), "{all}");
+    verify(&place);
 }
 
 /// No image and no temporary file remains of an addition for which there is no room.
 #[test]
 fn no_room() {
-    let place = Place::new();
-    place.versions();
-    let script = format!(
-        "ulimit -f 100; exec '{DAXFS}' store add '{}' x '{}'",
-        place.text("store"),
-        place.text("v1")
-    );
-    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
-    assert!(!output.status.success(), "{output:?}");
-    assert_eq!(
-        (
-            place.packs().len(),
-            fs::read_dir(place.path("store/images")).unwrap().count()
-        ),
-        (0, 0)
-    );
-    place.add("x", "v1");
+    let place = versions();
+    let run = place.run("ulimit -f 100; exec daxfs store add store x v1");
+    assert_ne!(run.status, 0);
+    is_empty(&place);
+    add(&place, "x", "v1", "");
 }
 
 /// Other users cannot lock a store, also in a directory that they can read. A store without directories is one whose
 /// first addition was killed.
 #[test]
 fn new_stores() {
-    let place = Place::new();
-    place.versions();
-    fs::create_dir(place.path("store")).unwrap();
+    let place = versions();
+    place.ok("mkdir store");
     chmod(place.path("store"), 0o755);
-    place.add("v1", "v1");
+    add(&place, "v1", "v1", "");
     assert_eq!(who(&place.path("store/lock")).2, 0o600);
-    for inner in ["images", "packs"] {
-        fs::remove_dir_all(place.path("store").join(inner)).unwrap();
-    }
-    place.verify();
-    place.add("v1", "v1");
-    place.verify();
+    place.ok("rm -r store/images store/packs");
+    verify(&place);
+    add(&place, "v1", "v1", "");
+    verify(&place);
 }
 
 /// A small file that claims more bytes than any disk has is refused at once.
 #[test]
 fn enormous_files() {
-    let place = Place::new();
-    let file = place.path("source/file");
-    place.write("source", "file", b"");
-    let file = fs::File::options().write(true).open(file).unwrap();
+    let place = place("mkdir source");
     // Not all filesystems have so large files.
-    if file.set_len(1 << 43).is_ok() {
-        let why = place.fails("add", &["x", &place.text("source")]);
-        assert!(
-            why.contains("has 8796093022208 bytes, and the filesystem of the store "),
-            "{why}"
-        );
+    if place.run("truncate --size 8T source/file").status == 0 {
+        let why = "has 8796093022208 bytes, and the filesystem of the store ";
+        place.fails("daxfs store add store x source", why);
     }
 }
 
 /// Whenever a command is killed, all images are complete, and nothing remains that gc does not find.
 #[test]
 fn kills() {
-    let place = Place::new();
-    place.versions();
-    place.add("kept", "v1");
+    let place = versions();
+    add(&place, "kept", "v1", "");
     // Microseconds that half of the commands take; the machine may be fast or slow.
     let mut most = 30_000;
     let mut state = 12345_u32;
@@ -573,23 +454,29 @@ fn kills() {
     };
     let mut killed = 0;
     for round in 0..60 {
-        let source = format!("source-{}", round % 4);
-        place.write(&source, "file", &vec![round as u8; 500_000]);
-        place.write(&source, "small", &[round as u8; 10]);
-        let name = format!("image-{}", round % 4);
-        let store = place.text("store");
+        let number = round % 4;
+        write(
+            &place,
+            &format!("source-{number}/file"),
+            &vec![round as u8; 500_000],
+        );
+        write(
+            &place,
+            &format!("source-{number}/small"),
+            &[round as u8; 10],
+        );
         let words = match random(4) {
-            0 => vec!["gc".to_owned(), store],
-            1 => vec!["remove".to_owned(), store, name],
-            _ => vec!["add".to_owned(), store, name, place.text(&source)],
+            0 => "gc store".to_owned(),
+            1 => format!("remove store image-{number}"),
+            _ => format!("add store image-{number} source-{number}"),
         };
-        let mut command = Command::new(DAXFS);
-        command
-            .arg("store")
-            .args(&words)
+        let mut command = place.command("daxfs");
+        command.arg("store").args(words.split(' '));
+        let mut child = command
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(Duration::from_micros(random(most).into()));
         child.kill().unwrap();
         let was_killed = child.wait().unwrap().signal() == Some(9);
@@ -599,18 +486,13 @@ fn kills() {
             false => (most * 4 / 5).max(500),
         };
         if round % 3 == 0 {
-            place.store("gc", &[]);
-            place.verify();
+            place.ok("daxfs store gc store");
+            verify(&place);
         }
     }
     let _ = writeln!(std::io::stdout(), "{killed} commands killed");
     assert!(killed > 10, "{killed}");
-    place.verify();
-    let list = place.store("list", &["--json"]).json();
-    for image in list["images"].as_array().unwrap() {
-        place.store("remove", &[image["name"].as_str().unwrap()]);
-    }
-    place.store("gc", &[]);
-    assert_eq!(place.packs().len(), 0);
-    assert_eq!(fs::read_dir(place.path("store/images")).unwrap().count(), 0);
+    verify(&place);
+    remove(&place, "$(ls store/images | sed 's/[.]daxfs$//')");
+    is_empty(&place);
 }
