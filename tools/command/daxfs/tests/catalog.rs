@@ -2,14 +2,14 @@
 
 //! `catalog`: several images in one file, and power loss while a catalogue is changed.
 
-use crate::support::{fail, run, succeed, tree};
+use crate::support::{available, fixture, Place};
 use daxfs_load::catalog::{commit, create, insert, Medium, New, Part, State, Users};
 use daxfs_reader::catalog::{
     room, Listed, Table, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAX, CATALOG_SIZE, CHECKSUM,
 };
 use daxfs_reader::layout::{Superblock as Record, HUGE_SIZE};
 use daxfs_reader::{Problem, Superblock};
-use daxfs_testing::{builder, image_with, options, scratch};
+use daxfs_testing::{builder, image_with};
 use proptest::prelude::*;
 use std::cell::Cell;
 use std::fs;
@@ -17,260 +17,189 @@ use std::io;
 use std::mem::offset_of;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 /// Bytes that memory stores at once.
 const LINE: usize = 64;
 
-/// A file with a catalogue, and images to add to it.
-struct Fixture {
-    directory: tempfile::TempDir,
-    disk: String,
+/// Return a directory with a tree, `source`, and `disk`, an empty catalogue with room for `images` images.
+fn catalog(images: u64) -> Place {
+    let place = fixture();
+    let size = CATALOG_SIZE + images * HUGE_SIZE;
+    place.ok(format!("daxfs catalog init --size {size} disk"));
+    place
 }
 
-impl Fixture {
-    /// Make a file with room for `images` images, and an empty catalogue.
-    fn new(images: u64) -> Self {
-        let directory = scratch();
-        let disk = directory.path().join("disk").display().to_string();
-        let size = (CATALOG_SIZE + images * HUGE_SIZE).to_string();
-        succeed(&["catalog", "init", "--size", &size, &disk]);
-        Fixture { directory, disk }
-    }
+/// Add an image with the label `name`, its file.
+#[track_caller]
+fn add_file(place: &Place, name: &str, options: &str) {
+    let mut image = daxfs_testing::options();
+    image.label = name.into();
+    image_with(&place.path("source"), &place.path(name), &image).unwrap();
+    place.ok(format!("daxfs catalog add {options} disk {name} {name}"));
+}
 
-    /// Open the file.
-    fn file(&self) -> fs::File {
-        let mut options = fs::File::options();
-        options.read(true).write(true).open(&self.disk).unwrap()
-    }
+/// Return what `list --json` prints.
+#[track_caller]
+fn list(place: &Place) -> serde_json::Value {
+    place.ok("daxfs catalog list --json disk").json()
+}
 
-    /// Make an image with the label `name`. Return its path.
-    fn image(&self, name: &str) -> String {
-        let source = self.directory.path().join("source");
-        if !source.exists() {
-            fs::create_dir(&source).unwrap();
-            tree(&source);
-        }
-        let image = self.directory.path().join(name);
-        let mut options = options();
-        options.label = name.into();
-        image_with(&source, &image, &options).unwrap();
-        image.display().to_string()
-    }
-
-    fn add(&self, name: &str, words: &[&str]) {
-        let image = self.image(name);
-        succeed(&[&["catalog", "add", &self.disk, name, &image], words].concat());
-    }
-
-    /// Return what `list --json` prints.
-    fn list(&self) -> serde_json::Value {
-        succeed(&["catalog", "list", "--json", &self.disk]).json()
-    }
-
-    /// Return the names, with their states.
-    fn names(&self) -> Vec<String> {
-        let list = self.list();
-        let images = list["images"].as_array().unwrap().iter();
-        let text = |image: &serde_json::Value| {
-            let mut text = image["name"].as_str().unwrap().to_owned();
-            for flag in ["active", "removed"] {
-                if image[flag].as_bool().unwrap() {
-                    text += &format!(" {flag}");
-                }
+/// Return the names, with their states.
+#[track_caller]
+fn names(place: &Place) -> Vec<String> {
+    let list = list(place);
+    let images = list["images"].as_array().unwrap().iter();
+    let text = |image: &serde_json::Value| {
+        let mut text = image["name"].as_str().unwrap().to_owned();
+        for flag in ["active", "removed"] {
+            if image[flag].as_bool().unwrap() {
+                text += &format!(" {flag}");
             }
-            text
-        };
-        images.map(text).collect()
-    }
+        }
+        text
+    };
+    images.map(text).collect()
+}
 
-    fn fail(&self, words: &[&str]) -> String {
-        let line = fail(&[&["catalog"], words].concat(), 1);
-        let start = format!("daxfs: {}: ", self.disk);
-        line.strip_prefix(&start).expect(&line).trim_end().into()
-    }
+/// Open the file.
+fn disk(place: &Place) -> fs::File {
+    let mut options = fs::File::options();
+    options
+        .read(true)
+        .write(true)
+        .open(place.path("disk"))
+        .unwrap()
 }
 
 #[test]
 fn from_init_to_removal() {
-    let fixture = Fixture::new(3);
-    let disk = fixture.disk.as_str();
-    assert_eq!(fixture.names(), [""; 0]);
-    fixture.add("one", &["--activate"]);
-    fixture.add("two", &[]);
-    assert_eq!(fixture.names(), ["one active", "two"]);
+    let place = catalog(3);
+    assert_eq!(names(&place), [""; 0]);
+    add_file(&place, "one", "--activate");
+    add_file(&place, "two", "");
+    assert_eq!(names(&place), ["one active", "two"]);
     // The images are there, byte by byte.
-    let file = fixture.file();
     for (name, offset) in [("one", CATALOG_SIZE), ("two", 2 * CATALOG_SIZE)] {
-        let image = fs::read(fixture.directory.path().join(name)).unwrap();
-        let mut found = vec![0; image.len()];
-        file.read_exact_at(&mut found, offset).unwrap();
-        assert!(found == image);
+        place.ok(format!(
+            "cmp -n $(stat -c %s {name}) {name} disk 0 {offset}"
+        ));
     }
-    succeed(&["catalog", "activate", disk, "two"]);
-    assert_eq!(fixture.names(), ["one", "two active"]);
-    let why = fixture.fail(&["remove", disk, "two"]);
-    let wanted =
-        "'two' is active; activate another image first, or give --force to leave none active";
-    assert_eq!(why, wanted);
-    succeed(&["catalog", "remove", disk, "one"]);
-    assert_eq!(fixture.names(), ["one removed", "two active"]);
+    place.ok("daxfs catalog activate disk two");
+    assert_eq!(names(&place), ["one", "two active"]);
+    let why =
+        "disk: 'two' is active; activate another image first, or give --force to leave none active";
+    place.fails("daxfs catalog remove disk two", why);
+    place.ok("daxfs catalog remove disk one");
+    assert_eq!(names(&place), ["one removed", "two active"]);
     for command in ["activate", "remove"] {
-        let why = fixture.fail(&[command, disk, "one"]);
-        assert_eq!(why, "the catalogue has no image 'one'; it has two");
+        let why = "disk: the catalogue has no image 'one'; it has two\n";
+        place.fails(format!("daxfs catalog {command} disk one"), why);
     }
     // The name is free, the space is not: a file's users are unknown.
-    fixture.add("one", &[]);
-    assert_eq!(fixture.names(), ["one removed", "two active", "one"]);
-    let image = fixture.image("more");
-    let why = fixture.fail(&["add", disk, "more", &image]);
-    let wanted = "no room for an image of 2097152 bytes: the largest free range has 0 bytes; \
-                  if nobody uses the removed 'one' (2097152 bytes), give --reuse always";
-    assert_eq!(why, wanted);
-    let why = fixture.fail(&["add", "--reuse", "never", disk, "more", &image]);
-    assert_eq!(why, wanted);
-    fixture.add("more", &["--reuse", "always"]);
-    assert_eq!(fixture.names(), ["more", "two active", "one"]);
-    assert_eq!(fixture.list()["images"][0]["offset"], CATALOG_SIZE);
-    let image = fixture.image("last");
-    let why = fixture.fail(&["add", "--reuse", "always", disk, "last", &image]);
-    assert!(
-        why.ends_with("; remove an image, or use a larger device"),
-        "{why}"
-    );
-    succeed(&["catalog", "remove", "--force", disk, "two"]);
-    assert_eq!(fixture.names(), ["more", "two removed", "one"]);
+    add_file(&place, "one", "");
+    assert_eq!(names(&place), ["one removed", "two active", "one"]);
+    let why = "disk: no room for an image of 2097152 bytes: the largest free range has 0 bytes; \
+               if nobody uses the removed 'one' (2097152 bytes), give --reuse always\n";
+    place.fails("daxfs catalog add disk more one", why);
+    place.fails("daxfs catalog add --reuse never disk more one", why);
+    add_file(&place, "more", "--reuse always");
+    assert_eq!(names(&place), ["more", "two active", "one"]);
+    assert_eq!(list(&place)["images"][0]["offset"], CATALOG_SIZE);
+    let why = "; remove an image, or use a larger device\n";
+    place.fails("daxfs catalog add --reuse always disk last one", why);
+    place.ok("daxfs catalog remove --force disk two");
+    assert_eq!(names(&place), ["more", "two removed", "one"]);
 }
 
 #[test]
 fn text_and_json() {
-    let fixture = Fixture::new(4);
-    fixture.add("base", &["--activate"]);
-    let text = succeed(&["catalog", "list", &fixture.disk]);
+    let place = catalog(4);
+    add_file(&place, "base", "--activate");
+    let text = place.ok("daxfs catalog list disk");
     let lines: Vec<_> = text.text().lines().collect();
+    let start = "base  active   ?               2097152   2.0M  ";
     assert_eq!(
         lines[0],
         "NAME  STATE    MOUNTED          OFFSET   SIZE  UUID"
     );
-    assert!(
-        lines[1].starts_with("base  active   ?               2097152   2.0M  "),
-        "{lines:?}"
-    );
+    assert!(lines[1].starts_with(start), "{lines:?}");
     assert_eq!(lines[2], "Largest free range: 6.0M");
-    let list = fixture.list();
+    let list = list(&place);
     assert_eq!(list["schema"], "daxfs-catalog-1");
     assert_eq!(list["generation"], 3);
     assert_eq!(list["size"], 5 * HUGE_SIZE);
     assert_eq!(list["free"], 3 * HUGE_SIZE);
     assert_eq!(list["images"][0]["length"], HUGE_SIZE);
     assert!(list["images"][0].get("mounted").is_none());
-    let info = succeed(&["info", "--json", &fixture.image("base")]).json();
+    let info = place.ok("daxfs info --json base").json();
     assert_eq!(list["images"][0]["uuid"], info["uuid"]);
 }
 
 #[test]
 fn refused() {
-    let fixture = Fixture::new(2);
-    let (disk, image) = (fixture.disk.as_str(), fixture.image("image"));
-    succeed(&["catalog", "add", disk, "image", &image]);
-    let why = fixture.fail(&["add", disk, "image", &image]);
-    assert!(why.starts_with("has an image 'image' already; "), "{why}");
+    let place = catalog(2);
+    add_file(&place, "file", "");
     let long = "x".repeat(64);
     for name in ["", "a b", "a/b", "a,b", "ä", &long] {
-        let why = fail(&["catalog", "add", disk, name, &image], 1);
-        assert!(
-            why.contains("is not a name for an image; use 1 to 63 letters"),
-            "{why}"
-        );
+        let why = "is not a name for an image; use 1 to 63 letters";
+        place.fails(format!("daxfs catalog add disk '{name}' file"), why);
     }
-    succeed(&["catalog", "add", disk, &long[1..], &image]);
-    assert!(fail(&["catalog", "add", disk, "disk", disk], 1).contains("a catalogue of images"));
-    let why = fixture.fail(&["init", disk]);
-    assert!(
-        why.starts_with("holds a catalogue of images, which would be lost; "),
-        "{why}"
+    place.mistakes(
+        "daxfs catalog add disk file file | 1 | disk: has an image 'file' already;
+        daxfs catalog add disk disk disk | 1 | a catalogue of images
+        daxfs catalog init disk | 1 | disk: holds a catalogue of images, which would be lost;
+        daxfs catalog list file | 1 | has no catalogue; daxfs catalog init makes one
+        daxfs catalog init --size 4M disk | 1 | cannot make: File exists
+        daxfs catalog init --size 2M small | 1 | need at least 4194304
+        daxfs catalog list /dev/null | 1 | a catalogue needs one of these
+        # Other commands recognize it.
+        daxfs info disk | 1 | a catalogue of images, not an image
+        daxfs digest disk | 1 | a catalogue of images, not an image
+        daxfs write file disk | 1 | neither a block nor a DAX device",
     );
-    succeed(&["catalog", "init", "--force", disk]);
-    assert_eq!(fixture.names(), [""; 0]);
-
-    let why = fail(&["catalog", "list", &image], 1);
-    assert!(
-        why.ends_with("has no catalogue; daxfs catalog init makes one\n"),
-        "{why}"
-    );
-    let why = fail(&["catalog", "init", "--size", "4M", disk], 1);
-    assert!(why.contains("cannot make: File exists"), "{why}");
-    let small = fixture.directory.path().join("small").display().to_string();
-    let why = fail(&["catalog", "init", "--size", "2M", &small], 1);
-    assert!(why.contains("need at least 4194304"), "{why}");
-    assert!(!Path::new(&small).exists());
-    assert!(fail(&["catalog", "list", "/dev/null"], 1).contains("a catalogue needs one of these"));
-    assert_eq!(run(&["catalog", "list"]).status, 2);
-    // Other commands recognize it.
-    for command in ["info", "fsck", "digest"] {
-        let run = run(&[command, disk]);
-        assert_ne!(run.status, 0);
-        assert!(
-            run.stderr.contains("a catalogue of images, not an image"),
-            "{run:?}"
-        );
-    }
-    let run = run(&["write", &image, disk]);
-    assert!(
-        run.stderr.contains("neither a block nor a DAX device"),
-        "{run:?}"
-    );
+    let run = place.run("daxfs fsck disk");
+    let why = "disk: a catalogue of images, not an image";
+    assert!(run.status == 4 && run.stderr.contains(why), "{run:?}");
+    assert_eq!(place.run("daxfs catalog list").status, 2);
+    place.ok(format!("daxfs catalog add disk {} file", &long[1..]));
+    place.ok("daxfs catalog init --force disk");
+    assert_eq!(names(&place), [""; 0]);
 }
 
 /// A copy that is damaged does not count, and the next change replaces it.
 #[test]
 fn damaged_copies() {
-    let fixture = Fixture::new(2);
-    fixture.add("one", &[]);
-    fixture.add("two", &["--activate"]);
-    let disk = fixture.file();
-    let generation = fixture.list()["generation"].as_u64().unwrap();
+    let place = catalog(2);
+    add_file(&place, "one", "");
+    add_file(&place, "two", "--activate");
+    let disk = disk(&place);
+    let generation = list(&place)["generation"].as_u64().unwrap();
     // The last change wrote one of them.
-    let states: Vec<_> = CATALOG_COPIES
-        .iter()
-        .map(|start| {
-            let mut byte = [0];
-            disk.read_exact_at(&mut byte, start + 200).unwrap();
-            disk.write_all_at(&[byte[0] ^ 1], start + 200).unwrap();
-            let list = fixture.list();
-            let damaged = list["damaged"].as_str().unwrap();
-            let said = format!("checksum mismatch of the copy (offset {:#x}, ", start + 124);
-            assert!(damaged.starts_with(&said), "{damaged}");
-            disk.write_all_at(&byte, start + 200).unwrap();
-            assert!(fixture.list().get("damaged").is_none());
-            list["generation"].as_u64().unwrap()
-        })
-        .collect();
-    assert!(
-        states.contains(&generation) && states.contains(&(generation - 1)),
-        "{states:?}"
-    );
+    let states = CATALOG_COPIES.map(|start| {
+        let mut byte = [0];
+        disk.read_exact_at(&mut byte, start + 200).unwrap();
+        disk.write_all_at(&[byte[0] ^ 1], start + 200).unwrap();
+        let found = list(&place);
+        let damaged = found["damaged"].as_str().unwrap();
+        let said = format!("checksum mismatch of the copy (offset {:#x}, ", start + 124);
+        assert!(damaged.starts_with(&said), "{damaged}");
+        disk.write_all_at(&byte, start + 200).unwrap();
+        assert!(list(&place).get("damaged").is_none());
+        found["generation"].as_u64().unwrap()
+    });
+    assert_eq!(states.iter().max(), Some(&generation));
+    assert_eq!(states.iter().min(), Some(&(generation - 1)));
     for start in CATALOG_COPIES {
         disk.write_all_at(b"damage", start + 140).unwrap();
     }
-    let why = fixture.fail(&["list", &fixture.disk]);
-    assert!(
-        why.starts_with("no copy of the catalogue is whole "),
-        "{why}"
-    );
+    let why = "disk: no copy of the catalogue is whole ";
+    place.fails("daxfs catalog list disk", why);
     // A version counts if the checksum says that it was written so.
     disk.write_all_at(&[9], CATALOG_COPIES[0] + 8).unwrap();
-    let why = fixture.fail(&["list", &fixture.disk]);
-    assert!(
-        why.starts_with("no copy of the catalogue is whole "),
-        "{why}"
-    );
+    place.fails("daxfs catalog list disk", why);
     seal(&disk, 0);
-    let why = fixture.fail(&["list", &fixture.disk]);
-    assert!(
-        why.starts_with("unknown format version (offset 0x8, value 0x9)"),
-        "{why}"
-    );
+    let why = "disk: unknown format version (offset 0x8, value 0x9)";
+    place.fails("daxfs catalog list disk", why);
 }
 
 /// Give copy `index` the right checksum.
@@ -296,16 +225,15 @@ fn seal_bytes(bytes: &mut [u8]) {
 /// A bit that flips in the version of one copy leaves the other one, also if that is the older one.
 #[test]
 fn damaged_version() {
-    let fixture = Fixture::new(2);
-    fixture.add("one", &[]);
-    let disk = fixture.file();
+    let place = catalog(2);
+    add_file(&place, "one", "");
+    let disk = disk(&place);
     for start in CATALOG_COPIES {
         for field in [8, 12] {
             let mut bytes = [0; 4];
             disk.read_exact_at(&mut bytes, start + field).unwrap();
             disk.write_all_at(&[bytes[0] ^ 2], start + field).unwrap();
-            let list = fixture.list();
-            assert!(list["damaged"].is_string(), "{start} {field}");
+            assert!(list(&place)["damaged"].is_string(), "{start} {field}");
             disk.write_all_at(&bytes, start + field).unwrap();
         }
     }
@@ -314,76 +242,63 @@ fn damaged_version() {
         let version = CATALOG_COPIES[index] + 8;
         disk.write_all_at(&[1], version).unwrap();
         seal(&disk, index);
-        let why = fixture.fail(&["list", &fixture.disk]);
-        assert!(why.starts_with("unknown format version "), "{why}");
+        let why = "disk: unknown format version ";
+        place.fails("daxfs catalog list disk", why);
         disk.write_all_at(&[2], version).unwrap();
         seal(&disk, index);
     }
-    assert_eq!(fixture.names(), ["one"]);
+    assert_eq!(names(&place), ["one"]);
 }
 
 /// The damaged copy may have listed an image, whose place must not be taken for free.
 #[test]
 fn damage_is_said() {
-    let fixture = Fixture::new(3);
-    fixture.add("one", &[]);
-    let image = fixture.image("two");
-    let path = fixture.disk.as_str();
+    let place = catalog(3);
+    add_file(&place, "one", "");
     let damage = || {
-        let disk = fixture.file();
-        let index = fixture.list()["generation"].as_u64().unwrap() % 2;
+        let index = list(&place)["generation"].as_u64().unwrap() % 2;
         // The copy that does not count.
         let start = CATALOG_COPIES[1 - index as usize];
-        disk.write_all_at(&[0xff], start + 30).unwrap();
-        assert!(fixture.list()["damaged"].is_string());
+        disk(&place).write_all_at(&[0xff], start + 30).unwrap();
+        assert!(list(&place)["damaged"].is_string());
+    };
+    let run = |words: &str, status: i32, part: &str| {
+        let run = place.run(format!("daxfs catalog {words}"));
+        let said = "warning: a copy of the catalogue is damaged: ";
+        assert_eq!(run.status, status, "{words}: {run:?}");
+        assert!(run.stderr.contains(said), "{words}: {run:?}");
+        assert!(run.stderr.contains(part), "{words}: {run:?}");
     };
     damage();
-    let add = run(&["catalog", "add", path, "two", &image]);
-    assert_eq!(add.status, 1);
-    let said = "warning: a copy of the catalogue is damaged: ";
-    assert!(add.stderr.contains(said), "{add:?}");
-    assert!(
-        add.stderr.contains("activate or remove an image"),
-        "{add:?}"
-    );
-    assert_eq!(fixture.names(), ["one"]);
-    let activate = run(&["catalog", "activate", path, "one"]);
-    assert!(activate.status == 0 && activate.stderr.contains(said));
-    fixture.add("two", &[]);
+    run("add disk two one", 1, "activate or remove an image");
+    assert_eq!(names(&place), ["one"]);
+    run("activate disk one", 0, "");
+    add_file(&place, "two", "");
     damage();
-    let add = run(&["catalog", "add", "--reuse", "always", path, "three", &image]);
-    assert!(add.status == 0 && add.stderr.contains(said), "{add:?}");
-    let names = ["one active", "two", "three"];
-    assert_eq!(fixture.names(), names);
+    run("add --reuse always disk three one", 0, "");
+    assert_eq!(names(&place), ["one active", "two", "three"]);
 }
 
 /// Another filesystem that leaves the second copy as it is has no catalogue, and no command writes
 /// over it.
 #[test]
 fn other_contents() {
-    let fixture = Fixture::new(2);
-    fixture.add("one", &["--activate"]);
-    let image = fixture.image("two");
-    let disk = fixture.file();
+    let place = catalog(2);
+    add_file(&place, "one", "--activate");
+    let disk = disk(&place);
     disk.write_all_at(&[0; 8192], 0).unwrap();
     // As mkfs.ext4 does.
     disk.write_all_at(&[0x53, 0xef], 1024 + 56).unwrap();
-    let before = fs::read(&fixture.disk).unwrap();
-    let path = fixture.disk.as_str();
-    for words in [
-        &["list", path][..],
-        &["add", path, "two", &image],
-        &["remove", "--force", path, "one"],
-        &["activate", path, "one"],
-    ] {
-        let why = fixture.fail(words);
-        assert_eq!(why, "has no catalogue; daxfs catalog init makes one");
-    }
-    assert!(fs::read(path).unwrap() == before);
+    place.mistakes(
+        "daxfs catalog list disk | 1 | disk: has no catalogue; daxfs catalog init makes one
+        daxfs catalog add disk two one | 1 | disk: has no catalogue; daxfs catalog init makes one
+        daxfs catalog remove --force disk one | 1 | disk: has no catalogue;
+        daxfs catalog activate disk one | 1 | disk: has no catalogue;",
+    );
     // A damaged first copy has a magic number.
-    disk.write_all_at(&daxfs_reader::layout::CATALOG_MAGIC, 0)
-        .unwrap();
-    assert_eq!(fixture.list()["generation"], 3);
+    let magic = daxfs_reader::layout::CATALOG_MAGIC;
+    disk.write_all_at(&magic, 0).unwrap();
+    assert_eq!(list(&place)["generation"], 3);
 }
 
 /// Bytes that lose power.
@@ -919,18 +834,11 @@ fn check_rules(table: &Table) {
 /// The catalogue is found by its magic number, with file(1).
 #[test]
 fn file_magic() {
-    let magic = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../packaging/magic");
-    let fixture = Fixture::new(1);
-    let output = std::process::Command::new("file")
-        .arg("-m")
-        .arg(magic)
-        .args(["-b", &fixture.disk])
-        .output();
-    // Not every machine has the program.
-    let Ok(output) = output else { return };
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(
-        text.trim_end(),
-        "daxfs catalogue of images, version 2, 4194304 bytes"
-    );
+    let place = catalog(1);
+    if available("file") {
+        let magic = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../packaging/magic");
+        let text = place.ok(format!("file -m '{magic}' -b disk"));
+        let said = "daxfs catalogue of images, version 2, 4194304 bytes\n";
+        assert_eq!(text.text(), said);
+    }
 }

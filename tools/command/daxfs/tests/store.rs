@@ -3,9 +3,8 @@
 //! Stores: `daxfs store` without the kernel. tests/store mounts them.
 
 use crate::json::check;
-use crate::support::{chmod, place, who};
+use crate::support::{chmod, place, who, Place};
 use daxfs_testing::feed;
-use daxfs_testing::place::Place;
 use rustix::fs::{flock, FlockOperation};
 use sha2::{Digest, Sha256};
 use std::fs;

@@ -2,14 +2,12 @@
 
 //! Runs the program as a user would.
 
-pub use daxfs_testing::place::{available, chmod, is_root, skip, who, Place, Run};
+pub use daxfs_testing::place::{available, chmod, is_root, skip, who, Place};
 use daxfs_testing::{image_with, options};
-use std::ffi::OsStr;
 use std::path::Path;
-use std::process::Command;
 
 /// The program.
-pub const DAXFS: &str = env!("CARGO_BIN_EXE_daxfs");
+const DAXFS: &str = env!("CARGO_BIN_EXE_daxfs");
 
 /// Make a directory, run `script` in it, and let lines of the shell find the program by all its names.
 pub fn place(script: &str) -> Place {
@@ -29,27 +27,6 @@ pub fn fixture() -> Place {
 /// Return the digest of the image in `place`.
 pub fn digest(place: &Place) -> String {
     place.ok("daxfs digest image").text().trim_end().into()
-}
-
-/// Run `daxfs` with `arguments`, and return its output and status.
-pub fn run<A: AsRef<OsStr>>(arguments: &[A]) -> Run {
-    let output = Command::new(DAXFS).args(arguments).output();
-    output.unwrap().into()
-}
-
-/// Run `daxfs` with `arguments`, which must succeed and say nothing on standard error.
-pub fn succeed<A: AsRef<OsStr>>(arguments: &[A]) -> Run {
-    let run = run(arguments);
-    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
-    run
-}
-
-/// Run `daxfs` with `arguments`, which must fail with one line on standard error; return that.
-pub fn fail<A: AsRef<OsStr>>(arguments: &[A], status: i32) -> String {
-    let run = run(arguments);
-    assert_eq!(run.status, status, "{run:?}");
-    assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
-    run.stderr
 }
 
 /// Create a small tree: two names of one file, an empty one, directories, a symlink, a FIFO.
