@@ -20,15 +20,6 @@ fn file_data(file: &INode<DaxFs>) -> Result<&FileData> {
     }
 }
 
-/// Make bytes usable, see [`Mounted::usable`](crate::mount::Mounted::usable). Report an error.
-#[cold]
-fn usable(file: &INode<DaxFs>, offset: u64, length: u64, wait: bool) -> Result<u64> {
-    let mounted = file.super_block().data();
-    mounted
-        .usable(offset, length, wait)
-        .map_err(|error| refuse(file, error))
-}
-
 /// Report an `error` of the content of `file`, unless its memory goes away. Return the error code.
 #[cold]
 fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
@@ -68,9 +59,11 @@ fn verify_next(
         return Err(EINTR);
     }
     let in_piece = layout::DIGEST_PIECE - at % layout::DIGEST_PIECE;
-    match usable(file, at, in_piece.min(length as u64), wait)? {
-        0 => Err(EAGAIN),
-        part => Ok(part as usize),
+    let mounted = file.super_block().data();
+    match mounted.usable(at, in_piece.min(length as u64), wait) {
+        Ok(0) => Err(EAGAIN),
+        Ok(part) => Ok(part as usize),
+        Err(error) => Err(refuse(file, error)),
     }
 }
 

@@ -5,7 +5,6 @@
 use crate::image::{Content, Directory, Image, Inode};
 use crate::linux::fs::{Attributes, INodeRef, Kind, MappedBy, SuperBlock};
 use crate::linux::mm::CacheMode;
-use crate::linux::Errno;
 use crate::memory::{Access, MapMethod};
 use crate::mount::{report, DaxFs};
 use kernel::{page::PAGE_SIZE, prelude::*};
@@ -180,18 +179,4 @@ fn attributes(
             xattrs: inode.xattrs,
         },
     })
-}
-
-/// Return the target of a symlink.
-///
-/// # Errors
-///
-/// `EUCLEAN` if it contains a NUL, `EINVAL` if the inode is not a symlink.
-pub(crate) fn target(data: &Data) -> Result<&CStr> {
-    match &data.object {
-        Object::Symlink(text) => {
-            CStr::from_bytes_with_nul(text).map_err(|_| Errno::Corrupted.into())
-        }
-        _ => Err(EINVAL),
-    }
 }

@@ -242,16 +242,14 @@ impl From<image::Error> for Refusal {
 /// logged just before. Return the error code for it.
 pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::Error) -> Error {
     let ino = ino.into();
-    sb.data().usage.count(match error.problem {
-        Problem::Unreadable | Problem::Piece => Event::IoError,
-        _ => Event::InvalidRecord,
-    });
+    let (event, errno) = match error.problem {
+        Problem::Unreadable | Problem::Piece => (Event::IoError, EIO),
+        _ => (Event::InvalidRecord, Errno::Corrupted.into()),
+    };
+    sb.data().usage.count(event);
     // A bad piece was logged when it was found.
     if error.problem != Problem::Piece && linux::ratelimit() {
         pr_err!("{}: inode {}: {}\n", sb.id(), ino, error);
     }
-    match error.problem {
-        Problem::Unreadable | Problem::Piece => EIO,
-        _ => Errno::Corrupted.into(),
-    }
+    errno
 }

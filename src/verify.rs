@@ -190,13 +190,9 @@ impl Pieces {
     }
 
     fn lane(&self, index: u64) -> image::Result<&Mutex<KVec<u8>>> {
-        match self
-            .lanes
-            .get(index as usize & self.lanes.len().wrapping_sub(1))
-        {
-            Some(lane) => Ok(lane),
-            None => Err(bad(index)),
-        }
+        let lane = index as usize & self.lanes.len().wrapping_sub(1);
+        let lane = self.lanes.get(lane).ok_or(bad(index))?;
+        Ok(lane)
     }
 
     /// Return true if the table has this SHA-256 for piece `index`.

@@ -4,7 +4,7 @@
 
 use crate::image::layout::XattrPrefix;
 use crate::image::{self, Problem, XATTR_NAME_MAX};
-use crate::inode::{self, Object};
+use crate::inode::Object;
 use crate::linux::fs::{AclKind, INode, INodeOperations, NameList, PosixAcl, ValueBuffer};
 use crate::linux::Errno;
 use crate::mount::{report, DaxFs};
@@ -22,7 +22,12 @@ impl INodeOperations for DaxFs {
     ];
 
     fn get_link(inode: &INode<Self>) -> Result<&CStr> {
-        inode::target(inode.data())
+        match &inode.data().object {
+            Object::Symlink(text) => {
+                CStr::from_bytes_with_nul(text).map_err(|_| Errno::Corrupted.into())
+            }
+            _ => Err(EINVAL),
+        }
     }
 
     fn get_xattr(

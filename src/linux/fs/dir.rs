@@ -92,12 +92,10 @@ impl<T: Operations> VTable<T> {
         if name.len() > bindings::NAME_MAX {
             return Error::from(Errno::NameTooLong).to_ptr();
         }
-        let inode = match T::lookup(dir, name) {
-            Ok(Some(inode)) => INodeRef::into_raw(inode).as_ptr().cast(),
-            Ok(None) => ptr::null_mut(),
-            Err(error) => return error.to_ptr(),
-        };
-        // SAFETY: The dentry is new and unhashed. d_splice_alias() takes over the reference.
+        let found = T::lookup(dir, name).transpose();
+        let inode = found.map_or(ptr::null_mut(), inode::into_raw);
+        // SAFETY: The dentry is new and unhashed. d_splice_alias() takes over the reference, and
+        // passes errors through.
         unsafe { bindings::d_splice_alias(inode, dentry) }
     }
 

@@ -373,8 +373,9 @@ impl<T: Operations> VTable<T> {
         vmf: *mut bindings::vm_fault,
         order: kernel::ffi::c_uint,
     ) -> (bindings::vm_fault_t, bool) {
-        // SAFETY: The MM holds a lock that keeps the area.
-        let file = unsafe { Self::file(vmf) };
+        // SAFETY: The fault has a memory area, which keeps its file. The MM holds a lock that keeps
+        // the area.
+        let file = unsafe { INode::<T>::of_file((*(*vmf).__bindgen_anon_1.vma).vm_file) };
         // `mmap` has set it.
         let Some(mapping) = file.mapping() else {
             return (bindings::VM_FAULT_SIGBUS, false);
@@ -413,16 +414,6 @@ impl<T: Operations> VTable<T> {
             (*area).vm_ops = &Self::CACHED_AREA;
             result
         }
-    }
-
-    /// Return the file that a faulting memory area maps.
-    ///
-    /// # Safety
-    ///
-    /// `vmf` must be a fault on a mapping of a file of type `T`, whose area is kept for `'a`.
-    unsafe fn file<'a>(vmf: *mut bindings::vm_fault) -> &'a INode<T> {
-        // SAFETY: The caller passes a valid fault. It has a memory area, which keeps its file.
-        unsafe { INode::of_file((*(*vmf).__bindgen_anon_1.vma).vm_file) }
     }
 
     /// # Safety
