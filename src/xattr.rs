@@ -5,7 +5,7 @@
 use crate::image::layout::XattrPrefix;
 use crate::image::{self, Problem, XATTR_NAME_MAX};
 use crate::inode::Object;
-use crate::linux::fs::{AclKind, INode, INodeOperations, NameList, PosixAcl, ValueBuffer};
+use crate::linux::fs::{AclKind, INode, INodeOperations, PosixAcl, XattrBuffer};
 use crate::linux::Errno;
 use crate::mount::{report, DaxFs};
 use kernel::prelude::*;
@@ -34,8 +34,8 @@ impl INodeOperations for DaxFs {
         inode: &INode<Self>,
         prefix: u8,
         name: &[u8],
-        value: &mut ValueBuffer<'_>,
-    ) -> Result<usize> {
+        value: &mut XattrBuffer<'_>,
+    ) -> Result {
         let set = inode.data().xattrs;
         if set == 0 {
             return Err(Errno::NoData.into());
@@ -47,14 +47,13 @@ impl INodeOperations for DaxFs {
         let prefix = XattrPrefix::from_number(prefix).ok_or(EINVAL)?;
         let found = image.xattr(set, prefix, name).map_err(refuse)?;
         let xattr = found.ok_or(Error::from(Errno::NoData))?;
-        let length = xattr.value_len as usize;
-        if let Some(room) = value.reserve(length)? {
+        if let Some(room) = value.reserve(xattr.value_len as usize)? {
             image.xattr_value(&xattr, room).map_err(refuse)?;
         }
-        Ok(length)
+        Ok(())
     }
 
-    fn list_xattrs(inode: &INode<Self>, list: &mut NameList<'_>) -> Result {
+    fn list_xattrs(inode: &INode<Self>, list: &mut XattrBuffer<'_>) -> Result {
         let set = inode.data().xattrs;
         if set == 0 {
             return Ok(());

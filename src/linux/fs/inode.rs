@@ -3,8 +3,8 @@
 //! Inodes (`struct inode`).
 
 use super::slab::Slot;
-use super::{dir, file, xattr, AclKind, FileSystem, MappedBy, NameList, Operations, PosixAcl};
-use super::{SuperBlock, ValueBuffer};
+use super::{dir, file, xattr, AclKind, FileSystem, MappedBy, Operations, PosixAcl};
+use super::{SuperBlock, XattrBuffer};
 use crate::bindings;
 use crate::linux::mm::FileMapping;
 use crate::linux::Errno;
@@ -27,21 +27,21 @@ pub(crate) trait INodeOperations: FileSystem {
     fn get_link(inode: &INode<Self>) -> Result<&CStr>;
 
     /// Write the value of the extended attribute `name`, after the prefix with this number, to
-    /// `value`. Return its length, which is at most 64 KiB.
+    /// `value`. It has at most 64 KiB.
     ///
     /// # Errors
     ///
-    /// `ENODATA` if the attribute does not exist; the errors of [`ValueBuffer::reserve`].
+    /// `ENODATA` if the attribute does not exist; the errors of [`XattrBuffer::reserve`].
     fn get_xattr(
         inode: &INode<Self>,
         prefix: u8,
         name: &[u8],
-        value: &mut ValueBuffer<'_>,
-    ) -> Result<usize>;
+        value: &mut XattrBuffer<'_>,
+    ) -> Result;
 
     /// Add the names of all extended attributes to `list`, except those with a prefix that it
-    /// [does not show](NameList::shows).
-    fn list_xattrs(inode: &INode<Self>, list: &mut NameList<'_>) -> Result;
+    /// [does not show](XattrBuffer::shows).
+    fn list_xattrs(inode: &INode<Self>, list: &mut XattrBuffer<'_>) -> Result;
 
     /// Return an access control list of `inode`, if it has one.
     fn get_acl(inode: &INode<Self>, kind: AclKind) -> Result<Option<PosixAcl>>;

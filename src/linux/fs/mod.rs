@@ -31,7 +31,7 @@ pub(crate) use filesystem::{FileSystem, Registration};
 pub(crate) use inode::{Attributes, INode, INodeOperations, INodeRef, Kind};
 pub(crate) use refusal::{refusal, Refusal};
 pub(crate) use super_block::{numbers, Statistics, SuperBlock, SuperOperations};
-pub(crate) use xattr::{AclKind, NameList, PosixAcl, ValueBuffer};
+pub(crate) use xattr::{AclKind, PosixAcl, XattrBuffer};
 
 /// All traits that a filesystem implements.
 pub(crate) trait Operations:

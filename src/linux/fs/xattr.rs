@@ -9,53 +9,55 @@ use core::marker::PhantomData;
 use core::{ptr, slice};
 use kernel::{error::from_err_ptr, ffi, prelude::*};
 
-/// The buffer of getxattr(2).
-///
-/// # Invariants
-///
-/// `buffer` is valid for writing `size` bytes, and nothing else accesses them. It may be null if
-/// `size` is 0.
-pub(crate) struct ValueBuffer<'a> {
-    buffer: *mut u8,
-    size: usize,
-    _buffer: PhantomData<&'a mut u8>,
-}
-
-impl ValueBuffer<'_> {
-    /// Return room for a value of `length` bytes, or `None` if the caller asks for the length only.
-    ///
-    /// # Errors
-    ///
-    /// `ERANGE` if there is less room.
-    pub(crate) fn reserve(&mut self, length: usize) -> Result<Option<&mut [u8]>> {
-        if self.size == 0 {
-            return Ok(None);
-        }
-        if length > self.size {
-            return Err(ERANGE);
-        }
-        // SAFETY: By the type invariant these bytes can be written, and nothing accesses them.
-        Ok(Some(unsafe {
-            self.buffer.write_bytes(0, length);
-            slice::from_raw_parts_mut(self.buffer, length)
-        }))
-    }
-}
-
-/// The buffer of listxattr(2).
+/// The buffer of getxattr(2) or listxattr(2).
 ///
 /// # Invariants
 ///
 /// `buffer` is valid for writing `size` bytes, and nothing else accesses them. It may be null if
 /// `size` is 0. If `size` is not 0, `used` is not greater.
-pub(crate) struct NameList<'a> {
+pub(crate) struct XattrBuffer<'a> {
     buffer: *mut u8,
     size: usize,
     used: usize,
     _buffer: PhantomData<&'a mut u8>,
 }
 
-impl NameList<'_> {
+impl XattrBuffer<'_> {
+    /// # Safety
+    ///
+    /// `buffer` must be null, or valid for writing `size` bytes, which nothing else accesses.
+    unsafe fn new(buffer: *mut u8, size: usize) -> Self {
+        // INVARIANT: The caller guarantees them.
+        XattrBuffer {
+            buffer,
+            size: if buffer.is_null() { 0 } else { size },
+            used: 0,
+            _buffer: PhantomData,
+        }
+    }
+
+    /// Return room for `length` more bytes, or `None` if the caller asks for the length only.
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` if there is less room.
+    pub(crate) fn reserve(&mut self, length: usize) -> Result<Option<&mut [u8]>> {
+        let start = self.used;
+        if self.size != 0 && length > self.size - start {
+            return Err(ERANGE);
+        }
+        self.used += length;
+        if self.size == 0 {
+            return Ok(None);
+        }
+        let room = self.buffer.wrapping_add(start);
+        // SAFETY: By the type invariant these bytes can be written, and nothing accesses them.
+        Ok(Some(unsafe {
+            room.write_bytes(0, length);
+            slice::from_raw_parts_mut(room, length)
+        }))
+    }
+
     /// Return true if the calling process may see names with `prefix`, such as `user.`.
     pub(crate) fn shows(&self, prefix: &str) -> bool {
         match prefix {
@@ -66,28 +68,17 @@ impl NameList<'_> {
         }
     }
 
-    /// Add the attribute `prefix` and `name`.
+    /// Add the name of the attribute `prefix` and `name` to a list.
     ///
     /// # Errors
     ///
     /// `ERANGE` if it does not fit.
     pub(crate) fn add(&mut self, prefix: &str, name: &[u8]) -> Result {
-        let prefix = prefix.as_bytes();
-        let length = prefix.len() + name.len() + 1;
-        if self.size != 0 {
-            if length > self.size - self.used {
-                return Err(ERANGE);
-            }
-            let mut used = self.used;
-            for part in [prefix, name, b"\0"] {
-                let to = self.buffer.wrapping_add(used);
-                // SAFETY: By the check above there is room for all parts after the first `used`
-                // bytes.
-                unsafe { to.copy_from_nonoverlapping(part.as_ptr(), part.len()) };
-                used += part.len();
+        for part in [prefix.as_bytes(), name, b"\0"] {
+            if let Some(room) = self.reserve(part.len())? {
+                room.copy_from_slice(part);
             }
         }
-        self.used += length;
         Ok(())
     }
 }
@@ -178,15 +169,11 @@ impl<T: Operations> VTable<T> {
             let inode = INode::<T>::from_raw(inode);
             ((*handler).flags as u8, inode, CStr::from_char_ptr(name))
         };
-        // INVARIANT: The VFS passes a buffer that belongs to this call.
-        let mut value = ValueBuffer {
-            buffer: buffer.cast(),
-            size: if buffer.is_null() { 0 } else { size },
-            _buffer: PhantomData,
-        };
+        // SAFETY: The VFS passes a buffer that belongs to this call.
+        let mut value = unsafe { XattrBuffer::new(buffer.cast(), size) };
         match T::get_xattr(inode, number, name.to_bytes(), &mut value) {
             // A value has at most 64 KiB.
-            Ok(length) => length as ffi::c_int,
+            Ok(()) => value.used as ffi::c_int,
             Err(error) => error.to_errno(),
         }
     }
@@ -204,13 +191,8 @@ impl<T: Operations> VTable<T> {
     ) -> isize {
         // SAFETY: The caller passes a positive dentry.
         let inode = unsafe { INode::<T>::of_dentry(dentry) };
-        // INVARIANT: The VFS passes a buffer that belongs to this call.
-        let mut list = NameList {
-            buffer: buffer.cast(),
-            size: if buffer.is_null() { 0 } else { size },
-            used: 0,
-            _buffer: PhantomData,
-        };
+        // SAFETY: The VFS passes a buffer that belongs to this call.
+        let mut list = unsafe { XattrBuffer::new(buffer.cast(), size) };
         match T::list_xattrs(inode, &mut list) {
             Ok(()) => list.used as isize,
             Err(error) => error.to_errno() as isize,
