@@ -147,7 +147,7 @@ fn attributes(
             };
             (Kind::Regular(mapped_by), Object::File(file), allocated)
         }
-        Content::MetadataOnly => (Kind::MetadataOnly, Object::Special, 0),
+        Content::MetadataOnly => (Kind::Regular(MappedBy::Nothing), Object::Special, 0),
         Content::Directory(directory) => {
             (Kind::Directory, Object::Directory(directory), inode.size)
         }

@@ -60,6 +60,8 @@ pub(crate) enum MappedBy {
     Filesystem,
     /// By the page cache, which [`FileOperations::read_page`] fills. Reads do not use it.
     PageCache,
+    /// Not at all: it has a size and no data. open(2) fails with `EOPNOTSUPP`.
+    Nothing,
 }
 
 /// The extent of a file.
@@ -140,18 +142,11 @@ impl<T: Operations> VTable<T> {
         ..pin_init::zeroed()
     };
 
-    /// The operations of an inode without data, and of its open files, of which there are none:
-    /// overlayfs opens the file that has the data.
-    pub(super) const METADATA_ONLY: (
-        &'static bindings::inode_operations,
-        &'static bindings::file_operations,
-    ) = (
-        Self::INODE,
-        &bindings::file_operations {
-            open: Some(Self::refuse_open),
-            ..pin_init::zeroed()
-        },
-    );
+    /// Open files without data, of which there are none: overlayfs opens the file with the data.
+    const NO_FILE: bindings::file_operations = bindings::file_operations {
+        open: Some(Self::refuse_open),
+        ..pin_init::zeroed()
+    };
 
     /// Return the operations of an inode, of open files, and of the inode's own address space.
     pub(super) fn tables(
@@ -166,6 +161,7 @@ impl<T: Operations> VTable<T> {
                 (Self::INODE, &Self::FILE, &Self::ADDRESS_SPACE)
             }
             MappedBy::PageCache => (Self::INODE, &Self::CACHED_FILE, &Self::CACHED_ADDRESS_SPACE),
+            MappedBy::Nothing => (Self::INODE, &Self::NO_FILE, &Self::ADDRESS_SPACE),
         }
     }
 

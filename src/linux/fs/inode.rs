@@ -185,8 +185,6 @@ pub(crate) enum Kind {
     Directory,
     /// A regular file.
     Regular(MappedBy),
-    /// A regular file that has a size and no data. open(2) fails with `EOPNOTSUPP`.
-    MetadataOnly,
     /// A symlink; [`INodeOperations::get_link`] returns its target.
     Symlink,
     /// A device, FIFO or socket. FIFOs and sockets have no device number.
@@ -283,25 +281,17 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
         }
         Kind::Regular(mapped_by) => {
             let tables = file::VTable::<T>::tables(mapped_by);
-            let flags = match mapped_by {
-                MappedBy::Dax => bindings::S_DAX,
-                MappedBy::Filesystem | MappedBy::PageCache => 0,
-            };
+            let is_dax = mapped_by == MappedBy::Dax;
             // SAFETY: As above. The reference keeps the other inode. `slab::VTable::evict` puts it.
             unsafe {
                 ((*inode).i_op, (*inode).__bindgen_anon_3.i_fop) = (tables.0, tables.1);
                 (*inode).i_data.a_ops = tables.2;
-                (*inode).i_flags |= flags;
+                (*inode).i_flags |= if is_dax { bindings::S_DAX } else { 0 };
                 if let Some(other) = attributes.page_cache {
                     let other = ARef::into_raw(other).as_ref().as_raw();
                     (*inode).i_mapping = (*other).i_mapping;
                 }
             }
-        }
-        Kind::MetadataOnly => {
-            let tables = file::VTable::<T>::METADATA_ONLY;
-            // SAFETY: As above. The tables are static.
-            unsafe { ((*inode).i_op, (*inode).__bindgen_anon_3.i_fop) = tables };
         }
         Kind::Symlink => {
             // INVARIANT: `data` was set above, and neither it nor the attributes change from here
