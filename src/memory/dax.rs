@@ -9,7 +9,7 @@
 use super::claim::Part;
 use super::{fsdev, registry, Region, Shown, Tenure};
 use crate::linux::block::{BlockDevice, OpenBlockDevice};
-use crate::linux::dax::{make_and_kill, Device, DeviceMemory, Held, Node};
+use crate::linux::dax::{Device, DeviceMemory, Held, Node};
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::Errno;
 use core::ops::Range;
@@ -186,17 +186,4 @@ pub(crate) fn open_char(
         }
     };
     open(device, range, None, claim, tenure)
-}
-
-/// Waits for callbacks of the DAX core when it is dropped.
-pub(super) struct Callbacks;
-
-impl Drop for Callbacks {
-    fn drop(&mut self) {
-        // No device is left with a holder of ours, but a callback may still run. Killing a device
-        // waits for the callbacks of all devices.
-        if let Err(error) = make_and_kill() {
-            pr_err!("cannot wait for callbacks of DAX devices: {:?}\n", error);
-        }
-    }
 }

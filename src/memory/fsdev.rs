@@ -21,16 +21,6 @@ global_mutex! {
     static NOTIFIER: Option<Notifier> = None;
 }
 
-/// Unregisters the notifier when it is dropped.
-pub(super) struct Watch;
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let notifier = NOTIFIER.lock().take();
-        drop(notifier);
-    }
-}
-
 /// Register the notifier with the bus of `node`, unless it is registered already.
 pub(super) fn watch(node: &Node) -> Result {
     let mut notifier = NOTIFIER.lock();
@@ -38,6 +28,12 @@ pub(super) fn watch(node: &Node) -> Result {
         *notifier = Some(node.watch_bus(unbinding)?);
     }
     Ok(())
+}
+
+/// Unregister the notifier.
+pub(super) fn unwatch() {
+    let notifier = NOTIFIER.lock().take();
+    drop(notifier);
 }
 
 /// Wait for the users of a device's pages before the device is unbound from its driver.

@@ -18,13 +18,9 @@ global_mutex! {
     static FRAMES: KVec<usize> = KVec::new();
 }
 
-/// Empties the record of failed frames when it is dropped.
-pub(super) struct Record;
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        *FRAMES.lock() = KVec::new();
-    }
+/// Empty the record of failed frames.
+pub(super) fn forget() {
+    *FRAMES.lock() = KVec::new();
 }
 
 /// Record page frame `frame` as failed, because its struct page does not last.

@@ -6,7 +6,8 @@
 use super::failures;
 #[cfg(CONFIG_PCI)]
 use super::range;
-use super::{dax, fsdev, poison, registry, Tenure};
+use super::{fsdev, poison, registry, Tenure};
+use crate::linux::dax::make_and_kill;
 use crate::linux::internal::Internal;
 #[cfg(CONFIG_TRACEPOINTS)]
 use crate::linux::memory_failure::Probe;
@@ -17,16 +18,25 @@ use kernel::prelude::*;
 
 /// Resources that this module needs while the kernel module is loaded.
 pub(crate) struct Resources {
-    // Dropped in this order, after the last region.
-    _fsdev: fsdev::Watch,
+    // Dropped in this order.
     #[cfg(CONFIG_PCI)]
     _pci: Notifier,
     #[cfg(CONFIG_TRACEPOINTS)]
     _failures: Option<Probe>,
-    _callbacks: dax::Callbacks,
     _queue: WorkQueue,
-    _record: poison::Record,
     _internal: Internal,
+}
+
+impl Drop for Resources {
+    fn drop(&mut self) {
+        fsdev::unwatch();
+        // No device is left with a holder of ours, but a callback may still run. Killing a device
+        // waits for the callbacks of all devices.
+        if let Err(error) = make_and_kill() {
+            pr_err!("cannot wait for callbacks of DAX devices: {:?}\n", error);
+        }
+        poison::forget();
+    }
 }
 
 impl Resources {
@@ -38,14 +48,11 @@ impl Resources {
         #[cfg(not(CONFIG_TRACEPOINTS))]
         poison::check_pages();
         Ok(Resources {
-            _fsdev: fsdev::Watch,
             #[cfg(CONFIG_PCI)]
             _pci: pci::watch_removals(range::removing)?,
             #[cfg(CONFIG_TRACEPOINTS)]
             _failures: failures::watch(),
-            _callbacks: dax::Callbacks,
             _queue: queue,
-            _record: poison::Record,
             _internal: internal,
         })
     }
