@@ -512,7 +512,6 @@ struct workqueue_struct *daxfs_helper_alloc_workqueue(const char *name, unsigned
 	return alloc_workqueue("%s", flags, 0, name);
 }
 
-#ifdef CONFIG_TRACEPOINTS
 static void daxfs_find_failures(struct tracepoint *tracepoint, void *found)
 {
 	if (!strcmp(tracepoint->name, "memory_failure_event"))
@@ -523,10 +522,10 @@ struct tracepoint *daxfs_helper_memory_failure_tracepoint(void)
 {
 	struct tracepoint *found = NULL;
 
-	for_each_kernel_tracepoint(daxfs_find_failures, &found);
+	if (IS_ENABLED(CONFIG_TRACEPOINTS))
+		for_each_kernel_tracepoint(daxfs_find_failures, &found);
 	return found;
 }
-#endif
 
 void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align)
 {
@@ -585,7 +584,15 @@ void daxfs_helper_key_put(struct key *key)
 	key_put(key);
 }
 
+const struct bus_type *daxfs_helper_pci_bus(void)
+{
 #ifdef CONFIG_PCI
+	return &pci_bus_type;
+#else
+	return NULL;
+#endif
+}
+
 /*
  * Return true if the range is in a prefetchable region of a device that has memory there, by its
  * class. A device that is being removed has lost its entry in /proc/bus/pci before the notifiers of
@@ -619,7 +626,6 @@ bool daxfs_helper_pci_device_has_range(struct device *device, u64 start, u64 siz
 
 	return dev_is_pci(device) && pci_find_resource(to_pci_dev(device), &range);
 }
-#endif
 
 static DEFINE_RATELIMIT_STATE(daxfs_log, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
 

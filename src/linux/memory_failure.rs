@@ -30,6 +30,9 @@ unsafe impl Sync for Probe {}
 impl Probe {
     /// Register a probe that calls `failed`, if the kernel has the tracepoint.
     pub(crate) fn new(failed: Failed) -> Option<Self> {
+        if !cfg!(CONFIG_TRACEPOINTS) {
+            return None;
+        }
         // SAFETY: Any context that can sleep may call this. Tracepoints of the kernel are static.
         let tracepoint = NonNull::new(unsafe { bindings::memory_failure_tracepoint() })?;
         let probe: bindings::btf_trace_memory_failure_event = Some(Self::probe);
@@ -59,16 +62,15 @@ impl Probe {
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        let Probe {
-            tracepoint,
-            probe,
-            data,
-        } = *self;
-        // SAFETY: By the type invariant the probe is registered. This is dropped while the module
-        // is loaded or unloaded, which can sleep.
-        unsafe {
-            bindings::tracepoint_probe_unregister(tracepoint.as_ptr(), probe, data);
-            bindings::tracepoint_synchronize_unregister();
+        // A kernel without tracepoints lacks the functions.
+        if cfg!(CONFIG_TRACEPOINTS) {
+            let raw = self.tracepoint.as_ptr();
+            // SAFETY: By the type invariant the probe is registered. This is dropped while the
+            // module is loaded or unloaded, which can sleep.
+            unsafe {
+                bindings::tracepoint_probe_unregister(raw, self.probe, self.data);
+                bindings::tracepoint_synchronize_unregister();
+            }
         }
     }
 }

@@ -14,11 +14,9 @@ pub(crate) mod internal;
 pub(crate) mod ioport;
 pub(crate) mod keyring;
 pub(crate) mod memfd;
-#[cfg(CONFIG_TRACEPOINTS)]
 pub(crate) mod memory_failure;
 pub(crate) mod mm;
 pub(crate) mod pagemap;
-#[cfg(CONFIG_PCI)]
 pub(crate) mod pci;
 pub(crate) mod security;
 mod sha256;

@@ -21,12 +21,13 @@ pub(crate) fn has_range(device: &Device, start: u64, size: u64) -> bool {
 }
 
 /// Call `removing` before a PCI device is removed, under a lock of all PCI devices. The device
-/// loses its resources when that returns.
-pub(crate) fn watch_removals(removing: fn(&Device)) -> Result<Notifier> {
-    let (bus, event) = (
-        &raw const bindings::pci_bus_type,
-        bindings::BUS_NOTIFY_DEL_DEVICE,
-    );
+/// loses its resources when that returns. Return `None` if the kernel knows no PCI devices.
+pub(crate) fn watch_removals(removing: fn(&Device)) -> Result<Option<Notifier>> {
+    // SAFETY: This returns an address.
+    let bus = unsafe { bindings::pci_bus() };
+    if bus.is_null() {
+        return Ok(None);
+    }
     // SAFETY: The bus is static, and its notifiers get devices.
-    unsafe { Notifier::new(bus, event, removing) }
+    unsafe { Notifier::new(bus, bindings::BUS_NOTIFY_DEL_DEVICE, removing) }.map(Some)
 }

@@ -57,7 +57,6 @@ pub(super) struct Uses {
     /// A device of the fsdev driver.
     pub(super) fsdev: Option<DeviceId>,
     /// Start and size of physical memory of a PCI device.
-    #[cfg_attr(not(CONFIG_PCI), allow(dead_code))]
     pub(super) pci: Option<(u64, u64)>,
 }
 
@@ -247,7 +246,6 @@ impl Lease {
 
     /// Unmap all pages that may be on memory that has failed, so that the next access to them
     /// faults.
-    #[cfg(CONFIG_TRACEPOINTS)]
     pub(super) fn unmap_suspects(&self) {
         if self.extents.unmap_suspects() {
             // A page fault that looked before the failure may have mapped them again.

@@ -14,7 +14,6 @@ mod claim;
 pub(crate) mod dax;
 pub(crate) mod dmabuf;
 mod extents;
-#[cfg(CONFIG_TRACEPOINTS)]
 mod failures;
 mod fault;
 mod fsdev;

@@ -7,15 +7,11 @@
 //! its resources after that. Both happen under a lock of all PCI devices, so do not wait without
 //! bound: such memory is mapped without struct pages, so that it cannot be pinned.
 
-#[cfg(CONFIG_PCI)]
 use super::registry;
-#[cfg(CONFIG_PCI)]
 use crate::linux::bus::Device;
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::ioport::{self, Requested, Taken};
-#[cfg(CONFIG_PCI)]
-use crate::linux::pci;
-use crate::linux::{global_mutex, pagemap, security};
+use crate::linux::{global_mutex, pagemap, pci, security};
 use kernel::{page::PAGE_SIZE, prelude::*, sync::GlobalGuard};
 
 global_mutex! {
@@ -118,10 +114,7 @@ impl ClaimedRange {
             .remedy("see /proc/iomem"),
         })?;
         let reserved = reserved || requested.is_reserved();
-        #[cfg(CONFIG_PCI)]
         let is_pci = !reserved && pci::is_memory(start, size);
-        #[cfg(not(CONFIG_PCI))]
-        let is_pci = false;
         match reserved || is_pci {
             true => Ok(ClaimedRange { requested, is_pci }),
             false => Err(not_memory()),
@@ -140,7 +133,6 @@ pub(super) fn not_memory() -> Refusal {
 }
 
 /// Release the memory of a PCI device that is about to be removed.
-#[cfg(CONFIG_PCI)]
 pub(super) fn removing(device: &Device) {
     // Wait for requests in progress. Later ones find that the device is being removed.
     drop(Turn::wait());

@@ -2,26 +2,18 @@
 
 //! Resources for memory while the kernel module is loaded.
 
-#[cfg(CONFIG_TRACEPOINTS)]
-use super::failures;
-#[cfg(CONFIG_PCI)]
-use super::range;
-use super::{fsdev, poison, registry, Tenure};
+use super::{failures, fsdev, poison, range, registry, Tenure};
 use crate::linux::dax::make_and_kill;
 use crate::linux::internal::Internal;
-#[cfg(CONFIG_TRACEPOINTS)]
 use crate::linux::memory_failure::Probe;
 use crate::linux::workqueue::WorkQueue;
-#[cfg(CONFIG_PCI)]
 use crate::linux::{bus::Notifier, pci};
 use kernel::prelude::*;
 
 /// Resources that this module needs while the kernel module is loaded.
 pub(crate) struct Resources {
     // Dropped in this order.
-    #[cfg(CONFIG_PCI)]
-    _pci: Notifier,
-    #[cfg(CONFIG_TRACEPOINTS)]
+    _pci: Option<Notifier>,
     _failures: Option<Probe>,
     _queue: WorkQueue,
     _internal: Internal,
@@ -44,13 +36,8 @@ impl Resources {
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
         let internal = Internal::mount()?;
         let queue = WorkQueue::new(c"daxfs", module)?;
-        // Without a report of failures, check all pages.
-        #[cfg(not(CONFIG_TRACEPOINTS))]
-        poison::check_pages();
         Ok(Resources {
-            #[cfg(CONFIG_PCI)]
             _pci: pci::watch_removals(range::removing)?,
-            #[cfg(CONFIG_TRACEPOINTS)]
             _failures: failures::watch(),
             _queue: queue,
             _internal: internal,

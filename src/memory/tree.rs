@@ -177,7 +177,6 @@ impl Extents {
     }
 
     /// Unmap all pages whose memory may have failed. Return true if there is an extent.
-    #[cfg(CONFIG_TRACEPOINTS)]
     pub(super) fn unmap_suspects(&self) -> bool {
         let mut from = 0;
         loop {

@@ -90,7 +90,6 @@ impl Frame<'_> {
 }
 
 /// Return true if memory has failed since boot.
-#[cfg(CONFIG_TRACEPOINTS)]
 pub(crate) fn failed_before() -> bool {
     // SAFETY: This reads counters of the nodes that are online.
     unsafe { bindings::memory_failed_before() }

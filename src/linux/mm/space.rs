@@ -148,7 +148,6 @@ impl Space {
     /// Unmap all pages whose memory may have failed without notice, so that the next access faults.
     /// A DAX device announces failures itself, and failures of I/O memory are not noticed here. But
     /// the copy is in other memory.
-    #[cfg(CONFIG_TRACEPOINTS)]
     pub(crate) fn unmap_suspects(&self) {
         let is_dax = matches!(self.memory.method, MapMethod::Dax(_));
         match is_dax || self.memory.io {
