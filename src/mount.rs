@@ -5,18 +5,19 @@
 use crate::image::{self, layout, Image, Problem};
 use crate::linux::fs::{refusal, Refusal, SuperBlock};
 use crate::linux::{
-    self,
+    self, security,
     sysfs::{Directory, Show},
     Errno, Keyring,
 };
 use crate::memory::{Access, Gate, Region, Resources};
-use crate::options::Options;
+use crate::options::{Named, Options};
 use crate::usage::{Event, Usage};
 use crate::verify::{self, Pieces};
 use core::ops::Range;
 use kernel::{
     fmt,
     prelude::*,
+    seq_file::SeqFile,
     sync::{Arc, Mutex},
 };
 
@@ -36,12 +37,29 @@ pub(crate) struct Shared {
     pub(crate) keyring: Arc<Keyring>,
 }
 
-/// Which memory the options of a mount have named.
+/// Which memory a mount has named.
 pub(crate) struct Place {
-    /// Address and length of the range that `phys=` names.
-    pub(crate) phys: Option<(u64, u64)>,
-    /// The part of that range or of the device that `fsoffset=` and `fslength=` name.
+    /// The memory.
+    pub(crate) named: Named,
+    /// The part of it that `fsoffset=` and `fslength=` name.
     pub(crate) part: Option<Range<u64>>,
+}
+
+impl Place {
+    /// Show it as mount options. Only processes with `CAP_SYS_RAWIO` see physical addresses.
+    pub(crate) fn show(&self, seq: &SeqFile) {
+        match self.named {
+            Named::Device => {}
+            Named::Phys(start, size) if security::opener_has_raw_io(seq) => {
+                kernel::seq_print!(seq, ",phys={:#x},size={:#x}", start, size);
+            }
+            Named::Phys(..) => return kernel::seq_print!(seq, ",phys"),
+            Named::Descriptor(name) => kernel::seq_print!(seq, ",{}", name),
+        }
+        if let Some(Range { start, end }) = &self.part {
+            kernel::seq_print!(seq, ",fsoffset={:#x},fslength={:#x}", start, end - start);
+        }
+    }
 }
 
 /// The private data of a superblock.
@@ -54,7 +72,7 @@ pub(crate) struct Mounted {
     pub(crate) superblock: image::Superblock,
     /// Pieces that are verified before their first use; `None` if all of the image may be used.
     pub(crate) pieces: Option<Pieces>,
-    /// The memory that its options have named.
+    /// The memory that it has named.
     pub(crate) place: Place,
     /// Results of the checks of all mounts. The checks run without the mutex, which /proc/mounts
     /// takes. `s_umount` excludes mounts and remounts from each other.
@@ -88,9 +106,9 @@ impl Mounted {
         {
             return false;
         }
-        match options.phys_range() {
-            Some(range) => self.place.phys == Some(range),
-            None => options.source.is_none() && options.size.is_none(),
+        match options.named() {
+            Named::Device => options.size.is_none(),
+            named => named == self.place.named,
         }
     }
 

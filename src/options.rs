@@ -31,6 +31,17 @@ pub(crate) enum Source {
     Memfd(Memfd),
 }
 
+/// How a mount names the memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// By its source, which is a device.
+    Device,
+    /// By `phys=` and `size=`: address and length in bytes.
+    Phys(u64, u64),
+    /// By an option with this name that takes a file descriptor.
+    Descriptor(&'static str),
+}
+
 /// The checks to make at mount.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Checks {
@@ -86,11 +97,13 @@ impl Checks {
 }
 
 impl Options {
-    /// Return the range that `phys=` and `size=` name.
-    pub(crate) fn phys_range(&self) -> Option<(u64, u64)> {
-        match (&self.source, self.size) {
-            (Some(Source::Phys(start)), Some(size)) => Some((*start, size)),
-            _ => None,
+    /// Return what names the memory. Without `size=`, the length after `phys=` is 0.
+    pub(crate) fn named(&self) -> Named {
+        match &self.source {
+            None => Named::Device,
+            Some(Source::Phys(start)) => Named::Phys(*start, self.size.unwrap_or(0)),
+            Some(Source::DmaBuf(_)) => Named::Descriptor("dmabuf"),
+            Some(Source::Memfd(_)) => Named::Descriptor("memfd"),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::linux::block::BlockDevice;
 use crate::linux::fs::{refusal, Context, Key, Refusal, SourceKind, SuperKind};
 use crate::memory::dax::{self, CharDevice};
 use crate::memory::{dmabuf, memfd, phys, Region, Tenure};
-use crate::options::{Options, Source};
+use crate::options::{Named, Options, Source};
 use core::ops::Range;
 use kernel::{page::PAGE_SIZE, prelude::*};
 
@@ -45,7 +45,7 @@ pub(crate) fn super_kind(
     let key = |holder, first| {
         part.map(|part| SuperKind::Keyed(Key([holder, first + part.start, part.end - part.start])))
     };
-    if let Some((start, size)) = options.phys_range() {
+    if let Named::Phys(start, size) = options.named() {
         // Before a superblock is found that another process has mounted.
         phys::check(start, size)
             .map_err(|refusal| refusal.of(fmt!("phys={start:#x},size={size:#x}")))?;
@@ -99,7 +99,10 @@ fn part(options: &Options) -> Result<Option<Range<u64>>, Refusal> {
         let refusal = Refusal::new(EINVAL, reason);
         Err(refusal.of(fmt!("fsoffset={start:#x},fslength={length:#x}")))
     };
-    let size = options.phys_range().map_or(u64::MAX, |(_, size)| size);
+    let size = match options.named() {
+        Named::Phys(_, size) => size,
+        _ => u64::MAX,
+    };
     match start.checked_add(length) {
         _ if (start | length) % PAGE_SIZE as u64 != 0 || length == 0 => refuse(fmt!(
             "both must be multiples of the page size, {PAGE_SIZE}, and the length not 0"

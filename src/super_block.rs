@@ -136,7 +136,7 @@ fn fill(
     };
     image.root()?;
     let place = Place {
-        phys: options.phys_range(),
+        named: options.named(),
         part: found.part.clone(),
     };
     let offset = place.part.as_ref().map_or(0, |part| part.start);
@@ -253,7 +253,7 @@ impl SuperOperations for DaxFs {
 
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) {
         let mounted = sb.data();
-        mounted.region.show(seq, mounted.place.part.as_ref());
+        mounted.place.show(seq);
         let verified = *mounted.verified.lock();
         if !verified.metadata {
             kernel::seq_print!(seq, ",check=none");

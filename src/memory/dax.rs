@@ -7,7 +7,7 @@
 //! removing the struct pages before their last user is gone.
 
 use super::claim::Part;
-use super::{fsdev, registry, Region, Shown, Tenure};
+use super::{fsdev, registry, Region, Tenure};
 use crate::linux::block::{BlockDevice, OpenBlockDevice};
 use crate::linux::dax::{Device, DeviceMemory, Held, Node};
 use crate::linux::fs::{refusal, Refusal};
@@ -43,7 +43,7 @@ fn open<K: Send + Sync + 'static>(
     // The lease owns the device from now on, also after a failure.
     tenure.lease().open(KBox::new(memory, GFP_KERNEL)?)?;
     mapped?;
-    Ok(Region::of_owner(Shown::Nothing, tenure)?)
+    Ok(Region::of_owner(tenure)?)
 }
 
 /// Return why a mount of a character device without DAX is refused.

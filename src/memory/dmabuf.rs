@@ -6,7 +6,7 @@
 //! Documentation/design.rst. The reservation lock of the buffer is taken under locks of the VFS, so
 //! under it the revocation of a lease takes no lock of daxfs or of the VFS.
 
-use super::{Region, Shown, Tenure};
+use super::{Region, Tenure};
 use crate::linux::dma_buf::{Attachment, DmaBuf};
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::Errno;
@@ -39,5 +39,5 @@ pub(crate) fn open(buffer: &DmaBuf, tenure: &Tenure) -> Result<Region, Refusal> 
         )
         .remedy("use one buffer for each"));
     }
-    Ok(Region::of_owner(Shown::Option("dmabuf"), tenure)?)
+    Ok(Region::of_owner(tenure)?)
 }

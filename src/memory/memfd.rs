@@ -2,7 +2,7 @@
 
 //! A sealed memfd, whose own folios are pinned and mapped.
 
-use super::{Region, Shown, Tenure};
+use super::{Region, Tenure};
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::memfd::{Content, Memfd};
 use kernel::prelude::*;
@@ -21,5 +21,5 @@ pub(crate) fn open(memfd: &Memfd, tenure: &Tenure) -> Result<Region, Refusal> {
         error => error.into(),
     })?;
     tenure.lease().open(KBox::new(content, GFP_KERNEL)?)?;
-    Ok(Region::of_owner(Shown::Option("memfd"), tenure)?)
+    Ok(Region::of_owner(tenure)?)
 }

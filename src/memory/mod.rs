@@ -31,6 +31,6 @@ pub(crate) use crate::linux::mm::MapMethod;
 pub(crate) use access::Access;
 pub(crate) use extents::{Claim, MappedExtent};
 pub(crate) use fault::Gate;
-pub(crate) use region::{Region, Shown};
+pub(crate) use region::Region;
 pub(crate) use registry::Tenure;
 pub(crate) use resources::Resources;

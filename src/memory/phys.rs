@@ -9,7 +9,7 @@
 use super::lease::Lease;
 use super::poison::{self, Frame};
 use super::range::{not_memory, ClaimedRange, Range, Turn};
-use super::{Region, Shown, Tenure};
+use super::{Region, Tenure};
 use crate::linux::fs::Refusal;
 use crate::linux::ioport::Requested;
 use crate::linux::pagemap::{Frames, OwnDax};
@@ -51,7 +51,6 @@ pub(crate) fn check(start: u64, size: u64) -> Result<(), Refusal> {
 }
 
 /// Open a region: the `part` of the `size` bytes at physical address `start`, or all of them.
-/// Mounts show all.
 pub(crate) fn open(
     start: u64,
     size: u64,
@@ -59,7 +58,6 @@ pub(crate) fn open(
     tenure: &Tenure,
 ) -> Result<Region, Refusal> {
     let lease = tenure.lease();
-    let shown = Shown::Phys { start, size };
     let range = Range::new(start, size)?.part(part.unwrap_or(0..size))?;
     let turn = Turn::wait();
     // Look at the attributes of the start before all of it is mapped.
@@ -81,5 +79,5 @@ pub(crate) fn open(
     }
     // The removal of a PCI device waits for the turn, and then finds the owner.
     drop(turn);
-    Ok(Region::of_owner(shown, tenure)?)
+    Ok(Region::of_owner(tenure)?)
 }
