@@ -163,16 +163,23 @@ impl<M: Memory> Image<'_, M> {
         position: u32,
         raw: &layout::Dirent,
     ) -> Result<Dirent> {
-        let refuse = || Err(self.dirent_error(directory, position, raw));
+        // The error of a field.
+        macro_rules! refuse {
+            ($field:ident, $problem:ident, $value:expr) => {{
+                let field = offset_of!(layout::Dirent, $field) as u64;
+                let offset = self.dirent_offset(directory, position) + field;
+                return Err(Error::new(Problem::$problem, offset, $value));
+            }};
+        }
         let (ino, name) = (raw.ino.get(), raw.name_offset());
         if !self.superblock.has_inode(ino) {
-            return refuse();
+            refuse!(ino, InodeNumber, ino.into());
         }
         let Some(file_type) = FileType::from_u8(raw.file_type) else {
-            return refuse();
+            refuse!(file_type, FileType, raw.file_type.into());
         };
         if raw.name_len == 0 || !self.superblock.names.holds(name, raw.name_len.into()) {
-            return refuse();
+            refuse!(name_low, Name, name);
         }
         Ok(Dirent {
             ino,
@@ -182,25 +189,6 @@ impl<M: Memory> Image<'_, M> {
             name,
             name_len: raw.name_len,
         })
-    }
-
-    /// Return the error for the record of entry `position`, which is not valid.
-    #[cold]
-    #[inline(never)]
-    fn dirent_error(&self, directory: &Directory, position: u32, raw: &layout::Dirent) -> Error {
-        let ino = raw.ino.get();
-        let (problem, field, value) = if !self.superblock.has_inode(ino) {
-            let field = offset_of!(layout::Dirent, ino);
-            (Problem::InodeNumber, field, ino.into())
-        } else if FileType::from_u8(raw.file_type).is_none() {
-            let field = offset_of!(layout::Dirent, file_type);
-            (Problem::FileType, field, raw.file_type.into())
-        } else {
-            let field = offset_of!(layout::Dirent, name_low);
-            (Problem::Name, field, raw.name_offset())
-        };
-        let offset = self.dirent_offset(directory, position) + field as u64;
-        Error::new(problem, offset, value)
     }
 
     /// Compare the name of `entry` with `name`, byte by byte.
