@@ -180,7 +180,7 @@ struct file *daxfs_helper_open_backing_file(struct file *file, struct address_sp
 	return new;
 }
 
-static const int __maybe_unused DAXFS_CACHE_WRITEBACK = 1;
+static const int DAXFS_CACHE_WRITEBACK = 1;
 static const int DAXFS_CACHE_WRITECOMBINE = 2;
 static const int DAXFS_CACHE_UNCACHED = 3;
 
@@ -193,10 +193,10 @@ void daxfs_helper_vma_set_up(struct vm_area_struct *vma, vm_flags_t flags, int c
 		vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
 }
 
-#ifdef CONFIG_X86_64
 /* Return the cache attributes of the kernel's mapping of a page, and the size of its entry. */
-int daxfs_helper_cache_mode(unsigned long address, size_t *size)
+int daxfs_helper_cache_mode(unsigned long address, bool io, size_t *size)
 {
+#ifdef CONFIG_X86_64
 	const pteval_t mask = _PAGE_PWT | _PAGE_PCD;
 	unsigned int level;
 	pte_t *pte = lookup_address(address, &level);
@@ -211,8 +211,15 @@ int daxfs_helper_cache_mode(unsigned long address, size_t *size)
 	if (cache == (pgprot_val(pgprot_writecombine(PAGE_KERNEL)) & mask))
 		return DAXFS_CACHE_WRITECOMBINE;
 	return DAXFS_CACHE_UNCACHED;
-}
+#else
+	/*
+	 * A guess: this architecture exports no function that looks them up. Most exporters map
+	 * device memory write-combined and other memory cached.
+	 */
+	*size = PMD_SIZE;
+	return io ? DAXFS_CACHE_WRITECOMBINE : DAXFS_CACHE_WRITEBACK;
 #endif
+}
 
 struct page *daxfs_helper_alloc_page(gfp_t flags)
 {

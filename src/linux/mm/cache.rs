@@ -21,18 +21,16 @@ pub(crate) enum CacheMode {
     /// Reads are not cached, writes are combined.
     WriteCombine = bindings::CACHE_WRITECOMBINE as isize,
     /// Not cached.
-    #[cfg_attr(not(CONFIG_X86_64), allow(dead_code))]
     Uncached = bindings::CACHE_UNCACHED as isize,
 }
 
-/// Find the cache attributes of the kernel's own mapping. Return `None` if its pages do not agree,
-/// or one of them is not mapped.
+/// Find the cache attributes of the kernel's own mapping, of I/O memory if `io` is set. Return
+/// `None` if its pages do not agree, or one of them is not mapped.
 ///
 /// # Safety
 ///
 /// The `size` bytes at `base` must be mapped.
-#[cfg(CONFIG_X86_64)]
-pub(crate) unsafe fn mode(base: NonNull<u8>, size: u64, _io: bool) -> Option<CacheMode> {
+pub(crate) unsafe fn mode(base: NonNull<u8>, size: u64, io: bool) -> Option<CacheMode> {
     let first = base.as_ptr() as usize;
     let end = first + size as usize;
     let mut found = None;
@@ -40,7 +38,7 @@ pub(crate) unsafe fn mode(base: NonNull<u8>, size: u64, _io: bool) -> Option<Cac
     while address < end {
         let mut size = 0;
         // SAFETY: The address is mapped, so its page-table entry stays.
-        let mode = match unsafe { bindings::cache_mode(address, &mut size) } {
+        let mode = match unsafe { bindings::cache_mode(address, io, &mut size) } {
             bindings::CACHE_WRITEBACK => CacheMode::WriteBack,
             bindings::CACHE_WRITECOMBINE => CacheMode::WriteCombine,
             bindings::CACHE_UNCACHED => CacheMode::Uncached,
@@ -52,18 +50,4 @@ pub(crate) unsafe fn mode(base: NonNull<u8>, size: u64, _io: bool) -> Option<Cac
         address = (address | (size - 1)) + 1;
     }
     found
-}
-
-/// Guess the cache attributes: this architecture exports no function that looks them up. Most
-/// exporters map device memory write-combined and other memory cached.
-///
-/// # Safety
-///
-/// None.
-#[cfg(not(CONFIG_X86_64))]
-pub(crate) unsafe fn mode(_base: NonNull<u8>, _size: u64, io: bool) -> Option<CacheMode> {
-    Some(match io {
-        true => CacheMode::WriteCombine,
-        false => CacheMode::WriteBack,
-    })
 }
