@@ -4,6 +4,7 @@
 //!
 //! C header: `include/linux/ioport.h`.
 
+use super::fs::{refusal, Refusal};
 use crate::bindings;
 use kernel::prelude::*;
 
@@ -19,14 +20,6 @@ pub(crate) fn is_in_one_resource(start: u64, size: u64) -> bool {
     unsafe { bindings::is_in_one_resource(start, start.wrapping_add(size).wrapping_sub(1)) }
 }
 
-/// Why a range cannot be requested.
-pub(crate) enum Taken {
-    /// A part of it is System RAM.
-    SystemRam,
-    /// A part of it is requested already.
-    Busy,
-}
-
 /// A range of physical addresses that is requested from the kernel. Dropping it releases the range.
 ///
 /// # Invariants
@@ -40,13 +33,18 @@ pub(crate) struct Requested {
 
 impl Requested {
     /// Request the `size` bytes at `start`. /proc/iomem shows the `name`.
-    pub(crate) fn new(start: u64, size: u64, name: &'static CStr) -> Result<Self, Taken> {
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if a part of them is System RAM, or is requested already.
+    pub(crate) fn new(start: u64, size: u64, name: &'static CStr) -> Result<Self, Refusal> {
         let any = bindings::IORES_DESC_NONE as usize;
         let ram = bindings::IORESOURCE_SYSTEM_RAM;
         // SAFETY: This compares the range with all resources, under their lock.
         let found = unsafe { bindings::region_intersects(start, size as usize, ram, any) };
         if found != bindings::REGION_DISJOINT {
-            return Err(Taken::SystemRam);
+            return Err(refusal!(EBUSY, "the range is System RAM")
+                .remedy("reserve it at boot, with memmap=SIZE$ADDRESS"));
         }
         // SAFETY: The name is static.
         let resource = unsafe {
@@ -59,7 +57,11 @@ impl Requested {
             )
         };
         if resource.is_null() {
-            return Err(Taken::Busy);
+            return Err(refusal!(
+                EBUSY,
+                "the range belongs to a driver, or memory of the previous mount is still in use"
+            )
+            .remedy("see /proc/iomem"));
         }
         // The range inherits the descriptor of the innermost resource around it. It contains no
         // other one, or it could not have been requested.

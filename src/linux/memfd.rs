@@ -4,6 +4,7 @@
 //!
 //! C headers: `include/linux/memfd.h`, `include/linux/shmem_fs.h`.
 
+use super::fs::{refusal, Refusal};
 use super::mm::{CacheMode, MapMethod, Mappable, Owner};
 use crate::bindings;
 use core::ptr::NonNull;
@@ -123,14 +124,15 @@ impl Content {
     /// # Errors
     ///
     /// `EPERM` if seals are missing, `EINVAL` if the file is empty or has too many pages, `ENOMEM`.
-    pub(crate) fn new(memfd: &Memfd) -> Result<Self> {
+    pub(crate) fn new(memfd: &Memfd) -> Result<Self, Refusal> {
         if memfd.seals() as u32 & SEALS != SEALS {
-            return Err(EPERM);
+            let reason = "must be sealed against writing, shrinking and growing";
+            return Err(refusal!(EPERM, "{reason}"));
         }
         let size = memfd.size();
         let count = size.div_ceil(bindings::PAGE_SIZE);
         if count == 0 || count > u32::MAX.into() {
-            return Err(EINVAL);
+            return Err(EINVAL.into());
         }
         let folios = Folios::pin(memfd, size, count as usize)?;
         // INVARIANT: The pages are mapped here.

@@ -3,7 +3,7 @@
 //! A sealed memfd, whose own folios are pinned and mapped.
 
 use super::{Region, Tenure};
-use crate::linux::fs::{refusal, Refusal};
+use crate::linux::fs::Refusal;
 use crate::linux::memfd::{Content, Memfd};
 use kernel::prelude::*;
 
@@ -13,13 +13,7 @@ use kernel::prelude::*;
 ///
 /// `EPERM` if seals are missing, `EINVAL` if the file is empty or too large, `ENOMEM`.
 pub(crate) fn open(memfd: &Memfd, tenure: &Tenure) -> Result<Region, Refusal> {
-    let content = Content::new(memfd).map_err(|error| match error {
-        error if error == EPERM => refusal!(
-            EPERM,
-            "must be sealed against writing, shrinking and growing"
-        ),
-        error => error.into(),
-    })?;
-    tenure.lease().open(KBox::new(content, GFP_KERNEL)?)?;
+    let content = KBox::new(Content::new(memfd)?, GFP_KERNEL)?;
+    tenure.lease().open(content)?;
     Ok(Region::of_owner(tenure)?)
 }

@@ -10,7 +10,7 @@
 use super::registry;
 use crate::linux::bus::Device;
 use crate::linux::fs::{refusal, Refusal};
-use crate::linux::ioport::{self, Requested, Taken};
+use crate::linux::ioport::{self, Requested};
 use crate::linux::{global_mutex, pagemap, pci, security};
 use kernel::{page::PAGE_SIZE, prelude::*, sync::GlobalGuard};
 
@@ -104,15 +104,7 @@ impl ClaimedRange {
         let reserved = cfg!(CONFIG_ARM64)
             && ioport::is_in_one_resource(start, size)
             && pagemap::has_struct_pages(start, size);
-        let requested = Requested::new(start, size, c"daxfs").map_err(|taken| match taken {
-            Taken::SystemRam => refusal!(EBUSY, "the range is System RAM")
-                .remedy("reserve it at boot, with memmap=SIZE$ADDRESS"),
-            Taken::Busy => refusal!(
-                EBUSY,
-                "the range belongs to a driver, or memory of the previous mount is still in use"
-            )
-            .remedy("see /proc/iomem"),
-        })?;
+        let requested = Requested::new(start, size, c"daxfs")?;
         let reserved = reserved || requested.is_reserved();
         let is_pci = !reserved && pci::is_memory(start, size);
         match reserved || is_pci {
