@@ -128,19 +128,12 @@ impl<'a> Access<'a> {
     ///
     /// # Errors
     ///
-    /// `EIO` if the range is not in the region, or the first page is known to have failed.
+    /// `EIO` if the range is not in the region.
     // If other functions took a reference to `self`, it would have to be in memory: 8 instructions.
     #[inline(always)]
     fn copy_to(self, offset: u64, length: usize, to: &mut IovIterDest<'_>) -> Result<usize> {
-        let mut bytes = self.0.bytes(offset, length).ok_or(EIO)?;
-        let readable = self.readable(offset, length as u64);
-        if readable < length as u64 {
-            bytes = bytes.first(readable as usize);
-            if readable == 0 {
-                return Err(EIO);
-            }
-        }
-        Ok(bytes.copy_to(to))
+        let readable = self.readable(offset, length as u64) as usize;
+        self.0.copy_to(offset, readable, to).ok_or(EIO)
     }
 }
 
@@ -152,9 +145,9 @@ impl image::Memory for Access<'_> {
     #[inline]
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
         let (problem, length) = (image::Problem::Unreadable, into.len() as u64);
-        match self.0.bytes(offset, into.len()) {
-            Some(bytes) if self.readable(offset, length) == length && bytes.read(into) => Ok(()),
-            _ => Err(image::Error::new(problem, offset, length)),
+        match self.readable(offset, length) == length && self.0.read(offset, into) {
+            true => Ok(()),
+            false => Err(image::Error::new(problem, offset, length)),
         }
     }
 

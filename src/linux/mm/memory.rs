@@ -2,12 +2,15 @@
 
 //! Memory that is mapped into the kernel's address space.
 
-use super::window::Bytes;
 use super::{poison, MapMethod, Mappable, Page, PAGE_SIZE};
 use crate::bindings;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
-use kernel::prelude::*;
+use kernel::{iov::IovIterDest, prelude::*};
+
+/// Number of bytes that are copied at a time from I/O memory, which cannot be copied to user space
+/// directly.
+const IO_PIECE: usize = 256;
 
 /// Owner of mapped memory. Dropping it releases the memory.
 ///
@@ -35,6 +38,9 @@ pub(crate) unsafe trait Owner: Send + Sync {
 }
 
 /// Mapped memory. Unmap it from processes before it is dropped.
+///
+/// Copies of it survive a machine check, and are mixtures if others write the memory at the same
+/// time.
 ///
 /// # Invariants
 ///
@@ -109,17 +115,51 @@ impl Memory {
         self.owner.mark_failed();
     }
 
-    /// Return `length` bytes at `offset`, or `None` if the memory does not have them.
+    /// Return the address of `length` bytes at `offset`, if the memory has them.
     #[inline(always)]
-    pub(crate) fn bytes(&self, offset: u64, length: usize) -> Option<Bytes<'_>> {
-        let mapped = &self.mappable;
+    fn address(&self, offset: u64, length: usize) -> Option<*const u8> {
         let end = offset.checked_add(length as u64)?;
-        if end > mapped.size {
-            return None;
+        let address = self.mappable.base.as_ptr().wrapping_add(offset as usize);
+        (end <= self.mappable.size).then_some(address.cast_const())
+    }
+
+    /// Copy bytes at `offset` to `into`. Return false if the memory does not have them, or fails;
+    /// what is in `into` is unspecified then.
+    #[inline(always)]
+    pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> bool {
+        let (length, to) = (into.len(), into.as_mut_ptr().cast());
+        // Records and pieces of metadata are much shorter than 4 GiB.
+        let (Some(from), Ok(short)) = (self.address(offset, length), u32::try_from(length)) else {
+            return false;
+        };
+        if self.mappable.io {
+            // SAFETY: By the type invariant the source is mapped. The destination has its length.
+            unsafe { bindings::memcpy_fromio(to, from.cast(), length) };
+            return true;
         }
-        let from = mapped.base.as_ptr().wrapping_add(offset as usize);
-        // SAFETY: By the type invariant the bytes are mapped.
-        Some(unsafe { Bytes::new(from, length, mapped.io) })
+        // SAFETY: As above. The function expects concurrent writes and machine checks.
+        unsafe { bindings::copy_mc_to_kernel(to, from.cast(), short) == 0 }
+    }
+
+    /// Copy `length` bytes at `offset` to `to`, as far as that is present. Return the number of
+    /// bytes copied, which is also smaller if the memory fails, or `None` if the memory does not
+    /// have the bytes.
+    #[inline(always)]
+    pub(crate) fn copy_to(
+        &self,
+        offset: u64,
+        length: usize,
+        to: &mut IovIterDest<'_>,
+    ) -> Option<usize> {
+        let from = self.address(offset, length)?;
+        if self.mappable.io {
+            // SAFETY: By the type invariant the bytes are mapped.
+            return Some(unsafe { copy_io(from, length, to) });
+        }
+        let (from, to) = (from.cast(), to.as_raw().cast());
+        // SAFETY: The iterator is borrowed exclusively. By the type invariant the bytes are mapped.
+        // The function expects concurrent writes and machine checks.
+        Some(unsafe { bindings::copy_mc_to_iter_nofault(from, length, to) })
     }
 
     /// Return how many of `length` bytes at `offset` are before the first page that is known to
@@ -162,4 +202,30 @@ impl Memory {
         // SAFETY: By the type invariant the page is vmap()'s, and has a reference.
         Some(unsafe { Page::of_vmalloc(mapped.base.as_ptr().wrapping_add(offset as usize)) })
     }
+}
+
+/// Do what [`Memory::copy_to`] does for `length` bytes of I/O memory at `from`.
+///
+/// # Safety
+///
+/// The bytes must be mapped.
+#[inline(never)]
+unsafe fn copy_io(from: *const u8, length: usize, to: &mut IovIterDest<'_>) -> usize {
+    let mut buffer = [0_u8; IO_PIECE];
+    let mut done = 0;
+    while done < length {
+        let part = IO_PIECE.min(length - done);
+        let from = from.wrapping_add(done).cast();
+        // SAFETY: The caller guarantees that the source is mapped. The buffer has room for it. The
+        // iterator is borrowed exclusively.
+        let copied = unsafe {
+            bindings::memcpy_fromio(buffer.as_mut_ptr().cast(), from, part);
+            bindings::copy_mc_to_iter_nofault(buffer.as_ptr().cast(), part, to.as_raw().cast())
+        };
+        done += copied;
+        if copied < part {
+            break;
+        }
+    }
+    done
 }

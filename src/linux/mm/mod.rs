@@ -7,20 +7,20 @@
 mod around;
 pub(crate) mod cache;
 mod fault;
+mod mappable;
 mod memory;
 mod page;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 mod pmd;
 pub(crate) mod poison;
 mod space;
-mod window;
 
 pub(crate) use cache::CacheMode;
 pub(crate) use fault::{Fault, FaultResult, Outcome};
+pub(crate) use mappable::{fault_in, DaxRange, MapMethod, Mappable};
 pub(crate) use memory::{Memory, Owner};
 use page::{Page, PageCopy};
 pub(crate) use space::{FileMapping, Space, Span};
-pub(crate) use window::{fault_in, DaxRange, MapMethod, Mappable};
 
 use crate::bindings;
 

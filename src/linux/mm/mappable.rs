@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The memory that mappings show, and how it is mapped.
+
+use super::CacheMode;
+use crate::bindings;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+use kernel::iov::IovIterDest;
+
+/// Number of bytes of a destination that are faulted in at a time.
+const PRESENT: usize = 2 << 20;
+
+/// How files of a region are mapped into processes.
+#[derive(Clone, Copy)]
+pub(crate) enum MapMethod {
+    /// By the kernel's DAX code.
+    Dax(DaxRange),
+    /// As pages that are counted, and 2 MiB at once where they are contiguous. Only for memory that
+    /// its owner cannot take away, move or reuse while we hold it.
+    Pages,
+    /// As page frames that are not counted, with these cache attributes. Direct I/O and ptrace(2)
+    /// do not work on the mappings.
+    Frames(CacheMode),
+}
+
+/// The start of a region on a DAX device.
+#[derive(Clone, Copy)]
+pub(crate) struct DaxRange {
+    /// The device, which lives as long as the owner of the memory.
+    pub(in crate::linux) device: NonNull<bindings::dax_device>,
+    /// Offset of the first byte of the region in bytes.
+    pub(crate) offset: u64,
+}
+
+/// Memory that the kernel and processes can map.
+#[derive(Clone, Copy)]
+pub(crate) struct Mappable {
+    /// No other memory has this number.
+    pub(in crate::linux) id: u64,
+    /// Where the kernel has mapped the first byte.
+    pub(in crate::linux) base: NonNull<u8>,
+    /// Length in bytes. The rest of the last page is mapped, too.
+    pub(crate) size: u64,
+    /// Set if it must be read as I/O memory.
+    pub(crate) io: bool,
+    /// How processes map it.
+    pub(crate) method: MapMethod,
+}
+
+impl Mappable {
+    /// Return `size` bytes of ordinary memory at `base`.
+    pub(crate) fn new(base: NonNull<u8>, size: u64, method: MapMethod) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Mappable {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            base,
+            size,
+            io: false,
+            method,
+        }
+    }
+}
+
+// SAFETY: These are numbers. Only `Memory` uses them as addresses.
+unsafe impl Send for Mappable {}
+// SAFETY: As above.
+unsafe impl Sync for Mappable {}
+
+/// Fault in the next pages of a destination, at most `length` bytes. This may wait for anything.
+/// Return false if none of the bytes can be written.
+pub(crate) fn fault_in(to: &mut IovIterDest<'_>, length: usize) -> bool {
+    let length = length.min(PRESENT);
+    let to = to.as_raw().cast();
+    // SAFETY: The iterator is borrowed exclusively.
+    let missing = unsafe { bindings::fault_in_iov_iter_writeable(to, length) };
+    missing < length
+}
