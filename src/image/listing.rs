@@ -49,7 +49,7 @@ impl<'a, M: Memory> Image<'a, M> {
     #[inline]
     pub fn list(&self, directory: &Directory, start: u32) -> Listing<'a, M> {
         Listing {
-            image: *self,
+            image: Image::new(self.memory, self.superblock),
             directory: *directory,
             next: start,
             records: FromZeros::new_zeroed(),

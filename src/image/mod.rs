@@ -37,14 +37,6 @@ pub struct Image<'a, M> {
     superblock: &'a Superblock,
 }
 
-impl<M> Clone for Image<'_, M> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<M> Copy for Image<'_, M> {}
-
 impl<'a, M: Memory> Image<'a, M> {
     /// Make an image of `memory` and the superblock that [`Superblock::load`] returned for it.
     #[inline]

@@ -9,7 +9,7 @@ impl<'a, M: Memory> Image<'a, M> {
     /// Return the entries of `directory`, starting with entry `start`.
     pub fn entries(&self, directory: &Directory, start: u32) -> Entries<'a, M> {
         Entries {
-            image: *self,
+            image: Image::new(self.memory(), self.superblock()),
             directory: *directory,
             position: start,
             loaded: VecDeque::new(),
