@@ -145,9 +145,7 @@ impl CharDevice {
             error if error == ENXIO => no_fsdev(),
             error => error.into(),
         })?;
-        let Some(node) = Node::new(node)?.filter(|node| node.number() == number) else {
-            return Err(no_fsdev());
-        };
+        let node = Node::new(node, number)?.ok_or_else(no_fsdev)?;
         fsdev::watch(&node)?;
         let fsdev = Some(node.bus_device().id());
         let claim = Part::get(node.device(), fsdev, 0..0, None, |token| node.hold(token));

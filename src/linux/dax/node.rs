@@ -44,18 +44,18 @@ impl Node {
         Ok(number >> bindings::MINORBITS == major()?)
     }
 
-    /// Use `file`, if it is a DAX character device that is open for reading.
-    pub(crate) fn new(file: ARef<File>) -> Result<Option<Self>> {
+    /// Use `file`, if it is the DAX character device `number` and open for reading.
+    pub(crate) fn new(file: ARef<File>, number: bindings::dev_t) -> Result<Option<Self>> {
         let raw = file.as_ptr().cast::<bindings::file>();
         // SAFETY: The mode of an open file does not change in the bit that matters. The file keeps
         // its inode, whose type and number do not change.
-        let (f_mode, mode, number) = unsafe {
+        let (f_mode, mode, found) = unsafe {
             let inode = (*raw).f_inode;
             ((*raw).f_mode, (*inode).i_mode, (*inode).i_rdev)
         };
         let opened = f_mode & bindings::FMODE_READ != 0;
         let is_char = mode & bindings::S_IFMT == bindings::S_IFCHR;
-        if !opened || !is_char || !Self::is_number(number)? {
+        if !opened || !is_char || found != number || !Self::is_number(number)? {
             return Ok(None);
         }
         // SAFETY: The function looks the number up, and returns a reference, or null.
@@ -69,12 +69,6 @@ impl Node {
     fn inode(&self) -> *mut bindings::inode {
         // SAFETY: An open file has an inode, which does not change.
         unsafe { (*self.file.as_ptr().cast::<bindings::file>()).f_inode }
-    }
-
-    /// Return the device number.
-    pub(crate) fn number(&self) -> bindings::dev_t {
-        // SAFETY: The open file keeps its inode.
-        unsafe { (*self.inode()).i_rdev }
     }
 
     /// Return the device of the DAX bus.
