@@ -243,12 +243,12 @@ impl Reader<'_> {
             "let tar read them: tar --format=posix --xattrs -C DIRECTORY -c . | mkdaxfs - IMAGE";
         crate::fakeroot::check(path, remedy)?;
         self.progress.step("scanning", 0);
-        let options = scan::Options {
+        let selection = scan::Selection {
             output: self.options.output,
             one_file_system: self.options.one_file_system,
             exclude: self.options.exclude,
         };
-        scan_into(&mut self.builder, path, &options, self.warn)
+        scan_into(&mut self.builder, path, &selection, self.warn)
     }
 
     fn tar(&mut self, raw: &Raw, named: bool) -> Result<()> {

@@ -28,9 +28,9 @@ const MINOR_LIMIT: u32 = 1 << 20;
 /// Directories that are read at the same time.
 const TOGETHER: usize = 32;
 
-/// How to read a directory.
+/// Which files of a directory to read.
 #[derive(Default)]
-pub struct Options<'a> {
+pub struct Selection<'a> {
     /// The directory that the image is written to, which must not be in the tree.
     pub output: Option<Identity>,
     /// Leave mount points empty.
@@ -40,16 +40,16 @@ pub struct Options<'a> {
 }
 
 /// Read the directory at `path`. Call `warn` with a line for each thing that cannot be stored.
-/// `output` is as in [`Options`].
+/// `output` is as in [`Selection`].
 ///
 /// Return [`Error::Io`] for what cannot be read, [`Error::Changed`] and [`Error::Refused`].
 pub fn scan(path: &Path, output: Option<Identity>, mut warn: impl FnMut(String)) -> Result<Tree> {
     let mut builder = Builder::new();
-    let options = Options {
+    let selection = Selection {
         output,
-        ..Options::default()
+        ..Selection::default()
     };
-    scan_into(&mut builder, path, &options, &mut warn)?;
+    scan_into(&mut builder, path, &selection, &mut warn)?;
     Ok(builder.finish())
 }
 
@@ -57,7 +57,7 @@ pub fn scan(path: &Path, output: Option<Identity>, mut warn: impl FnMut(String))
 pub(crate) fn scan_into(
     builder: &mut Builder,
     path: &Path,
-    options: &Options<'_>,
+    selection: &Selection<'_>,
     warn: &mut dyn FnMut(String),
 ) -> Result<()> {
     let merging = !builder.is_empty();
@@ -67,7 +67,7 @@ pub(crate) fn scan_into(
         builder,
         origin,
         merging,
-        options,
+        selection,
         directories: HashMap::new(),
         links: HashMap::new(),
         unknown: BTreeMap::new(),
@@ -83,7 +83,7 @@ struct Scanner<'a> {
     origin: u32,
     /// The tree had files before.
     merging: bool,
-    options: &'a Options<'a>,
+    selection: &'a Selection<'a>,
     /// All directories.
     directories: HashMap<NodeId, Identity>,
     /// Files with several names.
@@ -138,7 +138,7 @@ impl Scanner<'_> {
                 .par_iter()
                 .map(|&id| {
                     let mut listing = self.list(id)?;
-                    listing.read(self.options.exclude);
+                    listing.read(self.selection.exclude);
                     Ok(listing)
                 })
                 .collect();
@@ -164,7 +164,7 @@ impl Scanner<'_> {
         pending: &mut Vec<NodeId>,
     ) -> Result<()> {
         let mut entries = Vec::new();
-        listing.each(self.options.exclude, |found, path| {
+        listing.each(self.selection.exclude, |found, path| {
             let name = self.builder.tree.keep_name(found.name.to_bytes());
             let node = self.child(found, id, name, path, pending)?;
             entries.push(self.tree().entry(name, node));
@@ -241,7 +241,7 @@ impl Scanner<'_> {
         self.enter(node, &stat, path)?;
         let parent = self.directories.get(&parent);
         let mounted = parent.is_none_or(|parent| parent.dev != stat.st_dev);
-        if !(self.options.one_file_system && mounted) {
+        if !(self.selection.one_file_system && mounted) {
             pending.push(node);
         }
         Ok(node)
@@ -249,7 +249,7 @@ impl Scanner<'_> {
 
     /// Record that `id` is the directory in `stat`.
     fn enter(&mut self, id: NodeId, stat: &Stat, path: &Path) -> Result<()> {
-        if self.options.output == Some(identity(stat)) {
+        if self.selection.output == Some(identity(stat)) {
             let why = "the image would be written into the tree it is made of; write it elsewhere";
             return Err(Error::refused(path, why));
         }

@@ -19,7 +19,7 @@ const LINE: u64 = TABLE_ALIGN / size_of::<layout::Dirent>() as u64;
 
 /// Planned fields of [`layout::Inode`].
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Place {
+pub struct Planned {
     /// Link count.
     pub nlink: u32,
     /// Reference to the xattr set.
@@ -60,7 +60,7 @@ pub struct Plan {
     /// The inode number of each node.
     pub numbers: Vec<u32>,
     /// The place of each inode: number 1 comes first.
-    pub places: Vec<Place>,
+    pub places: Vec<Planned>,
     /// Indices in [`Tree::xattrs`] of the image's sets, in its order.
     pub xattr_sets: Vec<u32>,
     /// Data of the files that own data, by ascending offset.
@@ -95,11 +95,11 @@ impl Plan {
             incompat: 0,
             order: vec![ROOT],
             numbers: vec![0; tree.nodes.len()],
-            places: vec![Place {
+            places: vec![Planned {
                 nlink: 2,
                 parent: 1,
                 position: layout::NO_POSITION,
-                ..Place::default()
+                ..Planned::default()
             }],
             xattr_sets: Vec::new(),
             extents: Vec::new(),
@@ -170,9 +170,9 @@ impl Plan {
         }
         self.order.push(node);
         *number = self.order.len() as u32;
-        let mut place = Place {
+        let mut place = Planned {
             nlink: 1,
-            ..Place::default()
+            ..Planned::default()
         };
         match tree.node(node).kind {
             Kind::Directory(_) => {

@@ -3,7 +3,7 @@
 //! Requests of the kernel, with the same answers as the module's.
 
 use daxfs_image::source::{Opened, Source};
-use daxfs_reader::{layout, Content, Directory, Error, FileType, Image, Inode, Problem};
+use daxfs_reader::{layout, Content, Directory, FileType, Image, Inode, Problem};
 use fuser::{
     Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
     KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry,
@@ -51,7 +51,7 @@ impl ImageFs {
     }
 
     /// Log `error` of the inode `ino`, and return the error for the kernel.
-    fn report(&self, ino: u64, error: Error) -> Errno {
+    fn report(&self, ino: u64, error: daxfs_reader::Error) -> Errno {
         eprintln!("daxfs: {}: inode {ino}: {error}", self.image.name);
         match error.problem {
             Problem::Unreadable => Errno::EIO,
