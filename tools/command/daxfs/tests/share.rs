@@ -63,6 +63,39 @@ fn the_image_itself() {
     place.fails("daxfs share -d ivshmem image", "a power of two");
 }
 
+/// Machines share a catalogue as it is, so that they see what the host adds. A copy would not.
+#[test]
+fn a_catalogue() {
+    let place = shared();
+    let add = "daxfs catalog add --activate disk";
+    place.ok(format!(
+        "truncate -s 16M disk && daxfs catalog init disk && {add} one image"
+    ));
+    let line = place.ok("daxfs share disk");
+    let backend = format!("mem-path={},size=16777216,", place.text("disk"));
+    assert!(line.text().contains(&backend), "{line:?}");
+    place.ok(format!("{add} two image"));
+    assert_eq!(place.ok("daxfs share disk").text(), line.text());
+    place.ok("daxfs share -d ivshmem disk");
+    let guest = place.ok("daxfs share --guest disk");
+    assert_eq!(guest.text(), "mount -t daxfs /dev/pmem0 /mnt\n");
+    for device in ["cxl", "nvdimm"] {
+        place.fails(
+            format!("daxfs share -d {device} disk"),
+            "make a catalogue in a file that suits it",
+        );
+    }
+    for copy in ["--copy copies disk", "--into memfd disk -- true"] {
+        place.fails(
+            format!("daxfs share {copy}"),
+            "a catalogue of images, not an image",
+        );
+    }
+    place.shell("printf X | dd of=disk bs=1 seek=200 conv=notrunc status=none");
+    place.shell("printf X | dd of=disk bs=1 seek=1048776 conv=notrunc status=none");
+    place.fails("daxfs share disk", "no copy of the catalogue is whole");
+}
+
 #[test]
 fn names() {
     let place = fixture();

@@ -32,25 +32,25 @@ pub fn share(args: &ShareArgs) -> Result<ExitCode> {
     let guest = share::commands(args.device, args.number);
     let program = args.command.first();
     share::check_room(args.device, &args.command)?;
-    let image = ImageFile::open(&args.image)?;
     if args.guest {
         say(&guest.join("\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let backing = match (&args.copy, args.into) {
         (Some(dir), _) => {
+            let image = ImageFile::open(&args.image)?;
             let interrupt = handle_signals()?;
             let backing = Backing::copy(&image, args.device, dir, &interrupt);
             // Before the command runs or anything is printed.
             interrupt.finish();
             backing?
         }
-        (None, Some(kind)) => Backing::sealed(&image, args.device, kind)?,
+        (None, Some(kind)) => Backing::sealed(&ImageFile::open(&args.image)?, args.device, kind)?,
         (None, None) if args.image.as_os_str() == "-" => {
             let why = "has no path for a hypervisor; use --copy DIR or --into memfd";
             return Err(Error::refused("standard input", why));
         }
-        (None, None) => Backing::in_place(&image, args.device)?,
+        (None, None) => Backing::in_place(&args.image, args.device)?,
     };
     let arguments = share::arguments(args.device, args.number, &backing);
     if let Some(program) = program {

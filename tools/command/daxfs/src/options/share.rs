@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Arguments of `daxfs share`.
 #[derive(Args)]
 pub struct ShareArgs {
-    /// The image file
+    /// The image file, or a file with a catalogue, see daxfs-catalog(8)
     pub image: PathBuf,
     /// The device that the guest gets
     #[arg(short, long, value_enum, default_value_t = Device::VirtioPmem)]

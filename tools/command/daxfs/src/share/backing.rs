@@ -7,9 +7,12 @@ use super::{name, Device, Layout};
 use daxfs_check::digest::hex;
 use daxfs_command::signals::Interrupt;
 use daxfs_image::error::{Error, Result};
+use daxfs_image::source::{name_of, Source};
 use daxfs_image::text::{human, shown_path};
 use daxfs_load::buffer::{Content, Kind};
 use daxfs_load::file::ImageFile;
+use daxfs_reader::catalog::Table;
+use daxfs_reader::Memory;
 use daxfs_writer::Mapping;
 use rustix::fs::{fchown, fstatfs, linkat, open, AtFlags, Gid, Mode, OFlags, CWD};
 use rustix::io::{fcntl_setfd, Errno, FdFlags};
@@ -34,26 +37,34 @@ pub struct Backing {
 }
 
 impl Backing {
-    /// Take the image file itself.
+    /// Take the file `path` itself, which has an image or a catalogue of images.
     ///
     /// Fail if it is not what `device` needs, or if its path is not UTF-8.
-    pub fn in_place(image: &ImageFile, device: Device) -> Result<Self> {
-        let size = image.length;
-        let layout = device.layout(image.size, 1);
+    pub fn in_place(path: &Path, device: Device) -> Result<Self> {
+        let source = Source::open(path)?;
+        let table = Table::load(&source).map_err(|it| Error::image(&name_of(path), b"", it))?;
+        let (needed, remedy) = match table {
+            Some(table) => (table.size, "make a catalogue in a file that suits it"),
+            None => (
+                ImageFile::open(path)?.size,
+                "let --copy DIR make such a copy",
+            ),
+        };
+        let size = source.size();
+        let layout = device.layout(needed, 1);
         let fits = layout.start == 0 && device.layout(size, 1).size == size;
         if !fits {
             let (has, needs) = (human(size), human(layout.size));
             let (device, demand) = (name(&device), device.demand());
             let why = format!(
                 "has {size} bytes ({has}), but the memory of {device} must be {demand}, \
-                 here {} bytes ({needs}); let --copy DIR make such a copy",
+                 here {} bytes ({needs}); {remedy}",
                 layout.size
             );
-            return Err(Error::refused(shown_path(&image.path), why));
+            return Err(Error::refused(shown_path(path), why));
         }
-        let path = absolute(&image.path)?;
         Ok(Backing {
-            path,
+            path: absolute(path)?,
             size,
             _memory: None,
         })
