@@ -55,6 +55,7 @@ help:
 	@echo '  make demo           a real Debian root filesystem, mounted from emulated persistent memory'
 	@echo '  make demo-containers'
 	@echo '                      containerd in the virtual machine, with images of containers in memory'
+	@echo '  make demo-machines  two virtual machines that share images, of which one is replaced while they run'
 	@echo '  make check          the tests: tools on this machine, kernel module in a virtual machine; DEBUG=1: also most'
 	@echo '                      of make check-debug; ALL=1: also tests that take minutes and rarely fail'
 	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
@@ -252,6 +253,9 @@ demo: module tools prepare-guest prepare-demo
 demo-containers: module tools tests prepare-guest
 	@tests/check --kernel $(KERNEL) containerd; status=$$?; grep -E '^ *(not )?ok ' $(BUILD)/check/containerd-$(KERNEL).log; exit $$status
 
+demo-machines: module tools tests prepare-guest
+	qemu/machines
+
 # With DEBUG=1 the tests on both kernels are in one queue, so that no processor waits for the last machine of each.
 check: all tests prepare-guest prepare-demo prepare-system $(if $(ALL),prepare-packages) $(if $(DEBUG),debug-module)
 	tests/check $(if $(ALL),--all) $(if $(DEBUG),--kernel $(KERNEL) --kernel debug)
@@ -360,6 +364,6 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages nginx valkey tomcat nginx-security valkey-security tomcat-security; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers check check-debug bench soak fuzz matrix next patches shell prepare \
+.PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers demo-machines check check-debug bench soak fuzz matrix next patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits lines hooks unhooks deb packages \
 	rust-analyzer clean distclean

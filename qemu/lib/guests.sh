@@ -2,10 +2,23 @@
 # shellcheck shell=bash
 #
 # Ask several running machines to do things at once, and read the host's accounts of their memory. For tests that have
-# tests/ktap.sh. The caller sets `shared`, the directory that lib/answers.sh has in the guests, and `work`, which has
-# the machines' output in log1, log2, ...
+# tests/ktap.sh. The caller sets `top`, the checkout; `shared`, the directory that lib/answers.sh has in the guests; and
+# `work`, which has the machines' output in log1, log2, ...
 
 declare -A machines=()		# processes of the machines, by number
+
+DATA=16	# MiB of the file in each image
+
+daxfs() {
+	"$top/build/bin/daxfs" "$@"
+}
+
+# make_shared NAME FILE: make an image of a file with other content than all others, whose sum is in NAME.sums.
+make_shared() {
+	mkdir -p "$work/tree" && head -c ${DATA}M /dev/urandom >"$work/tree/data" &&
+		(cd "$work/tree" && sha256sum data >"$shared/$1.sums") &&
+		"$top/build/bin/mkdaxfs" --quiet --label shared "$work/tree" "$2"
+}
 
 # answers NUMBER...: wait for each guest's answer, which must be "ok", for answer_limit seconds (300) at most.
 answers() {
