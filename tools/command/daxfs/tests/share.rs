@@ -105,6 +105,19 @@ fn names() {
     let words: Vec<_> = words.text().lines().collect();
     assert_eq!(words.len(), 4, "{line:?}");
     assert!(words[1].contains("/it's a,,b.img,size="), "{line:?}");
+
+    // XML has other special characters.
+    place.shell("mv it*.img 'a&\"<b.img'");
+    let line = place.ok("daxfs share 'a&\"<b.img'").text().to_owned();
+    let words = place.ok(format!("printf '%s\\n' {line}"));
+    let xml = place.ok("daxfs share --libvirt 'a&\"<b.img'");
+    let name = |word: &str| word.replace("a&\"<b", "a&amp;&quot;&lt;b");
+    let argument = |word: &str| format!("  <qemu:arg value=\"{}\"/>\n", name(word));
+    let arguments: String = words.text().lines().map(argument).collect();
+    let space = "http://libvirt.org/schemas/domain/qemu/1.0";
+    let expected =
+        format!("<qemu:commandline xmlns:qemu=\"{space}\">\n{arguments}</qemu:commandline>\n");
+    assert_eq!(xml.text(), expected);
 }
 
 #[test]

@@ -75,6 +75,8 @@ pub fn share(args: &ShareArgs) -> Result<ExitCode> {
         };
         let schema = "daxfs-share-1";
         written(show::pretty(&mut out, &Versioned { schema, value }))?;
+    } else if args.libvirt {
+        say(&share::libvirt(&arguments))?;
     } else {
         say(&share::words(&arguments))?;
     }

@@ -37,6 +37,9 @@ pub struct ShareArgs {
     /// Print the commands that mount the image on /mnt in the guest, instead of arguments
     #[arg(long, conflicts_with_all = ["json", "command", "into", "copy"])]
     pub guest: bool,
+    /// Print the arguments as an element of a domain of libvirt
+    #[arg(long, conflicts_with_all = ["json", "command", "into", "guest"])]
+    pub libvirt: bool,
     /// Print JSON
     #[arg(long, conflicts_with = "command")]
     pub json: bool,

@@ -109,3 +109,14 @@ pub fn words(arguments: &[String]) -> String {
     });
     quoted.collect::<Vec<_>>().join(" ")
 }
+
+/// Return the element of a domain of libvirt that has `arguments`. Its own memory devices open their file for writing.
+pub fn libvirt(arguments: &[String]) -> String {
+    let argument = |word: &String| {
+        let word = word.replace('&', "&amp;").replace('<', "&lt;");
+        format!("  <qemu:arg value=\"{}\"/>\n", word.replace('"', "&quot;"))
+    };
+    let lines: String = arguments.iter().map(argument).collect();
+    let space = "http://libvirt.org/schemas/domain/qemu/1.0";
+    format!("<qemu:commandline xmlns:qemu=\"{space}\">\n{lines}</qemu:commandline>")
+}
