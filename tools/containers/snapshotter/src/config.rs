@@ -7,6 +7,7 @@ use daxfs_load::Kind;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// The configuration.
@@ -17,6 +18,9 @@ pub struct Config {
     pub root: PathBuf,
     /// The Unix socket to listen on.
     pub socket: PathBuf,
+    /// The address to serve metrics on, if any.
+    #[serde(deserialize_with = "address")]
+    pub metrics: Option<SocketAddr>,
     /// Start in a separate mount namespace.
     #[serde(rename = "private-mounts")]
     pub private_mounts: bool,
@@ -29,6 +33,7 @@ impl Default for Config {
         Config {
             root: "/var/lib/daxfs-snapshotter".into(),
             socket: "/run/daxfs-snapshotter/daxfs-snapshotter.sock".into(),
+            metrics: None,
             private_mounts: false,
             memory: Memory::default(),
         }
@@ -79,6 +84,17 @@ fn kind<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Kind, D::Erro
             "unknown kind of memory {name:?}; use memfd, hugetlb, heap or udmabuf"
         ))
     })
+}
+
+fn address<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let why = || format!("{text:?} is not an address with a port, such as \"127.0.0.1:9744\"");
+    text.parse().map(Some).map_err(|_| D::Error::custom(why()))
 }
 
 fn size<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<u64, D::Error> {
@@ -212,6 +228,14 @@ mod tests {
             ("[memory]\nkind = \"disk\"\n", "use memfd, hugetlb"),
             ("[memory]\nlimit = \"much\"\n", "line 2"),
             ("[memory]\nverify = \"none\"\n", "line 2"),
+            (
+                "metrics = \"localhost:9744\"\n",
+                "line 1: \"localhost:9744\" is not an address",
+            ),
+            (
+                "metrics = \"127.0.0.1\"\n",
+                "\"127.0.0.1\" is not an address",
+            ),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(wants), "{error}");

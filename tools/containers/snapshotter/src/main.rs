@@ -8,10 +8,12 @@ use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::{Kernel, Memory};
 use daxfs_snapshotter::options::Args;
-use daxfs_snapshotter::server::{notify, serve};
+use daxfs_snapshotter::server::{answer, notify, serve};
 use daxfs_snapshotter::snapshotter::Snapshotter;
+use daxfs_writer::{cause, shown};
 use std::process::ExitCode;
 use std::sync::Arc;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{signal, SignalKind};
 
 /// Exit status for wrong usage.
@@ -51,6 +53,15 @@ fn run(args: Args) -> Result<()> {
                 eprintln!("daxfs-snapshotter: warning: cannot notify systemd: {error}");
             }
         };
+        if let Some(address) = config.metrics {
+            let listener = TcpListener::bind(address).await.map_err(|error| {
+                let (file, error) = (shown(&args.config), cause(&error));
+                Error::Invalid(format!(
+                    "{file}: metrics = \"{address}\": cannot listen on it: {error}"
+                ))
+            })?;
+            tokio::spawn(answer(listener, Arc::clone(&snapshotter)));
+        }
         serve(&config, snapshotter, ready, end).await
     });
     // The next start removes what is left.

@@ -19,6 +19,9 @@ Without the file, or without a name, the default applies.
                       default is \"/var/lib/daxfs-snapshotter\".
   socket              The Unix socket to listen on. Only root can connect. The
                       default is \"/run/daxfs-snapshotter/daxfs-snapshotter.sock\".
+  metrics             The address, such as \"127.0.0.1:9744\", on which metrics in
+                      Prometheus's text format are served over HTTP. Everybody who
+                      can connect reads them. The default is \"\", none.
   private-mounts      Start in a mount namespace that is not that of process 1: true
                       or false (the default). containerd must share it.
   memory.kind         Where images are: \"memfd\" (the default), \"hugetlb\", \"heap\" or

@@ -7,6 +7,11 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::service::Service;
 use crate::snapshotter::Snapshotter;
+use hyper::header::{HeaderValue, CONTENT_TYPE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::Response;
+use hyper_util::rt::TokioIo;
 use std::fs::{DirBuilder, Permissions};
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -16,7 +21,11 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
-use tokio::net::UnixListener;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
@@ -35,7 +44,7 @@ pub async fn serve(
     let own = identity(path);
     ready();
     let opened = Arc::clone(&snapshotter);
-    tokio::task::spawn_blocking(move || opened.tidy());
+    spawn_blocking(move || opened.tidy());
     let served = Server::builder()
         .add_service(SnapshotsServer::new(Service::new(snapshotter)))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end)
@@ -45,6 +54,34 @@ pub async fn serve(
         let _ = std::fs::remove_file(path);
     }
     served.map_err(|error| Error::io(path, "serve")(io::Error::other(error)))
+}
+
+/// Answer each HTTP request to `listener` with the metrics of `snapshotter`. A few clients have a few seconds each; others
+/// wait in the kernel.
+pub async fn answer(listener: TcpListener, snapshotter: Arc<Snapshotter>) {
+    let turns = Arc::new(Semaphore::new(16));
+    loop {
+        let turn = Arc::clone(&turns).acquire_owned().await;
+        let Ok((stream, _)) = listener.accept().await else {
+            // There may be too many open files.
+            sleep(Duration::from_secs(1)).await;
+            continue;
+        };
+        let asked = Arc::new((Arc::clone(&snapshotter), turn));
+        let metrics = service_fn(move |_| {
+            let asked = Arc::clone(&asked);
+            spawn_blocking(move || {
+                let mut response = Response::new(asked.0.metrics());
+                let format = HeaderValue::from_static("text/plain; version=0.0.4");
+                response.headers_mut().insert(CONTENT_TYPE, format);
+                response
+            })
+        });
+        let mut http = http1::Builder::new();
+        http.keep_alive(false).max_buf_size(8192);
+        let served = http.serve_connection(TokioIo::new(stream), metrics);
+        tokio::spawn(timeout(Duration::from_secs(5), served));
+    }
 }
 
 /// Return what tells the file `path` from others: device and inode number.

@@ -40,8 +40,10 @@ impl Service {
         call: impl FnOnce(&Snapshotter) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
         let snapshotter = Arc::clone(&self.snapshotter);
-        let result = tokio::task::spawn_blocking(move || call(&snapshotter)).await;
-        Ok(Response::new(result.map_err(failed)??))
+        let called = tokio::task::spawn_blocking(move || call(&snapshotter)).await;
+        let result = called.map_err(failed).and_then(|it| Ok(it?));
+        let count = |status: &Status| self.snapshotter.count(status.code());
+        result.inspect_err(count).map(Response::new)
     }
 
     /// Create a snapshot, unless the client has gone before the image of `parent` is made: containerd would not know it.

@@ -36,6 +36,10 @@ pub struct Snapshotter {
     making: Mutex<HashMap<String, (u64, Code, String)>>,
     /// The number of failed attempts.
     failures: AtomicU64,
+    /// How many calls failed, by code.
+    failed: Mutex<BTreeMap<String, u64>>,
+    /// Bytes that all images may take, or 0.
+    limit: u64,
 }
 
 /// Longest options of a mount: a page, without the names of options that containerd adds.
@@ -59,6 +63,8 @@ impl Snapshotter {
             images,
             making: Mutex::default(),
             failures: AtomicU64::new(0),
+            failed: Mutex::default(),
+            limit: config.memory.limit,
         })
     }
 
@@ -74,6 +80,62 @@ impl Snapshotter {
         {
             warn(&error);
         }
+    }
+
+    /// Count a call that failed with `code`.
+    pub fn count(&self, code: Code) {
+        *lock(&self.failed).entry(format!("{code:?}")).or_default() += 1;
+    }
+
+    /// Return the metrics in Prometheus's text format.
+    pub fn metrics(&self) -> String {
+        let mut layers: Vec<Snapshot> = lock(&self.store).all().cloned().collect();
+        layers.retain(|layer| layer.record.is_layer());
+        let count = layers.len() as u64;
+        let is_pending = |layer: &&Snapshot| layer.record.state == State::Pending;
+        let pending = layers.iter().filter(is_pending).count() as u64;
+        layers.retain(|layer| self.images.is_loaded(&layer.dir));
+        let bytes = self.parts_of(&layers).values().sum();
+        let images = layers.len() as u64;
+        let mut text = String::new();
+        for (name, value, help) in [
+            ("layers", count, "Committed snapshots."),
+            (
+                "layers_pending",
+                pending,
+                "Those whose image is not made yet.",
+            ),
+            (
+                "images_loaded",
+                images,
+                "Images in memory or on the device.",
+            ),
+            (
+                "loaded_bytes",
+                bytes,
+                "Bytes of these images and their packs.",
+            ),
+            (
+                "limit_bytes",
+                self.limit,
+                "Bytes that images may take, or 0.",
+            ),
+        ] {
+            let name = format!("daxfs_snapshotter_{name}");
+            text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+        }
+        let name = "daxfs_snapshotter_failures_total";
+        text += &format!("# HELP {name} Failed calls, by gRPC code.\n# TYPE {name} counter\n");
+        for (code, number) in &*lock(&self.failed) {
+            text += &format!("{name}{{code=\"{code}\"}} {number}\n");
+        }
+        text
+    }
+
+    /// Return the bytes of the images of `snapshots` and of their packs, by SHA-256.
+    fn parts_of(&self, snapshots: &[Snapshot]) -> BTreeMap<String, u64> {
+        let parts = snapshots.iter().map(|other| self.images.parts(&other.dir));
+        parts.flat_map(Result::unwrap_or_default).collect()
     }
 
     /// Load the image with this SHA-256 of a snapshot, unless it is in memory. If it does not fit, unload images that
@@ -97,11 +159,7 @@ impl Snapshotter {
         let is_there = |other: &Snapshot| self.images.is_loaded(&other.dir);
         unused.retain(is_there);
         others.retain(|other| is_there(other) && unused.iter().all(|it| it.dir != other.dir));
-        let parts_of = |snapshots: &[Snapshot]| -> BTreeMap<String, u64> {
-            let parts = snapshots.iter().map(|other| self.images.parts(&other.dir));
-            parts.flat_map(Result::unwrap_or_default).collect()
-        };
-        let (mut free, used) = (parts_of(&unused), parts_of(&others));
+        let (mut free, used) = (self.parts_of(&unused), self.parts_of(&others));
         // Parts that are in memory need no more of it.
         let new = parts
             .iter()

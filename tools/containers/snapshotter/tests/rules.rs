@@ -4,7 +4,12 @@
 
 use crate::{labels, lower, option, refused, upper, Machine};
 use daxfs_snapshotter::api::{Kind, Labels};
+use daxfs_snapshotter::server::answer;
+use std::net::SocketAddr;
 use std::path::Path;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{timeout, Duration};
 use tonic::Code;
 
 fn nothing(_: &Path) {}
@@ -98,6 +103,52 @@ async fn mounts_of_views_and_of_active_snapshots() {
     assert_eq!(empty[0].options, ["ro", "rbind"]);
     assert_eq!(std::fs::read_dir(&empty[0].source).unwrap().count(), 0);
     assert_eq!(machine.stat("empty").await.unwrap().kind(), Kind::View);
+}
+
+/// Send `request` to the metrics at `address`, and return the answer.
+async fn ask(address: SocketAddr, request: &[u8]) -> String {
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let mut answer = Vec::new();
+    // A request that is too large is answered before its end.
+    let _ = client.write_all(request).await;
+    let read = client.read_to_end(&mut answer);
+    let _ = timeout(Duration::from_secs(60), read).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn metrics() {
+    let machine = Machine::new().await;
+    machine.layer("one", "", nothing).await;
+    machine.layer("two", "one", nothing).await;
+    machine.view("view", "two").await.unwrap();
+    refused(machine.stat("none").await, Code::NotFound);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(answer(listener, machine.snapshotter.clone()));
+    let bad = ask(address, &[b'x'; 1 << 20]).await;
+    assert!(!bad.starts_with("HTTP/1.1 2"), "{bad}");
+    // Clients that say nothing, more than are served at once.
+    let silent = (0..20).map(|_| TcpStream::connect(address));
+    let mut clients = Vec::new();
+    for client in silent {
+        clients.push(client.await.unwrap());
+    }
+    let said = ask(address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{said}");
+    assert_eq!(machine.memory.count(), 1);
+    for line in [
+        "content-type: text/plain; version=0.0.4",
+        "# TYPE daxfs_snapshotter_layers gauge",
+        "daxfs_snapshotter_layers 2",
+        "daxfs_snapshotter_layers_pending 0",
+        "daxfs_snapshotter_images_loaded 1",
+        &format!("daxfs_snapshotter_loaded_bytes {}", machine.memory.bytes()),
+        "daxfs_snapshotter_limit_bytes 0",
+        "daxfs_snapshotter_failures_total{code=\"NotFound\"} 1",
+    ] {
+        assert!(said.lines().any(|found| found == line), "{line}\n{said}");
+    }
 }
 
 #[tokio::test]
