@@ -3,7 +3,7 @@
 //! Stores: `daxfs store` without the kernel. tests/store mounts them.
 
 use crate::json::check;
-use crate::support::{chmod, place, who, Place};
+use crate::support::{chmod, is_root, place, who, Place};
 use daxfs_testing::feed;
 use rustix::fs::{flock, FlockOperation};
 use sha2::{Digest, Sha256};
@@ -426,6 +426,32 @@ fn new_stores() {
     verify(&place);
     add(&place, "v1", "v1", "");
     verify(&place);
+}
+
+/// Links of another user, or of all, would lead root to other files. Root may read such a store.
+#[test]
+fn stores_of_others() {
+    let place = versions();
+    add(&place, "v1", "v1", "");
+    place.ok("chmod o+w store");
+    place.fails("daxfs store gc store", "store: every user may write to it");
+    place.fails(
+        "daxfs store add store v2 v2",
+        "store: every user may write to it",
+    );
+    place.ok("chmod o-w store");
+    if is_root() {
+        place.ok("chown -R 1000 store");
+        let why = "store: belongs to user 1000; change the store as that user";
+        for command in ["gc store", "add store v2 v2", "remove store v1"] {
+            place.fails(format!("daxfs store {command}"), why);
+        }
+        verify(&place);
+        place.ok("chown -R 0 store");
+    }
+    place.ok("rm store/lock && ln -s /dev/zero store/lock");
+    place.fails("daxfs store list store", "store/lock: ");
+    place.ok("rm store/lock && mkfifo store/lock && timeout 9 daxfs store list store");
 }
 
 /// A small file that claims more bytes than any disk has is refused at once.

@@ -41,12 +41,12 @@ use daxfs_image::text::shown_path;
 use daxfs_reader::catalog::valid_name;
 use daxfs_writer::tree::{identity, Identity};
 use pack::Pack;
-use rustix::fs::{flock, stat, FlockOperation};
+use rustix::fs::{flock, stat, FlockOperation, OFlags};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -54,8 +54,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// each.
 pub const PACKS_MAX: usize = 64;
 
+/// Why a directory is refused.
+const NO_STORE: &str = "is not a store; daxfs store add makes one";
+
 /// End of the names of images and packs.
 const SUFFIX: &str = ".daxfs";
+
+/// Check that only this user and root can put links into the directory `dir`: a process that changes the store would
+/// follow them, and write to files of others or remove them.
+fn check_owner(dir: &Path) -> Result<()> {
+    let found = dir.metadata().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::refused(shown_path(dir), NO_STORE),
+        _ => failed(dir, "examine", error),
+    })?;
+    let own = rustix::process::geteuid().as_raw();
+    let why = match found.uid() {
+        owner if owner != own && owner != 0 => {
+            format!("belongs to user {owner}; change the store as that user")
+        }
+        _ if found.mode() & 0o002 != 0 => "every user may write to it; use chmod o-w".into(),
+        _ => return Ok(()),
+    };
+    Err(Error::refused(shown_path(dir), why))
+}
 
 /// A store, locked.
 pub struct Store {
@@ -123,10 +144,12 @@ impl Store {
             _ => Ok(()),
         };
         make(dir)?;
+        check_owner(dir)?;
         let lock = dir.join("lock");
         if !lock.exists() {
             let mut entries = std::fs::read_dir(dir).map_err(|e| failed(dir, "read", e))?;
-            if entries.next().is_some() {
+            // Another process may have made the store.
+            if entries.next().is_some() && !lock.exists() {
                 let why = "is neither a store nor an empty directory; name another directory";
                 return Err(Error::refused(shown_path(dir), why));
             }
@@ -156,12 +179,15 @@ impl Store {
     }
 
     fn lock(dir: &Path, operation: FlockOperation) -> Result<Self> {
+        if operation == FlockOperation::NonBlockingLockExclusive {
+            check_owner(dir)?;
+        }
         let path = dir.join("lock");
-        let lock = File::open(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                let why = "is not a store; daxfs store add makes one";
-                Error::refused(shown_path(dir), why)
-            }
+        // A FIFO would keep this waiting.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+        let opened = File::options().read(true).custom_flags(flags).open(&path);
+        let lock = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::refused(shown_path(dir), NO_STORE),
             _ => failed(&path, "open", error),
         })?;
         match flock(&lock, operation) {
