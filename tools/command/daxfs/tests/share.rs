@@ -110,6 +110,8 @@ fn names() {
     place.shell("mv it*.img 'a&\"<b.img'");
     let line = place.ok("daxfs share 'a&\"<b.img'").text().to_owned();
     let words = place.ok(format!("printf '%s\\n' {line}"));
+    place.ok(r"cp a*.img $'a\nb.img'");
+    place.fails(r"daxfs share --libvirt $'a\nb.img'", "control characters");
     let xml = place.ok("daxfs share --libvirt 'a&\"<b.img'");
     let name = |word: &str| word.replace("a&\"<b", "a&amp;&quot;&lt;b");
     let argument = |word: &str| format!("  <qemu:arg value=\"{}\"/>\n", name(word));

@@ -9,6 +9,7 @@ use crate::show;
 use daxfs_command::stdout::{say, written, Out};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::handle_signals;
+use daxfs_image::text::shown_path;
 use daxfs_load::file::ImageFile;
 use serde::Serialize;
 use std::os::unix::process::CommandExt;
@@ -76,6 +77,10 @@ pub fn share(args: &ShareArgs) -> Result<ExitCode> {
         let schema = "daxfs-share-1";
         written(show::pretty(&mut out, &Versioned { schema, value }))?;
     } else if args.libvirt {
+        if arguments.iter().any(|word| word.contains(char::is_control)) {
+            let why = "XML cannot have control characters; rename the image";
+            return Err(Error::refused(shown_path(&args.image), why));
+        }
         say(&share::libvirt(&arguments))?;
     } else {
         say(&share::words(&arguments))?;
