@@ -54,13 +54,18 @@ fn run(args: Args) -> Result<()> {
             }
         };
         if let Some(address) = config.metrics {
-            let listener = TcpListener::bind(address).await.map_err(|error| {
-                let (file, error) = (shown(&args.config), cause(&error));
-                Error::Invalid(format!(
-                    "{file}: metrics = \"{address}\": cannot listen on it: {error}"
-                ))
-            })?;
-            tokio::spawn(answer(listener, Arc::clone(&snapshotter)));
+            // Any user may have taken a port, which must not keep containers from starting.
+            match TcpListener::bind(address).await {
+                Ok(listener) => {
+                    tokio::spawn(answer(listener, Arc::clone(&snapshotter)));
+                }
+                Err(error) => {
+                    let (file, error) = (shown(&args.config), cause(&error));
+                    eprintln!(
+                        "daxfs-snapshotter: warning: {file}: metrics = \"{address}\": cannot listen on it: {error}"
+                    );
+                }
+            }
         }
         serve(&config, snapshotter, ready, end).await
     });

@@ -41,7 +41,11 @@ impl Service {
     ) -> Answer<T> {
         let snapshotter = Arc::clone(&self.snapshotter);
         let called = tokio::task::spawn_blocking(move || call(&snapshotter)).await;
-        let result = called.map_err(failed).and_then(|it| Ok(it?));
+        self.answer(called.map_err(failed).and_then(|it| Ok(it?)))
+    }
+
+    /// Return the answer to a call, and count failures.
+    fn answer<T>(&self, result: std::result::Result<T, Status>) -> Answer<T> {
         let count = |status: &Status| self.snapshotter.count(status.code());
         result.inspect_err(count).map(Response::new)
     }
@@ -114,10 +118,11 @@ impl Snapshots for Service {
             let is_committed = committed.is_ok();
             let _ = answer.send(committed);
             if let Some(Err(error)) = is_committed.then(|| snapshotter.finish(&name)) {
+                snapshotter.count(error.code());
                 warn(&error);
             }
         });
-        Ok(Response::new(answered.await.map_err(failed)??))
+        self.answer(answered.await.map_err(failed).and_then(|it| Ok(it?)))
     }
 
     async fn remove(&self, request: Request<RemoveSnapshotRequest>) -> Answer<()> {
