@@ -2,7 +2,10 @@
 
 //! Data that readers use until it is taken away (`include/linux/srcu.h`).
 //!
-//! `kernel::sync::Srcu` has no fast readers, and 7.2 does not have it.
+//! 7.2 has no `kernel::sync::Srcu`.
+//!
+//! Until the kernel has `rust: sync: add fast readers of SRCU`:
+//! that replaces the domain and [`Section`].
 
 use crate::bindings;
 use core::ops::Deref;

@@ -4,6 +4,9 @@
 //!
 //! The page cache does the same, from `vm_ops->map_pages`, which must not sleep. Pages that the DAX
 //! code does not know yet need memory for their entries. So here the fault handler does it.
+//!
+//! Until the kernel has `dax: map the pages around a read fault`:
+//! that replaces all that is for DAX devices here.
 
 use super::fault::Kept;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
