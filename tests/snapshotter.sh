@@ -199,6 +199,25 @@ run() {
 		"$IMAGE" "$name" "$@"
 }
 
+# run_all PREFIX FIRST LAST: start containers that map FILE, as many at a time as there are processors.
+run_all() {
+	local number started=()
+	for ((number = $2; number <= $3; number++)); do
+		[ "${#started[@]}" -lt "$(nproc)" ] || end_one || return
+		run "$1$number" /tests/mapper "$FILE" &
+		started[$!]=1
+	done
+	while [ ${#started[@]} -gt 0 ]; do end_one || return; done
+}
+
+# Print a line for each container: the number of pages that it has of FILE, and where they are.
+frames() {
+	local process
+	for process in $(ctr task ls | awk '$3 == "RUNNING" { print $2 }'); do
+		"$tests/mapper" --frames "$process" "$FILE"
+	done
+}
+
 # end NAME: remove a container.
 end() {
 	ctr task rm --force "$1" >/dev/null 2>&1
