@@ -7,7 +7,7 @@ use crate::inode::{FileData, Object};
 use crate::linux;
 use crate::linux::fs::{Extent, FileOperations, INode};
 use crate::linux::mm::{Fault, FaultResult, Outcome};
-use crate::memory::{Claim, Gate, MappedExtent};
+use crate::memory::{ExtentClaim, Gate, MappedExtent};
 use crate::mount::{report, DaxFs};
 use crate::usage::Event;
 use kernel::{iov::IovIterDest, prelude::*};
@@ -158,7 +158,7 @@ impl FileOperations for DaxFs {
     }
 
     #[inline]
-    fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, Claim>) -> FaultResult<'a> {
+    fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, ExtentClaim>) -> FaultResult<'a> {
         let sb = file.super_block();
         let result = MappedExtent::fault(fault, sb.data()).unwrap_or_else(|error| {
             refuse(file, error);

@@ -10,7 +10,7 @@ use crate::linux::fs::{
     SuperKind, SuperOperations,
 };
 use crate::linux::{sysfs::Show, Errno};
-use crate::memory::{Claim, Region, Tenure};
+use crate::memory::{ExtentClaim, Region, Tenure};
 use crate::mount::{DaxFs, Mounted, Place, Shared, Verified};
 use crate::options::{Checks, Options, Verify};
 use crate::signature;
@@ -166,7 +166,7 @@ impl FileSystem for DaxFs {
     type Super = Mounted;
     type Resources = Tenure;
     type INode = inode::Data;
-    type Claim = Claim;
+    type Claim = ExtentClaim;
 
     fn parse_param(
         options: &mut Options,

@@ -5,7 +5,7 @@
 //! C headers: `include/linux/dma-buf.h`, `include/linux/dma-resv.h`.
 
 use super::fs::{refusal, Refusal};
-use super::mm::{cache, MapMethod, Mappable, Owner};
+use super::mm::{cache_mode, MapMethod, Mappable, Owner};
 use crate::bindings;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -298,7 +298,7 @@ unsafe impl<F: Fn() + Send + Sync> Owner for Attachment<F> {
         let base = unsafe { map.__bindgen_anon_1.vaddr };
         let (base, size, io) = (NonNull::new(base.cast())?, self.buffer.size(), map.is_iomem);
         // SAFETY: By the type invariant the buffer is mapped.
-        let cache = unsafe { cache::mode(base, size, io) }?;
+        let cache = unsafe { cache_mode::mode(base, size, io) }?;
         let mappable = Mappable::new(base, size, MapMethod::Frames(cache));
         Some(Mappable { io, ..mappable })
     }

@@ -5,7 +5,7 @@
 //! C headers: `include/linux/memremap.h`, `include/linux/io.h`.
 
 use super::ioport::Requested;
-use super::mm::{cache, poison::Frame, CacheMode, DaxRange, MapMethod, Mappable, Owner};
+use super::mm::{cache_mode, poison::Frame, CacheMode, DaxRange, MapMethod, Mappable, Owner};
 use crate::bindings;
 use core::marker::PhantomPinned;
 use core::mem::size_of;
@@ -225,7 +225,7 @@ impl Frames {
         let is_cached = |offset: u64| {
             let base = self.0.map_addr(|base| base.saturating_add(offset as usize));
             // SAFETY: By the type invariant the byte is mapped.
-            let mode = unsafe { cache::mode(base, 1, false) };
+            let mode = unsafe { cache_mode::mode(base, 1, false) };
             mode == Some(CacheMode::WriteBack)
         };
         is_cached(0) && is_cached(self.1.size() - 1)

@@ -1,70 +1,203 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Extents of a region that files have mapped.
+//! The extents of a region that files have mapped.
+//!
+//! In a valid image extents do not overlap, and files with the same data share one extent. An
+//! extent that overlaps another one is refused, so that the DAX code never sees it.
 
-use super::access::Access;
-use super::{Region, Tenure};
-use crate::linux::mm::{FileMapping, Span};
-use kernel::prelude::*;
+use crate::linux::mm::{Space, Span, PAGE_SIZE};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    rbtree::{RBTree, RBTreeNode},
+    sync::{Arc, Mutex},
+};
 
-/// An extent that an inode has claimed, and its address space. Dropping it releases the claim.
-pub(crate) type MappedExtent = FileMapping<Claim>;
+/// Number of bytes of an extent that are forgotten at a time: the DAX code keeps interrupts off
+/// while it deletes the entries of a range.
+const FORGET_PIECE: u64 = 64 << 20;
 
-/// A claim on an extent.
-///
-/// # Invariants
-///
-/// This is one of the users of the extent at `key` in the tree of the lease, whose memory is that
-/// of the extent's address space.
-pub(crate) struct Claim {
-    tenure: Tenure,
-    key: u64,
+/// A mapped extent.
+struct Extent {
+    /// Number of inodes in memory that map it.
+    users: usize,
+    /// Number of bytes at its start that are forgotten, and that no page fault maps again.
+    forgotten: u64,
+    space: Arc<Space>,
 }
 
-impl Region {
-    /// Claim an extent for mappings of an inode: `length` bytes at `offset`, which are whole pages.
-    /// The files of the extent end with `tail` bytes of the page after it. All inodes with the same
-    /// extent must have the same `owner`.
+/// The extents, by [`Span::key`].
+type Tree = RBTree<u64, Extent>;
+
+impl Extent {
+    /// Unmap and forget the pages that are not forgotten yet, up to one that is still in use.
+    /// Return false if there is one.
+    ///
+    /// Call this only while no page fault can map a page of the extent.
+    fn forget(&mut self) -> bool {
+        let length = self.space.length;
+        if self.forgotten < length {
+            // All of it, also what comes after a page that is still in use.
+            self.space.unmap(0, 0);
+        }
+        while self.forgotten < length {
+            let piece = FORGET_PIECE.min(length - self.forgotten);
+            if !self.space.forget(self.forgotten, piece) {
+                return false;
+            }
+            self.forgotten += piece;
+        }
+        true
+    }
+}
+
+/// Add a user to the extent of `span`, if it exists.
+///
+/// # Errors
+///
+/// `EEXIST` if another extent has a page in common with it.
+fn share(tree: &mut Tree, span: &Span) -> Result<Option<Arc<Space>>> {
+    let start = span.key();
+    if let Some(extent) = tree.get_mut(&start) {
+        let space = &extent.space;
+        if (space.length, space.tail, space.owner) != (span.length, span.tail, span.owner) {
+            return Err(EEXIST);
+        }
+        extent.users += 1;
+        extent.forgotten = 0;
+        return Ok(Some(extent.space.clone()));
+    }
+    match last_before(tree, start + span.length) {
+        Some(space) if space.key() + space.length > start => Err(EEXIST),
+        _ => Ok(None),
+    }
+}
+
+/// Return the last extent that starts before `offset`.
+fn last_before(tree: &Tree, offset: u64) -> Option<&Arc<Space>> {
+    let start = match tree.cursor_lower_bound(&offset) {
+        Some(cursor) => *cursor.peek_prev()?.0,
+        None => *tree.cursor_back()?.current().0,
+    };
+    Some(&tree.get(&start)?.space)
+}
+
+/// All mapped extents of a region, none of which overlap.
+///
+/// The mutex protects the tree and the user counts. Memory reclaim takes it, so do not allocate
+/// under it. Do not hold it while waiting for a page fault or for users of a page.
+#[pin_data]
+pub(super) struct Extents {
+    #[pin]
+    tree: Mutex<Tree>,
+}
+
+impl Extents {
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            tree <- new_mutex!(RBTree::new()),
+        })
+    }
+
+    /// Claim the extent of `span` for one more inode. Return its address space.
     ///
     /// # Errors
     ///
-    /// `EEXIST` if the range overlaps another extent, `EIO` if it is not in the region, `ENOMEM`.
-    pub(crate) fn claim(
-        &self,
-        offset: u64,
-        length: u64,
-        tail: u64,
-        owner: u64,
-    ) -> Result<MappedExtent> {
-        let span = Span {
-            memory: self.memory,
-            offset,
-            length,
-            tail,
-            owner,
-        };
-        let tenure = self.tenure.clone();
-        let space = tenure.lease().extents.claim(span)?;
-        // INVARIANT: `Extents::claim` has added a user.
-        let key = span.key();
-        Ok(FileMapping::new(Claim { tenure, key }, space))
-    }
-}
-
-impl FileMapping<Claim> {
-    /// Keep the memory from going away, as [`Region::access`] does.
-    #[inline]
-    pub(super) fn access(&self) -> Result<Access<'_>> {
-        Access::new(&self.claim().tenure)
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let lease = self.tenure.lease();
-        if !lease.extents.release(self.key) {
-            // Pages of it are still in use.
-            lease.queue(lease.pause());
+    /// `EEXIST` if it overlaps another extent, and the errors of [`Space::new`].
+    pub(super) fn claim(&self, span: Span) -> Result<Arc<Space>> {
+        if let Some(space) = share(&mut self.tree.lock(), &span)? {
+            return Ok(space);
         }
+        let space = Space::new(span)?;
+        let extent = Extent {
+            users: 1,
+            forgotten: 0,
+            space: space.clone(),
+        };
+        let node = RBTreeNode::new(span.key(), extent, GFP_KERNEL)?;
+        let mut tree = self.tree.lock();
+        // Another thread may have claimed the extent, or an overlapping one, in between.
+        let found = share(&mut tree, &span);
+        if let Ok(None) = found {
+            tree.insert(node);
+            return Ok(space);
+        }
+        drop(tree);
+        drop(node);
+        Ok(found?.unwrap_or(space))
+    }
+
+    /// Remove a user of the extent at `start`. Return false if pages of it are still in use, so
+    /// that it must be swept later.
+    pub(super) fn release(&self, start: u64) -> bool {
+        let mut tree = self.tree.lock();
+        let Some(extent) = tree.get_mut(&start) else {
+            return true;
+        };
+        extent.users -= 1;
+        if extent.users > 0 {
+            return true;
+        }
+        if !extent.forget() {
+            return false;
+        }
+        let node = tree.remove_node(&start);
+        drop(tree);
+        drop(node);
+        true
+    }
+
+    /// Remove the extents that no inode maps. With `unmap`, also unmap all others and make their
+    /// address spaces forget their pages. Return false if their pages are still in use.
+    ///
+    /// With `unmap`, the lease must be revoked and have no readers, so that no page fault maps a
+    /// page during the sweep.
+    pub(super) fn sweep(&self, unmap: bool) -> bool {
+        let mut idle = true;
+        let mut from = 0;
+        loop {
+            let mut tree = self.tree.lock();
+            let Some(mut cursor) = tree.cursor_lower_bound_mut(&from) else {
+                return idle;
+            };
+            let (&start, extent) = cursor.current_mut();
+            let mut node = None;
+            let unused = extent.users == 0;
+            if unused || unmap {
+                let forgotten = extent.forget();
+                idle &= forgotten;
+                if forgotten && unused {
+                    node = tree.remove_node(&start);
+                }
+            }
+            drop(tree);
+            drop(node);
+            from = start + 1;
+        }
+    }
+
+    /// Unmap all pages whose memory may have failed. Return true if there is an extent.
+    pub(super) fn unmap_suspects(&self) -> bool {
+        let mut from = 0;
+        loop {
+            let tree = self.tree.lock();
+            let Some(cursor) = tree.cursor_lower_bound(&from) else {
+                return from > 0;
+            };
+            let (&start, extent) = cursor.current();
+            extent.space.unmap_suspects();
+            from = start + 1;
+        }
+    }
+
+    /// Kill the processes that map the page at `offset`, whose memory has failed, and unmap it.
+    pub(super) fn page_failed(&self, offset: u64, flags: kernel::ffi::c_int) {
+        let found = last_before(&self.tree.lock(), offset + 1).cloned();
+        let Some(space) = found.filter(|space| offset < space.key() + space.length) else {
+            return;
+        };
+        let index = (offset - space.key()) / PAGE_SIZE;
+        // This waits for page faults, so the mutex must not be held.
+        space.page_failed(index as usize, flags);
     }
 }

@@ -3,7 +3,7 @@
 //! Page faults on mapped extents.
 
 use super::access::Access;
-use super::extents::{Claim, MappedExtent};
+use super::extent_claim::{ExtentClaim, MappedExtent};
 use super::MapMethod;
 use crate::image::{self, Memory, Problem};
 use crate::linux::mm::{Fault, FaultResult, Space, PAGE_SIZE};
@@ -34,7 +34,7 @@ impl MappedExtent {
     /// memory cannot be read.
     #[inline]
     pub(crate) fn fault<'a>(
-        fault: &Fault<'a, Claim>,
+        fault: &Fault<'a, ExtentClaim>,
         gate: &impl Gate,
     ) -> image::Result<FaultResult<'a>> {
         let extent = fault.mapping();

@@ -12,8 +12,8 @@
 //!   item keeps the owner, and with it the module, until they are not. Unmount does not wait for
 //!   that.
 
+use super::extents::Extents;
 use super::poison::Frame;
-use super::tree::Extents;
 use crate::linux::bus::DeviceId;
 use crate::linux::dax::HolderId;
 use crate::linux::mm::{Memory, Owner};

@@ -7,12 +7,13 @@
 //! [`crate::image::Memory`], file content straight to the reader. Both survive a machine check.
 //!
 //! To map a file, claim its extent with [`Region::claim`]; [`fault`] handles page faults,
-//! [`extents`] and [`tree`] know what is mapped, [`poison`] which memory has failed.
+//! [`extents`] knows what is mapped, [`poison`] which memory has failed.
 
 mod access;
 mod claim;
 pub(crate) mod dax;
 pub(crate) mod dmabuf;
+mod extent_claim;
 mod extents;
 mod failures;
 mod fault;
@@ -25,11 +26,10 @@ mod range;
 mod region;
 mod registry;
 mod resources;
-mod tree;
 
 pub(crate) use crate::linux::mm::MapMethod;
 pub(crate) use access::Access;
-pub(crate) use extents::{Claim, MappedExtent};
+pub(crate) use extent_claim::{ExtentClaim, MappedExtent};
 pub(crate) use fault::Gate;
 pub(crate) use region::Region;
 pub(crate) use registry::Tenure;

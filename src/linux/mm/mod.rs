@@ -5,7 +5,7 @@
 //! C headers: `include/linux/mm.h`, `include/linux/dax.h`, `include/linux/pagemap.h`.
 
 mod around;
-pub(crate) mod cache;
+pub(crate) mod cache_mode;
 mod fault;
 mod mappable;
 mod memory;
@@ -15,7 +15,7 @@ mod pmd;
 pub(crate) mod poison;
 mod space;
 
-pub(crate) use cache::CacheMode;
+pub(crate) use cache_mode::CacheMode;
 pub(crate) use fault::{Fault, FaultResult, Outcome};
 pub(crate) use mappable::{fault_in, DaxRange, MapMethod, Mappable};
 pub(crate) use memory::{Memory, Owner};
