@@ -15,7 +15,6 @@
 #include <linux/crc32c.h>
 #include <linux/cred.h>
 #include <linux/dax.h>
-#include <linux/dcache.h>
 #include <linux/device/bus.h>
 #include <linux/device/faux.h>
 #include <linux/dma-buf.h>
@@ -38,14 +37,12 @@
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
-#include <linux/numa.h>
 #include <linux/pagemap.h>
 #include <linux/pci.h>
 #include <linux/percpu.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
 #include <linux/pseudo_fs.h>
-#include <linux/range.h>
 #include <linux/ratelimit.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
@@ -54,12 +51,10 @@
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
-#include <linux/stat.h>
 #include <linux/statfs.h>
 #include <linux/sysfs.h>
 #include <linux/timekeeping.h>
 #include <linux/tracepoint.h>
-#include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/verification.h>
@@ -128,7 +123,6 @@ static const unsigned long DAXFS_BUS_NOTIFY_UNBIND_DRIVER = BUS_NOTIFY_UNBIND_DR
 static const int DAXFS_MF_MEM_PRE_REMOVE = MF_MEM_PRE_REMOVE;
 static const unsigned long DAXFS_MEMREMAP_WB = MEMREMAP_WB;
 static const int DAXFS_CAP_SYS_RAWIO = CAP_SYS_RAWIO;
-static const unsigned long DAXFS_IORESOURCE_MEM = IORESOURCE_MEM;
 static const unsigned long DAXFS_IORESOURCE_SYSTEM_RAM = IORESOURCE_SYSTEM_RAM;
 static const int DAXFS_REGION_DISJOINT = REGION_DISJOINT;
 

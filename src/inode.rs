@@ -106,7 +106,7 @@ fn owner_of_page_cache(
 /// Return the number of bytes of a regular file that can be mapped directly, from the first on.
 #[inline]
 fn mappable(sb: &SuperBlock<DaxFs>, inode: &Inode) -> u64 {
-    match sb.data().region.memory.method {
+    match sb.data().region.memory.method() {
         // A mapping has one cache mode, and copies of pages are always cached.
         MapMethod::Frames(cache) if inode.packed && cache != CacheMode::WriteBack => 0,
         _ => inode.mappable(PAGE_SIZE as u64),
@@ -130,7 +130,7 @@ fn attributes(
                 false => inode.size.wrapping_add(block - 1) & !(block - 1),
             };
             let mappable = mappable(sb, inode);
-            let mapped_by = match sb.data().region.memory.method {
+            let mapped_by = match sb.data().region.memory.method() {
                 // Without pages, the page cache answers with SIGBUS.
                 _ if mappable == 0 => MappedBy::PageCache,
                 MapMethod::Dax(_) => MappedBy::Dax,

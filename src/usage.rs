@@ -78,10 +78,10 @@ impl Usage {
             source: CString::try_from_fmt(fmt!("{}", source))?,
             device: name_of(device)?,
             offset,
-            mapping: match region.memory.method {
+            mapping: match region.memory.method() {
                 MapMethod::Dax(_) => c"dax",
                 MapMethod::Pages => c"pages",
-                MapMethod::Frames(_) if region.memory.io => c"io",
+                MapMethod::Frames(_) if region.memory.is_io() => c"io",
                 MapMethod::Frames(_) => c"frames",
             },
             size: superblock.total_size,

@@ -5,7 +5,11 @@
 //! C headers: `include/linux/memremap.h`, `include/linux/io.h`.
 
 use super::ioport::Requested;
-use super::mm::{cache_mode, poison::Frame, CacheMode, DaxRange, MapMethod, Mappable, Owner};
+use super::mm::{
+    cache_mode,
+    poison::{self, Frame},
+    CacheMode, DaxRange, MapMethod, Mappable, Owner,
+};
 use crate::bindings;
 use core::marker::PhantomPinned;
 use core::mem::size_of;
@@ -25,15 +29,8 @@ fn fit(bytes: u64) -> bool {
 pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
     /// The smallest unit of memory that has struct pages.
     const STEP: u64 = 2 << 20;
-    let mut at = start;
-    while at < start + size {
-        // SAFETY: This looks the frame up in the table of sections.
-        if unsafe { bindings::pfn_valid((at >> bindings::PAGE_SHIFT) as usize) } == 0 {
-            return false;
-        }
-        at = (at | (STEP - 1)) + 1;
-    }
-    true
+    let mut units = (start & !(STEP - 1)..start + size).step_by(STEP as usize);
+    units.all(|at| poison::has_page((at >> bindings::PAGE_SHIFT) as usize))
 }
 
 /// Called when memory of an [`OwnDax`] fails. The flags are memory_failure()'s.

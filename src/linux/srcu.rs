@@ -136,15 +136,10 @@ impl<T> Revocable<T> {
 #[pinned_drop]
 impl<T> PinnedDrop for Revocable<T> {
     fn drop(self: Pin<&mut Self>) {
-        let owned = self.owned.load(Ordering::Relaxed);
-        // SAFETY: By the type invariants this is null or a box, and the domain is initialized. A
-        // reader borrows this, so there is none.
-        unsafe {
-            if !owned.is_null() {
-                drop(KBox::from_raw(owned));
-            }
-            bindings::cleanup_srcu_struct(self.domain.get());
-        }
+        // A reader that was forgotten is waited for without end.
+        drop(self.take());
+        // SAFETY: By the type invariants the domain is initialized. It has no readers.
+        unsafe { bindings::cleanup_srcu_struct(self.domain.get()) };
     }
 }
 

@@ -7,12 +7,12 @@
 use crate::bindings;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use kernel::{
     impl_has_delayed_work, new_delayed_work,
     prelude::*,
     sync::{rcu, Arc},
-    time::Jiffies,
+    time::{delay::fsleep, Delta, Jiffies},
     workqueue::{DelayedWork, Queue, RawWorkItem, WorkItem},
 };
 
@@ -21,6 +21,9 @@ static QUEUE: AtomicPtr<bindings::workqueue_struct> = AtomicPtr::new(ptr::null_m
 
 /// This module, once there was a workqueue. It stays as long as its code runs.
 static MODULE: AtomicPtr<bindings::module> = AtomicPtr::new(ptr::null_mut());
+
+/// Number of jobs that are queued, or run.
+static JOBS: AtomicUsize = AtomicUsize::new(0);
 
 /// The workqueue. Dropping it waits for work items that are queued or running.
 ///
@@ -56,13 +59,15 @@ impl Drop for WorkQueue {
         // Another workqueue may have taken the place.
         let (own, order) = (self.0.as_ptr(), Ordering::AcqRel);
         let _ = QUEUE.compare_exchange(own, ptr::null_mut(), order, Ordering::Relaxed);
-        // SAFETY: By the type invariant this owns the workqueue, which nothing finds after a grace
-        // period. The module is being loaded or unloaded, which can sleep. The kernel runs all
-        // queued work.
-        unsafe {
-            bindings::synchronize_rcu();
-            bindings::destroy_workqueue(self.0.as_ptr());
+        // SAFETY: The module is being loaded or unloaded, which can sleep.
+        unsafe { bindings::synchronize_rcu() };
+        // destroy_workqueue() does not wait for work that is to be queued later.
+        while JOBS.load(Ordering::Acquire) > 0 {
+            fsleep(Delta::from_millis(10));
         }
+        // SAFETY: By the type invariant this owns the workqueue, which nothing finds after the
+        // grace period. The kernel waits for the end of jobs that run.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
     }
 }
 
@@ -112,7 +117,9 @@ impl<T: Work> Job<T> {
         if !unsafe { bindings::try_module_get(module) } {
             return;
         }
+        JOBS.fetch_add(1, Ordering::Relaxed);
         if !self.enqueue(delay) {
+            JOBS.fetch_sub(1, Ordering::Relaxed);
             // SAFETY: The reference was got above.
             unsafe { bindings::module_put(module) };
         }
@@ -149,6 +156,7 @@ impl<T: Work> WorkItem for Job<T> {
             this.queue(delay);
         }
         drop(this);
+        JOBS.fetch_sub(1, Ordering::Release);
         // SAFETY: `queue` has got this reference. The module is not unloaded before this returns,
         // because that destroys the workqueue.
         unsafe { bindings::module_put(MODULE.load(Ordering::Acquire)) };

@@ -117,7 +117,7 @@ impl<'a> Access<'a> {
     /// is known to have failed.
     #[inline(always)]
     pub(crate) fn readable(&self, offset: u64, length: u64) -> u64 {
-        match self.0.may_have_failed() && !self.0.mappable().io {
+        match self.0.may_have_failed() && !self.0.mappable().is_io() {
             true => self.0.intact(offset, length),
             false => length,
         }
@@ -139,7 +139,7 @@ impl<'a> Access<'a> {
 
 impl image::Memory for Access<'_> {
     fn size(&self) -> u64 {
-        self.0.mappable().size
+        self.0.mappable().size()
     }
 
     #[inline]
@@ -164,7 +164,7 @@ impl image::Memory for Access<'_> {
 /// Reads that allow the memory to go away between them.
 impl image::Memory for Region {
     fn size(&self) -> u64 {
-        self.memory.size
+        self.memory.size()
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {

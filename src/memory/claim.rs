@@ -12,7 +12,7 @@
 use super::lease::Lease;
 use super::registry;
 use crate::linux::bus::DeviceId;
-use crate::linux::dax::{Device, Held, Holder, HolderId};
+use crate::linux::dax::{Device, Held, Holder, HolderId, Removed};
 use crate::linux::global_mutex;
 use core::ops::Range;
 use core::ptr;
@@ -47,9 +47,8 @@ struct Claim {
     held: Option<Held<Token>>,
     /// Set before the device is removed, so that no mount joins the claim.
     closed: bool,
-    /// Set when the device has announced its removal. The DAX core then removes the holder, and
-    /// there may be another one.
-    removed: bool,
+    /// The announcement of that, after which the device may have another holder.
+    removed: Option<Removed>,
     /// Parts of the device that mounts use, in bytes.
     parts: KVec<Range<u64>>,
 }
@@ -119,7 +118,7 @@ impl Part {
             let mut claims = CLAIMS.lock();
             let known = claims
                 .iter_mut()
-                .find(|claim| ptr::eq(&*claim.device, &**device) && !claim.removed);
+                .find(|claim| ptr::eq(&*claim.device, &**device) && claim.removed.is_none());
             match known {
                 None => break claims,
                 // Users of pages may delay the removal for as long as they like.
@@ -137,7 +136,7 @@ impl Part {
             fsdev,
             held: None,
             closed: false,
-            removed: false,
+            removed: None,
             parts: KVec::new(),
         };
         claims.push(claim, GFP_KERNEL)?;
@@ -150,8 +149,8 @@ impl Part {
         let joined = held.and_then(|held| {
             let claim = &mut claims[at];
             let held = claim.held.insert(held);
-            if claim.removed {
-                held.forget_holder();
+            if let Some(removed) = &claim.removed {
+                held.forget_holder(removed);
             }
             claim.join(range, lease)
         });
@@ -249,7 +248,8 @@ impl Holder for Token {
         true
     }
 
-    fn removed(holder: HolderId) -> bool {
+    fn removed(removed: Removed) -> bool {
+        let holder = removed.holder();
         // From now on no mount joins the claim.
         let mut claims = CLAIMS.lock();
         let Some(at) = place_of(&claims, holder) else {
@@ -257,10 +257,10 @@ impl Holder for Token {
         };
         let claim = &mut claims[at];
         claim.closed = true;
-        claim.removed = true;
         if let Some(held) = &mut claim.held {
-            held.forget_holder();
+            held.forget_holder(&removed);
         }
+        claim.removed = Some(removed);
         drop(claims);
         registry::revoke(|uses| uses.claim == Some(holder));
         // After this returns, the device is dead, and its driver must not be asked for memory. So

@@ -80,7 +80,7 @@ impl MappedExtent {
         }
         let usable =
             |first, length| gate.is_open(first, length) && access.readable(first, length) == length;
-        Ok(match space.memory.method {
+        Ok(match space.memory.method() {
             _ if order == 0 => fault.map_pages(access.memory(), usable),
             MapMethod::Dax(_) => fault.map_dax(access.memory()),
             #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]

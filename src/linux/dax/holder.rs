@@ -35,7 +35,17 @@ pub(crate) trait Holder: Send + Sync + Sized + 'static {
     ) -> bool;
 
     /// Handle the removal of the device. After this, its driver must not be asked for memory.
-    fn removed(holder: HolderId) -> bool;
+    fn removed(removed: Removed) -> bool;
+}
+
+/// Announcement that the device of this holder is removed. Keep it no longer than the holder.
+pub(crate) struct Removed(HolderId);
+
+impl Removed {
+    /// Return the holder.
+    pub(crate) fn holder(&self) -> HolderId {
+        self.0
+    }
 }
 
 /// A device with a holder.
@@ -110,7 +120,7 @@ impl<T: Holder> Held<T> {
         let holder = HolderId(holder as usize);
         let handled = match flags & bindings::MF_MEM_PRE_REMOVE {
             0 => T::failed(device, holder, offset..offset.saturating_add(length), flags),
-            _ => T::removed(holder),
+            _ => T::removed(Removed(holder)),
         };
         match handled {
             true => 0,
@@ -120,10 +130,11 @@ impl<T: Holder> Held<T> {
 }
 
 impl<T> Held<T> {
-    /// Take note that the device has announced its removal. The DAX core then removes the holder,
-    /// and there may be another one.
-    pub(crate) fn forget_holder(&mut self) {
-        self.holder = None;
+    /// Take note of the removal of the device, if `removed` announces it. The DAX core then removes
+    /// the holder, and there may be another one.
+    pub(crate) fn forget_holder(&mut self, removed: &Removed) {
+        self.holder
+            .take_if(|holder| HolderId::of(holder) == removed.0);
     }
 }
 

@@ -10,6 +10,6 @@ mod memory;
 mod node;
 
 pub(crate) use device::{make_and_kill, Device};
-pub(crate) use holder::{Held, Holder, HolderId};
+pub(crate) use holder::{Held, Holder, HolderId, Removed};
 pub(crate) use memory::DeviceMemory;
 pub(crate) use node::Node;

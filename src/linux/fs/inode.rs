@@ -9,6 +9,7 @@ use crate::bindings;
 use crate::linux::mm::FileMapping;
 use crate::linux::Errno;
 use core::marker::PhantomData;
+use core::mem;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 use kernel::{
@@ -218,7 +219,7 @@ pub(crate) struct Attributes<T: FileSystem> {
     pub(crate) may_have_acl: bool,
     /// Type.
     pub(crate) kind: Kind,
-    /// Another inode with the same content, whose page cache this one uses.
+    /// A regular file with the same content, whose own page cache this one uses.
     pub(crate) page_cache: Option<INodeRef<T>>,
     /// Data of the filesystem.
     pub(crate) data: T::INode,
@@ -282,14 +283,19 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
         Kind::Regular(mapped_by) => {
             let tables = file::VTable::<T>::tables(mapped_by);
             let is_dax = mapped_by == MappedBy::Dax;
-            // SAFETY: As above. The reference keeps the other inode. `slab::VTable::evict` puts it.
+            // SAFETY: As above. The reference keeps the other inode, whose page cache is its own.
+            // `slab::VTable::evict` puts it.
             unsafe {
                 ((*inode).i_op, (*inode).__bindgen_anon_3.i_fop) = (tables.0, tables.1);
                 (*inode).i_data.a_ops = tables.2;
                 (*inode).i_flags |= if is_dax { bindings::S_DAX } else { 0 };
                 if let Some(other) = attributes.page_cache {
-                    let other = ARef::into_raw(other).as_ref().as_raw();
-                    (*inode).i_mapping = (*other).i_mapping;
+                    let mapping = (*other.as_raw()).i_mapping;
+                    if (*mapping).host != other.as_raw() || !ptr::eq((*mapping).a_ops, tables.2) {
+                        return Err(EIO);
+                    }
+                    (*inode).i_mapping = mapping;
+                    mem::forget(other);
                 }
             }
         }

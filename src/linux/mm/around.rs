@@ -6,7 +6,7 @@
 //! code does not know yet need memory for their entries. So here the fault handler does it.
 //!
 //! Until the kernel has `dax: map the pages around a read fault`:
-//! that replaces all that is for DAX devices here.
+//! that replaces all that is for DAX devices here, with iomaps that end where pages are not usable.
 
 use super::fault::Kept;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
@@ -64,7 +64,8 @@ impl<'a, C> Fault<'a, C> {
             // SAFETY: The entry is set.
             return unsafe { self.result(bindings::VM_FAULT_NOPAGE) };
         }
-        // SAFETY: `no_pmd` excludes PMD entries. This is the result of handling the fault.
+        // SAFETY: `no_pmd` excludes PMD entries, and `find_known` leaves out pages that could be in
+        // one of a DAX device. This is the result of handling the fault.
         unsafe { self.result(Around::new(self, kept).map(usable)) }
     }
 }

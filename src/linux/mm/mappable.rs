@@ -40,12 +40,9 @@ pub(crate) struct Mappable {
     pub(in crate::linux) id: u64,
     /// Where the kernel has mapped the first byte.
     pub(in crate::linux) base: NonNull<u8>,
-    /// Length in bytes. The rest of the last page is mapped, too.
-    pub(crate) size: u64,
-    /// Set if it must be read as I/O memory.
-    pub(crate) io: bool,
-    /// How processes map it.
-    pub(crate) method: MapMethod,
+    pub(in crate::linux) size: u64,
+    pub(in crate::linux) io: bool,
+    pub(in crate::linux) method: MapMethod,
 }
 
 impl Mappable {
@@ -60,9 +57,27 @@ impl Mappable {
             method,
         }
     }
+
+    /// Return the length in bytes. The rest of the last page is mapped, too.
+    #[inline(always)]
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Return true if it must be read as I/O memory.
+    #[inline(always)]
+    pub(crate) fn is_io(&self) -> bool {
+        self.io
+    }
+
+    /// Return how processes map it.
+    #[inline(always)]
+    pub(crate) fn method(&self) -> MapMethod {
+        self.method
+    }
 }
 
-// SAFETY: These are numbers. Only `Memory` uses them as addresses.
+// SAFETY: Only `Memory` and faults on it use the addresses, while the memory is mapped.
 unsafe impl Send for Mappable {}
 // SAFETY: As above.
 unsafe impl Sync for Mappable {}

@@ -2,7 +2,10 @@
 
 //! Memory that is mapped into the kernel's address space.
 
-use super::{poison, MapMethod, Mappable, Page, PAGE_SIZE};
+use super::{
+    poison::{self, Frame},
+    MapMethod, Mappable, Page, PAGE_SIZE,
+};
 use crate::bindings;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -171,7 +174,8 @@ impl Memory {
         let mut at = offset;
         while at < end {
             match self.frame(at) {
-                Some(frame) if poison::frame_has_failed(frame) => return at - offset,
+                // SAFETY: A struct page stays as long as its memory is mapped.
+                Some(frame) if unsafe { Frame::new(frame) }.has_failed() => return at - offset,
                 Some(_) => at = (at / PAGE_SIZE + 1) * PAGE_SIZE,
                 None => break,
             }

@@ -24,17 +24,9 @@ pub(crate) fn check_pages() {
 }
 
 /// Return true if page frame `frame` has a struct page.
-#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 pub(crate) fn has_page(frame: usize) -> bool {
-    // SAFETY: The function takes any number.
+    // SAFETY: The function looks the number up.
     unsafe { bindings::pfn_valid(frame) != 0 }
-}
-
-/// Return true if the memory of page frame `frame`, which this module has mapped, is known to have
-/// failed.
-pub(crate) fn frame_has_failed(frame: usize) -> bool {
-    // SAFETY: A struct page stays as long as its memory is mapped.
-    unsafe { bindings::pfn_hwpoison(frame) }
 }
 
 /// A page frame of memory that this module uses, so that it may be marked.
@@ -69,7 +61,8 @@ impl Frame<'_> {
 
     /// Return true if the memory is known to have failed.
     pub(crate) fn has_failed(self) -> bool {
-        frame_has_failed(self.0)
+        // SAFETY: By the type invariant the struct page stays.
+        unsafe { bindings::pfn_hwpoison(self.0) }
     }
 
     /// Mark the page frame as failed, if it has a struct page.
