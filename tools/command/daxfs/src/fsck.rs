@@ -36,7 +36,7 @@ const SHOWN: u64 = 100;
 
 /// How to check.
 #[derive(Args, Clone, Copy, Default)]
-pub struct Options {
+pub struct FsckOptions {
     /// Show every finding, not only the first hundred
     #[arg(short, long)]
     pub verbose: bool,
@@ -52,7 +52,7 @@ pub struct Options {
 }
 
 /// Check the images at the place `at` in each of `paths` and return fsck's exit status.
-pub fn fsck(paths: &[impl AsRef<Path>], at: &At, options: Options) -> u8 {
+pub fn fsck(paths: &[impl AsRef<Path>], at: &At, options: FsckOptions) -> u8 {
     paths
         .iter()
         .fold(0, |status, path| status | one(path.as_ref(), at, options))
@@ -73,7 +73,7 @@ struct Report<'a> {
     violations: Vec<serde_json::Value>,
 }
 
-fn one(path: &Path, at: &At, options: Options) -> u8 {
+fn one(path: &Path, at: &At, options: FsckOptions) -> u8 {
     let name = at.name_in(path);
     let source = match Source::open_at(path, at) {
         Ok(source) => source,

@@ -17,7 +17,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_load::catalog::{self, Reuse};
 use daxfs_load::context::explain;
-use daxfs_load::mount::{place, Options, Target};
+use daxfs_load::mount::{place, MountOptions, Target};
 use daxfs_load::mountinfo::{self, mount_id, mounts, Mount};
 use daxfs_load::{unmount, Kind};
 use rustix::fs::{fadvise, flock, lgetxattr, major, minor, stat, statvfs, Advice, FlockOperation};
@@ -132,7 +132,7 @@ pub fn mount(
         let why = format!("has the SHA-256 {sha256}, not the one that was asked for");
         return Err(Error::refused(shown_path(&store.image(name)?), why));
     }
-    let options = Options::parse(&demands.options);
+    let options = MountOptions::parse(&demands.options);
     if let Some((option, _)) = options.filesystem.first() {
         let why =
             "is not an option of these mounts; use nosuid, nodev, noexec, noatime or nosymfollow";

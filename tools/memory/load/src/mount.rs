@@ -24,23 +24,23 @@ use std::path::Path;
 
 /// Mount options, separated by their destination.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct MountOptions {
     /// For the mount itself.
     pub attributes: MountAttrFlags,
     /// For the filesystem: names and values.
     pub filesystem: Vec<(String, Option<String>)>,
 }
 
-impl Options {
+impl MountOptions {
     /// Sort `words`, such as `nosuid` and `check=none`.
     pub fn parse(words: &[String]) -> Self {
-        let mut options = Options {
+        let mut options = MountOptions {
             attributes: MountAttrFlags::empty(),
             filesystem: Vec::new(),
         };
         for word in words {
             let flag = match word.as_str() {
-                // Options for mount(8) itself, and defaults.
+                // MountOptions for mount(8) itself, and defaults.
                 "" | "ro" | "rw" | "defaults" | "auto" | "noauto" | "user" | "users" | "nofail"
                 | "_netdev" | "suid" | "dev" | "exec" | "relatime" | "loop" => continue,
                 "nosuid" => MountAttrFlags::MOUNT_ATTR_NOSUID,
@@ -136,7 +136,7 @@ pub fn attach(
     source: &Path,
     memory: Memory<'_>,
     target: Target<'_>,
-    options: &Options,
+    options: &MountOptions,
 ) -> Result<()> {
     let Target { fs, dir } = target;
     let name = source_name(source, &memory)?;
@@ -178,7 +178,7 @@ pub fn place(
 /// Load the image file `image` into memory of this kind and mount it on `dir`. `words` are mount
 /// options, such as `nosuid` and `check=none`.
 pub fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()> {
-    let options = Options::parse(words);
+    let options = MountOptions::parse(words);
     let image = ImageFile::open(image)?;
     // Report problems of the mount point before copying the image.
     let target = Target::new(dir)?;
@@ -201,7 +201,12 @@ pub fn mount(image: &Path, dir: &Path, words: &[String]) -> Result<()> {
     }
     let mut words = words.to_vec();
     let memory = Chosen::find(image, &mut words)?.map_or(Memory::Device, Memory::Part);
-    attach(image, memory, Target::new(dir)?, &Options::parse(&words))
+    attach(
+        image,
+        memory,
+        Target::new(dir)?,
+        &MountOptions::parse(&words),
+    )
 }
 
 #[cfg(test)]
@@ -231,7 +236,7 @@ mod tests {
     #[test]
     fn options_are_sorted() {
         let words = ["rw", "nosuid", "check=none", "noexec", "odd"].map(str::to_owned);
-        let options = Options::parse(&words);
+        let options = MountOptions::parse(&words);
         assert_eq!(
             options.attributes,
             MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC

@@ -63,7 +63,7 @@ pub(crate) enum Malformed {
     #[error("has an access control list with the entry '{0}': no such user or group here; make the archive with numeric owners")]
     AclName(String),
     #[error(transparent)]
-    Acl(#[from] daxfs_writer::acl::Error),
+    Acl(#[from] daxfs_writer::acl::WrongAcl),
     /// The attributes of the file `name` are malformed.
     #[error("'{name}' {source}")]
     Attributes {

@@ -9,10 +9,10 @@ use daxfs_reader::FileType;
 
 /// Why a file cannot have its access control lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum WrongAcl {
     /// A list is malformed.
     #[error("has an access control list that Linux refuses: {0}")]
-    Refused(#[from] acl::Error),
+    Refused(#[from] acl::AclError),
     /// A symlink cannot have one.
     #[error("is a symlink with an access control list, which Linux refuses")]
     Symlink,
@@ -24,8 +24,12 @@ pub enum Error {
 /// Treat the lists in `set` as setxattr(2) would: take the permission bits from the access list,
 /// and drop a list that adds nothing to them.
 ///
-/// Return [`Error`] if a file of this type cannot have them.
-pub fn settle(set: &mut XattrSet, permissions: &mut u16, file_type: FileType) -> Result<(), Error> {
+/// Return [`WrongAcl`] if a file of this type cannot have them.
+pub fn settle(
+    set: &mut XattrSet,
+    permissions: &mut u16,
+    file_type: FileType,
+) -> Result<(), WrongAcl> {
     let mut wrong = None;
     set.retain(|xattr| {
         let access = match xattr.prefix {
@@ -34,14 +38,14 @@ pub fn settle(set: &mut XattrSet, permissions: &mut u16, file_type: FileType) ->
             _ => return true,
         };
         match List::parse(&xattr.value) {
-            Err(error) => wrong = Some(Error::Refused(error)),
+            Err(error) => wrong = Some(WrongAcl::Refused(error)),
             Ok(list) if list.is_empty() => return false,
-            Ok(_) if file_type == FileType::Symlink => wrong = Some(Error::Symlink),
+            Ok(_) if file_type == FileType::Symlink => wrong = Some(WrongAcl::Symlink),
             Ok(list) if access => {
                 *permissions = (*permissions & !0o777) | list.permissions();
                 return list.is_extended();
             }
-            Ok(_) if file_type != FileType::Directory => wrong = Some(Error::NotDirectory),
+            Ok(_) if file_type != FileType::Directory => wrong = Some(WrongAcl::NotDirectory),
             Ok(_) => (),
         }
         true

@@ -38,7 +38,7 @@ pub struct Entry {
 
 /// Why setxattr(2) refuses a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum AclError {
     /// It has no version 2.
     #[error("it has no version 2")]
     Version,
@@ -69,13 +69,13 @@ pub struct List(Vec<Entry>);
 impl List {
     /// Parse the value of an extended attribute.
     ///
-    /// Return [`Error`] if setxattr(2) would refuse it.
-    pub fn parse(value: &[u8]) -> Result<Self, Error> {
+    /// Return [`AclError`] if setxattr(2) would refuse it.
+    pub fn parse(value: &[u8]) -> Result<Self, AclError> {
         let Some(entries) = value.strip_prefix(&VERSION) else {
-            return Err(Error::Version);
+            return Err(AclError::Version);
         };
         if entries.len() % ENTRY != 0 {
-            return Err(Error::Length);
+            return Err(AclError::Length);
         }
         let entries = entries.chunks_exact(ENTRY).map(|bytes| Entry {
             kind: u16::from_le_bytes([bytes[0], bytes[1]]),
@@ -86,17 +86,17 @@ impl List {
     }
 
     /// Make a list of `entries`, which must be in order.
-    pub fn new(entries: Vec<Entry>) -> Result<Self, Error> {
+    pub fn new(entries: Vec<Entry>) -> Result<Self, AclError> {
         // The same states as in the kernel's posix_acl_valid(): the kind that may come next.
         let mut next = USER_OBJ;
         let mut named = false;
         for entry in &entries {
             if entry.bits > 7 {
-                return Err(Error::Permissions);
+                return Err(AclError::Permissions);
             }
             next = match (entry.kind, next) {
                 (USER_OBJ, USER_OBJ) => USER,
-                (USER, USER) | (GROUP, GROUP) if entry.id == NOBODY => return Err(Error::Id),
+                (USER, USER) | (GROUP, GROUP) if entry.id == NOBODY => return Err(AclError::Id),
                 (USER, USER) | (GROUP, GROUP) => {
                     named = true;
                     next
@@ -105,13 +105,13 @@ impl List {
                 (MASK, GROUP) => OTHER,
                 (OTHER, OTHER) => 0,
                 (OTHER, GROUP) if !named => 0,
-                (OTHER, GROUP) => return Err(Error::Mask),
-                _ => return Err(Error::Order),
+                (OTHER, GROUP) => return Err(AclError::Mask),
+                _ => return Err(AclError::Order),
             };
         }
         match next == 0 || entries.is_empty() {
             true => Ok(List(entries)),
-            false => Err(Error::Missing),
+            false => Err(AclError::Missing),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Gives a file on disk its attributes from the image. The order matters: a change of owner takes
 //! set-id bits and capabilities away, and a mode may take the right to set attributes away.
 
-use crate::losses::{Losses, Options};
+use crate::losses::{ExtractOptions, Losses};
 use daxfs_image::reader::Xattr;
 use daxfs_image::text::{cause, shown};
 use daxfs_reader::{FileType, Inode};
@@ -16,18 +16,18 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// A file on disk.
-pub enum Place<'a> {
+pub enum FileRef<'a> {
     /// An open file or directory.
     Open(BorrowedFd<'a>),
     /// The file with this name in an open directory; never followed.
     Named(BorrowedFd<'a>, &'a [u8]),
 }
 
-impl Place<'_> {
+impl FileRef<'_> {
     fn chown(&self, uid: Uid, gid: Gid) -> Result<()> {
         match self {
-            Place::Open(fd) => fchown(fd, Some(uid), Some(gid)),
-            Place::Named(dir, name) => {
+            FileRef::Open(fd) => fchown(fd, Some(uid), Some(gid)),
+            FileRef::Named(dir, name) => {
                 chownat(dir, *name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
             }
         }
@@ -35,17 +35,17 @@ impl Place<'_> {
 
     fn stat(&self) -> Result<Stat> {
         match self {
-            Place::Open(fd) => fstat(fd),
-            Place::Named(dir, name) => statat(dir, *name, AtFlags::SYMLINK_NOFOLLOW),
+            FileRef::Open(fd) => fstat(fd),
+            FileRef::Named(dir, name) => statat(dir, *name, AtFlags::SYMLINK_NOFOLLOW),
         }
     }
 
     fn set_xattr(&self, xattr: &Xattr) -> Result<()> {
         match self {
-            Place::Open(fd) => {
+            FileRef::Open(fd) => {
                 fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty())
             }
-            Place::Named(dir, name) => {
+            FileRef::Named(dir, name) => {
                 let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
                 path.extend_from_slice(name);
                 let path = std::ffi::OsStr::from_bytes(&path);
@@ -61,16 +61,16 @@ impl Place<'_> {
 
     fn chmod(&self, mode: Mode) -> Result<()> {
         match self {
-            Place::Open(fd) => fchmod(fd, mode),
+            FileRef::Open(fd) => fchmod(fd, mode),
             // Only for files that are not symlinks.
-            Place::Named(dir, name) => chmodat(dir, *name, mode, AtFlags::empty()),
+            FileRef::Named(dir, name) => chmodat(dir, *name, mode, AtFlags::empty()),
         }
     }
 
     fn set_times(&self, times: &Timestamps) -> Result<()> {
         match self {
-            Place::Open(fd) => futimens(fd, times),
-            Place::Named(dir, name) => utimensat(dir, *name, times, AtFlags::SYMLINK_NOFOLLOW),
+            FileRef::Open(fd) => futimens(fd, times),
+            FileRef::Named(dir, name) => utimensat(dir, *name, times, AtFlags::SYMLINK_NOFOLLOW),
         }
     }
 }
@@ -79,11 +79,11 @@ impl Place<'_> {
 ///
 /// Return the failed operation and the system's error.
 pub fn restore(
-    place: &Place<'_>,
+    place: &FileRef<'_>,
     inode: &Inode,
     xattrs: &[Xattr],
     path: &[u8],
-    options: Options,
+    options: ExtractOptions,
     losses: &mut Losses,
 ) -> std::result::Result<(), (&'static str, Errno)> {
     let symlink = inode.file_type == FileType::Symlink;

@@ -4,10 +4,10 @@
 //! becomes the target when it is complete: no existing file is written, and no file remains after a
 //! failure.
 
-use crate::attributes::{inherit_nothing, restore, Place};
+use crate::attributes::{inherit_nothing, restore, FileRef};
 use crate::cursor::Cursor;
 use crate::links::Links;
-use crate::losses::{Losses, Options};
+use crate::losses::{ExtractOptions, Losses};
 use daxfs_check::memory::Storage;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
@@ -40,7 +40,7 @@ pub fn to_directory<S: Storage>(
     reader: &Reader<'_, S>,
     start: &Inode,
     target: &Path,
-    options: Options,
+    options: ExtractOptions,
     interrupt: &Interrupt,
 ) -> Result<Losses> {
     if !matches!(start.content, Content::Directory(_)) {
@@ -143,7 +143,7 @@ struct Extraction<'a, S> {
     /// For messages.
     target: &'a Path,
     root: OwnedFd,
-    options: Options,
+    options: ExtractOptions,
     interrupt: &'a Interrupt,
     losses: Losses,
     links: Links,
@@ -187,7 +187,7 @@ impl<S: Storage> Extraction<'_, S> {
                     let left =
                         left.map_err(|error| self.fail(path, "leave the directory", error))?;
                     match finish {
-                        true => self.attributes(&Place::Open(left.as_fd()), inode, path),
+                        true => self.attributes(&FileRef::Open(left.as_fd()), inode, path),
                         false => Ok(()),
                     }
                 }
@@ -197,12 +197,12 @@ impl<S: Storage> Extraction<'_, S> {
         })?;
         if finish {
             let root = self.clone_root()?;
-            self.attributes(&Place::Open(root.as_fd()), start, b"")?;
+            self.attributes(&FileRef::Open(root.as_fd()), start, b"")?;
         }
         Ok(())
     }
 
-    fn attributes(&mut self, place: &Place<'_>, inode: &Inode, path: &[u8]) -> Result<()> {
+    fn attributes(&mut self, place: &FileRef<'_>, inode: &Inode, path: &[u8]) -> Result<()> {
         let xattrs = self.reader.xattrs(inode, path)?;
         restore(place, inode, &xattrs, path, self.options, &mut self.losses)
             .map_err(|(what, error)| self.fail(path, what, error))
@@ -262,7 +262,7 @@ impl<S: Storage> Extraction<'_, S> {
             Content::Directory(_) => return Ok(()),
         };
         made.map_err(|error| self.fail(path, "make it", error))?;
-        self.attributes(&Place::Named(here.as_fd(), name), inode, path)
+        self.attributes(&FileRef::Named(here.as_fd(), name), inode, path)
     }
 
     fn regular(&mut self, here: &OwnedFd, path: &[u8], name: &[u8], inode: &Inode) -> Result<()> {
@@ -285,7 +285,7 @@ impl<S: Storage> Extraction<'_, S> {
         });
         self.buffer = buffer;
         copied?;
-        self.attributes(&Place::Open(file.as_fd()), inode, path)
+        self.attributes(&FileRef::Open(file.as_fd()), inode, path)
     }
 
     /// Move everything from the directory `temporary` to the one around it, which is the target, or

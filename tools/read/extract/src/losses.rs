@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// How to extract.
 #[derive(Clone, Copy)]
-pub struct Options {
+pub struct ExtractOptions {
     /// Give files their owners.
     pub owner: bool,
 }

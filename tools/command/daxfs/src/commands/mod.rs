@@ -97,7 +97,7 @@ fn fsck_helper(args: &FsckArgs) -> ExitCode {
     if args.version {
         status |= fsck::say(concat!("fsck.daxfs ", env!("CARGO_PKG_VERSION")));
     }
-    let options = fsck::Options {
+    let options = fsck::FsckOptions {
         verbose: args.verbose,
         progress: args.progress,
         ..Default::default()

@@ -7,7 +7,7 @@ use daxfs_command::stdout::{written, Out};
 use daxfs_image::error::{Error, Result};
 use daxfs_load::buffer::Kind;
 use daxfs_load::catalog::Chosen;
-use daxfs_load::mount::{attach, load, Memory, Options, Target};
+use daxfs_load::mount::{attach, load, Memory, MountOptions, Target};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 
@@ -41,7 +41,7 @@ pub fn helper(args: &HelperArgs) -> Result<()> {
         Some(chosen) if !remount => {
             let memory = Memory::Part(chosen);
             let target = Target::new(&args.dir)?;
-            return attach(&args.source, memory, target, &Options::parse(&words));
+            return attach(&args.source, memory, target, &MountOptions::parse(&words));
         }
         _ => {}
     }

@@ -257,7 +257,7 @@ Examples:
         at: At,
         #[command(flatten)]
         #[allow(missing_docs)]
-        options: fsck::Options,
+        options: fsck::FsckOptions,
         /// Refused: images have no redundancy to repair them from
         #[arg(long)]
         repair: bool,
