@@ -328,14 +328,27 @@ fn damaged_files() {
     let mut other = bytes.clone();
     let at = bytes.windows(32).position(|text| text == id).unwrap();
     other[at] = if id[0] == b'1' { b'2' } else { b'1' };
+    let listed = |line: &str, printed: &str, said: &[&str]| {
+        let run = place.run(line);
+        assert!(run.status == 1 && run.text().contains(printed), "{run:?}");
+        assert_eq!(run.stderr.lines().count(), said.len(), "{run:?}");
+        let lines = run.stderr.lines().zip(said);
+        lines.for_each(|(line, part)| assert!(line.contains(part), "{part}: {run:?}"));
+    };
     for (damaged, why) in [
-        (&bytes[..4096], "copy all of it"),
+        (&bytes[..4096], "store/images/v1.daxfs: "),
         (&other, "checksum mismatch"),
     ] {
         place.write(image, damaged);
-        place.fails("daxfs store gc store", why);
+        place.ok("cp large store/packs/.mkdaxfs-1.tmp; daxfs store remove store v2");
+        let kept = "store: keeps all packs, because damaged images may need them; ";
+        listed("daxfs store gc store", "removed 1 files", &[why, kept]);
         assert_eq!(place.names("store/packs").len(), 2);
+        add(&place, "v2", "v2", "0 objects");
+        listed("daxfs store list store", "\nv2 ", &[why]);
     }
+    remove(&place, "v1");
+    assert_eq!(place.names("store/packs").len(), 2);
     place.write(image, &bytes);
     // The way out that verify and add recommend.
     damage(object);
@@ -347,7 +360,12 @@ fn damaged_files() {
     add(&place, "v1", "v1", "");
     verify(&place);
     place.ok("rm $(realpath large)");
-    place.fails("daxfs store gc store", "which is missing; restore it");
+    write(&place, "other/file", b"no image needs it");
+    add(&place, "other", "other", "");
+    place.ok("daxfs store remove store other");
+    let why = "v1: needs pack ";
+    listed("daxfs store gc store", "removed 1 files", &[why]);
+    listed("daxfs store list store", "\nv1 ", &[why]);
     remove(&place, "v1");
     verify(&place);
 }

@@ -105,7 +105,7 @@ impl Images {
 
     /// Remove the packs that no image needs.
     pub fn collect(&self) {
-        if let Err(error) = self.store.gc() {
+        if let Err(error) = self.store.gc(&mut |error| warn(&error.into())) {
             warn(&error.into());
         }
     }

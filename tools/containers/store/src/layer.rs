@@ -306,7 +306,7 @@ mod tests {
             assert!(error.contains("file: has its content elsewhere"), "{error}");
         }
         store.remove("1").unwrap();
-        store.gc().unwrap();
+        store.gc(&mut |error| panic!("{error}")).unwrap();
         assert_eq!(names(&store, "2"), expected.map(String::from).into());
     }
 

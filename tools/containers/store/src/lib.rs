@@ -263,12 +263,27 @@ impl Store {
         paths.map_err(|error| failed(&dir, "read", error))
     }
 
-    /// Return the SHA-256 of each image and the packs that it needs, by name.
-    fn needs(&self) -> Result<BTreeMap<String, Needs>> {
-        let names = self.names("images")?.into_iter();
-        names
-            .map(|name| Ok((name.clone(), self.needs_of(&name)?)))
-            .collect()
+    /// Return the SHA-256 of each image and the packs that it needs, by name. Call `report` for each damaged image, which
+    /// is left out, and for each pack that is missing.
+    fn needs(&self, report: &mut dyn FnMut(Error)) -> Result<BTreeMap<String, Needs>> {
+        let mut found = BTreeMap::new();
+        let there = self.names("packs")?;
+        for name in self.names("images")? {
+            match self.needs_of(&name) {
+                Ok(needs) => {
+                    for pack in needs.1.iter().filter(|pack| !there.contains(&pack.id)) {
+                        let why = format!(
+                            "needs pack {}, which is missing; restore it from a copy, or use daxfs store remove",
+                            pack.id
+                        );
+                        report(Error::refused(name.clone(), why));
+                    }
+                    found.insert(name, needs);
+                }
+                Err(error) => report(error),
+            }
+        }
+        Ok(found)
     }
 
     /// Return the SHA-256 of the image `name` and the packs that it needs.
@@ -335,9 +350,10 @@ impl Store {
         self.known_pack(id)
     }
 
-    /// Return all images, by name.
-    pub fn list(&self) -> Result<Vec<Listed>> {
-        let needs = self.needs()?;
+    /// Return all images, by name. Call `report` for each damaged image, which is left out, and for each pack that is
+    /// missing.
+    pub fn list(&self, report: &mut dyn FnMut(Error)) -> Result<Vec<Listed>> {
+        let needs = self.needs(report)?;
         let mut users: BTreeMap<String, usize> = BTreeMap::new();
         for pack in needs.values().flat_map(|(_, packs)| packs) {
             *users.entry(pack.id.clone()).or_default() += 1;
@@ -346,7 +362,7 @@ impl Store {
             let metadata = length(&self.image(&name)?)?;
             let (mut size, mut own) = (metadata, metadata);
             for pack in &packs {
-                let bytes = length(&self.pack(&pack.id))?;
+                let bytes = length(&self.pack(&pack.id)).unwrap_or(0);
                 size += bytes;
                 own += match users[&pack.id] {
                     1 => bytes,
@@ -380,26 +396,23 @@ impl Store {
     /// Remove the packs that no image needs, and the remains of additions that did not end. Images
     /// in memory stay there.
     ///
-    /// Fail if an image is damaged, because its packs are not known, or if a pack is missing. Nothing
-    /// is removed then.
-    pub fn gc(&self) -> Result<Freed> {
+    /// Call `report` for each damaged image, and for each pack that is missing. Keep all packs if an image is damaged,
+    /// because the packs that it needs are not known.
+    pub fn gc(&self, report: &mut dyn FnMut(Error)) -> Result<Freed> {
         // Images that are read now are not read while additions wait.
-        let _ = self.needs();
+        let _ = self.needs(&mut |_| ());
         let _change = lock(&self.change);
-        let there = self.names("packs")?;
-        let mut needed = BTreeSet::new();
-        for (name, (_, packs)) in self.needs()? {
-            for pack in packs {
-                if !there.contains(&pack.id) {
-                    let why = format!(
-                        "needs pack {}, which is missing; restore it from a copy, or remove the image",
-                        pack.id
-                    );
-                    return Err(Error::refused(name, why));
-                }
-                needed.insert(self.pack(&pack.id));
-            }
+        let needs = self.needs(report)?;
+        let keep_all = needs.len() < self.names("images")?.len();
+        if keep_all {
+            let why = "keeps all packs, because damaged images may need them; restore the images from copies, or use daxfs store remove";
+            report(Error::refused(shown_path(&self.dir), why));
         }
+        let needed: BTreeSet<PathBuf> = needs
+            .values()
+            .flat_map(|(_, packs)| packs)
+            .map(|pack| self.pack(&pack.id))
+            .collect();
         let is_remains = |path: &Path| {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
             name.starts_with(b".mkdaxfs-") && name.ends_with(b".tmp")
@@ -411,7 +424,8 @@ impl Store {
         let mut freed = Freed::default();
         for inner in ["images", "packs"] {
             for path in self.files(inner)? {
-                let unneeded = inner == "packs" && is_pack(&path) && !needed.contains(&path);
+                let unneeded =
+                    inner == "packs" && is_pack(&path) && !keep_all && !needed.contains(&path);
                 if !unneeded && !is_remains(&path) {
                     continue;
                 }

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 pub fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Add(args) => return add(&args),
-        Command::List { store, json } => list(&store, json)?,
+        Command::List { store, json } => return list(&store, json),
         Command::Mount {
             store,
             name,
@@ -54,13 +54,35 @@ pub fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Remove { store, name } => Store::open(&store, true)?.remove(&name)?,
         Command::Gc { store } => {
-            let freed = Store::open(&store, true)?.gc()?;
+            let mut problems = Problems::default();
+            let freed = Store::open(&store, true)?.gc(&mut |error| problems.report(&error))?;
             let (files, bytes) = (freed.files, human(freed.bytes));
-            return print(&format!("removed {files} files ({bytes})"));
+            print(&format!("removed {files} files ({bytes})"))?;
+            return Ok(problems.status());
         }
         Command::Verify { store } => return verify(&store),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Problems that were found.
+#[derive(Default)]
+struct Problems(usize);
+
+impl Problems {
+    /// Print a problem, and count it.
+    fn report(&mut self, error: &Error) {
+        self.0 += 1;
+        eprintln!("daxfs: {error}");
+    }
+
+    /// Return the status of the command.
+    fn status(&self) -> ExitCode {
+        match self.0 {
+            0 => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        }
+    }
 }
 
 fn add(args: &StoreAdd) -> Result<ExitCode> {
@@ -128,8 +150,9 @@ impl<'a> Row<'a> {
     }
 }
 
-fn list(path: &Path, json: bool) -> Result<()> {
-    let images = Store::open(path, false)?.list()?;
+fn list(path: &Path, json: bool) -> Result<ExitCode> {
+    let mut problems = Problems::default();
+    let images = Store::open(path, false)?.list(&mut |error| problems.report(&error))?;
     let mut out = Out::open();
     written(match json {
         false => text(&images, &mut out),
@@ -142,7 +165,8 @@ fn list(path: &Path, json: bool) -> Result<()> {
             pretty(&mut out, &report)
         }
     })?;
-    Ok(out.finish()?)
+    out.finish()?;
+    Ok(problems.status())
 }
 
 fn text(images: &[Listed], out: &mut impl Write) -> io::Result<()> {
@@ -169,18 +193,14 @@ fn text(images: &[Listed], out: &mut impl Write) -> io::Result<()> {
 
 fn verify(path: &Path) -> Result<ExitCode> {
     let bar = Bar::new(false);
-    let mut problems = 0;
+    let mut problems = Problems::default();
     let verified = Store::open(path, false)?.verify(&bar, &mut |error| {
-        problems += 1;
-        bar.suspend(|| eprintln!("daxfs: {error}"));
+        bar.suspend(|| problems.report(&error));
     })?;
     bar.clear();
     print(&format!(
-        "{} images, {} packs, {} objects: {problems} problems",
-        verified.images, verified.packs, verified.objects
+        "{} images, {} packs, {} objects: {} problems",
+        verified.images, verified.packs, verified.objects, problems.0
     ))?;
-    Ok(match problems {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
+    Ok(problems.status())
 }
