@@ -9,7 +9,7 @@
 //!   the SHA-256 of their content. An addition makes a pack of the objects that no pack has, and one
 //!   of the objects in packs of which it needs little. The ID is a hash of the names of the objects.
 //!   It comes first in the paths, so that one failed look-up is enough for a pack without the object.
-//! * `STORE/lock` is locked by those who use the store.
+//! * `STORE/lock` is locked by those who change the store.
 //!
 //! The root of a metadata image has the attribute [`PACKS`]: the packs that the image needs, with
 //! their SHA-256. So the SHA-256 of a metadata image, or its signature, covers all of its content.
@@ -78,7 +78,7 @@ fn check_owner(dir: &Path) -> Result<()> {
     Err(Error::refused(shown_path(dir), why))
 }
 
-/// A store, locked.
+/// A store.
 pub struct Store {
     dir: PathBuf,
     _lock: File,
@@ -162,26 +162,31 @@ impl Store {
             make(&dir.join(inner))?;
         }
         sync(dir)?;
-        Self::lock(dir, FlockOperation::NonBlockingLockExclusive)
+        Self::change(dir)
     }
 
-    /// Open the store in the directory `dir`, to read it, or to remove files if `exclusive`.
+    /// Open the store in the directory `dir`, to list and mount images. Others may change it: files appear complete, and
+    /// only those that no image needs disappear before their image.
+    pub fn open(dir: &Path) -> Result<Self> {
+        Self::lock(dir, None)
+    }
+
+    /// Open the store in the directory `dir`, and keep others from changing it.
     ///
-    /// Fail if another process changes the store, or uses it in any way and `exclusive` is set.
-    pub fn open(dir: &Path, exclusive: bool) -> Result<Self> {
-        Self::lock(
-            dir,
-            match exclusive {
-                true => FlockOperation::NonBlockingLockExclusive,
-                false => FlockOperation::NonBlockingLockShared,
-            },
-        )
+    /// Fail if another process changes the store.
+    pub fn keep(dir: &Path) -> Result<Self> {
+        Self::lock(dir, Some(FlockOperation::NonBlockingLockShared))
     }
 
-    fn lock(dir: &Path, operation: FlockOperation) -> Result<Self> {
-        if operation == FlockOperation::NonBlockingLockExclusive {
-            check_owner(dir)?;
-        }
+    /// Open the store in the directory `dir`, to remove files.
+    ///
+    /// Fail if another process changes or verifies the store.
+    pub fn change(dir: &Path) -> Result<Self> {
+        check_owner(dir)?;
+        Self::lock(dir, Some(FlockOperation::NonBlockingLockExclusive))
+    }
+
+    fn lock(dir: &Path, operation: Option<FlockOperation>) -> Result<Self> {
         let path = dir.join("lock");
         // A FIFO would keep this waiting.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
@@ -190,7 +195,7 @@ impl Store {
             io::ErrorKind::NotFound => Error::refused(shown_path(dir), NO_STORE),
             _ => failed(&path, "open", error),
         })?;
-        match flock(&lock, operation) {
+        match operation.map_or(Ok(()), |operation| flock(&lock, operation)) {
             Ok(()) => Ok(Store {
                 dir: dir.into(),
                 _lock: lock,
@@ -264,22 +269,26 @@ impl Store {
     }
 
     /// Return the SHA-256 of each image and the packs that it needs, by name. Call `report` for each damaged image, which
-    /// is left out, and for each pack that is missing.
+    /// is left out, and for each one that needs a missing pack.
     fn needs(&self, report: &mut dyn FnMut(Error)) -> Result<BTreeMap<String, Needs>> {
         let mut found = BTreeMap::new();
-        let there = self.names("packs")?;
         for name in self.names("images")? {
-            match self.needs_of(&name) {
-                Ok(needs) => {
-                    for pack in needs.1.iter().filter(|pack| !there.contains(&pack.id)) {
-                        let why = format!(
-                            "needs pack {}, which is missing; restore it from a copy, or use daxfs store remove",
-                            pack.id
-                        );
-                        report(Error::refused(name.clone(), why));
-                    }
-                    found.insert(name, needs);
-                }
+            let needs = self.needs_of(&name);
+            let mut packs = needs.iter().flat_map(|(_, packs)| packs);
+            let missing = packs.find(|pack| !self.pack(&pack.id).exists()).cloned();
+            let path = self.image(&name);
+            if path.is_ok_and(|path| path.symlink_metadata().is_err()) {
+                // Another process has removed it.
+                continue;
+            }
+            if let Some(PackRef { id, .. }) = missing {
+                let why = format!(
+                    "needs pack {id}, which is missing; restore it from a copy, or use daxfs store remove"
+                );
+                report(Error::refused(name.clone(), why));
+            }
+            match needs {
+                Ok(needs) => _ = found.insert(name, needs),
                 Err(error) => report(error),
             }
         }
@@ -350,16 +359,17 @@ impl Store {
         self.known_pack(id)
     }
 
-    /// Return all images, by name. Call `report` for each damaged image, which is left out, and for each pack that is
-    /// missing.
+    /// Return all images, by name. Call `report` for each damaged image, which is left out, and for each one that
+    /// needs a missing pack.
     pub fn list(&self, report: &mut dyn FnMut(Error)) -> Result<Vec<Listed>> {
         let needs = self.needs(report)?;
         let mut users: BTreeMap<String, usize> = BTreeMap::new();
         for pack in needs.values().flat_map(|(_, packs)| packs) {
             *users.entry(pack.id.clone()).or_default() += 1;
         }
-        let listed = needs.into_iter().map(|(name, (sha256, packs))| {
-            let metadata = length(&self.image(&name)?)?;
+        let listed = needs.into_iter().filter_map(|(name, (sha256, packs))| {
+            // Another process may have removed it.
+            let metadata = length(&self.image(&name).ok()?).ok()?;
             let (mut size, mut own) = (metadata, metadata);
             for pack in &packs {
                 let bytes = length(&self.pack(&pack.id)).unwrap_or(0);
@@ -369,7 +379,7 @@ impl Store {
                     _ => 0,
                 };
             }
-            Ok(Listed {
+            Some(Listed {
                 name,
                 sha256,
                 size,
@@ -377,7 +387,7 @@ impl Store {
                 packs,
             })
         });
-        listed.collect()
+        Ok(listed.collect())
     }
 
     /// Remove the image `name`. Its packs remain until [`Store::gc`].
@@ -396,7 +406,7 @@ impl Store {
     /// Remove the packs that no image needs, and the remains of additions that did not end. Images
     /// in memory stay there.
     ///
-    /// Call `report` for each damaged image, and for each pack that is missing. Keep all packs if an image is damaged,
+    /// Call `report` for each damaged image, and for each one that needs a missing pack. Keep all packs if an image is damaged,
     /// because the packs that it needs are not known.
     pub fn gc(&self, report: &mut dyn FnMut(Error)) -> Result<Freed> {
         // Images that are read now are not read while additions wait.

@@ -38,7 +38,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
                 options,
                 ..Demands::default()
             };
-            let store = Store::open(&store, false)?;
+            let store = Store::open(&store)?;
             let (loaded, _) = mount(&store, &name, &dir, &demands, &|_| Ok(()))?;
             return print(&format!(
                 "{name}: loaded {} images ({}), {} were in memory",
@@ -52,10 +52,10 @@ pub fn run(command: Command) -> Result<ExitCode> {
             let (images, bytes) = (freed.images, human(freed.bytes));
             return print(&format!("freed {images} images ({bytes})"));
         }
-        Command::Remove { store, name } => Store::open(&store, true)?.remove(&name)?,
+        Command::Remove { store, name } => Store::change(&store)?.remove(&name)?,
         Command::Gc { store } => {
             let mut problems = Problems::default();
-            let freed = Store::open(&store, true)?.gc(&mut |error| problems.report(&error))?;
+            let freed = Store::change(&store)?.gc(&mut |error| problems.report(&error))?;
             let (files, bytes) = (freed.files, human(freed.bytes));
             print(&format!("removed {files} files ({bytes})"))?;
             return Ok(problems.status());
@@ -152,7 +152,7 @@ impl<'a> Row<'a> {
 
 fn list(path: &Path, json: bool) -> Result<ExitCode> {
     let mut problems = Problems::default();
-    let images = Store::open(path, false)?.list(&mut |error| problems.report(&error))?;
+    let images = Store::open(path)?.list(&mut |error| problems.report(&error))?;
     let mut out = Out::open();
     written(match json {
         false => text(&images, &mut out),
@@ -194,7 +194,7 @@ fn text(images: &[Listed], out: &mut impl Write) -> io::Result<()> {
 fn verify(path: &Path) -> Result<ExitCode> {
     let bar = Bar::new(false);
     let mut problems = Problems::default();
-    let verified = Store::open(path, false)?.verify(&bar, &mut |error| {
+    let verified = Store::keep(path)?.verify(&bar, &mut |error| {
         bar.suspend(|| problems.report(&error));
     })?;
     bar.clear();
