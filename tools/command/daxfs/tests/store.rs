@@ -3,13 +3,14 @@
 //! Stores: `daxfs store` without the kernel. tests/store mounts them.
 
 use crate::json::check;
-use crate::support::{chmod, is_root, place, who, Place};
+use crate::support::{available, chmod, is_root, place, who, Place};
 use daxfs_testing::feed;
 use rustix::fs::{flock, FlockOperation};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -447,6 +448,28 @@ fn new_stores() {
     verify(&place);
     add(&place, "v1", "v1", "");
     verify(&place);
+}
+
+/// Power may be lost at any time: the directories of a store are durable before its first file.
+#[test]
+fn durable_stores() {
+    let place = versions();
+    if !available("strace") {
+        return;
+    }
+    place.ok("strace -f -y -o calls -e trace=fsync,openat daxfs store add store v1 v1");
+    let calls = String::from_utf8(place.read("calls")).unwrap();
+    let top = place.path("store/..").canonicalize().unwrap();
+    let store = top.join("store");
+    let at = |part: &str| {
+        calls
+            .find(part)
+            .unwrap_or_else(|| panic!("{part}: {calls}"))
+    };
+    let synced = |path: &Path| at(&format!("<{}>) ", path.display()));
+    let lock = at("\"store/lock\", O_WRONLY|O_CREAT");
+    assert!(synced(&top) < lock && lock < synced(&store), "{calls}");
+    assert!(synced(&store) < at("store/packs/.mkdaxfs-"), "{calls}");
 }
 
 /// Links of another user, or of all, would lead root to other files. Root may read such a store.

@@ -153,6 +153,8 @@ impl Store {
                 let why = "is neither a store nor an empty directory; name another directory";
                 return Err(Error::refused(shown_path(dir), why));
             }
+            // A directory without a lock may be one that was made before power was lost.
+            sync(&dir.join(".."))?;
             // Others could hold the lock for ever.
             let mut options = File::options();
             let made = options.write(true).create(true).mode(0o600).open(&lock);
