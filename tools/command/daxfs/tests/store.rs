@@ -450,6 +450,27 @@ fn new_stores() {
     verify(&place);
 }
 
+/// Directories in a store belong to somebody else, whatever their names.
+#[test]
+fn directories() {
+    let place = versions();
+    let ours = "mkdir -p store/{images,packs}/{x.daxfs,.mkdaxfs-1.tmp}";
+    add(&place, "v1", "v1", "");
+    place.ok(ours);
+    add(&place, "v2", "v2", "1 objects");
+    says(&place, "daxfs store list store", "\nv1 ");
+    verify(&place);
+    remove(&place, "v1 v2");
+    for inner in ["images", "packs"] {
+        let names = place.names(&format!("store/{inner}"));
+        assert_eq!(names, [".mkdaxfs-1.tmp", "x.daxfs"]);
+    }
+    // They are neither replaced nor removed.
+    let why = "x: is in the store; use another name";
+    place.fails("daxfs store add store x v1", why);
+    place.fails("daxfs store remove store x", "x.daxfs: ");
+}
+
 /// Power may be lost at any time: the directories of a store are durable before its first file.
 #[test]
 fn durable_stores() {

@@ -258,6 +258,7 @@ impl Store {
         Ok(names.collect())
     }
 
+    /// Return the files in the directory `inner`. Directories there belong to somebody else.
     fn files(&self, inner: &str) -> Result<Vec<PathBuf>> {
         let dir = self.dir.join(inner);
         let entries = match std::fs::read_dir(&dir) {
@@ -265,7 +266,10 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(|error| failed(&dir, "read", error))?,
         };
-        let paths = entries.map(|entry| Ok(entry?.path()));
+        let paths = entries.filter_map(|entry| match entry {
+            Ok(entry) if entry.file_type().is_ok_and(|it| it.is_dir()) => None,
+            entry => Some(entry.map(|entry| entry.path())),
+        });
         let paths: io::Result<_> = paths.collect();
         paths.map_err(|error| failed(&dir, "read", error))
     }
