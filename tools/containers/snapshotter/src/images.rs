@@ -45,6 +45,8 @@ impl Images {
         if let Some(below) = below {
             self.parts(below)?;
         }
+        // A sparse file takes no room on disk, and as much memory and time as another one.
+        self.memory.check_size(name(dir), least_size(&layer))?;
         let inodes = layer.nodes.len() as u64;
         let added = self.store.add_layer(
             name(dir),
@@ -132,6 +134,16 @@ impl Images {
         let wanted = parts.flatten().map(|(sha256, _)| sha256).collect();
         self.memory.tidy(&wanted)
     }
+}
+
+/// Return the bytes that the content of `tree` takes at least: files of different sizes have nothing in common.
+fn least_size(tree: &Tree) -> u64 {
+    let sizes = tree.nodes.iter().map(|node| match node.kind {
+        Kind::Regular { size, .. } => size,
+        _ => 0,
+    });
+    let sizes: HashSet<u64> = sizes.collect();
+    sizes.into_iter().fold(0, u64::saturating_add)
 }
 
 /// Read the directory `upper`, the upper layer of an overlay, with names for temporary files in `scratch`.

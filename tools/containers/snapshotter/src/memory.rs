@@ -26,6 +26,11 @@ pub trait Memory: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Check that an image of at least `bytes` bytes, `name`, can be loaded if nothing else is in memory.
+    fn check_size(&self, _name: &str, _bytes: u64) -> Result<()> {
+        Ok(())
+    }
+
     /// Load the image `name` of `store`, and mount it on the directory `dir`, unless it is mounted there. Return the
     /// lower layers of overlays of it, as overlayfs takes them.
     ///
@@ -172,6 +177,10 @@ impl Memory for Kernel {
         }
     }
 
+    fn check_size(&self, name: &str, bytes: u64) -> Result<()> {
+        Ok(self.room.check(name, bytes, true)?)
+    }
+
     fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
         self.alone(dir, || {
             if is_mounted(dir)? {
@@ -188,7 +197,7 @@ impl Memory for Kernel {
                 }
                 _ => {}
             }
-            let room = |needed| self.room.check(name, needed);
+            let room = |needed| self.room.check(name, needed, false);
             Ok(mount(store, name, dir, &self.demands, &room)?.1)
         })
     }

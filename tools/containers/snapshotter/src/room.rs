@@ -33,10 +33,11 @@ impl Room {
         }
     }
 
-    /// Check that there are `needed` bytes for the image `name`.
+    /// Check that there are `needed` bytes for the image `name`, or, if `alone` is set, that there can be if nothing else
+    /// is in memory.
     ///
     /// Return [`Error::Full`], and the system's errors.
-    pub fn check(&self, name: &str, needed: u64) -> Result<()> {
+    pub fn check(&self, name: &str, needed: u64, alone: bool) -> Result<()> {
         let full = |missing, why| Error::Full {
             name: format!("image {name}"),
             missing,
@@ -45,7 +46,7 @@ impl Room {
         let Some(kind) = self.kind else {
             return Ok(());
         };
-        let (limit, used) = (self.limit, self.used());
+        let (limit, used) = (self.limit, if alone { 0 } else { self.used() });
         let missing = used.saturating_add(needed).saturating_sub(limit);
         if limit > 0 && missing > 0 {
             return Err(full(missing, format!(
@@ -57,7 +58,7 @@ impl Room {
         if kind == Kind::Hugetlb {
             return Ok(());
         }
-        let (available, kept) = self.available()?;
+        let (available, kept) = self.available(alone)?;
         let free = available.saturating_sub(kept);
         if needed > free {
             return Err(full(needed - free, format!(
@@ -68,6 +69,7 @@ impl Room {
             let Some((most, free)) = free_in(&group) else {
                 continue;
             };
+            let free = if alone { most } else { free };
             if needed > free {
                 let group = daxfs_writer::shown(&group);
                 return Err(full(needed - free, format!(
@@ -97,9 +99,9 @@ impl Room {
         sizes.sum()
     }
 
-    /// Return the bytes of memory that are available, and how many of them are kept for the machine: a sixteenth of all
-    /// memory.
-    fn available(&self) -> Result<(u64, u64)> {
+    /// Return the bytes of memory that are available, or all if `alone` is set, and how many of them are kept for the
+    /// machine: a sixteenth of all memory.
+    fn available(&self, alone: bool) -> Result<(u64, u64)> {
         let meminfo = self.root.join("proc/meminfo");
         let path = daxfs_writer::shown(&meminfo);
         let text = read_to_string(&meminfo);
@@ -112,7 +114,9 @@ impl Room {
             let why = || format!("no value of {name} in kB; mount proc on /proc");
             bytes.ok_or_else(|| Error::refused(&path, why()))
         };
-        Ok((bytes("MemAvailable")?, bytes("MemTotal")? / 16))
+        let total = bytes("MemTotal")?;
+        let available = if alone { total } else { bytes("MemAvailable")? };
+        Ok((available, total / 16))
     }
 
     /// Return the directories of the control groups that this process is in, which its memory is charged to.
@@ -171,7 +175,7 @@ mod tests {
     }
 
     fn missing(room: &Room, needed: u64) -> u64 {
-        match room.check("1", needed) {
+        match room.check("1", needed, false) {
             Ok(()) => 0,
             Err(Error::Full { missing, .. }) => missing,
             Err(error) => panic!("{error}"),
@@ -194,7 +198,7 @@ mod tests {
         }
         assert_eq!(missing(&room, 8192), 0);
         assert_eq!(missing(&room, 12288), 4096);
-        let error = room.check("7", 12288).unwrap_err().to_string();
+        let error = room.check("7", 12288, false).unwrap_err().to_string();
         let wanted = "image 7: needs 12288 bytes of memory, 8192 of 16384 are in use; remove";
         assert!(error.starts_with(wanted), "{error}");
     }
@@ -206,11 +210,27 @@ mod tests {
             assert_eq!(missing(&room, 4 << 20), 0);
             assert_eq!(missing(&room, 6 << 20), 2 << 20);
             write(room.root.join("proc/meminfo"), "MemTotal: 32768 kB\n").unwrap();
-            let error = room.check("1", 1).unwrap_err().to_string();
+            let error = room.check("1", 1, false).unwrap_err().to_string();
             assert!(error.contains("MemAvailable"), "{error}");
         }
         let (_place, room) = machine(0, Kind::Hugetlb);
         assert_eq!(missing(&room, 18 << 20), 0);
+    }
+
+    /// An image that would not fit even if it were alone.
+    #[test]
+    fn alone() {
+        let (_place, room) = machine(0, Kind::Memfd);
+        assert!(room.check("1", 30 << 20, true).is_ok());
+        assert!(room.check("1", (30 << 20) + 1, true).is_err());
+        let group = room.root.join("sys/fs/cgroup/a");
+        write(group.join("memory.max"), "1000000\n").unwrap();
+        write(group.join("memory.current"), "900000\n").unwrap();
+        assert!(room.check("1", 1_000_000, true).is_ok());
+        assert!(room.check("1", 1_000_001, true).is_err());
+        let (_place, room) = machine(16384, Kind::Memfd);
+        assert!(room.check("1", 16384, true).is_ok());
+        assert!(room.check("1", 16385, true).is_err());
     }
 
     #[test]
@@ -228,7 +248,7 @@ mod tests {
         group("a", "1500000");
         assert_eq!(missing(&room, 800_000), 0);
         assert_eq!(missing(&room, 800_001), 1);
-        let error = room.check("1", 900_000).unwrap_err().to_string();
+        let error = room.check("1", 900_000, false).unwrap_err().to_string();
         assert!(
             error.contains("sys/fs/cgroup/a; raise memory.max"),
             "{error}"

@@ -90,6 +90,19 @@ async fn nothing_is_unloaded_in_vain() {
     assert_eq!(loaded(&machine.memory), [5]);
 }
 
+/// A layer that can never fit is refused by the sizes of its files, before they are read.
+#[tokio::test]
+async fn enormous_layers() {
+    let machine = Machine::new().await;
+    machine.memory.set_limit(1 << 20);
+    let mounts = machine.prepare("large", "").await.unwrap();
+    let file = std::fs::File::create(upper(&mounts).join("file")).unwrap();
+    file.set_len(1 << 40).unwrap();
+    let _ = machine.commit("layer", "large").await;
+    let answer = machine.view("of layer", "layer").await;
+    refused(answer, Code::ResourceExhausted);
+}
+
 /// The end of a use counts, not when it began.
 #[tokio::test]
 async fn last_use() {
