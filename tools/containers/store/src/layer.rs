@@ -62,7 +62,7 @@ impl Store {
                     packs.entry(pack).or_insert(found)
                 }
             };
-            let Some(object) = pack.objects.get(&sum).filter(|object| object.size == size) else {
+            let Some(object) = pack.get(&sum).filter(|object| object.size == size) else {
                 let why = format!(
                     "pack {} does not have an object that the image needs; restore it from a copy",
                     pack.reference.id
@@ -234,7 +234,7 @@ mod tests {
         add(&store, "1", None, tree(place.path(), &base)).unwrap();
         let id = store.names("packs").unwrap().pop_first().unwrap();
         let pack = File::options().write(true).open(store.pack(&id)).unwrap();
-        for object in store.known_pack(&id).unwrap().objects.values() {
+        for (_, object) in store.known_pack(&id).unwrap().objects() {
             pack.write_all_at(b"x", object.data).unwrap();
         }
         let mut layer = tree(place.path(), &[("large", "")]);
@@ -353,6 +353,7 @@ mod tests {
             let layer = tree(place.path(), &files);
             let added = add(&store, &text, below.as_deref(), layer).unwrap();
             assert!(added.packs <= PACKS_MAX);
+            assert!(store.read.lock().unwrap().packs.is_empty());
         }
         let last = (count - 1).to_string();
         assert_eq!(names(&store, &last).len(), count);

@@ -76,8 +76,8 @@ pub struct Object {
 pub struct Pack {
     /// Its name and its SHA-256.
     pub reference: PackRef,
-    /// Its objects.
-    pub objects: BTreeMap<Sum, Object>,
+    /// Its objects, sorted.
+    objects: Vec<(Sum, Object)>,
 }
 
 impl Pack {
@@ -88,15 +88,17 @@ impl Pack {
         let opened = Opened::open(path)?;
         let reader = opened.reader();
         whole_metadata(&reader, &opened.name)?;
-        let mut objects = BTreeMap::new();
+        let mut objects = Vec::new();
         each_object(&reader, id, |sum, inode| {
             if let Content::Regular { data } = inode.content {
                 let size = inode.size;
-                objects.insert(sum, Object { size, data });
+                objects.push((sum, Object { size, data }));
             }
             Ok(())
         })?;
-        if self::id(objects.keys()) != id {
+        objects.sort_unstable_by_key(|(sum, _)| *sum);
+        objects.shrink_to_fit();
+        if self::id(objects.iter().map(|(sum, _)| sum)) != id {
             let why = "does not have the objects that its name stands for; remove the images that need it, run daxfs store gc, and add them again";
             return Err(Error::refused(opened.name.clone(), why));
         }
@@ -107,6 +109,17 @@ impl Pack {
             },
             objects,
         })
+    }
+
+    /// Return its objects, sorted.
+    pub fn objects(&self) -> impl ExactSizeIterator<Item = (&Sum, &Object)> {
+        self.objects.iter().map(|(sum, object)| (sum, object))
+    }
+
+    /// Return the object `sum`.
+    pub fn get(&self, sum: &Sum) -> Option<&Object> {
+        let found = self.objects.binary_search_by_key(&sum, |(sum, _)| sum);
+        found.ok().map(|at| &self.objects[at].1)
     }
 }
 

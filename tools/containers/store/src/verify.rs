@@ -41,7 +41,7 @@ impl Store {
             verified.packs += 1;
             match whole_pack(&self.pack(&id), &id, progress, report) {
                 Ok(pack) => {
-                    verified.objects += pack.objects.len();
+                    verified.objects += pack.objects().len();
                     found.insert(id, pack);
                 }
                 Err(error) => report(error),
@@ -95,7 +95,7 @@ impl Store {
                             false => Err(reader.refuse(path, "is in a pack that the image does not list; add it again")),
                         };
                     };
-                    match pack.objects.get(&sum) {
+                    match pack.get(&sum) {
                         Some(object) if object.size == inode.size => Ok(()),
                         _ => Err(reader.refuse(path, format!("object {} of {} bytes is not in pack {id}; remove all images that need the pack, run daxfs store gc, and add them again", hex(&sum), inode.size))),
                     }
@@ -141,7 +141,7 @@ fn whole_pack(
     let opened = whole(path, progress)?;
     let pack = Pack::open(path, id)?;
     let reader = opened.reader();
-    let bytes = pack.objects.values().map(|object| object.size).sum();
+    let bytes = pack.objects().map(|(_, object)| object.size).sum();
     progress.step("comparing", bytes);
     for sum in wrong_objects(&reader, id, progress)? {
         let why = "does not have the SHA-256 of its name; restore the pack from a copy";
