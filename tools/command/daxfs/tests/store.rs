@@ -409,6 +409,30 @@ fn parts_of_packs() {
     verify(&place);
 }
 
+/// Files of little more than a huge page do not take two, and larger files are aligned for huge pages.
+#[test]
+fn dense_packs() {
+    let place = place("mkdir small large");
+    let huge = 2 << 20;
+    for number in 0..5 {
+        write(&place, &format!("small/{number}"), &vec![number; huge + 1]);
+    }
+    add(&place, "small", "small", "");
+    let size = place
+        .read(format!("store/packs/{}", place.names("store/packs")[0]))
+        .len();
+    assert!(size < 5 * huge + (64 << 10), "{size}");
+    remove(&place, "small");
+    write(&place, "large/file", &vec![9; 9 * huge]);
+    add(&place, "large", "large", "");
+    let dump = place.ok("daxfs dump store/packs/*").json();
+    let offsets = dump["files"].as_array().unwrap().iter();
+    let offsets: Vec<_> = offsets
+        .filter_map(|file| file["data_offset"].as_u64())
+        .collect();
+    assert_eq!(offsets, [huge as u64]);
+}
+
 /// Objects of many packs are stored again, so that an image needs no more than overlayfs can search.
 #[test]
 fn many_packs() {

@@ -177,11 +177,12 @@ pub fn id<'a>(objects: impl Iterator<Item = &'a Sum>) -> String {
 }
 
 /// Return the options of all images of a store. Sums let mounts verify each piece before its first
-/// use.
+/// use. Gaps are in memory like all of a pack, and few files may be there to fill them.
 pub fn options() -> Options {
     Options {
         sums: true,
         dedupe: false,
+        dense: true,
         padding: u64::from(Options::default().block_size),
         ..Options::default()
     }

@@ -82,6 +82,7 @@ impl Wishes {
                 (false, false) => Pack::Small,
             },
             huge_threshold: args.huge_threshold,
+            dense: false,
             padding,
             sums: args.sums,
             max_size: args.max_size,

@@ -21,6 +21,8 @@ type Hole = (u64, u64);
 struct Arranger<'a> {
     tree: &'a Tree,
     block: u64,
+    /// See [`Options::dense`].
+    dense: bool,
     /// Limit of the offsets.
     limit: u64,
     /// Where the data starts, and where that placed so far ends.
@@ -68,7 +70,9 @@ impl Arranger<'_> {
                     None => drop(small.remove(&blocks)),
                 }
             }
-            self.end = aligned;
+            if !self.dense || free * self.block <= size / 8 {
+                self.end = aligned;
+            }
             self.put(node, size, self.block)?;
         }
         // Place the rest in the order of inode numbers, so that neighbours in the tree are
@@ -197,6 +201,7 @@ impl Plan {
         let mut arranger = Arranger {
             tree,
             block,
+            dense: options.dense,
             limit: i64::MAX as u64 - options.padding.max(HUGE_SIZE),
             start,
             end: start,

@@ -37,6 +37,8 @@ pub struct Options {
     pub pack: Pack,
     /// Files of at least this size are aligned for huge pages.
     pub huge_threshold: u64,
+    /// Do not align a file for huge pages if the gap before it would take more than an eighth of its size.
+    pub dense: bool,
     /// The image's size is a multiple of this many bytes, itself a multiple of `block_size`.
     pub padding: u64,
     /// Store the SHA-256 of each piece after the image.
@@ -55,6 +57,7 @@ impl Default for Options {
             dedupe: true,
             pack: Pack::default(),
             huge_threshold: layout::HUGE_SIZE,
+            dense: false,
             padding: layout::HUGE_SIZE,
             sums: false,
             max_size: None,
