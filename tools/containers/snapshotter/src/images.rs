@@ -5,10 +5,12 @@
 //! The image of a committed snapshot has the number of its directory as its name. It has all files that a container sees,
 //! also files of lower layers: overlayfs gets one lower layer with metadata.
 
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files::warn;
 use crate::memory::Memory;
 use crate::record::Layer;
+use crate::room::Room;
 use crate::tree::remove_tree;
 use daxfs_check::Silent;
 use daxfs_input::{read, Input, Platform};
@@ -23,7 +25,12 @@ pub struct Images {
     store: Store,
     /// Where they are loaded.
     pub memory: Box<dyn Memory>,
+    /// Where they are made.
+    room: Room,
 }
+
+/// Bytes of memory that take one inode of a layer, and one byte of the image below it, while an image is made.
+const MAKING: [u64; 2] = [1024, 4];
 
 /// Return the name of the image of the snapshot in `dir`.
 fn name(dir: &Path) -> &str {
@@ -32,12 +39,27 @@ fn name(dir: &Path) -> &str {
 }
 
 impl Images {
-    /// Open the store of the snapshots in `root`.
+    /// Open the store of the snapshots in `config.root`.
     ///
     /// Fail if another process uses it.
-    pub fn open(root: &Path, memory: Box<dyn Memory>) -> Result<Self> {
-        let store = Store::create(&root.join("store"))?;
-        Ok(Images { store, memory })
+    pub fn open(config: &Config, memory: Box<dyn Memory>) -> Result<Self> {
+        Ok(Images {
+            store: Store::create(&config.root.join("store"))?,
+            room: Room::new(config),
+            memory,
+        })
+    }
+
+    /// Check that there is memory to make the image of the snapshot in `dir`: `inodes` on top of the image of the snapshot
+    /// in `below`. Without it the kernel kills this process, and the next one, which makes the same image.
+    pub fn check_room(&self, dir: &Path, below: Option<&Path>, inodes: u64) -> Result<()> {
+        let image = below.map(|below| self.store.image(name(below)));
+        let below = match image {
+            Some(image) => image?.metadata().map_or(0, |it| it.len()),
+            None => 0,
+        };
+        let needed = inodes * MAKING[0] + below * MAKING[1];
+        Ok(self.room.check_making(name(dir), needed)?)
     }
 
     /// Make the image of the snapshot in `dir`: `layer` on top of the image of the snapshot in `below`.

@@ -38,30 +38,39 @@ impl Room {
     ///
     /// Return [`Error::Full`], and the system's errors.
     pub fn check(&self, name: &str, needed: u64, alone: bool) -> Result<()> {
-        let full = |missing, why| Error::Full {
-            name: format!("image {name}"),
-            missing,
-            why: format!("needs {needed} bytes of memory, {why}"),
-        };
         let Some(kind) = self.kind else {
             return Ok(());
         };
         let (limit, used) = (self.limit, if alone { 0 } else { self.used() });
         let missing = used.saturating_add(needed).saturating_sub(limit);
         if limit > 0 && missing > 0 {
-            return Err(full(missing, format!(
+            return Err(full(name, needed, missing, format!(
                 "{used} of {limit} are in use; remove images or end containers, or raise memory.limit in the configuration"
             )));
         }
-        // Huge pages are set aside already. All other memory is taken from processes if there is not
-        // enough: the kernel would kill some.
-        if kind == Kind::Hugetlb {
-            return Ok(());
+        // Huge pages are set aside already.
+        match kind {
+            Kind::Hugetlb => Ok(()),
+            _ => self.check_free(name, needed, alone),
         }
+    }
+
+    /// Check that this process can have `needed` bytes to make the image `name`. It keeps the memory of earlier ones.
+    ///
+    /// Return [`Error::Full`], and the system's errors.
+    pub fn check_making(&self, name: &str, needed: u64) -> Result<()> {
+        let text = read_to_string(self.root.join("proc/self/status")).unwrap_or_default();
+        let own = bytes(&text, "RssAnon").unwrap_or(0);
+        self.check_free(name, needed.saturating_sub(own), false)
+    }
+
+    /// Check that the machine and the control groups of this process have `needed` bytes for the image `name`. Otherwise
+    /// the kernel would kill processes. If `alone` is set, only what they can ever have counts.
+    fn check_free(&self, name: &str, needed: u64, alone: bool) -> Result<()> {
         let (available, kept) = self.available(alone)?;
         let free = available.saturating_sub(kept);
         if needed > free {
-            return Err(full(needed - free, format!(
+            return Err(full(name, needed, needed - free, format!(
                 "{free} are free: {available} are available, and {kept} are kept for the machine; remove images, end programs, or add memory"
             )));
         }
@@ -72,8 +81,8 @@ impl Room {
             let free = if alone { most } else { free };
             if needed > free {
                 let group = daxfs_writer::shown(&group);
-                return Err(full(needed - free, format!(
-                    "{free} of {most} are free in this program's control group {group}; raise memory.max there, or set memory.limit in the configuration"
+                return Err(full(name, needed, needed - free, format!(
+                    "{free} of {most} are free in this program's control group {group}; raise memory.max there, or remove images"
                 )));
             }
         }
@@ -107,12 +116,8 @@ impl Room {
         let text = read_to_string(&meminfo);
         let text = text.map_err(|error| Error::system(&path, "cannot read", "", error))?;
         let bytes = |name: &str| {
-            let mut lines = text.lines();
-            let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            let kilobytes = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse().ok());
-            let bytes = kilobytes.and_then(|kilobytes: u64| kilobytes.checked_mul(1024));
             let why = || format!("no value of {name} in kB; mount proc on /proc");
-            bytes.ok_or_else(|| Error::refused(&path, why()))
+            bytes(&text, name).ok_or_else(|| Error::refused(&path, why()))
         };
         let total = bytes("MemTotal")?;
         let available = if alone { total } else { bytes("MemAvailable")? };
@@ -130,6 +135,23 @@ impl Room {
             .take_while(|group| group.starts_with(&top))
             .map(Path::to_owned)
             .collect()
+    }
+}
+
+/// Return the value of `name` in a file of proc, in bytes.
+fn bytes(text: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let kilobytes: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+/// Return the error for the image `name`, for which `missing` bytes are missing.
+fn full(name: &str, needed: u64, missing: u64, why: String) -> Error {
+    Error::Full {
+        name: format!("image {name}"),
+        missing,
+        why: format!("needs {needed} bytes of memory, {why}"),
     }
 }
 
@@ -253,5 +275,12 @@ mod tests {
             error.contains("sys/fs/cgroup/a; raise memory.max"),
             "{error}"
         );
+        // Images on a device need no memory once they are made.
+        let room = Room { kind: None, ..room };
+        assert_eq!(missing(&room, 900_000), 0);
+        assert!(room.check_making("1", 900_000).is_err());
+        let text = "Name: x\nRssAnon:\t     200 kB\n";
+        write(room.root.join("proc/self/status"), text).unwrap();
+        room.check_making("1", 900_000).unwrap();
     }
 }

@@ -58,7 +58,7 @@ impl Snapshotter {
         builder.recursive(true).mode(0o700);
         builder.create(&dir).map_err(Error::io(&dir, "create"))?;
         sync(&config.root.join(".."))?;
-        let images = Images::open(&config.root, memory)?;
+        let images = Images::open(config, memory)?;
         Ok(Snapshotter {
             store: Mutex::new(Store::open(dir, disk, &images)?),
             images,
@@ -307,6 +307,9 @@ impl Snapshotter {
         let make = || -> Result<_> {
             // An earlier run may have failed after the image was made.
             self.images.forget(&snapshot.dir)?;
+            let inodes = measure(&snapshot.upper())?.inodes;
+            self.images
+                .check_room(&snapshot.dir, below.as_deref(), inodes)?;
             let tree = upper(&snapshot.upper(), &snapshot.dir)?;
             let layer = self.images.make(&snapshot.dir, below.as_deref(), tree)?;
             let sha256 = layer.sha256.clone();
