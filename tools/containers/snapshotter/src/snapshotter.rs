@@ -24,16 +24,17 @@ use std::fs::{DirBuilder, File, Metadata};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Mutex;
+use std::sync::{Mutex, TryLockError};
 use tonic::Code;
 
 /// The snapshotter. All methods may block, and may be called by several threads at the same time.
 pub struct Snapshotter {
     store: Mutex<Store>,
     images: Images,
-    /// Held while an image is made, and while directories without a record are removed: so one image is made at a time.
-    /// The last failed attempt for each layer, with its number.
-    making: Mutex<HashMap<String, (u64, Code, String)>>,
+    /// Held while an image is made: one at a time.
+    making: Mutex<Making>,
+    /// Held while packs are removed.
+    collecting: Mutex<()>,
     /// The number of failed attempts.
     failures: AtomicU64,
     /// How many calls failed, by code.
@@ -41,6 +42,9 @@ pub struct Snapshotter {
     /// Bytes that all images may take, or 0.
     limit: u64,
 }
+
+/// The last failed attempt to make an image for each layer, with its number.
+type Making = HashMap<String, (u64, Code, String)>;
 
 /// Longest options of a mount: a page, without the names of options that containerd adds.
 const OPTIONS_MAX: usize = 4000;
@@ -63,6 +67,7 @@ impl Snapshotter {
             store: Mutex::new(Store::open(dir, disk, &images)?),
             images,
             making: Mutex::default(),
+            collecting: Mutex::default(),
             failures: AtomicU64::new(0),
             failed: Mutex::default(),
             limit: config.memory.limit,
@@ -273,21 +278,30 @@ impl Snapshotter {
     ///
     /// Return [`Error::Unmade`] also if another call has failed while this one waited for it.
     pub fn finish(&self, name: &str) -> Result<()> {
-        let pending = || -> Result<Option<(Snapshot, Option<PathBuf>)>> {
-            let store = lock(&self.store);
-            let snapshot = match store.get(name) {
-                Ok(snapshot) if snapshot.record.state == State::Pending => snapshot.clone(),
-                _ => return Ok(None),
-            };
-            let below = store.below(&snapshot.record.parent)?;
-            Ok(Some((snapshot, below.map(|below| below.dir))))
-        };
-        if pending()?.is_none() {
+        if self.pending(name)?.is_none() {
             return Ok(());
         }
         let before = self.failures.load(Ordering::Acquire);
-        let mut making = lock(&self.making);
-        let Some((snapshot, below)) = pending()? else {
+        let made = self.make(name, before, &mut lock(&self.making));
+        // Removals may have left it to this call.
+        self.collect();
+        made
+    }
+
+    /// Return the committed snapshot `name` and the directory of the one below it, if it has no image.
+    fn pending(&self, name: &str) -> Result<Option<(Snapshot, Option<PathBuf>)>> {
+        let store = lock(&self.store);
+        let snapshot = match store.get(name) {
+            Ok(snapshot) if snapshot.record.state == State::Pending => snapshot.clone(),
+            _ => return Ok(None),
+        };
+        let below = store.below(&snapshot.record.parent)?;
+        Ok(Some((snapshot, below.map(|below| below.dir))))
+    }
+
+    /// Do as [`Snapshotter::finish`], which was called after `before` failed attempts.
+    fn make(&self, name: &str, before: u64, making: &mut Making) -> Result<()> {
+        let Some((snapshot, below)) = self.pending(name)? else {
             return Ok(());
         };
         let unmade = |code, why| Error::Unmade {
@@ -321,7 +335,6 @@ impl Snapshotter {
                 if let Err(error) = self.images.forget(&snapshot.dir) {
                     warn(&error);
                 }
-                self.images.collect();
                 // A removal does not wait for this.
                 if is_gone() {
                     return Ok(());
@@ -340,7 +353,6 @@ impl Snapshotter {
         let loaded = self.load(&snapshot, &sha256);
         if is_gone() {
             self.discard(snapshot.dir);
-            self.images.collect();
             return Ok(());
         }
         loaded?;
@@ -365,9 +377,18 @@ impl Snapshotter {
         let snapshot = lock(&self.store).remove(name)?;
         self.discard(snapshot.dir);
         if snapshot.record.is_layer() {
-            self.images.collect();
+            self.collect();
         }
         Ok(())
+    }
+
+    /// Remove the packs that no image needs. If an image is being made, that call does it.
+    fn collect(&self) {
+        let _collecting = lock(&self.collecting);
+        match self.making.try_lock() {
+            Err(TryLockError::WouldBlock) => {}
+            _making => self.images.collect(),
+        }
     }
 
     /// Remove the directory `dir`, which has no record, with its image.
@@ -379,10 +400,9 @@ impl Snapshotter {
 
     /// Remove what earlier calls of [`Snapshotter::remove`] could not.
     pub fn cleanup(&self) -> Result<()> {
-        let _making = lock(&self.making);
         let dirs = lock(&self.store).leftovers()?;
         let swept = sweep(&dirs, &self.images);
-        self.images.collect();
+        self.collect();
         swept
     }
 

@@ -631,7 +631,7 @@ fn failures_are_shared() {
 }
 
 /// While an image is made, its snapshot is committed, other calls proceed, and calls that need the image wait. A removal
-/// does not, and neither the image nor its directory remains.
+/// and a cleanup do not, and neither the image nor its directory remains.
 #[test]
 fn calls_while_an_image_is_made() {
     let (memory, begun, go) = Slow::new();
@@ -648,6 +648,9 @@ fn calls_while_an_image_is_made() {
             let info = snapshotter.stat("layer").unwrap();
             assert_eq!(info.kind(), Kind::Committed);
             assert!(snapshotter.usage("layer").unwrap().inodes == 2 && dir.exists());
+            let start = Instant::now();
+            snapshotter.cleanup().unwrap();
+            assert!(start.elapsed() < Duration::from_secs(15), "it waited");
             if removed {
                 let remove = scope.spawn(|| snapshotter.remove("layer"));
                 begun.recv().unwrap();

@@ -407,6 +407,31 @@ mod tests {
         assert_eq!(add("f"), 0);
     }
 
+    /// A removal does not wait for an addition, and the packs of both remain until it ends.
+    #[test]
+    fn removal_during_addition() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = directory.path().join("source");
+        std::fs::create_dir(&source).unwrap();
+        let store = Store::create(&directory.path().join("store")).unwrap();
+        let add = |name: &str, create: Guard<'_>| {
+            std::fs::write(source.join("file"), name).unwrap();
+            let tree = daxfs_input::scan::scan(&source, None, |_| ()).unwrap();
+            store.add(name, tree, create, &Silent).unwrap();
+        };
+        add("a", &|path| Output::create(path));
+        let removed = std::cell::Cell::new(false);
+        add("b", &|path| {
+            if !removed.replace(true) {
+                store.remove("a").unwrap();
+            }
+            Output::create(path)
+        });
+        assert_eq!(store.names("packs").unwrap().len(), 2);
+        assert_eq!(store.gc(&mut |error| panic!("{error}")).unwrap().files, 1);
+        assert!(store.parts("b").is_ok());
+    }
+
     /// A file that changes after it was hashed is noticed, even if its size and time do not tell.
     #[test]
     fn changed_files() {

@@ -396,10 +396,9 @@ impl Store {
         Ok(listed.collect())
     }
 
-    /// Remove the image `name`. Its packs remain until [`Store::gc`].
+    /// Remove the image `name`. Its packs remain until [`Store::gc`]. This does not wait for additions.
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.image(name)?;
-        let _change = lock(&self.change);
         let removed = std::fs::remove_file(&path);
         lock(&self.read).images.remove(name);
         match removed {
