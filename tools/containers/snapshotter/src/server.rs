@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::Response;
 use hyper_util::rt::TokioIo;
+use std::collections::VecDeque;
 use std::fs::{DirBuilder, Permissions};
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn_blocking, AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
@@ -56,31 +57,38 @@ pub async fn serve(
     served.map_err(|error| Error::io(path, "serve")(io::Error::other(error)))
 }
 
-/// Answer each HTTP request to `listener` with the metrics of `snapshotter`. A few clients have a few seconds each; others
-/// wait in the kernel.
+/// Answer each HTTP request to `listener` with the metrics of `snapshotter`. A client has a few seconds, or until there are
+/// too many newer ones: those that say nothing hold up no other.
 pub async fn answer(listener: TcpListener, snapshotter: Arc<Snapshotter>) {
-    let turns = Arc::new(Semaphore::new(16));
+    // As many answers are made at once.
+    let turns = Arc::new(Semaphore::new(4));
+    let mut clients = VecDeque::new();
     loop {
-        let turn = Arc::clone(&turns).acquire_owned().await;
         let Ok((stream, _)) = listener.accept().await else {
             // There may be too many open files.
             sleep(Duration::from_secs(1)).await;
             continue;
         };
-        let asked = Arc::new((Arc::clone(&snapshotter), turn));
+        let asked = (Arc::clone(&snapshotter), Arc::clone(&turns));
         let metrics = service_fn(move |_| {
-            let asked = Arc::clone(&asked);
-            spawn_blocking(move || {
-                let mut response = Response::new(asked.0.metrics());
+            let (snapshotter, turns) = asked.clone();
+            async move {
+                let turn = turns.acquire_owned().await;
+                let made = spawn_blocking(move || (snapshotter.metrics(), turn));
+                let mut response = Response::new(made.await?.0);
                 let format = HeaderValue::from_static("text/plain; version=0.0.4");
                 response.headers_mut().insert(CONTENT_TYPE, format);
-                response
-            })
+                Ok::<_, JoinError>(response)
+            }
         });
         let mut http = http1::Builder::new();
         http.keep_alive(false).max_buf_size(8192);
         let served = http.serve_connection(TokioIo::new(stream), metrics);
-        tokio::spawn(timeout(Duration::from_secs(5), served));
+        let served = tokio::spawn(timeout(Duration::from_secs(5), served));
+        clients.push_back(served.abort_handle());
+        if clients.len() > 16 {
+            clients.pop_front().inspect(AbortHandle::abort);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{timeout, Duration};
+use tokio::time::{timeout, Duration, Instant};
 use tonic::Code;
 
 fn nothing(_: &Path) {}
@@ -128,13 +128,15 @@ async fn metrics() {
     tokio::spawn(answer(listener, machine.snapshotter.clone()));
     let bad = ask(address, &[b'x'; 1 << 20]).await;
     assert!(!bad.starts_with("HTTP/1.1 2"), "{bad}");
-    // Clients that say nothing, more than are served at once.
-    let silent = (0..20).map(|_| TcpStream::connect(address));
+    // Clients that say nothing, more than are served at once, hold up no other.
+    let silent = (0..100).map(|_| TcpStream::connect(address));
     let mut clients = Vec::new();
     for client in silent {
         clients.push(client.await.unwrap());
     }
+    let start = Instant::now();
     let said = ask(address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(start.elapsed() < Duration::from_secs(4), "it waited");
     assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{said}");
     assert_eq!(machine.memory.count(), 1);
     for line in [
