@@ -46,6 +46,9 @@ const PACKS_DIR: &str = "p";
 /// Directory that is the second layer of an image without packs.
 const EMPTY: &str = "empty";
 
+/// The directories of a mount namespace. They and their parent are removed in this order when they are empty.
+const INNER: [&str; 3] = [IMAGES, PACKS_DIR, EMPTY];
+
 /// Hexadecimal digits of a SHA-256 in the name of a directory, and of an image on a device.
 const DIGITS: usize = 32;
 
@@ -285,13 +288,14 @@ impl Machine {
         let found = stat(namespace).map_err(|e| failed(namespace, "examine", e.into()))?;
         // In hexadecimal: mount(2) takes a page of options, with the names of 65 layers.
         let dir = Path::new(RUN).join(format!("{:x}", found.st_ino));
-        for inner in [IMAGES, PACKS_DIR] {
-            make(&dir.join(inner))?;
-        }
+        make(Path::new(RUN))?;
         let path = Path::new(RUN).join("lock");
         let lock = File::create(&path).map_err(|error| failed(&path, "create", error))?;
         flock(&lock, FlockOperation::LockExclusive)
             .map_err(|error| failed(&path, "lock", error.into()))?;
+        for inner in INNER {
+            make(&dir.join(inner))?;
+        }
         Ok(Machine { dir, _lock: lock })
     }
 
@@ -369,7 +373,6 @@ impl Machine {
         // overlayfs wants two layers, also for an image without objects.
         if places.len() == 1 {
             places.push(self.dir.join(EMPTY));
-            make(&places[1])?;
         }
         Ok(places)
     }
@@ -411,6 +414,10 @@ impl Machine {
             }
             _ => (),
         }
+        // The next call makes them again.
+        let inner = INNER.iter().map(|inner| self.dir.join(inner));
+        let mut places = inner.chain([self.dir.clone()]);
+        let _ = places.all(|place| std::fs::remove_dir(place).is_ok());
         Ok(freed)
     }
 }
