@@ -75,14 +75,14 @@ impl Room {
             )));
         }
         for group in self.groups() {
-            let Some((most, free)) = free_in(&group) else {
+            let Some((limit, most, free)) = free_in(&group) else {
                 continue;
             };
             let free = if alone { most } else { free };
             if needed > free {
                 let group = daxfs_writer::shown(&group);
                 return Err(full(name, needed, needed - free, format!(
-                    "{free} of {most} are free in this program's control group {group}; raise memory.max there, or remove images"
+                    "{free} of {most} are free in this program's control group {group}; raise {limit} there, or remove images"
                 )));
             }
         }
@@ -127,14 +127,15 @@ impl Room {
     /// Return the directories of the control groups that this process is in, which its memory is charged to.
     fn groups(&self) -> Vec<PathBuf> {
         let text = read_to_string(self.root.join("proc/self/cgroup")).unwrap_or_default();
-        let own = text.lines().find_map(|line| line.strip_prefix("0::/"));
         let top = self.root.join("sys/fs/cgroup");
-        let own = own.map(|own| top.join(own));
-        let above = own.iter().flat_map(|own| own.ancestors());
-        above
-            .take_while(|group| group.starts_with(&top))
-            .map(Path::to_owned)
-            .collect()
+        let own = |line: &str| match line.split_once(":memory:/") {
+            // Version 1.
+            Some((_, own)) => Some(top.join("memory").join(own)),
+            None => Some(top.join(line.strip_prefix("0::/")?)),
+        };
+        let above = |own: PathBuf| own.ancestors().map(Path::to_owned).collect::<Vec<_>>();
+        let above = text.lines().filter_map(own).flat_map(above);
+        above.filter(|group| group.starts_with(&top)).collect()
     }
 }
 
@@ -155,12 +156,19 @@ fn full(name: &str, needed: u64, missing: u64, why: String) -> Error {
     }
 }
 
-/// Return the most bytes that the control group `group` may have, and how many of these are free or can be freed, if
-/// there is a limit.
-fn free_in(group: &Path) -> Option<(u64, u64)> {
+/// Files with the limit and the use of a control group, in versions 2 and 1.
+const LIMITS: [[&str; 2]; 2] = [
+    ["memory.max", "memory.current"],
+    ["memory.limit_in_bytes", "memory.usage_in_bytes"],
+];
+
+/// Return the file with the most bytes that the control group `group` may have, these bytes, and how many of them are free
+/// or can be freed, if there is a limit.
+fn free_in(group: &Path) -> Option<(&'static str, u64, u64)> {
     let text = |name| read_to_string(group.join(name)).ok();
     let number = |name| text(name)?.trim_end().parse::<u64>().ok();
-    let (most, current) = (number("memory.max")?, number("memory.current")?);
+    let read = |[limit, used]: [_; 2]| Some((limit, number(limit)?, number(used)?));
+    let (limit, most, current) = LIMITS.into_iter().find_map(read)?;
     // The page cache goes first.
     let cache = text("memory.stat").map_or(0, |text| {
         let value = |line: &str| match line.split_once(' ') {
@@ -169,7 +177,8 @@ fn free_in(group: &Path) -> Option<(u64, u64)> {
         };
         text.lines().map(value).sum()
     });
-    Some((most, most.saturating_sub(current.saturating_sub(cache))))
+    let free = most.saturating_sub(current.saturating_sub(cache));
+    Some((limit, most, free))
 }
 
 #[cfg(test)]
@@ -275,6 +284,18 @@ mod tests {
             error.contains("sys/fs/cgroup/a; raise memory.max"),
             "{error}"
         );
+        // Version 1, which limits less.
+        let text = "3:cpu,cpuacct:/a\n2:memory:/old\n0::/a/b\n";
+        write(room.root.join("proc/self/cgroup"), text).unwrap();
+        let old = room.root.join("sys/fs/cgroup/memory/old");
+        create_dir_all(&old).unwrap();
+        for (name, value) in [("limit_in", "1000000\n"), ("usage_in", "300000\n")] {
+            write(old.join(format!("memory.{name}_bytes")), value).unwrap();
+        }
+        assert_eq!(missing(&room, 700_000), 0);
+        let error = room.check("1", 700_001, false).unwrap_err().to_string();
+        let wanted = "memory/old; raise memory.limit_in_bytes";
+        assert!(error.contains(wanted), "{error}");
         // Images on a device need no memory once they are made.
         let room = Room { kind: None, ..room };
         assert_eq!(missing(&room, 900_000), 0);
