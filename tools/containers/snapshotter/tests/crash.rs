@@ -2,7 +2,7 @@
 
 //! State that survives the end of the daemon, of the machine, and errors in the middle.
 
-use crate::{labels, lower, refused, upper, Machine, Unpacked};
+use crate::{labels, lower, refused, refused_for, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::{CommitSnapshotRequest, Kind, Labels};
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::{Kernel, Memory};
@@ -256,10 +256,10 @@ async fn damage_stays_where_it_is() {
     ] {
         let status = machine.stat(name).await.unwrap_err();
         assert_eq!(status.code(), Code::DataLoss, "{name}: {status}");
-        refused(machine.usage(name).await, Code::DataLoss);
-        refused(machine.mounts(name).await, Code::DataLoss);
-        refused(machine.prepare("new", name).await, Code::DataLoss);
-        refused(machine.commit("new", name).await, Code::DataLoss);
+        refused_for(name, machine.usage(name).await, Code::DataLoss);
+        refused_for(name, machine.mounts(name).await, Code::DataLoss);
+        refused_for(name, machine.prepare("new", name).await, Code::DataLoss);
+        refused_for(name, machine.commit("new", name).await, Code::DataLoss);
     }
     let status = machine.stat("on bad").await.unwrap_err();
     assert!(status.message().contains("2/snapshot.json"), "{status}");

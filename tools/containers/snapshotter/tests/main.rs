@@ -161,8 +161,14 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
 /// Check that a call has failed with `code`.
 #[track_caller]
 fn refused<T>(answer: Answer<T>, code: Code) {
+    refused_for("the call", answer, code);
+}
+
+/// Check that a call for `case` has failed with `code`.
+#[track_caller]
+fn refused_for<T>(case: &str, answer: Answer<T>, code: Code) {
     let status = answer.err().unwrap_or_else(|| Status::ok("it succeeded"));
-    assert_eq!(status.code(), code, "{status}");
+    assert_eq!(status.code(), code, "{case}: {status}");
 }
 
 impl Machine {

@@ -2,7 +2,7 @@
 
 //! containerd's rules for snapshots: which calls work in which order, and the errors of the others.
 
-use crate::{labels, lower, option, refused, upper, Machine};
+use crate::{labels, lower, option, refused, refused_for, upper, Machine};
 use daxfs_snapshotter::api::{Kind, Labels};
 use daxfs_snapshotter::server::answer;
 use std::net::SocketAddr;
@@ -95,7 +95,7 @@ async fn mounts_of_views_and_of_active_snapshots() {
     assert_eq!(active[0].options[..3], options);
     for name in ["upperdir", "workdir"] {
         let dir = option(&active, name).unwrap();
-        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0, "{name}");
     }
     assert_eq!(machine.memory.count(), 2);
 
@@ -160,13 +160,16 @@ async fn what_is_refused() {
     machine.prepare("active", "layer").await.unwrap();
     machine.view("view", "layer").await.unwrap();
     for name in ["layer", "active", "view"] {
-        refused(machine.prepare(name, "").await, Code::AlreadyExists);
-        refused(machine.view(name, "layer").await, Code::AlreadyExists);
-        refused(machine.commit(name, "active").await, Code::AlreadyExists);
+        refused_for(name, machine.prepare(name, "").await, Code::AlreadyExists);
+        refused_for(name, machine.view(name, "layer").await, Code::AlreadyExists);
+        let answer = machine.commit(name, "active").await;
+        refused_for(name, answer, Code::AlreadyExists);
     }
     for parent in ["active", "view"] {
-        refused(machine.prepare("new", parent).await, Code::InvalidArgument);
-        refused(machine.view("new", parent).await, Code::InvalidArgument);
+        let answer = machine.prepare("new", parent).await;
+        refused_for(parent, answer, Code::InvalidArgument);
+        let answer = machine.view("new", parent).await;
+        refused_for(parent, answer, Code::InvalidArgument);
     }
     refused(machine.prepare("", "layer").await, Code::InvalidArgument);
     refused(machine.prepare("new", "none").await, Code::NotFound);
@@ -181,12 +184,13 @@ async fn what_is_refused() {
     refused(machine.mounts("layer").await, Code::FailedPrecondition);
     refused(machine.remove("layer").await, Code::FailedPrecondition);
     for name in ["none", "new", ""] {
-        refused(machine.mounts(name).await, Code::NotFound);
-        refused(machine.stat(name).await, Code::NotFound);
-        refused(machine.usage(name).await, Code::NotFound);
-        refused(machine.remove(name).await, Code::NotFound);
-        refused(machine.commit("other", name).await, Code::NotFound);
-        refused(
+        refused_for(name, machine.mounts(name).await, Code::NotFound);
+        refused_for(name, machine.stat(name).await, Code::NotFound);
+        refused_for(name, machine.usage(name).await, Code::NotFound);
+        refused_for(name, machine.remove(name).await, Code::NotFound);
+        refused_for(name, machine.commit("other", name).await, Code::NotFound);
+        refused_for(
+            name,
             machine.update(name, Labels::new(), &[]).await,
             Code::NotFound,
         );
@@ -203,7 +207,7 @@ async fn removal_from_the_top() {
     machine.layer("two", "one", nothing).await;
     machine.view("view", "two").await.unwrap();
     for name in ["one", "two"] {
-        refused(machine.remove(name).await, Code::FailedPrecondition);
+        refused_for(name, machine.remove(name).await, Code::FailedPrecondition);
     }
     machine.remove("view").await.unwrap();
     refused(machine.remove("one").await, Code::FailedPrecondition);
@@ -246,7 +250,7 @@ async fn labels_change() {
     }
     for path in ["name", "parent", "kind", "created_at"] {
         let answer = machine.update("a", labels(&[("b", "1")]), &[path]).await;
-        refused(answer, Code::InvalidArgument);
+        refused_for(path, answer, Code::InvalidArgument);
     }
     let _ = machine
         .update("a", labels(&[("b", "1")]), &["labels."])
