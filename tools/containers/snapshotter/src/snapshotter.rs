@@ -109,7 +109,7 @@ impl Snapshotter {
             (
                 "layers_pending",
                 pending,
-                "Those whose image is not made yet.",
+                "Layers whose image is not made yet.",
             ),
             (
                 "images_loaded",
