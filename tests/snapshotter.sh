@@ -84,10 +84,10 @@ snapshots() {
 	ctr snapshots "$@"
 }
 
-# prepare NAME MIB [TEXT]: prepare a snapshot with a file of lines with TEXT or NAME, and set dir to its directory.
+# prepare NAME MIB [TEXT [PARENT]]: prepare a snapshot with a file of lines with TEXT or NAME, and set dir to its directory.
 # shellcheck disable=SC2034 # for the caller
 prepare() {
-	snapshots prepare "$1" >/dev/null && dir=$(snapshots mounts /none "$1" | sed -n "s|.* \($root/snapshots/[0-9]*\)/fs .*|\1|p") &&
+	snapshots prepare "$1" ${4:+"$4"} >/dev/null && dir=$(snapshots mounts /none "$1" | sed -n "s|.* \($root/snapshots/[0-9]*\)/fs .*|\1|p") &&
 		[ -d "$dir/fs" ] && yes "${3-$1}" | dd of="$dir/fs/file" bs=1M count="$2" iflag=fullblock status=none
 }
 
@@ -140,7 +140,9 @@ unload() {
 # Run containerd's garbage collector, which makes the snapshotter delete removed snapshots. On its own it waits 50 times
 # as long as its last run took.
 collect() {
-	ctr leases create --id collect >/dev/null && ctr leases rm --sync collect >/dev/null
+	# It is there if a call was killed.
+	ctr leases create --id collect >/dev/null 2>&1
+	ctr leases rm --sync collect >/dev/null
 }
 
 # ---- images and containers ------------------------------------------------------------------------
@@ -176,16 +178,18 @@ make_archive() {
 	tar -C "$dir" -cf "$archive" . && rm -r "$dir"
 }
 
+# list_files DIR: print the attributes and the digests of all files. Inode numbers of overlays of several filesystems are not
+# those in directories: errors that do not matter here. The root has the time at which the last layer was unpacked.
+list_files() {
+	"$tests/manifest" "$1" 2>/dev/null | awk -F '\t' -v OFS='\t' '$2 ~ /^04/ { $5 = $7 = "-" } $1 == "." { $6 = "-" } { print }'
+}
+
 # same_files IMAGE: compare its files with those that containerd's own snapshotter shows of IMAGE, the reference.
 same_files() {
 	local name
 	ctr image mount --snapshotter overlayfs "$IMAGE" "$place/native" &&
 		ctr image mount --snapshotter daxfs "$1" "$place/shared" || return
-	# Inode numbers of overlays of several filesystems are not those in directories: errors that do not matter here.
-	# The root has the time at which the last layer was unpacked.
-	for name in native shared; do
-		"$tests/manifest" "$place/$name" 2>/dev/null | awk -F '\t' -v OFS='\t' '$2 ~ /^04/ { $5 = $7 = "-" } $1 == "." { $6 = "-" } { print }' >"$work/$name.manifest"
-	done
+	for name in native shared; do list_files "$place/$name" >"$work/$name.manifest"; done
 	[ "$(wc -l <"$work/native.manifest")" -gt 30 ] && diff "$work/native.manifest" "$work/shared.manifest" || return
 	[ ! -e "$place/shared/srv/removed" ] && [ ! -e "$place/shared/srv/shadow/below" ] && [ -e "$place/shared/srv/shadow/above" ] || return
 	ctr image unmount --rm --snapshotter overlayfs "$place/native" && ctr image unmount --rm --snapshotter daxfs "$place/shared"
