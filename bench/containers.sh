@@ -51,6 +51,18 @@ add_servers() {
 	done
 }
 
+# add_store NAME SERVER...: make a store of the servers' trees, and add it to the machine, on a disk. A pack is in memory as
+# a whole, also if an image needs half of it, so a store has the images that are measured together.
+add_store() {
+	local server tree=$work/$1
+	rm -rf "$tree" "$tree.ext4"
+	for server in "${@:2}"; do
+		"$top/build/bin/daxfs" store add "$tree" "$server" "$work/$server"
+	done
+	make_ext4-dax "$tree" "$tree.ext4"
+	add_disk "$1" "$tree.ext4"
+}
+
 # ---- in the guest ---------------------------------------------------------------------------------
 
 # Set `command`, which starts a server, and `port`, `request` and `answer`, which check that it serves.
@@ -86,11 +98,20 @@ prepare_containers() {
 	cp /bench/serve /tmp/
 }
 
-# mount_server PEER SERVER: mount the server's image on /images/SERVER, and set `image` to the KiB of memory that it
-# takes.
+# mount_server PEER SERVER [STORE]: mount the server's image on /images/SERVER, and set `image` to the KiB of memory that it
+# takes. daxfs-store has it in STORE.
 mount_server() {
 	local before
 	mkdir -p "/images/$2"
+	if [[ $1 = daxfs-store ]]; then
+		mountpoint -q /held || mount -o ro "$(device "$3")" /held
+		settle
+		before=$(used)
+		daxfs store mount /held "$2" "/images/$2" >&2
+		settle
+		image=$(($(used) - before))
+		return
+	fi
 	before=$(used)
 	mount_peer "$1" "/images/$2" "$2.$1"
 	case $1 in
@@ -98,6 +119,14 @@ mount_server() {
 	tmpfs) image=$(($(used) - before)) ;;
 	*) image=0 ;;
 	esac
+}
+
+# unmount_servers PEER SERVER...
+unmount_servers() {
+	local server unmount=(umount)
+	[[ $1 != daxfs-store ]] || unmount=(daxfs store umount)
+	for server in "${@:2}"; do "${unmount[@]}" "/images/$server" >&2; done
+	! mountpoint -q /held || umount /held
 }
 
 # mount_joint NAME SERVER...: mount daxfs's image NAME, which has the trees of all servers, as mount_server does.
