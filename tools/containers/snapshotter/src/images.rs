@@ -25,7 +25,7 @@ pub struct Images {
     store: Store,
     /// Where they are loaded.
     pub memory: Box<dyn Memory>,
-    /// Where they are made.
+    /// The memory that there is for them.
     room: Room,
 }
 
@@ -68,7 +68,7 @@ impl Images {
             self.parts(below)?;
         }
         // A sparse file takes no room on disk, and as much memory and time as another one.
-        self.memory.check_size(name(dir), least_size(&layer))?;
+        self.room.check(name(dir), least_size(&layer), true)?;
         let inodes = layer.nodes.len() as u64;
         let added = self.store.add_layer(
             name(dir),

@@ -26,11 +26,6 @@ pub trait Memory: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Check that an image of at least `bytes` bytes, `name`, can be loaded if nothing else is in memory.
-    fn check_size(&self, _name: &str, _bytes: u64) -> Result<()> {
-        Ok(())
-    }
-
     /// Load the image `name` of `store`, and mount it on the directory `dir`, unless it is mounted there. Return the
     /// lower layers of overlays of it, as overlayfs takes them.
     ///
@@ -175,10 +170,6 @@ impl Memory for Kernel {
             Home::Device(device) => Self::check_device(device),
             Home::Memory(_) => Ok(()),
         }
-    }
-
-    fn check_size(&self, name: &str, bytes: u64) -> Result<()> {
-        Ok(self.room.check(name, bytes, true)?)
     }
 
     fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {

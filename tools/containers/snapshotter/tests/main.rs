@@ -57,19 +57,6 @@ impl Unpacked {
         self.loaded.lock().unwrap().len()
     }
 
-    fn fits(&self, name: &str, bytes: u64) -> Result<()> {
-        let limit = *self.limit.lock().unwrap();
-        if limit == 0 || bytes <= limit {
-            return Ok(());
-        }
-        let full = daxfs_image::Error::Full {
-            name: name.into(),
-            missing: bytes - limit,
-            why: "no room".into(),
-        };
-        Err(full.into())
-    }
-
     /// Return the bytes of all images and packs.
     fn bytes(&self) -> u64 {
         let loaded = self.loaded.lock().unwrap();
@@ -79,19 +66,24 @@ impl Unpacked {
 }
 
 impl Memory for Unpacked {
-    fn check_size(&self, name: &str, bytes: u64) -> Result<()> {
-        self.fits(name, bytes)
-    }
-
     fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
         let mut loaded = self.loaded.lock().unwrap();
         let lower = dir.to_str().unwrap().to_owned();
         if loaded.contains_key(dir) {
             return Ok(lower);
         }
+        let limit = *self.limit.lock().unwrap();
         let parts: BTreeMap<_, _> = store.parts(name)?.into_iter().collect();
         let all: BTreeMap<_, _> = loaded.values().flatten().chain(&parts).collect();
-        self.fits(name, all.values().copied().sum())?;
+        let bytes: u64 = all.values().copied().sum();
+        if limit > 0 && bytes > limit {
+            let full = daxfs_image::Error::Full {
+                name: name.into(),
+                missing: bytes - limit,
+                why: "no room".into(),
+            };
+            return Err(full.into());
+        }
         // Unpacked images of an earlier run are not mounts, so they are unpacked again.
         let _ = std::fs::remove_dir_all(dir);
         let image = dir.with_extension("whole");

@@ -94,7 +94,6 @@ async fn nothing_is_unloaded_in_vain() {
 #[tokio::test]
 async fn enormous_layers() {
     let machine = Machine::new().await;
-    machine.memory.set_limit(1 << 20);
     let mounts = machine.prepare("large", "").await.unwrap();
     let file = std::fs::File::create(upper(&mounts).join("file")).unwrap();
     file.set_len(1 << 40).unwrap();
