@@ -24,6 +24,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
+/// Bytes from which an object has a pack of its own: the next version of an image may need all other ones, or this one
+/// alone.
+const LARGE: u64 = 32 << 20;
+
+/// Number of packs of an image from which large objects share one. The other packs are for layers on top of the image.
+const OWN_PACKS_MAX: usize = PACKS_MAX / 4;
+
 /// Objects of an image: how many there are, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Total {
@@ -45,13 +52,13 @@ impl Total {
 pub struct Added {
     /// SHA-256 of its metadata image.
     pub sha256: String,
-    /// Objects that were written to a new pack.
+    /// Objects that were written to new packs.
     pub new: Total,
     /// Objects that were in the store.
     pub known: Total,
     /// Number of packs that the image needs.
     pub packs: usize,
-    /// Bytes of its metadata image and of the new pack.
+    /// Bytes of its metadata image and of the new packs.
     pub written: u64,
 }
 
@@ -110,18 +117,24 @@ impl Store {
         let packs = self.usable_packs(&objects)?;
         let mut ids = choose(&objects, &packs);
         let mut total = [Total::default(); 2];
-        // The next image is likely to need content that another pack has, too: it gets a pack of its own.
-        let mut new = [BTreeMap::new(), BTreeMap::new()];
+        let mut new = BTreeMap::new();
+        let used: BTreeSet<&String> = ids.values().collect();
+        let mut own = OWN_PACKS_MAX.saturating_sub(used.len());
         for (sum, &(node, size)) in &objects {
             let chosen = ids.contains_key(sum);
             total[usize::from(chosen)].add(size);
-            if !chosen {
-                let again = packs.iter().any(|(_, pack)| pack.get(sum).is_some());
-                new[usize::from(again)].insert(*sum, node);
+            if chosen {
+                continue;
             }
+            // The next image is likely to need content that another pack has, too: it gets a pack of its own.
+            let again = packs.iter().any(|(_, pack)| pack.get(sum).is_some());
+            let alone = size >= LARGE && own > 0;
+            own -= usize::from(alone);
+            let group: &mut BTreeMap<_, _> = new.entry((alone.then_some(sum), again)).or_default();
+            group.insert(*sum, node);
         }
         let mut bytes = 0;
-        for new in new.into_iter().filter(|new| !new.is_empty()) {
+        for new in new.into_values() {
             let id = id(new.keys());
             if !packs.iter().any(|(_, pack)| pack.reference.id == id) {
                 bytes += self.write_pack(&mut tree, &known, &id, &new, create, progress)?;
@@ -322,7 +335,7 @@ fn choose(objects: &Objects, packs: &[(u64, Arc<Pack>)]) -> HashMap<Sum, String>
             .collect();
         let bytes: u64 = more.iter().map(|sum| objects[sum].1).sum();
         let all: u64 = pack.objects().map(|(_, object)| object.size).sum();
-        // The last two are new packs.
+        // The last two are for new objects.
         if bytes > 0 && bytes >= all.div_ceil(2) && used < PACKS_MAX - 2 {
             used += 1;
             chosen.extend(more.into_iter().map(|sum| (sum, pack.reference.id.clone())));
@@ -405,6 +418,32 @@ mod tests {
         assert_eq!(add("e"), 1);
         assert!(std::fs::read(store.pack(&id)).unwrap() == good);
         assert_eq!(add("f"), 0);
+    }
+
+    /// A large object that changes leaves the pack of the other ones in use, and too many large objects share a pack.
+    #[test]
+    fn large_objects() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = directory.path().join("source");
+        std::fs::create_dir(&source).unwrap();
+        std::fs::write(source.join("small"), "small").unwrap();
+        let store = Store::create(&directory.path().join("store")).unwrap();
+        let add = |name: &str, large: usize| {
+            for number in 0..large {
+                let file = File::create(source.join(number.to_string())).unwrap();
+                file.set_len(LARGE).unwrap();
+                let content = format!("{name} {number}");
+                file.write_all_at(content.as_bytes(), 0).unwrap();
+            }
+            let tree = daxfs_input::scan::scan(&source, None, |_| ()).unwrap();
+            let create = |path: &Path| Output::create(path);
+            let added = store.add(name, tree, &create, &Silent).unwrap();
+            (added.new.objects, added.known.objects, added.packs)
+        };
+        assert_eq!(add("a", 1), (2, 0, 2));
+        assert_eq!(add("b", 1), (1, 1, 2));
+        let many = OWN_PACKS_MAX + 2;
+        assert_eq!(add("c", many), (many as u64, 1, OWN_PACKS_MAX + 1));
     }
 
     /// A removal does not wait for an addition, and the packs of both remain until it ends.
