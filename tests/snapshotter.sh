@@ -34,6 +34,10 @@ configure() {
 	[proxy_plugins.daxfs]
 	  type = "snapshot"
 	  address = "$socket"
+	# containerd 2.x imports through this service.
+	[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+	  platform = "linux/amd64"
+	  snapshotter = "daxfs"
 	END
 	printf '%s\n' "root = \"$root\"" "socket = \"$socket\"" 'private-mounts = true' >"$place/daxfs.toml"
 	daxfs-snapshotter --config "$place/daxfs.toml" --check
