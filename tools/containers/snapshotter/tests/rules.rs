@@ -15,51 +15,6 @@ use tonic::Code;
 fn nothing(_: &Path) {}
 
 #[tokio::test]
-async fn a_layer_from_prepare_to_remove() {
-    let machine = Machine::new().await;
-    let mounts = machine
-        .prepare_with("a", "", labels(&[("one", "1")]))
-        .await
-        .unwrap();
-    assert_eq!(
-        (mounts[0].r#type.as_str(), &mounts[0].options[..]),
-        ("bind", &["rw".to_owned(), "rbind".into()][..])
-    );
-    assert!(Path::new(&mounts[0].source).is_dir());
-    assert_eq!(machine.mounts("a").await.unwrap(), mounts);
-    let info = machine.stat("a").await.unwrap();
-    assert_eq!(
-        (info.name.as_str(), info.parent.as_str(), info.kind()),
-        ("a", "", Kind::Active)
-    );
-    assert_eq!(info.labels, labels(&[("one", "1")]));
-    assert!(info.created_at.is_some() && info.created_at == info.updated_at);
-
-    // The active snapshot and the committed one have different labels.
-    machine
-        .commit_with("layer", "a", labels(&[("two", "2")]))
-        .await
-        .unwrap();
-    refused(machine.stat("a").await, Code::NotFound);
-    let info = machine.stat("layer").await.unwrap();
-    assert_eq!((info.parent.as_str(), info.kind()), ("", Kind::Committed));
-    assert_eq!(info.labels, labels(&[("two", "2")]));
-    assert!(
-        !Path::new(&mounts[0].source).exists(),
-        "what was committed is still there"
-    );
-
-    // The name is free again.
-    machine.prepare("a", "layer").await.unwrap();
-    assert_eq!(machine.stat("a").await.unwrap().parent, "layer");
-    machine.remove("a").await.unwrap();
-    machine.remove("layer").await.unwrap();
-    assert_eq!(machine.list().await.unwrap(), [""; 0]);
-    assert_eq!(machine.directories(), [""; 0].map(Path::new));
-    assert_eq!(machine.memory.count(), 0);
-}
-
-#[tokio::test]
 async fn mounts_of_views_and_of_active_snapshots() {
     let machine = Machine::new().await;
     machine.layer("one", "", nothing).await;
@@ -198,25 +153,6 @@ async fn what_is_refused() {
     // Nothing of that has left anything.
     assert_eq!(machine.list().await.unwrap(), ["active", "layer", "view"]);
     assert_eq!(machine.directories().len(), 3);
-}
-
-#[tokio::test]
-async fn removal_from_the_top() {
-    let machine = Machine::new().await;
-    machine.layer("one", "", nothing).await;
-    machine.layer("two", "one", nothing).await;
-    machine.view("view", "two").await.unwrap();
-    for name in ["one", "two"] {
-        refused_for(name, machine.remove(name).await, Code::FailedPrecondition);
-    }
-    machine.remove("view").await.unwrap();
-    refused(machine.remove("one").await, Code::FailedPrecondition);
-    machine.remove("two").await.unwrap();
-    assert_eq!(machine.memory.count(), 0);
-    machine.remove("one").await.unwrap();
-    let packs = machine.place.path().join("root/store/packs");
-    assert_eq!(std::fs::read_dir(packs).unwrap().count(), 0);
-    machine.cleanup().await.unwrap();
 }
 
 #[tokio::test]
