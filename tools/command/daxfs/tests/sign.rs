@@ -5,21 +5,22 @@
 use crate::support::{available, digest, fixture, place};
 use daxfs_reader::layout::SIGNATURE_MAGIC;
 use daxfs_reader::signature::Line;
-use daxfs_signature::cms::SHA256;
-use daxfs_signature::{sign, verify, Certificate, Error, Key, Signed};
+use daxfs_signature::{certificate, sign, verify, Certificate, Error, Key, Signed};
 use daxfs_testing::certificate::Owner;
 use daxfs_testing::{image_with, options};
 
+/// OBJECT IDENTIFIER of SHA-256, 2.16.840.1.101.3.4.2.1.
+const SHA256: &[u8] = &[6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1];
 const START: &str = "20000101000000Z";
 const END: &str = "20990101000000Z";
 /// A time between them, and times outside them.
-const NOW: i64 = 1_700_000_000;
-const BEFORE: i64 = 946_684_799;
-const AFTER: i64 = 4_070_908_801;
+const NOW: u64 = 1_700_000_000;
+const BEFORE: u64 = 946_684_799;
+const AFTER: u64 = 4_070_908_801;
 const END_SECOND: u64 = 4_070_908_800;
 
 fn certificate(owner: &Owner) -> Certificate {
-    Certificate::parse(&owner.certificate).unwrap()
+    certificate::parse(&owner.certificate).unwrap()
 }
 
 fn key(owner: &Owner) -> Key {
@@ -56,15 +57,15 @@ fn messages() {
     assert!(until(END_SECOND).is_ok());
     assert_eq!(until(END_SECOND + 1), Err(Error::Outlives));
     assert_eq!(until(u64::MAX), Err(Error::Outlives));
-    assert_eq!(until(NOW as u64 - 1), Err(Error::Expired));
-    let mut short = until(NOW as u64).unwrap();
+    assert_eq!(until(NOW - 1), Err(Error::Expired));
+    let mut short = until(NOW).unwrap();
     let trusted = [certificate(&one)];
     assert_eq!(verify(&short, &[7; 32], &trusted, NOW), Ok(()));
     assert_eq!(
         verify(&short, &[7; 32], &trusted, NOW + 1),
         Err(Error::Expired)
     );
-    for expires in [0, NOW as u64 - 1, NOW as u64 + 1, END_SECOND, u64::MAX] {
+    for expires in [0, NOW - 1, NOW + 1, END_SECOND, u64::MAX] {
         short.expires = expires;
         assert_eq!(verify(&short, &[7; 32], &trusted, NOW), Err(Error::Wrong));
     }
@@ -145,16 +146,13 @@ fn limits() {
     assert!(sign_with(7).is_ok());
     assert_eq!(sign_with(8), Err(Error::TooLarge));
     let long = Owner::new(&"x".repeat(1024), None, START, END);
-    assert!(matches!(
-        Certificate::parse(&long.certificate),
-        Err(Error::Certificate)
-    ));
+    let parsed = certificate::parse(&long.certificate);
+    assert_eq!(parsed, Err(Error::Certificate));
 
     let cms = sign_with(0).unwrap();
     let trusted = [certificate(&owner)];
-    let hash = [&[0x06, 0x09][..], SHA256].concat();
     let places: Vec<_> = (0..cms.cms.len())
-        .filter(|&at| cms.cms[at..].starts_with(&hash))
+        .filter(|&at| cms.cms[at..].starts_with(SHA256))
         .collect();
     // In the list in front, and in the SignerInfo.
     assert_eq!(places.len(), 2);
@@ -323,9 +321,8 @@ fn two_hash_functions() {
     let mut cms = sign(&[7; 32], &key(&owner), &certificate(&owner), &[], None, NOW).unwrap();
     let trusted = [certificate(&owner)];
     assert_eq!(verify(&cms, &[7; 32], &trusted, NOW), Ok(()));
-    let hash = [&[0x06, 0x09][..], SHA256].concat();
     for at in 0..cms.cms.len() {
-        if cms.cms[at..].starts_with(&hash) {
+        if cms.cms[at..].starts_with(SHA256) {
             // SHA-384.
             cms.cms[at + 10] = 2;
         }

@@ -3,18 +3,19 @@
 //! Reads signatures that may hold anything, as the kernel module and the tools do, also for the
 //! fuzz target.
 
-use crate::certificate::element;
 use crate::random::Random;
 use crate::specimen::unpadded;
 use daxfs_reader::layout::SIGNATURE_MAX;
 use daxfs_reader::signature::{Line, Section};
 use daxfs_reader::{Image, Memory, Problem, Superblock};
-use daxfs_signature::cms::{Certificate, Message, ALGORITHMS, CERTIFICATES_MAX, HASHES};
-use daxfs_signature::der::{
-    Reader, BIT_STRING, CONTEXT_0, GENERALIZED_TIME, INTEGER, OBJECT, OCTET_STRING, SEQUENCE, SET,
-    UTC_TIME,
-};
+use daxfs_signature::certificate::{self, check_times, Certificate};
+use daxfs_signature::cms::{Message, CERTIFICATES_MAX};
 use daxfs_signature::{attach, verify, Signed};
+use der::asn1::Any;
+use der::oid::db::rfc5912::{
+    ECDSA_WITH_SHA_256, ECDSA_WITH_SHA_384, ID_SHA_256, ID_SHA_384, ID_SHA_512, RSA_ENCRYPTION,
+};
+use der::{Encode, Reader, SliceReader, Tag, TagNumber, Tagged};
 use std::sync::LazyLock;
 use zerocopy::IntoBytes;
 
@@ -96,161 +97,110 @@ fn parse(cms: &[u8]) -> bool {
         );
         return false;
     };
-    let certificates: Vec<_> = signature.certificates().collect();
+    let certificates = &signature.certificates;
     assert!((1..=CERTIFICATES_MAX).contains(&certificates.len()));
-    assert!(certificates
-        .iter()
-        .any(|certificate| certificate.whole == signature.signer.whole));
-    let mut trusted = Vec::new();
-    for certificate in &certificates {
-        times(&signature, certificate);
+    assert!(certificates.contains(&signature.signer));
+    for certificate in certificates {
+        times(certificate);
         // As the tools read one from a file.
-        trusted.push(daxfs_signature::Certificate::parse(certificate.whole).unwrap());
+        let parsed = certificate::parse(&certificate.to_der().unwrap());
+        assert_eq!(parsed.as_ref(), Ok(certificate));
     }
-    for trusted in [&trusted[..], &trusted[..1], &[]] {
-        let now = signature.signer.not_before;
+    for trusted in [&certificates[..], &certificates[..1], &[]] {
+        let (now, _) = certificate::times(&signature.signer);
         let _ = verify(&signed_by(cms), &[0; 32], trusted, now);
     }
     true
 }
 
-/// Check the times of a certificate, and of the whole `signature`, around the limits.
-fn times(signature: &Message<'_>, certificate: &Certificate<'_>) {
-    let (first, last) = (certificate.not_before, certificate.not_after);
-    for now in [i64::MIN, first - 1, first, last, last + 1, i64::MAX] {
-        let is_valid = |certificate: &Certificate<'_>| {
-            let expected = (certificate.not_before..=certificate.not_after).contains(&now);
-            assert_eq!(certificate.check_times(now).is_ok(), expected);
-            expected
-        };
-        let all = signature
-            .certificates()
-            .all(|certificate| is_valid(&certificate));
-        assert_eq!(signature.check_times(now).is_ok(), all);
-    }
-}
-
-/// An element of DER.
-#[derive(Clone)]
-struct Node {
-    tag: u8,
-    content: Content,
-}
-
-#[derive(Clone)]
-enum Content {
-    Elements(Vec<Node>),
-    Bytes(Vec<u8>),
-}
-
-/// Return the elements in `bytes`; `None` if they are malformed.
-fn nodes(bytes: &[u8]) -> Option<Vec<Node>> {
-    let mut reader = Reader::new(bytes);
-    let mut nodes = Vec::new();
-    while !reader.is_empty() {
-        let element = reader.any()?;
-        // Bit 5 says that an element contains others.
-        let inside = match element.tag & 0x20 {
-            0 => None,
-            _ => self::nodes(element.content),
-        };
-        nodes.push(Node {
-            tag: element.tag,
-            content: match inside {
-                Some(inside) => Content::Elements(inside),
-                None => Content::Bytes(element.content.to_vec()),
-            },
-        });
-    }
-    Some(nodes)
-}
-
-fn encode(nodes: &[Node]) -> Vec<u8> {
-    let encode_one = |node: &Node| match &node.content {
-        Content::Elements(inside) => element(node.tag, &[&encode(inside)]),
-        Content::Bytes(bytes) => element(node.tag, &[bytes]),
-    };
-    nodes.iter().flat_map(encode_one).collect()
-}
-
-/// Return each list of elements that is not empty, in an element and in the message.
-fn lists(nodes: &[Node], paths: &mut Vec<Vec<usize>>, path: &mut Vec<usize>) {
-    if !nodes.is_empty() {
-        paths.push(path.clone());
-    }
-    for (number, node) in nodes.iter().enumerate() {
-        if let Content::Elements(inside) = &node.content {
-            path.push(number);
-            lists(inside, paths, path);
-            path.pop();
-        }
+/// Check the times of a certificate around the limits.
+fn times(certificate: &Certificate) {
+    let (first, last) = certificate::times(certificate);
+    for now in [0, first.saturating_sub(1), first, last, last + 1, u64::MAX] {
+        let expected = (first..=last).contains(&now);
+        assert_eq!(check_times(certificate, now).is_ok(), expected);
     }
 }
 
 /// Change an element of the first `size` bytes of `data`, a message in DER, and return the new size.
 /// The lengths of those that contain it are corrected.
 pub fn mutate(data: &mut [u8], size: usize, seed: u32) -> usize {
-    let mut random = Random(seed.into());
-    let Some(mut message) = nodes(&data[..size]).filter(|nodes| !nodes.is_empty()) else {
-        return size;
-    };
-    let mut paths = Vec::new();
-    lists(&message, &mut paths, &mut Vec::new());
-    let [from, to] = [(); 2].map(|()| random.one_of(&paths));
-    let other = random.one_of(list(&mut message, &from));
-    let list = list(&mut message, &to);
+    let changed = change_one(&data[..size], &mut Random(seed.into())).unwrap_or_default();
+    match data.get_mut(..changed.len()) {
+        Some(place) if !changed.is_empty() => place.copy_from_slice(&changed),
+        _ => return size,
+    }
+    changed.len()
+}
+
+/// Change one of the elements in `bytes`, or what it contains. `None` if they are malformed.
+fn change_one(bytes: &[u8], random: &mut Random) -> Option<Vec<u8>> {
+    let mut reader = SliceReader::new(bytes).ok()?;
+    let mut list: Vec<Any> = Vec::new();
+    while !reader.is_finished() {
+        list.push(reader.decode().ok()?);
+    }
+    if list.is_empty() {
+        return None;
+    }
     let number = random.below(list.len());
-    match random.below(8) {
-        0 => drop(list.remove(number)),
-        1 => list.insert(number, other),
-        2 => list[number] = other,
-        3 => {
+    let (tag, value) = (list[number].tag(), list[number].value());
+    let inside = match tag.is_constructed() && random.below(8) != 0 {
+        true => change_one(value, random),
+        false => None,
+    };
+    let other = random.one_of(&list);
+    match (inside, random.below(8)) {
+        (Some(inside), _) => list[number] = Any::new(tag, inside).ok()?,
+        (None, 0) => drop(list.remove(number)),
+        (None, 1) => list.insert(number, other),
+        (None, 2) => list[number] = other,
+        (None, 3) => {
             let with = random.below(list.len());
             list.swap(number, with);
         }
-        4 => {
-            list[number].tag = random.one_of(&[
-                INTEGER,
-                BIT_STRING,
-                OCTET_STRING,
-                OBJECT,
-                SEQUENCE,
-                SET,
-                UTC_TIME,
-                GENERALIZED_TIME,
-                CONTEXT_0,
-            ])
+        (None, 4) => {
+            let context = Tag::ContextSpecific {
+                constructed: true,
+                number: TagNumber(0),
+            };
+            let tag = random.one_of(&[
+                context,
+                Tag::Integer,
+                Tag::BitString,
+                Tag::OctetString,
+                Tag::ObjectIdentifier,
+                Tag::Sequence,
+                Tag::Set,
+                Tag::UtcTime,
+                Tag::GeneralizedTime,
+            ]);
+            list[number] = Any::new(tag, value).ok()?;
         }
-        _ => change(&mut list[number], &mut random),
+        _ => list[number] = Any::new(tag, changed(tag, value.to_vec(), random)).ok()?,
     }
-    let bytes = encode(&message);
-    match data.get_mut(..bytes.len()) {
-        Some(place) => place.copy_from_slice(&bytes),
-        None => return size,
-    }
-    bytes.len()
+    Some(
+        list.iter()
+            .flat_map(|element| element.to_der().unwrap())
+            .collect(),
+    )
 }
 
-/// Return the list of elements at `path`.
-fn list<'a>(nodes: &'a mut Vec<Node>, path: &[usize]) -> &'a mut Vec<Node> {
-    path.iter().fold(nodes, |nodes, &number| {
-        let Content::Elements(inside) = &mut nodes[number].content else {
-            unreachable!("the path leads to elements");
-        };
-        inside
-    })
-}
-
-/// Change the content of an element.
-fn change(node: &mut Node, random: &mut Random) {
-    let Content::Bytes(bytes) = &mut node.content else {
-        // The content can be changed too, by another choice.
-        node.content = Content::Elements(Vec::new());
-        return;
-    };
-    match node.tag {
-        OBJECT => *bytes = random.one_of(&[HASHES, ALGORITHMS].concat()).to_vec(),
-        UTC_TIME | GENERALIZED_TIME if random.below(2) == 0 => {
+/// Return the content of an element, changed.
+fn changed(tag: Tag, mut bytes: Vec<u8>, random: &mut Random) -> Vec<u8> {
+    match tag {
+        Tag::ObjectIdentifier => {
+            let known = [
+                ID_SHA_256,
+                ID_SHA_384,
+                ID_SHA_512,
+                RSA_ENCRYPTION,
+                ECDSA_WITH_SHA_256,
+                ECDSA_WITH_SHA_384,
+            ];
+            return random.one_of(&known).as_bytes().to_vec();
+        }
+        Tag::UtcTime | Tag::GeneralizedTime if random.below(2) == 0 => {
             let times: &[&[u8]] = &[
                 b"491231235959Z",
                 b"500101000000Z",
@@ -260,17 +210,19 @@ fn change(node: &mut Node, random: &mut Random) {
                 b"21000229000000Z",
                 b"20000101000000+0000",
             ];
-            *bytes = random.one_of(times).to_vec();
+            return random.one_of(times).to_vec();
         }
-        _ => match random.below(4) {
-            0 => bytes.push(random.next() as u8),
-            1 => drop(bytes.pop()),
-            2 => bytes.resize(random.one_of(&[0, 1, 127, 128, 255, 256, 1024]), 0),
-            _ if bytes.is_empty() => (),
-            _ => {
-                let place = random.below(bytes.len());
-                bytes[place] = random.one_of(&[0, 1, b'0', b'9', 0x7f, 0x80, 0xff]);
-            }
-        },
+        _ => (),
     }
+    match random.below(4) {
+        0 => bytes.push(random.next() as u8),
+        1 => drop(bytes.pop()),
+        2 => bytes.resize(random.one_of(&[0, 1, 127, 128, 255, 256, 1024]), 0),
+        _ if bytes.is_empty() => (),
+        _ => {
+            let place = random.below(bytes.len());
+            bytes[place] = random.one_of(&[0, 1, b'0', b'9', 0x7f, 0x80, 0xff]);
+        }
+    }
+    bytes
 }

@@ -1,22 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Kinds of keys and signatures, and their OBJECT IDENTIFIERs.
+//! Kinds of keys and signatures.
 
-use crate::cms::{ECDSA_SHA256, ECDSA_SHA384, RSA, SHA256, SHA384, SHA512};
-use crate::der::{Reader, OBJECT};
 use crate::error::{Error, Result};
+use der::asn1::{Any, AnyRef, ObjectIdentifier};
+use der::oid::db::rfc5912::{
+    ECDSA_WITH_SHA_256, ECDSA_WITH_SHA_384, ID_EC_PUBLIC_KEY, ID_SHA_256, ID_SHA_384, ID_SHA_512,
+    RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1, SHA_256_WITH_RSA_ENCRYPTION,
+    SHA_384_WITH_RSA_ENCRYPTION, SHA_512_WITH_RSA_ENCRYPTION,
+};
 use ring::signature::{self, EcdsaSigningAlgorithm, UnparsedPublicKey, VerificationAlgorithm};
-
-/// sha256WithRSAEncryption to sha512WithRSAEncryption, 1.2.840.113549.1.1.11 to 13.
-const RSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b];
-const RSA_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0c];
-const RSA_SHA512: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0d];
-/// id-ecPublicKey, 1.2.840.10045.2.1.
-const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
-/// prime256v1, 1.2.840.10045.3.1.7.
-const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-/// secp384r1, 1.3.132.0.34.
-const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
+use x509_cert::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
 /// A kind of key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,41 +24,32 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Return the kind of a key, from the content of its AlgorithmIdentifier.
-    pub fn of_key(algorithm: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(algorithm);
-        match reader.next(OBJECT)?.content {
-            RSA => Some(Kind::Rsa),
-            EC => match reader.next(OBJECT)?.content {
-                P256 => Some(Kind::P256),
-                P384 => Some(Kind::P384),
+    /// Return the kind of a key.
+    pub fn of_key(key: &SubjectPublicKeyInfo) -> Option<Self> {
+        let curve = key.algorithm.parameters.as_ref();
+        match key.algorithm.oid {
+            RSA_ENCRYPTION => Some(Kind::Rsa),
+            ID_EC_PUBLIC_KEY => match curve?.decode_as().ok()? {
+                SECP_256_R_1 => Some(Kind::P256),
+                SECP_384_R_1 => Some(Kind::P384),
                 _ => None,
             },
             _ => None,
         }
     }
 
-    /// Return the hash function that signatures by such a key are made with here.
-    pub const fn usual_hash(self) -> &'static [u8] {
-        match self {
-            Kind::Rsa | Kind::P256 => SHA256,
-            Kind::P384 => SHA384,
-        }
-    }
-
-    /// Return the OBJECT IDENTIFIER of such a signature in a CMS message.
-    pub const fn cms(self) -> &'static [u8] {
-        match self {
+    /// Return the hash function and the algorithm of the signatures in CMS messages that such a key
+    /// makes here.
+    pub fn cms(self) -> (AlgorithmIdentifier, AlgorithmIdentifier) {
+        let (hash, signature) = match self {
             // RFC 3370, 3.2: the key's algorithm.
-            Kind::Rsa => RSA,
-            Kind::P256 => ECDSA_SHA256,
-            Kind::P384 => ECDSA_SHA384,
-        }
-    }
-
-    /// Return true if its identifier in a CMS message has parameters: NULL.
-    pub const fn has_null(self) -> bool {
-        matches!(self, Kind::Rsa)
+            Kind::Rsa => (ID_SHA_256, RSA_ENCRYPTION),
+            Kind::P256 => (ID_SHA_256, ECDSA_WITH_SHA_256),
+            Kind::P384 => (ID_SHA_384, ECDSA_WITH_SHA_384),
+        };
+        let null = (self == Kind::Rsa).then(|| Any::from(AnyRef::NULL));
+        let identifier = |oid, parameters| AlgorithmIdentifier { oid, parameters };
+        (identifier(hash, None), identifier(signature, null))
     }
 
     /// Return how to sign with an ECDSA key.
@@ -77,38 +62,37 @@ impl Kind {
     }
 }
 
-/// A kind of signature: the kind of its key, and the OBJECT IDENTIFIER of its hash function.
-#[derive(Clone, Copy)]
-pub struct Algorithm<'a>(pub Kind, pub &'a [u8]);
-
-impl Algorithm<'_> {
-    /// Return the kind of a certificate's signature, from the algorithm of its issuer's key and its
-    /// own.
-    pub fn of_signature(key: &[u8], signature: &[u8]) -> Option<Self> {
-        let key = Kind::of_key(key)?;
-        let hash = match (key, signature) {
-            (Kind::Rsa, RSA_SHA256) | (Kind::P256 | Kind::P384, ECDSA_SHA256) => SHA256,
-            (Kind::Rsa, RSA_SHA384) | (Kind::P256 | Kind::P384, ECDSA_SHA384) => SHA384,
-            (Kind::Rsa, RSA_SHA512) => SHA512,
-            _ => return None,
-        };
-        Some(Algorithm(key, hash))
+/// Return the hash function of a certificate's signature by a key of this kind.
+pub fn hash(key: Kind, signature: ObjectIdentifier) -> Option<ObjectIdentifier> {
+    match (key, signature) {
+        (Kind::Rsa, SHA_256_WITH_RSA_ENCRYPTION) => Some(ID_SHA_256),
+        (Kind::Rsa, SHA_384_WITH_RSA_ENCRYPTION) => Some(ID_SHA_384),
+        (Kind::Rsa, SHA_512_WITH_RSA_ENCRYPTION) => Some(ID_SHA_512),
+        (Kind::P256 | Kind::P384, ECDSA_WITH_SHA_256) => Some(ID_SHA_256),
+        (Kind::P256 | Kind::P384, ECDSA_WITH_SHA_384) => Some(ID_SHA_384),
+        _ => None,
     }
+}
 
-    /// Verify that `value` is a signature of `message` by `key`.
-    pub fn verify(self, key: &[u8], message: &[u8], value: &[u8]) -> Result<()> {
-        let algorithm: &dyn VerificationAlgorithm = match (self.0, self.1) {
-            (Kind::Rsa, SHA256) => &signature::RSA_PKCS1_2048_8192_SHA256,
-            (Kind::Rsa, SHA384) => &signature::RSA_PKCS1_2048_8192_SHA384,
-            (Kind::Rsa, SHA512) => &signature::RSA_PKCS1_2048_8192_SHA512,
-            (Kind::P256, SHA256) => &signature::ECDSA_P256_SHA256_ASN1,
-            (Kind::P256, SHA384) => &signature::ECDSA_P256_SHA384_ASN1,
-            (Kind::P384, SHA256) => &signature::ECDSA_P384_SHA256_ASN1,
-            (Kind::P384, SHA384) => &signature::ECDSA_P384_SHA384_ASN1,
-            _ => return Err(Error::Algorithm),
-        };
-        UnparsedPublicKey::new(algorithm, key)
-            .verify(message, value)
-            .map_err(|_| Error::Wrong)
-    }
+/// Verify that `value` is a signature of `message` by `key`, with this `hash` function.
+pub fn verify(
+    key: &SubjectPublicKeyInfo,
+    hash: ObjectIdentifier,
+    message: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    let kind = Kind::of_key(key).ok_or(Error::Algorithm)?;
+    let algorithm: &dyn VerificationAlgorithm = match (kind, hash) {
+        (Kind::Rsa, ID_SHA_256) => &signature::RSA_PKCS1_2048_8192_SHA256,
+        (Kind::Rsa, ID_SHA_384) => &signature::RSA_PKCS1_2048_8192_SHA384,
+        (Kind::Rsa, ID_SHA_512) => &signature::RSA_PKCS1_2048_8192_SHA512,
+        (Kind::P256, ID_SHA_256) => &signature::ECDSA_P256_SHA256_ASN1,
+        (Kind::P256, ID_SHA_384) => &signature::ECDSA_P256_SHA384_ASN1,
+        (Kind::P384, ID_SHA_256) => &signature::ECDSA_P384_SHA256_ASN1,
+        (Kind::P384, ID_SHA_384) => &signature::ECDSA_P384_SHA384_ASN1,
+        _ => return Err(Error::Algorithm),
+    };
+    UnparsedPublicKey::new(algorithm, key.subject_public_key.raw_bytes())
+        .verify(message, value)
+        .map_err(|_| Error::Wrong)
 }

@@ -2,9 +2,10 @@
 
 //! The signature that follows an image in a file.
 
+use crate::certificate::Certificate;
 use crate::cms::Message;
 use crate::error::Result;
-use crate::signed::{now, sign, Certificate, Key, Signed};
+use crate::signed::{now, sign, Key, Signed};
 use daxfs_reader::layout::{self, HUGE_SIZE};
 use daxfs_reader::signature::{Line, Section};
 use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};

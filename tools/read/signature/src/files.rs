@@ -3,8 +3,9 @@
 //! Keys and certificates in files.
 
 use crate::attach::Signer;
+use crate::certificate::{self, Certificate};
 use crate::error::Error;
-use crate::signed::{Certificate, Key};
+use crate::signed::Key;
 use rustix::fs::OFlags;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -59,7 +60,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// Return the certificate in a file.
 pub fn certificate(path: &Path) -> Result<Certificate> {
-    Certificate::parse(&read(path)?).map_err(|error| refuse(path, Why::Content(error)))
+    certificate::parse(&read(path)?).map_err(|error| refuse(path, Why::Content(error)))
 }
 
 /// Return who signs: with the private key in the file `key`, its certificate in `cert`, and the

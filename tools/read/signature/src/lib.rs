@@ -9,13 +9,13 @@
 
 mod algorithm;
 pub mod attach;
+pub mod certificate;
 pub mod cms;
-pub mod der;
-mod encode;
 mod error;
 pub mod files;
 mod pem;
 mod signed;
 
+pub use certificate::Certificate;
 pub use error::{Error, Result};
-pub use signed::{now, sign, verify, Certificate, Key, Signed};
+pub use signed::{now, sign, verify, Key, Signed};

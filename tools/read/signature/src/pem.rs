@@ -2,7 +2,6 @@
 
 //! Keys and certificates in PEM (RFC 7468).
 
-use crate::der::{Reader, SEQUENCE};
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 
@@ -25,10 +24,4 @@ pub fn decode(file: &[u8], labels: &[&str]) -> Option<Vec<u8>> {
         let body: String = body.split_ascii_whitespace().collect();
         STANDARD.decode(body).ok()
     })
-}
-
-/// Return true if `der` is a sequence, as all keys are.
-pub fn is_key(der: &[u8]) -> bool {
-    let mut reader = Reader::new(der);
-    reader.next(SEQUENCE).is_some() && reader.is_empty()
 }

@@ -2,14 +2,18 @@
 
 //! Signatures, and who makes them.
 
-use crate::algorithm::{Algorithm, Kind};
-use crate::cms::{self, Certificate as Parsed, Message};
+use crate::algorithm::{self, Kind};
+use crate::certificate::{check_times, end, issued, Certificate};
+use crate::cms::{self, Message};
 use crate::error::{Error, Result};
-use crate::{encode, pem};
+use crate::pem;
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use daxfs_reader::layout::SIGNATURE_MAX;
 use daxfs_reader::signature::Line;
+use der::asn1::AnyRef;
+use der::oid::db::rfc5912::RSA_ENCRYPTION;
+use der::{Decode, Tag, Tagged};
 use ring::rand::SystemRandom;
 use ring::signature::{EcdsaKeyPair, KeyPair, RsaKeyPair};
 use std::fmt;
@@ -30,7 +34,7 @@ impl Signed {
     /// second is named. `None` if the message is too long or malformed.
     pub fn new(cms: Vec<u8>, expires: Option<u64>) -> Option<Self> {
         let message = Message::parse(&cms).filter(|_| cms.len() <= SIGNATURE_MAX as usize)?;
-        let expires = expires.unwrap_or_else(|| message.end());
+        let expires = expires.unwrap_or_else(|| end(&message.certificates));
         Some(Signed { expires, cms })
     }
 }
@@ -81,9 +85,10 @@ impl Key {
                 return Ok(Key(Pair::Ecdsa(pair, kind)));
             }
         }
-        match pem::is_key(&der) {
-            true => Err(Error::Algorithm),
-            false => Err(Error::Key),
+        match AnyRef::from_der(&der) {
+            // All keys are sequences.
+            Ok(key) if key.tag() == Tag::Sequence => Err(Error::Algorithm),
+            _ => Err(Error::Key),
         }
     }
 
@@ -123,37 +128,10 @@ impl Key {
     }
 }
 
-/// A certificate.
-#[derive(Clone, Debug)]
-pub struct Certificate(Vec<u8>);
-
-impl Certificate {
-    /// Parse the content of a file, in PEM or DER.
-    pub fn parse(file: &[u8]) -> Result<Self> {
-        let der = match pem::decode(file, &["CERTIFICATE"]) {
-            Some(der) => der,
-            None => file.to_vec(),
-        };
-        match Parsed::parse(&der) {
-            Some(_) => Ok(Certificate(der)),
-            None => Err(Error::Certificate),
-        }
-    }
-
-    /// Return the certificate in DER.
-    pub fn der(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn parsed(&self) -> Result<Parsed<'_>> {
-        Parsed::parse(&self.0).ok_or(Error::Certificate)
-    }
-}
-
 /// Return the time of the clock, in seconds since 1970.
-pub fn now() -> i64 {
+pub fn now() -> u64 {
     let time = SystemTime::now().duration_since(UNIX_EPOCH);
-    time.map_or(0, |time| time.as_secs() as i64)
+    time.map_or(0, |time| time.as_secs())
 }
 
 /// Return a signature of the image with this SHA-256, made at the time `now`. It contains the
@@ -165,62 +143,51 @@ pub fn sign(
     certificate: &Certificate,
     others: &[Certificate],
     expires: Option<u64>,
-    now: i64,
+    now: u64,
 ) -> Result<Signed> {
-    let parsed = certificate.parsed()?;
-    let mut all = vec![parsed];
-    for other in others {
-        all.push(other.parsed()?);
-    }
-    all.iter().try_for_each(|one| one.check_times(now))?;
-    let end = cms::end(all.into_iter());
+    let all = [std::slice::from_ref(certificate), others].concat();
+    all.iter().try_for_each(|one| check_times(one, now))?;
+    let end = end(&all);
     let expires = expires.unwrap_or(end);
     if expires > end {
         return Err(Error::Outlives);
     }
     check_end(expires, now)?;
-    if parsed.key != key.public() {
+    let public = certificate.tbs_certificate().subject_public_key_info();
+    if public.subject_public_key.raw_bytes() != key.public() {
         return Err(Error::Pair);
     }
     let value = key.sign(&line(digest, expires))?;
-    let others: Vec<&[u8]> = others.iter().map(Certificate::der).collect();
-    let cms = encode::message(&parsed, &others, key.kind(), &value);
+    let cms = cms::message(&all, key.kind(), value)?;
     Signed::new(cms, Some(expires)).ok_or(Error::TooLarge)
 }
 
 /// Verify that `signed` is a signature of the image with this SHA-256 that counts at the time `now`,
 /// and that a chain of certificates leads from its signer to one that is `trusted`. All certificates
 /// in it must be valid then, and so must the trusted one. The kernel does not look at their times.
-pub fn verify(signed: &Signed, digest: &[u8; 32], trusted: &[Certificate], now: i64) -> Result<()> {
-    let signature = Message::parse(&signed.cms).ok_or(Error::Malformed)?;
-    let signer = &signature.signer;
-    let kind = Kind::of_key(signer.key_algorithm).ok_or(Error::Algorithm)?;
+pub fn verify(signed: &Signed, digest: &[u8; 32], trusted: &[Certificate], now: u64) -> Result<()> {
+    let message = Message::parse(&signed.cms).ok_or(Error::Malformed)?;
+    let key = message.signer.tbs_certificate().subject_public_key_info();
+    let kind = Kind::of_key(key).ok_or(Error::Algorithm)?;
     // The key is of the kind that the message says.
-    if (kind == Kind::Rsa) != (signature.algorithm == Kind::Rsa.cms()) {
+    if (kind == Kind::Rsa) != (message.algorithm == RSA_ENCRYPTION) {
         return Err(Error::Malformed);
     }
-    Algorithm(kind, signature.digest_algorithm).verify(
-        signer.key,
-        &line(digest, signed.expires),
-        signature.value,
-    )?;
+    let line = line(digest, signed.expires);
+    algorithm::verify(key, message.hash, &line, &message.value)?;
     check_end(signed.expires, now)?;
-    signature.check_times(now)?;
-    let trusted = trusted
-        .iter()
-        .map(Certificate::parsed)
-        .collect::<Result<Vec<_>>>()?;
-    let mut unused: Vec<_> = signature.certificates().collect();
-    let mut last = signature.signer;
+    let mut unused = message.certificates;
+    unused.iter().try_for_each(|one| check_times(one, now))?;
+    let mut last = message.signer;
     loop {
         // No certificate is used twice.
-        unused.retain(|other| other.whole != last.whole);
-        let same = trusted.iter().find(|other| other.whole == last.whole);
+        unused.retain(|other| *other != last);
+        let same = trusted.iter().find(|other| **other == last);
         if let Some(root) = same.or_else(|| trusted.iter().find(|other| issued(other, &last))) {
-            return root.check_times(now);
+            return check_times(root, now);
         }
         match unused.iter().find(|other| issued(other, &last)) {
-            Some(issuer) => last = *issuer,
+            Some(issuer) => last = issuer.clone(),
             None => return Err(Error::Untrusted),
         }
     }
@@ -233,22 +200,9 @@ fn line(digest: &[u8; 32], expires: u64) -> Vec<u8> {
 }
 
 /// Check that a signature that `expires` counts at the time `now`.
-fn check_end(expires: u64, now: i64) -> Result<()> {
-    match now as u64 > expires {
+fn check_end(expires: u64, now: u64) -> Result<()> {
+    match now > expires {
         true => Err(Error::Expired),
         false => Ok(()),
     }
-}
-
-/// Return true if the owner of `issuer` signed `certificate`.
-fn issued(issuer: &Parsed<'_>, certificate: &Parsed<'_>) -> bool {
-    if issuer.subject != certificate.issuer {
-        return false;
-    }
-    let algorithm = Algorithm::of_signature(issuer.key_algorithm, certificate.algorithm);
-    algorithm.is_some_and(|algorithm| {
-        algorithm
-            .verify(issuer.key, certificate.signed, certificate.value)
-            .is_ok()
-    })
 }
