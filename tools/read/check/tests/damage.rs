@@ -10,6 +10,8 @@ use daxfs_testing::builder::{seal, specimen, superblock};
 use daxfs_testing::reader::read_everything;
 use std::mem::{offset_of, size_of};
 use std::ops::ControlFlow;
+use zerocopy::{Immutable, IntoBytes};
+
 /// Offset of a field of the superblock.
 macro_rules! sb {
     ($($field:ident).+) => {
@@ -92,6 +94,17 @@ pub fn refused(changes: &[(u64, &[u8])], problem: Problem, offset: u64) {
         findings.iter().any(matches),
         "{problem:?} at {offset:#x} not in {findings:?}"
     );
+}
+
+/// Check that the reader and the checker find `problem` at `offset` if the field there has one of `values`.
+pub fn wrong<T: IntoBytes + Immutable>(
+    offset: u64,
+    problem: Problem,
+    values: impl IntoIterator<Item = T>,
+) {
+    for value in values {
+        refused(&[(offset, value.as_bytes())], problem, offset);
+    }
 }
 
 /// Check that the checker finds a violation of the rule `what` at `offset` and nothing else, and

@@ -3,7 +3,7 @@
 //! Provokes every problem that the reader knows, one byte range at a time in an image that is valid
 //! otherwise.
 
-use crate::damage::{findings, name_offset, position, refused, with, xattrs};
+use crate::damage::{findings, name_offset, position, refused, with, wrong, xattrs};
 use daxfs_reader::layout::{self, Dirent, Inode, Superblock, XattrEntry, XattrSet};
 use daxfs_reader::{self as image, Image, Memory, Problem};
 use daxfs_testing::builder::{ino, specimen, superblock};
@@ -19,42 +19,15 @@ fn specimen_is_valid() {
 
 #[test]
 fn superblock_problems() {
-    refused(&[(0, b"x")], Problem::Magic, 0);
-    refused(&[(sb!(version), &[2])], Problem::Version, sb!(version));
-    refused(&[(sb!(incompat), &[2])], Problem::Feature, sb!(incompat));
-    refused(&[(sb!(incompat), &[16])], Problem::Feature, sb!(incompat));
-    refused(
-        &[(sb!(incompat) + 7, &[0x80])],
-        Problem::Feature,
-        sb!(incompat),
-    );
-    for size in [0u32, 1, 512, 2048, 4097, 6144, 131_072, u32::MAX] {
-        refused(
-            &[(sb!(block_size), &size.to_le_bytes())],
-            Problem::BlockSize,
-            sb!(block_size),
-        );
-    }
-    refused(
-        &[(sb!(total_size) + 4, &[1])],
-        Problem::Truncated,
-        sb!(total_size),
-    );
-    refused(
-        &[(sb!(total_size), &[1, 0, 0x1f])],
-        Problem::Size,
-        sb!(total_size),
-    );
-    refused(
-        &[(sb!(total_size), &0u64.to_le_bytes())],
-        Problem::Size,
-        sb!(total_size),
-    );
-    refused(
-        &[(sb!(build_nsec), &1_000_000_000u32.to_le_bytes())],
-        Problem::Time,
-        sb!(build_nsec),
-    );
+    wrong(0, Problem::Magic, [*b"x"]);
+    wrong(sb!(version), Problem::Version, [[2_u8]]);
+    wrong(sb!(incompat), Problem::Feature, [2_u64, 16, 1 << 63]);
+    let sizes = [0_u32, 1, 512, 2048, 4097, 6144, 131_072, u32::MAX];
+    wrong(sb!(block_size), Problem::BlockSize, sizes);
+    let size = superblock(&specimen()).total_size.get();
+    wrong(sb!(total_size), Problem::Truncated, [size | (1 << 32)]);
+    wrong(sb!(total_size), Problem::Size, [0_u64, 0x1f_0001]);
+    wrong(sb!(build_nsec), Problem::Time, [1_000_000_000_u32]);
     for number in [ino::FILE, 0, 100, u32::MAX, ino::DIR] {
         let image = with(&[(sb!(root), &number.to_le_bytes())]);
         let errors = read_everything(&image.as_slice());
@@ -85,10 +58,9 @@ fn table_problems() {
         sb!(data),
     ];
     for table in tables {
-        for offset in [0u64, 64, 4096 + 1, 1 << 40, u64::MAX, u64::MAX - 63] {
-            // 64 bytes into the superblock, unaligned, outside, at the edge of what can be counted.
-            refused(&[(table, &offset.to_le_bytes())], Problem::Table, table);
-        }
+        // 64 bytes into the superblock, unaligned, outside, at the edge of what can be counted.
+        let offsets = [0_u64, 64, 4096 + 1, 1 << 40, u64::MAX, u64::MAX - 63];
+        wrong(table, Problem::Table, offsets);
         for length in [u64::MAX, u64::MAX - 4095, 1 << 40] {
             refused(&[(table + 8, &length.to_le_bytes())], Problem::Table, table);
         }
@@ -171,50 +143,37 @@ fn metadata_only_problems() {
 
 #[test]
 fn inode_problems() {
-    let at = inode!(ino::FILE, mode);
-    for mode in [0u16, 0o644, 0o030_644, 0o170_644] {
-        refused(&[(at, &mode.to_le_bytes())], Problem::Mode, at);
-    }
-    let at = inode!(ino::FILE, nlink);
-    refused(&[(at, &[0; 4])], Problem::LinkCount, at);
-    let at = inode!(ino::FILE, mtime_nsec);
-    refused(&[(at, &1_000_000_000u32.to_le_bytes())], Problem::Time, at);
-    let at = inode!(ino::FILE, xattrs);
-    for reference in [100u32, u32::MAX] {
-        refused(&[(at, &reference.to_le_bytes())], Problem::Xattr, at);
-    }
+    wrong(
+        inode!(ino::FILE, mode),
+        Problem::Mode,
+        [0_u16, 0o644, 0o030_644, 0o170_644],
+    );
+    wrong(inode!(ino::FILE, nlink), Problem::LinkCount, [0_u32]);
+    wrong(
+        inode!(ino::FILE, mtime_nsec),
+        Problem::Time,
+        [1_000_000_000_u32],
+    );
+    wrong(inode!(ino::FILE, xattrs), Problem::Xattr, [100, u32::MAX]);
     let at = inode!(ino::FILE, data);
-    for data in [0u64, 4096, 1, 1 << 21, u64::MAX, u64::MAX - 4095] {
-        refused(&[(at, &data.to_le_bytes())], Problem::Data, at);
-    }
+    wrong(
+        at,
+        Problem::Data,
+        [0, 4096, 1, 1 << 21, u64::MAX, u64::MAX - 4095],
+    );
     let size = inode!(ino::FILE, size);
     for bytes in [12289u64, u64::MAX, i64::MAX as u64] {
         refused(&[(size, &bytes.to_le_bytes())], Problem::Data, at);
     }
-    let at = inode!(ino::DIR, data);
-    for first in [9u64, u64::MAX, u64::MAX / 16, u64::MAX / 16 + 1] {
-        refused(&[(at, &first.to_le_bytes())], Problem::Dirents, at);
-    }
-    let at = inode!(ino::DIR, size);
-    for size in [1u64, 33, 1 << 40] {
-        refused(&[(at, &size.to_le_bytes())], Problem::Size, at);
-    }
-    for inode in [ino::FIFO, ino::DEVICE] {
-        let at = inode!(inode, size);
-        refused(&[(at, &[1])], Problem::Size, at);
-    }
-    let at = inode!(ino::LINK, size);
-    for size in [0u64, 4096, u64::MAX] {
-        refused(&[(at, &size.to_le_bytes())], Problem::Size, at);
-    }
-    let at = inode!(ino::LINK, data);
-    for data in [1000u64, u64::MAX] {
-        refused(&[(at, &data.to_le_bytes())], Problem::Symlink, at);
-    }
-    let at = inode!(ino::DEVICE, data);
-    for number in [1u64 << 20, 1 << 44, u64::MAX] {
-        refused(&[(at, &number.to_le_bytes())], Problem::Device, at);
-    }
+    let entries = [9, u64::MAX, u64::MAX / 16, u64::MAX / 16 + 1];
+    wrong(inode!(ino::DIR, data), Problem::Dirents, entries);
+    wrong(inode!(ino::DIR, size), Problem::Size, [1_u64, 33, 1 << 40]);
+    wrong(inode!(ino::FIFO, size), Problem::Size, [1_u64]);
+    wrong(inode!(ino::DEVICE, size), Problem::Size, [1_u64]);
+    wrong(inode!(ino::LINK, size), Problem::Size, [0, 4096, u64::MAX]);
+    wrong(inode!(ino::LINK, data), Problem::Symlink, [1000, u64::MAX]);
+    let numbers = [1 << 20, 1 << 44, u64::MAX];
+    wrong(inode!(ino::DEVICE, data), Problem::Device, numbers);
 }
 
 /// Flags of files, and files that share the data of others.
@@ -297,14 +256,16 @@ fn shared_problems() {
 
 #[test]
 fn entry_problems() {
-    let at = dirent!("file", ino);
-    for number in [0u32, 10, u32::MAX] {
-        refused(&[(at, &number.to_le_bytes())], Problem::InodeNumber, at);
-    }
-    let at = dirent!("file", file_type);
-    for value in [0u8, 3, 16, 255, 4] {
-        refused(&[(at, &[value])], Problem::FileType, at);
-    }
+    wrong(
+        dirent!("file", ino),
+        Problem::InodeNumber,
+        [0, 10, u32::MAX],
+    );
+    wrong(
+        dirent!("file", file_type),
+        Problem::FileType,
+        [0_u8, 3, 16, 255, 4],
+    );
     let at = dirent!("file", name_low);
     refused(&[(at, &[0xff; 4])], Problem::Name, at);
     refused(
@@ -313,13 +274,7 @@ fn entry_problems() {
         at,
     );
     refused(&[(dirent!("file", name_len), &[0])], Problem::Name, at);
-    for bad in [&b"fi/e"[..], b"fi\0e"] {
-        refused(
-            &[(name_offset("file"), bad)],
-            Problem::Name,
-            name_offset("file"),
-        );
-    }
+    wrong(name_offset("file"), Problem::Name, [*b"fi/e", *b"fi\0e"]);
     for (length, bad) in [(1, &b"."[..]), (2, b"..")] {
         let changes = [
             (name_offset("file"), bad),
@@ -328,16 +283,17 @@ fn entry_problems() {
         refused(&changes, Problem::Name, name_offset("file"));
     }
     let target = superblock(&specimen()).names.offset.get();
-    refused(&[(target, b"\0")], Problem::Symlink, target);
+    wrong(target, Problem::Symlink, [0_u8]);
 }
 
 /// A directory that is entered through another entry than its own, be it its parent's or another's.
 #[test]
 fn parent_problems() {
-    let other = dirent!("other", ino);
-    for number in [ino::DIR, ino::ROOT] {
-        refused(&[(other, &number.to_le_bytes())], Problem::Parent, other);
-    }
+    wrong(
+        dirent!("other", ino),
+        Problem::Parent,
+        [ino::DIR, ino::ROOT],
+    );
     let dir = dirent!("dir", ino);
     refused(&[(inode!(ino::DIR, parent), &[9])], Problem::Parent, dir);
     refused(&[(inode!(ino::DIR, position), &[99])], Problem::Parent, dir);
@@ -347,22 +303,14 @@ fn parent_problems() {
 fn xattr_problems() {
     let set = xattrs();
     let entry = set + size_of::<XattrSet>() as u64;
-    for length in [0u32, 7, 1000, u32::MAX] {
-        refused(&[(set, &length.to_le_bytes())], Problem::Xattr, set);
-    }
-    refused(
-        &[(entry + offset_of!(XattrEntry, prefix) as u64, &[5])],
-        Problem::Xattr,
-        entry,
-    );
-    for length in [8u32, u32::MAX] {
-        refused(&[(entry, &length.to_le_bytes())], Problem::Xattr, entry);
-    }
+    let prefix = entry + offset_of!(XattrEntry, prefix) as u64;
+    wrong(set, Problem::Xattr, [0, 7, 1000, u32::MAX]);
+    refused(&[(prefix, &[5])], Problem::Xattr, entry);
+    wrong(entry, Problem::Xattr, [8, u32::MAX]);
     let end = set + 8 + 8 + 12;
     refused(&[(set + 4, &[2])], Problem::Xattr, end);
-    for count in [layout::XATTR_COUNT_MAX + 1, u32::MAX] {
-        refused(&[(set + 4, &count.to_le_bytes())], Problem::Xattr, set + 4);
-    }
+    let counts = [layout::XATTR_COUNT_MAX + 1, u32::MAX];
+    wrong(set + 4, Problem::Xattr, counts);
 }
 
 #[test]

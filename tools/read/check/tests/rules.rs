@@ -18,61 +18,42 @@ const FIELD: &str = "unused field of an inode is not zero";
 #[test]
 fn unused_space() {
     let sb = superblock(&specimen());
-    violated(&[(300, &[1])], UNUSED, 300);
-    violated(&[(4095, &[1])], UNUSED, 4095);
-    let end = sb.names.offset.get() + sb.names.length.get();
-    violated(&[(end, &[1])], UNUSED, end);
-    // After the last byte of a file, in its last block, and after the last file.
-    let file = sb.data.offset.get();
-    violated(&[(file + 5000, &[1])], UNUSED, file + 5000);
-    violated(&[(file + 8191, &[1])], UNUSED, file + 8191);
-    let end = sb.data.offset.get() + sb.data.length.get();
-    violated(&[(end, &[1])], UNUSED, end);
+    let (file, names) = (sb.data.offset.get(), &sb.names);
+    for at in [
+        300,
+        4095,
+        names.offset.get() + names.length.get(),
+        // After the last byte of a file, in its last block, and after the last file.
+        file + 5000,
+        file + 8191,
+        file + sb.data.length.get(),
+    ] {
+        violated(&[(at, &[1])], UNUSED, at);
+    }
     for at in [
         inode!(ino::FILE, reserved),
         inode!(ino::DIR, reserved),
         inode!(ino::FILE, parent),
+        inode!(ino::EMPTY, data),
+        inode!(ino::FIFO, data),
     ] {
         violated(&[(at, &[1])], FIELD, at);
     }
-    violated(
-        &[(inode!(ino::EMPTY, data), &[1])],
-        FIELD,
-        inode!(ino::EMPTY, data),
-    );
-    violated(
-        &[(inode!(ino::FIFO, data), &[1])],
-        FIELD,
-        inode!(ino::FIFO, data),
-    );
     let at = xattrs() + 8;
+    let reserved = at + offset_of!(XattrEntry, reserved) as u64;
     let what = "unused field of an extended attribute is not zero";
-    violated(
-        &[(at + offset_of!(XattrEntry, reserved) as u64, &[1])],
-        what,
-        at,
-    );
-    violated(
-        &[(sb!(label), b"\0x")],
-        "label is not UTF-8 padded with NUL",
-        sb!(label),
-    );
-    violated(
-        &[(sb!(label), b"\xff")],
-        "label is not UTF-8 padded with NUL",
-        sb!(label),
-    );
+    violated(&[(reserved, &[1])], what, at);
+    let what = "label is not UTF-8 padded with NUL";
+    violated(&[(sb!(label), b"\0x")], what, sb!(label));
+    violated(&[(sb!(label), b"\xff")], what, sb!(label));
 }
 
 #[test]
 fn directories() {
     let at = dirent!("file", hash);
     let hash = name_hash(b"file") ^ 1;
-    violated(
-        &[(at, &hash.to_le_bytes())],
-        "wrong hash in directory entry",
-        at,
-    );
+    let what = "wrong hash in directory entry";
+    violated(&[(at, &hash.to_le_bytes())], what, at);
     // Two entries in each other's place; none can be found then.
     let image = specimen();
     let first = superblock(&image).dirents.offset.get() as usize;
@@ -101,13 +82,9 @@ fn directories() {
             .any(|finding| what(finding) == "directories share entries"),
         "{found:?}"
     );
-    let nlink = inode!(ino::FILE, nlink);
-    violated(&[(nlink, &[3])], "wrong link count", nlink);
-    violated(
-        &[(inode!(ino::ROOT, nlink), &[3])],
-        "wrong link count",
-        inode!(ino::ROOT, nlink),
-    );
+    for nlink in [inode!(ino::FILE, nlink), inode!(ino::ROOT, nlink)] {
+        violated(&[(nlink, &[3])], "wrong link count", nlink);
+    }
     // Both names of the file lead to another one.
     let at = dirent!("fifo", ino);
     let changes = [
@@ -147,11 +124,8 @@ fn xattr_sets() {
     let set = xattrs();
     // The name takes one byte less, which then belongs to nothing.
     let at = set + 8 + offset_of!(XattrEntry, name_len) as u64;
-    violated(
-        &[(at, &[6])],
-        "set of extended attributes of another length",
-        set,
-    );
+    let what = "set of extended attributes of another length";
+    violated(&[(at, &[6])], what, set);
     // The reader refuses such a name when it is read.
     let prefix = set + 8 + offset_of!(XattrEntry, prefix) as u64;
     for change in [(set + 16, &b"\0"[..]), (prefix, &[2])] {
