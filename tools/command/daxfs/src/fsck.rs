@@ -10,7 +10,7 @@ use daxfs_check::{check, Finding, Paths};
 use daxfs_command::bar::Bar;
 use daxfs_image::digest::digest_of;
 use daxfs_image::error::{Error, Result};
-use daxfs_image::source::{superblock, At, Opened, Source};
+use daxfs_image::source::{self, superblock, At, Opened};
 use daxfs_image::text::{shown, Bytes};
 use daxfs_reader::{Error as ImageError, Image, Problem, Superblock};
 use daxfs_signature::attach;
@@ -75,7 +75,7 @@ struct Report<'a> {
 
 fn one(path: &Path, at: &At, options: FsckOptions) -> u8 {
     let name = at.name_in(path);
-    let source = match Source::open_at(path, at) {
+    let source = match source::open_at(path, at) {
         Ok(source) => source,
         Err(why) => {
             eprintln!("fsck.daxfs: {why}");

@@ -63,6 +63,7 @@ pub mod origin;
 mod output;
 mod overwrite;
 pub mod plan;
+pub mod region;
 pub mod replace;
 mod source;
 pub mod tree;
@@ -70,7 +71,7 @@ pub mod write;
 
 pub use error::{cause, is_control, shown, Error, Reason, Result};
 pub use make::{make, measure, Summary};
-pub use mapping::{Mapping, ReadOnly};
+pub use mapping::Mapping;
 pub use output::{scratch, Output};
 pub use overwrite::{occupant, Overwrite, HEAD};
 pub use replace::{parent_of, plain};

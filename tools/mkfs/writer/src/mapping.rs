@@ -16,6 +16,9 @@ pub struct Mapping {
     base: *mut u8,
     length: usize,
     memory: File,
+    writable: bool,
+    /// Offset and length of what was written since the last sync.
+    written: Vec<(u64, usize)>,
 }
 
 // SAFETY: The mapping belongs to the process, and any thread may access it and unmap it.
@@ -31,17 +34,21 @@ impl Mapping {
 
     /// Map `size` bytes of `file` from byte `start` on, a multiple of the page size, for reading and writing.
     pub fn part(file: impl AsFd, start: u64, size: u64) -> io::Result<Self> {
-        Self::map(file, start, size, ProtFlags::READ | ProtFlags::WRITE)
+        Self::map(file, start, size, true)
     }
 
-    /// Map `size` bytes of `file` from byte `start` on, a multiple of the page size, for reading. Do not write to it.
-    pub fn read_only(file: impl AsFd, start: u64, size: u64) -> io::Result<ReadOnly> {
-        Self::map(file, start, size, ProtFlags::READ).map(ReadOnly)
+    /// Map `size` bytes of `file` from byte `start` on, a multiple of the page size, for reading.
+    pub fn read_only(file: impl AsFd, start: u64, size: u64) -> io::Result<Self> {
+        Self::map(file, start, size, false)
     }
 
-    fn map(file: impl AsFd, start: u64, size: u64, access: ProtFlags) -> io::Result<Self> {
+    fn map(file: impl AsFd, start: u64, size: u64, writable: bool) -> io::Result<Self> {
         let length = usize::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let memory = File::open("/proc/self/mem")?;
+        let access = match writable {
+            true => ProtFlags::READ | ProtFlags::WRITE,
+            false => ProtFlags::READ,
+        };
         // SAFETY: A mapping at an address of the kernel's choice touches nothing that exists.
         let base = unsafe {
             mmap(
@@ -57,17 +64,23 @@ impl Mapping {
             base: base.cast(),
             length,
             memory,
+            writable,
+            written: Vec::new(),
         })
     }
 
     /// Write `bytes` at `offset`.
     ///
-    /// Return `FileTooLarge` if the range is not within the mapping.
+    /// Return `FileTooLarge` if the range is not within the mapping, `PermissionDenied` if it is for reading.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let to = self.at(offset, bytes.len())?;
+        if !self.writable {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         // SAFETY: `at` has checked that the range is within the mapping. `bytes` is not part of the
         // mapping, to which nothing refers.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        self.written.push((offset, bytes.len()));
         Ok(())
     }
 
@@ -80,11 +93,12 @@ impl Mapping {
             .read_exact_at(into, from.expose_provenance() as u64)
     }
 
-    /// Write the processor's cache lines of `length` bytes at `offset` back to the memory, so that
-    /// power loss does not lose them. Device DAX has no fsync(2), so msync(2) fails on it.
-    pub fn write_back(&self, offset: u64, length: usize) -> io::Result<()> {
-        let start = self.at(offset, length)?;
-        write_back(start, length);
+    /// Write the processor's cache lines of what was written back to the memory, so that power loss does not lose
+    /// them. Device DAX has no fsync(2), so msync(2) fails on it.
+    pub fn sync(&mut self) -> io::Result<()> {
+        for (offset, length) in std::mem::take(&mut self.written) {
+            write_back(self.at(offset, length)?, length);
+        }
         Ok(())
     }
 
@@ -97,16 +111,6 @@ impl Mapping {
         }
         // SAFETY: `start` is within the mapping.
         Ok(unsafe { self.base.add(start) })
-    }
-}
-
-/// A mapping that cannot be written to.
-pub struct ReadOnly(Mapping);
-
-impl ReadOnly {
-    /// Read the bytes at `offset`, as [`Mapping::read`].
-    pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, into)
     }
 }
 
@@ -161,7 +165,7 @@ mod tests {
         let mut bytes = [0; 4];
         mapping.read(4094, &mut bytes).unwrap();
         assert_eq!(&bytes, b"here");
-        mapping.write_back(4094, 4).unwrap();
+        mapping.sync().unwrap();
         file.read_exact_at(&mut bytes, 4094).unwrap();
         assert_eq!(&bytes, b"here");
         for offset in [8189, u64::MAX] {
@@ -172,9 +176,9 @@ mod tests {
         // Memory after the end of the file fails like failed memory: with an error, not a signal.
         file.set_len(0).unwrap();
         assert!(mapping.read(0, &mut bytes).is_err());
-        assert!(Mapping::read_only(&file, 0, 8192)
-            .unwrap()
-            .read(0, &mut bytes)
-            .is_err());
+        let mut mapping = Mapping::read_only(&file, 0, 8192).unwrap();
+        assert!(mapping.read(0, &mut bytes).is_err());
+        let error = mapping.write(0, b"here").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     }
 }

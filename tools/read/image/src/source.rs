@@ -7,18 +7,19 @@ use crate::error::{Error, Result};
 use crate::reader::Reader;
 use crate::text::shown_path;
 use daxfs_check::digest::{combine, hex, sums, wrong_sum};
-use daxfs_check::memory::{data_or_hole, next_data, FileMemory, Storage};
+use daxfs_check::memory::{FileMemory, Storage};
 use daxfs_check::Progress;
 use daxfs_command::signals::Interrupt;
 use daxfs_reader::layout::MAGIC;
 use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
-use daxfs_writer::device::dax_size;
-use daxfs_writer::{occupant, Mapping, ReadOnly, HEAD};
-use rustix::fs::{fstat, FileType, OFlags};
-use std::fs::{File, Metadata, OpenOptions};
+use daxfs_writer::region::examine;
+pub use daxfs_writer::region::Region as Source;
+use daxfs_writer::{occupant, Mapping, HEAD};
+use rustix::fs::{FileType, OFlags};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Why a FIFO is refused.
@@ -50,88 +51,52 @@ impl At {
     }
 }
 
-/// Bytes that an image is read from.
-pub struct Source {
-    bytes: Bytes,
-    /// Offset of the first byte in the file or device.
-    start: u64,
-    size: u64,
+/// Open `path`, see [`open_input`].
+pub fn open(path: &Path) -> Result<Source> {
+    let name = name_of(path);
+    let file = open_input(path)?;
+    let found =
+        examine(&file).map_err(|error| Error::system(&name, "cannot examine", "", error))?;
+    match found {
+        Some((FileType::CharacterDevice, size)) => {
+            let mapping = Mapping::read_only(&file, 0, size).map_err(|error| {
+                let remedy = "; a DAX device must be in devdax mode to be read here";
+                Error::system(&name, "cannot map", remedy, error)
+            })?;
+            Ok(Source::mapped(mapping, 0, size))
+        }
+        Some((_, size)) => Ok(Source::file(file, 0, size)),
+        None if path.is_dir() => {
+            let why = "is a directory; name an image or a device";
+            Err(Error::refused(name, why))
+        }
+        None => {
+            let why = format!("{NO_ORDER}, or pipe it to '-'");
+            Err(Error::refused(name, why))
+        }
+    }
 }
 
-enum Bytes {
-    File(File),
-    Mapped(ReadOnly),
-}
-
-impl Source {
-    /// Open `path`, see [`open_input`].
-    pub fn open(path: &Path) -> Result<Self> {
+/// Open the part of `path` that `at` names.
+pub fn open_at(path: &Path, at: &At) -> Result<Source> {
+    let mut source = open(path)?;
+    let start = at.offset.unwrap_or(0);
+    if start > source.size {
+        let why = format!(
+            "has {} bytes, so nothing starts at byte {start}",
+            source.size
+        );
+        return Err(Error::refused(name_of(path), why));
+    }
+    (source.start, source.size) = (start, source.size - start);
+    if let Some(wanted) = &at.name {
         let name = name_of(path);
-        let file = open_input(path)?;
-        let status =
-            fstat(&file).map_err(|error| Error::system(&name, "cannot examine", "", error))?;
-        match FileType::from_raw_mode(status.st_mode) {
-            FileType::RegularFile | FileType::BlockDevice => Self::of_file(file, &name),
-            FileType::CharacterDevice if dax_size(status.st_rdev).is_some() => {
-                let size = dax_size(status.st_rdev).unwrap_or(0);
-                let mapping = Mapping::read_only(&file, 0, size).map_err(|error| {
-                    let remedy = "; a DAX device must be in devdax mode to be read here";
-                    Error::system(&name, "cannot map", remedy, error)
-                })?;
-                Ok(Source {
-                    bytes: Bytes::Mapped(mapping),
-                    start: 0,
-                    size,
-                })
-            }
-            FileType::Directory => Err(Error::refused(
-                name,
-                "is a directory; name an image or a device",
-            )),
-            _ => Err(Error::refused(
-                name,
-                format!("{NO_ORDER}, or pipe it to '-'"),
-            )),
-        }
+        let table = load(&source, &name)?;
+        let found = table.find(wanted);
+        let range = &found.ok_or_else(|| unknown(&name, &table, wanted))?.range;
+        (source.start, source.size) = (start + range.start, range.end - range.start);
     }
-
-    /// Open the part of `path` that `at` names.
-    pub fn open_at(path: &Path, at: &At) -> Result<Self> {
-        let mut source = Self::open(path)?;
-        let start = at.offset.unwrap_or(0);
-        if start > source.size {
-            let why = format!(
-                "has {} bytes, so nothing starts at byte {start}",
-                source.size
-            );
-            return Err(Error::refused(name_of(path), why));
-        }
-        (source.start, source.size) = (start, source.size - start);
-        if let Some(wanted) = &at.name {
-            let name = name_of(path);
-            let table = load(&source, &name)?;
-            let found = table.find(wanted);
-            let range = &found.ok_or_else(|| unknown(&name, &table, wanted))?.range;
-            (source.start, source.size) = (start + range.start, range.end - range.start);
-        }
-        Ok(source)
-    }
-
-    /// Return the error for `length` bytes at `offset`.
-    fn unreadable(offset: u64, length: usize) -> image::Error {
-        image::Error::new(Problem::Unreadable, offset, length as u64)
-    }
-
-    fn of_file(file: File, name: &str) -> Result<Self> {
-        let size = FileMemory::new(&file)
-            .map_err(|error| Error::system(name, "cannot get its size", "", error))?
-            .size();
-        Ok(Source {
-            bytes: Bytes::File(file),
-            start: 0,
-            size,
-        })
-    }
+    Ok(source)
 }
 
 /// Copy a pipe to a temporary file without a name, with holes for zeros.
@@ -165,47 +130,6 @@ fn spool(mut pipe: File, name: &str) -> Result<File> {
     Ok(file)
 }
 
-impl Memory for Source {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
-        let unreadable = Self::unreadable(offset, into.len());
-        let end = offset.checked_add(into.len() as u64);
-        if end.is_none_or(|end| end > self.size) {
-            return Err(unreadable);
-        }
-        let at = self.start + offset;
-        let read = match &self.bytes {
-            Bytes::File(file) => file.read_exact_at(into, at),
-            Bytes::Mapped(mapping) => mapping.read(at, into),
-        };
-        read.map_err(|_| unreadable)
-    }
-
-    daxfs_reader::hashes!();
-}
-
-impl Storage for Source {
-    fn hole(&self, offset: u64) -> image::Result<(bool, u64)> {
-        let Bytes::File(file) = &self.bytes else {
-            return Ok((false, self.size));
-        };
-        let found = data_or_hole(file, self.start + offset, self.start + self.size);
-        let (hole, end) = found.map_err(|_| Self::unreadable(offset, 0))?;
-        Ok((hole, end - self.start))
-    }
-
-    fn data(&self, offset: u64) -> image::Result<u64> {
-        let Bytes::File(file) = &self.bytes else {
-            return Ok(offset);
-        };
-        let found = next_data(file, self.start + offset, self.start + self.size);
-        Ok(found.map_err(|_| Self::unreadable(offset, 0))? - self.start)
-    }
-}
-
 /// A source that cannot be read once a signal has arrived.
 pub struct Watched<'a> {
     /// The source.
@@ -221,7 +145,7 @@ impl Memory for Watched<'_> {
 
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
         match self.interrupt.check() {
-            Ok(()) => self.source.read(offset, into),
+            Ok(()) => Memory::read(self.source, offset, into),
             Err(_) => Err(image::Error::new(
                 Problem::Unreadable,
                 offset,
@@ -254,19 +178,22 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Open the image at `path`, see [`Source::open`].
+    /// Open the image at `path`, see [`open`].
     pub fn open(path: &Path) -> Result<Self> {
-        Self::of_source(Source::open(path)?, name_of(path))
+        Self::of_source(open(path)?, name_of(path))
     }
 
     /// Open the image at the place `at` in `path`.
     pub fn open_at(path: &Path, at: &At) -> Result<Self> {
-        Self::of_source(Source::open_at(path, at)?, at.name_in(path))
+        Self::of_source(open_at(path, at)?, at.name_in(path))
     }
 
     /// Open the image in the regular file or block device `file`, called `name` in messages.
     pub fn of_file(file: File, name: String) -> Result<Self> {
-        Self::of_source(Source::of_file(file, &name)?, name)
+        let size = FileMemory::new(&file)
+            .map_err(|error| Error::system(&name, "cannot get its size", "", error))?
+            .size();
+        Self::of_source(Source::file(file, 0, size), name)
     }
 
     fn of_source(source: Source, name: String) -> Result<Self> {
@@ -333,14 +260,8 @@ pub fn open_input(path: &Path) -> Result<File> {
         false => return open_now(path).map_err(|error| cannot_open(&name, error)),
     };
     let file = file.map_err(|error| cannot_open(&name, error))?;
-    let fits = |status: Metadata| {
-        let kind = status.file_type();
-        kind.is_file()
-            || kind.is_block_device()
-            || kind.is_dir()
-            || dax_size(status.rdev()).is_some()
-    };
-    match file.metadata().is_ok_and(fits) {
+    let is_directory = file.metadata().is_ok_and(|found| found.is_dir());
+    match is_directory || matches!(examine(&file), Ok(Some(_))) {
         true => Ok(file),
         false => spool(file, &name),
     }

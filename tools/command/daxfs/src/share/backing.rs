@@ -7,7 +7,7 @@ use super::{name, Device, Layout};
 use daxfs_check::digest::hex;
 use daxfs_command::signals::Interrupt;
 use daxfs_image::error::{Error, Result};
-use daxfs_image::source::{name_of, Source};
+use daxfs_image::source::{self, name_of};
 use daxfs_image::text::{human, shown_path};
 use daxfs_load::buffer::{Content, Kind};
 use daxfs_load::file::ImageFile;
@@ -41,7 +41,7 @@ impl Backing {
     ///
     /// Fail if it is not what `device` needs, or if its path is not UTF-8.
     pub fn in_place(path: &Path, device: Device) -> Result<Self> {
-        let source = Source::open(path)?;
+        let source = source::open(path)?;
         let table = Table::load(&source).map_err(|it| Error::image(&name_of(path), b"", it))?;
         let (needed, remedy) = match table {
             Some(table) => (table.size, "make a catalogue in a file that suits it"),

@@ -2,18 +2,17 @@
 
 //! Media of a catalogue: a block device, a DAX device in devdax mode, or a file.
 
-use daxfs_check::memory::FileMemory;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{cannot_open, open_now};
 use daxfs_image::text::shown_path;
 use daxfs_reader::catalog::CATALOG_SIZE;
 use daxfs_reader::{self as image, Memory, Problem};
-use daxfs_writer::device::dax_size;
-use daxfs_writer::{Mapping, ReadOnly};
-use rustix::fs::{fadvise, flock, fstat, major, minor, Advice, FileType, FlockOperation, OFlags};
+use daxfs_writer::region::{examine, Region};
+use daxfs_writer::Mapping;
+use rustix::fs::{flock, fstat, major, minor, FileType, FlockOperation, OFlags};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Something that bytes are written to.
@@ -70,8 +69,9 @@ pub struct Disk {
     /// Other kernels usually do not have it: it is a block device. A file or a device in devdax mode
     /// is often the memory of a virtual machine.
     pub private: bool,
-    bytes: Bytes,
-    size: u64,
+    bytes: Region,
+    /// The locked device behind a mapping.
+    _lock: Option<File>,
 }
 
 /// Purpose of opening a [`Disk`].
@@ -83,13 +83,6 @@ pub enum Access {
     Change,
     /// Changes of a device that must not be mounted.
     Alone,
-}
-
-enum Bytes {
-    File(File),
-    ReadOnly(ReadOnly),
-    /// The mapping, the ranges that were written since the last sync, and the locked file.
-    Mapped(Mapping, Vec<(u64, usize)>, #[allow(dead_code)] File),
 }
 
 impl Disk {
@@ -122,48 +115,41 @@ impl Disk {
             }
             _ => cannot_open(&name, error),
         })?;
-        let examine = |error: io::Error| Error::system(&name, "cannot examine", "", error);
-        let status = fstat(&file).map_err(|error| examine(error.into()))?;
-        let kind = FileType::from_raw_mode(status.st_mode);
-        let number = format!("{}:{}", major(status.st_rdev), minor(status.st_rdev));
-        let dax = dax_size(status.st_rdev).filter(|_| kind == FileType::CharacterDevice);
+        let fail = |error| Error::system(&name, "cannot examine", "", error);
+        let number = fstat(&file).map_err(fail)?.st_rdev;
+        let number = format!("{}:{}", major(number), minor(number));
+        let Some((kind, size)) = examine(&file).map_err(fail)? else {
+            let why = "is not a file, block device or DAX device; a catalogue needs one of these";
+            return Err(Error::refused(name, why));
+        };
         let device = match kind {
             FileType::BlockDevice => Some(format!("block/{number}")),
             FileType::CharacterDevice => Some(format!("char/{number}")),
             _ => None,
         };
-        if kind != FileType::RegularFile && kind != FileType::BlockDevice && dax.is_none() {
-            let why = "is not a file, block device or DAX device; a catalogue needs one of these";
-            return Err(Error::refused(name, why));
-        }
         if write {
             flock(&file, FlockOperation::LockExclusive)
                 .map_err(|error| Error::system(&name, "cannot lock", "", error))?;
         }
-        let cannot_map = |error| {
-            let remedy = "; a DAX device must be in devdax mode to be read and written";
-            Error::system(&name, "cannot map", remedy, error)
-        };
-        let (bytes, size) = match dax {
-            Some(size) if write => {
-                let mapping = Mapping::new(&file, size).map_err(cannot_map)?;
-                (Bytes::Mapped(mapping, Vec::new(), file), size)
+        let (bytes, lock) = match kind {
+            FileType::CharacterDevice => {
+                let mapping = match write {
+                    true => Mapping::new(&file, size),
+                    false => Mapping::read_only(&file, 0, size),
+                };
+                let remedy = "; a DAX device must be in devdax mode to be read and written";
+                let mapping =
+                    mapping.map_err(|error| Error::system(&name, "cannot map", remedy, error))?;
+                (Region::mapped(mapping, 0, size), Some(file))
             }
-            Some(size) => {
-                let mapping = Mapping::read_only(&file, 0, size).map_err(cannot_map)?;
-                (Bytes::ReadOnly(mapping), size)
-            }
-            None => {
-                let size = FileMemory::new(&file).map_err(examine)?.size();
-                (Bytes::File(file), size)
-            }
+            _ => (Region::file(file, 0, size), None),
         };
         let mut disk = Disk {
             name,
             device,
             private: kind == FileType::BlockDevice,
             bytes,
-            size,
+            _lock: lock,
         };
         // Write back other processes' dirty pages before a change counts.
         let synced = if write { disk.sync() } else { Ok(()) };
@@ -185,51 +171,30 @@ impl Disk {
             name: format!("phys={start:#x}"),
             device: None,
             private: false,
-            bytes: Bytes::ReadOnly(mapping),
-            size,
+            bytes: Region::mapped(mapping, 0, size),
+            _lock: None,
         })
     }
 }
 
 impl Medium for Disk {
     fn size(&self) -> u64 {
-        self.size
+        self.bytes.size
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        match &self.bytes {
-            Bytes::File(file) => file.read_exact_at(into, offset),
-            Bytes::ReadOnly(mapping) => mapping.read(offset, into),
-            Bytes::Mapped(mapping, ..) => mapping.read(offset, into),
-        }
+        self.bytes.read(offset, into)
     }
 
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.bytes {
-            Bytes::File(file) => file.write_all_at(bytes, offset),
-            Bytes::ReadOnly(_) => Err(io::ErrorKind::PermissionDenied.into()),
-            Bytes::Mapped(mapping, written, _) => {
-                written.push((offset, bytes.len()));
-                mapping.write(offset, bytes)
-            }
-        }
+        self.bytes.write(offset, bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        match &mut self.bytes {
-            Bytes::File(file) => file.sync_all(),
-            Bytes::ReadOnly(_) => Ok(()),
-            Bytes::Mapped(mapping, written, _) => written
-                .drain(..)
-                .try_for_each(|(offset, length)| mapping.write_back(offset, length)),
-        }
+        self.bytes.sync()
     }
 
     fn forget(&mut self) -> io::Result<()> {
-        match &self.bytes {
-            Bytes::File(file) => Ok(fadvise(file, 0, None, Advice::DontNeed)?),
-            // These are the memory.
-            Bytes::ReadOnly(_) | Bytes::Mapped(..) => Ok(()),
-        }
+        self.bytes.forget()
     }
 }
