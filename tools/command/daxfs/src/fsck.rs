@@ -2,6 +2,7 @@
 
 //! `fsck`: check an image against every rule of the format, and its bytes against its SHA-256.
 
+use crate::record::without_nulls;
 use clap::Args;
 use daxfs_check::digest::{combine, hex, sums, wrong_sum};
 use daxfs_check::memory::Storage;
@@ -15,6 +16,7 @@ use daxfs_image::text::{shown, Bytes};
 use daxfs_reader::{Error as ImageError, Image, Problem, Superblock};
 use daxfs_signature::attach;
 use serde::Serialize;
+use serde_json::json;
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
@@ -58,21 +60,6 @@ pub fn fsck(paths: &[impl AsRef<Path>], at: &At, options: FsckOptions) -> u8 {
         .fold(0, |status, path| status | one(path.as_ref(), at, options))
 }
 
-/// The result for an image, in JSON.
-#[derive(Serialize)]
-struct Report<'a> {
-    schema: &'static str,
-    image: &'a str,
-    clean: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    inodes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    errors: u64,
-    /// Some or all of the violations.
-    violations: Vec<serde_json::Value>,
-}
-
 fn one(path: &Path, at: &At, options: FsckOptions) -> u8 {
     let name = at.name_in(path);
     let source = match source::open_at(path, at) {
@@ -110,16 +97,17 @@ fn one(path: &Path, at: &At, options: FsckOptions) -> u8 {
     });
     drop(listener);
     if options.json {
-        let report = Report {
-            schema: "daxfs-fsck-1",
-            image: &name,
-            clean: status == 0,
-            inodes: outcome.as_ref().map(Superblock::inode_count),
-            size: outcome.as_ref().map(|superblock| superblock.total_size),
-            errors: count,
-            violations,
-        };
-        return status | say(&serde_json::json!(report).to_string());
+        let report = without_nulls(json!({
+            "schema": "daxfs-fsck-1",
+            "image": name,
+            "clean": status == 0,
+            "inodes": outcome.as_ref().map(Superblock::inode_count),
+            "size": outcome.as_ref().map(|superblock| superblock.total_size),
+            "errors": count,
+            // Some or all of them.
+            "violations": violations,
+        }));
+        return status | say(&report.to_string());
     }
     if count > SHOWN && !options.verbose {
         eprintln!("{name}: and {} more; -v shows all", count - SHOWN);

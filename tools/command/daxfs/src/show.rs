@@ -2,8 +2,9 @@
 
 //! `info`, `ls`, `cat`, `stat` and `dump`: show an image and its files.
 
-use crate::record::{self, Header, Versioned};
+use crate::record;
 use clap::Args;
+use daxfs_check::digest::hex;
 use daxfs_check::memory::Storage;
 use daxfs_command::stdout::written;
 use daxfs_image::error::Result;
@@ -32,14 +33,10 @@ pub fn info<S: Storage>(reader: &Reader<'_, S>, form: Form, out: &mut impl Write
         Form::Text => {
             let section = Section::find(reader.image.memory(), superblock);
             let signature = section.ok().flatten();
-            let header = Header::new(reader)?;
-            Ok(written(info_text(&header, superblock, signature, out))?)
+            Ok(written(info_text(superblock, signature, out))?)
         }
         Form::Json => {
-            let header = Versioned {
-                schema: "daxfs-info-1",
-                value: Header::new(reader)?,
-            };
+            let header = record::header(reader, Some("daxfs-info-1"));
             Ok(written(pretty(out, &header))?)
         }
         Form::Udev => Ok(written(info_udev(superblock, out))?),
@@ -53,7 +50,6 @@ pub fn pretty(out: &mut impl Write, value: &impl serde::Serialize) -> io::Result
 }
 
 fn info_text(
-    header: &Header<'_>,
     superblock: &Superblock,
     signature: Option<Section>,
     out: &mut impl Write,
@@ -61,7 +57,8 @@ fn info_text(
     let (sec, nsec) = superblock.build_time;
     writeln!(out, "Format version: {}", layout::VERSION)?;
     writeln!(out, "Label:          {}", shown(label(superblock)))?;
-    writeln!(out, "UUID:           {}", header.uuid)?;
+    let uuid = Uuid::from_bytes(superblock.uuid);
+    writeln!(out, "UUID:           {uuid}")?;
     writeln!(out, "Build time:     {} UTC", time(sec, nsec))?;
     writeln!(out, "Image size:     {} bytes", superblock.total_size)?;
     writeln!(out, "Block size:     {} bytes", superblock.block_size)?;
@@ -69,7 +66,7 @@ fn info_text(
     writeln!(
         out,
         "Features:       compatible {:#x}, incompatible {:#x}",
-        superblock.compat, header.incompat
+        superblock.compat, superblock.incompat
     )?;
     for (name, table) in [
         ("Inode table:", superblock.inodes),
@@ -92,7 +89,7 @@ fn info_text(
         "Metadata:       CRC-32C {:08x}",
         superblock.metadata_crc
     )?;
-    writeln!(out, "SHA-256:        {}", header.sha256)?;
+    writeln!(out, "SHA-256:        {}", hex(&superblock.sha256))?;
     if let Some(sums) = superblock.sums() {
         let (length, offset) = (sums.length, sums.offset);
         writeln!(out, "Piece sums:     {length} bytes from {offset:#x}")?;
@@ -371,7 +368,7 @@ pub fn stat<S: Storage>(
 /// Write the superblock and every file in JSON, in the order of paths; with the SHA-256 of each
 /// file's content if `sums`.
 pub fn dump<S: Storage>(reader: &Reader<'_, S>, sums: bool, out: &mut impl Write) -> Result<()> {
-    let header = serde_json::to_string(&Header::new(reader)?)?;
+    let header = record::header(reader, None);
     let root = reader.root()?;
     written(write!(
         out,

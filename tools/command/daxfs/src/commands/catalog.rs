@@ -3,12 +3,13 @@
 //! `catalog`: several images on one device.
 
 use crate::options::Catalog as Command;
+use crate::record::without_nulls;
 use crate::show::pretty;
 use daxfs_command::stdout::{written, Out};
 use daxfs_image::error::Result;
 use daxfs_image::text::human;
 use daxfs_load::catalog::{activate, add, init, remove, Overview};
-use serde::Serialize;
+use serde_json::{json, Value};
 use std::io::{self, Write};
 use std::path::Path;
 use uuid::Uuid;
@@ -38,87 +39,64 @@ pub fn run(command: &Command) -> Result<()> {
     }
 }
 
-/// A catalogue, as `list --json` prints it.
-#[derive(Serialize)]
-struct Report<'a> {
-    schema: &'static str,
-    device: &'a str,
-    generation: u64,
-    size: u64,
-    /// Bytes of the largest range that no image has.
-    free: u64,
-    /// The problem of the copy that does not count.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    damaged: Option<String>,
-    images: Vec<Row<'a>>,
-}
-
-#[derive(Serialize)]
-struct Row<'a> {
-    name: &'a str,
-    uuid: String,
-    offset: u64,
-    length: u64,
-    active: bool,
-    removed: bool,
-    /// Whether this kernel has it mounted; absent if that is not known, as for a file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mounted: Option<bool>,
+/// Return a catalogue as `list --json` prints it.
+fn report(overview: &Overview) -> Value {
+    let table = &overview.table;
+    let images = table.images.iter().map(|image| {
+        without_nulls(json!({
+            "name": image.name,
+            "uuid": Uuid::from_bytes(image.uuid).to_string(),
+            "offset": image.range.start,
+            "length": image.range.end - image.range.start,
+            "active": image.active,
+            "removed": image.removed,
+            // Absent if that is not known, as for a file.
+            "mounted": overview.is_mounted(image),
+        }))
+    });
+    without_nulls(json!({
+        "schema": "daxfs-catalog-1",
+        "device": overview.device,
+        "generation": table.generation,
+        "size": table.size,
+        "free": overview.free(),
+        "damaged": table.damaged.map(|error| error.to_string()),
+        "images": images.collect::<Vec<_>>(),
+    }))
 }
 
 fn list(path: &Path, json: bool) -> Result<()> {
     let overview = Overview::load(path)?;
-    let table = &overview.table;
-    let report = Report {
-        schema: "daxfs-catalog-1",
-        device: &overview.device,
-        generation: table.generation,
-        size: table.size,
-        free: overview.free(),
-        damaged: table.damaged.map(|error| error.to_string()),
-        images: table
-            .images
-            .iter()
-            .map(|image| Row {
-                name: &image.name,
-                uuid: Uuid::from_bytes(image.uuid).to_string(),
-                offset: image.range.start,
-                length: image.range.end - image.range.start,
-                active: image.active,
-                removed: image.removed,
-                mounted: overview.is_mounted(image),
-            })
-            .collect(),
-    };
     let mut out = Out::open();
     written(match json {
-        true => pretty(&mut out, &report),
-        false => text(&report, &mut out),
+        true => pretty(&mut out, &report(&overview)),
+        false => text(&overview, &mut out),
     })?;
     Ok(out.finish()?)
 }
 
-fn text(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
-    if let Some(damaged) = &report.damaged {
+fn text(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
+    if let Some(damaged) = &overview.table.damaged {
         writeln!(
             out,
             "A copy of the catalogue is damaged, and the next change writes it: {damaged}"
         )?;
     }
-    let width = report.images.iter().map(|image| image.name.len()).max();
+    let images = &overview.table.images;
+    let width = images.iter().map(|image| image.name.len()).max();
     let width = width.unwrap_or(0).max(4);
     writeln!(
         out,
         "{:width$}  {:7}  {:7}  {:>14}  {:>5}  UUID",
         "NAME", "STATE", "MOUNTED", "OFFSET", "SIZE"
     )?;
-    for image in &report.images {
+    for image in images {
         let state = match (image.active, image.removed) {
             (true, _) => "active",
             (_, true) => "removed",
             _ => "-",
         };
-        let mounted = match image.mounted {
+        let mounted = match overview.is_mounted(image) {
             Some(true) => "yes",
             Some(false) => "no",
             None => "?",
@@ -127,10 +105,10 @@ fn text(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
             out,
             "{:width$}  {state:7}  {mounted:7}  {:>14}  {:>5}  {}",
             image.name,
-            image.offset,
-            human(image.length),
-            image.uuid
+            image.range.start,
+            human(image.range.end - image.range.start),
+            Uuid::from_bytes(image.uuid)
         )?;
     }
-    writeln!(out, "Largest free range: {}", human(report.free))
+    writeln!(out, "Largest free range: {}", human(overview.free()))
 }

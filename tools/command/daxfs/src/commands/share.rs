@@ -3,7 +3,6 @@
 //! `share`: print QEMU's arguments, or run it.
 
 use crate::options::ShareArgs;
-use crate::record::Versioned;
 use crate::share::{self, Backing};
 use crate::show;
 use daxfs_command::stdout::{say, written, Out};
@@ -11,19 +10,9 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::handle_signals;
 use daxfs_image::text::shown_path;
 use daxfs_load::file::ImageFile;
-use serde::Serialize;
+use serde_json::json;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
-
-/// Arguments and commands to share an image, as JSON.
-#[derive(Serialize)]
-struct Recipe<'a> {
-    device: String,
-    file: &'a str,
-    size: u64,
-    arguments: &'a [String],
-    guest: &'a [String],
-}
 
 /// Share an image as `args` say.
 ///
@@ -67,15 +56,15 @@ pub fn share(args: &ShareArgs) -> Result<ExitCode> {
     }
     let mut out = Out::open();
     if args.json {
-        let value = Recipe {
-            device: share::name(&args.device),
-            file: &backing.path,
-            size: backing.size,
-            arguments: &arguments,
-            guest: &guest,
-        };
-        let schema = "daxfs-share-1";
-        written(show::pretty(&mut out, &Versioned { schema, value }))?;
+        let value = json!({
+            "schema": "daxfs-share-1",
+            "device": share::name(&args.device),
+            "file": backing.path,
+            "size": backing.size,
+            "arguments": arguments,
+            "guest": guest,
+        });
+        written(show::pretty(&mut out, &value))?;
     } else if args.libvirt {
         if arguments.iter().any(|word| word.contains(char::is_control)) {
             let why = "XML cannot have control characters; rename the image";

@@ -14,7 +14,7 @@ use daxfs_input::exclude::Exclude;
 use daxfs_input::Input;
 use daxfs_store::{mount, unmount, Demands, Home, Listed, Store};
 use daxfs_writer::{scratch, Output, Overwrite};
-use serde::Serialize;
+use serde_json::json;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -121,35 +121,6 @@ fn add(args: &StoreAdd) -> Result<ExitCode> {
     ))
 }
 
-/// The images of a store, as `list --json` prints them.
-#[derive(Serialize)]
-struct Report<'a> {
-    schema: &'static str,
-    store: String,
-    images: Vec<Row<'a>>,
-}
-
-#[derive(Serialize)]
-struct Row<'a> {
-    name: &'a str,
-    sha256: &'a str,
-    size: u64,
-    own: u64,
-    packs: Vec<&'a str>,
-}
-
-impl<'a> Row<'a> {
-    fn new(image: &'a Listed) -> Self {
-        Row {
-            name: &image.name,
-            sha256: &image.sha256,
-            size: image.size,
-            own: image.own,
-            packs: image.packs.iter().map(|pack| pack.id.as_str()).collect(),
-        }
-    }
-}
-
 fn list(path: &Path, json: bool) -> Result<ExitCode> {
     let mut problems = Problems::default();
     let images = Store::open(path)?.list(&mut |error| problems.report(&error))?;
@@ -157,11 +128,20 @@ fn list(path: &Path, json: bool) -> Result<ExitCode> {
     written(match json {
         false => text(&images, &mut out),
         true => {
-            let report = Report {
-                schema: "daxfs-store-1",
-                store: shown_path(path),
-                images: images.iter().map(Row::new).collect(),
-            };
+            let images = images.iter().map(|image| {
+                json!({
+                    "name": image.name,
+                    "sha256": image.sha256,
+                    "size": image.size,
+                    "own": image.own,
+                    "packs": image.packs.iter().map(|pack| pack.id.as_str()).collect::<Vec<_>>(),
+                })
+            });
+            let report = json!({
+                "schema": "daxfs-store-1",
+                "store": shown_path(path),
+                "images": images.collect::<Vec<_>>(),
+            });
             pretty(&mut out, &report)
         }
     })?;

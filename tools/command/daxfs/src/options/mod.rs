@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The command lines.
+//! The command lines. Their documentation is the help.
+
+#![allow(missing_docs)]
 
 mod catalog;
 mod helpers;
@@ -63,7 +65,6 @@ Examples:
         /// The image
         image: PathBuf,
         #[command(flatten)]
-        #[allow(missing_docs)]
         at: At,
         /// Print JSON
         #[arg(long, conflicts_with = "udev")]
@@ -87,13 +88,11 @@ Examples:
         /// The image
         image: PathBuf,
         #[command(flatten)]
-        #[allow(missing_docs)]
         at: At,
         /// The file or directory in it
         #[arg(default_value = "/")]
         path: OsString,
         #[command(flatten)]
-        #[allow(missing_docs)]
         listing: Listing,
         /// Print help
         #[arg(long, action = clap::ArgAction::Help)]
@@ -107,7 +106,6 @@ Examples:
         /// The image
         image: PathBuf,
         #[command(flatten)]
-        #[allow(missing_docs)]
         at: At,
         /// The files in it; symbolic links are followed within the image
         #[arg(required = true)]
@@ -122,7 +120,6 @@ Examples:
         /// The image
         image: PathBuf,
         #[command(flatten)]
-        #[allow(missing_docs)]
         at: At,
         /// The files in it
         #[arg(required = true)]
@@ -163,7 +160,6 @@ Examples:
         /// The image
         image: PathBuf,
         #[command(flatten)]
-        #[allow(missing_docs)]
         at: At,
         /// Add the SHA-256 of each file's content
         #[arg(long)]
@@ -191,7 +187,6 @@ Examples:
         /// The image
         image: PathBuf,
         #[command(flatten)]
-        #[allow(missing_docs)]
         at: At,
         /// The directory, or with --tar the archive; - is standard output
         target: PathBuf,
@@ -253,10 +248,8 @@ Examples:
         #[arg(required = true)]
         images: Vec<PathBuf>,
         #[command(flatten)]
-        #[allow(missing_docs)]
         at: At,
         #[command(flatten)]
-        #[allow(missing_docs)]
         options: fsck::FsckOptions,
         /// Refused: images have no redundancy to repair them from
         #[arg(long)]
@@ -274,7 +267,6 @@ Examples:
         /// The image
         image: PathBuf,
         #[command(flatten)]
-        #[allow(missing_docs)]
         at: At,
         /// Print JSON
         #[arg(long)]
@@ -336,7 +328,6 @@ Examples:
         /// The image
         image: PathBuf,
         #[command(flatten)]
-        #[allow(missing_docs)]
         at: At,
         /// A certificate that is trusted, in PEM or DER; may be repeated
         #[arg(short, long, required = true)]
@@ -356,7 +347,6 @@ Examples:
         /// The image
         image: PathBuf,
         #[command(flatten)]
-        #[allow(missing_docs)]
         at: At,
         /// The mount point
         dir: PathBuf,
