@@ -4,15 +4,18 @@
 
 use crate::digest::digest_of;
 use crate::error::{Error, Result};
-use crate::source::{cannot_open, At, Opened};
+use crate::source::{cannot_open, open_now, At, Opened};
 use crate::text::shown_path;
 use daxfs_check::digest::hex;
 use daxfs_reader::Image;
-use daxfs_signature::attach::{self, Signer};
-use daxfs_signature::files::{self, FileError, Why};
-use daxfs_signature::{Certificate, Signed};
+use daxfs_signature::{attach, certificate, now, Certificate, Key, Signed};
+use rustix::fs::{fcntl_setfl, OFlags};
 use std::fs::OpenOptions;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+/// Longest file that is read, in bytes.
+const FILE_MAX: u64 = 1 << 20;
 
 /// Means of making a signature.
 pub enum By<'a> {
@@ -23,33 +26,27 @@ pub enum By<'a> {
     Message(&'a Path),
 }
 
-/// The same, with the files' content.
-enum Hand<'a> {
-    /// The private key and its certificates, the first of which is in this file.
-    Signer(Box<Signer>, &'a Path),
-    /// The signature.
-    Message(Signed),
-}
-
-impl From<FileError> for Error {
-    fn from(FileError { path, why }: FileError) -> Self {
-        let name = shown_path(&path);
-        match why {
-            Why::Open(error) => cannot_open(&name, error),
-            Why::Read(error) => Error::system(name, "cannot read", "", error),
-            Why::Content(error) => Error::refused(name, error.to_string()),
-        }
-    }
-}
+/// Makes the signature of the image with this SHA-256.
+type Sign<'a> = Box<dyn FnOnce(&[u8; 32]) -> Result<Signed> + 'a>;
 
 /// Sign the image in the file `path`, until the second `expires` if that is named. Return its
 /// SHA-256.
 pub fn sign(path: &Path, by: By<'_>, expires: Option<u64>) -> Result<String> {
-    let hand = match by {
+    let sign: Sign<'_> = match by {
         By::Key(key, cert, chain) => {
-            Hand::Signer(Box::new(files::signer(key, cert, chain, expires)?), cert)
+            let pair = parsed(key, Key::parse)?;
+            let certificate = parsed(cert, certificate::parse)?;
+            let others = certificates(chain)?;
+            Box::new(move |digest| {
+                let now = now();
+                daxfs_signature::sign(digest, &pair, &certificate, &others, expires, now)
+                    .map_err(|error| Error::refused(shown_path(cert), error.to_string()))
+            })
         }
-        By::Message(file) => Hand::Message(message(file, expires)?),
+        By::Message(file) => {
+            let signed = message(file, expires)?;
+            Box::new(|_| Ok(signed))
+        }
     };
     let image = Opened::open(path)?;
     let name = shown_path(path);
@@ -67,12 +64,7 @@ pub fn sign(path: &Path, by: By<'_>, expires: Option<u64>) -> Result<String> {
         }
     };
     let digest = digest_of(&image)?;
-    let signed = match hand {
-        Hand::Message(signed) => signed,
-        Hand::Signer(signer, cert) => signer
-            .sign(&digest)
-            .map_err(|error| Error::refused(shown_path(cert), error.to_string()))?,
-    };
+    let signed = sign(&digest)?;
     let padding = attach::usual_padding(&image.superblock, size);
     attach::write::<crate::source::Source>(&file, &image.superblock, &signed, padding)
         .map_err(|error| Error::system(name, "cannot write the signature", "", error))?;
@@ -89,13 +81,13 @@ pub fn verify(path: &Path, at: &At, certs: &[PathBuf]) -> Result<String> {
         .map_err(|error| Error::image(name, b"", error))?
         .ok_or_else(|| Error::refused(name, "the image is not signed; sign it with daxfs sign"))?;
     let digest = &image.superblock.sha256;
-    daxfs_signature::verify(&signed, digest, &certs, daxfs_signature::now())
+    daxfs_signature::verify(&signed, digest, &certs, now())
         .map_err(|error| Error::refused(name, error.to_string()))?;
     Ok(hex(&digest_of(&image)?))
 }
 
 fn message(path: &Path, expires: Option<u64>) -> Result<Signed> {
-    Signed::new(files::read(path)?, expires).ok_or_else(|| {
+    Signed::new(read(path)?, expires).ok_or_else(|| {
         let why = "no CMS message in DER as it is needed; \
                    use openssl cms -sign -binary -noattr -outform DER";
         Error::refused(shown_path(path), why)
@@ -104,6 +96,25 @@ fn message(path: &Path, expires: Option<u64>) -> Result<Signed> {
 
 /// Load certificates from files.
 pub fn certificates(paths: &[PathBuf]) -> Result<Vec<Certificate>> {
-    let certificates = paths.iter().map(|path| files::certificate(path));
-    Ok(certificates.collect::<files::Result<_>>()?)
+    let certificates = paths.iter().map(|path| parsed(path, certificate::parse));
+    certificates.collect()
+}
+
+/// Return what `parse` makes of the content of a file.
+fn parsed<T>(path: &Path, parse: impl Fn(&[u8]) -> daxfs_signature::Result<T>) -> Result<T> {
+    parse(&read(path)?).map_err(|error| Error::refused(shown_path(path), error.to_string()))
+}
+
+/// Return the first MiB of a file. Do not wait for the other end of a FIFO.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let name = shown_path(path);
+    let file = open_now(path).map_err(|error| cannot_open(&name, error))?;
+    let failed = |error: io::Error| Error::system(&name, "cannot read", "", error);
+    // Wait for another program that writes into a pipe.
+    fcntl_setfl(&file, OFlags::empty()).map_err(|error| failed(error.into()))?;
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    Ok(bytes)
 }

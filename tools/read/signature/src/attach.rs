@@ -2,10 +2,8 @@
 
 //! The signature that follows an image in a file.
 
-use crate::certificate::Certificate;
 use crate::cms::Message;
-use crate::error::Result;
-use crate::signed::{now, sign, Key, Signed};
+use crate::signed::Signed;
 use daxfs_reader::layout::{self, HUGE_SIZE};
 use daxfs_reader::signature::{Line, Section};
 use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
@@ -13,28 +11,6 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use zerocopy::IntoBytes;
-
-/// Who signs.
-pub struct Signer {
-    /// The private key.
-    pub key: Key,
-    /// Its certificate.
-    pub certificate: Certificate,
-    /// Certificates that lead from that one to one that verifiers trust.
-    pub others: Vec<Certificate>,
-    /// Last second in which the signature counts, since 1970. The default is the end of the
-    /// certificates.
-    pub expires: Option<u64>,
-}
-
-impl Signer {
-    /// Sign the image with this SHA-256 now.
-    pub fn sign(&self, digest: &[u8; 32]) -> Result<Signed> {
-        let (key, certificate) = (&self.key, &self.certificate);
-        let now = now();
-        sign(digest, key, certificate, &self.others, self.expires, now)
-    }
-}
 
 /// Load the signature of `image`, if any.
 ///

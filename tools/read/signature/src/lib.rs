@@ -2,7 +2,7 @@
 
 //! Signs images, and verifies their signatures as the kernel does.
 //!
-//! * [`Key`], [`Certificate`]: who signs, in PEM or DER; [`files`]: from files
+//! * [`Key`], [`Certificate`]: who signs, in PEM or DER
 //! * [`sign`]: make the CMS message that follows an image
 //! * [`verify`]: verify such a message
 //! * [`attach`]: put it into the image's file
@@ -12,7 +12,6 @@ pub mod attach;
 pub mod certificate;
 pub mod cms;
 mod error;
-pub mod files;
 mod pem;
 mod signed;
 
