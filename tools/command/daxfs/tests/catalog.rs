@@ -9,6 +9,7 @@ use daxfs_reader::catalog::{
 };
 use daxfs_reader::layout::{Superblock as Record, HUGE_SIZE};
 use daxfs_reader::{Problem, Superblock};
+use daxfs_testing::catalog::check_rules;
 use daxfs_testing::{builder, image_with};
 use proptest::prelude::*;
 use std::cell::Cell;
@@ -803,32 +804,14 @@ proptest! {
         }
         let memory = Part { medium: &ram, start: 0 };
         match Table::load(&memory) {
-            Ok(Some(found)) => check_rules(&found),
+            Ok(Some(found)) => {
+                prop_assert!(found.size <= ram.size());
+                check_rules(&found);
+            }
             Ok(None) => {}
             Err(error) => prop_assert_ne!(error.problem, Problem::Unreadable),
         }
     }
-}
-
-/// Check the rules that a valid catalogue follows.
-fn check_rules(table: &Table) {
-    assert!(table.size <= CATALOG_SIZE + 6 * HUGE_SIZE);
-    let mut images = table.images.clone();
-    images.sort_by_key(|image| image.range.start);
-    let mut end = CATALOG_SIZE;
-    for image in &images {
-        assert!(image.range.start >= end && image.range.end > image.range.start);
-        assert_eq!((image.range.start | image.range.end) % CATALOG_ALIGN, 0);
-        assert!(!image.active || !image.removed);
-        end = image.range.end;
-    }
-    assert!(end <= table.size);
-    assert!(images.iter().filter(|image| image.active).count() <= 1);
-    let mut names: Vec<_> = live(table).into_iter().map(|image| image.name).collect();
-    let count = names.len();
-    names.sort();
-    names.dedup();
-    assert_eq!(names.len(), count);
 }
 
 /// The catalogue is found by its magic number, with file(1).

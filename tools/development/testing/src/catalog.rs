@@ -65,9 +65,14 @@ pub fn read(bytes: &[u8]) {
         let crc = crc32c::crc32c_append(crc32c::crc32c(&copy[..124]), &copy[128..][..count * 128]);
         copy[124..128].copy_from_slice(&crc.to_le_bytes());
     }
-    let Ok(Some(table)) = Table::load(&memory) else {
-        return;
-    };
+    if let Ok(Some(table)) = Table::load(&memory) {
+        assert!(table.size <= memory.size());
+        check_rules(&table);
+    }
+}
+
+/// Check the rules that a valid catalogue follows.
+pub fn check_rules(table: &Table) {
     let mut images: Vec<_> = table.images.iter().collect();
     images.sort_by_key(|image| image.range.start);
     let mut end = CATALOG_SIZE;
@@ -76,8 +81,13 @@ pub fn read(bytes: &[u8]) {
         assert!(range.start >= end && range.end > range.start);
         assert_eq!((range.start | range.end) % CATALOG_ALIGN, 0);
         assert!(!image.name.is_empty() && image.name.is_ascii());
+        assert!(!image.active || !image.removed);
         end = range.end;
     }
-    assert!(end <= table.size && table.size <= memory.size());
+    assert!(end <= table.size);
     assert!(images.iter().filter(|image| image.active).count() <= 1);
+    let live = images.iter().filter(|image| !image.removed);
+    let mut names: Vec<_> = live.map(|image| &image.name).collect();
+    names.sort();
+    assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
 }

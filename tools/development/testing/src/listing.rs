@@ -47,6 +47,7 @@ pub fn of_image<M: Memory>(memory: &M) -> Listing {
     let superblock = Superblock::load(memory).unwrap();
     let image = Image::new(memory, &superblock);
     let mut listing = Listing::new();
+    let mut ids = Vec::new();
     let root = image.root().unwrap();
     let mut pending = vec![(Vec::new(), root)];
     while let Some((path, inode)) = pending.pop() {
@@ -60,34 +61,16 @@ pub fn of_image<M: Memory>(memory: &M) -> Listing {
                 pending.push((join(&path, name), child));
             }
         }
-        listing.insert(path.clone(), image_entry(&image, &inode));
+        ids.push((path.clone(), inode.ino));
+        listing.insert(path, image_entry(&image, &inode));
     }
-    let inos: Vec<_> = inos_of(&image, &listing);
-    name_first(&mut listing, inos);
+    name_first(&mut listing, ids);
     listing
 }
 
-/// Return the inode number of every path, by looking it up.
-fn inos_of<M: Memory>(image: &Image<'_, M>, listing: &Listing) -> Vec<(Vec<u8>, u64)> {
-    let find = |path: &Vec<u8>| {
-        let mut inode = image.root().unwrap();
-        for name in path
-            .split(|&byte| byte == b'/')
-            .filter(|name| !name.is_empty())
-        {
-            let Content::Directory(directory) = inode.content else {
-                panic!("no directory on the way");
-            };
-            let entry = image.lookup(&directory, name).unwrap().unwrap();
-            inode = image.inode(entry.ino).unwrap();
-        }
-        (path.clone(), u64::from(inode.ino))
-    };
-    listing.keys().map(find).collect()
-}
-
 /// Fill in `same_as`.
-fn name_first<I: std::hash::Hash + Eq>(listing: &mut Listing, ids: Vec<(Vec<u8>, I)>) {
+fn name_first<I: std::hash::Hash + Ord>(listing: &mut Listing, mut ids: Vec<(Vec<u8>, I)>) {
+    ids.sort();
     let mut first: HashMap<I, Vec<u8>> = HashMap::new();
     for (path, id) in ids {
         let name = first.entry(id).or_insert_with(|| path.clone()).clone();
@@ -113,7 +96,7 @@ fn image_entry<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> Entry {
     };
     let content = match inode.content {
         Content::Regular { data } if inode.size > LONG => {
-            Long::of(inode.size, |offset, length| read(data + offset, length))
+            long(inode.size, |offset, length| read(data + offset, length))
         }
         Content::Regular { data } => What::Bytes(read(data, inode.size)),
         Content::Symlink { target, length } => {
@@ -147,20 +130,13 @@ fn image_entry<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> Entry {
     }
 }
 
-/// The hash of content that is not kept.
-struct Long;
-
-impl Long {
-    fn of(size: u64, read: impl Fn(u64, u64) -> Vec<u8>) -> What {
-        let mut hash = xxhash_rust::xxh3::Xxh3::new();
-        let mut offset = 0;
-        while offset < size {
-            let piece = read(offset, (size - offset).min(LONG));
-            hash.update(&piece);
-            offset += piece.len() as u64;
-        }
-        What::Long(hash.digest())
+/// Return the hash of content that is not kept.
+fn long(size: u64, read: impl Fn(u64, u64) -> Vec<u8>) -> What {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    for offset in (0..size).step_by(LONG as usize) {
+        hash.update(&read(offset, (size - offset).min(LONG)));
     }
+    What::Long(hash.digest())
 }
 
 /// List the directory at `root`.
@@ -191,7 +167,6 @@ pub fn of_directory(root: &Path) -> Listing {
     for (path, id) in &ids {
         listing.get_mut(path).unwrap().nlink = names[id];
     }
-    ids.sort();
     name_first(&mut listing, ids);
     listing
 }
@@ -200,7 +175,7 @@ fn directory_entry(path: &Path, metadata: &std::fs::Metadata) -> Entry {
     let file_type = metadata.file_type();
     let content = if file_type.is_file() && metadata.len() > LONG {
         let file = std::fs::File::open(path).unwrap();
-        Long::of(metadata.len(), |offset, length| {
+        long(metadata.len(), |offset, length| {
             let mut bytes = vec![0; length as usize];
             std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, offset).unwrap();
             bytes
