@@ -6,8 +6,10 @@
 use daxfs_check::check;
 use daxfs_check::memory::Storage;
 use daxfs_reader::{self as image, Memory, Problem};
-use daxfs_testing::builder::{seal, specimen, superblock, Builder, DIRECTORY, FIFO};
+use daxfs_testing::builder::{seal, Builder, DIRECTORY, FIFO};
+use daxfs_testing::overlay;
 use daxfs_testing::reader::read_everything;
+use daxfs_testing::specimen::specimen;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -65,68 +67,7 @@ fn survive<S: Storage>(memory: &S) {
     read_everything(memory);
 }
 
-/// One damage.
-#[derive(Clone, Debug)]
-enum Damage {
-    /// A bit anywhere in the metadata.
-    Bit(usize, u8),
-    /// A number at a multiple of four bytes anywhere in the metadata.
-    Word(usize, u32),
-    /// A 64-bit number in the superblock.
-    Superblock(usize, u64),
-    /// A record of 16 bytes copied over another.
-    Record(usize, usize),
-    /// The image ends here.
-    Truncate(usize),
-}
-
-fn damage() -> impl Strategy<Value = Damage> {
-    let number = prop_oneof![
-        0..16u32,
-        any::<u32>(),
-        (0..32u32).prop_map(|bit| 1 << bit),
-        (0..32u32).prop_map(|bit| u32::MAX >> bit),
-    ];
-    let wide = prop_oneof![
-        0..64u64,
-        any::<u64>(),
-        (0..64u32).prop_map(|bit| 1 << bit),
-        (0..64u32).prop_map(|bit| u64::MAX >> bit),
-        (0..600u64).prop_map(|block| block * 4096),
-    ];
-    prop_oneof![
-        4 => (any::<usize>(), 0..8u8).prop_map(|(at, bit)| Damage::Bit(at, bit)),
-        6 => (any::<usize>(), number).prop_map(|(at, word)| Damage::Word(at, word)),
-        2 => (0..32usize, wide).prop_map(|(at, word)| Damage::Superblock(at, word)),
-        4 => (any::<usize>(), any::<usize>()).prop_map(|(from, to)| Damage::Record(from, to)),
-        1 => any::<usize>().prop_map(Damage::Truncate),
-    ]
-}
-
-fn apply(image: &mut Vec<u8>, damage: &Damage, metadata: usize) {
-    let length = metadata.min(image.len()).saturating_sub(16) / 16 * 16;
-    if length == 0 {
-        return;
-    }
-    match *damage {
-        Damage::Bit(at, bit) => image[at % length] ^= 1 << bit,
-        Damage::Word(at, word) => {
-            let at = at % length / 4 * 4;
-            image[at..at + 4].copy_from_slice(&word.to_le_bytes());
-        }
-        Damage::Superblock(at, word) => {
-            let at = at * 8 % length;
-            image[at..at + 8].copy_from_slice(&word.to_le_bytes());
-        }
-        Damage::Record(from, to) => {
-            let from = from % length / 16 * 16;
-            let record: Vec<u8> = image[from..from + 16].into();
-            let to = to % length / 16 * 16;
-            image[to..to + 16].copy_from_slice(&record);
-        }
-        Damage::Truncate(at) => image.truncate(at % (image.len() + 1)),
-    }
-}
+static SPECIMEN: LazyLock<Vec<u8>> = LazyLock::new(specimen);
 
 /// A directory of many names below another, so that a damaged look-up has room to go astray.
 static WIDE: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -189,30 +130,25 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn damaged_images(wide in any::<bool>(), damages in vec(damage(), 1..12), repair in 0..4) {
-        let mut image = if wide { WIDE.clone() } else { specimen() };
-        let metadata = superblock(&image).data.offset.get() as usize;
-        for damage in &damages {
-            apply(&mut image, damage, metadata);
+    fn damaged_images(seeds in vec(any::<u32>(), 1..12)) {
+        let (mut data, mut size) = ([0; 8192], 0);
+        for seed in seeds {
+            size = overlay::mutate(&SPECIMEN, &mut data, size, seed);
         }
-        if repair > 0 {
-            seal(&mut image);
-        }
-        survive(&image.as_slice());
+        survive(&overlay::overlaid(&SPECIMEN, &data[..size]).as_slice());
     }
 
     #[test]
     fn flickering_memory(wide in any::<bool>(), seed in any::<u64>()) {
-        let image = if wide { WIDE.clone() } else { specimen() };
-        survive(&Flickering { bytes: &image, state: Cell::new(seed) });
+        let image = if wide { &WIDE } else { &SPECIMEN };
+        survive(&Flickering { bytes: image, state: Cell::new(seed) });
     }
 
     #[test]
     fn noise(bytes in vec(any::<u8>(), 0..10_000), magic in any::<bool>()) {
         let mut bytes = bytes;
         if magic && bytes.len() > 4096 {
-            let head = specimen()[..136].to_vec();
-            bytes[..136].copy_from_slice(&head);
+            bytes[..136].copy_from_slice(&SPECIMEN[..136]);
             let size = bytes.len() as u64 / 4096 * 4096;
             bytes[32..40].copy_from_slice(&size.to_le_bytes());
             seal(&mut bytes);
