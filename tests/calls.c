@@ -284,7 +284,6 @@ POINT(collapses, "MADV_COLLAPSE")
 int main(void)
 {
 	mnt = private_mount_point();
-	if (!sources_image(&image))
-		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
+	image = sources_image();
 	return run_on_sources(source_stands_for_way, &image, &source);
 }

@@ -333,7 +333,6 @@ int main(void)
 {
 	mnt = private_mount_point();
 	device_init();
-	if (!sources_image(&image))
-		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
+	image = sources_image();
 	return ktap_run();
 }

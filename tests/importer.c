@@ -132,7 +132,6 @@ int main(void)
 			"num_inputs=1 input_types=3 num_outputs=1 output_types=1 vid_cap_nr=40 vid_out_nr=41"))
 		ktap_skip_all("needs the driver vivid");
 	mnt = private_mount_point();
-	if (!sources_image(&image))
-		ktap_skip_all("needs the image of the sources in DAXFS_IMAGES");
+	image = sources_image();
 	return ktap_run();
 }

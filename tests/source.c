@@ -25,16 +25,25 @@ size_t image_room(const struct image *image)
 	return (image_length(image) + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1);
 }
 
-bool sources_image(struct image *image)
+struct image image_named(const char *name, const char *options)
 {
-	const char *images = getenv("DAXFS_IMAGES");
-	char path[PATH_MAX];
+	const char *images = getenv("DAXFS_IMAGES"), *work = work_dir();
+	char path[PATH_MAX], reason[100];
 
-	snprintf(path, sizeof(path), "%s/sources.daxfs", images ? images : "/run/images");
-	if (access(path, R_OK))
-		return false;
-	*image = image_load(path);
-	return true;
+	snprintf(path, sizeof(path), "%s/%s.daxfs", images ? images : "/run/images", name);
+	if (access(path, R_OK)) {
+		snprintf(path, sizeof(path), "%s/%s.daxfs", work, name);
+		snprintf(reason, sizeof(reason), "needs mkdaxfs, or %s.daxfs in DAXFS_IMAGES", name);
+		if (run_command("rm -rf '%s/%s' && '%s/mktree' %s '%s/%s' && mkdaxfs --quiet --force %s --label %s '%s/%s' '%s'",
+				work, name, program_dir(), name, work, name, options, name, work, name, path))
+			ktap_skip_all(reason);
+	}
+	return image_load(path);
+}
+
+struct image sources_image(void)
+{
+	return image_named("sources", "--no-pack --sums");
 }
 
 /* The devices in DAXFS_DEVS that make_device() found, by source. */

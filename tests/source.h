@@ -116,8 +116,14 @@ bool source_stands_for_way(const struct source *source);
 /* Return true if vgem imports this dma-buf, or is not there. */
 bool drm_imports(int fd);
 
-/* Load the image that tests/images makes for tests of memory sources; false if it is not there. */
-bool sources_image(struct image *image);
+/*
+ * Load the image that tests/images makes of mktree's tree @name, or make it with mkdaxfs and these @options. End the
+ * program as skipped without it.
+ */
+struct image image_named(const char *name, const char *options);
+
+/* The same, for tests of memory sources. */
+struct image sources_image(void);
 
 /* Return the size of an image and of the sums after it, rounded up to pages. */
 size_t image_length(const struct image *image);

@@ -49,57 +49,6 @@ static void not_offered(void)
 	SKIP("%s", lacking[source - sources]);
 }
 
-static void make_tree(void)
-{
-	static const u64 sizes[] = { 0, 1, 4095, 4096, 4097, MIDDLE, HUGE_SIZE + 1, LARGE };
-	static const char script[] = "#!/bin/sh\necho script \"$1\"\n";
-	char command[5 * PATH_MAX];
-	int dir, file;
-
-	umask(022);
-	snprintf(command, sizeof(command),
-		 "rm -rf '%s' && mkdir -p '%s' && cp '%s/helper' '%s/helper'", tree, tree,
-		 program_dir(), tree);
-	REQUIRE(!system(command));
-	dir = open(tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	REQUIRE(!fchmod(dir, 0755) && !fchmodat(dir, "helper", 0755, 0));
-	REQUIRE(!mkdirat(dir, "sizes", 0755) && !mkdirat(dir, "deep", 0755));
-	REQUIRE(!mkdirat(dir, "deep/er", 0700) && !mkfifoat(dir, "deep/fifo", 0640));
-	REQUIRE(!symlinkat("../sizes/1", dir, "deep/link"));
-	file = openat(dir, "script", O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
-	REQUIRE(write(file, script, strlen(script)) == (ssize_t)strlen(script));
-	close(file);
-	close(dir);
-	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-		char path[PATH_MAX + 64], *content = malloc(sizes[i]);
-		int fd;
-
-		pattern_fill(content, sizes[i], sizes[i], 0);
-		snprintf(path, sizeof(path), "%s/sizes/%llu", tree, (unsigned long long)sizes[i]);
-		fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-		REQUIRE(fd >= 0 && write(fd, content, sizes[i]) == (ssize_t)sizes[i]);
-		close(fd);
-		free(content);
-	}
-}
-
-/* Load the image that tests/images has made, or make it now. */
-static void load_image(void)
-{
-	const char *images = getenv("DAXFS_IMAGES");
-	char path[PATH_MAX], command[3 * PATH_MAX];
-
-	snprintf(path, sizeof(path), "%s/sources.daxfs", images ? images : "/run/images");
-	if (access(path, R_OK)) {
-		snprintf(path, sizeof(path), "%s/sources.daxfs", work_dir());
-		snprintf(command, sizeof(command), "mkdaxfs --quiet --no-pack --label sources '%s' '%s' >&2",
-			 tree, path);
-		if (system(command))
-			ktap_skip_all("needs mkdaxfs, or sources.daxfs in DAXFS_IMAGES");
-	}
-	image = image_load(path);
-}
-
 /* Find out which sources the machine has. Return the number of points. */
 static unsigned int probe(void)
 {
@@ -125,7 +74,7 @@ static unsigned int results[KTAP_SKIP + 1], number;
 static int test_point(const char *what, void (*run)(void))
 {
 	char name[200];
-	struct ktap_test test = { name, run };
+	struct ktap_test test = { .name = name, .run = run };
 	int result;
 
 	snprintf(name, sizeof(name), "%s: %s", source->name, what);
@@ -160,26 +109,20 @@ static void test_source(void)
 	}
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
 	int context;
 
 	ktap_start();
-	if (argc == 3 && !strcmp(argv[1], "--tree")) {
-		/* Make the tree; tests/images makes an image of it. */
-		snprintf(tree, sizeof(tree), "%s", argv[2]);
-		make_tree();
-		return 0;
-	}
 	device_init();
 	mnt = private_mount_point();
 	context = syscall(SYS_fsopen, "daxfs", 0); /* loads the module */
 	if (context < 0)
 		ktap_skip_all("needs the daxfs module");
 	close(context);
+	image = sources_image();
 	snprintf(tree, sizeof(tree), "%s/sources", work_dir());
-	make_tree();
-	load_image();
+	REQUIRE(!run_command("rm -rf '%s' && '%s/mktree' sources '%s'", tree, program_dir(), tree));
 	collect_operations();
 	printf("KTAP version 1\n1..%u\n", probe());
 	for (source = sources; source < sources + source_count; source++)

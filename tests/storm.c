@@ -397,13 +397,9 @@ static void make_arena(void)
 
 int main(int argc, char **argv)
 {
-	const char *images = getenv("DAXFS_IMAGES") ?: "/run/images";
-	char path[PATH_MAX];
 	int result, count = 0;
 
 	ktap_start();
-	if (argc == 3 && !strcmp(argv[1], "--tree"))
-		return storm_make_tree(argv[2]);
 	base_seed = strtoull(getenv("DAXFS_SEED") ?: "0", NULL, 0);
 	seconds = strtod(getenv("DAXFS_SECONDS") ?: getenv("DAXFS_SLOW") ? "40" : "30", NULL);
 	for (int i = 1; i + 1 < argc; i += 2) {
@@ -417,10 +413,7 @@ int main(int argc, char **argv)
 	if (page_size() != 4096)
 		ktap_skip_all("needs pages of 4 KiB");
 	mnt = private_mount_point();
-	snprintf(path, sizeof(path), "%s/storm.daxfs", images);
-	if (access(path, R_OK))
-		ktap_skip_all("needs storm.daxfs in DAXFS_IMAGES");
-	image = image_load(path);
+	image = image_named("storm", "--pack --sums");
 	storm_load_files();
 	make_arena();
 	prepare_swap();

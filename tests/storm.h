@@ -26,11 +26,8 @@ struct storm_file {
 	char *content;
 };
 
-/* The files of the image. The last one is a program. */
+/* The files of the image, as mktree makes them. The last one is a program. */
 extern struct storm_file storm_files[STORM_FILES];
-
-/* Make the files in a directory, for the image. */
-int storm_make_tree(const char *dir);
 
 /* Fill in the content of the files. */
 void storm_load_files(void);

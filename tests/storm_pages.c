@@ -21,27 +21,6 @@ static u64 seed_of(size_t file)
 	return file == 1 ? 0 : file;
 }
 
-int storm_make_tree(const char *dir)
-{
-	char command[3 * PATH_MAX], path[PATH_MAX];
-
-	snprintf(command, sizeof(command), "mkdir -p '%s' && cp '%s/helper' '%s'", dir, program_dir(), dir);
-	REQUIRE(!system(command));
-	for (size_t i = 0; i < STORM_FILES - 1; i++) {
-		size_t size = storm_files[i].size;
-		char *content = malloc(size);
-		int fd;
-
-		pattern_fill(content, size, seed_of(i), 0);
-		snprintf(path, sizeof(path), "%s/%s", dir, storm_files[i].name);
-		fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-		REQUIRE(fd >= 0 && write(fd, content, size) == (ssize_t)size);
-		close(fd);
-		free(content);
-	}
-	return 0;
-}
-
 void storm_load_files(void)
 {
 	char path[PATH_MAX];

@@ -17,7 +17,6 @@ static const struct source *source;
 static const char *mnt;
 static struct device device;
 static struct image image;
-static bool has_image;
 
 static void found(void)
 {
@@ -121,13 +120,6 @@ POINT(killed_meanwhile, "the users are killed during removal")
 		unbind_under_load(rand() % 20 / 1000.0);
 }
 
-static const char *right_digest(void)
-{
-	if (!has_image)
-		SKIP("needs sources.daxfs in DAXFS_IMAGES");
-	return image_digest(&image);
-}
-
 /* Mount with the digest @argument. Return 0 or an errno. */
 static int mount_with_digest(void *argument)
 {
@@ -197,8 +189,7 @@ POINT(interrupted, "a mount that a signal interrupts")
 	seconds = digest_time();
 	for (int i = 0; i < rounds; i++) {
 		/* The mount may have ended before the signal. */
-		unbind_while_mounting(right_digest(), (i + 0.5) / rounds, seconds,
-				      signals[i % ARRAY_SIZE(signals)]);
+		unbind_while_mounting(image_digest(&image), (i + 0.5) / rounds, seconds, signals[i % ARRAY_SIZE(signals)]);
 		bounded_umount(mnt);
 		bring_back();
 	}
@@ -214,7 +205,7 @@ POINT(right_but_gone, "a mount with the right digest")
 	found();
 	seconds = digest_time();
 	for (int i = 0; i < rounds; i++) {
-		int status = unbind_while_mounting(right_digest(), (i + 0.5) / rounds, seconds, 0);
+		int status = unbind_while_mounting(image_digest(&image), (i + 0.5) / rounds, seconds, 0);
 		int error = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 		char path[PATH_MAX];
 
@@ -234,6 +225,6 @@ POINT(right_but_gone, "a mount with the right digest")
 int main(void)
 {
 	mnt = private_mount_point();
-	has_image = sources_image(&image);
+	image = sources_image();
 	return run_on_sources(source_stands_for_driver, NULL, &source);
 }
