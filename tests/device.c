@@ -35,7 +35,9 @@ int run_on_sources(bool (*wanted)(const struct source *source), const struct ima
 		int fd = wanted(&sources[i]) ? sources[i].make(&sources[i], image) : -1;
 
 		there[i] = fd >= 0;
-		points += there[i] ? count : 0;
+		*source = &sources[i];
+		for (size_t j = 0; there[i] && j < count; j++)
+			points += !tests[j].fits || tests[j].fits();
 		if (fd > 0)
 			close(fd);
 		else if (fd < 0 && wanted(&sources[i]))
@@ -49,7 +51,7 @@ int run_on_sources(bool (*wanted)(const struct source *source), const struct ima
 		struct ktap_test test = tests[i % count];
 
 		*source = &sources[i / count];
-		if (!there[i / count])
+		if (!there[i / count] || (test.fits && !test.fits()))
 			continue;
 		snprintf(title, sizeof(title), "%s: %s", (*source)->name, test.name);
 		test.name = title;

@@ -30,6 +30,8 @@ enum { KTAP_PASS = 0, KTAP_FAIL = 1, KTAP_SKIP = 4 };
 struct ktap_test {
 	const char *name;
 	void (*run)(void);
+	/* Return false if the source that run_on_sources() has set cannot have this point; NULL for all. */
+	bool (*fits)(void);
 };
 
 struct ktap_entry {
@@ -37,11 +39,15 @@ struct ktap_entry {
 	int line;
 } __attribute__((aligned(8)));
 
-/* Define a point. ktap_run() runs all points of the program's file, from its start to its end. */
-#define POINT(name, title) \
+/*
+ * Define a point, or one for some sources only. ktap_run() runs all points of the program's file, from its start to
+ * its end.
+ */
+#define POINT(name, title) POINT_IF(name, title, NULL)
+#define POINT_IF(name, title, fits) \
 	static void ktap_do_##name(void); \
 	static struct ktap_entry ktap_entry_##name \
-		__attribute__((section("ktap_points"), used, aligned(8))) = { { title, ktap_do_##name }, __LINE__ }; \
+		__attribute__((section("ktap_points"), used, aligned(8))) = { { title, ktap_do_##name, fits }, __LINE__ }; \
 	static void ktap_do_##name(void)
 
 /* The linker defines these for a section. */

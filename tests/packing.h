@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The files of the image packing.daxfs, and the points about them. */
+/* The files of the image packing.daxfs, for the tests of packing. */
 #ifndef PACKING_H
 #define PACKING_H
 
@@ -24,21 +24,7 @@
 extern const u64 twins[];
 extern const size_t twin_sizes;
 
-/* A point, and the sources that it fits. */
-struct packing_point {
-	struct ktap_test test;
-	bool (*fits)(const struct source *source);
-};
-
-extern const struct packing_point twin_points[], packed_points[], failure_points[];
-extern const size_t twin_point_count, packed_point_count, failure_point_count;
-
-bool any_source(const struct source *source);
-bool has_huge(const struct source *source);
-bool has_pages(const struct source *source);
-bool has_device(const struct source *source);
-
-/* The image, the source under test, and where it is mounted: packing.c defines them. */
+/* The image, the source under test, and where it is mounted. */
 extern struct image image;
 extern const struct source *source;
 extern const char *mnt;
@@ -57,5 +43,17 @@ char *map(int fd, size_t length, int protection, int flags);
 
 /* The page frame at @address; 0 if it is not known. */
 u64 frame_at(const char *address);
+
+/* The source is mapped with entries of 2 MiB, has pages, or is a device with pages. */
+bool has_huge(void);
+bool has_pages(void);
+bool has_device(void);
+
+/* Mount the source, and unmount it. */
+void packing_mount(void);
+void packing_unmount(void);
+
+/* Run the points on all sources. Return the exit status. */
+int run_packing(void);
 
 #endif

@@ -1,6 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The memory of files that share data fails. */
+/*
+ * The memory of files that share data fails, on every memory source. Runs last, since the pages stay bad.
+ *
+ * Group: packing
+ * Order: 8
+ * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=packing.daxfs drm share
+ */
 #include "packing.h"
+
+POINT(mounts, "mounts")
+{
+	packing_mount();
+}
 
 /*
  * A page of two files with the same content fails: through either file, loads from the page get
@@ -68,7 +79,7 @@ static int fail_page(char *address)
 }
 
 /* The copy of a file's last page is not of the image. Old and new mappings get another one. */
-static void copy_fails(void)
+POINT_IF(copy_fails, "the copy of a last page fails", has_pages)
 {
 	const size_t page = page_size(), last = (MEDIUM - 1) / page * page;
 	char *first = map_twin(MEDIUM, 'a'), *second = map_twin(MEDIUM, 'a');
@@ -96,7 +107,7 @@ static void copy_fails(void)
  * The same in the page cache. Where the superblock has no block device, the kernel does not ask
  * whether the page was clean, and old mappings get SIGBUS.
  */
-static void cached_page_fails(void)
+POINT(cached_page_fails, "a page of the page cache fails")
 {
 	const size_t size = 1 + 7 * STEP;
 	char *old = map(open_packed(7), size, PROT_READ, MAP_SHARED), *later, buffer[size];
@@ -116,23 +127,24 @@ static void cached_page_fails(void)
 	CHECK(pattern_matches(buffer, size, size, 0));
 }
 
-static void small_memory_fails(void)
+POINT_IF(small_memory_fails, "memory fails below both, in a small page", has_device)
 {
 	signal(SIGBUS, SIG_IGN);
 	memory_fails(SMALL);
 }
 
-static void large_memory_fails(void)
+POINT_IF(large_memory_fails, "memory fails below both, in one of 2 MiB", has_device)
 {
 	signal(SIGBUS, SIG_IGN);
 	memory_fails(TWO_HUGE);
 }
 
-const struct packing_point failure_points[] = {
-	{ { "the copy of a last page fails", copy_fails }, has_pages },
-	{ { "a page of the page cache fails", cached_page_fails }, any_source },
-	{ { "memory fails below both, in a small page", small_memory_fails }, has_device },
-	{ { "memory fails below both, in one of 2 MiB", large_memory_fails }, has_device },
-};
+POINT(unmounts, "unmounts")
+{
+	packing_unmount();
+}
 
-const size_t failure_point_count = ARRAY_SIZE(failure_points);
+int main(void)
+{
+	return run_packing();
+}

@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Packed files: they share pages with others, and show nothing of them. */
+/*
+ * Packed files share pages with others on every memory source, and show nothing of them.
+ *
+ * Group: packing
+ * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=packing.daxfs drm share
+ */
 #include <sys/uio.h>
 
 #include "packing.h"
 
-static void packed_read(void)
+POINT(mounts, "mounts")
+{
+	packing_mount();
+}
+
+POINT(packed_read, "packed files are read")
 {
 	char buffer[8192];
 
@@ -21,7 +31,7 @@ static void packed_read(void)
 }
 
 /* After the end of a file a mapping has zeros, not the bytes of the next file in memory. */
-static void packed_mapped(void)
+POINT(packed_mapped, "packed files are mapped by copies")
 {
 	const size_t page = page_size();
 
@@ -45,7 +55,7 @@ static void packed_mapped(void)
 }
 
 /* The same for files of which only the last page is packed. */
-static void tails_mapped(void)
+POINT(tails_mapped, "the last page of packed files is mapped by a copy")
 {
 	static const u64 sizes[] = { MEDIUM, ENDED, TAILED };
 	const size_t page = page_size();
@@ -85,7 +95,7 @@ static void tails_mapped(void)
 }
 
 /* Pages of the copies can be pinned like pages of the memory. */
-static void copies_held(void)
+POINT_IF(copies_held, "the copies can be held", has_pages)
 {
 	int file = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), ends[2];
 	char *medium = map_twin(MEDIUM, 'a'), *packed = map(open_packed(7), 4096, PROT_READ, MAP_SHARED);
@@ -103,7 +113,7 @@ static void copies_held(void)
 	CHECK(pattern_matches(buffer, MEDIUM - 8192, MEDIUM, 8192));
 }
 
-static void programs_run(void)
+POINT(programs_run, "packed programs run")
 {
 	char command[PATH_MAX];
 
@@ -115,7 +125,7 @@ static void programs_run(void)
 }
 
 /* Map files in several processes at once, while caches are dropped. */
-static void storm(void)
+POINT(storm, "many mappings at once")
 {
 	int status, left = 4, rounds = repeats(40);
 
@@ -144,13 +154,12 @@ static void storm(void)
 	}
 }
 
-const struct packing_point packed_points[] = {
-	{ { "packed files are read", packed_read }, any_source },
-	{ { "packed files are mapped by copies", packed_mapped }, any_source },
-	{ { "the last page of packed files is mapped by a copy", tails_mapped }, any_source },
-	{ { "the copies can be held", copies_held }, has_pages },
-	{ { "packed programs run", programs_run }, any_source },
-	{ { "many mappings at once", storm }, any_source },
-};
+POINT(unmounts, "unmounts")
+{
+	packing_unmount();
+}
 
-const size_t packed_point_count = ARRAY_SIZE(packed_points);
+int main(void)
+{
+	return run_packing();
+}

@@ -1,8 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Files of the same content: they share their data, and are mapped as the same memory. */
+/*
+ * Files of the same content share their data on every memory source: they are mapped as the same memory, at once and
+ * with entries of either size.
+ *
+ * Group: packing
+ * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=packing.daxfs drm share
+ */
 #include "packing.h"
 
-static void twins_read(void)
+POINT(mounts, "mounts")
+{
+	packing_mount();
+}
+
+POINT(twins_read, "two files of the same content are read")
 {
 	char *buffer = malloc(TAILED + 1);
 
@@ -20,7 +31,7 @@ static void twins_read(void)
 		}
 }
 
-static void twins_mapped_at_once(void)
+POINT(twins_mapped_at_once, "both are mapped at once, as the same memory")
 {
 	for (size_t i = 0; i < twin_sizes; i++) {
 		static u64 frames[3][TAILED / 4096 + 1];
@@ -52,7 +63,7 @@ static void twins_mapped_at_once(void)
 }
 
 /* Both are mapped with entries of 2 MiB, also after smaller ones. */
-static void twins_huge(void)
+POINT_IF(twins_huge, "both are mapped with entries of 2 MiB", has_huge)
 {
 	char *a = map_twin(TWO_HUGE, 'a'), *b = map_twin(TWO_HUGE, 'b'), *tailed;
 	long expected = TWO_HUGE / HUGE_SIZE;
@@ -74,7 +85,7 @@ static void twins_huge(void)
 }
 
 /* Mapping one file does not unmap pages of the other. */
-static void twins_undisturbed(void)
+POINT(twins_undisturbed, "mapping one does not disturb the other")
 {
 	char *a = map_twin(SMALL, 'a'), *large = map_twin(TWO_HUGE, 'a');
 	int status;
@@ -94,7 +105,7 @@ static void twins_undisturbed(void)
 	CHECK_EQ(touch_pages(large, TWO_HUGE, 4096), 0);
 }
 
-static void twins_private(void)
+POINT(twins_private, "both are mapped privately")
 {
 	for (size_t i = 0; i < twin_sizes; i++) {
 		size_t length = twins[i], last = length - 1;
@@ -114,7 +125,7 @@ static void twins_private(void)
 }
 
 /* Evict the inodes in every order: drop the caches while no file is open. */
-static void twins_come_and_go(void)
+POINT(twins_come_and_go, "both are evicted in any order")
 {
 	static const char *const orders[] = { "a", "b", "ab", "ba", "aba", "bab" };
 
@@ -135,13 +146,12 @@ static void twins_come_and_go(void)
 	}
 }
 
-const struct packing_point twin_points[] = {
-	{ { "two files of the same content are read", twins_read }, any_source },
-	{ { "both are mapped at once, as the same memory", twins_mapped_at_once }, any_source },
-	{ { "both are mapped with entries of 2 MiB", twins_huge }, has_huge },
-	{ { "mapping one does not disturb the other", twins_undisturbed }, any_source },
-	{ { "both are mapped privately", twins_private }, any_source },
-	{ { "both are evicted in any order", twins_come_and_go }, any_source },
-};
+POINT(unmounts, "unmounts")
+{
+	packing_unmount();
+}
 
-const size_t twin_point_count = ARRAY_SIZE(twin_points);
+int main(void)
+{
+	return run_packing();
+}
