@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -40,12 +41,13 @@ def equal(got, want):
 
 
 def fails(error, function, *arguments, text="", **keywords):
-    """Fail unless the call fails with this errno and a message that contains the text."""
+    """Fail unless the call fails with this errno and a message that contains the text; return the message."""
     try:
         got = function(*arguments, **keywords)
     except OSError as failure:
         equal(os.strerror(failure.errno or 0), os.strerror(error))
         assert text in str(failure), f"expected {text!r}, got {failure}"
+        return str(failure)
     else:
         raise AssertionError(f"expected {os.strerror(error)}, got {got!r}")
 
@@ -58,13 +60,33 @@ def call(name, *arguments):
     return result
 
 
-def mapped(file, length, address=None, offset=0):
+def mapped(file, length, address=None, offset=0, flags=mmap.MAP_SHARED, protection=mmap.PROT_READ):
     """Map a part of a file, at this address if there is one; return the address."""
     libc.mmap.restype = c_void_p
-    flags = mmap.MAP_SHARED | (FIXED if address else 0)
-    found = libc.mmap(c_void_p(address), c_size_t(length), mmap.PROT_READ, flags, file, c_long(offset))
-    assert address in (None, found) and found != c_void_p(-1).value
+    found = libc.mmap(c_void_p(address), c_size_t(length), protection, flags | (FIXED if address else 0), file, c_long(offset))
+    if found == c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "mmap")
+    assert address in (None, found)
     return found
+
+
+def unmap(address, length):
+    """Unmap memory."""
+    call("munmap", c_void_p(address), c_size_t(length))
+
+
+def signal_of_load(address):
+    """Return the signal with which a load ends a process, or 0."""
+    child = os.fork()
+    if not child:
+        ctypes.string_at(address, 1)
+        os._exit(0)
+    return -os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def gets_sigbus(address):
+    """Return true if a load ends a process with SIGBUS."""
+    return signal_of_load(address) == signal.SIGBUS
 
 
 def become(uid, gid, groups=()):
@@ -105,17 +127,35 @@ def fixture_mount(name):
     return mount
 
 
-def outcome(name, function):
-    """Run a point in a child; return 0 passed, 4 skipped; all else is a failure."""
+def kmsg_open():
+    """Open the kernel's log, to read records from now on."""
+    kmsg = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    os.lseek(kmsg, 0, os.SEEK_END)
+    return kmsg
+
+
+def logged(kmsg, text):
+    """Return the messages of the kernel's log since the last call that contain a text."""
+    messages = []
+    while True:
+        try:
+            messages.append(os.read(kmsg, 8192).decode().split("\n")[0].partition(";")[2])
+        except BlockingIOError:
+            return [message for message in messages if text in message]
+        except BrokenPipeError:
+            # Records were overwritten; the next read continues after them.
+            pass
+
+
+def in_child(function, *arguments):
+    """Run a function in a child; return 0 passed, 4 skipped; all else is a failure."""
     sys.stdout.flush()
-    if os.environ.get("DAXFS_POINTS", "") not in name:
-        return 4
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     status = 0
     try:
-        function()
+        function(*arguments)
     except Skip as skip:
         print(f"# {skip}")
         status = 4
@@ -131,7 +171,7 @@ def run():
     print(f"KTAP version 1\n1..{len(points)}")
     results = []
     for number, (name, function) in enumerate(points, 1):
-        results.append(outcome(name, function))
+        results.append(in_child(function) if os.environ.get("DAXFS_POINTS", "") in name else 4)
         print(f"{'ok' if results[-1] in (0, 4) else 'not ok'} {number} - {name}{' # SKIP' if results[-1] == 4 else ''}")
     passed, skipped = results.count(0), results.count(4)
     print(f"# totals: pass:{passed} fail:{len(results) - passed - skipped} skip:{skipped}")
