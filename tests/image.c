@@ -111,7 +111,7 @@ struct dirent_record *image_entry(const struct image *image, const char *path)
 }
 
 /* Castagnoli, byte by byte. */
-u32 crc32c(const void *buffer, size_t length)
+static u32 crc32c(const void *buffer, size_t length)
 {
 	static u32 table[256];
 	const u8 *bytes = buffer;

@@ -29,10 +29,6 @@ struct superblock {
 /* The SHA-256 of all pieces of 2 MiB follow the image. */
 #define COMPAT_SUMS 1
 
-/* There are regular files with this flag, which have a size and no data. */
-#define INCOMPAT_METADATA_ONLY 8
-#define INODE_METADATA_ONLY 2
-
 struct inode {
 	u16 mode, flags;
 	u32 nlink, uid, gid;
@@ -68,9 +64,6 @@ void image_free(struct image *image);
 
 /* Write the image to the start of a block device, bypassing caches. */
 void image_write(const struct image *image, const char *device);
-
-/* Return the CRC-32C of @length bytes. */
-u32 crc32c(const void *buffer, size_t length);
 
 /* Return inode @ino. */
 struct inode *image_inode(const struct image *image, u32 ino);

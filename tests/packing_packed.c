@@ -97,7 +97,7 @@ POINT(tails_mapped, "the last page of packed files is mapped by a copy")
 /* Pages of the copies can be pinned like pages of the memory. */
 POINT_IF(copies_held, "the copies can be held", has_pages)
 {
-	int file = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), ends[2];
+	int file = scratch_file(), ends[2];
 	char *medium = map_twin(MEDIUM, 'a'), *packed = map(open_packed(7), 4096, PROT_READ, MAP_SHARED);
 	struct iovec vector = { medium + 8192, MEDIUM - 8192 };
 	char buffer[4096];

@@ -256,7 +256,7 @@ int context_new(const char *key, const char *value)
 	return context;
 }
 
-int context_of_range(u64 start, u64 size)
+static int context_of_range(u64 start, u64 size)
 {
 	int context = context_new(NULL, NULL);
 

@@ -55,9 +55,6 @@ bool source_mount(const struct source *source, const struct image *image, const 
 /* Open a mount context. If @key is not NULL, set that parameter to a text. Both must succeed. */
 int context_new(const char *key, const char *value);
 
-/* The same, of a range of physical memory. */
-int context_of_range(u64 start, u64 size);
-
 /*
  * Set options such as "digest=0123,verify=lazy"; those without "=" are flags. Return 0 or an errno. An empty text is
  * no option.

@@ -10,9 +10,6 @@
 
 #include "util.h"
 
-char *nowhere = (char *)8;
-char *nowhere_in_kernel = (char *)-8;
-
 bool write_text(const char *path, const char *format, ...)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC), length;
@@ -101,16 +98,11 @@ void *shared_memory(size_t size)
 	return address;
 }
 
-bool on_fuse(void)
-{
-	return getenv("DAXFS_ON_FUSE");
-}
-
 const char *fixture_mount(const char *name)
 {
 	const char *device, *path;
 
-	if (on_fuse())
+	if (getenv("DAXFS_ON_FUSE"))
 		return getenv("DAXFS_ON_FUSE");
 	device = fixture_device(name);
 	path = private_mount_point();
@@ -324,16 +316,6 @@ long long number_in(const char *file, const char *key)
 	return number;
 }
 
-const char *sysfs_of(const char *mount)
-{
-	static char path[64];
-	struct stat stat;
-
-	REQUIRE(!lstat(mount, &stat));
-	snprintf(path, sizeof(path), "/sys/fs/daxfs/%u:%u", major(stat.st_dev), minor(stat.st_dev));
-	return path;
-}
-
 const char *mount_options(const char *dir)
 {
 	static char options[1000];
@@ -351,9 +333,11 @@ const char *mount_options(const char *dir)
 
 long long counter_of(const char *mount, const char *name)
 {
+	struct stat stat;
 	char path[128];
 
-	snprintf(path, sizeof(path), "%s/%s", sysfs_of(mount), name);
+	REQUIRE(!lstat(mount, &stat));
+	snprintf(path, sizeof(path), "/sys/fs/daxfs/%u:%u/%s", major(stat.st_dev), minor(stat.st_dev), name);
 	REQUIRE(!access(path, F_OK));
 	return number_in(path, "");
 }
@@ -441,8 +425,8 @@ int loop_device(int backing, size_t size, int flags, char path[32])
 	if (number < 0)
 		return -1;
 	if (backing < 0) {
-		backing = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-		REQUIRE(backing >= 0 && !ftruncate(backing, size));
+		backing = scratch_file();
+		REQUIRE(!ftruncate(backing, size));
 	}
 	config.fd = backing;
 	snprintf(name, sizeof(name), "/dev/loop%d", number);

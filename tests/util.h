@@ -28,7 +28,6 @@
 #define EFSCORRUPTED EUCLEAN
 #endif
 
-#define DAXFS_STATFS_MAGIC 0x66786164 /* "daxf" */
 #define HUGE_SIZE (2UL << 20)
 /* The bytes that have a SHA-256 with verify=lazy. */
 #define PIECE HUGE_SIZE
@@ -54,15 +53,9 @@ const char *program_dir(void);
 /*
  * Write image @name to a device (see tests/fixture) and mount it on a directory that only this
  * process and its children see. End the program as skipped if that is impossible. Return the mount
- * point; the mount goes away with the processes.
+ * point; the mount goes away with the processes. If the test fuse has mounted the image, return that mount point.
  */
 const char *fixture_mount(const char *name);
-
-/*
- * Return true if the test fuse has mounted the image, on the directory in the environment variable
- * DAXFS_ON_FUSE: then the module does not serve it.
- */
-bool on_fuse(void);
 
 /* Return the block device of image @name, as tests/fixture prints it. */
 const char *fixture_device(const char *name);
@@ -72,9 +65,6 @@ const char *private_mount_point(void);
 
 /* Open @path below @mount, which must succeed. */
 int open_in(const char *mount, const char *path, int flags);
-
-/* Return the directory in sysfs of the image mounted on @mount. The text changes with the next call. */
-const char *sysfs_of(const char *mount);
 
 /* Return the options of the mount on @dir in /proc/mounts, or "". The text changes with the next call. */
 const char *mount_options(const char *dir);
@@ -88,9 +78,6 @@ int open_size(const char *mount, u64 size, int flags);
 /* Map that file, or @length bytes of it. */
 char *map_size(const char *mount, u64 size, int protection, int flags);
 char *map_length(const char *mount, u64 size, size_t length, int protection, int flags);
-
-/* Addresses that are never mapped: a small one and a kernel address. */
-extern char *nowhere, *nowhere_in_kernel;
 
 /* Return the page size. */
 size_t page_size(void);
