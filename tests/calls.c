@@ -40,12 +40,19 @@ static struct image image;
 /* Map @size bytes of the file with that size, writable and private. */
 static char *map_file(size_t size, size_t length)
 {
-	char path[PATH_MAX];
-	int fd;
+	return map_length(mnt, size, length, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+}
 
-	snprintf(path, sizeof(path), "%s/sizes/%zu", mnt, size);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	return mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+/* Return a userfaultfd, or -1 if the kernel does not have it with these features. */
+static int open_uffd(void)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED,
+	};
+	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+
+	return ioctl(uffd, UFFDIO_API, &api) ? -1 : uffd;
 }
 
 /* Protect the pages of a mapping from writing, as a program that looks for written pages does. */
@@ -82,21 +89,15 @@ static int use_protected(char *address, size_t size, size_t length)
 /* @argument: touch the pages before they are protected. */
 static int write_protection(void *argument)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED,
-	};
-	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY), error = 0;
+	int uffd = open_uffd(), error = 0;
 	static const size_t sizes[][2] = { { LARGE, LENGTH }, { MIDDLE, MIDDLE } };
 
-	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+	if (uffd < 0)
 		return NO_CALL;
 	for (size_t i = 0; i < ARRAY_SIZE(sizes) && !error; i++) {
 		size_t size = sizes[i][0], length = sizes[i][1];
 		char *address = map_file(size, length);
 
-		if (address == MAP_FAILED)
-			return errno;
 		if (argument)
 			touch_pages(address, length, 4096);
 		error = protect(uffd, address, page_round(length));
@@ -108,34 +109,16 @@ static int write_protection(void *argument)
 
 static int write_first(void *argument)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED,
-	};
-	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY), error;
+	int uffd = open_uffd(), error;
 	char *address = map_file(LARGE, LENGTH);
 
-	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+	if (uffd < 0)
 		return NO_CALL;
 	error = protect(uffd, address, LENGTH);
 	if (error)
 		return error;
 	memset(address + 4096, 5, 3);
 	return address[4096] == 5 && address[4099] == (char)pattern_byte(LARGE, 4099) ? 0 : WRONG_BYTE;
-}
-
-/* Return the exit status of a child that loads from @address, or the signal that ends it. */
-static int signal_of_load(const char *address)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (!pid) {
-		touch_pages(address, 1, 1);
-		_exit(0);
-	}
-	waitpid(pid, &status, 0);
-	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
 static int guard_pages(void *argument)
@@ -225,12 +208,10 @@ static int unless_special(int refused)
 /* Mount the source and run @run as an ordinary user. It must return @expected. */
 static void as_user(int (*run)(void *argument), void *argument, int expected)
 {
-	int fd, status;
+	int status;
 
 	skip_if_stuck();
-	fd = source->make(source, &image);
-	REQUIRE(fd >= 0);
-	REQUIRE(context_mount(source_context(source, fd), mnt));
+	REQUIRE(source_mount(source, &image, mnt));
 	status = reaped("the call", background_user(run, argument));
 	CHECK_EQ(bounded_umount(mnt), 0);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == NO_CALL)

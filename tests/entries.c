@@ -35,31 +35,21 @@ static const struct {
 
 static bool probed;
 
-static bool write_to(const char *path, int flags, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC | flags);
-	bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	close(fd);
-	return written;
-}
-
 /* Trace calls of these functions that find an entry of 2 MiB. Return false if the kernel cannot. */
 static bool probe(void)
 {
-	char text[200], path[200];
+	char path[200];
 
 	mount("tracefs", TRACEFS, "tracefs", 0, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(inserts); i++) {
-		snprintf(text, sizeof(text), "r:daxfs_entries/%s %s ret=$retval:s32\n", inserts[i].function,
-			 inserts[i].function);
-		if (!write_to(TRACEFS "/kprobe_events", O_APPEND, text))
+		if (!write_text(TRACEFS "/kprobe_events", "r:daxfs_entries/%s %s ret=$retval:s32\n", inserts[i].function,
+				inserts[i].function))
 			return false;
 		snprintf(path, sizeof(path), PROBES "/%s/filter", inserts[i].function);
-		if (!write_to(path, 0, inserts[i].result))
+		if (!write_text(path, "%s", inserts[i].result))
 			return false;
 	}
-	return write_to(PROBES "/enable", 0, "1");
+	return write_text(PROBES "/enable", "1");
 }
 
 /* Return the number of lines of the trace, which is then empty. */
@@ -184,20 +174,14 @@ static int race(void *argument)
 
 static void together(struct race run)
 {
-	int fd;
-
 	skip_if_stuck();
-	fd = source->make(source, &image);
-	REQUIRE(fd >= 0);
-	REQUIRE(context_mount(source_context(source, fd), mnt));
+	REQUIRE(source_mount(source, &image, mnt));
 	if (probed)
 		traced();
 	CHECK_EQ(reaped("the threads", background_user(race, &run)), 0);
 	if (probed && run.last == maps_again)
 		CHECK_EQ(traced(), 0);
 	CHECK_EQ(bounded_umount(mnt), 0);
-	if (fd > 0)
-		close(fd);
 }
 
 POINT(write_and_map, "threads that read, write and map")
@@ -231,12 +215,8 @@ int main(void)
 	if (!probed)
 		printf("# no probes: only a kernel with CONFIG_DEBUG_VM sees the error\n");
 	result = run_on_sources(has_huge_entries, &image, &source);
-	write_to(PROBES "/enable", 0, "0");
-	for (size_t i = 0; i < ARRAY_SIZE(inserts); i++) {
-		char text[200];
-
-		snprintf(text, sizeof(text), "-:daxfs_entries/%s\n", inserts[i].function);
-		write_to(TRACEFS "/kprobe_events", O_APPEND, text);
-	}
+	write_text(PROBES "/enable", "0");
+	for (size_t i = 0; i < ARRAY_SIZE(inserts); i++)
+		write_text(TRACEFS "/kprobe_events", "-:daxfs_entries/%s\n", inserts[i].function);
 	return result;
 }

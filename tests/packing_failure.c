@@ -13,6 +13,25 @@ POINT(mounts, "mounts")
 	packing_mount();
 }
 
+/* Make the page at @address fail, and load from it if @load. Return the process's wait status: the kernel may kill it. */
+static int fail_page(char *address, bool load)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (madvise(address, page_size(), MADV_HWPOISON) && errno == EINVAL)
+			_exit(KTAP_SKIP);
+		if (load)
+			asm volatile("" : : "r"(*address) : "memory");
+		_exit(KTAP_PASS);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == KTAP_SKIP)
+		SKIP("needs CONFIG_MEMORY_FAILURE");
+	return status;
+}
+
 /*
  * A page of two files with the same content fails: through either file, loads from the page get
  * SIGBUS and reads of it EIO. Other pages and files stay readable. These points come last, since
@@ -24,21 +43,9 @@ static void memory_fails(u64 size)
 	const size_t page = page_size(), bad = (size / 2 + 2 * page) / page * page;
 	char *middle = a + bad;
 	int status;
-	pid_t pid;
 
 	CHECK(pattern_matches(a, size, size, 0) && pattern_matches(b, size, size, 0));
-	pid = fork();
-	if (!pid) {
-		int result = madvise(middle, page, MADV_HWPOISON);
-
-		if (result && errno == EINVAL)
-			_exit(KTAP_SKIP);
-		asm volatile("" : : "r"(*middle) : "memory");
-		_exit(KTAP_PASS);
-	}
-	REQUIRE(waitpid(pid, &status, 0) == pid);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == KTAP_SKIP)
-		SKIP("needs CONFIG_MEMORY_FAILURE");
+	status = fail_page(middle, true);
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
 	CHECK(gets_sigbus(middle));
 	CHECK(gets_sigbus(b + bad));
@@ -63,21 +70,6 @@ static void memory_fails(u64 size)
 	CHECK(pattern_matches(map_twin(size, 'c'), size, size + 1, 0));
 }
 
-/* Make the page at @address fail. The kernel may kill the process. */
-static int fail_page(char *address)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (!pid)
-		_exit(madvise(address, page_size(), MADV_HWPOISON) && errno == EINVAL ? KTAP_SKIP :
-										   KTAP_PASS);
-	REQUIRE(waitpid(pid, &status, 0) == pid);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == KTAP_SKIP)
-		SKIP("needs CONFIG_MEMORY_FAILURE");
-	return status;
-}
-
 /* The copy of a file's last page is not of the image. Old and new mappings get another one. */
 POINT_IF(copy_fails, "the copy of a last page fails", has_pages)
 {
@@ -91,7 +83,7 @@ POINT_IF(copy_fails, "the copy of a last page fails", has_pages)
 	CHECK(frame && frame_at(second + last) == frame);
 	/* Twice, since the second copy is made where the first one was. */
 	for (int i = 0; i < 2; i++) {
-		CHECK_EQ(fail_page(first + last), 0);
+		CHECK_EQ(fail_page(first + last, false), 0);
 		CHECK_EQ(frame_at(second + last), 0);
 		CHECK(pattern_matches(second, MEDIUM, MEDIUM, 0));
 		CHECK(all_zero(second + MEDIUM, last + page - MEDIUM));
@@ -116,7 +108,7 @@ POINT(cached_page_fails, "a page of the page cache fails")
 
 	CHECK(pattern_matches(old, size, size, 0));
 	frame = frame_at(old);
-	CHECK_EQ(fail_page(old), 0);
+	CHECK_EQ(fail_page(old, false), 0);
 	CHECK_EQ(frame_at(old), 0);
 	if (has_bdev)
 		CHECK(pattern_matches(old, size, size, 0));
