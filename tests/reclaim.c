@@ -11,12 +11,13 @@
 
 #include "device.h"
 
-/* Files of several pages, pairs with the same content, and files that are never mapped. */
+/* Files of several pages, pairs with the same content, and files that are never mapped, as mktree makes them. */
 #define MAPPED 1000
 #define TWINS 300
 #define OTHERS 1000
 
 static const char *device, *mnt;
+static struct image image;
 
 static size_t size_of(unsigned int number)
 {
@@ -26,55 +27,6 @@ static size_t size_of(unsigned int number)
 static void path_of(char path[64], char kind, unsigned int number)
 {
 	snprintf(path, 64, "%c%u/%u", kind, number / 100, number);
-}
-
-static void make_files(int dir, char kind, unsigned int count)
-{
-	static char content[20000];
-	char path[64];
-
-	for (unsigned int i = 0; i < count; i++) {
-		size_t size = kind == 'o' ? 10 : size_of(i);
-		int fd;
-
-		if (i % 100 == 0) {
-			snprintf(path, sizeof(path), "%c%u", kind, i / 100);
-			REQUIRE(!mkdirat(dir, path, 0755));
-		}
-		/* Files of kinds 'a' and 'b' have the same content. */
-		pattern_fill(content, size, i + (kind == 'm' ? 100000 : 0), 0);
-		path_of(path, kind, i);
-		fd = openat(dir, path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-		REQUIRE(fd >= 0 && write(fd, content, size) == (ssize_t)size);
-		close(fd);
-	}
-}
-
-static void make_image(void)
-{
-	char tree[PATH_MAX], path[PATH_MAX], command[3 * PATH_MAX];
-	struct image image;
-	int dir;
-
-	umask(022);
-	snprintf(tree, sizeof(tree), "%s/reclaim", work_dir());
-	snprintf(path, sizeof(path), "%s/reclaim.daxfs", work_dir());
-	snprintf(command, sizeof(command), "rm -rf '%s'; mkdir '%s'", tree, tree);
-	REQUIRE(!system(command));
-	dir = open(tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	make_files(dir, 'm', MAPPED);
-	make_files(dir, 'a', TWINS);
-	make_files(dir, 'b', TWINS);
-	make_files(dir, 'o', OTHERS);
-	close(dir);
-	snprintf(command, sizeof(command), "mkdaxfs --quiet --label sources '%s' '%s' >&2; rm -rf '%s'", tree,
-		 path, tree);
-	if (system(command) || access(path, R_OK))
-		ktap_skip_all("needs mkdaxfs");
-	image = image_load(path);
-	image_write(&image, device);
-	image_free(&image);
-	unlink(path);
 }
 
 static void stat_files(char kind, unsigned int count)
@@ -260,7 +212,7 @@ POINT(removed, "mapped files, a page that a pipe holds, and removal of the devic
 	pid_t user, unbinding;
 
 	skip_if_stuck();
-	REQUIRE(source->make(source, NULL) == 0);
+	REQUIRE(source->make(source, &image) == 0);
 	device_find(source, &found);
 	REQUIRE(!mount(device, mnt, "daxfs", 0, NULL));
 	user = background_user(keep_mapped, go);
@@ -294,6 +246,7 @@ int main(void)
 	mnt = private_mount_point();
 	device_init();
 	ktap_start();
-	make_image();
+	image = image_named("reclaim", "");
+	image_write(&image, device);
 	return ktap_run();
 }
