@@ -13,6 +13,8 @@ ktap_failed=0
 ktap_passed=0
 ktap_skipped=0
 ktap_planned=0
+# A file whose end is shown when a point fails.
+ktap_log=''
 
 # plan COUNT: announce the number of points.
 plan() {
@@ -67,6 +69,7 @@ check() {
 	if [ "$ktap_status" = 0 ]; then
 		pass "$ktap_name"
 	else
+		[ ! -s "$ktap_log" ] || ktap_output+=${ktap_output:+$'\n'}$(tail -n 30 "$ktap_log")
 		[ -z "$ktap_output" ] || echo "# ${ktap_output//$'\n'/$'\n'# }" | head -n 40
 		echo "# failed: ${*@Q}"
 		fail "$ktap_name"
