@@ -3,7 +3,7 @@
 //! Adds an image to a store.
 
 use crate::layer::Known;
-use crate::metadata::strip;
+use crate::metadata::{refuse_marks, strip};
 use crate::pack::{self, each_object, id, Object, Pack, PackRef, Sum};
 use crate::{failed, lock, Store, PACKS_MAX};
 use daxfs_check::digest::hex;
@@ -24,9 +24,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Bytes from which an object has a pack of its own: the next version of an image may need all other ones, or this one
-/// alone.
-const LARGE: u64 = 32 << 20;
+/// Bytes from which an object can have a pack of its own.
+const LARGE: u64 = 16 << 20;
 
 /// Number of packs of an image from which large objects share one. The other packs are for layers on top of the image.
 const OWN_PACKS_MAX: usize = PACKS_MAX / 4;
@@ -96,7 +95,7 @@ impl Store {
     fn add_known(
         &self,
         name: &str,
-        (mut tree, known): (Tree, Known),
+        (tree, known): (Tree, Known),
         create: Guard<'_>,
         progress: &dyn Progress,
     ) -> Result<Added> {
@@ -106,6 +105,7 @@ impl Store {
             return Err(Error::refused(name, why));
         }
         check_empty(&tree)?;
+        refuse_marks(&tree)?;
         let files = regular(&tree, &known);
         self.check_room(name, &files)?;
         let files = hash(&tree, files, progress)?;
@@ -114,21 +114,43 @@ impl Store {
             objects.entry(*sum).or_insert((*node, *size));
         }
         let _change = lock(&self.change);
-        let packs = self.usable_packs(&objects)?;
-        let mut ids = choose(&objects, &packs);
+        let before = self.names("packs")?;
+        let made = self.write(name, (tree, known), files, &objects, create, progress);
+        if made.is_err() {
+            // No image needs the packs that were complete. gc removes what remains.
+            for id in self.names("packs")?.difference(&before) {
+                let _ = std::fs::remove_file(self.pack(id));
+                lock(&self.read).forget(id);
+            }
+        }
+        made
+    }
+
+    /// Write the packs and the metadata image of `tree`, whose `files` have the content `objects`.
+    fn write(
+        &self,
+        name: &str,
+        (mut tree, known): (Tree, Known),
+        files: Vec<(Sum, NodeId, u64)>,
+        objects: &Objects,
+        create: Guard<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Added> {
+        let packs = self.usable_packs(objects)?;
+        let mut ids = choose(objects, &packs);
         let mut total = [Total::default(); 2];
+        for (sum, &(_, size)) in objects {
+            total[usize::from(ids.contains_key(sum))].add(size);
+        }
         let mut new = BTreeMap::new();
         let used: BTreeSet<&String> = ids.values().collect();
         let mut own = OWN_PACKS_MAX.saturating_sub(used.len());
-        for (sum, &(node, size)) in &objects {
-            let chosen = ids.contains_key(sum);
-            total[usize::from(chosen)].add(size);
-            if chosen {
-                continue;
-            }
+        for (sum, &(node, size)) in objects.iter().filter(|(sum, _)| !ids.contains_key(*sum)) {
             // The next image is likely to need content that another pack has, too: it gets a pack of its own.
             let again = packs.iter().any(|(_, pack)| pack.get(sum).is_some());
-            let alone = size >= LARGE && own > 0;
+            // The next version of an image may need all of a pack but its largest objects, and an image uses a pack only
+            // if it needs half of it.
+            let alone = own > 0 && size >= LARGE && size >= total[0].bytes / 4;
             own -= usize::from(alone);
             let group: &mut BTreeMap<_, _> = new.entry((alone.then_some(sum), again)).or_default();
             group.insert(*sum, node);
@@ -147,8 +169,8 @@ impl Store {
         let needed = needed.collect::<Result<Vec<PackRef>>>()?;
 
         let objects = files.into_iter().map(|(sum, node, _)| (node, sum));
-        strip(&mut tree, &objects.collect(), &ids, &needed)?;
-        let output = create(&path)?;
+        strip(&mut tree, &objects.collect(), &ids, &needed);
+        let output = create(&self.image(name)?)?;
         let summary = make(&tree, &pack::options(), &output, progress)?;
         output.commit(progress)?;
         let [new, known] = total;
@@ -420,7 +442,7 @@ mod tests {
         assert_eq!(add("f"), 0);
     }
 
-    /// A large object that changes leaves the pack of the other ones in use, and too many large objects share a pack.
+    /// A large object that changes leaves the pack of the other ones in use.
     #[test]
     fn large_objects() {
         let directory = tempfile::tempdir().unwrap();
@@ -442,8 +464,34 @@ mod tests {
         };
         assert_eq!(add("a", 1), (2, 0, 2));
         assert_eq!(add("b", 1), (1, 1, 2));
-        let many = OWN_PACKS_MAX + 2;
-        assert_eq!(add("c", many), (many as u64, 1, OWN_PACKS_MAX + 1));
+        assert_eq!(add("c", 3), (3, 1, 4));
+        // None of them has a quarter.
+        assert_eq!(add("d", 5), (5, 1, 2));
+    }
+
+    /// An addition that fails leaves nothing: no pack that was complete, and a damaged one stays.
+    #[test]
+    fn failed_additions() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = directory.path().join("source");
+        std::fs::create_dir(&source).unwrap();
+        std::fs::write(source.join("file"), "content").unwrap();
+        let store = Store::create(&directory.path().join("store")).unwrap();
+        let add = |name: &str, create: Guard<'_>| {
+            let tree = daxfs_input::scan::scan(&source, None, |_| ()).unwrap();
+            store.add(name, tree, create, &Silent)
+        };
+        add("a", &|path| Output::create(path)).unwrap();
+        let packs = store.names("packs").unwrap();
+        std::fs::write(source.join("other"), "other").unwrap();
+        let fails = |path: &Path| match path.starts_with(directory.path().join("store/images")) {
+            true => Output::create(&directory.path().join("none/image")),
+            false => Output::create(path),
+        };
+        add("b", &fails).unwrap_err();
+        assert_eq!(store.names("packs").unwrap(), packs);
+        add("b", &|path| Output::create(path)).unwrap();
+        assert_eq!(store.names("packs").unwrap().len(), 2);
     }
 
     /// A removal does not wait for an addition, and the packs of both remain until it ends.

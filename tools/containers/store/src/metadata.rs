@@ -33,19 +33,8 @@ fn redirect(id: &str, sum: &Sum) -> Vec<u8> {
     format!("/{id}/{}", hex(sum)).into_bytes()
 }
 
-/// Turn `tree` into the tree of a metadata image. `objects` has the object of each regular file
-/// that is not empty, `ids` the pack of each object.
-///
-/// Attributes of the files that overlayfs would obey are escaped as overlayfs does, so they have no
-/// effect, and the overlay shows them as they are in `tree`.
-///
-/// Fail for a file that overlayfs takes for something else.
-pub fn strip(
-    tree: &mut Tree,
-    objects: &HashMap<NodeId, Sum>,
-    ids: &HashMap<Sum, String>,
-    packs: &[PackRef],
-) -> Result<()> {
+/// Fail if `tree` has a file that overlayfs takes for something else.
+pub fn refuse_marks(tree: &Tree) -> Result<()> {
     for (node, id) in tree.nodes.iter().zip(0..) {
         let refuse = |why: &str| Err(daxfs_writer::Error::refused(&tree.path(id), why).into());
         if node.kind.is_whiteout() {
@@ -59,6 +48,20 @@ pub fn strip(
             return refuse("has an extended attribute of overlayfs whose name is too long to be escaped; remove it");
         }
     }
+    Ok(())
+}
+
+/// Turn `tree` into the tree of a metadata image. `objects` has the object of each regular file
+/// that is not empty, `ids` the pack of each object.
+///
+/// Attributes of the files that overlayfs would obey are escaped as overlayfs does, so they have no
+/// effect, and the overlay shows them as they are in `tree`. [`refuse_marks`] refuses names that are too long for that.
+pub fn strip(
+    tree: &mut Tree,
+    objects: &HashMap<NodeId, Sum>,
+    ids: &HashMap<Sum, String>,
+    packs: &[PackRef],
+) {
     let escape = |set: &XattrSet| -> XattrSet {
         let escape = |xattr: &Xattr| match escaped(xattr) {
             Some(name) => Xattr {
@@ -84,7 +87,6 @@ pub fn strip(
             *place = Place::Nowhere;
         }
     }
-    Ok(())
 }
 
 /// Return the name under which the attribute is stored, if overlayfs would obey it otherwise.
