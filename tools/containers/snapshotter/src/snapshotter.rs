@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::files::{forget_changes, warn};
 use crate::images::{upper, Images};
 use crate::memory::Memory;
-use crate::record::{sync, Disk, Real, Record, Snapshot, State};
+use crate::record::{Disk, Real, Record, Snapshot, State};
 use crate::store::{lock, sweep, Store};
 use crate::tree::{measure, Size};
 use std::collections::{BTreeMap, HashMap};
@@ -61,7 +61,7 @@ impl Snapshotter {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(&dir).map_err(Error::io(&dir, "create"))?;
-        sync(&config.root.join(".."))?;
+        daxfs_store::sync_parent(&config.root).map_err(Error::io(&config.root, "sync"))?;
         let images = Images::open(config, memory)?;
         Ok(Snapshotter {
             store: Mutex::new(Store::open(dir, disk, &images)?),

@@ -155,7 +155,7 @@ impl Store {
                 return Err(Error::refused(shown_path(dir), why));
             }
             // A directory without a lock may be one that was made before power was lost.
-            sync(&dir.join(".."))?;
+            sync_parent(dir).map_err(|error| failed(dir, "sync the directory above", error))?;
             // Others could hold the lock for ever.
             let mut options = File::options();
             let made = options.write(true).create(true).mode(0o600).open(&lock);
@@ -476,6 +476,15 @@ fn length(path: &Path) -> Result<u64> {
     Ok(status
         .map_err(|error| failed(path, "examine", error))?
         .len())
+}
+
+/// Make the name of the directory `dir` durable. A read-only filesystem, on which `dir` may be a mount, often cannot sync
+/// directories, and has nothing to write.
+pub fn sync_parent(dir: &Path) -> io::Result<()> {
+    match File::open(dir.join("..")).and_then(|parent| parent.sync_all()) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        result => result,
+    }
 }
 
 /// Make the names in the directory `path` durable.
