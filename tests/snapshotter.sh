@@ -8,6 +8,8 @@ IMAGE=registry.example/daxfs/test:1
 place=$work/containerd
 root=$place/daxfs
 socket=$place/daxfs.sock
+# mount(8) splits options for fsconfig(2), which takes 255 bytes of one; containerd uses mount(2).
+export LIBMOUNT_FORCE_MOUNT2=always
 export CONTAINERD_ADDRESS=$place/containerd.sock CONTAINERD_SNAPSHOTTER=daxfs PATH=$mnt/usr/bin:$mnt/usr/sbin:$PATH
 
 # End the script if it cannot run here. Set device to the device with containerd.
