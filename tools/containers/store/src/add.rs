@@ -469,7 +469,7 @@ mod tests {
         assert_eq!(add("d", 5), (5, 1, 2));
     }
 
-    /// An addition that fails leaves nothing: no pack that was complete, and a damaged one stays.
+    /// An addition that fails leaves no pack.
     #[test]
     fn failed_additions() {
         let directory = tempfile::tempdir().unwrap();
