@@ -8,7 +8,7 @@ use crate::room::Room;
 use crate::store::lock;
 use daxfs_load::catalog;
 use daxfs_load::mountinfo;
-use daxfs_store::{lower, mount, own_device, tidy, unmount, Demands, Home, Layers, Store};
+use daxfs_store::{lower, mount, own_device, tidy, unmount, Demands, Home, Layers, Origin, Store};
 use rustix::fs::{major, minor, StatxAttributes};
 use rustix::io::Errno;
 use rustix::mount::{fsopen, FsOpenFlags};
@@ -189,7 +189,7 @@ impl Memory for Kernel {
                 _ => {}
             }
             let room = |needed| self.room.check(name, needed, false);
-            Ok(mount(store, name, dir, &self.demands, &room)?.1)
+            Ok(mount(Origin::Store(store), name, dir, &self.demands, &room)?.1)
         })
     }
 

@@ -19,19 +19,25 @@
 //! does not change afterwards; a signature may be added. [`Store::remove`] and [`Store::gc`] remove
 //! whole files.
 //!
-//! [`Store`] has the files, [`mount()`] puts them into memory, each once in a machine.
+//! [`Store`] has the files, [`mount()`] puts them into memory, each once in a machine. [`copy`] puts them on a device, from
+//! which other kernels mount them.
 //! [`Store::add_layer`] makes an image of a layer of a container, on top of another image.
 
 mod add;
+mod device;
 mod layer;
 mod machine;
 mod metadata;
+mod origin;
 mod pack;
+mod run;
 mod verify;
 
 pub use add::{Added, Guard, Total};
-pub use machine::{lower, mount, own_device, tidy, unmount, Demands, Home, Layers, Loaded, Room};
+pub use device::{copy, gc, own_device, Home};
+pub use machine::{lower, mount, tidy, unmount, Layers, Room};
 pub use metadata::PACKS;
+pub use origin::{Demands, Origin};
 pub use pack::PackRef;
 pub use verify::Verified;
 
@@ -130,6 +136,17 @@ pub struct Freed {
     pub files: usize,
     /// Their bytes.
     pub bytes: u64,
+}
+
+/// Images and packs that were mounted, copied or freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Their number.
+    pub images: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Number of images and packs that were there already.
+    pub shared: usize,
 }
 
 impl Store {
@@ -421,8 +438,8 @@ impl Store {
         let needs = self.needs(report)?;
         let keep_all = needs.len() < self.names("images")?.len();
         if keep_all {
-            let why = "keeps all packs, because damaged images may need them; restore the images from copies, or use daxfs store remove";
-            report(Error::refused(shown_path(&self.dir), why));
+            let remedy = "restore the images from copies, or use daxfs store remove";
+            report(keeps_all(&self.dir, remedy));
         }
         let needed: BTreeSet<PathBuf> = needs
             .values()
@@ -457,6 +474,12 @@ impl Store {
         }
         Ok(freed)
     }
+}
+
+/// Return the error for damaged images in `place`.
+fn keeps_all(place: &Path, remedy: &str) -> Error {
+    let why = format!("keeps all packs, because damaged images may need them; {remedy}");
+    Error::refused(shown_path(place), why)
 }
 
 /// Return the error for an image that is not there.
@@ -500,7 +523,7 @@ fn failed(path: &Path, operation: &str, error: io::Error) -> Error {
         io::ErrorKind::NotFound if operation == "examine" => {
             "; a file of the store is missing: daxfs store verify names all"
         }
-        io::ErrorKind::PermissionDenied if path.starts_with(machine::RUN) => "; only root can",
+        io::ErrorKind::PermissionDenied if path.starts_with(run::RUN) => "; only root can",
         io::ErrorKind::PermissionDenied => "; run as the owner of the store",
         io::ErrorKind::ReadOnlyFilesystem => "; the store is on a read-only filesystem",
         io::ErrorKind::StorageFull => "; free some space",

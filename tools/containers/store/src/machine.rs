@@ -10,31 +10,30 @@
 //! The list is the mount namespace's, and rmdir(2) detaches the mounts on a directory in all other namespaces. So each
 //! namespace has its own directories.
 
+use crate::device::{free, on_device, Home};
 use crate::metadata::not_ours;
+use crate::origin::{Demands, Origin, Part};
 use crate::pack::PackRef;
-use crate::{failed, length, Store, PACKS};
+use crate::run::{loaded, make, start_of, DIGITS, RUN};
+use crate::{failed, length, Loaded, PACKS};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
-use daxfs_load::catalog::{self, Reuse};
+use daxfs_load::catalog;
 use daxfs_load::context::explain;
 use daxfs_load::mount::{place, MountOptions, Target};
 use daxfs_load::mountinfo::{self, mount_id, mounts, Mount};
-use daxfs_load::{unmount, Kind};
-use rustix::fs::{fadvise, flock, lgetxattr, major, minor, stat, statvfs, Advice, FlockOperation};
+use daxfs_load::unmount;
+use rustix::fs::{flock, lgetxattr, stat, statvfs, FlockOperation};
 use rustix::io::Errno;
 use rustix::mount::{
     fsconfig_set_string, fsopen, unmount as umount, FsOpenFlags, MountAttrFlags, UnmountFlags,
 };
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-
-/// Where images and packs are mounted. Only root can enter the directory.
-pub(crate) const RUN: &str = "/run/daxfs";
 
 /// Longest value of the attribute [`PACKS`].
 const VALUE_MAX: usize = 64 << 10;
@@ -49,62 +48,6 @@ const EMPTY: &str = "empty";
 /// The directories of a mount namespace. They and their parent are removed in this order when they are empty.
 const INNER: [&str; 3] = [IMAGES, PACKS_DIR, EMPTY];
 
-/// Hexadecimal digits of a SHA-256 in the name of a directory, and of an image on a device.
-const DIGITS: usize = 32;
-
-/// The names of images on a device begin with this. All others there belong to somebody else.
-const PREFIX: &str = "store-";
-
-/// Errors of mounting a damaged image. With other errors, the image may be good.
-const DAMAGED: [Errno; 5] = [
-    Errno::BADMSG,
-    Errno::UCLEAN,
-    Errno::INVAL,
-    Errno::STALE,
-    Errno::IO,
-];
-
-/// Where images and packs are loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Home {
-    /// Memory of this kind.
-    Memory(Kind),
-    /// A block device with a catalogue.
-    Device(PathBuf),
-}
-
-impl Default for Home {
-    fn default() -> Self {
-        Home::Memory(Kind::Memfd)
-    }
-}
-
-/// How an image is mounted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Demands {
-    /// SHA-256 that the metadata image must have.
-    pub digest: Option<String>,
-    /// Demand a signature of the metadata image that the kernel trusts.
-    pub signed: bool,
-    /// Options of the mount: `nosuid`, `nodev`, `noexec` and the like.
-    pub options: Vec<String>,
-    /// Where it is loaded, if it is not loaded yet.
-    pub home: Home,
-    /// Compare all of it with its SHA-256 when it is loaded, instead of each piece before its first use.
-    pub full: bool,
-}
-
-/// Images and packs that were loaded into memory or freed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Loaded {
-    /// Their number.
-    pub images: usize,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Number of images and packs that were in memory already.
-    pub shared: usize,
-}
-
 /// The layers of an image that is mounted.
 pub struct Layers {
     /// The image and its packs, as overlayfs takes them.
@@ -113,27 +56,27 @@ pub struct Layers {
     pub whole: bool,
 }
 
-/// Mount the image `name` of `store` on the directory `dir`. Load it and its packs into memory,
-/// unless they are there. Before that, call `room` with the bytes to load. Return its layers as overlayfs takes them,
+/// Mount the image `name` of `origin` on the directory `dir`. Load it and its packs into memory,
+/// unless they are there or on a device. Before that, call `room` with the bytes to load. Return its layers as overlayfs takes them,
 /// too.
 ///
 /// The kernel compares the metadata image with its SHA-256, and each piece of a pack with its sums
 /// before its first use. The list of packs is taken from the memory that was compared.
 pub fn mount(
-    store: &Store,
+    origin: Origin<'_>,
     name: &str,
     dir: &Path,
     demands: &Demands,
     room: Room<'_>,
 ) -> Result<(Loaded, String)> {
-    let (sha256, _) = store.needs_of(name)?;
+    let sha256 = origin.sha256(name)?;
     if demands
         .digest
         .as_ref()
         .is_some_and(|wanted| *wanted != sha256)
     {
         let why = format!("has the SHA-256 {sha256}, not the one that was asked for");
-        return Err(Error::refused(shown_path(&store.image(name)?), why));
+        return Err(Error::refused(origin.image(name)?.shown(), why));
     }
     let options = MountOptions::parse(&demands.options);
     if let Some((option, _)) = options.filesystem.first() {
@@ -153,7 +96,7 @@ pub fn mount(
     let machine = Machine::lock()?;
     let mut loaded = Loaded::default();
     let mounted = machine
-        .layers(store, name, demands, room, &mut loaded)
+        .layers(origin, name, demands, room, &mut loaded)
         .and_then(|layers| {
             let set = |key: &str, path: &Path| {
                 fsconfig_set_string(fs.as_fd(), key, path.as_os_str())
@@ -203,26 +146,6 @@ pub fn unmount(dir: &Path, home: &Home, lazy: bool) -> Result<Loaded> {
     machine.sweep(home)
 }
 
-/// Keep others who call this away from the device that is `home`, if it is one, until the file is closed.
-pub fn own_device(home: &Home) -> Result<Option<File>> {
-    let Home::Device(device) = home else {
-        return Ok(None);
-    };
-    let status = stat(device).map_err(|error| failed(device, "examine", error.into()))?;
-    let (major, minor) = (major(status.st_rdev), minor(status.st_rdev));
-    let dir = Path::new(RUN);
-    make(dir)?;
-    let path = dir.join(format!("device-{major}:{minor}"));
-    let file = File::create(&path).map_err(|error| failed(&path, "create", error))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(_) => {
-            let why = "another daxfs-snapshotter uses this device; stop it, or name another memory.device";
-            Err(Error::refused(shown_path(device), why))
-        }
-    }
-}
-
 /// Free what no overlay uses, such as the remains of calls that were killed. Remove images from the device that is
 /// `home`, unless their SHA-256 are in `wanted`.
 pub fn tidy(home: &Home, wanted: &HashSet<String>) -> Result<()> {
@@ -235,17 +158,6 @@ pub fn tidy(home: &Home, wanted: &HashSet<String>) -> Result<()> {
         device,
         &wanted.iter().map(|sha256| on_device(sha256)).collect(),
     )
-}
-
-/// Remove the images from `device` that are not mounted, unless their names are in `wanted`.
-fn free(device: &Path, wanted: &HashSet<String>) -> Result<()> {
-    let text = mountinfo::read()?;
-    let used: HashSet<String> = loaded(&text)
-        .map(|mount| placed_on_device(&mount.place))
-        .collect();
-    catalog::remove_all(device, &|name| {
-        name.starts_with(PREFIX) && !wanted.contains(name) && !used.contains(name)
-    })
 }
 
 /// Return the layers of the image of a store that is mounted on `dir`, which leads through no symbolic links. Return
@@ -268,11 +180,6 @@ pub fn lower(dir: &Path) -> Result<Option<Layers>> {
 fn joined(layers: &[PathBuf]) -> String {
     let layers: Vec<_> = layers.iter().map(|path| path.to_string_lossy()).collect();
     layers.join("::")
-}
-
-/// Return the images and packs that are mounted, from the content of /proc/self/mountinfo.
-fn loaded(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
-    mounts(text).filter(|mount| mount.kind == b"daxfs" && mount.place.starts_with(RUN))
 }
 
 /// The directory of this mount namespace below [`RUN`], which is locked.
@@ -302,41 +209,45 @@ impl Machine {
     /// Load the image `name` and its packs. Return where they are mounted, in this order.
     fn layers(
         &self,
-        store: &Store,
+        origin: Origin<'_>,
         name: &str,
         demands: &Demands,
         room: Room<'_>,
         loaded: &mut Loaded,
     ) -> Result<Vec<PathBuf>> {
-        let (sha256, packs) = store.needs_of(name)?;
+        let sha256 = origin.sha256(name)?;
         // An image that was loaded without a signature does not serve those who demand one.
         let (end, option) = match demands.signed {
             true => (".signed", Some("signature=required")),
             false => ("", None),
         };
+        let image = origin.image(name)?;
         let lower = self.dir.join(IMAGES);
         let lower = lower.join(format!("{}{end}", &sha256[..DIGITS]));
         let in_pack = |pack: &PackRef| self.dir.join(PACKS_DIR).join(&pack.sha256[..DIGITS]);
         let text = mountinfo::read()?;
-        let there: HashMap<PathBuf, &[u8]> = self::loaded(&text)
+        let there: HashMap<PathBuf, &[u8]> = crate::run::loaded(&text)
             .map(|mount| (mount.place, mount.options))
             .collect();
-        let files = packs
-            .iter()
-            .map(|pack| (store.pack(&pack.id), in_pack(pack)));
         let mut needed = 0;
-        for (file, place) in files.chain([(store.image(name)?, lower.clone())]) {
-            if !there.contains_key(&place) {
-                needed += match demands.home {
-                    Home::Memory(kind) => kind.size_of(length(&file)?),
-                    Home::Device(_) => length(&file)?,
-                };
+        if let Origin::Store(store) = origin {
+            let (_, packs) = store.needs_of(name)?;
+            let packs = packs
+                .iter()
+                .map(|pack| (store.pack(&pack.id), in_pack(pack)));
+            for (file, place) in packs.chain([(store.image(name)?, lower.clone())]) {
+                if !there.contains_key(&place) {
+                    needed += match demands.home {
+                        Home::Memory(kind) => kind.size_of(length(&file)?),
+                        Home::Device(_) => length(&file)?,
+                    };
+                }
             }
         }
         if needed > 0 {
             room(needed)?;
         }
-        let mut load = |file: &Path, place: &Path, sha256: &str, option| -> Result<()> {
+        let mut load = |part: &Part<'_>, place: &Path, sha256: &str, option| -> Result<()> {
             if let Some(options) = there.get(place) {
                 // Images with the same half of a SHA-256 can be made on purpose.
                 let digest = format!("digest={sha256}");
@@ -350,12 +261,13 @@ impl Machine {
                 loaded.shared += 1;
                 return Ok(());
             }
-            load_on(file, place, sha256, option, demands)?;
+            make(place)?;
+            part.load_on(place, sha256, option, demands)?;
             loaded.images += 1;
             loaded.bytes += size(place);
             Ok(())
         };
-        load(&store.image(name)?, &lower, &sha256, option)?;
+        load(&image, &lower, &sha256, option)?;
         let mut value = vec![0; VALUE_MAX];
         let packs = match lgetxattr(&lower, PACKS, &mut value) {
             Ok(length) => PackRef::parse(&value[..length]),
@@ -365,8 +277,10 @@ impl Machine {
         let mut places = vec![lower];
         for pack in packs {
             let place = in_pack(&pack);
-            let result = load(&store.pack(&pack.id), &place, &pack.sha256, None);
-            store.loaded(&pack, &result);
+            let result = load(&origin.pack(&pack), &place, &pack.sha256, None);
+            if let Origin::Store(store) = origin {
+                store.loaded(&pack, &result);
+            }
             result?;
             places.push(place);
         }
@@ -397,7 +311,7 @@ impl Machine {
                     Ok(()) => {
                         freed.images += 1;
                         freed.bytes += bytes;
-                        names.insert(placed_on_device(&place));
+                        names.insert(on_device(&start_of(&place)));
                     }
                     // Nothing is mounted there.
                     Err(Errno::INVAL) => (),
@@ -410,7 +324,7 @@ impl Machine {
         }
         match home {
             Home::Device(device) if !names.is_empty() => {
-                catalog::remove_all(device, &|name| names.contains(name))?;
+                catalog::remove_all(device, &mut |_| Ok(names.clone()))?;
             }
             _ => (),
         }
@@ -420,69 +334,6 @@ impl Machine {
         let _ = places.all(|place| std::fs::remove_dir(place).is_ok());
         Ok(freed)
     }
-}
-
-/// Return the name on a device of the image with this SHA-256, of which the start is enough.
-fn on_device(sha256: &str) -> String {
-    format!("{PREFIX}{}", sha256.get(..DIGITS).unwrap_or(sha256))
-}
-
-/// Return the name on a device of the image whose place is this directory below [`RUN`].
-fn placed_on_device(place: &Path) -> String {
-    on_device(&place.file_name().unwrap_or_default().to_string_lossy())
-}
-
-/// Load the image file `file` with this SHA-256 and mount it on `place`, with one more option.
-fn load_on(
-    file: &Path,
-    place: &Path,
-    sha256: &str,
-    option: Option<&str>,
-    demands: &Demands,
-) -> Result<()> {
-    make(place)?;
-    let mut words = vec![format!("digest={sha256}")];
-    words.extend((!demands.full).then(|| "verify=lazy".into()));
-    words.extend(option.map(Into::into));
-    match &demands.home {
-        Home::Memory(kind) => daxfs_load::load(file, place, *kind, &words)?,
-        Home::Device(device) => {
-            let name = on_device(sha256);
-            words.push(format!("image={name}"));
-            let mount = || daxfs_load::mount(device, place, &words);
-            let there = catalog::images(device)?;
-            let there = there.iter().any(|it| !it.removed && it.name == name);
-            match there.then(mount) {
-                Some(Ok(())) => return Ok(()),
-                Some(Err(error)) if !is_damaged(&error) => return Err(error),
-                Some(Err(error)) => {
-                    eprintln!("daxfs: warning: {error}; the image is copied again");
-                    catalog::remove(device, &name, true)?;
-                }
-                None => (),
-            }
-            let add = || catalog::add(device, &name, file, false, Reuse::Unmounted);
-            add().or_else(|error| match error {
-                // After a restart of the machine it has images that nothing uses.
-                Error::Full { .. } => free(device, &HashSet::new()).and_then(|()| add()),
-                error => Err(error),
-            })?;
-            mount().inspect_err(|_| _ = catalog::remove(device, &name, true))?;
-        }
-    }
-    // The file need not be in memory as well.
-    if let Ok(file) = File::open(file) {
-        let _ = fadvise(&file, 0, None, Advice::DontNeed);
-    }
-    Ok(())
-}
-
-/// Return whether a mount failed because of the image.
-fn is_damaged(error: &Error) -> bool {
-    let Error::Mount { source, .. } = error else {
-        return false;
-    };
-    Errno::from_io_error(source).is_some_and(|errno| DAMAGED.contains(&errno))
 }
 
 /// Return the directories below [`RUN`] that are layers of `mount`, if it is an overlay.
@@ -503,11 +354,6 @@ fn layers(mount: &Mount<'_>) -> Vec<PathBuf> {
 /// Return the bytes of the image that is mounted on `place`, or 0.
 fn size(place: &Path) -> u64 {
     statvfs(place).map_or(0, |found| found.f_blocks * found.f_frsize)
-}
-
-fn make(path: &Path) -> Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| failed(path, "make the directory", error))
 }
 
 #[cfg(test)]

@@ -114,14 +114,20 @@ pub fn visible(set: &XattrSet) -> XattrSet {
 ///
 /// Fail if its metadata are damaged: packs that it does not name are removed.
 pub fn packs(opened: &Opened) -> Result<Vec<PackRef>> {
+    packs_of(opened)?.ok_or_else(|| not_ours(&opened.name))
+}
+
+/// Return what [`packs`] does, or none for an image that is not one of a store.
+pub fn packs_of(opened: &Opened) -> Result<Option<Vec<PackRef>>> {
     let reader = opened.reader();
     whole_metadata(&reader, &opened.name)?;
     let attributes = reader.xattrs(&reader.root()?, b"/")?;
-    let found = attributes
-        .iter()
-        .find(|xattr| xattr.name == PACKS.as_bytes());
-    let packs = found.and_then(|xattr| PackRef::parse(&xattr.value));
-    packs.ok_or_else(|| not_ours(&opened.name))
+    let mut found = attributes.iter();
+    let Some(found) = found.find(|xattr| xattr.name == PACKS.as_bytes()) else {
+        return Ok(None);
+    };
+    let packs = PackRef::parse(&found.value);
+    Ok(Some(packs.ok_or_else(|| not_ours(&opened.name))?))
 }
 
 /// Return the error for an image that is not one of a store.

@@ -12,7 +12,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::text::{human, shown_path};
 use daxfs_input::exclude::Exclude;
 use daxfs_input::Input;
-use daxfs_store::{mount, unmount, Demands, Home, Listed, Store};
+use daxfs_store::{copy, gc, mount, unmount, Demands, Home, Listed, Loaded, Origin, Store};
 use daxfs_writer::{scratch, Output, Overwrite};
 use serde_json::json;
 use std::io::{self, Write};
@@ -38,14 +38,23 @@ pub fn run(command: Command) -> Result<ExitCode> {
                 options,
                 ..Demands::default()
             };
+            if is_device(&store) {
+                let origin = Origin::Device(&store);
+                let (mounted, _) = mount(origin, &name, &dir, &demands, &|_| Ok(()))?;
+                return done(&name, "mounted", &mounted, "were mounted");
+            }
             let store = Store::open(&store)?;
-            let (loaded, _) = mount(&store, &name, &dir, &demands, &|_| Ok(()))?;
-            return print(&format!(
-                "{name}: loaded {} images ({}), {} were in memory",
-                loaded.images,
-                human(loaded.bytes),
-                loaded.shared
-            ));
+            let (loaded, _) = mount(Origin::Store(&store), &name, &dir, &demands, &|_| Ok(()))?;
+            return done(&name, "loaded", &loaded, "were in memory");
+        }
+        Command::Copy {
+            store,
+            name,
+            device,
+            reuse,
+        } => {
+            let copied = copy(&Store::open(&store)?, &name, &device, reuse)?;
+            return done(&name, "copied", &copied, "were there");
         }
         Command::Umount { dir } => {
             let freed = unmount(&dir, &Home::default(), false)?;
@@ -55,14 +64,33 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Remove { store, name } => Store::change(&store)?.remove(&name)?,
         Command::Gc { store } => {
             let mut problems = Problems::default();
-            let freed = Store::change(&store)?.gc(&mut |error| problems.report(&error))?;
+            let mut report = |error| problems.report(&error);
+            let (what, freed) = match is_device(&store) {
+                true => ("packs", gc(&store, &mut report)?),
+                false => ("files", Store::change(&store)?.gc(&mut report)?),
+            };
             let (files, bytes) = (freed.files, human(freed.bytes));
-            print(&format!("removed {files} files ({bytes})"))?;
+            print(&format!("removed {files} {what} ({bytes})"))?;
             return Ok(problems.status());
         }
         Command::Verify { store } => return verify(&store),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Return whether `path` is a device, or a file with a catalogue, instead of a store.
+fn is_device(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| !found.is_dir())
+}
+
+/// Print how many images of `name` were mounted or copied.
+fn done(name: &str, done: &str, images: &Loaded, there: &str) -> Result<ExitCode> {
+    print(&format!(
+        "{name}: {done} {} images ({}), {} {there}",
+        images.images,
+        human(images.bytes),
+        images.shared
+    ))
 }
 
 /// Problems that were found.

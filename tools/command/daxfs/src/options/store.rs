@@ -5,6 +5,7 @@
 use clap::{Args, Subcommand};
 use daxfs_command::values;
 use daxfs_input::Platform;
+use daxfs_load::catalog::Reuse;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -31,13 +32,16 @@ Examples:
     /// Mount an image
     ///
     /// Load the image and its packs into memory, each once in a machine: what another mount has
-    /// loaded is used. The kernel verifies all content before its first use. Only root can mount.
+    /// loaded is used. Nothing is loaded from a device to which copy has copied the image. The kernel verifies all
+    /// content before its first use. Only root can mount.
     #[command(after_help = "\
 Examples:
   daxfs store mount /srv/store base-2 /mnt
-  daxfs store mount --signed -o nosuid,nodev /srv/store base-2 /mnt")]
+  daxfs store mount --signed -o nosuid,nodev /srv/store base-2 /mnt
+  daxfs store mount /dev/pmem0 base-2 /mnt")]
     Mount {
-        /// The store
+        /// The store, or a device
+        #[arg(value_name = "STORE|DEVICE")]
         store: PathBuf,
         /// Name of the image
         name: String,
@@ -54,6 +58,26 @@ Examples:
         /// Mount options: nosuid, nodev, noexec, noatime, nosymfollow
         #[arg(short, long, value_delimiter = ',')]
         options: Vec<String>,
+    },
+    /// Copy an image and its packs to a device with a catalogue
+    ///
+    /// Packs that the device has are not copied again. Virtual machines and other kernels that have the device mount the
+    /// image, without the store. The device is one that daxfs catalog takes, such as a file that machines share.
+    #[command(after_help = "\
+Examples:
+  daxfs catalog init --size 8G images
+  daxfs store copy /srv/store base-1 images
+  daxfs share images -- qemu-system-x86_64 ...")]
+    Copy {
+        /// The store
+        store: PathBuf,
+        /// Name of the image
+        name: String,
+        /// The device
+        device: PathBuf,
+        /// When to overwrite removed images
+        #[arg(long, value_enum, value_name = "WHEN", default_value_t = Reuse::Unmounted)]
+        reuse: Reuse,
     },
     /// Unmount an image, and free the memory that no other mount uses
     #[command(after_help = "\
@@ -77,12 +101,14 @@ Examples:
     },
     /// Remove packs that no image needs, and the remains of commands that were killed
     ///
-    /// A pack is kept as long as an image needs any object of it.
+    /// A pack is kept as long as an image needs any object of it. daxfs catalog remove removes images of a device.
     #[command(after_help = "\
 Examples:
-  daxfs store gc /srv/store")]
+  daxfs store gc /srv/store
+  daxfs catalog remove /dev/pmem0 base-1 && daxfs store gc /dev/pmem0")]
     Gc {
-        /// The store
+        /// The store, or a device
+        #[arg(value_name = "STORE|DEVICE")]
         store: PathBuf,
     },
     /// Verify all files of a store

@@ -25,6 +25,7 @@ use daxfs_reader::layout::HUGE_SIZE;
 use daxfs_writer::{parent_of, Overwrite};
 use loaded::{load, warn_damaged};
 use medium::{Access, Disk};
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -209,22 +210,26 @@ pub fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
     write(&mut table, &mut disk)
 }
 
-/// Remove all images of the device `path` for whose names `unwanted` returns true, in one change, which also
-/// writes a damaged copy of the catalogue again.
-pub fn remove_all(path: &Path, unwanted: &dyn Fn(&str) -> bool) -> Result<()> {
+/// Remove the images of the device `path` whose names `unwanted` returns, in one change, which also writes a damaged
+/// copy of the catalogue again. No other process changes the catalogue in between. Return the removed images.
+pub fn remove_all(
+    path: &Path,
+    unwanted: &mut dyn FnMut(&[Listed]) -> Result<HashSet<String>>,
+) -> Result<Vec<Listed>> {
     let mut disk = Disk::open(path, Access::Change)?;
     let mut table = load_to_change(&disk)?;
-    let mut changed = table.damaged.is_some();
+    let names = unwanted(&table.images)?;
+    let mut removed = Vec::new();
     for image in &mut table.images {
-        if !image.removed && unwanted(&image.name) {
+        if !image.removed && names.contains(&image.name) {
+            removed.push(image.clone());
             image.remove();
-            changed = true;
         }
     }
-    if !changed {
-        return Ok(());
+    if !removed.is_empty() || table.damaged.is_some() {
+        write(&mut table, &mut disk)?;
     }
-    write(&mut table, &mut disk)
+    Ok(removed)
 }
 
 /// Return the images of the device `path`, removed ones included.

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Images and packs on devices with a catalogue.
+//!
+//! A daemon copies what it mounts, each image and pack under a name that its SHA-256 gives. [`copy`] copies an image under
+//! its own name, with its packs, for all kernels that have the device. Neither touches what the other one has copied.
+
+use crate::metadata::packs_of;
+use crate::pack::PackRef;
+use crate::run::{in_use, make, DIGITS, RUN};
+use crate::{failed, keeps_all, length, Freed, Loaded, Store};
+use daxfs_check::digest::{hex, is_hex};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::source::{At, Opened};
+use daxfs_image::text::shown_path;
+use daxfs_load::catalog::{self, Reuse};
+use daxfs_load::Kind;
+use rustix::fs::{flock, major, minor, stat, FlockOperation};
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The names of images that a daemon has copied begin with this.
+const PREFIX: &str = "store-";
+
+/// The names of packs that [`copy`] has copied are this and digits.
+const PACK: &str = "pack-";
+
+/// Where images and packs are loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// Memory of this kind.
+    Memory(Kind),
+    /// A block device with a catalogue.
+    Device(PathBuf),
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Home::Memory(Kind::Memfd)
+    }
+}
+
+/// Keep others who call this away from the device that is `home`, if it is one, until the file is closed.
+pub fn own_device(home: &Home) -> Result<Option<File>> {
+    let Home::Device(device) = home else {
+        return Ok(None);
+    };
+    let status = stat(device).map_err(|error| failed(device, "examine", error.into()))?;
+    let (major, minor) = (major(status.st_rdev), minor(status.st_rdev));
+    let dir = Path::new(RUN);
+    make(dir)?;
+    let path = dir.join(format!("device-{major}:{minor}"));
+    let file = File::create(&path).map_err(|error| failed(&path, "create", error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(_) => {
+            let why = "another daxfs-snapshotter uses this device; stop it, or name another memory.device";
+            Err(Error::refused(shown_path(device), why))
+        }
+    }
+}
+
+/// Remove the images that a daemon has copied to `device` and that are not mounted, unless their names are in `wanted`.
+pub fn free(device: &Path, wanted: &HashSet<String>) -> Result<()> {
+    let used: HashSet<String> = in_use()?.iter().map(|start| on_device(start)).collect();
+    let unwanted =
+        |name: &String| name.starts_with(PREFIX) && !wanted.contains(name) && !used.contains(name);
+    catalog::remove_all(device, &mut |images| {
+        let names = images.iter().map(|image| &image.name);
+        Ok(names.filter(|name| unwanted(name)).cloned().collect())
+    })
+    .map(drop)
+}
+
+/// Return the name that a daemon gives the image with this SHA-256, of which the start is enough.
+pub fn on_device(sha256: &str) -> String {
+    format!("{PREFIX}{}", sha256.get(..DIGITS).unwrap_or(sha256))
+}
+
+/// Return the name that [`copy`] gives `pack`.
+pub fn pack_name(pack: &PackRef) -> String {
+    format!("{PACK}{}", &pack.sha256[..DIGITS])
+}
+
+fn is_pack(name: &str) -> bool {
+    let digits = name.strip_prefix(PACK);
+    digits.is_some_and(|digits| is_hex(digits, DIGITS / 2))
+}
+
+/// Open the image `name` on `device`.
+fn open(device: &Path, name: &str) -> Result<Opened> {
+    let at = At {
+        offset: None,
+        name: Some(name.into()),
+    };
+    Opened::open_at(device, &at)
+}
+
+/// Return the SHA-256 of the image `name` on `device`. Other kernels may have changed the device.
+pub fn sha256(device: &Path, name: &str) -> Result<String> {
+    // This drops what is cached.
+    catalog::images(device)?;
+    Ok(hex(&open(device, name)?.superblock.sha256))
+}
+
+/// Copy the image `name` of `store`, and the packs that it needs, to `device`, unless they are there. `reuse` says which
+/// removed images give their space.
+///
+/// Each change survives power loss, and the image is there after its packs. Fail if `device` has another image with this
+/// name. What was copied before an error remains for the next call, or until [`gc`].
+pub fn copy(store: &Store, name: &str, device: &Path, reuse: Reuse) -> Result<Loaded> {
+    let file = store.image(name)?;
+    if is_pack(name) {
+        let why = "is a name for a pack on a device; add the image to the store with another name";
+        return Err(Error::refused(name, why));
+    }
+    let (sha256, packs) = store.needs_of(name)?;
+    let there = names(device)?.contains(name);
+    if there && self::sha256(device, name)? != sha256 {
+        let why = format!("has another image '{name}'; remove it with daxfs catalog remove first");
+        return Err(Error::refused(shown_path(device), why));
+    }
+    let mut copied = Loaded::default();
+    let mut add = |name: &str, file: &Path| -> Result<()> {
+        catalog::add(device, name, file, false, reuse)?;
+        copied.images += 1;
+        copied.bytes += length(file)?;
+        Ok(())
+    };
+    // Packs come first. gc may have removed some before there was an image that needs them.
+    for complete in [there, true] {
+        let there = names(device)?;
+        for pack in &packs {
+            let name = pack_name(pack);
+            if there.contains(&name) {
+                continue;
+            }
+            if store.known_pack(&pack.id)?.reference != *pack {
+                let why = format!(
+                    "pack {} has another SHA-256 than the image says; daxfs store verify names the remedy",
+                    pack.id
+                );
+                return Err(Error::refused(shown_path(&file), why));
+            }
+            add(&name, &store.pack(&pack.id))?;
+        }
+        if !complete {
+            add(name, &file)?;
+        }
+    }
+    copied.shared = (1 + packs.len()).saturating_sub(copied.images);
+    Ok(copied)
+}
+
+/// Return the names of the images on `device`.
+fn names(device: &Path) -> Result<HashSet<String>> {
+    let images = catalog::images(device)?.into_iter();
+    let images = images.filter(|image| !image.removed);
+    Ok(images.map(|image| image.name).collect())
+}
+
+/// Remove the packs from `device` that no image there needs, see [`Store::gc`].
+pub fn gc(device: &Path, report: &mut dyn FnMut(Error)) -> Result<Freed> {
+    let removed = catalog::remove_all(device, &mut |images| {
+        let names = images.iter().filter(|image| !image.removed);
+        let names = names.map(|image| image.name.clone());
+        let (mut packs, others): (HashSet<String>, HashSet<String>) =
+            names.partition(|name| is_pack(name));
+        for name in others {
+            match open(device, &name).and_then(|opened| packs_of(&opened)) {
+                Ok(needed) => {
+                    let needed = needed.into_iter().flatten();
+                    needed.for_each(|pack| _ = packs.remove(&pack_name(&pack)));
+                }
+                Err(error) => {
+                    report(error);
+                    report(keeps_all(device, "copy them again"));
+                    packs.clear();
+                }
+            }
+        }
+        Ok(packs)
+    })?;
+    Ok(Freed {
+        files: removed.len(),
+        bytes: removed
+            .iter()
+            .map(|image| image.range.end - image.range.start)
+            .sum(),
+    })
+}

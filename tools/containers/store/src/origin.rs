@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Where images and packs are before they are mounted.
+
+use crate::device::{free, on_device, pack_name, sha256, Home};
+use crate::pack::PackRef;
+use crate::Store;
+use daxfs_image::error::{Error, Result};
+use daxfs_image::text::shown_path;
+use daxfs_load::catalog::{self, Reuse};
+use rustix::fs::{fadvise, Advice};
+use rustix::io::Errno;
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Errors of mounting a damaged image. With other errors, the image may be good.
+const DAMAGED: [Errno; 5] = [
+    Errno::BADMSG,
+    Errno::UCLEAN,
+    Errno::INVAL,
+    Errno::STALE,
+    Errno::IO,
+];
+
+/// Where the images are that are mounted.
+#[derive(Clone, Copy)]
+pub enum Origin<'a> {
+    /// A store, from which they are loaded.
+    Store(&'a Store),
+    /// A device, to which [`crate::copy`] has copied them.
+    Device(&'a Path),
+}
+
+impl<'a> Origin<'a> {
+    /// Return the SHA-256 of the image `name`.
+    pub fn sha256(self, name: &str) -> Result<String> {
+        match self {
+            Origin::Store(store) => Ok(store.needs_of(name)?.0),
+            Origin::Device(device) => sha256(device, name),
+        }
+    }
+
+    /// Return the image `name`.
+    pub fn image(self, name: &str) -> Result<Part<'a>> {
+        match self {
+            Origin::Store(store) => Ok(Part::File(store.image(name)?)),
+            Origin::Device(device) => Ok(Part::Named(device, name.into())),
+        }
+    }
+
+    /// Return `pack`.
+    pub fn pack(self, pack: &PackRef) -> Part<'a> {
+        match self {
+            Origin::Store(store) => Part::File(store.pack(&pack.id)),
+            Origin::Device(device) => Part::Named(device, pack_name(pack)),
+        }
+    }
+}
+
+/// An image or a pack.
+pub enum Part<'a> {
+    /// A file.
+    File(PathBuf),
+    /// An image on a device, and its name there.
+    Named(&'a Path, String),
+}
+
+impl Part<'_> {
+    /// Return its name in messages.
+    pub fn shown(&self) -> String {
+        match self {
+            Part::File(path) => shown_path(path),
+            Part::Named(device, name) => format!("{}: {name}", shown_path(device)),
+        }
+    }
+
+    /// Load it, unless it is on a device, and mount it on `place`, with one more option. It must have the SHA-256 `sha256`.
+    pub fn load_on(
+        &self,
+        place: &Path,
+        sha256: &str,
+        option: Option<&str>,
+        demands: &Demands,
+    ) -> Result<()> {
+        let mut words = vec![format!("digest={sha256}")];
+        words.extend((!demands.full).then(|| "verify=lazy".into()));
+        words.extend(option.map(Into::into));
+        let file = match self {
+            Part::File(file) => file,
+            Part::Named(device, name) => {
+                words.push(format!("image={name}"));
+                return daxfs_load::mount(device, place, &words);
+            }
+        };
+        match &demands.home {
+            Home::Memory(kind) => daxfs_load::load(file, place, *kind, &words)?,
+            Home::Device(device) => mount_copy(file, device, sha256, place, words)?,
+        }
+        // The file need not be in memory as well.
+        if let Ok(file) = File::open(file) {
+            let _ = fadvise(&file, 0, None, Advice::DontNeed);
+        }
+        Ok(())
+    }
+}
+
+/// Mount the image with the SHA-256 `sha256` of `device` on `place`. Copy it from `file` unless it is there.
+fn mount_copy(
+    file: &Path,
+    device: &Path,
+    sha256: &str,
+    place: &Path,
+    mut words: Vec<String>,
+) -> Result<()> {
+    let name = on_device(sha256);
+    words.push(format!("image={name}"));
+    let mount = || daxfs_load::mount(device, place, &words);
+    let there = catalog::images(device)?;
+    let there = there.iter().any(|it| !it.removed && it.name == name);
+    match there.then(mount) {
+        Some(Err(error)) if is_damaged(&error) => {
+            eprintln!("daxfs: warning: {error}; the image is copied again");
+            catalog::remove(device, &name, true)?;
+        }
+        Some(mounted) => return mounted,
+        None => (),
+    }
+    let add = || catalog::add(device, &name, file, false, Reuse::Unmounted);
+    add().or_else(|error| match error {
+        // After a restart of the machine it has images that nothing uses.
+        Error::Full { .. } => free(device, &HashSet::new()).and_then(|()| add()),
+        error => Err(error),
+    })?;
+    mount().inspect_err(|_| _ = catalog::remove(device, &name, true))
+}
+
+/// Return whether a mount failed because of the image.
+fn is_damaged(error: &Error) -> bool {
+    let Error::Mount { source, .. } = error else {
+        return false;
+    };
+    Errno::from_io_error(source).is_some_and(|errno| DAMAGED.contains(&errno))
+}
+
+/// How an image is mounted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demands {
+    /// SHA-256 that the metadata image must have.
+    pub digest: Option<String>,
+    /// Demand a signature of the metadata image that the kernel trusts.
+    pub signed: bool,
+    /// Options of the mount: `nosuid`, `nodev`, `noexec` and the like.
+    pub options: Vec<String>,
+    /// Where it is loaded, if it is not loaded yet.
+    pub home: Home,
+    /// Compare all of it with its SHA-256 when it is loaded, instead of each piece before its first use.
+    pub full: bool,
+}
