@@ -15,7 +15,7 @@ use daxfs_image::source::{At, Opened};
 use daxfs_image::text::shown_path;
 use daxfs_load::catalog::{self, Reuse};
 use daxfs_load::Kind;
-use rustix::fs::{flock, major, minor, stat, FlockOperation};
+use rustix::fs::{flock, major, minor, stat, FileType, FlockOperation};
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -61,6 +61,20 @@ pub fn own_device(home: &Home) -> Result<Option<File>> {
     }
 }
 
+/// Return what distinguishes mounts from `device` in the names of their directories.
+///
+/// Fail if it is a file, which is a device in virtual machines only.
+pub fn number(device: &Path) -> Result<String> {
+    let status = stat(device).map_err(|error| failed(device, "examine", error.into()))?;
+    let kind = FileType::from_raw_mode(status.st_mode);
+    if kind != FileType::BlockDevice && kind != FileType::CharacterDevice {
+        let why = "is neither a store nor a device; daxfs share makes it a device of a virtual machine, which can mount its images";
+        return Err(Error::refused(shown_path(device), why));
+    }
+    let (major, minor) = (major(status.st_rdev), minor(status.st_rdev));
+    Ok(format!(".{major}-{minor}"))
+}
+
 /// Remove the images that a daemon has copied to `device` and that are not mounted, unless their names are in `wanted`.
 pub fn free(device: &Path, wanted: &HashSet<String>) -> Result<()> {
     let used: HashSet<String> = in_use()?.iter().map(|start| on_device(start)).collect();
@@ -68,7 +82,7 @@ pub fn free(device: &Path, wanted: &HashSet<String>) -> Result<()> {
         |name: &String| name.starts_with(PREFIX) && !wanted.contains(name) && !used.contains(name);
     catalog::remove_all(device, &mut |images| {
         let names = images.iter().map(|image| &image.name);
-        Ok(names.filter(|name| unwanted(name)).cloned().collect())
+        names.filter(|name| unwanted(name)).cloned().collect()
     })
     .map(drop)
 }
@@ -104,6 +118,24 @@ pub fn sha256(device: &Path, name: &str) -> Result<String> {
     Ok(hex(&open(device, name)?.superblock.sha256))
 }
 
+/// Return whether `device` has the image `name`. Fail if it is not the one with this SHA-256.
+fn has(device: &Path, name: &str, sha256: &str) -> Result<bool> {
+    if !names(device)?.contains(name) {
+        return Ok(false);
+    }
+    match self::sha256(device, name) {
+        Ok(found) if found == sha256 => Ok(true),
+        Ok(_) => {
+            let why =
+                format!("has another image '{name}'; remove it with daxfs catalog remove first");
+            Err(Error::refused(shown_path(device), why))
+        }
+        // gc has removed it.
+        Err(_) if !names(device)?.contains(name) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Copy the image `name` of `store`, and the packs that it needs, to `device`, unless they are there. `reuse` says which
 /// removed images give their space.
 ///
@@ -111,42 +143,48 @@ pub fn sha256(device: &Path, name: &str) -> Result<String> {
 /// name. What was copied before an error remains for the next call, or until [`gc`].
 pub fn copy(store: &Store, name: &str, device: &Path, reuse: Reuse) -> Result<Loaded> {
     let file = store.image(name)?;
-    if is_pack(name) {
-        let why = "is a name for a pack on a device; add the image to the store with another name";
+    if is_pack(name) || name.starts_with(PREFIX) {
+        let why = "is a name for packs or for daxfs-snapshotter's images on a device; add the image to the store with another name";
         return Err(Error::refused(name, why));
     }
     let (sha256, packs) = store.needs_of(name)?;
-    let there = names(device)?.contains(name);
-    if there && self::sha256(device, name)? != sha256 {
-        let why = format!("has another image '{name}'; remove it with daxfs catalog remove first");
-        return Err(Error::refused(shown_path(device), why));
-    }
+    let there = has(device, name, &sha256)?;
     let mut copied = Loaded::default();
-    let mut add = |name: &str, file: &Path| -> Result<()> {
-        catalog::add(device, name, file, false, reuse)?;
-        copied.images += 1;
-        copied.bytes += length(file)?;
-        Ok(())
-    };
-    // Packs come first. gc may have removed some before there was an image that needs them.
-    for complete in [there, true] {
-        let there = names(device)?;
-        for pack in &packs {
-            let name = pack_name(pack);
-            if there.contains(&name) {
-                continue;
-            }
-            if store.known_pack(&pack.id)?.reference != *pack {
-                let why = format!(
-                    "pack {} has another SHA-256 than the image says; daxfs store verify names the remedy",
-                    pack.id
-                );
-                return Err(Error::refused(shown_path(&file), why));
-            }
-            add(&name, &store.pack(&pack.id))?;
+    let mut add = |name: &str, file: &Path, sha256: &str| -> Result<()> {
+        if has(device, name, sha256)? {
+            return Ok(());
         }
-        if !complete {
-            add(name, &file)?;
+        if catalog::add_once(device, name, file, false, reuse)? {
+            copied.images += 1;
+            copied.bytes += length(file)?;
+        }
+        // Another process may have replaced the file.
+        has(device, name, sha256).map(drop)
+    };
+    // Packs come first. gc may remove some before there is an image that needs them.
+    for again in [there, true] {
+        for pack in &packs {
+            let done = match store.known_pack(&pack.id) {
+                Ok(found) if found.reference != *pack => {
+                    let why = format!(
+                        "pack {} has another SHA-256 than the image says; daxfs store verify names the remedy",
+                        pack.id
+                    );
+                    Err(Error::refused(shown_path(&file), why))
+                }
+                found => {
+                    found.and_then(|_| add(&pack_name(pack), &store.pack(&pack.id), &pack.sha256))
+                }
+            };
+            done.inspect_err(|_| {
+                // An image without its packs is of no use.
+                if again && !there {
+                    let _ = catalog::remove(device, name, true);
+                }
+            })?;
+        }
+        if !again {
+            add(name, &file, &sha256)?;
         }
     }
     copied.shared = (1 + packs.len()).saturating_sub(copied.images);
@@ -167,20 +205,25 @@ pub fn gc(device: &Path, report: &mut dyn FnMut(Error)) -> Result<Freed> {
         let names = names.map(|image| image.name.clone());
         let (mut packs, others): (HashSet<String>, HashSet<String>) =
             names.partition(|name| is_pack(name));
-        for name in others {
-            match open(device, &name).and_then(|opened| packs_of(&opened)) {
+        let mut damaged = false;
+        for name in others.iter().filter(|name| !name.starts_with(PREFIX)) {
+            match open(device, name).and_then(|opened| packs_of(&opened)) {
                 Ok(needed) => {
                     let needed = needed.into_iter().flatten();
                     needed.for_each(|pack| _ = packs.remove(&pack_name(&pack)));
                 }
                 Err(error) => {
                     report(error);
-                    report(keeps_all(device, "copy them again"));
-                    packs.clear();
+                    damaged = true;
                 }
             }
         }
-        Ok(packs)
+        if damaged {
+            let remedy = "remove them with daxfs catalog remove, and copy them again";
+            report(keeps_all(device, remedy));
+            packs.clear();
+        }
+        packs
     })?;
     Ok(Freed {
         files: removed.len(),

@@ -212,7 +212,9 @@ impl Store {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
         let opened = File::options().read(true).custom_flags(flags).open(&path);
         let lock = opened.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::refused(shown_path(dir), NO_STORE),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                Error::refused(shown_path(dir), NO_STORE)
+            }
             _ => failed(&path, "open", error),
         })?;
         match operation.map_or(Ok(()), |operation| flock(&lock, operation)) {

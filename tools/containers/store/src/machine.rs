@@ -57,8 +57,8 @@ pub struct Layers {
 }
 
 /// Mount the image `name` of `origin` on the directory `dir`. Load it and its packs into memory,
-/// unless they are there or on a device. Before that, call `room` with the bytes to load. Return its layers as overlayfs takes them,
-/// too.
+/// unless they are there or on a device. Before that, call `room` with the bytes to load. Return its
+/// layers as overlayfs takes them, too.
 ///
 /// The kernel compares the metadata image with its SHA-256, and each piece of a pack with its sums
 /// before its first use. The list of packs is taken from the memory that was compared.
@@ -96,7 +96,7 @@ pub fn mount(
     let machine = Machine::lock()?;
     let mut loaded = Loaded::default();
     let mounted = machine
-        .layers(origin, name, demands, room, &mut loaded)
+        .layers(origin, name, &sha256, demands, room, &mut loaded)
         .and_then(|layers| {
             let set = |key: &str, path: &Path| {
                 fsconfig_set_string(fs.as_fd(), key, path.as_os_str())
@@ -206,16 +206,17 @@ impl Machine {
         Ok(Machine { dir, _lock: lock })
     }
 
-    /// Load the image `name` and its packs. Return where they are mounted, in this order.
+    /// Load the image `name`, which has this SHA-256, and its packs. Return where they are mounted, in this order.
     fn layers(
         &self,
         origin: Origin<'_>,
         name: &str,
+        sha256: &str,
         demands: &Demands,
         room: Room<'_>,
         loaded: &mut Loaded,
     ) -> Result<Vec<PathBuf>> {
-        let sha256 = origin.sha256(name)?;
+        let from = origin.end()?;
         // An image that was loaded without a signature does not serve those who demand one.
         let (end, option) = match demands.signed {
             true => (".signed", Some("signature=required")),
@@ -223,8 +224,11 @@ impl Machine {
         };
         let image = origin.image(name)?;
         let lower = self.dir.join(IMAGES);
-        let lower = lower.join(format!("{}{end}", &sha256[..DIGITS]));
-        let in_pack = |pack: &PackRef| self.dir.join(PACKS_DIR).join(&pack.sha256[..DIGITS]);
+        let lower = lower.join(format!("{}{from}{end}", &sha256[..DIGITS]));
+        let in_pack = |pack: &PackRef| {
+            let packs = self.dir.join(PACKS_DIR);
+            packs.join(format!("{}{from}", &pack.sha256[..DIGITS]))
+        };
         let text = mountinfo::read()?;
         let there: HashMap<PathBuf, &[u8]> = crate::run::loaded(&text)
             .map(|mount| (mount.place, mount.options))
@@ -267,7 +271,7 @@ impl Machine {
             loaded.bytes += size(place);
             Ok(())
         };
-        load(&image, &lower, &sha256, option)?;
+        load(&image, &lower, sha256, option)?;
         let mut value = vec![0; VALUE_MAX];
         let packs = match lgetxattr(&lower, PACKS, &mut value) {
             Ok(length) => PackRef::parse(&value[..length]),
@@ -324,7 +328,7 @@ impl Machine {
         }
         match home {
             Home::Device(device) if !names.is_empty() => {
-                catalog::remove_all(device, &mut |_| Ok(names.clone()))?;
+                catalog::remove_all(device, &mut |_| names.clone())?;
             }
             _ => (),
         }

@@ -2,7 +2,7 @@
 
 //! Where images and packs are before they are mounted.
 
-use crate::device::{free, on_device, pack_name, sha256, Home};
+use crate::device::{free, number, on_device, pack_name, sha256, Home};
 use crate::pack::PackRef;
 use crate::Store;
 use daxfs_image::error::{Error, Result};
@@ -37,7 +37,19 @@ impl<'a> Origin<'a> {
     pub fn sha256(self, name: &str) -> Result<String> {
         match self {
             Origin::Store(store) => Ok(store.needs_of(name)?.0),
-            Origin::Device(device) => sha256(device, name),
+            Origin::Device(device) => {
+                number(device)?;
+                sha256(device, name)
+            }
+        }
+    }
+
+    /// Return the end of the names of directories for mounts from here. What a store has loaded is no device's, whose
+    /// owner may change it.
+    pub fn end(self) -> Result<String> {
+        match self {
+            Origin::Store(_) => Ok(String::new()),
+            Origin::Device(device) => number(device),
         }
     }
 

@@ -134,6 +134,21 @@ fn init_existing(path: &Path, force: bool) -> Result<()> {
 /// Return [`Error::Full`] without enough room. Fail if the device has an image of this name or
 /// cannot be used.
 pub fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) -> Result<()> {
+    match add_once(path, name, image, active, reuse)? {
+        true => Ok(()),
+        false => Err(taken(&daxfs_image::text::shown_path(path), name)),
+    }
+}
+
+/// Return the error of adding an image to `device`, which has one with the name `name`.
+fn taken(device: &str, name: &str) -> Error {
+    let why =
+        format!("has an image '{name}' already; choose another name, or remove that one first");
+    Error::refused(device, why)
+}
+
+/// Do as [`add`], but return false if the device has this image with this name, by its UUID.
+pub fn add_once(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) -> Result<bool> {
     if valid_name(name.as_bytes()).is_none() {
         let why = "is not a name for an image; use 1 to 63 letters, digits and . _ - + : @";
         return Err(Error::refused(
@@ -144,10 +159,10 @@ pub fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) ->
     let image = ImageFile::open(image)?;
     let mut disk = Disk::open(path, Access::Change)?;
     let mut table = load_to_change(&disk)?;
-    if table.find(name).is_some() {
-        let why =
-            format!("has an image '{name}' already; choose another name, or remove that one first");
-        return Err(Error::refused(&disk.name, why));
+    match table.find(name) {
+        Some(found) if found.uuid == image.superblock.uuid => return Ok(false),
+        Some(_) => return Err(taken(&disk.name, name)),
+        None => (),
     }
     if table.damaged.is_some() && reuse != Reuse::Always {
         let why =
@@ -179,7 +194,7 @@ pub fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) ->
         active,
     };
     let device = disk.name.clone();
-    insert(&mut disk, &device, &mut table, &new, &users)
+    insert(&mut disk, &device, &mut table, &new, &users).map(|()| true)
 }
 
 /// Return true if some of `range` is mounted.
@@ -214,11 +229,11 @@ pub fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
 /// copy of the catalogue again. No other process changes the catalogue in between. Return the removed images.
 pub fn remove_all(
     path: &Path,
-    unwanted: &mut dyn FnMut(&[Listed]) -> Result<HashSet<String>>,
+    unwanted: &mut dyn FnMut(&[Listed]) -> HashSet<String>,
 ) -> Result<Vec<Listed>> {
     let mut disk = Disk::open(path, Access::Change)?;
     let mut table = load_to_change(&disk)?;
-    let names = unwanted(&table.images)?;
+    let names = unwanted(&table.images);
     let mut removed = Vec::new();
     for image in &mut table.images {
         if !image.removed && names.contains(&image.name) {
