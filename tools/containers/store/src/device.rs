@@ -154,6 +154,11 @@ pub fn copy(store: &Store, name: &str, device: &Path, reuse: Reuse) -> Result<Lo
         if has(device, name, sha256)? {
             return Ok(());
         }
+        if hex(&Opened::open(file)?.superblock.sha256) != sha256 {
+            let why =
+                "has another SHA-256 than the image says; daxfs store verify names the remedy";
+            return Err(Error::refused(shown_path(file), why));
+        }
         if catalog::add_once(device, name, file, false, reuse)? {
             copied.images += 1;
             copied.bytes += length(file)?;
@@ -164,18 +169,7 @@ pub fn copy(store: &Store, name: &str, device: &Path, reuse: Reuse) -> Result<Lo
     // Packs come first. gc may remove some before there is an image that needs them.
     for again in [there, true] {
         for pack in &packs {
-            let done = match store.known_pack(&pack.id) {
-                Ok(found) if found.reference != *pack => {
-                    let why = format!(
-                        "pack {} has another SHA-256 than the image says; daxfs store verify names the remedy",
-                        pack.id
-                    );
-                    Err(Error::refused(shown_path(&file), why))
-                }
-                found => {
-                    found.and_then(|_| add(&pack_name(pack), &store.pack(&pack.id), &pack.sha256))
-                }
-            };
+            let done = add(&pack_name(pack), &store.pack(&pack.id), &pack.sha256);
             done.inspect_err(|_| {
                 // An image without its packs is of no use.
                 if again && !there {
