@@ -46,11 +46,9 @@ pub fn own_device(home: &Home) -> Result<Option<File>> {
     let Home::Device(device) = home else {
         return Ok(None);
     };
-    let status = stat(device).map_err(|error| failed(device, "examine", error.into()))?;
-    let (major, minor) = (major(status.st_rdev), minor(status.st_rdev));
     let dir = Path::new(RUN);
     make(dir)?;
-    let path = dir.join(format!("device-{major}:{minor}"));
+    let path = dir.join(format!("device{}", number(device)?));
     let file = File::create(&path).map_err(|error| failed(&path, "create", error))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
@@ -61,7 +59,7 @@ pub fn own_device(home: &Home) -> Result<Option<File>> {
     }
 }
 
-/// Return what distinguishes mounts from `device` in the names of their directories.
+/// Return the end of a name that stands for `device`: a dot and its number.
 ///
 /// Fail if it is a file, which is a device in virtual machines only.
 pub fn number(device: &Path) -> Result<String> {
@@ -123,8 +121,8 @@ fn has(device: &Path, name: &str, sha256: &str) -> Result<bool> {
     if !names(device)?.contains(name) {
         return Ok(false);
     }
-    match self::sha256(device, name) {
-        Ok(found) if found == sha256 => Ok(true),
+    match open(device, name) {
+        Ok(found) if hex(&found.superblock.sha256) == sha256 => Ok(true),
         Ok(_) => {
             let why =
                 format!("has another image '{name}'; remove it with daxfs catalog remove first");
@@ -140,7 +138,7 @@ fn has(device: &Path, name: &str, sha256: &str) -> Result<bool> {
 /// removed images give their space.
 ///
 /// Each change survives power loss, and the image is there after its packs. Fail if `device` has another image with this
-/// name. What was copied before an error remains for the next call, or until [`gc`].
+/// name. Packs that were copied before an error remain for the next call, or until [`gc`].
 pub fn copy(store: &Store, name: &str, device: &Path, reuse: Reuse) -> Result<Loaded> {
     let file = store.image(name)?;
     if is_pack(name) || name.starts_with(PREFIX) {

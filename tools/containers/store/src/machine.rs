@@ -328,7 +328,7 @@ impl Machine {
         }
         match home {
             Home::Device(device) if !names.is_empty() => {
-                catalog::remove_all(device, &mut |_| names.clone())?;
+                catalog::remove_all(device, &mut |_| std::mem::take(&mut names))?;
             }
             _ => (),
         }

@@ -38,14 +38,15 @@ impl<'a> Origin<'a> {
         match self {
             Origin::Store(store) => Ok(store.needs_of(name)?.0),
             Origin::Device(device) => {
+                // Files are refused here.
                 number(device)?;
                 sha256(device, name)
             }
         }
     }
 
-    /// Return the end of the names of directories for mounts from here. What a store has loaded is no device's, whose
-    /// owner may change it.
+    /// Return the end of the names of directories for mounts from here. The owner of a device may change its memory, but
+    /// not the memory that a store was loaded into.
     pub fn end(self) -> Result<String> {
         match self {
             Origin::Store(_) => Ok(String::new()),
