@@ -76,6 +76,11 @@ check() {
 	fi
 }
 
+# as_nobody COMMAND...: run it as a user without privileges.
+as_nobody() {
+	setpriv --reuid=nobody --regid=nogroup --clear-groups -- "$@"
+}
+
 # refused TEXT COMMAND...: the command fails, and says TEXT.
 refused() {
 	local text=$1 output
