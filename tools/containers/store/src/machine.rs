@@ -60,8 +60,9 @@ pub struct Layers {
 /// unless they are there or on a device. Before that, call `room` with the bytes to load. Return its
 /// layers as overlayfs takes them, too.
 ///
-/// The kernel compares the metadata image with its SHA-256, and each piece of a pack with its sums
-/// before its first use. The list of packs is taken from the memory that was compared.
+/// The kernel compares the metadata image with its SHA-256, and each piece of a pack with its sums before its first use,
+/// unless they are on a device and `demands` has neither digest nor signature. The list of packs is taken from the memory
+/// that was compared.
 pub fn mount(
     origin: Origin<'_>,
     name: &str,
@@ -255,11 +256,12 @@ impl Machine {
             if let Some(options) = there.get(place) {
                 // Images with the same half of a SHA-256 can be made on purpose.
                 let digest = format!("digest={sha256}");
-                if !options
-                    .split(|&byte| byte == b',')
-                    .any(|option| option == digest.as_bytes())
+                if part.verified(demands)
+                    && !options
+                        .split(|&byte| byte == b',')
+                        .any(|option| option == digest.as_bytes())
                 {
-                    let why = "another image is mounted there, without this SHA-256; unmount it";
+                    let why = "what is mounted there was not compared with this SHA-256; unmount it, with all images that use it";
                     return Err(Error::refused(shown_path(place), why));
                 }
                 loaded.shared += 1;

@@ -88,7 +88,14 @@ impl Part<'_> {
         }
     }
 
-    /// Load it, unless it is on a device, and mount it on `place`, with one more option. It must have the SHA-256 `sha256`.
+    /// Return whether the kernel compares it with its SHA-256. From a device it does so if somebody asks for it, as for
+    /// all mounts of devices: otherwise all of a device would be read, and be in the host's memory.
+    pub fn verified(&self, demands: &Demands) -> bool {
+        matches!(self, Part::File(_)) || demands.digest.is_some() || demands.signed
+    }
+
+    /// Load it, unless it is on a device, and mount it on `place`, with one more option. If it is verified, it must have
+    /// the SHA-256 `sha256`.
     pub fn load_on(
         &self,
         place: &Path,
@@ -96,8 +103,11 @@ impl Part<'_> {
         option: Option<&str>,
         demands: &Demands,
     ) -> Result<()> {
-        let mut words = vec![format!("digest={sha256}")];
-        words.extend((!demands.full).then(|| "verify=lazy".into()));
+        let mut words = Vec::new();
+        if self.verified(demands) {
+            words.push(format!("digest={sha256}"));
+            words.extend((!demands.full).then(|| "verify=lazy".into()));
+        }
         words.extend(option.map(Into::into));
         let file = match self {
             Part::File(file) => file,
