@@ -212,11 +212,24 @@ fn attributes_of_overlayfs() {
     // The numbers of the device.
     whiteout[329..345].fill(0);
     feed::seal(&mut whiteout);
-    place.write("archive", [whiteout, vec![0; 1024]].concat());
-    let said = "dir/removed: is a character device 0:0";
-    let line = place.fails("daxfs store add store whiteout archive", said);
+    place.write("archive", [&whiteout[..], &[0; 1024]].concat());
+    add(&place, "whiteout", "archive", "");
+    let stat = |path: &str, part: &str| {
+        let line = format!("daxfs stat store/images/whiteout.daxfs {path}");
+        says(&place, &line, part)
+    };
+    stat("/dir", "trusted.overlay.overlay.opaque=x");
+    stat("/dir/removed", "trusted.overlay.overlay.whiteout=");
+    stat("/dir/removed", "Type: file  Size: 0");
+    verify(&place);
+
+    let opaque = attribute("trusted.overlay.opaque", "y");
+    let dir = member("dir/", b'5', b"");
+    place.write("archive", [opaque, dir, whiteout, vec![0; 1024]].concat());
+    let said = "dir/removed: is a whiteout of overlayfs in an opaque directory";
+    let line = place.fails("daxfs store add store opaque archive", said);
     assert!(line.contains("--exclude"), "{line}");
-    place.ok("daxfs store add store whiteout --exclude removed archive");
+    place.ok("daxfs store add store opaque --exclude removed archive");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use daxfs_image::reader::Reader;
 use daxfs_image::source::Opened;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::XATTR_NAME_MAX;
-use daxfs_writer::tree::{Kind, NodeId, Place, Tree, Xattr, XattrSet, ROOT};
-use std::collections::HashMap;
+use daxfs_writer::tree::{Kind, Node, NodeId, Place, Tree, Xattr, XattrSet, ROOT};
+use std::collections::{HashMap, HashSet};
 
 /// The attribute of the root directory with the packs that the image needs. Its name is one of
 /// overlayfs's own, which are not visible in the overlay.
@@ -33,29 +33,42 @@ fn redirect(id: &str, sum: &Sum) -> Vec<u8> {
     format!("/{id}/{}", hex(sum)).into_bytes()
 }
 
-/// Fail if `tree` has a file that overlayfs takes for something else.
+/// Fail if `tree` has a mark of overlayfs that cannot be escaped.
 pub fn refuse_marks(tree: &Tree) -> Result<()> {
     for (node, id) in tree.nodes.iter().zip(0..) {
-        let refuse = |why: &str| Err(daxfs_writer::Error::refused(&tree.path(id), why).into());
-        if node.kind.is_whiteout() {
-            return refuse("is a character device 0:0, which overlayfs takes for the mark of a removed file; leave it out with --exclude");
-        }
+        let refuse = |id, why: &str| Err(daxfs_writer::Error::refused(&tree.path(id), why).into());
         let set = &tree.xattrs[node.attributes.xattrs as usize];
-        if set
-            .iter()
-            .any(|xattr| escaped(xattr).is_some_and(|name| name.len() + 8 > XATTR_NAME_MAX))
-        {
-            return refuse("has an extended attribute of overlayfs whose name is too long to be escaped; remove it");
+        let mut names = set.iter().filter_map(escaped);
+        if names.any(|name| name.len() + 8 > XATTR_NAME_MAX) {
+            return refuse(id, "has an extended attribute of overlayfs whose name is too long to be escaped; remove it");
+        }
+        // The attribute says one thing or the other.
+        if set.iter().any(|xattr| *xattr.name == *b"overlay.opaque") {
+            if let Some(whiteout) = whiteouts(tree, node).next() {
+                return refuse(whiteout, "is a whiteout of overlayfs in an opaque directory, where it has no effect; leave it out with --exclude");
+            }
         }
     }
     Ok(())
+}
+
+/// Return the whiteouts in the directory `node`, which may be any file.
+fn whiteouts<'a>(tree: &'a Tree, node: &'a Node) -> impl Iterator<Item = NodeId> + 'a {
+    let entries = match &node.kind {
+        Kind::Directory(entries) => &entries[..],
+        _ => &[],
+    };
+    let nodes = entries.iter().map(|entry| entry.node);
+    nodes.filter(|&id| tree.nodes[id as usize].kind.is_whiteout())
 }
 
 /// Turn `tree` into the tree of a metadata image. `objects` has the object of each regular file
 /// that is not empty, `ids` the pack of each object.
 ///
 /// Attributes of the files that overlayfs would obey are escaped as overlayfs does, so they have no
-/// effect, and the overlay shows them as they are in `tree`. [`refuse_marks`] refuses names that are too long for that.
+/// effect, and the overlay shows them as they are in `tree`. An overlay on top of it obeys them. So are whiteouts: they
+/// become empty files with an attribute, and their directories have one, too (Documentation/filesystems/overlayfs.rst,
+/// "Nesting overlayfs mounts"). [`refuse_marks`] refuses what cannot be escaped.
 pub fn strip(
     tree: &mut Tree,
     objects: &HashMap<NodeId, Sum>,
@@ -73,6 +86,9 @@ pub fn strip(
         set.iter().map(escape).collect()
     };
     let sets: Vec<XattrSet> = tree.xattrs.iter().map(escape).collect();
+    let nodes = (0..).zip(&tree.nodes);
+    let marked = nodes.filter(|(_, node)| whiteouts(tree, node).next().is_some());
+    let marked: HashSet<usize> = marked.map(|(id, _)| id).collect();
     for id in 0..tree.nodes.len() {
         let mut set = sets[tree.nodes[id].attributes.xattrs as usize].clone();
         if id == ROOT as usize {
@@ -82,10 +98,18 @@ pub fn strip(
             set.push(own("metacopy", Vec::new()));
             set.push(own("redirect", redirect(&ids[sum], sum)));
         }
-        tree.nodes[id].attributes.xattrs = tree.keep_xattrs(set);
-        if let Kind::Regular { place, .. } = &mut tree.nodes[id].kind {
+        if marked.contains(&id) {
+            set.push(own("overlay.opaque", b"x".to_vec()));
+        }
+        let kind = &mut tree.nodes[id].kind;
+        if kind.is_whiteout() {
+            set.push(own("overlay.whiteout", Vec::new()));
+            let (size, place) = (0, Place::Nowhere);
+            *kind = Kind::Regular { size, place };
+        } else if let Kind::Regular { place, .. } = kind {
             *place = Place::Nowhere;
         }
+        tree.nodes[id].attributes.xattrs = tree.keep_xattrs(set);
     }
 }
 
