@@ -142,26 +142,30 @@ impl Store {
         for (sum, &(_, size)) in objects {
             total[usize::from(ids.contains_key(sum))].add(size);
         }
-        let mut new = BTreeMap::new();
+        let mut new: BTreeMap<_, Vec<(Sum, NodeId)>> = BTreeMap::new();
         let used: BTreeSet<&String> = ids.values().collect();
         let mut own = OWN_PACKS_MAX.saturating_sub(used.len());
-        for (sum, &(node, size)) in objects.iter().filter(|(sum, _)| !ids.contains_key(*sum)) {
+        for &(sum, node, size) in &files {
+            if ids.contains_key(&sum) || objects[&sum].0 != node {
+                continue;
+            }
             // The next image is likely to need content that another pack has, too: it gets a pack of its own.
-            let again = packs.iter().any(|(_, pack)| pack.get(sum).is_some());
+            let again = packs.iter().any(|(_, pack)| pack.get(&sum).is_some());
             // The next version of an image may need all of a pack but its largest objects, and an image uses a pack only
             // if it needs half of it.
             let alone = own > 0 && size >= LARGE && size >= total[0].bytes / 4;
             own -= usize::from(alone);
-            let group: &mut BTreeMap<_, _> = new.entry((alone.then_some(sum), again)).or_default();
-            group.insert(*sum, node);
+            let group = new.entry((alone.then_some(sum), again)).or_default();
+            group.push((sum, node));
         }
         let mut bytes = 0;
         for new in new.into_values() {
-            let id = id(new.keys());
+            let names: BTreeSet<&Sum> = new.iter().map(|(sum, _)| sum).collect();
+            let id = id(names.into_iter());
             if !packs.iter().any(|(_, pack)| pack.reference.id == id) {
                 bytes += self.write_pack(&mut tree, &known, &id, &new, create, progress)?;
             }
-            ids.extend(new.into_keys().map(|sum| (sum, id.clone())));
+            ids.extend(new.into_iter().map(|(sum, _)| (sum, id.clone())));
         }
         let needed: BTreeSet<&String> = ids.values().collect();
         let needed = needed.into_iter();
@@ -234,7 +238,7 @@ impl Store {
         tree: &mut Tree,
         known: &Known,
         id: &str,
-        objects: &BTreeMap<Sum, NodeId>,
+        objects: &[(Sum, NodeId)],
         create: Guard<'_>,
         progress: &dyn Progress,
     ) -> Result<u64> {
@@ -255,7 +259,8 @@ impl Store {
         let superblock = superblock.map_err(|error| Error::image(&name, b"", error))?;
         let reader = Reader::new(Image::new(&memory, &superblock), &name);
         if let Some(sum) = wrong_objects(&reader, id, progress)?.first() {
-            let file = objects.get(sum).copied().unwrap_or(ROOT);
+            let file = objects.iter().find(|(object, _)| object == sum);
+            let file = file.map_or(ROOT, |(_, node)| *node);
             let node = tree.node(file);
             if sum_in_pack(node, known).is_some() {
                 let pack = tree.origins[node.origin as usize].path();
@@ -283,17 +288,17 @@ struct Regular {
     sum: Option<Sum>,
 }
 
-/// Return all regular files of `tree` that are not empty. Objects in packs are `known`.
+/// Return all regular files of `tree` that are not empty, directory by directory. Objects in packs are `known`.
 fn regular(tree: &Tree, known: &Known) -> Vec<Regular> {
-    let file = |(node, id): (&Node, NodeId)| match node.kind {
+    let file = |node: NodeId| match tree.node(node).kind {
         Kind::Regular { size, .. } if size > 0 => Some(Regular {
-            node: id,
+            node,
             size,
-            sum: sum_in_pack(node, known),
+            sum: sum_in_pack(tree.node(node), known),
         }),
         _ => None,
     };
-    tree.nodes.iter().zip(0..).filter_map(file).collect()
+    tree.order().into_iter().filter_map(file).collect()
 }
 
 /// Return the SHA-256 of a file whose content is in a pack.
@@ -467,6 +472,35 @@ mod tests {
         assert_eq!(add("c", 3), (3, 1, 4));
         // None of them has a quarter.
         assert_eq!(add("d", 5), (5, 1, 2));
+    }
+
+    /// Files of one directory are together in a pack, in any order of the names of objects.
+    #[test]
+    fn neighbours() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = directory.path().join("source");
+        let mut places = HashMap::new();
+        for dir in ["a", "b", "c", "d"] {
+            std::fs::create_dir_all(source.join(dir)).unwrap();
+            for number in 0..50 {
+                let content = format!("{dir} {number} ").repeat(1100 + number);
+                places.insert(Sum::from(Sha256::digest(&content)), dir);
+                std::fs::write(source.join(dir).join(number.to_string()), content).unwrap();
+            }
+        }
+        let store = Store::create(&directory.path().join("store")).unwrap();
+        let tree = daxfs_input::scan::scan(&source, None, |_| ()).unwrap();
+        let create = |path: &Path| Output::create(path);
+        store.add("image", tree, &create, &Silent).unwrap();
+        let id = store.names("packs").unwrap().pop_first().unwrap();
+        let pack = store.known_pack(&id).unwrap();
+        let mut objects: Vec<_> = pack.objects().collect();
+        // Smaller ones fill gaps.
+        objects.retain(|(_, object)| object.size >= 4096);
+        objects.sort_by_key(|(_, object)| object.data);
+        let changes = objects.windows(2);
+        let changes = changes.filter(|two| places[two[0].0] != places[two[1].0]);
+        assert_eq!((objects.len() > 100, changes.count()), (true, 3));
     }
 
     /// An addition that fails leaves no pack.

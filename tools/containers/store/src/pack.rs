@@ -13,7 +13,6 @@ use daxfs_writer::options::Options;
 use daxfs_writer::origin::Origin;
 use daxfs_writer::tree::{Attributes, Kind, Node, NodeId, Tree, ROOT};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// SHA-256 of the content of an object.
@@ -169,28 +168,30 @@ pub fn parse_sum(text: &str) -> Option<Sum> {
     parse_hex(text).filter(|_| is_hex(text, 32))
 }
 
-/// Return the name of a pack of these objects, which are sorted.
+/// Return the name of a pack of these objects, which are sorted. Packs of different trees can have them in another order.
 pub fn id<'a>(objects: impl Iterator<Item = &'a Sum>) -> String {
     let mut hash = Sha256::new();
     objects.for_each(|sum| hash.update(sum));
     hex(&hash.finalize()[..ID])
 }
 
-/// Return the options of all images of a store. Sums let mounts verify each piece before its first
-/// use. Gaps are in memory like all of a pack, and few files may be there to fill them.
+/// Return the options of all images of a store. Sums let mounts verify each piece before its first use. Gaps are in memory
+/// like all of a pack, and few files may be there to fill them. What is used together is close together, although the
+/// names of objects are hashes.
 pub fn options() -> Options {
     Options {
         sums: true,
         dedupe: false,
         dense: true,
+        by_node: true,
         padding: u64::from(Options::default().block_size),
         ..Options::default()
     }
 }
 
-/// Return the tree of the pack `id` of `objects`: regular files of `tree`, by content. `tree` loses
+/// Return the tree of the pack `id` of `objects`: regular files of `tree`, with their content, in this order. `tree` loses
 /// the content of its origins. The pack does not depend on `tree` otherwise.
-pub fn tree(tree: &mut Tree, id: &str, objects: &BTreeMap<Sum, NodeId>) -> Result<Tree> {
+pub fn tree(tree: &mut Tree, id: &str, objects: &[(Sum, NodeId)]) -> Result<Tree> {
     let attributes = |permissions| Attributes {
         permissions,
         uid: 0,
@@ -198,10 +199,8 @@ pub fn tree(tree: &mut Tree, id: &str, objects: &BTreeMap<Sum, NodeId>) -> Resul
         mtime: (0, 0),
         xattrs: 0,
     };
-    let paths: Vec<PathBuf> = objects
-        .values()
-        .map(|&node| tree.original_path(node))
-        .collect();
+    let paths = objects.iter().map(|&(_, node)| tree.original_path(node));
+    let paths: Vec<PathBuf> = paths.collect();
     let mut builder = Builder::new();
     builder.tree.origins = tree.origins.iter_mut().map(Origin::take).collect();
     builder.describe(ROOT, attributes(0o755), 0);
@@ -215,12 +214,12 @@ pub fn tree(tree: &mut Tree, id: &str, objects: &BTreeMap<Sum, NodeId>) -> Resul
     })?;
     builder.set(ROOT, name, directory);
     let mut entries = Vec::with_capacity(objects.len());
-    for ((sum, &node), path) in objects.iter().zip(paths) {
+    for (&(sum, node), path) in objects.iter().zip(paths) {
         let Kind::Regular { size, place } = tree.node(node).kind else {
             continue;
         };
         let origin = tree.node(node).origin;
-        let name = builder.tree.keep_name(hex(sum).as_bytes());
+        let name = builder.tree.keep_name(hex(&sum).as_bytes());
         let object = builder.add(Node {
             attributes: attributes(0o444),
             parent: directory,

@@ -83,6 +83,7 @@ impl Wishes {
             },
             huge_threshold: args.huge_threshold,
             dense: false,
+            by_node: false,
             padding,
             sums: args.sums,
             max_size: args.max_size,

@@ -243,30 +243,13 @@ impl Builder {
 
     /// Finish the tree: drop all nodes that cannot be reached from the root.
     pub fn finish(mut self) -> Tree {
-        let order = self.reachable();
+        let order = self.tree.order();
         self.date(&order);
         if order.len() < self.tree.nodes.len() {
             self.compact(&order);
         }
         self.tree.sort();
         self.tree
-    }
-
-    /// Return all nodes with a name, directories before their entries.
-    fn reachable(&self) -> Vec<NodeId> {
-        let mut seen = vec![false; self.tree.nodes.len()];
-        seen[ROOT as usize] = true;
-        let mut order = vec![ROOT];
-        let mut next = 0;
-        while let Some(&id) = order.get(next) {
-            for entry in entries(&self.tree, id) {
-                if !std::mem::replace(&mut seen[entry.node as usize], true) {
-                    order.push(entry.node);
-                }
-            }
-            next += 1;
-        }
-        order
     }
 
     /// Give directories that no input describes the times of their newest entries.

@@ -39,6 +39,9 @@ pub struct Options {
     pub huge_threshold: u64,
     /// Do not align a file for huge pages if the gap before it would take more than an eighth of its size.
     pub dense: bool,
+    /// Number the files of a directory in the order of their nodes, not of the directory's entries. Their data have the
+    /// order of their numbers.
+    pub by_node: bool,
     /// The image's size is a multiple of this many bytes, itself a multiple of `block_size`.
     pub padding: u64,
     /// Store the SHA-256 of each piece after the image.
@@ -58,6 +61,7 @@ impl Default for Options {
             pack: Pack::default(),
             huge_threshold: layout::HUGE_SIZE,
             dense: false,
+            by_node: false,
             padding: layout::HUGE_SIZE,
             sums: false,
             max_size: None,

@@ -112,7 +112,7 @@ impl Plan {
             output_size: 0,
         };
         plan.numbers[ROOT as usize] = 1;
-        let (dirents, names) = plan.number(tree);
+        let (dirents, names) = plan.number(tree, options.by_node);
         let names = plan.place_symlinks(tree, names);
         let xattrs = plan.place_xattrs(tree)?;
         if names >> 48 != 0 {
@@ -136,7 +136,7 @@ impl Plan {
 
     /// Number the inodes and place the directory entries. Return the number of entries and the
     /// bytes of their names.
-    fn number(&mut self, tree: &Tree) -> (u64, u64) {
+    fn number(&mut self, tree: &Tree, by_node: bool) -> (u64, u64) {
         let (mut dirents, mut names) = (0, 0);
         // `order` grows while the loop goes through it: breadth first.
         let mut ino = 0;
@@ -152,7 +152,11 @@ impl Plan {
             }
             self.places[ino].data = dirents;
             dirents += count;
-            for (position, entry) in entries.iter().enumerate() {
+            let mut entries: Vec<_> = entries.iter().enumerate().collect();
+            if by_node {
+                entries.sort_unstable_by_key(|(_, entry)| entry.node);
+            }
+            for (position, entry) in entries {
                 self.add(tree, entry.node, ino, position);
                 names += tree.name(&entry.name).len() as u64;
             }

@@ -221,6 +221,24 @@ impl Tree {
         id
     }
 
+    /// Return all nodes with a name, directory by directory: breadth first from the root.
+    pub fn order(&self) -> Vec<NodeId> {
+        let mut seen = vec![false; self.nodes.len()];
+        seen[ROOT as usize] = true;
+        let mut order = vec![ROOT];
+        let mut next = 0;
+        while let Some(&id) = order.get(next) {
+            if let Kind::Directory(entries) = &self.node(id).kind {
+                let nodes = entries.iter().map(|entry| entry.node);
+                order.extend(
+                    nodes.filter(|&node| !std::mem::replace(&mut seen[node as usize], true)),
+                );
+            }
+            next += 1;
+        }
+        order
+    }
+
     /// Return the bytes of memory that names and extended attributes take.
     pub fn text_bytes(&self) -> u64 {
         self.names.len() as u64 + self.xattr_bytes
