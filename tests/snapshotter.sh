@@ -12,13 +12,13 @@ socket=$place/daxfs.sock
 export LIBMOUNT_FORCE_MOUNT2=always
 export CONTAINERD_ADDRESS=$place/containerd.sock CONTAINERD_SNAPSHOTTER=daxfs PATH=$mnt/usr/bin:$mnt/usr/sbin:$PATH
 
-# End the script if it cannot run here. Set device to the device with containerd.
+# snapshotter_needs [IMAGE]: end the script if it cannot run here. Set device to the device with containerd.
 snapshotter_needs() {
 	needs crun
 	needs daxfs-snapshotter
 	[ -e /sys/fs/cgroup/cgroup.controllers ] || skip_all "needs cgroups (version 2)"
 	modprobe -q overlay
-	fixture containerd
+	fixture "${1-containerd}"
 }
 
 # ---- the daemons ----------------------------------------------------------------------------------
