@@ -13,6 +13,7 @@ export LIBMOUNT_FORCE_MOUNT2=always
 export CONTAINERD_ADDRESS=$place/containerd.sock CONTAINERD_SNAPSHOTTER=daxfs PATH=$mnt/usr/bin:$mnt/usr/sbin:$PATH
 
 # snapshotter_needs [IMAGE]: end the script if it cannot run here. Set device to the device with containerd.
+# shellcheck disable=SC2120 # the test docker has another image
 snapshotter_needs() {
 	needs crun
 	needs daxfs-snapshotter
