@@ -155,6 +155,10 @@ fn metadata_images() {
         "daxfs store add store x image",
         "file data in another image",
     );
+    // The order of an archive makes no difference.
+    place.ok("(cd v1 && find . | sort -r | tar --no-recursion --format=pax --xattrs -T - -cf ../reversed)");
+    place.ok("daxfs store add reverse image reversed");
+    place.ok("cmp store/images/image.daxfs reverse/images/image.daxfs");
     // Another store has the same images.
     place.ok("daxfs store add other image v1");
     for file in ["images/image.daxfs", &format!("packs/{pack}")] {
@@ -223,10 +227,22 @@ fn attributes_of_overlayfs() {
     stat("/dir/removed", "Type: file  Size: 0");
     verify(&place);
 
-    let opaque = attribute("trusted.overlay.opaque", "y");
-    let dir = member("dir/", b'5', b"");
-    place.write("archive", [opaque, dir, whiteout, vec![0; 1024]].concat());
-    let said = "dir/removed: is a whiteout of overlayfs in an opaque directory";
+    // Marks that are there already, and one for users, are kept.
+    let marked = |opaque: &[u8]| {
+        let dir = member("dir/", b'5', b"");
+        let mark = attribute("trusted.overlay.whiteout", "");
+        [opaque, &dir, &mark, &whiteout, &[0; 1024]].concat()
+    };
+    for (name, opaque) in [("trusted", "x"), ("user", "y")] {
+        let opaque = attribute(&format!("{name}.overlay.opaque"), opaque);
+        place.write("archive", marked(&opaque));
+        add(&place, name, "archive", "");
+        let line = format!("daxfs stat store/images/{name}.daxfs /dir");
+        says(&place, &line, "trusted.overlay.overlay.opaque=x");
+        verify(&place);
+    }
+    place.write("archive", marked(&attribute("trusted.overlay.opaque", "y")));
+    let said = "dir/removed: is a whiteout of overlayfs in a directory with trusted.overlay.opaque";
     let line = place.fails("daxfs store add store opaque archive", said);
     assert!(line.contains("--exclude"), "{line}");
     place.ok("daxfs store add store opaque --exclude removed archive");

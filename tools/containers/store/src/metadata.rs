@@ -42,10 +42,12 @@ pub fn refuse_marks(tree: &Tree) -> Result<()> {
         if names.any(|name| name.len() + 8 > XATTR_NAME_MAX) {
             return refuse(id, "has an extended attribute of overlayfs whose name is too long to be escaped; remove it");
         }
-        // The attribute says one thing or the other.
-        if set.iter().any(|xattr| *xattr.name == *b"overlay.opaque") {
+        // It can have one value only.
+        let opaque = own("opaque", b"x".to_vec());
+        let other = |xattr: &Xattr| same_name(xattr, &opaque) && *xattr != opaque;
+        if set.iter().any(other) {
             if let Some(whiteout) = whiteouts(tree, node).next() {
-                return refuse(whiteout, "is a whiteout of overlayfs in an opaque directory, where it has no effect; leave it out with --exclude");
+                return refuse(whiteout, "is a whiteout of overlayfs in a directory with trusted.overlay.opaque; leave it out with --exclude, if that is y");
             }
         }
     }
@@ -99,11 +101,11 @@ pub fn strip(
             set.push(own("redirect", redirect(&ids[sum], sum)));
         }
         if marked.contains(&id) {
-            set.push(own("overlay.opaque", b"x".to_vec()));
+            put(&mut set, own("overlay.opaque", b"x".to_vec()));
         }
         let kind = &mut tree.nodes[id].kind;
         if kind.is_whiteout() {
-            set.push(own("overlay.whiteout", Vec::new()));
+            put(&mut set, own("overlay.whiteout", Vec::new()));
             let (size, place) = (0, Place::Nowhere);
             *kind = Kind::Regular { size, place };
         } else if let Kind::Regular { place, .. } = kind {
@@ -111,6 +113,17 @@ pub fn strip(
         }
         tree.nodes[id].attributes.xattrs = tree.keep_xattrs(set);
     }
+}
+
+/// Add an attribute to `set`, unless it is there.
+fn put(set: &mut XattrSet, xattr: Xattr) {
+    if !set.iter().any(|other| same_name(other, &xattr)) {
+        set.push(xattr);
+    }
+}
+
+fn same_name(one: &Xattr, other: &Xattr) -> bool {
+    (one.prefix, &one.name) == (other.prefix, &other.name)
 }
 
 /// Return the name under which the attribute is stored, if overlayfs would obey it otherwise.
