@@ -14,6 +14,7 @@ use daxfs_image::reader::{buffer_for, Reader};
 use daxfs_image::text::shown_path;
 use daxfs_reader::{Image, Problem, Superblock};
 use daxfs_writer::content::{check_empty, sha256};
+use daxfs_writer::options::Options;
 use daxfs_writer::tree::{Kind, Node, NodeId, Place, Tree, ROOT};
 use daxfs_writer::{make, Output};
 use rayon::prelude::*;
@@ -160,8 +161,7 @@ impl Store {
         }
         let mut bytes = 0;
         for new in new.into_values() {
-            let names: BTreeSet<&Sum> = new.iter().map(|(sum, _)| sum).collect();
-            let id = id(names.into_iter());
+            let id = id(new.iter().map(|(sum, _)| sum));
             if !packs.iter().any(|(_, pack)| pack.reference.id == id) {
                 bytes += self.write_pack(&mut tree, &known, &id, &new, create, progress)?;
             }
@@ -245,7 +245,12 @@ impl Store {
         let path = self.pack(id);
         let packed = pack::tree(tree, id, objects)?;
         let output = create(&path)?;
-        let summary = make(&packed, &pack::options(), &output, progress)?;
+        // Files of a directory are close together, although the names of objects are hashes.
+        let options = Options {
+            by_node: true,
+            ..pack::options()
+        };
+        let summary = make(&packed, &options, &output, progress)?;
         // A file may have changed after it was hashed, without a trace in its times.
         progress.step("comparing", packed.content_size());
         // The next pack needs the files, and messages name them.

@@ -8,7 +8,7 @@
 //! * `STORE/packs/ID.daxfs` is a *pack*: an image of *objects*, files `/ID/SHA256` whose names are
 //!   the SHA-256 of their content. An addition makes a pack of the objects that no pack has, one of
 //!   the objects in packs of which it needs little, and one of each object that has a quarter of what
-//!   is new. The ID is a hash of the names of the objects. It comes first in the paths, so that one
+//!   is new. The ID is a hash of the names of the objects in their order, which is the tree's. It comes first in the paths, so that one
 //!   failed look-up is enough for a pack without the object.
 //! * `STORE/lock` is locked by those who change the store.
 //!

@@ -91,16 +91,17 @@ impl Pack {
         each_object(&reader, id, |sum, inode| {
             if let Content::Regular { data } = inode.content {
                 let size = inode.size;
-                objects.push((sum, Object { size, data }));
+                objects.push((inode.ino, (sum, Object { size, data })));
             }
             Ok(())
         })?;
-        objects.sort_unstable_by_key(|(sum, _)| *sum);
-        objects.shrink_to_fit();
+        objects.sort_unstable_by_key(|(ino, _)| *ino);
+        let mut objects: Vec<_> = objects.into_iter().map(|(_, object)| object).collect();
         if self::id(objects.iter().map(|(sum, _)| sum)) != id {
             let why = "does not have the objects that its name stands for; remove the images that need it, run daxfs store gc, and add them again";
             return Err(Error::refused(opened.name.clone(), why));
         }
+        objects.sort_unstable_by_key(|(sum, _)| *sum);
         Ok(Pack {
             reference: PackRef {
                 id: id.into(),
@@ -168,7 +169,7 @@ pub fn parse_sum(text: &str) -> Option<Sum> {
     parse_hex(text).filter(|_| is_hex(text, 32))
 }
 
-/// Return the name of a pack of these objects, which are sorted. Packs of different trees can have them in another order.
+/// Return the name of a pack of these objects, which are in the order of inode numbers.
 pub fn id<'a>(objects: impl Iterator<Item = &'a Sum>) -> String {
     let mut hash = Sha256::new();
     objects.for_each(|sum| hash.update(sum));
@@ -176,14 +177,12 @@ pub fn id<'a>(objects: impl Iterator<Item = &'a Sum>) -> String {
 }
 
 /// Return the options of all images of a store. Sums let mounts verify each piece before its first use. Gaps are in memory
-/// like all of a pack, and few files may be there to fill them. What is used together is close together, although the
-/// names of objects are hashes.
+/// like all of a pack, and few files may be there to fill them.
 pub fn options() -> Options {
     Options {
         sums: true,
         dedupe: false,
         dense: true,
-        by_node: true,
         padding: u64::from(Options::default().block_size),
         ..Options::default()
     }

@@ -40,7 +40,7 @@ pub struct Options {
     /// Do not align a file for huge pages if the gap before it would take more than an eighth of its size.
     pub dense: bool,
     /// Number the files of a directory in the order of their nodes, not of the directory's entries. Their data have the
-    /// order of their numbers.
+    /// order of their numbers. The order of nodes must not depend on where the tree comes from.
     pub by_node: bool,
     /// The image's size is a multiple of this many bytes, itself a multiple of `block_size`.
     pub padding: u64,
