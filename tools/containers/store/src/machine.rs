@@ -261,7 +261,7 @@ impl Machine {
                         .split(|&byte| byte == b',')
                         .any(|option| option == digest.as_bytes())
                 {
-                    let why = "what is mounted there was not compared with this SHA-256; unmount it, with all images that use it";
+                    let why = "what is mounted there was not compared with this SHA-256; unmount the images that use it with daxfs store umount";
                     return Err(Error::refused(shown_path(place), why));
                 }
                 loaded.shared += 1;

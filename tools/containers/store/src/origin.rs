@@ -10,6 +10,7 @@ use daxfs_image::text::shown_path;
 use daxfs_load::catalog::{self, Reuse};
 use rustix::fs::{fadvise, Advice};
 use rustix::io::Errno;
+use rustix::mount::{unmount, UnmountFlags};
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -113,7 +114,20 @@ impl Part<'_> {
             Part::File(file) => file,
             Part::Named(device, name) => {
                 words.push(format!("image={name}"));
-                return daxfs_load::mount(device, place, &words);
+                daxfs_load::mount(device, place, &words)?;
+                // Another kernel may have replaced it.
+                return match crate::device::sha256(device, name) {
+                    Ok(found) if found == sha256 => Ok(()),
+                    found => {
+                        let _ = unmount(place, UnmountFlags::NOFOLLOW);
+                        found.and_then(|_| {
+                            let why = format!(
+                                "was replaced, or is not the image with the SHA-256 {sha256}"
+                            );
+                            Err(Error::refused(self.shown(), why))
+                        })
+                    }
+                };
             }
         };
         match &demands.home {
