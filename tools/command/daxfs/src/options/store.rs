@@ -33,7 +33,7 @@ Examples:
     ///
     /// Load the image and its packs into memory, each once in a machine: what another mount has
     /// loaded is used. Nothing is loaded from a device to which copy has copied the image. The kernel verifies all
-    /// content before its first use, that of a device only with --digest or --signed. Only root can mount.
+    /// content before its first use, but the content of a device only with --digest or --signed. Only root can mount.
     #[command(after_help = "\
 Examples:
   daxfs store mount /srv/store base-2 /mnt
