@@ -139,6 +139,11 @@ finished() {
 	! compgen -G "$root/store/*/.mkdaxfs-*"
 }
 
+# Check that there is no snapshot, no image and no pack.
+nothing_left() {
+	[ -z "$(find "$root/snapshots" "$root"/store/{images,packs} -mindepth 1)" ] || { ls -R "$root"; return 1; }
+}
+
 # Unload all images, as a restart of the machine does.
 unload() {
 	layers | xargs -r umount && loaded | xargs -r umount && number_of 0 0
