@@ -267,6 +267,25 @@ static void end_process(int process, pid_t pid, bool deadly)
 	}
 }
 
+/*
+ * Keep memory until the machine ends. When a huge folio that could not be split is freed, the kernel gives its failed
+ * page to the next process that needs one.
+ */
+static void keep(int memory)
+{
+	pid_t pid = fork();
+
+	REQUIRE(pid >= 0);
+	if (pid)
+		return;
+	setsid();
+	/* Its output and this mount namespace end with the test. */
+	if (dup2(memory, 0) || close_range(1, ~0U, 0) || setns(open("/proc/1/ns/mnt", O_RDONLY), CLONE_NEWNS))
+		_exit(1);
+	for (;;)
+		pause();
+}
+
 static int new_context(int memory, bool lazy)
 {
 	int context = source_context(source, memory);
@@ -290,6 +309,8 @@ static bool one_round(u64 round, double length, bool lazy, enum event event)
 		device_find(source, &device);
 	memset(storm, 0, sizeof(*storm));
 	REQUIRE(context_mount(new_context(memory, lazy), mnt));
+	if (event == FAILED && strstr(source->name, "huge folios"))
+		keep(memory);
 	if (memory)
 		close(memory);
 	for (int i = 0; i < STORM_PROCESSES; i++)
