@@ -3,7 +3,7 @@
 //! State that survives the end of the daemon, of the machine, and errors in the middle.
 
 use crate::{labels, lower, refused, refused_for, upper, Machine, Unpacked};
-use daxfs_snapshotter::api::{CommitSnapshotRequest, Kind, Labels};
+use daxfs_snapshotter::api::{Kind, Labels};
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::{Kernel, Memory};
 use daxfs_snapshotter::record::{sync, Disk, Record, State};
@@ -31,7 +31,9 @@ async fn snapshots_survive_a_restart() {
         .await
         .unwrap();
     std::fs::write(upper(&mounts).join("kept"), "kept").unwrap();
-    let before = machine.stat("active").await.unwrap();
+    let changed = machine.update("active", labels(&[("a", "c")]), &["labels.a"]);
+    let before = changed.await.unwrap();
+    assert_eq!(before.labels, labels(&[("a", "c")]));
 
     // Memory is lost; images are loaded again when they are needed.
     let machine = machine.restart().await;
@@ -172,19 +174,6 @@ async fn exchanged_images() {
     assert_eq!(status.code(), Code::DataLoss);
     assert!(status.message().contains("images/1.daxfs"), "{status}");
     machine.prepare("new", "b").await.unwrap();
-}
-
-/// A damaged pack does not keep others from being made.
-#[tokio::test]
-async fn damaged_packs_are_not_used() {
-    let machine = Machine::new().await;
-    machine.layer("layer", "", nothing).await;
-    let machine = machine.restart().await;
-    let packs = machine.place.path().join("root/store/packs");
-    let pack = std::fs::read_dir(packs).unwrap().next().unwrap().unwrap();
-    std::fs::write(pack.path(), "no image").unwrap();
-    machine.layer("other", "", nothing).await;
-    machine.prepare("new", "other").await.unwrap();
 }
 
 /// Records of another version stay as they are, and the message says so.
@@ -470,26 +459,6 @@ async fn crashes_before_the_image_is_made() {
             );
         }
     }
-}
-
-/// The service makes the image without another call.
-#[tokio::test]
-async fn the_service_makes_images() {
-    let machine = Machine::new().await;
-    let mounts = machine.prepare("key", "").await.unwrap();
-    std::fs::write(upper(&mounts).join("file"), "content").unwrap();
-    let request = CommitSnapshotRequest {
-        name: "layer".into(),
-        key: "key".into(),
-        ..CommitSnapshotRequest::default()
-    };
-    machine.client.clone().commit(request).await.unwrap();
-    let end = Instant::now() + Duration::from_secs(60);
-    while upper(&mounts).exists() {
-        assert!(Instant::now() < end, "nothing made the image");
-        tokio::task::yield_now().await;
-    }
-    machine.view("view", "layer").await.unwrap();
 }
 
 /// A record that was removed counts as removed, though the disk cannot say so.

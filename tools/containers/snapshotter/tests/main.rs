@@ -372,6 +372,10 @@ impl Machine {
         std::fs::write(upper.join(name), name).unwrap();
         fill(&upper);
         self.commit(name, &key).await.unwrap();
+        // The service may have made the image first, and still remove the changes.
+        while upper.exists() {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! containerd's rules for snapshots: which calls work in which order, and the errors of the others.
 
-use crate::{labels, lower, option, refused, refused_for, upper, Machine};
+use crate::{lower, option, refused, refused_for, upper, Machine};
 use daxfs_snapshotter::api::{Kind, Labels};
 use daxfs_snapshotter::server::answer;
 use std::net::SocketAddr;
@@ -153,49 +153,6 @@ async fn what_is_refused() {
     // Nothing of that has left anything.
     assert_eq!(machine.list().await.unwrap(), ["active", "layer", "view"]);
     assert_eq!(machine.directories().len(), 3);
-}
-
-#[tokio::test]
-async fn labels_change() {
-    let machine = Machine::new().await;
-    machine
-        .prepare_with("a", "", labels(&[("x", "1"), ("y.z", "2")]))
-        .await
-        .unwrap();
-    let before = machine.stat("a").await.unwrap();
-    let info = machine
-        .update("a", labels(&[("x", "3")]), &["labels.x"])
-        .await
-        .unwrap();
-    assert_eq!(info.labels, labels(&[("x", "3"), ("y.z", "2")]));
-    assert_eq!(info.created_at, before.created_at);
-    assert_ne!(info.updated_at, before.updated_at);
-    // A label that the request does not have is removed.
-    let info = machine
-        .update("a", Labels::new(), &["labels.y.z"])
-        .await
-        .unwrap();
-    assert_eq!(info.labels, labels(&[("x", "3")]));
-    for paths in [&["labels"][..], &[]] {
-        let value = format!("{}", paths.len());
-        let info = machine
-            .update("a", labels(&[("all", &value)]), paths)
-            .await
-            .unwrap();
-        assert_eq!(info.labels, labels(&[("all", &value)]));
-    }
-    for path in ["name", "parent", "kind", "created_at"] {
-        let answer = machine.update("a", labels(&[("b", "1")]), &[path]).await;
-        refused_for(path, answer, Code::InvalidArgument);
-    }
-    let _ = machine
-        .update("a", labels(&[("b", "1")]), &["labels."])
-        .await;
-    let machine = machine.restart().await;
-    assert_eq!(
-        machine.stat("a").await.unwrap().labels,
-        labels(&[("all", "0")])
-    );
 }
 
 #[tokio::test]

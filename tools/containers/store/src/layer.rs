@@ -270,6 +270,8 @@ mod tests {
         layer.nodes[gone].kind = WHITEOUT;
         mark(&mut layer, "opaque", b"overlay.opaque", b"y");
         mark(&mut layer, "dir/new", b"overlay.overlay.redirect", b"/x");
+        mark(&mut layer, "dir", b"overlay.impure", b"y");
+        mark(&mut layer, "file", b"other", b"kept");
         let added = add(&store, "2", Some("1"), layer).unwrap();
         let total = |objects, bytes| Total { objects, bytes };
         assert_eq!((added.new, added.known), (total(2, 2), total(2, 5)));
@@ -287,6 +289,8 @@ mod tests {
         let whole = store.tree("2").unwrap();
         let set = |path| &whole.xattrs[whole.nodes[find(&whole, path)].attributes.xattrs as usize];
         assert_eq!(set("opaque"), &XattrSet::new());
+        assert_eq!(set("dir"), &XattrSet::new());
+        assert_eq!(value_of(set("file"), "trusted.other"), Some(&b"kept"[..]));
         assert_eq!(
             value_of(set("dir/new"), "trusted.overlay.redirect"),
             Some(&b"/x"[..])
