@@ -6,36 +6,12 @@ use daxfs_reader::catalog::{
     CatalogEntry, CatalogHead, Table, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAGIC, CATALOG_SIZE,
     CATALOG_VERSION,
 };
-use daxfs_reader::{Memory, Result};
 
 /// Number of entries of a copy, at most.
 const ENTRIES: usize = 63;
 
 /// Bytes of a copy.
 const COPY: usize = size_of::<CatalogHead>() + ENTRIES * size_of::<CatalogEntry>();
-
-/// Memory that holds two copies of a catalogue, and zeros.
-struct Sparse([[u8; COPY]; CATALOG_COPIES.len()]);
-
-impl Memory for Sparse {
-    fn size(&self) -> u64 {
-        8 << 20
-    }
-
-    fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
-        into.fill(0);
-        // Reads are of one record, so they are in one copy.
-        for (start, copy) in CATALOG_COPIES.iter().zip(&self.0) {
-            let inside = offset.checked_sub(*start).map(|at| at as usize);
-            if let Some(bytes) = inside.and_then(|at| copy.get(at..at + into.len())) {
-                into.copy_from_slice(bytes);
-            }
-        }
-        Ok(())
-    }
-
-    daxfs_reader::hashes!();
-}
 
 /// Take `bytes` for the copies of a catalogue, one after the other, and read it. The first byte
 /// says which of them get a correct head and checksum.
@@ -47,8 +23,9 @@ pub fn read(bytes: &[u8]) {
     let Some((&first, rest)) = bytes.split_first() else {
         return;
     };
-    let mut memory = Sparse([[0; COPY]; CATALOG_COPIES.len()]);
-    for (index, copy) in memory.0.iter_mut().enumerate() {
+    let mut memory = vec![0_u8; 8 << 20];
+    for (index, start) in CATALOG_COPIES.iter().enumerate() {
+        let copy = &mut memory[*start as usize..][..COPY];
         let source = rest.get(index * COPY..).unwrap_or(&[]);
         let length = source.len().min(COPY);
         copy[..length].copy_from_slice(&source[..length]);
@@ -65,8 +42,8 @@ pub fn read(bytes: &[u8]) {
         let crc = crc32c::crc32c_append(crc32c::crc32c(&copy[..124]), &copy[128..][..count * 128]);
         copy[124..128].copy_from_slice(&crc.to_le_bytes());
     }
-    if let Ok(Some(table)) = Table::load(&memory) {
-        assert!(table.size <= memory.size());
+    if let Ok(Some(table)) = Table::load(&memory.as_slice()) {
+        assert!(table.size <= memory.len() as u64);
         check_rules(&table);
     }
 }
