@@ -3,12 +3,12 @@
 //! `catalog`: several images in one file, and power loss while a catalogue is changed.
 
 use crate::support::{available, fixture, Place};
-use daxfs_load::catalog::{commit, create, insert, Medium, New, Part, State, Users};
+use daxfs_load::catalog::{commit, create, insert, Medium, New, State, Users};
 use daxfs_reader::catalog::{
     room, Listed, Table, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAX, CATALOG_SIZE, CHECKSUM,
 };
 use daxfs_reader::layout::{Superblock as Record, HUGE_SIZE};
-use daxfs_reader::{Problem, Superblock};
+use daxfs_reader::{Error, Memory, Problem, Result, Superblock};
 use daxfs_testing::catalog::check_rules;
 use daxfs_testing::{builder, image_with};
 use proptest::prelude::*;
@@ -362,18 +362,18 @@ impl Ram {
     }
 }
 
-impl Medium for Ram {
+impl Memory for Ram {
     fn size(&self) -> u64 {
         self.bytes.len() as u64
     }
 
-    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+    fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
         let at = offset as usize;
         self.transferred.set(self.transferred.get() + into.len());
         let mut bytes = self
             .bytes
             .get(at..at + into.len())
-            .ok_or(io::ErrorKind::UnexpectedEof)?
+            .ok_or(Error::new(Problem::Unreadable, offset, into.len() as u64))?
             .to_vec();
         for (start, piece) in &self.pending {
             for (index, byte) in piece.iter().enumerate() {
@@ -387,6 +387,10 @@ impl Medium for Ram {
         Ok(())
     }
 
+    daxfs_reader::hashes!();
+}
+
+impl Medium for Ram {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         // The write in which power is lost may be there in part.
         let lost = self.count();
@@ -437,13 +441,16 @@ fn another_writer() {
 fn faulty_device() {
     /// The last write is not stored from this offset on.
     struct Faulty(Ram, usize);
-    impl Medium for Faulty {
+    impl Memory for Faulty {
         fn size(&self) -> u64 {
             self.0.size()
         }
-        fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
             self.0.read(offset, into)
         }
+        daxfs_reader::hashes!();
+    }
+    impl Medium for Faulty {
         fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
             self.0.write(offset, bytes)
         }
@@ -596,7 +603,7 @@ fn image(number: u64) -> Vec<u8> {
 
 /// Add the image in `bytes`, of which nothing is mounted. `ranges` are in use.
 fn add(
-    medium: &mut dyn Medium,
+    medium: &mut impl Medium,
     table: &mut Table,
     (name, active): (&str, bool),
     bytes: &[u8],
@@ -669,12 +676,8 @@ fn change(
     }
 }
 
-fn load(ram: &Ram) -> Result<Table, daxfs_reader::Error> {
-    let memory = Part {
-        medium: ram,
-        start: 0,
-    };
-    Table::load(&memory).map(|table| table.expect("there is a catalogue"))
+fn load(ram: &Ram) -> Result<Table> {
+    Table::load(ram).map(|table| table.expect("there is a catalogue"))
 }
 
 /// Return the images without those that are removed, which may be forgotten at any time.
@@ -765,8 +768,7 @@ proptest! {
             let done = create(&mut Table::new(ram.size()), &mut ram).is_ok();
             let mut rest = Ram::new(0);
             rest.bytes = ram.rest();
-            let memory = Part { medium: &rest, start: 0 };
-            let found = Table::load(&memory);
+            let found = Table::load(&rest);
             if is_image {
                 let loaded = Superblock::load(&rest.bytes.as_slice()).is_ok();
                 prop_assert!(!loaded || rest.bytes[..4096] == head);
@@ -802,8 +804,7 @@ proptest! {
                 seal_bytes(&mut ram.bytes[start as usize..]);
             }
         }
-        let memory = Part { medium: &ram, start: 0 };
-        match Table::load(&memory) {
+        match Table::load(&ram) {
             Ok(Some(found)) => {
                 prop_assert!(found.size <= ram.size());
                 check_rules(&found);

@@ -2,7 +2,7 @@
 
 //! Writing a catalogue.
 
-use super::medium::{Medium, Part};
+use super::medium::Medium;
 use daxfs_reader::catalog::{Table, CATALOG_COPIES};
 use std::io;
 
@@ -11,12 +11,11 @@ use std::io;
 ///
 /// Return the device's errors, and if another process has changed the catalogue since it was
 /// loaded.
-pub fn commit(table: &mut Table, medium: &mut dyn Medium) -> io::Result<()> {
+pub fn commit(table: &mut Table, medium: &mut impl Medium) -> io::Result<()> {
     // Write everything that the new state refers to before the state itself.
     medium.sync()?;
     medium.forget()?;
-    let memory = Part { medium, start: 0 };
-    let now = Table::load(&memory).map_err(io::Error::other)?;
+    let now = Table::load(&*medium).map_err(io::Error::other)?;
     let generation = now.map(|now| now.generation);
     if generation != Some(table.generation) {
         let why = "somebody else changes the catalogue; try again when that is done";
@@ -27,7 +26,7 @@ pub fn commit(table: &mut Table, medium: &mut dyn Medium) -> io::Result<()> {
 
 /// Write the catalogue `table` to a device that has none. Until this is done, the device has nothing
 /// that can be mounted, and no catalogue before the first copy, which is written last.
-pub fn create(table: &mut Table, medium: &mut dyn Medium) -> io::Result<()> {
+pub fn create(table: &mut Table, medium: &mut impl Medium) -> io::Result<()> {
     for start in CATALOG_COPIES {
         medium.write(start, &[0; 4096])?;
     }
@@ -40,7 +39,7 @@ pub fn create(table: &mut Table, medium: &mut dyn Medium) -> io::Result<()> {
 }
 
 /// Write the copy that does not count, and check that it is there.
-fn store(table: &mut Table, medium: &mut dyn Medium) -> io::Result<()> {
+fn store(table: &mut Table, medium: &mut impl Medium) -> io::Result<()> {
     let copy = 1 - table.copy;
     table.generation = table
         .generation
@@ -51,7 +50,8 @@ fn store(table: &mut Table, medium: &mut dyn Medium) -> io::Result<()> {
     medium.sync()?;
     medium.forget()?;
     let mut found = vec![0; bytes.len()];
-    medium.read(CATALOG_COPIES[copy], &mut found)?;
+    let read = medium.read(CATALOG_COPIES[copy], &mut found);
+    read.map_err(io::Error::other)?;
     if found != bytes {
         let why = "the catalogue reads back differently; \
                    the device is faulty, or somebody else writes to it";

@@ -3,7 +3,7 @@
 //! The image of a catalogue that a mount names. The kernel takes its place only.
 
 use super::loaded::{load, warn_damaged};
-use super::medium::{Access, Disk, Medium, Part};
+use super::medium::{Access, Disk};
 use crate::context::look_at_range;
 use crate::query::uuid;
 use daxfs_command::values::size;
@@ -89,8 +89,9 @@ impl Chosen {
             (Err(error), Some(_)) => return Err(error),
         };
         let table = match &opened {
-            Some((medium, _)) => Table::load(&Part { medium, start: 0 })
-                .map_err(|error| Error::image(&medium.name, b"", error))?,
+            Some((disk, _)) => {
+                Table::load(&disk.bytes).map_err(|error| Error::image(&disk.name, b"", error))?
+            }
             None => None,
         };
         let (Some((disk, _lock)), Some(table)) = (opened, table) else {
@@ -126,7 +127,7 @@ impl Chosen {
     ///
     /// Return `ESTALE` if not, and the errors of reading the catalogue.
     pub fn check(&mut self, mount: BorrowedFd<'_>) -> Result<()> {
-        let forgotten = self.disk.forget();
+        let forgotten = self.disk.bytes.forget();
         let Chosen { disk, image, .. } = self;
         let stale = |why: &str| Error::Mount {
             said: format!("{}: image '{}' {why}", disk.name, image.name),

@@ -7,6 +7,7 @@ use super::medium::Medium;
 use daxfs_image::catalog::some;
 use daxfs_image::error::{Error, Result};
 use daxfs_reader::catalog::{room, Listed, Table, CATALOG_MAX};
+use daxfs_reader::Memory;
 use sha2::digest::Output;
 use sha2::{Digest, Sha256};
 use std::io;
@@ -59,7 +60,7 @@ pub enum State {
 /// Return [`Error::Full`] without enough room. Fail if the medium cannot be written or does not
 /// store the data.
 pub fn insert(
-    medium: &mut dyn Medium,
+    medium: &mut impl Medium,
     device: &str,
     table: &mut Table,
     new: &New<'_>,
@@ -101,7 +102,7 @@ pub fn insert(
     medium.sync().map_err(cannot_write)?;
     medium.forget().map_err(cannot_write)?;
     let stored = stored(medium, place..place + new.size)
-        .map_err(|error| Error::system(device, "cannot read", "", error))?;
+        .map_err(|error| Error::image(device, b"", error))?;
     if stored != written.finalize() {
         let why = "does not store the data; the device is faulty, or somebody writes to it";
         return Err(Error::refused(device, why));
@@ -120,7 +121,7 @@ pub fn insert(
 }
 
 /// Return the SHA-256 of a range of a medium.
-fn stored(medium: &dyn Medium, range: Range<u64>) -> io::Result<Output<Sha256>> {
+fn stored(medium: &impl Memory, range: Range<u64>) -> daxfs_reader::Result<Output<Sha256>> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; PIECE];
     let mut at = range.start;

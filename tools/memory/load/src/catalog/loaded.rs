@@ -2,18 +2,14 @@
 
 //! The catalogue of a device.
 
-use super::medium::{Disk, Part};
+use super::medium::Disk;
 use daxfs_image::catalog;
 use daxfs_image::error::Result;
 use daxfs_reader::catalog::Table;
 
 /// Load the catalogue of `disk`.
 pub fn load(disk: &Disk) -> Result<Table> {
-    let memory = Part {
-        medium: disk,
-        start: 0,
-    };
-    catalog::load(&memory, &disk.name)
+    catalog::load(&disk.bytes, &disk.name)
 }
 
 /// Say if a copy is damaged: the catalogue may be the state before the last change.

@@ -6,7 +6,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{cannot_open, open_now};
 use daxfs_image::text::shown_path;
 use daxfs_reader::catalog::CATALOG_SIZE;
-use daxfs_reader::{self as image, Memory, Problem};
+use daxfs_reader::Memory;
 use daxfs_writer::region::{examine, Region};
 use daxfs_writer::Mapping;
 use rustix::fs::{flock, fstat, major, minor, FileType, FlockOperation, OFlags};
@@ -15,14 +15,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Something that bytes are written to.
-pub trait Medium {
-    /// Return the size in bytes.
-    fn size(&self) -> u64;
-
-    /// Read `into.len()` bytes at `offset`.
-    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
-
+/// Memory that bytes are written to.
+pub trait Medium: Memory {
     /// Write `bytes` at `offset`.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
@@ -34,30 +28,18 @@ pub trait Medium {
     fn forget(&mut self) -> io::Result<()>;
 }
 
-/// The bytes of a medium from an offset on, for the image's parser.
-pub struct Part<'a> {
-    /// The medium.
-    pub medium: &'a dyn Medium,
-    /// Offset of the first byte.
-    pub start: u64,
-}
-
-impl Memory for Part<'_> {
-    fn size(&self) -> u64 {
-        self.medium.size().saturating_sub(self.start)
+impl Medium for Region {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        Region::write(self, offset, bytes)
     }
 
-    fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
-        let at = self.start.checked_add(offset);
-        at.and_then(|at| self.medium.read(at, into).ok())
-            .ok_or(image::Error::new(
-                Problem::Unreadable,
-                offset,
-                into.len() as u64,
-            ))
+    fn sync(&mut self) -> io::Result<()> {
+        Region::sync(self)
     }
 
-    daxfs_reader::hashes!();
+    fn forget(&mut self) -> io::Result<()> {
+        Region::forget(self)
+    }
 }
 
 /// An open device or file.
@@ -69,7 +51,8 @@ pub struct Disk {
     /// Other kernels usually do not have it: it is a block device. A file or a device in devdax mode
     /// is often the memory of a virtual machine.
     pub private: bool,
-    bytes: Region,
+    /// Its bytes.
+    pub bytes: Region,
     /// The locked device behind a mapping.
     _lock: Option<File>,
 }
@@ -152,9 +135,9 @@ impl Disk {
             _lock: lock,
         };
         // Write back other processes' dirty pages before a change counts.
-        let synced = if write { disk.sync() } else { Ok(()) };
+        let synced = if write { disk.bytes.sync() } else { Ok(()) };
         synced
-            .and_then(|()| disk.forget())
+            .and_then(|()| disk.bytes.forget())
             .map_err(|error| Error::system(&disk.name, "cannot write", "", error))?;
         Ok(disk)
     }
@@ -174,27 +157,5 @@ impl Disk {
             bytes: Region::mapped(mapping, 0, size),
             _lock: None,
         })
-    }
-}
-
-impl Medium for Disk {
-    fn size(&self) -> u64 {
-        self.bytes.size
-    }
-
-    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.bytes.read(offset, into)
-    }
-
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.bytes.write(offset, bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.bytes.sync()
-    }
-
-    fn forget(&mut self) -> io::Result<()> {
-        self.bytes.forget()
     }
 }

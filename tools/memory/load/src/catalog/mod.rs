@@ -15,7 +15,7 @@ mod mounted;
 pub use change::{commit, create};
 pub use chosen::Chosen;
 pub use insert::{insert, New, State, Users};
-pub use medium::{Medium, Part};
+pub use medium::Medium;
 
 use crate::file::ImageFile;
 use daxfs_image::catalog::unknown;
@@ -50,7 +50,7 @@ fn cannot_write(disk: &Disk, error: io::Error) -> Error {
 
 /// Write the changed catalogue of `disk`.
 fn write(table: &mut Table, disk: &mut Disk) -> Result<()> {
-    let done = commit(table, disk);
+    let done = commit(table, &mut disk.bytes);
     done.map_err(|error| cannot_write(disk, error))
 }
 
@@ -117,14 +117,15 @@ fn check_size(name: &str, size: u64) -> Result<()> {
 
 fn init_existing(path: &Path, force: bool) -> Result<()> {
     let mut disk = Disk::open(path, Access::Alone)?;
-    check_size(&disk.name, disk.size())?;
+    let size = disk.bytes.size;
+    check_size(&disk.name, size)?;
     if !mounted(&disk, &[])?.is_empty() {
         let why = "an image on it is mounted; unmount it first";
         return Err(Error::refused(&disk.name, why));
     }
-    Overwrite::new(force).check_device(path, disk.size(), |at, into| disk.read(at, into))?;
-    let mut table = Table::new(disk.size());
-    let done = create(&mut table, &mut disk);
+    Overwrite::new(force).check_device(path, size, |at, into| disk.bytes.read(at, into))?;
+    let mut table = Table::new(size);
+    let done = create(&mut table, &mut disk.bytes);
     done.map_err(|error| cannot_write(&disk, error))
 }
 
@@ -193,8 +194,7 @@ pub fn add_once(path: &Path, name: &str, image: &Path, active: bool, reuse: Reus
         copy: &|put| image.copy_checked(false, put),
         active,
     };
-    let device = disk.name.clone();
-    insert(&mut disk, &device, &mut table, &new, &users).map(|()| true)
+    insert(&mut disk.bytes, &disk.name, &mut table, &new, &users).map(|()| true)
 }
 
 /// Return true if some of `range` is mounted.
