@@ -29,10 +29,6 @@ const MANUAL: &str = "System administration";
 /// Date of the pages: of the last release, or of the last change of a page.
 const DATE: &str = "2026-11-21";
 
-/// Action of zsh that completes paths inside an image. `words` are the arguments without options. No space
-/// follows a directory.
-const INSIDE: &str = r#":{compset -P "*/"; local names=(${(f)"$(daxfs ls -p -- ${(Q)words[1]} /${(Q)IPREFIX} </dev/null 2>/dev/null)"}); compadd -S "" -- ${(M)names:#*/}; compadd -- ${names:#*/}}'"#;
-
 /// Limit of options in a synopsis.
 const OPTIONS: usize = 12;
 
@@ -157,25 +153,8 @@ pub fn completions() -> Vec<File> {
             };
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut command, &*name, &mut text);
-            match &*file {
-                "daxfs" => text.extend(include_bytes!("inside.bash")),
-                "daxfs.fish" => text.extend(include_bytes!("inside.fish")),
-                "_daxfs" => text = inside(&String::from_utf8_lossy(&text)).into_bytes(),
-                _ => {}
-            }
             files.push((format!("{directory}/{file}"), text));
         }
     }
     files
-}
-
-/// Make zsh complete the positional arguments `path` and `paths` by [`INSIDE`].
-fn inside(text: &str) -> String {
-    let text = text.replace("\n'::path -- ", "\n'*::paths -- ");
-    let lines = text.split_inclusive('\n');
-    let lines = lines.map(|line| match line.starts_with("'*::paths -- ") {
-        true => line.replace(":_default'", INSIDE),
-        false => line.to_owned(),
-    });
-    lines.collect()
 }
