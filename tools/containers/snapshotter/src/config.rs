@@ -81,7 +81,7 @@ fn kind<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Kind, D::Erro
     let name = String::deserialize(from)?;
     Kind::named(&name).ok_or_else(|| {
         D::Error::custom(format!(
-            "unknown kind of memory {name:?}; use memfd, hugetlb, heap or udmabuf"
+            "unknown kind of memory {name:?}; use memfd, hugetlb or heap"
         ))
     })
 }

@@ -24,8 +24,8 @@ Without the file, or without a name, the default applies.
                       can connect reads them. The default is \"\", none.
   private-mounts      Start in a mount namespace that is not that of process 1: true
                       or false (the default). containerd must share it.
-  memory.kind         Where images are: \"memfd\" (the default), \"hugetlb\", \"heap\" or
-                      \"udmabuf\", as in daxfs-load(8).
+  memory.kind         Where images are: \"memfd\" (the default), \"hugetlb\" or
+                      \"heap\", as in daxfs-load(8).
   memory.device       A block device with DAX that holds the images, such as
                       \"/dev/pmem0\", see below. The default is \"\", none. It cannot be
                       used with memory.limit, or with another memory.kind than memfd.

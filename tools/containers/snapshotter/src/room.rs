@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn memory_of_the_machine() {
-        for kind in [Kind::Memfd, Kind::Heap, Kind::Udmabuf] {
+        for kind in [Kind::Memfd, Kind::Heap] {
             let (_place, room) = machine(0, kind);
             assert_eq!(missing(&room, 4 << 20), 0);
             assert_eq!(missing(&room, 6 << 20), 2 << 20);

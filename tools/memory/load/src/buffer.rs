@@ -12,10 +12,10 @@ use rustix::fs::{
     fcntl_add_seals, ftruncate, memfd_create, open, MemfdFlags, Mode, OFlags, SealFlags,
 };
 use rustix::io::Errno;
-use rustix::ioctl::{ioctl, opcode, IntegerSetter, Opcode, Updater};
+use rustix::ioctl::{ioctl, opcode, Opcode, Updater};
 use rustix::param::page_size;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 /// A kind of memory.
@@ -28,8 +28,6 @@ pub enum Kind {
     Hugetlb,
     /// A buffer of the system's dma-heap
     Heap,
-    /// A dma-buf over a memfd
-    Udmabuf,
 }
 
 /// Content of the memory: an image and its surroundings.
@@ -71,7 +69,6 @@ impl Kind {
             "memfd" => Some(Kind::Memfd),
             "hugetlb" => Some(Kind::Hugetlb),
             "heap" => Some(Kind::Heap),
-            "udmabuf" => Some(Kind::Udmabuf),
             _ => None,
         }
     }
@@ -80,7 +77,7 @@ impl Kind {
     pub fn size_of(self, size: u64) -> u64 {
         size.next_multiple_of(match self {
             Kind::Hugetlb => HUGE,
-            Kind::Memfd | Kind::Heap | Kind::Udmabuf => page_size() as u64,
+            Kind::Memfd | Kind::Heap => page_size() as u64,
         })
     }
 
@@ -124,21 +121,6 @@ impl Kind {
                 let fd = heap(size)
                     .map_err(|error| fail("get a buffer from /dev/dma_heap/system", error))?;
                 fill(content, fd.as_fd(), self)?;
-                Ok(Buffer {
-                    fd,
-                    option: "dmabuf",
-                })
-            }
-            Kind::Udmabuf => {
-                let memory = filled_memfd(content)?;
-                fcntl_add_seals(&memory, SealFlags::SHRINK)
-                    .map_err(|error| fail("seal a memfd", error))?;
-                let fd = udmabuf(memory.as_fd(), size).map_err(|error| {
-                    fail(
-                        "make a udmabuf (see /sys/module/udmabuf/parameters/size_limit_mb)",
-                        error,
-                    )
-                })?;
                 Ok(Buffer {
                     fd,
                     option: "dmabuf",
@@ -239,66 +221,5 @@ fn heap(size: u64) -> rustix::io::Result<OwnedFd> {
     unsafe {
         ioctl(&heap, Updater::<ALLOC, _>::new(&mut allocation))?;
         Ok(OwnedFd::from_raw_fd(allocation.fd as i32))
-    }
-}
-
-/// `struct udmabuf_create` of `linux/udmabuf.h`.
-#[repr(C)]
-struct UdmabufCreate {
-    memfd: u32,
-    flags: u32,
-    offset: u64,
-    size: u64,
-}
-
-fn udmabuf(memory: BorrowedFd<'_>, size: u64) -> rustix::io::Result<OwnedFd> {
-    const CREATE: Opcode = opcode::write::<UdmabufCreate>(b'u', 0x42);
-    const CLOEXEC: u32 = 1;
-    let device = open(
-        "/dev/udmabuf",
-        OFlags::RDWR | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let create = UdmabufCreate {
-        memfd: memory.as_raw_fd() as u32,
-        flags: CLOEXEC,
-        offset: 0,
-        size,
-    };
-    // SAFETY: The request takes a pointer to such a structure, reads it, and returns a new
-    // descriptor of ours.
-    unsafe {
-        let fd = ioctl(
-            &device,
-            Returning::<CREATE>(IntegerSetter::<CREATE>::new_usize(
-                std::ptr::from_ref(&create).expose_provenance(),
-            )),
-        )?;
-        Ok(OwnedFd::from_raw_fd(fd))
-    }
-}
-
-/// An ioctl with an argument whose result is a number.
-struct Returning<const OPCODE: Opcode>(IntegerSetter<OPCODE>);
-
-// SAFETY: As for the request inside; its result is handed on.
-unsafe impl<const OPCODE: Opcode> rustix::ioctl::Ioctl for Returning<OPCODE> {
-    type Output = i32;
-
-    const IS_MUTATING: bool = false;
-
-    fn opcode(&self) -> Opcode {
-        OPCODE
-    }
-
-    fn as_ptr(&mut self) -> *mut rustix::ffi::c_void {
-        self.0.as_ptr()
-    }
-
-    unsafe fn output_from_ptr(
-        output: rustix::ioctl::IoctlOutput,
-        _argument: *mut rustix::ffi::c_void,
-    ) -> rustix::io::Result<i32> {
-        Ok(output)
     }
 }

@@ -424,11 +424,10 @@ Examples:
         image: PathBuf,
         /// The mount point
         dir: Option<PathBuf>,
-        /// The kind of memory: memfd, hugetlb, heap, udmabuf, or phys=ADDRESS,size=BYTES
+        /// The kind of memory: memfd, hugetlb, heap, or phys=ADDRESS,size=BYTES
         ///
         /// memfd is a sealed memfd. hugetlb is one of huge pages, of which there must be enough
-        /// (/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages). heap is a buffer of the system's dma-heap, udmabuf a
-        /// dma-buf over a memfd.
+        /// (/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages). heap is a buffer of the system's dma-heap.
         #[arg(long, value_name = "MEMORY", default_value = "memfd")]
         into: Into,
         /// Overwrite whatever the physical memory holds
@@ -525,7 +524,7 @@ impl FromStr for Into {
         match Kind::named(text) {
             Some(kind) => Ok(Into::Kind(kind)),
             None if text.contains('=') => text.parse().map(Into::Range),
-            None => Err("use memfd, hugetlb, heap, udmabuf or phys=ADDRESS,size=BYTES".into()),
+            None => Err("use memfd, hugetlb, heap or phys=ADDRESS,size=BYTES".into()),
         }
     }
 }
