@@ -9,7 +9,7 @@
 
 use daxfs_check::digest::hex;
 use daxfs_check::Silent;
-use daxfs_input::{layers, read, Input, Options, Platform};
+use daxfs_input::{read, Input, Options, Platform};
 use daxfs_writer::options::{self, Pack};
 use daxfs_writer::tree::Tree;
 use daxfs_writer::{make, measure, Error, Output};
@@ -39,25 +39,20 @@ pub fn feed(input: &[u8], directory: &Path) {
         archive.resize(bytes.len().next_multiple_of(BLOCK), 0);
         archive
     };
-    let (input, apart) = match mode % 8 {
-        0 | 1 => (Input::Any(file(&path, &sealed(assembled(rest)))), false),
-        2 => (Input::Tar(file(&path, &assembled(rest))), false),
-        3 => (Input::Any(file(&path, &sealed(raw(rest)))), false),
-        4 => (Input::Any(file(&path, rest)), false),
-        5 => (Input::Oci(layout(&path, rest)), mode & 8 != 0),
-        6 => (Input::Oci(file(&path, &bundled(rest))), mode & 8 != 0),
-        _ => (Input::Docker(file(&path, &docker(rest))), mode & 8 != 0),
+    let input = match mode % 8 {
+        0 | 1 => Input::Any(file(&path, &sealed(assembled(rest)))),
+        2 => Input::Tar(file(&path, &assembled(rest))),
+        3 => Input::Any(file(&path, &sealed(raw(rest)))),
+        4 => Input::Any(file(&path, rest)),
+        5 => Input::Oci(layout(&path, rest)),
+        6 => Input::Oci(file(&path, &bundled(rest))),
+        _ => Input::Docker(file(&path, &docker(rest))),
     };
     let platform = Platform::default();
     let options = Options::new(directory, &platform);
     let mut warn = |warning: String| one_line(&warning);
-    let trees = match apart {
-        true => layers(&input, &options, &Silent, &mut warn)
-            .map(|layers| layers.into_iter().map(|(_, tree)| tree).collect()),
-        false => read(&[input], &options, &Silent, &mut warn).map(|tree| vec![tree]),
-    };
-    match trees {
-        Ok(trees) => trees.iter().for_each(|tree| image(tree, directory)),
+    match read(&[input], &options, &Silent, &mut warn) {
+        Ok(tree) => image(&tree, directory),
         Err(error) => complaint(&error),
     }
     let removed = match path.is_dir() {

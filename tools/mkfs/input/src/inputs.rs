@@ -2,16 +2,16 @@
 
 //! Inputs of trees, and reading them.
 
-use crate::blob::Raw;
+use crate::blob::{Blob, Raw};
 use crate::exclude::Exclude;
-use crate::oci::{Layer, Platform};
+use crate::oci::Platform;
 use crate::scan::scan_into;
 use crate::{archive, image, oci, scan, stream};
 use daxfs_check::Progress;
 use daxfs_reader::layout::MAGIC;
 use daxfs_writer::build::Builder;
 use daxfs_writer::tree::{Identity, Tree};
-use daxfs_writer::{Error, Result};
+use daxfs_writer::Result;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -129,52 +129,11 @@ pub fn read(
     for input in inputs {
         reader.input(input)?;
     }
-    let builder = reader.builder;
-    Ok(finish(builder, options))
-}
-
-/// A tree with the name of each layer of a container image, the lowest first.
-pub type Layers = Vec<(String, Tree)>;
-
-/// Read the layers of the container image `input`, the lowest first, a tree with the layer's name
-/// for each. Removed files are marked as overlayfs requires.
-pub fn layers(
-    input: &Input,
-    options: &Options<'_>,
-    progress: &dyn Progress,
-    warn: &mut dyn FnMut(String),
-) -> Result<Layers> {
-    let Some(layers) = container(input, options, progress)? else {
-        let why = "has no layers; name a container image with oci: or docker: before the path";
-        return Err(Error::refused(input.path(), why));
-    };
-    let finish = |builder| finish(builder, options);
-    let trees = oci::apart(&layers, options.scratch, progress, warn, finish)?;
-    Ok(layers
-        .into_iter()
-        .map(|layer| layer.name)
-        .zip(trees)
-        .collect())
-}
-
-/// Return the layers of a container image, if `input` is one.
-fn container(
-    input: &Input,
-    options: &Options<'_>,
-    progress: &dyn Progress,
-) -> Result<Option<Vec<Layer>>> {
-    let (scratch, platform) = (options.scratch, options.platform);
-    Ok(Some(match input {
-        Input::Oci(path) => {
-            let (path, reference) = reference(path);
-            oci::oci(path, reference, platform, scratch, progress)?
-        }
-        Input::Docker(path) => {
-            let (path, reference) = reference(path);
-            oci::docker(path, reference, scratch, progress)?
-        }
-        _ => return Ok(None),
-    }))
+    let mut builder = reader.builder;
+    if let Some(exclude) = options.exclude {
+        builder.prune(|path, directory| exclude.matches(path, directory));
+    }
+    Ok(builder.finish())
 }
 
 /// Split a path from the name that follows it, unless a file of the whole name exists.
@@ -192,13 +151,6 @@ pub fn reference(path: &Path) -> (&Path, Option<&str>) {
         }
     }
     (path, None)
-}
-
-pub fn finish(mut builder: Builder, options: &Options<'_>) -> Tree {
-    if let Some(exclude) = options.exclude {
-        builder.prune(|path, directory| exclude.matches(path, directory));
-    }
-    builder.finish()
 }
 
 struct Reader<'a> {
@@ -229,13 +181,25 @@ impl Reader<'_> {
             Input::Tar(path) => self.tar(&Raw::open(path)?, true),
             Input::Image(path) => self.image(Raw::open(path)?, false),
             Input::Metadata(path) => self.image(Raw::open(path)?, true),
-            Input::Oci(_) | Input::Docker(_) => {
-                let options = self.options;
-                let layers = container(input, options, self.progress)?.unwrap_or_default();
-                let (builder, scratch) = (&mut self.builder, options.scratch);
-                oci::flatten(builder, &layers, scratch, self.progress, self.warn)
+            Input::Oci(path) => {
+                let (path, name) = reference(path);
+                let Options {
+                    platform, scratch, ..
+                } = *self.options;
+                let layers = oci::oci(path, name, platform, scratch, self.progress)?;
+                self.layers(&layers)
+            }
+            Input::Docker(path) => {
+                let (path, name) = reference(path);
+                let layers = oci::docker(path, name, self.options.scratch, self.progress)?;
+                self.layers(&layers)
             }
         }
+    }
+
+    fn layers(&mut self, layers: &[Blob]) -> Result<()> {
+        let (builder, scratch) = (&mut self.builder, self.options.scratch);
+        oci::flatten(builder, layers, scratch, self.progress, self.warn)
     }
 
     fn directory(&mut self, path: &Path) -> Result<()> {

@@ -5,8 +5,7 @@
 //!
 //! The tree does not depend on the kind of input: the same files give the same tree.
 //!
-//! * [`Input`]: what to read; [`read`] merges several inputs, [`layers`] keeps the layers of a
-//!   container image apart
+//! * [`Input`]: what to read; [`read`] merges several inputs
 //! * [`scan`](mod@scan): directories; [`exclude`]: patterns for files to leave out
 //!
 //! ```
@@ -33,7 +32,6 @@ pub mod fakeroot;
 mod image;
 mod inputs;
 mod listing;
-mod lower;
 mod malformed;
 mod member;
 mod oci;
@@ -42,5 +40,5 @@ mod stream;
 mod tar;
 pub mod xattr;
 
-pub use inputs::{layers, read, Input, Layers, Options};
+pub use inputs::{read, Input, Options};
 pub use oci::{Platform, PlatformError};

@@ -2,7 +2,6 @@
 
 //! Members of archives, and their places in a tree.
 
-use super::lower::Lower;
 use crate::budget::Budget;
 use crate::malformed::{Malformed, Refusal};
 use crate::scan::device;
@@ -99,20 +98,18 @@ impl Touched {
 }
 
 /// Adds members to a tree.
-pub(super) struct Placer<'a, 'b> {
+pub(super) struct Placer<'a> {
     builder: &'a mut Builder,
     /// Number of the members' origin.
     origin: u32,
     budget: &'a Budget,
     /// Bytes of the tree's text that the budget has paid for.
     paid: u64,
-    /// Lower layers, from which directories and targets of hard links are copied on demand.
-    pub below: Option<&'a mut Lower<'b>>,
     /// Records added nodes, and the directories above them.
     pub touched: Option<Touched>,
 }
 
-impl<'a> Placer<'a, '_> {
+impl<'a> Placer<'a> {
     /// Create a placer for members of the origin with that number.
     pub fn new(builder: &'a mut Builder, origin: u32, budget: &'a Budget) -> Self {
         Placer {
@@ -120,7 +117,6 @@ impl<'a> Placer<'a, '_> {
             builder,
             origin,
             budget,
-            below: None,
             touched: None,
         }
     }
@@ -242,7 +238,7 @@ impl<'a> Placer<'a, '_> {
         let found = match names.split_last() {
             Some((last, parents)) => {
                 let directory = self.walk(parents, false)?;
-                self.entry(directory, last)?
+                self.builder.find(directory, last)
             }
             None => Some(ROOT),
         };
@@ -268,7 +264,7 @@ impl<'a> Placer<'a, '_> {
         let mut at = ROOT;
         // The common case: no symlinks.
         for (done, name) in names.iter().enumerate() {
-            match self.entry(at, name)? {
+            match self.builder.find(at, name) {
                 Some(next) if self.builder.is_directory(next) => {
                     at = next;
                     if make {
@@ -293,7 +289,7 @@ impl<'a> Placer<'a, '_> {
     ) -> std::result::Result<Option<NodeId>, Refusal> {
         let mut at = ROOT;
         for (done, name) in names.iter().enumerate() {
-            let found = self.entry(at, name)?;
+            let found = self.builder.find(at, name);
             match found.map(|id| (id, &self.builder.tree.node(id).kind)) {
                 Some((id, Kind::Directory(_))) => {
                     at = id;
@@ -332,7 +328,7 @@ impl<'a> Placer<'a, '_> {
                 _ => (),
             }
             let shown = || String::from_utf8_lossy(&name).escape_debug().to_string();
-            let Some(next) = self.entry(at, &name)? else {
+            let Some(next) = self.builder.find(at, &name) else {
                 if !make || name.len() > NAME_MAX {
                     return Err(Malformed::NoDirectory(shown()).into());
                 }
@@ -366,49 +362,6 @@ impl<'a> Placer<'a, '_> {
             }
         }
         Ok(at)
-    }
-
-    /// Find `name` in `parent`. If only a lower layer has it, copy it from there.
-    pub fn entry(
-        &mut self,
-        parent: NodeId,
-        name: &[u8],
-    ) -> std::result::Result<Option<NodeId>, Refusal> {
-        if let Some(id) = self.builder.find(parent, name) {
-            return Ok(Some(id));
-        }
-        if self.below.is_none() {
-            return Ok(None);
-        }
-        let mut path = vec![name.to_vec()];
-        let mut at = parent;
-        while at != ROOT {
-            let node = self.builder.tree.node(at);
-            path.push(self.builder.tree.name(&node.name).to_vec());
-            at = node.parent;
-        }
-        path.reverse();
-        let found = match &mut self.below {
-            Some(below) => below.find(&mut self.builder.tree, &path)?,
-            None => None,
-        };
-        let Some(found) = found else {
-            return Ok(None);
-        };
-        self.count(match &found.kind {
-            Kind::Symlink(target) => target.len(),
-            _ => 0,
-        })?;
-        let name = self.builder.tree.keep_name(name);
-        let id = self.builder.add(Node {
-            attributes: found.attributes,
-            parent,
-            name,
-            origin: found.origin,
-            kind: found.kind,
-        })?;
-        self.builder.set(parent, name, id);
-        Ok(Some(id))
     }
 }
 

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 #[test]
 fn members() {
     let directory = scratch();
-    for mode in [0, 2, 5, 13, 6, 14, 7, 15] {
-        let texts: &[u8] = match mode % 8 {
+    for mode in [0, 2, 5, 6, 7] {
+        let texts: &[u8] = match mode {
             5 | 6 => &[0, 0],
             7 => &[0],
             _ => &[],

@@ -12,11 +12,11 @@ use daxfs_command::signals::Cleanup;
 use daxfs_command::stdout::obey_pipe;
 use daxfs_command::usage;
 use daxfs_input::exclude::Exclude;
-use daxfs_input::{self as input, Input, Layers, Platform};
+use daxfs_input::{self as input, Input, Platform};
 use daxfs_writer::adjust::Adjust;
 use daxfs_writer::options::{Options, Pack};
 use daxfs_writer::tree::Tree;
-use daxfs_writer::{make, measure, parent_of, shown, Error, Output, Overwrite};
+use daxfs_writer::{make, measure, shown, Error, Output, Overwrite};
 use options::Args;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -88,10 +88,6 @@ impl Wishes {
             sums: args.sums,
             max_size: args.max_size,
         };
-        if args.layers && args.inputs.len() > 1 {
-            let why = "takes one container image; layers of several cannot be kept apart";
-            return Err(Error::refused(Path::new("--layers"), why).into());
-        }
         for text in &args.inputs {
             if text.as_bytes().starts_with(b"docker://") && !Input::parse(text).file().exists() {
                 let name = shown(Path::new(text));
@@ -133,7 +129,7 @@ impl Wishes {
         scratch: &Path,
         output: Option<&Output>,
         bar: &Bar,
-    ) -> Result<Layers> {
+    ) -> Result<Tree> {
         let options = input::Options {
             output: output.map(Output::directory).transpose()?.flatten(),
             one_file_system: args.one_file_system,
@@ -142,77 +138,29 @@ impl Wishes {
             platform: &self.platform,
         };
         let mut warn = |warning| bar.suspend(|| eprintln!("mkdaxfs: warning: {warning}"));
-        let mut trees = match (&self.inputs[..], args.layers) {
-            ([input], true) => input::layers(input, &options, bar, &mut warn)?,
-            (inputs, _) => vec![(
-                String::new(),
-                input::read(inputs, &options, bar, &mut warn)?,
-            )],
-        };
-        for (_, tree) in &mut trees {
-            self.adjust.apply(tree);
-        }
-        Ok(trees)
+        let mut tree = input::read(&self.inputs, &options, bar, &mut warn)?;
+        self.adjust.apply(&mut tree);
+        Ok(tree)
     }
-}
-
-/// Return the image's file name for the layer with that number, from the lowest one on, and digest.
-fn layer_name(number: usize, digest: &str) -> String {
-    format!("{number:02}-{}.daxfs", digest.get(..16).unwrap_or(digest))
 }
 
 /// Report the size of the image without writing it.
 fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
     let start = Instant::now();
-    let trees = wishes.read(args, &std::env::temp_dir(), None, bar)?;
-    for (number, (digest, tree)) in trees.iter().enumerate() {
-        let image = match args.layers {
-            true => args.image.join(layer_name(number, digest)),
-            false => args.image.clone(),
-        };
-        let (size, inodes) = measure(tree, &wishes.options, bar)?;
-        let made = Made {
-            image: &image,
-            size,
-            inodes,
-            written: None,
-            took: start.elapsed(),
-        };
-        bar.suspend(|| tell(args, &made, false))?;
-    }
-    Ok(())
-}
-
-/// Make an image of `tree` in `output` and report it. `start` is when
-/// the program started.
-fn image(
-    args: &Args,
-    wishes: &Wishes,
-    tree: &Tree,
-    output: Output,
-    start: Instant,
-    bar: &Bar,
-) -> Result<()> {
-    let summary = make(tree, &wishes.options, &output, bar)?;
-    bar.step("syncing", 0);
-    let on_stdout = output.is_stdout();
-    let path = match args.layers {
-        true => output.path().to_path_buf(),
-        false => args.image.clone(),
-    };
-    output.commit(bar)?;
+    let tree = wishes.read(args, &std::env::temp_dir(), None, bar)?;
+    let (size, inodes) = measure(&tree, &wishes.options, bar)?;
     let made = Made {
-        image: &path,
-        size: summary.total_size,
-        inodes: summary.inodes,
-        written: Some(&summary),
+        image: &args.image,
+        size,
+        inodes,
+        written: None,
         took: start.elapsed(),
     };
     bar.clear();
-    Ok(tell(args, &made, on_stdout)?)
+    Ok(tell(args, &made, false)?)
 }
 
-/// Make the image, or the images of layers. No file remains of one that fails.
+/// Make the image. No file remains of one that fails.
 fn run(args: &Args, bar: &Bar) -> Result<()> {
     let start = Instant::now();
     let wishes = Wishes::new(args)?;
@@ -221,29 +169,24 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     }
     let cleanup =
         Cleanup::new().map_err(|error| Error::io(Path::new("mkdaxfs"), "handle signals", error))?;
-    if args.layers {
-        let directory = &args.image;
-        wishes.overwrite(args).check_directory(directory)?;
-        let scratch = daxfs_writer::scratch(parent_of(directory));
-        let trees = wishes.read(args, &scratch, None, bar)?;
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Error::output(directory, "create the directory", error))?;
-        for (number, (digest, tree)) in trees.iter().enumerate() {
-            let path = directory.join(layer_name(number, digest));
-            let output = cleanup.guard(|| Output::over(&path, wishes.overwrite(args)))?;
-            image(args, &wishes, tree, output, start, bar)?;
-            cleanup.done();
-        }
-        return Ok(());
-    }
     let output = cleanup.guard(|| match args.offset {
         Some(start) => Output::part(&args.image, start, wishes.overwrite(args)),
         None => Output::over(&args.image, wishes.overwrite(args)),
     })?;
-    let trees = wishes.read(args, &output.scratch(), Some(&output), bar)?;
-    if let Some((_, tree)) = trees.first() {
-        image(args, &wishes, tree, output, start, bar)?;
-    }
+    let tree = wishes.read(args, &output.scratch(), Some(&output), bar)?;
+    let summary = make(&tree, &wishes.options, &output, bar)?;
+    bar.step("syncing", 0);
+    let on_stdout = output.is_stdout();
+    output.commit(bar)?;
+    let made = Made {
+        image: &args.image,
+        size: summary.total_size,
+        inodes: summary.inodes,
+        written: Some(&summary),
+        took: start.elapsed(),
+    };
+    bar.clear();
+    tell(args, &made, on_stdout)?;
     cleanup.done();
     Ok(())
 }

@@ -20,7 +20,6 @@ Examples:
   mkdaxfs --pack rootfs rootfs.daxfs          make the image as small as possible
   mkdaxfs base.tar.zst overlay all.daxfs      image an archive, with changes
   mkdaxfs oci:layout:latest image.daxfs       image a container, flattened
-  mkdaxfs --layers oci:layout images          image each layer
   tar -C rootfs -c . | mkdaxfs - /dev/pmem0   from a pipe to a device
   mkdaxfs --all-root -e '*.o' tree tree.img   change owners, leave files out
   mkdaxfs --block-size 65536 tree arm64.img   for kernels with 64 KiB pages
@@ -64,7 +63,7 @@ A file of a later input replaces a file of the same name of an earlier input.
 Directories are merged, with the attributes of the last one.
 
 Layers of container images are merged, and files that a layer removes are left
-out. With --layers each layer becomes an image.
+out.
 
 The files of archives that are compressed or come from a pipe are stored in a
 temporary file, in the directory named by TMPDIR, or beside the image.
@@ -134,7 +133,7 @@ Examples:
   mkdaxfs --pack rootfs rootfs.daxfs
   mkdaxfs base.tar.zst overlay all.daxfs
   mkdaxfs oci:layout:latest image.daxfs
-  mkdaxfs --layers docker:saved.tar images
+  mkdaxfs docker:saved.tar image.daxfs
   tar -C rootfs -c . | mkdaxfs - /dev/pmem0
   mkdaxfs --all-root --exclude '*.o' tree tree.daxfs
   mkdaxfs --block-size 65536 tree arm64.daxfs";
@@ -229,7 +228,7 @@ pub struct Args {
     /// BYTES must be a multiple of 4096. All other bytes of the file or device stay: where the image goes, there must be
     /// nothing but an older image and zeros, unless --force is given. A file grows if it ends too early, a device that
     /// is too small is refused; --max-size limits the image.
-    #[arg(long, value_name = "BYTES", value_parser = offset, conflicts_with = "layers")]
+    #[arg(long, value_name = "BYTES", value_parser = offset)]
     pub offset: Option<u64>,
 
     /// Store the SHA-256 of each 2 MiB, for the mount option verify=lazy
@@ -262,16 +261,6 @@ pub struct Args {
     /// The default is Linux on this machine's processor.
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = "Content")]
     pub platform: Option<Platform>,
-
-    /// Make an image of each layer of a container image, for overlayfs: IMAGE is a directory for
-    /// them
-    ///
-    /// The directory is created if it does not exist. The names of the images start with a number,
-    /// from the lowest layer to the uppermost. overlayfs's option lowerdir= takes them in the
-    /// opposite order. Removed files become character devices 0:0. Directories that hide lower
-    /// layers' directories have the extended attribute trusted.overlay.opaque.
-    #[arg(long, help_heading = "Content")]
-    pub layers: bool,
 
     /// Set the owner of all files: a number, or the name of a user of this machine
     #[arg(long, value_name = "ID", value_parser = user, help_heading = "Attributes")]

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Container images: merged and separate layers, from every kind of layout and archive.
+//! Container images: layers from every kind of layout and archive.
 
 use crate::support::layout::{docker, named, oci, platform, Layout};
 use crate::support::{available, place, Place};
-use daxfs_testing::assert_same;
-use daxfs_testing::listing::{Listing, What};
-use serde_json::{json, Value};
+use serde_json::json;
 use std::fs;
 
 /// Three layers and, in `flat`, the files of all of them merged.
@@ -75,8 +73,6 @@ fn marks_below_what_is_no_directory() {
     let layout = Layout::new(&place.path(""));
     layout.index(&[layout.image(&[("one.tar", ""), ("two.tar", "")])]);
     gives(&place, "oci:layout", "flat.img");
-    // With separate layers, too.
-    place.ok("mkdaxfs -q --layers oci:layout images");
 }
 
 #[test]
@@ -190,8 +186,7 @@ fn damaged_layouts() {
     place.mistakes(
         "mkdaxfs docker:saved.tar new | 1 | does not have its digest
          mkdaxfs docker:layout new | 1 | is an OCI image, not docker's; write oci: before the path
-         mkdaxfs oci:none new | 1 | none: cannot open the file: No such file
-         mkdaxfs --layers one new | 1 | has no layers; name a container image with oci:",
+         mkdaxfs oci:none new | 1 | none: cannot open the file: No such file",
     );
 }
 
@@ -218,72 +213,4 @@ fn fifos_in_layouts() {
         place.fails(format!("timeout 60 mkdaxfs {input} new"), &why);
         place.shell(format!("mv kept layout/{name}"));
     }
-}
-
-/// Return the files that overlayfs shows for layers, the lowest first.
-fn overlay(layers: &[Listing]) -> Listing {
-    let mut shown = Listing::new();
-    for layer in layers {
-        let opaque = |path: &[u8]| {
-            layer[path].xattrs.get(&b"trusted.overlay.opaque"[..]) == Some(&b"y".to_vec())
-        };
-        let whiteout = |path: &[u8]| layer[path].content == What::Device(0, 0);
-        let mut hidden: Vec<Vec<u8>> = Vec::new();
-        for (path, entry) in layer {
-            let directory = entry.mode & 0o170_000 == 0o040_000;
-            let below = shown
-                .get(path)
-                .is_some_and(|old| old.mode & 0o170_000 == 0o040_000);
-            if whiteout(path) || !(directory && below) || opaque(path) {
-                hidden.push(path.clone());
-            }
-        }
-        shown.retain(|path, _| {
-            !hidden
-                .iter()
-                .any(|top| path == top || path.starts_with(&[top.as_slice(), b"/"].concat()))
-        });
-        for (path, entry) in layer {
-            if !whiteout(path) {
-                shown.insert(path.clone(), entry.clone());
-            }
-        }
-    }
-    for entry in shown.values_mut() {
-        entry.xattrs.remove(&b"trusted.overlay.opaque"[..]);
-        // Links between layers are copies.
-        (entry.nlink, entry.same_as) = (0, Vec::new());
-    }
-    shown
-}
-
-#[test]
-fn kept_apart() {
-    let Some((place, layout)) = layers() else {
-        return;
-    };
-    layout.index(&[layout.manifest(&TARS.map(|tar| layout.layer(tar, "gzip")))]);
-    let made = place.ok("mkdaxfs --layers --json oci:layout images");
-    let names: Vec<String> = made
-        .text()
-        .lines()
-        .map(|line| {
-            let line: Value = serde_json::from_str(line).unwrap();
-            line["image"].as_str().unwrap().into()
-        })
-        .collect();
-    let listed = place.names("images");
-    let listed: Vec<_> = listed.iter().map(|name| format!("images/{name}")).collect();
-    assert_eq!((names.len(), &names), (3, &listed));
-    let layers: Vec<Listing> = names.iter().map(|name| place.listing(name)).collect();
-    assert_eq!(layers[1][&b"gone"[..]].content, What::Device(0, 0));
-    assert_eq!(layers[1][&b"a/b/c"[..]].content, What::Device(0, 0));
-    assert!(!layers[1].contains_key(&b"a/.wh.one"[..]));
-    let opaque = &layers[1][&b"opaque"[..]].xattrs;
-    assert!(opaque.contains_key(&b"trusted.overlay.opaque"[..]));
-    let mut wanted = place.listing("flat.img");
-    for entry in wanted.values_mut() {
-        (entry.nlink, entry.same_as) = (0, Vec::new());
-    }
-    assert_same(&overlay(&layers), &wanted);
 }

@@ -81,8 +81,6 @@ mkdaxfs - two.img <image | 1 | holds a daxfs image, and so does an input
 # Images beside the layers of a container image would become part of it.
 mkdaxfs oci:layout layout/image | 1 | is part of an input; write the image to another directory
 mkdaxfs --force oci:layout layout/blobs/image | 1 | is part of an input
-mkdaxfs --layers oci:layout layout | 1 | is part of an input
-mkdaxfs --layers oci:layout layout/new/directory | 1 | is part of an input
 "#;
 
 /// Return a place with two archives, images, a layout and some other files.

@@ -2,7 +2,6 @@
 
 //! An image that takes the place of another file is as private as that, from its first byte on.
 
-use crate::support::layout::Layout;
 use crate::support::{chmod, is_root, place, skip, who, Place};
 use std::io::Write;
 use std::os::unix::fs::chown;
@@ -50,18 +49,6 @@ fn owner_and_mode() {
     let before = give(&place, "notes", 0o604);
     place.ok("mkdaxfs -q --force tree notes");
     assert_eq!(who(&place.path("notes")), before);
-}
-
-#[test]
-fn layers() {
-    let place = place(FILES);
-    let layout = Layout::new(&place.path(""));
-    layout.index(&[layout.image(&[("tree.tar", "")])]);
-    place.ok("mkdaxfs -q --layers oci:layout images");
-    let image = format!("images/{}", place.names("images")[0]);
-    let before = give(&place, &image, 0o600);
-    place.ok("mkdaxfs -q --layers oci:layout images");
-    assert_eq!(who(&place.path(image)), before);
 }
 
 /// Wait for the temporary file of a program that makes an image. Return it.

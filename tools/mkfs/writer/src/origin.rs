@@ -85,20 +85,6 @@ impl Origin {
         Self::new(path, Bytes::File(container))
     }
 
-    /// Clone the origin; the clone of a directory has no content.
-    pub fn try_clone(&self) -> std::io::Result<Self> {
-        let bytes = match &self.bytes {
-            Bytes::File(container) => Bytes::File(Container {
-                file: container.file.try_clone()?,
-                pieces: container.pieces.clone(),
-                sparse: container.sparse,
-                stamp: container.stamp,
-            }),
-            Bytes::Directory(_) | Bytes::Nothing => Bytes::Nothing,
-        };
-        Ok(Self::new(&self.path, bytes))
-    }
-
     /// Return the path as the user wrote it.
     pub fn path(&self) -> &Path {
         &self.path

@@ -147,22 +147,14 @@ impl Overwrite {
         }
     }
 
-    /// Refuse a new file in `directory`, which may not exist yet, if that is part of such a
-    /// directory.
+    /// Refuse a new file in `directory` if that is part of such a directory.
     pub fn check_directory(&self, directory: &Path) -> Result<()> {
-        let found = directory.ancestors().find_map(|path| {
-            let path = match path.as_os_str().is_empty() {
-                true => Path::new("."),
-                false => path,
-            };
-            path.canonicalize().ok()
-        });
         let part = |found: PathBuf| {
             self.directories
                 .iter()
                 .any(|input| found.starts_with(input))
         };
-        if found.is_some_and(part) {
+        if directory.canonicalize().is_ok_and(part) {
             let why = "is part of an input; write the image to another directory";
             return Err(Error::refused(directory, why));
         }

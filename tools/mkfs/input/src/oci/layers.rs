@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Merges layers, or keeps them apart.
+//! Merges layers.
 
 use super::super::member::{components, Placer, Touched};
 use super::super::stream::Stream;
 use super::super::tar::Reader;
-use super::Layer;
+use crate::blob::Blob;
 use crate::budget::Budget;
-use crate::lower::{opaque, Lower};
 use crate::malformed::Refusal;
 use daxfs_check::Progress;
-use daxfs_reader::FileType;
 use daxfs_writer::build::Builder;
 use daxfs_writer::origin::Origin;
-use daxfs_writer::tree::{Attributes, Kind, Node, NodeId, Tree};
+use daxfs_writer::tree::NodeId;
 use daxfs_writer::Result;
 use std::path::Path;
 
@@ -28,12 +26,8 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// A mark in a layer.
 enum Mark {
-    /// A file was removed.
-    Whiteout {
-        parent: NodeId,
-        name: Vec<u8>,
-        attributes: Attributes,
-    },
+    /// The file of this name in a directory was removed.
+    Whiteout(NodeId, Vec<u8>),
     /// The entries of a directory were removed.
     Opaque(NodeId),
 }
@@ -41,19 +35,19 @@ enum Mark {
 /// Add `layers` to the tree, each on top of the previous ones.
 pub(in super::super) fn flatten(
     builder: &mut Builder,
-    layers: &[Layer],
+    layers: &[Blob],
     scratch: &Path,
     progress: &dyn Progress,
     warn: &mut dyn FnMut(String),
 ) -> Result<()> {
     let budget = Budget::default();
     for layer in layers {
-        let (marks, touched) = read(builder, layer, &budget, None, scratch, progress, warn)?;
+        let (marks, touched) = read(builder, layer, &budget, scratch, progress, warn)?;
         // Marks apply to the lower layers, independent of their position in this one.
         for mark in marks {
             match mark {
                 Mark::Opaque(directory) => hide(builder, directory, &touched),
-                Mark::Whiteout { parent, name, .. } => match builder.find(parent, &name) {
+                Mark::Whiteout(parent, name) => match builder.find(parent, &name) {
                     Some(id) if touched.has(parent, &name, id) => hide(builder, id, &touched),
                     _ => builder.remove(parent, &name),
                 },
@@ -77,94 +71,21 @@ fn hide(builder: &mut Builder, directory: NodeId, touched: &Touched) {
     }
 }
 
-/// Return a tree for each of `layers`, the lowest first, with overlayfs's marks.
-pub(in super::super) fn apart(
-    layers: &[Layer],
-    scratch: &Path,
-    progress: &dyn Progress,
-    warn: &mut dyn FnMut(String),
-    mut finish: impl FnMut(Builder) -> Tree,
-) -> Result<Vec<Tree>> {
-    let mut trees: Vec<Tree> = Vec::new();
-    let budget = Budget::default();
-    for layer in layers {
-        let mut builder = Builder::new();
-        let mut lower = Lower::new(&trees);
-        if let Some(root) = lower.find(&mut builder.tree, &[])? {
-            builder.describe(daxfs_writer::tree::ROOT, root.attributes, root.origin);
-        }
-        let below = Some(&mut lower);
-        let (marks, _) = read(&mut builder, layer, &budget, below, scratch, progress, warn)?;
-        for mark in marks {
-            match mark {
-                Mark::Opaque(directory) => make_opaque(&mut builder, directory),
-                Mark::Whiteout {
-                    parent,
-                    name,
-                    attributes,
-                } => match builder.find(parent, &name) {
-                    Some(id) if builder.is_directory(id) => make_opaque(&mut builder, id),
-                    Some(_) => (),
-                    None => whiteout(&mut builder, parent, &name, attributes)?,
-                },
-            }
-        }
-        trees.push(finish(builder));
-    }
-    Ok(trees)
-}
-
-fn make_opaque(builder: &mut Builder, directory: NodeId) {
-    let old = builder.tree.node(directory).attributes.xattrs;
-    let mut set = builder.tree.xattrs[old as usize].clone();
-    if !set.contains(&opaque()) {
-        set.push(opaque());
-    }
-    let set = builder.tree.keep_xattrs(set);
-    builder.tree.nodes[directory as usize].attributes.xattrs = set;
-}
-
-fn whiteout(
-    builder: &mut Builder,
-    parent: NodeId,
-    name: &[u8],
-    attributes: Attributes,
-) -> Result<()> {
-    let name = builder.tree.keep_name(name);
-    let kind = Kind::Device {
-        file_type: FileType::CharDevice,
-        major: 0,
-        minor: 0,
-    };
-    debug_assert!(kind.is_whiteout());
-    let id = builder.add(Node {
-        attributes,
-        parent,
-        name,
-        origin: builder.tree.node(parent).origin,
-        kind,
-    })?;
-    builder.set(parent, name, id);
-    Ok(())
-}
-
 /// Add the files of a layer to the tree. Return its marks and the nodes that it touched.
 fn read(
     builder: &mut Builder,
-    layer: &Layer,
+    layer: &Blob,
     budget: &Budget,
-    below: Option<&mut Lower<'_>>,
     scratch: &Path,
     progress: &dyn Progress,
     warn: &mut dyn FnMut(String),
 ) -> Result<(Vec<Mark>, Touched)> {
-    progress.step("reading", layer.blob.size());
-    let path = layer.blob.path.clone();
+    progress.step("reading", layer.size());
+    let path = layer.path.clone();
     let origin = builder.tree.origins.len() as u32;
     builder.tree.origins.push(Origin::nothing(&path));
-    let mut reader = Reader::new(Stream::of_blob(&layer.blob, scratch, progress)?, budget);
+    let mut reader = Reader::new(Stream::of_blob(layer, scratch, progress)?, budget);
     let mut placer = Placer::new(builder, origin, budget);
-    placer.below = below;
     placer.touched = Some(Touched::default());
     let mut marks = Vec::new();
     while let Some(member) = reader.next()? {
@@ -193,17 +114,7 @@ fn read(
             placer
                 .count(removed.len())
                 .map_err(|why| reader.error(at, why))?;
-            marks.push(Mark::Whiteout {
-                parent,
-                name: removed.into(),
-                attributes: Attributes {
-                    permissions: 0,
-                    uid: member.uid,
-                    gid: member.gid,
-                    mtime: member.mtime,
-                    xattrs: 0,
-                },
-            });
+            marks.push(Mark::Whiteout(parent, removed.into()));
         } else {
             placer.put(member).map_err(fail)?;
         }

@@ -10,7 +10,7 @@ mod types;
 use super::blob::{Blob, BlobReader};
 use daxfs_check::Progress;
 use daxfs_writer::{Error, Result};
-pub(super) use layers::{apart, flatten};
+pub(super) use layers::flatten;
 pub(super) use marks::{refuse_directory, Marks};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256, Sha512};
@@ -27,21 +27,14 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Limit of nested indices.
 const DEPTH: usize = 8;
 
-/// A layer: a tar archive of its changes.
-pub(super) struct Layer {
-    pub blob: Blob,
-    /// Its name: a digest.
-    pub name: String,
-}
-
-/// Verify the layers of an image in an OCI layout. Return them, the lowest first.
+/// Verify the layers of an image in an OCI layout. Return them, archives of changes, the lowest first.
 pub(super) fn oci(
     path: &Path,
     reference: Option<&str>,
     platform: &Platform,
     scratch: &Path,
     progress: &dyn Progress,
-) -> Result<Vec<Layer>> {
+) -> Result<Vec<Blob>> {
     let found = Found::new(path, reference, platform, scratch, progress)?;
     let manifest = found.manifest()?;
     let layers = manifest.layers.iter();
@@ -54,7 +47,7 @@ pub(super) fn oci(
         if let Some(rootfs) = config.rootfs {
             let diff_ids = rootfs.diff_ids(&found.store, layers.len())?;
             for (layer, diff_id) in layers.iter().zip(diff_ids) {
-                unpacked(&layer.blob, &diff_id, progress)?;
+                unpacked(layer, &diff_id, progress)?;
             }
         }
     }
@@ -88,16 +81,13 @@ impl Found {
 }
 
 /// Verify and open a layer.
-fn open(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Layer> {
+fn open(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Blob> {
     if !descriptor.is_layer() {
         let kind = &descriptor.media_type;
         let why = format!("has a layer of the type {kind}, which is not a file system");
         return Err(Error::refused(store.path(), why));
     }
-    Ok(Layer {
-        blob: blob(store, descriptor, progress)?,
-        name: descriptor.digest.digits().into(),
-    })
+    blob(store, descriptor, progress)
 }
 
 /// A manifest.
@@ -310,7 +300,7 @@ pub(super) fn docker(
     reference: Option<&str>,
     scratch: &Path,
     progress: &dyn Progress,
-) -> Result<Vec<Layer>> {
+) -> Result<Vec<Blob>> {
     let store = Store::open(path, scratch, progress)?;
     if !store.has("manifest.json") && store.has("index.json") {
         let why = "is an OCI image, not docker's; write oci: before the path";
@@ -345,10 +335,7 @@ pub(super) fn docker(
     for (name, digest) in image.layers.iter().zip(digests) {
         let blob = store.get(name)?;
         unpacked(&blob, &digest, progress)?;
-        layers.push(Layer {
-            blob,
-            name: digest.digits().into(),
-        });
+        layers.push(blob);
     }
     Ok(layers)
 }
