@@ -74,15 +74,6 @@ pub fn multiple(text: &str) -> Result<u64, Remedy> {
     }
 }
 
-/// Parse an offset that an image can be written to: a multiple of 4096.
-pub fn offset(text: &str) -> Result<u64, Remedy> {
-    let offset = size(text)?;
-    match offset % 4096 {
-        0 => Ok(offset),
-        _ => Err("use a multiple of 4096"),
-    }
-}
-
 /// Parse seconds with up to nine decimals. The fraction counts upwards from the second, as in
 /// `stat`.
 pub fn time(text: &str) -> Result<Time, Remedy> {

@@ -169,10 +169,7 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     }
     let cleanup =
         Cleanup::new().map_err(|error| Error::io(Path::new("mkdaxfs"), "handle signals", error))?;
-    let output = cleanup.guard(|| match args.offset {
-        Some(start) => Output::part(&args.image, start, wishes.overwrite(args)),
-        None => Output::over(&args.image, wishes.overwrite(args)),
-    })?;
+    let output = cleanup.guard(|| Output::over(&args.image, wishes.overwrite(args)))?;
     let tree = wishes.read(args, &output.scratch(), Some(&output), bar)?;
     let summary = make(&tree, &wishes.options, &output, bar)?;
     bar.step("syncing", 0);

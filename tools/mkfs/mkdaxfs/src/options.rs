@@ -6,7 +6,7 @@
 #![allow(rustdoc::invalid_html_tags)]
 
 use clap::Parser;
-use daxfs_command::values::{block_size, jobs, label, multiple, offset, size, time, Time};
+use daxfs_command::values::{block_size, jobs, label, multiple, size, time, Time};
 use daxfs_input::exclude::pattern;
 use daxfs_input::Platform;
 use std::ffi::OsString;
@@ -222,14 +222,6 @@ pub struct Args {
     /// SIZE must be a multiple of 4096. Some devices need 2 MiB.
     #[arg(long, value_name = "SIZE", default_value = "2M", value_parser = multiple)]
     pub padding: u64,
-
-    /// Write the image to this byte of an existing file or device
-    ///
-    /// BYTES must be a multiple of 4096. All other bytes of the file or device stay: where the image goes, there must be
-    /// nothing but an older image and zeros, unless --force is given. A file grows if it ends too early, a device that
-    /// is too small is refused; --max-size limits the image.
-    #[arg(long, value_name = "BYTES", value_parser = offset)]
-    pub offset: Option<u64>,
 
     /// Store the SHA-256 of each 2 MiB, for the mount option verify=lazy
     ///

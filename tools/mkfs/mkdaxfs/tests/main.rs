@@ -16,7 +16,6 @@ mod lists;
 mod memory_use;
 mod messages;
 mod mistakes;
-mod offset;
 mod outputs;
 mod private;
 mod producers;

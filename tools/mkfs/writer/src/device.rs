@@ -22,7 +22,7 @@ const PIECE: usize = 1 << 20;
 /// Size of the superblock, which is written last.
 const HEAD: u64 = daxfs_reader::layout::SUPERBLOCK_SIZE;
 
-/// An open device, or a part of it or of a file.
+/// An open device, or a part of it.
 pub struct Device {
     path: PathBuf,
     file: File,
@@ -38,8 +38,6 @@ pub struct Device {
 enum Kind {
     Block,
     Dax,
-    /// A file, which grows if the image reaches beyond its end.
-    File,
     /// Physical memory, by /dev/mem.
     Memory,
 }
@@ -87,29 +85,11 @@ impl Device {
         })
     }
 
-    /// Open the part of the file, block or DAX device `path` from byte `start` on.
+    /// Open the part of the block or DAX device `path` from byte `start` on.
     ///
-    /// Return [`Error::Refused`] if it does not exist or is in use, [`Error::Output`].
+    /// Return what [`Device::open`] does.
     pub fn open_part(path: &Path, start: u64) -> Result<Self> {
-        let status = path.metadata().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                let why = "does not exist; --offset writes to a file or device that does";
-                Error::refused(path, why)
-            }
-            _ => Error::output(path, "examine", error),
-        })?;
-        let mut device = if status.is_file() {
-            let file = OpenOptions::new().read(true).write(true).open(path);
-            Device {
-                path: path.into(),
-                file: file.map_err(|error| Error::output(path, "open it for writing", error))?,
-                start: 0,
-                size: status.len(),
-                kind: Kind::File,
-            }
-        } else {
-            Self::open(path)?
-        };
+        let mut device = Self::open(path)?;
         device.start = start;
         device.size = device.size.saturating_sub(start);
         Ok(device)
@@ -129,14 +109,13 @@ impl Device {
     pub fn check_part(&self, overwrite: &Overwrite, size: u64) -> Result<()> {
         overwrite.check_input(&self.path, &self.file)?;
         self.check_size(size)?;
-        let size = size.min(self.size);
         overwrite.check_part(&self.path, self.start, size, &self.region(self.size)?)
     }
 
     /// Return the first `size` bytes.
     fn region(&self, size: u64) -> Result<Region> {
         let (unit, remedy) = match self.kind {
-            Kind::Block | Kind::File => {
+            Kind::Block => {
                 let file = self.file.try_clone();
                 let file = file.map_err(|error| Error::output(&self.path, "examine", error))?;
                 return Ok(Region::file(file, self.start, size));
@@ -165,7 +144,7 @@ impl Device {
 
     /// Refuse an image of `size` bytes if it does not fit.
     pub fn check_size(&self, size: u64) -> Result<()> {
-        if size > self.size && self.kind != Kind::File {
+        if size > self.size {
             let why = match self.start {
                 0 => format!("the image has {size} bytes, the device {}; use a larger one", self.size),
                 start => format!(

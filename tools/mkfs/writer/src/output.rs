@@ -33,8 +33,6 @@ enum Target {
     File(NamedTempFile),
     /// A device: the temporary file has no name and is copied.
     Device(File, Device),
-    /// A part of a file or device: the same.
-    Part(File, Device),
     /// Standard output: the temporary file has no name and is copied.
     Stdout(File),
 }
@@ -117,21 +115,6 @@ impl Output {
         })
     }
 
-    /// Create the temporary file for an image that will be written to byte `start` of the file or device `path`. All
-    /// other bytes stay, but for the end of a file that is too short.
-    pub fn part(path: &Path, start: u64, overwrite: Overwrite) -> Result<Self> {
-        check_link(path)?;
-        let device = Device::open_part(path, start)?;
-        let directory = anywhere();
-        let target = Target::Part(nameless(&directory)?, device);
-        Ok(Output {
-            path: path.into(),
-            directory,
-            target,
-            overwrite,
-        })
-    }
-
     /// Return the final name.
     pub fn path(&self) -> &Path {
         &self.path
@@ -141,7 +124,7 @@ impl Output {
     pub fn temporary(&self) -> Option<&Path> {
         match &self.target {
             Target::File(temporary) => Some(temporary.path()),
-            Target::Device(..) | Target::Part(..) | Target::Stdout(_) => None,
+            Target::Device(..) | Target::Stdout(_) => None,
         }
     }
 
@@ -150,7 +133,7 @@ impl Output {
     pub fn place(&self) -> &Path {
         match &self.target {
             Target::File(_) => &self.path,
-            Target::Device(..) | Target::Part(..) | Target::Stdout(_) => &self.directory,
+            Target::Device(..) | Target::Stdout(_) => &self.directory,
         }
     }
 
@@ -158,7 +141,7 @@ impl Output {
     pub fn file(&self) -> &File {
         match &self.target {
             Target::File(temporary) => temporary.as_file(),
-            Target::Device(file, _) | Target::Part(file, _) | Target::Stdout(file) => file,
+            Target::Device(file, _) | Target::Stdout(file) => file,
         }
     }
 
@@ -188,10 +171,8 @@ impl Output {
     ///
     /// Return [`Error::Io`], and [`Error::Refused`] when the device is too small.
     pub fn reserve(&self, size: u64) -> Result<()> {
-        match &self.target {
-            Target::Device(_, device) => device.check_size(size)?,
-            Target::Part(_, device) => device.check_part(&self.overwrite, size)?,
-            Target::File(_) | Target::Stdout(_) => {}
+        if let Target::Device(_, device) = &self.target {
+            device.check_size(size)?;
         }
         self.file()
             .set_len(size)
@@ -222,7 +203,7 @@ impl Output {
                     Err(error) => Err(Error::output(&directory, "sync the directory", error)),
                 }
             }
-            Target::Device(file, device) | Target::Part(file, device) => {
+            Target::Device(file, device) => {
                 let size = file.metadata().map_err(failed)?.len();
                 device.write(&file, size, progress)
             }
