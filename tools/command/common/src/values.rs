@@ -35,14 +35,6 @@ pub fn block_size(text: &str) -> Result<u32, Remedy> {
     }
 }
 
-/// Parse a number of threads.
-pub fn jobs(text: &str) -> Result<usize, Remedy> {
-    match text.parse() {
-        Ok(jobs) if jobs > 0 => Ok(jobs),
-        _ => Err("use a number of threads, at least 1"),
-    }
-}
-
 /// Parse a number of bytes, with one of the suffixes K, M, G and T or none.
 pub fn size(text: &str) -> Result<u64, Remedy> {
     let (digits, shift) = match text.as_bytes().last() {

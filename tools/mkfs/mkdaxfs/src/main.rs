@@ -21,7 +21,6 @@ use options::Args;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
-use std::thread::available_parallelism;
 use std::time::Instant;
 use tell::{tell, Made};
 
@@ -194,12 +193,6 @@ fn main() -> ExitCode {
         Err(error) => return usage("mkdaxfs", &error, USAGE),
     };
     let bar = Bar::new(args.quiet);
-    // More threads than processors would only wait for one another.
-    let processors = available_parallelism().map_or(1, usize::from);
-    // It fails only if the threads exist already.
-    let _ = rayon::ThreadPoolBuilder::new()
-        .num_threads(args.jobs.map_or(processors, |jobs| jobs.min(processors)))
-        .build_global();
     let result = run(&args, &bar);
     bar.clear();
     match result {

@@ -6,7 +6,7 @@
 #![allow(rustdoc::invalid_html_tags)]
 
 use clap::Parser;
-use daxfs_command::values::{block_size, jobs, label, multiple, size, time, Time};
+use daxfs_command::values::{block_size, label, multiple, size, time, Time};
 use daxfs_input::exclude::pattern;
 use daxfs_input::Platform;
 use std::ffi::OsString;
@@ -101,6 +101,8 @@ goes to standard output. The mount option digest takes the SHA-256.
 Environment:
   SOURCE_DATE_EPOCH  Build time, unless --time is given.
   TMPDIR             Directory for temporary files.
+  RAYON_NUM_THREADS  Number of threads, if not one for each processor that the
+                     process may use.
 
 Exit status:
   0  The image is complete.
@@ -296,10 +298,6 @@ pub struct Args {
     /// describes it.
     #[arg(long, help_heading = "Running")]
     pub json: bool,
-
-    /// Number of threads [default and limit: one for each processor]
-    #[arg(long, short = 'j', value_name = "N", value_parser = jobs, help_heading = "Running")]
-    pub jobs: Option<usize>,
 
     /// Print only warnings and errors
     #[arg(long, short, conflicts_with = "json", help_heading = "Running")]

@@ -7,9 +7,6 @@ use daxfs_testing::builder::superblock;
 use daxfs_testing::listing::{Listing, What};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::fs;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 /// Return a place with a tree, an archive of it, and a list of patterns.
 fn tree() -> Place {
@@ -177,7 +174,7 @@ fn telling() {
     let place = tree();
     let dry = place.ok("mkdaxfs --dry-run --json tree image").json();
     assert!(!place.exists("image"));
-    let made = place.ok("mkdaxfs --json -j 1 tree image").json();
+    let made = place.ok("mkdaxfs --json tree image").json();
     let bytes = place.read("image");
     assert_eq!(made["image"], "image");
     assert_eq!(made["size"], bytes.len() as u64);
@@ -194,27 +191,4 @@ fn telling() {
     let (size, inodes) = (&made["size"], &made["inodes"]);
     let expected = format!("image: would have {size} bytes, {inodes} inodes");
     assert!(told.text().contains(&expected), "{told:?}");
-}
-
-/// More threads than processors only take time.
-#[test]
-fn jobs() {
-    let place = place("");
-    let mut command = place.command("mkdaxfs");
-    command.args(["-q", "--jobs", "4000", "tar:-", "image"]);
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    // It has its threads before it reads.
-    let start = Instant::now();
-    while place.names(".").is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let threads = fs::read_dir(format!("/proc/{}/task", child.id()))
-        .unwrap()
-        .count();
-    drop(child.stdin.take());
-    assert_eq!(child.wait().unwrap().code(), Some(1));
-    let processors = std::thread::available_parallelism().unwrap().get();
-    // One for signals, one for the progress bar, and the first.
-    assert!(threads <= processors + 3, "{threads} threads");
 }

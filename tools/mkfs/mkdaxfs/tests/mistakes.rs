@@ -19,8 +19,6 @@ mkdaxfs one.tar tree | 1 | tree: is a directory; name a file
 mkdaxfs --quiet --json tree new | 2 | '--quiet' cannot be used with '--json'
 mkdaxfs --all-root --uid 1 tree new | 2 | '--all-root' cannot be used with '--uid <ID>'
 # Values.
-mkdaxfs --jobs 0 tree new | 2 | at least 1
-mkdaxfs --jobs many tree new | 2 | use a number of threads
 mkdaxfs -b 4 tree new | 2 | use 4K, 8K, 16K, 32K or 64K
 mkdaxfs -b 1M tree new | 2 | use 4K, 8K, 16K, 32K or 64K
 mkdaxfs --label $LONG tree new | 2 | 64 is the limit
