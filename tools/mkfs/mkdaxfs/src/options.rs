@@ -11,7 +11,6 @@ use daxfs_input::exclude::pattern;
 use daxfs_input::Platform;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::Command;
 use uuid::Uuid;
 
 const EXAMPLES: &str = "\
@@ -170,8 +169,7 @@ pub struct Args {
 
     /// UUID of the filesystem [default: derived from the content]
     ///
-    /// It depends on the content and on the other options. random makes another one each time, clear
-    /// a UUID of zeros.
+    /// The default depends on the content and on the other options. uuidgen(1) prints a random one.
     #[arg(long, short = 'U', value_parser = uuid)]
     pub uuid: Option<Uuid>,
 
@@ -256,12 +254,12 @@ pub struct Args {
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = "Content")]
     pub platform: Option<Platform>,
 
-    /// Set the owner of all files: a number, or the name of a user of this machine
-    #[arg(long, value_name = "ID", value_parser = user, help_heading = "Attributes")]
+    /// Set the owner of all files
+    #[arg(long, value_name = "ID", value_parser = id, help_heading = "Attributes")]
     pub uid: Option<u32>,
 
-    /// Set the group of all files: a number, or the name of a group of this machine
-    #[arg(long, value_name = "ID", value_parser = group, help_heading = "Attributes")]
+    /// Set the group of all files
+    #[arg(long, value_name = "ID", value_parser = id, help_heading = "Attributes")]
     pub gid: Option<u32>,
 
     /// Set the owner and group of all files to 0
@@ -312,36 +310,15 @@ fn build_time(text: &str) -> Result<Time, String> {
     })
 }
 
-/// Parse a UUID, or make one.
-fn uuid(text: &str) -> Result<Uuid, String> {
-    let made = match text {
-        "clear" => return Ok(Uuid::nil()),
-        "random" => std::fs::read_to_string("/proc/sys/kernel/random/uuid"),
-        _ => Ok(text.into()),
-    };
-    let made = made.map_err(|error| format!("the kernel makes none: {error}"))?;
-    let wrong = |_| "use 32 hexadecimal digits with or without hyphens, random, or clear";
-    Ok(Uuid::parse_str(made.trim()).map_err(wrong)?)
+/// Parse a UUID.
+fn uuid(text: &str) -> Result<Uuid, &'static str> {
+    Uuid::parse_str(text).map_err(|_| "use 32 hexadecimal digits with or without hyphens")
 }
 
-fn user(text: &str) -> Result<u32, String> {
-    id("passwd", text)
-}
-
-fn group(text: &str) -> Result<u32, String> {
-    id("group", text)
-}
-
-/// Parse an id, or look a name up. A static program cannot load the modules of NSS itself.
-fn id(database: &str, text: &str) -> Result<u32, String> {
-    if let Ok(id) = text.parse() {
-        return Ok(id);
-    }
-    let found = Command::new("getent").args([database, "--", text]).output();
-    let found = found.map_err(|error| format!("use a number; cannot run getent: {error}"))?;
-    let line = String::from_utf8_lossy(&found.stdout);
-    let id = line.split(':').nth(2).and_then(|id| id.parse().ok());
-    id.ok_or_else(|| format!("use a number, or a name that getent {database} finds"))
+/// Parse the number of a user or group.
+fn id(text: &str) -> Result<u32, &'static str> {
+    let wrong = "use a number, which id -u NAME prints of a user, and getent group NAME of a group";
+    text.parse().map_err(|_| wrong)
 }
 
 #[cfg(test)]

@@ -34,19 +34,10 @@ fn help_and_version() {
     assert_eq!(place.ok("mkdaxfs --version").text(), version);
 }
 
-/// Owners by name, UUIDs by word, and symlinks with the mode that Linux gives them.
+/// Symlinks have the mode that Linux gives them.
 #[test]
-fn names_and_words() {
+fn modes_of_archives() {
     let place = place(TREE);
-    let made = |options: &str| {
-        place.ok(format!("mkdaxfs -q {options} tree image"));
-        let root = place.listing("image").remove(&b""[..]).unwrap();
-        (root.uid, root.gid, record(&place, "image").uuid)
-    };
-    let (uid, gid, uuid) = made("--uid daemon --gid daemon --uuid clear");
-    assert_eq!((uid, gid, uuid), (1, 1, [0; 16]));
-    let (uid, _, uuid) = made("--uid 7 --uuid random");
-    assert!(uid == 7 && uuid != [0; 16] && uuid != made("--uuid random").2);
     place.shell("ln -s file tree/link; tar --mode=640 -C tree -cf archive.tar .");
     place.ok("mkdaxfs -q archive.tar image");
     let mode = |path: &[u8]| place.listing("image")[path].mode & 0o7777;
