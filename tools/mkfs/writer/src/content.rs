@@ -4,8 +4,9 @@
 
 use crate::error::{Error, Result};
 use crate::plan::{DataExtent, Plan};
+pub use crate::source::sha256;
 use crate::source::Source;
-use crate::tree::{Kind, NodeId, Place, Tree};
+use crate::tree::{Kind, Place, Tree};
 use daxfs_check::digest::{combine, in_order, Fingerprint, Sum};
 use daxfs_check::Progress;
 use daxfs_reader::layout::{self, DIGEST_PIECE};
@@ -285,15 +286,6 @@ impl<'a> Copier<'a> {
         self.source = Some(source);
         Ok(())
     }
-}
-
-/// Return the SHA-256 of the content of the regular file `node`.
-///
-/// Return [`Error::Io`] and [`Error::Changed`] if it cannot be read or has changed.
-pub fn sha256(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    Source::stream(tree, node, |bytes| hash.update(bytes))?;
-    Ok(hash.finalize().into())
 }
 
 /// Make sure that the empty files of the tree can be read and are empty, which files in /proc are
