@@ -10,8 +10,6 @@ use crate::tree::{Kind, Place, Tree};
 use daxfs_check::digest::{combine, in_order, Fingerprint, Sum};
 use daxfs_check::Progress;
 use daxfs_reader::layout::{self, DIGEST_PIECE};
-use rustix::fs::{copy_file_range, fstatfs};
-use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::mem::size_of;
@@ -24,9 +22,6 @@ use zerocopy::IntoBytes;
 
 /// Largest file that is read at once if it is in one piece of the image.
 const SMALL: u64 = 128 << 10;
-
-/// Shortest extent that the kernel copies.
-const LONG: u64 = 1 << 20;
 
 /// Most bytes that one call writes. For longer writes, the page cache takes larger blocks of memory.
 /// These may have been free for long, and the host of a virtual machine may have taken them back: to
@@ -85,7 +80,6 @@ pub fn copy(
     let target = Target {
         image,
         path,
-        clones: clones(image),
         turn: Mutex::new(()),
     };
     let copier = || Copier::new(tree, plan, &target, progress);
@@ -97,26 +91,10 @@ pub fn copy(
     Ok(Pieces { first, others })
 }
 
-/// Return true if the file system of `image` can share blocks between files, or copies them on a
-/// server. On any other the kernel copies no faster than mkdaxfs, which has to read all content for
-/// its fingerprint.
-fn clones(image: &File) -> bool {
-    const BTRFS: u64 = 0x9123_683e;
-    const XFS: u64 = 0x5846_5342;
-    const BCACHEFS: u64 = 0xca45_1a4e;
-    const OCFS2: u64 = 0x7461_636f;
-    const NFS: u64 = 0x6969;
-    const SMB2: u64 = 0xfe53_4d42;
-    let known = [BTRFS, XFS, BCACHEFS, OCFS2, NFS, SMB2];
-    fstatfs(image).is_ok_and(|found| known.contains(&(found.f_type as u64)))
-}
-
 /// The image, shared by all workers.
 struct Target<'a> {
     image: &'a File,
     path: &'a Path,
-    /// The kernel can copy without moving bytes.
-    clones: bool,
     /// Taken for writing: the system serializes writes to a file, and threads that wait in the
     /// kernel waste their time.
     turn: Mutex<()>,
@@ -219,32 +197,6 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Have the kernel copy the data of `source` from `at` to `until`, and return how many bytes it
-    /// has copied.
-    fn kernel_copy(&self, source: &Source<'_>, at: u64, until: u64, offset: u64) -> u64 {
-        let (fd, from) = source.place(at);
-        let mut done = 0;
-        while done < until - at {
-            let (mut from, mut to) = (from + done, offset + done);
-            let length = usize::try_from(until - at - done).unwrap_or(usize::MAX);
-            let range = copy_file_range(
-                fd,
-                Some(&mut from),
-                self.target.image,
-                Some(&mut to),
-                length,
-            );
-            match range {
-                Ok(0) => break,
-                Ok(length) => done += length as u64,
-                Err(Errno::INTR) => (),
-                // On any error, copy the bytes instead: that works, or reports the error.
-                Err(_) => break,
-            }
-        }
-        done
-    }
-
     /// Fill the buffer with the image's bytes of a file from `start`, the offset of the buffer, to
     /// `end`.
     fn file(&mut self, extent: &DataExtent, start: u64, end: u64) -> Result<()> {
@@ -267,17 +219,10 @@ impl<'a> Copier<'a> {
             let (hole, stretch) = source.stretch(at)?;
             let stretch = stretch.min(until);
             if !hole {
-                let mut copied = at;
-                if self.target.clones && stretch - at >= LONG {
-                    copied += self.kernel_copy(&source, at, stretch, extent.offset + at);
-                }
                 let place = |at| (extent.offset + at - start) as usize;
                 self.skip(place(at));
                 source.read_all(&mut self.buffer[place(at)..place(stretch)], at)?;
-                self.filled = place(stretch);
-                if copied < stretch {
-                    self.fill(place(copied), place(stretch));
-                }
+                self.fill(place(at), place(stretch));
             }
             self.progress.advance(stretch - at);
             at = stretch;
@@ -297,96 +242,4 @@ pub fn check_empty(tree: &Tree) -> Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::duplicates::Duplicates;
-    use crate::flat;
-    use crate::options::Options;
-    use daxfs_check::Silent;
-    use std::path::PathBuf;
-
-    fn scratch() -> tempfile::TempDir {
-        tempfile::tempdir_in("/dev/shm")
-            .or_else(|_| tempfile::tempdir())
-            .unwrap()
-    }
-
-    fn tree_of(directory: &Path) -> (Tree, Plan) {
-        let tree = flat::tree(directory);
-        let plan = Plan::new(&tree, &Duplicates::default(), &Options::default()).unwrap();
-        (tree, plan)
-    }
-
-    fn target(image: &File, clones: bool) -> Target<'_> {
-        Target {
-            image,
-            path: Path::new("image"),
-            clones,
-            turn: Mutex::new(()),
-        }
-    }
-
-    /// Return a file of data, a hole, and data too short for the kernel.
-    fn sparse(directory: &Path) -> (PathBuf, Vec<u8>) {
-        let mut content: Vec<u8> = (0..5_000_000u32).map(|n| (n / 7) as u8).collect();
-        let path = directory.join("file");
-        std::fs::write(&path, &content).unwrap();
-        let file = File::options().write(true).open(&path).unwrap();
-        file.set_len(9_000_000).unwrap();
-        file.write_all_at(b"end", 8_999_997).unwrap();
-        content.resize(9_000_000, 0);
-        content[8_999_997..].copy_from_slice(b"end");
-        (path, content)
-    }
-
-    /// Copies by the kernel and by mkdaxfs give the same image and the same sums on all file
-    /// systems.
-    #[test]
-    fn kernel_copies_are_the_same() {
-        let directory = scratch();
-        let (_, content) = sparse(directory.path());
-        let (tree, plan) = tree_of(directory.path());
-        let offset = plan.extents[0].offset as usize;
-        for clones in [false, true] {
-            let image = tempfile::tempfile_in(directory.path()).unwrap();
-            image.set_len(plan.total_size).unwrap();
-            let target = target(&image, clones);
-            let mut copier = Copier::new(&tree, &plan, &target, &Silent);
-            for index in 0..plan.total_size / DIGEST_PIECE {
-                let sum = copier
-                    .piece(index)
-                    .unwrap()
-                    .map_or_else(Sum::zeros, Sum::of);
-                let mut bytes = vec![0; DIGEST_PIECE as usize];
-                image
-                    .read_exact_at(&mut bytes, index * DIGEST_PIECE)
-                    .unwrap();
-                assert_eq!(sum, Sum::of(&bytes), "{index}");
-            }
-            let mut bytes = vec![0; content.len()];
-            image.read_exact_at(&mut bytes, offset as u64).unwrap();
-            assert!(bytes == content);
-        }
-    }
-
-    /// The kernel copies if it can, and reports how much.
-    #[test]
-    fn kernel_copies() {
-        let directory = scratch();
-        sparse(directory.path());
-        let (tree, plan) = tree_of(directory.path());
-        let image = tempfile::tempfile_in(directory.path()).unwrap();
-        let target = target(&image, true);
-        let copier = Copier::new(&tree, &plan, &target, &Silent);
-        let source = Source::open(&tree, plan.extents[0].node).unwrap();
-        let until = source.stretch(0).unwrap().1;
-        let copied = copier.kernel_copy(&source, 0, until, 0);
-        assert!(copied == until || copied == 0, "{copied}");
-        if copied == 0 {
-            println!("SKIP: the kernel copies nothing here");
-        }
-    }
 }

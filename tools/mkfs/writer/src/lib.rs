@@ -53,8 +53,6 @@ pub mod device;
 pub mod directory;
 pub mod duplicates;
 mod error;
-#[cfg(test)]
-mod flat;
 pub mod identity;
 mod make;
 mod mapping;

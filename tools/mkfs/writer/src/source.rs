@@ -226,7 +226,7 @@ impl<'a> Source<'a> {
     }
 
     /// Return the descriptor and the offset in it of the data at `at`, which is in no hole.
-    pub fn place(&self, at: u64) -> (BorrowedFd<'_>, u64) {
+    fn place(&self, at: u64) -> (BorrowedFd<'_>, u64) {
         match &self.bytes {
             Open::File { fd, .. } => (fd.as_fd(), at),
             Open::Part(container, offset) => (container.file.as_fd(), offset + at),
