@@ -14,6 +14,10 @@ pub(crate) enum Malformed {
     SparseMapAt(u64),
     #[error("the map of a sparse file has {map} bytes, the archive {stored}")]
     SparseBytes { map: u64, stored: u64 },
+    #[error(
+        "a sparse file in GNU tar's format 0.0 or 0.1; make the archive with --sparse-version=1.0"
+    )]
+    OldSparse,
     #[error("the size of a sparse file is malformed")]
     SparseSize,
     #[error("an extended header is malformed")]

@@ -36,10 +36,11 @@ Inputs:
                       directory are counted as links.
   tar:PATH            A tar archive of any format (GNU, pax, ustar and older),
                       plain or compressed with gzip, zstd or xz. Extended
-                      attributes, access control lists, all kinds of sparse
-                      files and members of any size are supported. If several
-                      members have the same name, the last one wins. A hard
-                      link refers to the file that has the name at that point.
+                      attributes, access control lists, sparse files (but not
+                      those of --sparse-version=0.0 and 0.1) and members of any
+                      size are supported. If several members have the same name,
+                      the last one wins. A hard link refers to the file that has
+                      the name at that point.
                       Directories without a member of their own belong to user
                       and group 0, have mode 755 and the time of the newest
                       file in them. Absolute names start at the root of the

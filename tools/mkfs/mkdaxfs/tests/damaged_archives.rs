@@ -70,12 +70,16 @@ f('hard2', H, linkname='abs/group')",
         ("f('a', pax_headers={'mtime': 'so\\non'})", "the extended header mtime has the value 'so\\non'"),
         ("f('a', pax_headers={'uid': '4294967296'})", "the extended header uid has the value '4294967296'"),
         (
-            "f('a', data=b'x' * 512, pax_headers={'GNU.sparse.map': '0,512,100,1', 'GNU.sparse.size': '1000'})",
+            "f('a', data=b'2\\n0\\n512\\n100\\n1\\n'.ljust(1024, b'\\0'), pax_headers={'GNU.sparse.major': '1', 'GNU.sparse.realsize': '1000'})",
             "the map of a sparse file is malformed at 100",
         ),
         (
-            "f('a', data=b'x' * 512, pax_headers={'GNU.sparse.map': '0,100', 'GNU.sparse.size': '1000'})",
+            "f('a', data=b'1\\n0\\n100\\n'.ljust(1024, b'\\0'), pax_headers={'GNU.sparse.major': '1', 'GNU.sparse.realsize': '1000'})",
             "the map of a sparse file has 100 bytes, the archive 512",
+        ),
+        (
+            "f('a', data=b'x' * 512, pax_headers={'GNU.sparse.map': '0,512', 'GNU.sparse.size': '1000'})",
+            "a sparse file in GNU tar's format 0.0 or 0.1; make the archive with --sparse-version=1.0",
         ),
         (
             "f('a', data=b'x' * 512, pax_headers={'GNU.sparse.major': '1', 'GNU.sparse.realsize': '10'})",

@@ -18,7 +18,6 @@ use daxfs_writer::origin::{Container, Piece};
 use daxfs_writer::tree::{Place, Xattr, XattrSet};
 use daxfs_writer::{occupant, Error, Reason, Result, HEAD};
 use pax::Records;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use tar::{EntryType, Header};
 
@@ -389,19 +388,16 @@ impl<'a> Reader<'a> {
         let found = match (head.header.as_gnu(), sparse.size) {
             (Some(header), _) if kind.is_gnu_sparse() => {
                 let map = sparse::old(header, &mut self.stream, self.budget)?;
-                Some(map.map(|(map, size)| (Cow::Owned(map), size)))
+                Some(map)
             }
             (_, Some(size)) if sparse.major == Some(1) => {
                 let map = sparse::new(&mut self.stream, stored, self.budget)?;
                 Some(map.map(|(map, used)| {
                     in_map = used;
-                    (Cow::Owned(map), size)
+                    (map, size)
                 }))
             }
-            (_, Some(size)) => sparse.map.as_ref().map(|map| {
-                self.budget.take_pieces(map.len() as u64)?;
-                Ok((Cow::Borrowed(map), size))
-            }),
+            (_, Some(_)) => Some(Err(Malformed::OldSparse)),
             _ => None,
         };
         let Some(found) = found else {

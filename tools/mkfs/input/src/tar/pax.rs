@@ -2,7 +2,7 @@
 
 //! The records of extended headers, of POSIX's pax(1) and of extensions.
 
-use super::sparse::{decimal, Map};
+use super::sparse::decimal;
 use crate::malformed::Malformed;
 use base64::prelude::{Engine, BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use daxfs_reader::layout::XATTR_COUNT_MAX;
@@ -26,17 +26,13 @@ pub struct Records {
     pub sparse: Sparse,
 }
 
-/// GNU tar's records for sparse files, in three versions.
+/// GNU tar's records for sparse files.
 #[derive(Clone, Debug, Default)]
 pub struct Sparse {
     pub name: Option<Vec<u8>>,
     /// Bytes of the whole file.
     pub size: Option<u64>,
     pub major: Option<u64>,
-    /// Pieces of versions 0.0 and 0.1.
-    pub map: Option<Map>,
-    /// Offset of a piece whose length follows.
-    offset: Option<u64>,
 }
 
 impl Records {
@@ -88,24 +84,6 @@ impl Records {
             b"GNU.sparse.name" => self.sparse.name = bytes(),
             b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.size = number()?,
             b"GNU.sparse.major" => self.sparse.major = number()?,
-            b"GNU.sparse.offset" => self.sparse.offset = number()?,
-            b"GNU.sparse.numbytes" => {
-                let offset = self.sparse.offset.take().ok_or_else(wrong)?;
-                let length = number()?.ok_or_else(wrong)?;
-                self.sparse
-                    .map
-                    .get_or_insert_default()
-                    .push((offset, length));
-            }
-            b"GNU.sparse.map" => {
-                let mut numbers = value.split(|&byte| byte == b',').map(decimal);
-                let mut map = Map::new();
-                while let Some(offset) = numbers.next() {
-                    let pair = offset.zip(numbers.next().flatten());
-                    map.push(pair.ok_or_else(wrong)?);
-                }
-                self.sparse.map = Some(map);
-            }
             b"SCHILY.acl.access" => self.acls[0] = bytes(),
             b"SCHILY.acl.default" => self.acls[1] = bytes(),
             b"RHT.security.selinux" => {
@@ -149,10 +127,8 @@ impl Records {
     pub fn bytes(&self) -> usize {
         let texts = [&self.path, &self.link, &self.sparse.name];
         let texts = texts.into_iter().chain(&self.acls).flatten();
-        let pieces = self.sparse.map.iter().flatten();
         let xattrs = self.xattrs.iter();
         texts.map(Vec::len).sum::<usize>()
-            + pieces.map(size_of_val).sum::<usize>()
             + xattrs
                 .map(|(name, value)| name.len() + value.len())
                 .sum::<usize>()
@@ -258,7 +234,6 @@ mod tests {
             b"4 ab\n",
             b"99999999999999999999999 a=b\n",
             b"10 size=x\n",
-            b"20 GNU.sparse.map=1\n",
         ] {
             let shown = String::from_utf8_lossy(wrong);
             assert!(Records::default().add(wrong).is_err(), "{shown}");
