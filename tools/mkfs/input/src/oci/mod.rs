@@ -13,9 +13,9 @@ use daxfs_writer::{Error, Result};
 pub(super) use layers::flatten;
 pub(super) use marks::{refuse_directory, Marks};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256, Sha512};
-use std::cell::Cell;
-use std::io::{self, Read};
+use sha2::digest::DynDigest;
+use sha2::{Sha256, Sha512};
+use std::io::Read;
 use std::path::Path;
 use store::Store;
 use types::{is_digest, Config, Descriptor, Digest, Index, Manifest, RootFs, Saved};
@@ -35,49 +35,25 @@ pub(super) fn oci(
     scratch: &Path,
     progress: &dyn Progress,
 ) -> Result<Vec<Blob>> {
-    let found = Found::new(path, reference, platform, scratch, progress)?;
-    let manifest = found.manifest()?;
+    let store = Store::open(path, scratch, progress)?;
+    store.read("oci-layout")?;
+    let index = json::<Index>(&store, "index.json", &store.read("index.json")?)?;
+    let manifest = select(&store, index, reference, platform)?;
     let layers = manifest.layers.iter();
-    let layers = layers.map(|layer| open(&found.store, layer, progress));
+    let layers = layers.map(|layer| open(&store, layer, progress));
     let layers = layers.collect::<Result<Vec<_>>>()?;
     // Artifacts of other programs have a configuration of another type.
     if manifest.config.is_config() {
-        let bytes = store::read(&blob(&found.store, &manifest.config, progress)?)?;
-        let config: Config = json(&found.store, manifest.config.digest.text(), &bytes)?;
+        let bytes = store::read(&blob(&store, &manifest.config, progress)?)?;
+        let config: Config = json(&store, manifest.config.digest.text(), &bytes)?;
         if let Some(rootfs) = config.rootfs {
-            let diff_ids = rootfs.diff_ids(&found.store, layers.len())?;
+            let diff_ids = rootfs.diff_ids(&store, layers.len())?;
             for (layer, diff_id) in layers.iter().zip(diff_ids) {
                 unpacked(layer, &diff_id, progress)?;
             }
         }
     }
     Ok(layers)
-}
-
-/// A container image in a layout.
-struct Found {
-    store: Store,
-    selected: Selected,
-}
-
-impl Found {
-    fn new(
-        path: &Path,
-        reference: Option<&str>,
-        platform: &Platform,
-        scratch: &Path,
-        progress: &dyn Progress,
-    ) -> Result<Self> {
-        let store = Store::open(path, scratch, progress)?;
-        store.read("oci-layout")?;
-        let index = json::<Index>(&store, "index.json", &store.read("index.json")?)?;
-        let selected = select(&store, index, reference, platform)?;
-        Ok(Found { store, selected })
-    }
-
-    fn manifest(&self) -> Result<Manifest> {
-        json(&self.store, &self.selected.digest, &self.selected.manifest)
-    }
 }
 
 /// Verify and open a layer.
@@ -90,31 +66,21 @@ fn open(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Resu
     blob(store, descriptor, progress)
 }
 
-/// A manifest.
-struct Selected {
-    digest: String,
-    manifest: Vec<u8>,
-}
-
 /// Find the selected manifest in an index, which may have nested indices.
 fn select(
     store: &Store,
     mut index: Index,
     mut reference: Option<&str>,
     platform: &Platform,
-) -> Result<Selected> {
+) -> Result<Manifest> {
     for _ in 0..DEPTH {
         // The reference is in the outermost index.
         let chosen = choose(store.path(), &index.manifests, reference.take(), platform)?;
         let content = store::read(&blob(store, chosen, &daxfs_check::Silent)?)?;
-        let digest = chosen.digest.to_string();
         if !chosen.is_index() {
-            return Ok(Selected {
-                digest,
-                manifest: content,
-            });
+            return json(store, chosen.digest.text(), &content);
         }
-        index = json(store, &digest, &content)?;
+        index = json(store, chosen.digest.text(), &content)?;
     }
     let why = "has indices that lead to one another; it is not a valid image";
     Err(Error::refused(store.path(), why))
@@ -218,54 +184,30 @@ fn blob(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Resu
 
 /// Compare the bytes of `reader` with a digest. `path` is its name in messages.
 fn verify(path: &Path, mut reader: impl Read, digest: &Digest) -> Result<()> {
+    let mut hash: Box<dyn DynDigest> = match digest.algorithm() {
+        "sha256" => Box::<Sha256>::default(),
+        _ => Box::<Sha512>::default(),
+    };
     let mut buffer = vec![0; 256 << 10];
-    let mut pass = |update: &mut dyn FnMut(&[u8])| -> Result<()> {
-        loop {
-            match reader.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(length) => update(&buffer[..length]),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => (),
-                Err(error) => return Err(Error::io(path, "read the file", error)),
-            }
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => hash.update(&buffer[..length]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => (),
+            Err(error) => return Err(Error::io(path, "read the file", error)),
         }
-    };
-    let found = match digest.algorithm() {
-        "sha256" => {
-            let mut hash = Sha256::new();
-            pass(&mut |bytes| hash.update(bytes))?;
-            daxfs_check::digest::hex(&hash.finalize())
-        }
-        _ => {
-            let mut hash = Sha512::new();
-            pass(&mut |bytes| hash.update(bytes))?;
-            daxfs_check::digest::hex(&hash.finalize())
-        }
-    };
-    if found != digest.digits() {
+    }
+    if daxfs_check::digest::hex(&hash.finalize()) != digest.digits() {
         let why = format!("does not have its digest {digest}; it is damaged, get it again");
         return Err(Error::refused(path, why));
     }
     Ok(())
 }
 
-/// Compare the archive in a layer, compressed or not, with its digest. Return its size.
-fn unpacked(blob: &Blob, digest: &Digest, progress: &dyn Progress) -> Result<u64> {
-    struct Counted<'a>(Box<dyn Read + 'a>, &'a Cell<u64>);
-    impl Read for Counted<'_> {
-        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-            let length = self.0.read(into)?;
-            self.1.set(self.1.get() + length as u64);
-            Ok(length)
-        }
-    }
+/// Compare the archive in a layer, compressed or not, with its digest.
+fn unpacked(blob: &Blob, digest: &Digest, progress: &dyn Progress) -> Result<()> {
     progress.step("verifying", blob.size());
-    let size = Cell::new(0);
-    verify(
-        &blob.path,
-        Counted(blob.decompressed(progress)?, &size),
-        digest,
-    )?;
-    Ok(size.get())
+    verify(&blob.path, blob.decompressed(progress)?, digest)
 }
 
 impl RootFs {
@@ -278,19 +220,6 @@ impl RootFs {
             return Err(Error::refused(store.path(), why));
         }
         Ok(self.diff_ids)
-    }
-}
-
-impl Config {
-    /// Return the digests of the archives in the layers, which must be there.
-    fn diff_ids(self, store: &Store, layers: usize) -> Result<Vec<Digest>> {
-        match self.rootfs {
-            Some(rootfs) => rootfs.diff_ids(store, layers),
-            None => Err(Error::refused(
-                store.path(),
-                "has no digests of its layers; it is damaged",
-            )),
-        }
     }
 }
 
@@ -330,7 +259,8 @@ pub(super) fn docker(
         }
     };
     let config: Config = json(&store, &image.config, &store.read(&image.config)?)?;
-    let digests = config.diff_ids(&store, image.layers.len())?;
+    let rootfs = config.rootfs.unwrap_or_default();
+    let digests = rootfs.diff_ids(&store, image.layers.len())?;
     let mut layers = Vec::new();
     for (name, digest) in image.layers.iter().zip(digests) {
         let blob = store.get(name)?;

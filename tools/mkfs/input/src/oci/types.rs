@@ -212,7 +212,7 @@ pub struct Config {
 }
 
 /// The layers of an image.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub struct RootFs {
     /// Digests of the archives when they are not compressed.
     pub diff_ids: Vec<Digest>,
