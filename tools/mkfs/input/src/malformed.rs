@@ -58,8 +58,8 @@ pub(crate) enum Malformed {
     NotDirectory(String),
     #[error("the symlink '{0}' leads nowhere")]
     SymlinkLoop(String),
-    #[error(transparent)]
-    Device(#[from] crate::scan::DeviceError),
+    #[error("device number {major}:{minor} is not supported by Linux")]
+    Device { major: u32, minor: u32 },
     #[error("has the extended attribute '{0}', whose name has a NUL")]
     XattrName(String),
     #[error("has an access control list with the entry '{0}'")]
@@ -92,10 +92,4 @@ pub(crate) enum Refusal {
     Malformed(#[from] Malformed),
     #[error(transparent)]
     Error(#[from] daxfs_writer::Error),
-}
-
-impl From<crate::scan::DeviceError> for Refusal {
-    fn from(error: crate::scan::DeviceError) -> Self {
-        Malformed::from(error).into()
-    }
 }

@@ -4,11 +4,9 @@
 
 use crate::budget::Budget;
 use crate::malformed::{Malformed, Refusal};
-use crate::scan::device;
 use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};
-use daxfs_reader::FileType;
 use daxfs_writer::build::Builder;
-use daxfs_writer::tree::{Attributes, Kind, Name, Node, NodeId, Place, XattrSet, ROOT};
+use daxfs_writer::tree::{Attributes, Kind, Name, Node, NodeId, XattrSet, ROOT};
 use daxfs_writer::Result;
 use std::collections::{HashSet, VecDeque};
 
@@ -37,31 +35,10 @@ pub(super) struct Member {
 /// Type and content of a member.
 #[derive(Debug)]
 pub(super) enum What {
-    Regular {
-        size: u64,
-        place: Place,
-    },
-    Directory,
-    Symlink(Vec<u8>),
+    /// A file; a directory is empty.
+    File(Kind),
     /// Another name of the member with this path.
     HardLink(Vec<u8>),
-    /// Major and minor number.
-    Device(FileType, (u32, u32)),
-    Fifo,
-}
-
-impl What {
-    /// Return the file type; a hard link has none.
-    pub fn file_type(&self) -> Option<FileType> {
-        Some(match self {
-            What::Regular { .. } => FileType::Regular,
-            What::Directory => FileType::Directory,
-            What::Symlink(_) => FileType::Symlink,
-            What::HardLink(_) => return None,
-            What::Device(file_type, _) => *file_type,
-            What::Fifo => FileType::Fifo,
-        })
-    }
 }
 
 /// Return the names in a path, without empty ones and dots.
@@ -138,7 +115,7 @@ impl<'a> Placer<'a> {
     /// Add a member at its path. Follow symlinks in the path, but never leave the tree.
     pub fn put(&mut self, member: Member) -> std::result::Result<(), Refusal> {
         let target = match &member.what {
-            What::Symlink(target) => target.len(),
+            What::File(Kind::Symlink(target)) => target.len(),
             _ => 0,
         };
         self.place(member)?;
@@ -156,7 +133,7 @@ impl<'a> Placer<'a> {
         };
         let Some((name, parents)) = names.split_last() else {
             return match member.what {
-                What::Directory => {
+                What::File(Kind::Directory(_)) => {
                     self.builder.describe(ROOT, attributes, self.origin);
                     self.touch(ROOT);
                     Ok(())
@@ -167,7 +144,10 @@ impl<'a> Placer<'a> {
         let parent = self.walk(parents, true)?;
         let kind = match member.what {
             What::HardLink(target) => return self.link(parent, name, &target),
-            What::Directory => {
+            What::File(kind) => kind,
+        };
+        match &kind {
+            Kind::Directory(_) => {
                 self.check_depth(parent)?;
                 let present = self.builder.find(parent, name);
                 if let Some(present) = present.filter(|&id| self.builder.is_directory(id)) {
@@ -175,21 +155,17 @@ impl<'a> Placer<'a> {
                     self.touch(present);
                     return Ok(());
                 }
-                Kind::Directory(Vec::new())
             }
-            What::Regular { size, place } => Kind::Regular { size, place },
-            What::Symlink(target) => {
+            Kind::Symlink(target) => {
                 if target.is_empty() || target.len() as u64 > SYMLINK_MAX {
                     return Err(Malformed::SymlinkLength(target.len()).into());
                 }
                 if target.contains(&0) {
                     return Err(Malformed::SymlinkWithNul.into());
                 }
-                Kind::Symlink(target.into())
             }
-            What::Device(file_type, numbers) => device(file_type, numbers)?,
-            What::Fifo => Kind::Fifo,
-        };
+            _ => (),
+        }
         let name = self.builder.tree.keep_name(name);
         self.add(parent, name, attributes, kind)?;
         Ok(())
@@ -397,10 +373,10 @@ mod tests {
                 at: 0,
             })
         };
-        put("a/b/fifo", What::Fifo).unwrap();
+        put("a/b/fifo", What::File(Kind::Fifo)).unwrap();
         put("link", What::HardLink(b"a/b/fifo".to_vec())).unwrap();
-        for (path, what) in [("a", What::Directory), ("link", What::Fifo)] {
-            let refusal = put(path, what).unwrap_err();
+        for (path, what) in [("a", Kind::Directory(Vec::new())), ("link", Kind::Fifo)] {
+            let refusal = put(path, What::File(what)).unwrap_err();
             assert!(matches!(refusal, Refusal::Malformed(Malformed::Count(_))));
         }
     }

@@ -21,10 +21,6 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Devices of Linux have majors of 12 bits and minors of 20.
-const MAJOR_LIMIT: u32 = 1 << 12;
-const MINOR_LIMIT: u32 = 1 << 20;
-
 /// Directories that are read at the same time.
 const TOGETHER: usize = 32;
 
@@ -328,10 +324,11 @@ fn kind(found: &Found, path: &Path) -> Result<Kind> {
             let target = found.target.as_ref().map(|target| target.as_bytes());
             Kind::Symlink(target.unwrap_or_default().into())
         }
-        Some(file_type @ (FileType::BlockDevice | FileType::CharDevice)) => {
-            let number = (major(stat.st_rdev), minor(stat.st_rdev));
-            device(file_type, number).map_err(|why| Error::refused(path, why))?
-        }
+        Some(file_type @ (FileType::BlockDevice | FileType::CharDevice)) => Kind::Device {
+            file_type,
+            major: major(stat.st_rdev),
+            minor: minor(stat.st_rdev),
+        },
         Some(FileType::Fifo) => Kind::Fifo,
         Some(FileType::Socket) => Kind::Socket,
         Some(FileType::Directory) => Kind::Directory(Vec::new()),
@@ -339,31 +336,6 @@ fn kind(found: &Found, path: &Path) -> Result<Kind> {
             let why = format!("has an unknown file type (mode {:#o})", stat.st_mode);
             return Err(Error::refused(path, why));
         }
-    })
-}
-
-/// A device number that Linux does not support.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("device number {major}:{minor} is not supported by Linux")]
-pub struct DeviceError {
-    major: u32,
-    minor: u32,
-}
-
-/// Return a device node with that major and minor number.
-///
-/// Return [`DeviceError`] if Linux does not support the numbers.
-pub(crate) fn device(
-    file_type: FileType,
-    (major, minor): (u32, u32),
-) -> std::result::Result<Kind, DeviceError> {
-    if major >= MAJOR_LIMIT || minor >= MINOR_LIMIT {
-        return Err(DeviceError { major, minor });
-    }
-    Ok(Kind::Device {
-        file_type,
-        major,
-        minor,
     })
 }
 

@@ -5,7 +5,7 @@
 use super::store::DESCRIPTION;
 use super::Saved;
 use crate::member::{Member, What};
-use daxfs_writer::tree::Place;
+use daxfs_writer::tree::{Kind, Place};
 use daxfs_writer::{Error, Result};
 use std::fs::File;
 use std::io::Read;
@@ -24,7 +24,7 @@ pub struct Marks {
 impl Marks {
     /// Look at a member.
     pub fn note(&mut self, member: &Member) {
-        let What::Regular { size, place } = &member.what else {
+        let What::File(Kind::Regular { size, place }) = &member.what else {
             return;
         };
         match member.path.strip_prefix(b"./").unwrap_or(&member.path) {

@@ -8,7 +8,7 @@ use super::super::stream::Stream;
 use super::super::tar::Reader;
 use crate::budget::Budget;
 use daxfs_check::Progress;
-use daxfs_writer::tree::Place;
+use daxfs_writer::tree::{Kind, Place};
 use daxfs_writer::{Error, Result};
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -141,13 +141,13 @@ fn list(reader: &mut Reader<'_>, budget: &Budget) -> Result<HashMap<Vec<u8>, Par
                 .join(&b'/'))
         };
         let part = match member.what {
-            What::Regular {
+            What::File(Kind::Regular {
                 size,
                 place: Place::Part(offset),
-            } => Part::File(offset, size),
+            }) => Part::File(offset, size),
             What::HardLink(target) => Part::Alias(name(&target)?),
             // Older archives have one file for identical layers.
-            What::Symlink(target) => Part::Alias(beside(&name(&member.path)?, &target)),
+            What::File(Kind::Symlink(target)) => Part::Alias(beside(&name(&member.path)?, &target)),
             _ => continue,
         };
         let name = name(&member.path)?;

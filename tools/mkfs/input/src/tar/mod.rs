@@ -15,7 +15,7 @@ use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::FileType;
 use daxfs_writer::acl;
 use daxfs_writer::origin::{Container, Piece};
-use daxfs_writer::tree::{Place, Xattr, XattrSet};
+use daxfs_writer::tree::{Kind, Place, Xattr, XattrSet};
 use daxfs_writer::{occupant, Error, Reason, Result, HEAD};
 use pax::Records;
 use std::collections::BTreeMap;
@@ -299,16 +299,16 @@ impl<'a> Reader<'a> {
                 self.content(size)?;
                 What::HardLink(link)
             }
-            b'2' => What::Symlink(link),
-            b'3' => What::Device(FileType::CharDevice, self.device(&head)?),
-            b'4' => What::Device(FileType::BlockDevice, self.device(&head)?),
-            b'5' => What::Directory,
+            b'2' => What::File(Kind::Symlink(link.into())),
+            b'3' => What::File(self.device(&head, FileType::CharDevice)?),
+            b'4' => What::File(self.device(&head, FileType::BlockDevice)?),
+            b'5' => What::File(Kind::Directory(Vec::new())),
             // The names in a directory, from an incremental archive.
             b'D' => {
                 self.content(size)?;
-                What::Directory
+                What::File(Kind::Directory(Vec::new()))
             }
-            b'6' => What::Fifo,
+            b'6' => What::File(Kind::Fifo),
             // A label of the archive.
             b'V' => return self.content(size).map(|()| None),
             b'M' => {
@@ -317,9 +317,9 @@ impl<'a> Reader<'a> {
             }
             b'\0' | b'0' if path.ends_with(b"/") => {
                 self.content(size)?;
-                What::Directory
+                What::File(Kind::Directory(Vec::new()))
             }
-            b'\0' | b'0' | b'7' | b'S' => self.regular(&head, kind, size)?,
+            b'\0' | b'0' | b'7' | b'S' => What::File(self.regular(&head, kind, size)?),
             other => {
                 let shown = daxfs_writer::shown(self.stream.path());
                 let path = String::from_utf8_lossy(&path).escape_debug().to_string();
@@ -330,7 +330,7 @@ impl<'a> Reader<'a> {
                         "{shown}: {path} has the unknown type '{kind}' and is taken for a regular file"
                     ));
                 }
-                self.regular(&head, EntryType::Regular, size)?
+                What::File(self.regular(&head, EntryType::Regular, size)?)
             }
         };
         let mtime = match head.records.mtime {
@@ -342,19 +342,19 @@ impl<'a> Reader<'a> {
         };
         let mut permissions = (self.field(at, "mode", &old.mode)? & 0o7777) as u16;
         // As Linux has it, whatever another system wrote.
-        if matches!(what, What::Symlink(_)) {
+        if matches!(what, What::File(Kind::Symlink(_))) {
             permissions = 0o777;
         }
         let uid = self.id(at, "owner", &old.uid, head.records.uid)?;
         let gid = self.id(at, "group", &old.gid, head.records.gid)?;
         let mut xattrs = XattrSet::new();
         // A hard link has the attributes of its target.
-        if let Some(file_type) = what.file_type() {
+        if let What::File(kind) = &what {
             let name = || String::from_utf8_lossy(&path).escape_debug().to_string();
             xattrs = self
                 .xattrs(head)
                 .and_then(|mut set| {
-                    acl::settle(&mut set, &mut permissions, file_type)?;
+                    acl::settle(&mut set, &mut permissions, kind.file_type())?;
                     Ok(set)
                 })
                 .map_err(|source| {
@@ -381,7 +381,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Keep the content of a regular file of which the archive has `stored` bytes.
-    fn regular(&mut self, head: &Head, kind: EntryType, stored: u64) -> Result<What> {
+    fn regular(&mut self, head: &Head, kind: EntryType, stored: u64) -> Result<Kind> {
         let at = head.at;
         let sparse = &head.records.sparse;
         let mut in_map = 0;
@@ -403,7 +403,7 @@ impl<'a> Reader<'a> {
         let Some(found) = found else {
             let offset = self.stream.keep(stored)?;
             self.pad(stored)?;
-            return Ok(What::Regular {
+            return Ok(Kind::Regular {
                 size: stored,
                 place: Place::Part(offset),
             });
@@ -417,20 +417,27 @@ impl<'a> Reader<'a> {
         let pieces = pieces.map_err(|why| self.error(at, why))?;
         let (first, count) = (self.pieces.len(), pieces.len());
         self.pieces.extend(pieces);
-        Ok(What::Regular {
+        Ok(Kind::Regular {
             size,
             place: Place::Pieces { first, count },
         })
     }
 
-    fn device(&self, head: &Head) -> Result<(u32, u32)> {
+    /// Return the device of a member. The kernel has majors of 12 bits and minors of 20.
+    fn device(&self, head: &Head, file_type: FileType) -> Result<Kind> {
         // These fields have the same offset in all formats.
         let bytes = head.header.as_bytes();
         let (records, at) = (&head.records, head.at);
-        Ok((
-            self.id(at, "device number", &bytes[329..337], records.major)?,
-            self.id(at, "device number", &bytes[337..345], records.minor)?,
-        ))
+        let major = self.id(at, "device number", &bytes[329..337], records.major)?;
+        let minor = self.id(at, "device number", &bytes[337..345], records.minor)?;
+        if major >> 12 != 0 || minor >> 20 != 0 {
+            return Err(self.error(at, Malformed::Device { major, minor }));
+        }
+        Ok(Kind::Device {
+            file_type,
+            major,
+            minor,
+        })
     }
 
     /// Return the extended attributes of a member.
