@@ -141,7 +141,7 @@ impl<'a> Placer<'a> {
                 _ => Err(Malformed::Root.into()),
             };
         };
-        let parent = self.walk(parents, true)?;
+        let parent = self.walk(ROOT, parents, true)?;
         let kind = match member.what {
             What::HardLink(target) => return self.link(parent, name, &target),
             What::File(kind) => kind,
@@ -213,7 +213,7 @@ impl<'a> Placer<'a> {
         let names = components(target)?;
         let found = match names.split_last() {
             Some((last, parents)) => {
-                let directory = self.walk(parents, false)?;
+                let directory = self.walk(ROOT, parents, false)?;
                 self.builder.find(directory, last)
             }
             None => Some(ROOT),
@@ -232,25 +232,6 @@ impl<'a> Placer<'a> {
                 Ok(())
             }
         }
-    }
-
-    /// Return the directory that `names` lead to. Missing directories are added if `make`; symlinks
-    /// are followed within the tree.
-    pub fn walk(&mut self, names: &[&[u8]], make: bool) -> std::result::Result<NodeId, Refusal> {
-        let mut at = ROOT;
-        // The common case: no symlinks.
-        for (done, name) in names.iter().enumerate() {
-            match self.builder.find(at, name) {
-                Some(next) if self.builder.is_directory(next) => {
-                    at = next;
-                    if make {
-                        self.touch(at);
-                    }
-                }
-                _ => return self.wind(at, &names[done..], make),
-            }
-        }
-        Ok(at)
     }
 
     /// Return the directory in which a mark of a removed file hides something, as [`Placer::walk`]
@@ -276,17 +257,18 @@ impl<'a> Placer<'a> {
                     if touched.is_some_and(|touched| touched.has(at, name, id)) {
                         return Ok(None);
                     }
-                    return self.wind(at, &names[done..], true).map(Some);
+                    return self.walk(at, &names[done..], true).map(Some);
                 }
                 Some(_) => return Ok(None),
-                None => return self.wind(at, &names[done..], true).map(Some),
+                None => return self.walk(at, &names[done..], true).map(Some),
             }
         }
         Ok(Some(at))
     }
 
-    /// Continue from `at`, and follow symlinks.
-    fn wind(
+    /// Return the directory that `names` lead to from the directory `at`. Missing directories are
+    /// added if `make`; symlinks are followed within the tree.
+    pub fn walk(
         &mut self,
         mut at: NodeId,
         names: &[&[u8]],

@@ -11,7 +11,7 @@ use crate::malformed::Refusal;
 use daxfs_check::Progress;
 use daxfs_writer::build::Builder;
 use daxfs_writer::origin::Origin;
-use daxfs_writer::tree::NodeId;
+use daxfs_writer::tree::{NodeId, ROOT};
 use daxfs_writer::Result;
 use std::path::Path;
 
@@ -99,7 +99,7 @@ fn read(
             .split_last()
             .map_or((&b""[..], &[][..]), |(n, p)| (*n, p));
         if name == OPAQUE {
-            let directory = placer.walk(parents, true).map_err(fail)?;
+            let directory = placer.walk(ROOT, parents, true).map_err(fail)?;
             marks.push(Mark::Opaque(directory));
             placer.count(0).map_err(|why| reader.error(at, why))?;
         } else if names.iter().any(|name| name.starts_with(META)) {
