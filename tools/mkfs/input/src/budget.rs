@@ -62,33 +62,22 @@ pub(crate) mod tests {
     use crate::stream::Stream;
     use crate::tar::Reader;
     use daxfs_check::Silent;
+    use daxfs_testing::feed;
     use daxfs_writer::build::Builder;
     use daxfs_writer::origin::Container;
     use daxfs_writer::Error;
     use std::io::Write;
-    use tar::{EntryType, Header};
 
     type Reading<'a> = &'a mut dyn FnMut(&mut Reader<'_>) -> daxfs_writer::Result<()>;
 
     /// Return a member with its content.
     pub fn member(kind: u8, name: &str, content: &[u8]) -> Vec<u8> {
-        let mut header = Header::new_ustar();
-        header.set_path(name).unwrap();
-        header.set_entry_type(EntryType::new(kind));
-        header.set_mode(0o644);
-        header.set_size(content.len() as u64);
-        header.set_cksum();
-        let mut bytes = [header.as_bytes(), content].concat();
-        bytes.resize(bytes.len().next_multiple_of(512), 0);
-        bytes
+        feed::member(name.as_bytes(), kind, b"", 0o644, content)
     }
 
     /// Return a record of an extended header.
     fn record(key: &str, value: &str) -> String {
-        let rest = format!(" {key}={value}\n");
-        let digits = |length: usize| length.to_string().len();
-        let length = rest.len() + digits(rest.len() + digits(rest.len()));
-        format!("{length}{rest}")
+        String::from_utf8(feed::records(&[(key, value.as_bytes())])).unwrap()
     }
 
     fn extended(kind: u8, records: &str) -> Vec<u8> {
@@ -137,6 +126,16 @@ pub(crate) mod tests {
     }
 
     const LONG: &str = "MiB of names, symlinks, extended attributes and maps of sparse files";
+
+    #[test]
+    fn members_and_their_directories_count() {
+        let link = feed::member(b"link", b'1', b"a/b/fifo", 0o644, b"");
+        let first = [member(b'6', "a/b/fifo", b""), link].concat();
+        place(&first, &Budget::new(4, 1000)).unwrap();
+        let all = [first, member(b'5', "a", b"")].concat();
+        let refusal = place(&all, &Budget::new(4, 1000));
+        refused(refusal, "members and directories", 1024);
+    }
 
     #[test]
     fn bytes_of_members() {

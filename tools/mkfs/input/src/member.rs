@@ -337,29 +337,4 @@ mod tests {
         }
         assert!(components(&[b'x'; 256]).is_err());
     }
-
-    #[test]
-    fn members_and_their_directories_count() {
-        let mut builder = Builder::new();
-        let budget = Budget::new(4, 1000);
-        let mut placer = Placer::new(&mut builder, 0, &budget);
-        let mut put = |path: &str, what| {
-            placer.put(Member {
-                path: path.into(),
-                permissions: 0o755,
-                uid: 0,
-                gid: 0,
-                mtime: (0, 0),
-                xattrs: XattrSet::new(),
-                what,
-                at: 0,
-            })
-        };
-        put("a/b/fifo", What::File(Kind::Fifo)).unwrap();
-        put("link", What::HardLink(b"a/b/fifo".to_vec())).unwrap();
-        for (path, what) in [("a", Kind::Directory(Vec::new())), ("link", Kind::Fifo)] {
-            let refusal = put(path, What::File(what)).unwrap_err();
-            assert!(matches!(refusal, Refusal::Malformed(Malformed::Count(_))));
-        }
-    }
 }
