@@ -32,8 +32,8 @@ fn made(kind: u8, mode: u32, key: &str, value: &[u8]) -> Entry {
 
 /// Check that such an archive is refused, with `part` in the message.
 #[track_caller]
-fn refused(key: &str, value: &[u8], part: &str) {
-    let place = packed(b'0', 0o740, key, value);
+fn refused(kind: u8, key: &str, value: &[u8], part: &str) {
+    let place = packed(kind, 0o740, key, value);
     let told = place.fails("mkdaxfs tar image", part);
     assert!(told.contains(": 'x' ") && !place.exists("image"), "{told}");
 }
@@ -69,6 +69,10 @@ fn permissions_are_those_of_the_list() {
         b"user::---,group::---,other::---",
     );
     assert_eq!((found.mode, found.xattrs.len()), (0o040_755, 1));
+    // One without entries is none.
+    let empty = 2_u32.to_le_bytes();
+    let found = made(b'0', 0o640, "SCHILY.xattr.system.posix_acl_default", &empty);
+    assert_eq!((found.mode, found.xattrs.len()), (0o100_640, 0));
 }
 
 #[test]
@@ -83,13 +87,16 @@ fn lists_that_linux_refuses() {
         (&list(&[(1, 9, NOBODY)]), "an entry has unknown permissions"),
         (&list(&named), "it names users or groups and has no mask"),
     ] {
-        refused(PREFIX, value, &format!("{linux}{why}"));
+        refused(b'0', PREFIX, value, &format!("{linux}{why}"));
     }
-    refused("SCHILY.acl.access", b"user::rwx,group::r--", linux);
+    refused(b'0', "SCHILY.acl.access", b"user::rwx,group::r--", linux);
     let why = "is not a directory and has a default access control list";
-    refused("SCHILY.xattr.system.posix_acl_default", &plain, why);
+    refused(b'0', "SCHILY.xattr.system.posix_acl_default", &plain, why);
     let why = "has the extended attribute 'user.a\\x00b', whose name has a NUL";
-    refused("SCHILY.xattr.user.a\0b", b"value", why);
+    refused(b'0', "SCHILY.xattr.user.a\0b", b"value", why);
+    let why = "is a symlink with an access control list";
+    let masked = list(&[named[0], named[2], (16, 0, NOBODY), named[3]]);
+    refused(b'2', PREFIX, &masked, why);
 }
 
 /// Return what fsck finds in an image that `change` has modified.
