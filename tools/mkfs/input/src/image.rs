@@ -8,7 +8,7 @@ use daxfs_check::memory::FileMemory;
 use daxfs_reader::{self as image, Content, FileType, Image, Inode, Memory, Superblock};
 use daxfs_writer::build::Builder;
 use daxfs_writer::origin::Origin;
-use daxfs_writer::tree::{Attributes, Kind, Name, Node, NodeId, Place, Xattr, XattrSet, ROOT};
+use daxfs_writer::tree::{read_xattrs, Attributes, Kind, Name, Node, NodeId, Place, ROOT};
 use daxfs_writer::{Error, Result};
 use std::path::Path;
 
@@ -146,23 +146,7 @@ impl<M: Memory> Reader<'_, M> {
     }
 
     fn attributes(&mut self, inode: &Inode) -> Result<Attributes> {
-        let memory = self.image.memory();
-        let mut set = XattrSet::new();
-        let xattrs = self.image.xattrs(inode);
-        for xattr in xattrs.map_err(|error| self.failed(error))? {
-            let xattr = xattr.map_err(|error| self.failed(error))?;
-            let mut name = vec![0; xattr.name_len.into()];
-            let mut value = vec![0; xattr.value_len as usize];
-            memory
-                .read(xattr.name, &mut name)
-                .and_then(|()| memory.read(xattr.value, &mut value))
-                .map_err(|error| self.failed(error))?;
-            set.push(Xattr {
-                prefix: xattr.prefix,
-                name: name.into(),
-                value: value.into(),
-            });
-        }
+        let set = read_xattrs(self.image, inode).map_err(|error| self.failed(error))?;
         Ok(Attributes {
             permissions: inode.permissions(),
             uid: inode.uid,

@@ -4,10 +4,9 @@
 
 use crate::duplicates::Duplicates;
 use crate::plan::Plan;
-use crate::tree::{Kind, Node, NodeId, Place, Tree, ROOT};
+use crate::tree::{read_xattrs, Kind, Node, NodeId, Place, Tree, ROOT};
 use daxfs_check::memory::Storage;
-use daxfs_reader::memory::load;
-use daxfs_reader::{self as image, layout, Content, FileType, Image, Inode};
+use daxfs_reader::{self as image, Content, FileType, Image, Inode};
 use std::collections::VecDeque;
 
 /// How an image differs from its tree, for people.
@@ -125,7 +124,10 @@ impl<S: Storage> Comparison<'_, S> {
         if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
             return Err(self.differs(id, what));
         }
-        self.xattrs(id, inode)?;
+        let found = read_xattrs(self.image, inode).map_err(|error| self.unreadable(id, error))?;
+        if found != self.tree.xattrs[attributes.xattrs as usize] {
+            return Err(self.differs(id, "set of extended attributes"));
+        }
         match self.content(id, node, inode) {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.differs(id, "content")),
@@ -167,36 +169,5 @@ impl<S: Storage> Comparison<'_, S> {
         let index = extents.binary_search_by_key(&offset, |extent| extent.offset);
         let of = |node| self.duplicates.representative(node);
         index.is_ok_and(|index| of(extents[index].node) == of(id))
-    }
-
-    fn xattrs(&self, id: NodeId, inode: &Inode) -> Result<(), Mismatch> {
-        let expected = &self.tree.xattrs[self.tree.node(id).attributes.xattrs as usize];
-        let memory = self.image.memory();
-        let unreadable = |error| self.unreadable(id, error);
-        let differs = || self.differs(id, "set of extended attributes");
-        if inode.xattrs != 0 {
-            let set: layout::XattrSet = load(memory, inode.xattrs).map_err(unreadable)?;
-            if u64::from(set.count.get()) != expected.len() as u64 {
-                return Err(differs());
-            }
-        } else if !expected.is_empty() {
-            return Err(differs());
-        }
-        let xattrs = self.image.xattrs(inode).map_err(unreadable)?;
-        for (xattr, expected) in xattrs.zip(expected) {
-            let xattr = xattr.map_err(unreadable)?;
-            let mut name = vec![0; xattr.name_len.into()];
-            memory.read(xattr.name, &mut name).map_err(unreadable)?;
-            if u64::from(xattr.value_len) != expected.value.len() as u64 {
-                return Err(differs());
-            }
-            let mut value = vec![0; expected.value.len()];
-            memory.read(xattr.value, &mut value).map_err(unreadable)?;
-            if (xattr.prefix, &*name, &*value) != (expected.prefix, &expected.name, &expected.value)
-            {
-                return Err(differs());
-            }
-        }
-        Ok(())
     }
 }

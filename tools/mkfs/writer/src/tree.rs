@@ -7,7 +7,7 @@ pub use crate::identity::{identity, mtime, Identity, NodeId};
 use crate::origin::Origin;
 use daxfs_reader::hash::name_hash;
 use daxfs_reader::layout::XattrPrefix;
-use daxfs_reader::FileType;
+use daxfs_reader::{self as image, FileType, Image, Inode, Memory};
 use hashbrown::HashTable;
 use std::cmp::Ordering;
 use std::ffi::OsString;
@@ -158,6 +158,25 @@ pub struct Xattr {
 
 /// The extended attributes of an inode, ascending by (prefix, name).
 pub type XattrSet = Vec<Xattr>;
+
+/// Return the extended attributes of `inode`, in the order of the image.
+pub fn read_xattrs<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> image::Result<XattrSet> {
+    let memory = image.memory();
+    let mut set = XattrSet::new();
+    for xattr in image.xattrs(inode)? {
+        let xattr = xattr?;
+        let mut name = vec![0; xattr.name_len.into()];
+        let mut value = vec![0; xattr.value_len as usize];
+        memory.read(xattr.name, &mut name)?;
+        memory.read(xattr.value, &mut value)?;
+        set.push(Xattr {
+            prefix: xattr.prefix,
+            name: name.into(),
+            value: value.into(),
+        });
+    }
+    Ok(set)
+}
 
 /// A file tree.
 pub struct Tree {
