@@ -13,7 +13,6 @@ use daxfs_command::stdout::obey_pipe;
 use daxfs_command::usage;
 use daxfs_input::exclude::Exclude;
 use daxfs_input::{self as input, Input, Platform};
-use daxfs_writer::adjust::Adjust;
 use daxfs_writer::options::{Options, Pack};
 use daxfs_writer::tree::Tree;
 use daxfs_writer::{make, measure, shown, Error, Output, Overwrite};
@@ -34,7 +33,8 @@ const USAGE: u8 = 2;
 struct Wishes {
     inputs: Vec<Input>,
     exclude: Option<Exclude>,
-    adjust: Adjust,
+    /// Modification time of all files, or the latest one.
+    mtime: Option<(i64, u32)>,
     platform: Platform,
     options: Options,
 }
@@ -61,13 +61,6 @@ impl Wishes {
                 return Err(Error::refused(Path::new("--clamp-mtime"), why).into());
             }
         }
-        let owner = |id| if args.all_root { Some(0) } else { id };
-        let adjust = Adjust {
-            uid: owner(args.uid),
-            gid: owner(args.gid),
-            mtime,
-            clamp: args.clamp_mtime,
-        };
         let padding = args.padding.next_multiple_of(args.block_size.into());
         let options = Options {
             block_size: args.block_size,
@@ -99,7 +92,7 @@ impl Wishes {
         Ok(Wishes {
             inputs: args.inputs.iter().map(|text| Input::parse(text)).collect(),
             exclude,
-            adjust,
+            mtime,
             platform: args.platform.clone().unwrap_or_default(),
             options,
         })
@@ -138,7 +131,19 @@ impl Wishes {
         };
         let mut warn = |warning| bar.suspend(|| eprintln!("mkdaxfs: warning: {warning}"));
         let mut tree = input::read(&self.inputs, &options, bar, &mut warn)?;
-        self.adjust.apply(&mut tree);
+        for node in &mut tree.nodes {
+            let attributes = &mut node.attributes;
+            if args.all_root {
+                (attributes.uid, attributes.gid) = (0, 0);
+            }
+            attributes.uid = args.uid.unwrap_or(attributes.uid);
+            attributes.gid = args.gid.unwrap_or(attributes.gid);
+            attributes.mtime = match self.mtime {
+                Some(mtime) if args.clamp_mtime => mtime.min(attributes.mtime),
+                Some(mtime) => mtime,
+                None => attributes.mtime,
+            };
+        }
         Ok(tree)
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! 1. A [`build::Builder`] collects a [`tree`]: everything but the content of regular files, which
 //!    stays at its [`origin`]. The crate `daxfs-input` builds trees of directories, archives and
-//!    images. [`adjust`] changes owners, times and labels.
+//!    images.
 //! 2. [`plan`] gives every inode its number and every byte its place. [`duplicates`] finds files
 //!    with the same content.
 //! 3. [`write`](mod@write) writes the metadata, [`content`] the data of regular files.
@@ -44,7 +44,6 @@
 //! ```
 
 pub mod acl;
-pub mod adjust;
 mod arrange;
 pub mod build;
 mod compare;
