@@ -256,20 +256,6 @@ fn small_files_alone() {
     assert!(superblock.incompat == 0 && inodes.iter().all(|inode| !inode.packed));
 }
 
-/// Tiny files that several threads copy share one block.
-#[test]
-fn tiny_files_of_all_threads() {
-    let tree = tempfile::tempdir().unwrap();
-    for number in 0..5000 {
-        let path = tree.path().join(number.to_string());
-        fs::write(path, number.to_string()).unwrap();
-    }
-    for _ in 0..5 {
-        let (superblock, _) = image(tree.path(), &packed());
-        assert!(superblock.data.length <= 5000 * 8 + 4096);
-    }
-}
-
 /// A last page that completes 2 MiB is not given to others.
 #[test]
 fn huge_entries_stay() {

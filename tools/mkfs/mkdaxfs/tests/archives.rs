@@ -50,31 +50,6 @@ fn formats() {
     }
 }
 
-/// bsdtar makes an archive of mtree(5), a list of owners, modes, times and devices.
-#[test]
-fn mtree() {
-    if !available("bsdtar") {
-        return;
-    }
-    let place = place("mkdir files; printf text >files/one");
-    let list = "#mtree
-        ./ type=dir uid=1 gid=2 mode=0711 time=5.0
-        ./one type=file uid=3 gid=4 mode=4755 time=6.0 contents=files/one
-        ./null type=char device=native,1,3 uid=5 gid=6 mode=0622 time=7.0\n";
-    place.write("list", list);
-    place.ok("bsdtar -cf - @list | mkdaxfs -q - image");
-    let listing = place.listing("image");
-    for (path, mode, owner, time) in [
-        ("", 0o40711, (1, 2), 5),
-        ("one", 0o104_755, (3, 4), 6),
-        ("null", 0o20622, (5, 6), 7),
-    ] {
-        let entry = &listing[path.as_bytes()];
-        let found = (entry.mode, (entry.uid, entry.gid), entry.mtime);
-        assert_eq!(found, (mode, owner, (time, 0)), "{path}");
-    }
-}
-
 /// Archives are plain or compressed, from a file or a pipe.
 #[test]
 fn compression_and_pipes() {

@@ -2,7 +2,7 @@
 
 //! The command line: exit statuses, messages, options, and that no files remain.
 
-use crate::support::{chmod, is_root, place, skip, who, Place};
+use crate::support::{chmod, is_root, place, skip, Place};
 use daxfs_reader::layout::Superblock;
 use daxfs_testing::builder::superblock;
 use std::os::unix::fs::MetadataExt;
@@ -84,43 +84,6 @@ fn build_time() {
     assert_eq!(epoch, (1_234_567_890, 0));
     assert_eq!(time("SOURCE_DATE_EPOCH=1 mkdaxfs -T 2"), (2, 0));
     place.mistakes("SOURCE_DATE_EPOCH=x mkdaxfs tree image | 2 | in SOURCE_DATE_EPOCH");
-}
-
-/// The default UUID depends on content, on names and on the options, not on the image's name.
-#[test]
-fn default_uuid() {
-    let place = place(TREE);
-    let uuid = |options: &str| {
-        place.ok(format!("mkdaxfs {options} tree image"));
-        record(&place, "image").uuid
-    };
-    let first = uuid("");
-    let (version, variant) = (first[6] >> 4, first[8] >> 6);
-    assert_eq!((version, variant), (8, 2));
-    assert_eq!(uuid(""), first);
-    assert_ne!(uuid("-L x"), first);
-    // The same name, size and time.
-    place.shell(
-        "cp -p tree/dir/file old; printf CONTENT >tree/dir/file; touch -r old tree/dir/file",
-    );
-    assert_ne!(uuid(""), first);
-}
-
-/// Only a complete image replaces an existing one.
-#[test]
-fn existing_image() {
-    let place = place(&format!(
-        "{TREE}; mkdaxfs -q tree image; printf precious >file; ln -s file link"
-    ));
-    place.mistakes(
-        "mkdaxfs none image | 1 | none: cannot open
-         mkdaxfs tree link | 1 | --force",
-    );
-    // Permissions follow the umask.
-    place.ok("rm image; umask 026; mkdaxfs -q tree image");
-    assert_eq!(who(&place.path("image")).2, 0o640);
-    place.ok("mkdaxfs -q --force tree link; test -L link");
-    assert_eq!(&place.read("file")[1..6], b"daxfs");
 }
 
 /// In the working directory, through a symlink to the tree, with paths that are not UTF-8.

@@ -10,7 +10,7 @@ use daxfs_input::{read, Input, Options, Platform};
 use daxfs_testing::spec::{self, Item, Kind};
 use daxfs_writer::{make, Output};
 use proptest::prelude::*;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Replace files that archives cannot store: sockets, and hard links to FIFOs.
 fn storable(item: &mut Item) {
@@ -87,17 +87,4 @@ proptest! {
             place.same("out", "merged");
         }
     }
-}
-
-#[test]
-fn kinds_of_inputs() {
-    let parse = |text: &str| Input::parse(text.as_ref());
-    let path = || PathBuf::from("x");
-    assert_eq!(parse("x"), Input::Any(path()));
-    assert_eq!(parse("dir:x"), Input::Directory(path()));
-    assert_eq!(parse("tar:x"), Input::Tar(path()));
-    assert_eq!(parse("image:x"), Input::Image(path()));
-    assert_eq!(parse("oci:x"), Input::Oci(path()));
-    assert_eq!(parse("docker-archive:x"), Input::Docker(path()));
-    assert_eq!(parse("./dir:x"), Input::Any("./dir:x".into()));
 }

@@ -33,7 +33,8 @@ mkdaxfs --exclude-from missing tree new | 1 | missing: cannot read the file: No 
 mkdaxfs --clamp-mtime tree new | 1 | add --mtime or set SOURCE_DATE_EPOCH
 mkdaxfs --platform linux oci:layout new | 2 | 'linux'
 # Inputs.
-mkdaxfs missing new | 1 | missing: cannot open the file: No such file or directory; check the path
+mkdaxfs missing two.img | 1 | missing: cannot open the file: No such file or directory; check the path
+mkdaxfs ./dir:x new | 1 | ./dir:x: cannot open the file: No such file
 mkdaxfs notes new | 1 | notes: is neither a tar archive nor a daxfs image
 mkdaxfs dir:one.tar new | 1 | one.tar: not a directory; 
 mkdaxfs tar:tree new | 1 | expected an archive, found a directory

@@ -49,6 +49,9 @@ fn owner_and_mode() {
     let before = give(&place, "notes", 0o604);
     place.ok("mkdaxfs -q --force tree notes");
     assert_eq!(who(&place.path("notes")), before);
+    // New ones follow the umask.
+    place.ok("rm image; umask 026; mkdaxfs -q tree image");
+    assert_eq!(who(&image).2, 0o640);
 }
 
 /// Wait for the temporary file of a program that makes an image. Return it.

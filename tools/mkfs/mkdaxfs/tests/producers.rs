@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Container images written by umoci and skopeo.
+//! Container images written by umoci.
 
 use crate::support::fixture::{self, Can};
-use crate::support::{available, is_root, place, Place};
+use crate::support::{available, is_root, place};
 
-/// Have umoci make `layout` with the images `base` and `changed`, and unpack each.
-fn umoci_layout() -> Option<Place> {
+/// Layers as umoci writes them: the images `base` and `changed` in `layout`, each also unpacked.
+#[test]
+fn umoci() {
     if !available("umoci") {
-        return None;
+        return;
     }
     let place = place("");
     let can = Can {
@@ -30,49 +31,9 @@ fn umoci_layout() -> Option<Place> {
         cd ../..; umoci repack --image layout:changed bundle; rm -rf bundle
         for name in base changed; do umoci unpack {rootless} --image layout:$name $name; done"#
     ));
-    Some(place)
-}
-
-/// Layers as umoci writes them.
-#[test]
-fn umoci() {
-    let Some(place) = umoci_layout() else {
-        return;
-    };
     for name in ["base", "changed"] {
         place.ok(format!("mkdaxfs -q --all-root oci:layout:{name} image"));
         place.ok(format!("mkdaxfs -q --all-root {name}/rootfs wanted"));
-        place.same("image", "wanted");
-    }
-}
-
-/// The same image as skopeo copies it: into archives, and with other compression.
-#[test]
-fn skopeo() {
-    if !available("skopeo") {
-        return;
-    }
-    let Some(place) = umoci_layout() else {
-        return;
-    };
-    place.shell(
-        r#"
-        copy() { skopeo --insecure-policy --tmpdir . copy --quiet "$@"; }
-        copy oci:layout:changed docker-archive:docker.tar:example.org/image:changed
-        copy oci:layout:changed oci-archive:oci.tar:changed
-        copy --dest-compress-format zstd oci:layout:changed oci:zstd:changed
-        copy docker-archive:docker.tar oci:back:changed
-        grep -q zstd zstd/blobs/sha256/*"#,
-    );
-    place.ok("mkdaxfs -q --all-root oci:layout:changed wanted");
-    for input in [
-        "docker:docker.tar",
-        "docker:docker.tar:example.org/image:changed",
-        "oci:oci.tar:changed",
-        "oci:zstd:changed",
-        "oci:back",
-    ] {
-        place.ok(format!("mkdaxfs -q --all-root {input} image"));
         place.same("image", "wanted");
     }
 }
