@@ -65,28 +65,15 @@ const SIGNATURES: &[(usize, &[u8], &str)] = &[
 /// Bytes that the signatures reach.
 pub const HEAD: usize = 65608;
 
-/// Identifies a file or device, independent of its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    kind: FileType,
-    /// Number of a device; for other files, of their filesystem.
-    device: u64,
-    /// Inode number; 0 for a device.
-    inode: u64,
-}
+/// Identifies a file or device, independent of its name: its type, the number of a device or of a
+/// file's filesystem, and the inode number of a file.
+type Identity = (FileType, u64, u64);
 
-impl Identity {
-    fn new(stat: &Stat) -> Self {
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        let (device, inode) = match kind {
-            FileType::BlockDevice | FileType::CharacterDevice => (stat.st_rdev, 0),
-            _ => (stat.st_dev, stat.st_ino),
-        };
-        Identity {
-            kind,
-            device,
-            inode,
-        }
+fn identity(stat: &Stat) -> Identity {
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    match kind {
+        FileType::BlockDevice | FileType::CharacterDevice => (kind, stat.st_rdev, 0),
+        _ => (kind, stat.st_dev, stat.st_ino),
     }
 }
 
@@ -124,8 +111,8 @@ impl Overwrite {
         let Ok(stat) = stat else {
             return;
         };
-        let identity = Identity::new(&stat);
-        match identity.kind {
+        let identity = identity(&stat);
+        match identity.0 {
             FileType::RegularFile | FileType::BlockDevice => self.inputs.push(identity),
             // Standard input and output may both be the terminal.
             FileType::CharacterDevice if !stdin => self.inputs.push(identity),
@@ -168,7 +155,7 @@ impl Overwrite {
     }
 
     fn check_identity(&self, path: &Path, stat: &Stat) -> Result<()> {
-        if self.inputs.contains(&Identity::new(stat)) {
+        if self.inputs.contains(&identity(stat)) {
             let why = "is an input as well; name another file for the output, which comes last";
             return Err(Error::refused(path, why));
         }
