@@ -18,11 +18,8 @@ use daxfs_signature::attach;
 use serde::Serialize;
 use serde_json::json;
 use std::fmt;
-use std::fs::File;
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::thread;
 
@@ -48,9 +45,6 @@ pub struct FsckOptions {
     /// Print a line of JSON for each image
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
-    /// File descriptor on which fsck(8) reads the progress.
-    #[arg(skip)]
-    pub progress: Option<u32>,
 }
 
 /// Check the images at the place `at` in each of `paths` and return fsck's exit status.
@@ -75,11 +69,11 @@ fn one(path: &Path, at: &At, options: FsckOptions) -> u8 {
         eprintln!("fsck.daxfs: {why}");
         return UNCORRECTED;
     }
-    let listener = Listener::new(&name, options.progress);
+    let bar = Bar::of("checking", 0);
     let mut count = 0;
     let mut status = 0;
     let mut violations = Vec::new();
-    let outcome = examine(&source, &listener, &mut |violation| {
+    let outcome = examine(&source, &bar, &mut |violation| {
         count += 1;
         status |= match violation.unreadable {
             true => OPERATIONAL,
@@ -92,10 +86,10 @@ fn one(path: &Path, at: &At, options: FsckOptions) -> u8 {
             // These types cannot fail to serialize.
             violations.extend(serde_json::to_value(violation));
         } else {
-            listener.bar.suspend(|| eprintln!("{name}: {violation}"));
+            bar.suspend(|| eprintln!("{name}: {violation}"));
         }
     });
-    drop(listener);
+    drop(bar);
     if options.json {
         let report = without_nulls(json!({
             "schema": "daxfs-fsck-1",
@@ -246,54 +240,4 @@ pub fn examine<S: Storage + Sync>(
 pub fn sum(path: &Path, at: &At) -> Result<String> {
     let image = Opened::open_at(path, at)?;
     Ok(hex(&digest_of(&image)?))
-}
-
-/// A progress bar, and lines for fsck(8): pass, done, total, name.
-struct Listener {
-    bar: Bar,
-    fsck: Option<Mutex<File>>,
-    name: String,
-    done: AtomicU64,
-    total: AtomicU64,
-}
-
-impl Listener {
-    fn new(name: &str, fd: Option<u32>) -> Self {
-        // 0 asks for a bar, which is always shown.
-        let file = fd.filter(|&fd| fd > 0).and_then(|fd| {
-            File::options()
-                .append(true)
-                .open(format!("/proc/self/fd/{fd}"))
-                .ok()
-        });
-        Listener {
-            bar: Bar::of("checking", 0),
-            fsck: file.map(Mutex::new),
-            name: shown(name.as_bytes()),
-            done: AtomicU64::new(0),
-            total: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Progress for Listener {
-    fn step(&self, name: &'static str, total: u64) {
-        self.total.store(total, Ordering::Relaxed);
-        self.bar.step(name, total);
-    }
-
-    fn advance(&self, bytes: u64) {
-        self.bar.advance(bytes);
-        let total = self.total.load(Ordering::Relaxed).max(1);
-        let before = self.done.fetch_add(bytes, Ordering::Relaxed);
-        let percent = |done: u64| (u128::from(done) * 100 / u128::from(total)) as u64;
-        let now = percent(before.saturating_add(bytes));
-        if now == percent(before) {
-            return;
-        }
-        if let Some(Ok(mut file)) = self.fsck.as_ref().map(Mutex::lock) {
-            // The reader may be gone; the check goes on.
-            let _ = file.write_all(format!("1 {now} 100 {}\n", self.name).as_bytes());
-        }
-    }
 }

@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
         };
     }
     if name == "fsck.daxfs" {
-        return match FsckArgs::try_parse_from(FsckArgs::normalize(std::env::args_os())) {
+        return match FsckArgs::try_parse() {
             Ok(args) => fsck_helper(&args),
             Err(error) => usage("fsck.daxfs", &error, fsck::USAGE),
         };
@@ -99,7 +99,6 @@ fn fsck_helper(args: &FsckArgs) -> ExitCode {
     }
     let options = fsck::FsckOptions {
         verbose: args.verbose,
-        progress: args.progress,
         ..Default::default()
     };
     ExitCode::from(status | fsck::fsck(&args.images, &At::default(), options))

@@ -4,7 +4,6 @@
 
 use super::FSCK_EXIT;
 use clap::Parser;
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Mount a daxfs image; called by mount(8)
@@ -94,29 +93,9 @@ pub struct FsckArgs {
     /// Show every finding, not only the first hundred
     #[arg(short)]
     pub verbose: bool,
-    /// Show the progress; with a number, write it to that file descriptor in fsck(8)'s format
-    #[arg(short = 'C', value_name = "FD", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
-    pub progress: Option<u32>,
     /// Print the version
     #[arg(short = 'V', long)]
     pub version: bool,
-}
-
-impl FsckArgs {
-    /// Replace `-C5` by `-C=5` in the arguments, so that `-C` does not take an image for its
-    /// number.
-    pub fn normalize(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-        arguments.map(
-            |argument| match argument.to_str().and_then(|text| text.strip_prefix("-C")) {
-                Some(number)
-                    if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) =>
-                {
-                    format!("-C={number}").into()
-                }
-                _ => argument,
-            },
-        )
-    }
 }
 
 #[cfg(test)]
@@ -132,24 +111,9 @@ mod tests {
 
     #[test]
     fn fsck_passes_what_it_likes() {
-        let parse = |words: &[&str]| {
-            let words = words.iter().map(OsString::from);
-            FsckArgs::try_parse_from(FsckArgs::normalize(words)).unwrap()
-        };
-        assert_eq!(
-            parse(&["fsck.daxfs", "-a", "-C5", "/dev/pmem0"]).progress,
-            Some(5)
-        );
-        assert_eq!(parse(&["fsck.daxfs", "-C", "/dev/pmem0"]).progress, Some(0));
-        assert_eq!(
-            parse(&["fsck.daxfs", "-C0", "-p", "/dev/pmem0"]).progress,
-            Some(0)
-        );
+        let parse = |words: &[&str]| FsckArgs::try_parse_from(words).unwrap();
         let args = parse(&["fsck.daxfs", "-apnyfv", "/dev/pmem0", "/dev/pmem1"]);
-        assert_eq!(
-            (args.images.len(), args.verbose, args.progress),
-            (2, true, None)
-        );
+        assert_eq!((args.images.len(), args.verbose), (2, true));
         assert!(parse(&["fsck.daxfs", "-V"]).version);
     }
 }
