@@ -3,7 +3,7 @@
 //! Bytes of files and devices.
 
 use crate::mapping::Mapping;
-use daxfs_check::memory::{data_or_hole, next_data, Storage, ZEROS};
+use daxfs_check::memory::{next_data, Storage, ZEROS};
 use daxfs_reader::{Error, Memory, Problem, Result};
 use rustix::fs::{fadvise, fallocate, fstat, seek, Advice, FallocateFlags, FileType, SeekFrom};
 use std::fs::File;
@@ -114,15 +114,6 @@ impl Memory for Region {
 }
 
 impl Storage for Region {
-    fn hole(&self, offset: u64) -> Result<(bool, u64)> {
-        let Bytes::File(file) = &self.bytes else {
-            return Ok((false, self.size));
-        };
-        let found = data_or_hole(file, self.start + offset, self.start + self.size);
-        let (hole, end) = found.map_err(|_| unreadable(offset, 0))?;
-        Ok((hole, end - self.start))
-    }
-
     fn data(&self, offset: u64) -> Result<u64> {
         let Bytes::File(file) = &self.bytes else {
             return Ok(offset);

@@ -80,10 +80,6 @@ impl<S: Storage> Memory for Cached<'_, S> {
 }
 
 impl<S: Storage> Storage for Cached<'_, S> {
-    fn hole(&self, offset: u64) -> image::Result<(bool, u64)> {
-        self.memory.hole(offset)
-    }
-
     fn data(&self, offset: u64) -> image::Result<u64> {
         self.memory.data(offset)
     }
@@ -119,11 +115,7 @@ mod tests {
         daxfs_reader::hashes!();
     }
 
-    impl Storage for Counting {
-        fn hole(&self, _offset: u64) -> image::Result<(bool, u64)> {
-            Ok((false, self.size()))
-        }
-    }
+    impl Storage for Counting {}
 
     #[test]
     fn reads_what_the_memory_has() {

@@ -14,13 +14,8 @@ pub static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Memory that may have holes: ranges that are known to be zero.
 pub trait Storage: Memory {
-    /// Find the extent at `offset`. Return whether it is a hole, and its end, which is after
-    /// `offset` and at most [`Memory::size`].
-    fn hole(&self, offset: u64) -> image::Result<(bool, u64)>;
-
     /// Return the offset of the next data: `offset` itself unless it is in a hole, otherwise the
-    /// end of the hole, at most [`Memory::size`]. This is cheaper than [`Storage::hole`], because
-    /// it does not search for the end of the data.
+    /// end of the hole, at most [`Memory::size`].
     fn data(&self, offset: u64) -> image::Result<u64> {
         Ok(offset)
     }
@@ -65,24 +60,13 @@ impl Memory for FileMemory<'_> {
 }
 
 impl Storage for FileMemory<'_> {
-    fn hole(&self, offset: u64) -> image::Result<(bool, u64)> {
-        match data_or_hole(self.file, offset, self.size) {
-            Ok(found) => Ok(found),
-            Err(_) => Err(unreadable(offset, 0)),
-        }
-    }
-
     fn data(&self, offset: u64) -> image::Result<u64> {
         next_data(self.file, offset, self.size).map_err(|_| unreadable(offset, 0))
     }
 }
 
 /// An image in a byte slice.
-impl Storage for &[u8] {
-    fn hole(&self, _offset: u64) -> image::Result<(bool, u64)> {
-        Ok((false, self.size()))
-    }
-}
+impl Storage for &[u8] {}
 
 fn unreadable(offset: u64, length: usize) -> image::Error {
     image::Error::new(Problem::Unreadable, offset, length as u64)
@@ -119,43 +103,4 @@ pub fn next_data(file: impl std::os::fd::AsFd, offset: u64, size: u64) -> rustix
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(offset),
         Err(error) => Err(error),
     }
-}
-
-/// Pass `length` bytes of `memory` from `offset` on to `sink`. If they do not fit into `buffer`,
-/// holes are not read but passed as zeros.
-pub fn stream<S: Storage>(
-    memory: &S,
-    offset: u64,
-    length: u64,
-    buffer: &mut [u8],
-    mut sink: impl FnMut(u64, &[u8]),
-) -> image::Result<()> {
-    let end = offset + length;
-    if length <= buffer.len() as u64 {
-        let piece = &mut buffer[..length as usize];
-        memory.read(offset, piece)?;
-        sink(offset, piece);
-        return Ok(());
-    }
-    let mut at = offset;
-    // End of the current extent.
-    let (mut hole, mut until) = (false, offset);
-    while at < end {
-        if at == until {
-            (hole, until) = memory.hole(at)?;
-            until = until.min(end);
-        }
-        let left = until - at;
-        let piece = if hole {
-            &ZEROS[..left.min(ZEROS.len() as u64) as usize]
-        } else {
-            let length = left.min(buffer.len() as u64) as usize;
-            let piece = &mut buffer[..length];
-            memory.read(at, piece)?;
-            piece
-        };
-        sink(at, piece);
-        at += piece.len() as u64;
-    }
-    Ok(())
 }

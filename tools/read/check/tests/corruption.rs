@@ -120,11 +120,7 @@ impl Memory for Flickering<'_> {
     daxfs_reader::hashes!();
 }
 
-impl Storage for Flickering<'_> {
-    fn hole(&self, offset: u64) -> image::Result<(bool, u64)> {
-        self.bytes.hole(offset)
-    }
-}
+impl Storage for Flickering<'_> {}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() })]

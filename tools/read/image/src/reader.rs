@@ -217,7 +217,7 @@ impl<'a, S: Storage> Reader<'a, S> {
     }
 
     /// Pass the content of the regular file `inode` to `sink`, piece by piece with the offset of
-    /// each; without holes. Stop when `sink` fails.
+    /// each; without most holes. Stop when `sink` fails.
     pub fn data(
         &self,
         inode: &Inode,
@@ -229,29 +229,24 @@ impl<'a, S: Storage> Reader<'a, S> {
         let Some(data) = start.map_err(|error| self.fail(path, error))? else {
             return Ok(());
         };
-        let (mut at, mut until) = (0, 0);
+        let failed = |error| self.fail(path, error);
+        let memory = self.image.memory();
+        let mut at = 0;
         while at < inode.size {
             let left = inode.size - at;
-            if at == until {
-                // Do not look for holes in a single read.
-                let (hole, end) = if left <= buffer.len() as u64 {
-                    (false, data + inode.size)
-                } else {
-                    let hole = self.image.memory().hole(data + at);
-                    hole.map_err(|error| self.fail(path, error))?
-                };
-                until = (end - data).min(inode.size);
-                if hole {
-                    at = until;
+            // Do not look for holes in a single read.
+            if left > buffer.len() as u64 {
+                let next = memory.data(data + at).map_err(failed)? - data;
+                if next > at {
+                    at = next.min(inode.size);
                     continue;
                 }
             }
-            let length = (until - at).min(buffer.len() as u64) as usize;
+            let length = left.min(buffer.len() as u64) as usize;
             let piece = &mut buffer[..length];
-            let read = self.image.memory().read(data + at, piece);
-            read.map_err(|error| self.fail(path, error))?;
+            memory.read(data + at, piece).map_err(failed)?;
             sink(at, piece)?;
-            at += length as u64;
+            at += piece.len() as u64;
         }
         Ok(())
     }

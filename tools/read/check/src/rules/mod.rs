@@ -12,7 +12,7 @@ mod paths;
 mod xattrs;
 
 use crate::cached::Cached;
-use crate::memory::{stream, Storage};
+use crate::memory::{Storage, ZEROS};
 use daxfs_reader::layout::{self, SUPERBLOCK_SIZE};
 use daxfs_reader::{self as image, Directory, Image, Inode, Superblock};
 use std::mem::size_of;
@@ -22,8 +22,6 @@ pub use paths::Paths;
 
 /// Bytes that are read together.
 const BUFFER: usize = 64 << 10;
-
-static ZEROS: [u8; BUFFER] = [0; BUFFER];
 
 /// A rule that an image violates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -179,31 +177,31 @@ impl<S: Storage> Checker<'_, '_, S> {
 
     /// Check that the unused bytes from `start` to `end` are zero.
     fn zeros(&mut self, start: u64, end: u64) -> ControlFlow<()> {
-        if start >= end {
-            return ControlFlow::Continue(());
-        }
-        let mut first = None;
-        let length = (end - start).min(BUFFER as u64) as usize;
-        let result = stream(
-            self.image.memory(),
-            start,
-            end - start,
-            &mut vec![0; length],
-            |offset, piece| {
-                // The whole piece is compared at once.
-                if first.is_none() && *piece != ZEROS[..piece.len()] {
-                    let index = piece.iter().position(|&byte| byte != 0);
-                    first = index.map(|index| (offset + index as u64, piece[index]));
+        let length = |at: u64| end.saturating_sub(at).min(BUFFER as u64) as usize;
+        let mut buffer = vec![0; length(start)];
+        let mut at = start;
+        while at < end {
+            let piece = &mut buffer[..length(at)];
+            if let Err(error) = self.image.memory().read(at, piece) {
+                return self.report(error);
+            }
+            // The whole piece is compared at once.
+            if *piece != ZEROS[..piece.len()] {
+                let bytes = (at..).zip(piece.iter());
+                let found = bytes.clone().find(|(_, &byte)| byte != 0);
+                let (offset, &byte) = found.unwrap_or((at, &0));
+                return self.rule("unused byte is not zero", offset, byte.into());
+            }
+            at += piece.len() as u64;
+            // Skip holes. Most ranges are short: do not look for holes after their end.
+            if at < end {
+                match self.image.memory().data(at) {
+                    Ok(data) => at = data,
+                    Err(error) => return self.report(error),
                 }
-            },
-        );
-        if let Err(error) = result {
-            self.report(error)?;
+            }
         }
-        match first {
-            Some((offset, byte)) => self.rule("unused byte is not zero", offset, byte.into()),
-            None => ControlFlow::Continue(()),
-        }
+        ControlFlow::Continue(())
     }
 
     /// Return the offset of the record of inode `ino`.
