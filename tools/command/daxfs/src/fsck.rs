@@ -9,7 +9,6 @@ use daxfs_check::memory::Storage;
 use daxfs_check::Progress;
 use daxfs_check::{check, Finding, Paths};
 use daxfs_command::bar::Bar;
-use daxfs_image::digest::digest_of;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{self, superblock, At, Opened};
 use daxfs_image::text::{shown, Bytes};
@@ -239,5 +238,5 @@ pub fn examine<S: Storage + Sync>(
 /// Return the SHA-256 of the image at the place `at` in `path`, as the mount option `digest=` takes it.
 pub fn sum(path: &Path, at: &At) -> Result<String> {
     let image = Opened::open_at(path, at)?;
-    Ok(hex(&digest_of(&image)?))
+    Ok(hex(&image.digest()?))
 }

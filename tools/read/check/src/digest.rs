@@ -53,14 +53,6 @@ pub fn combine(pieces: impl IntoIterator<Item = [u8; 32]>) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Return the SHA-256 of `image`, as the format defines it.
-pub fn digest<S: Storage + Sync>(
-    image: &Image<'_, S>,
-    progress: &dyn Progress,
-) -> image::Result<[u8; 32]> {
-    Ok(combine(sums(image, progress)?))
-}
-
 /// Return the SHA-256 of all pieces of `image`.
 pub fn sums<S: Storage + Sync>(
     image: &Image<'_, S>,

@@ -2,8 +2,8 @@
 
 //! Images as the programs use them: opened by name, with errors that say what to do.
 //!
-//! * [`source`]: files, devices and pipes with images; [`reader`]: files in images
-//! * [`digest`] and [`sign`]: the SHA-256 of an image, and its signatures
+//! * [`source`]: files, devices and pipes with images, and their SHA-256; [`reader`]: files in images
+//! * [`sign`]: signatures of images
 //! * [`catalog`]: several images in one device or file
 //! * [`text`] and [`error`]: how names and errors are shown
 //!
@@ -24,7 +24,6 @@
 //! ```
 
 pub mod catalog;
-pub mod digest;
 pub mod error;
 pub mod reader;
 pub mod sign;

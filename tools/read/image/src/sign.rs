@@ -2,7 +2,6 @@
 
 //! `sign` and `verify`: signatures of images.
 
-use crate::digest::digest_of;
 use crate::error::{Error, Result};
 use crate::source::{cannot_open, open_now, At, Opened};
 use crate::text::shown_path;
@@ -63,7 +62,7 @@ pub fn sign(path: &Path, by: By<'_>, expires: Option<u64>) -> Result<String> {
             return Err(Error::refused(name, why));
         }
     };
-    let digest = digest_of(&image)?;
+    let digest = image.digest()?;
     let signed = sign(&digest)?;
     let padding = attach::usual_padding(&image.superblock, size);
     attach::write::<crate::source::Source>(&file, &image.superblock, &signed, padding)
@@ -83,7 +82,7 @@ pub fn verify(path: &Path, at: &At, certs: &[PathBuf]) -> Result<String> {
     let digest = &image.superblock.sha256;
     daxfs_signature::verify(&signed, digest, &certs, now())
         .map_err(|error| Error::refused(name, error.to_string()))?;
-    Ok(hex(&digest_of(&image)?))
+    Ok(hex(&image.digest()?))
 }
 
 fn message(path: &Path, expires: Option<u64>) -> Result<Signed> {

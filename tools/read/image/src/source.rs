@@ -7,11 +7,10 @@ use crate::error::{Error, Result};
 use crate::reader::Reader;
 use crate::text::shown_path;
 use daxfs_check::digest::{combine, hex, sums, wrong_sum};
-use daxfs_check::memory::{FileMemory, Storage};
 use daxfs_check::Progress;
-use daxfs_command::signals::Interrupt;
+use daxfs_command::bar::Bar;
 use daxfs_reader::layout::MAGIC;
-use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
+use daxfs_reader::{Image, Memory, Problem, Superblock};
 use daxfs_writer::region::examine;
 pub use daxfs_writer::region::Region as Source;
 use daxfs_writer::{occupant, Mapping, HEAD};
@@ -130,43 +129,6 @@ fn spool(mut pipe: File, name: &str) -> Result<File> {
     Ok(file)
 }
 
-/// A source that cannot be read once a signal has arrived.
-pub struct Watched<'a> {
-    /// The source.
-    pub source: &'a Source,
-    /// Knows whether a signal has arrived.
-    pub interrupt: &'a Interrupt,
-}
-
-impl Memory for Watched<'_> {
-    fn size(&self) -> u64 {
-        self.source.size()
-    }
-
-    fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
-        match self.interrupt.check() {
-            Ok(()) => Memory::read(self.source, offset, into),
-            Err(_) => Err(image::Error::new(
-                Problem::Unreadable,
-                offset,
-                into.len() as u64,
-            )),
-        }
-    }
-
-    daxfs_reader::hashes!();
-}
-
-impl Storage for Watched<'_> {
-    fn hole(&self, offset: u64) -> image::Result<(bool, u64)> {
-        self.source.hole(offset)
-    }
-
-    fn data(&self, offset: u64) -> image::Result<u64> {
-        self.source.data(offset)
-    }
-}
-
 /// An image with a valid superblock.
 pub struct Opened {
     /// Its bytes.
@@ -188,14 +150,6 @@ impl Opened {
         Self::of_source(open_at(path, at)?, at.name_in(path))
     }
 
-    /// Open the image in the regular file or block device `file`, called `name` in messages.
-    pub fn of_file(file: File, name: String) -> Result<Self> {
-        let size = FileMemory::new(&file)
-            .map_err(|error| Error::system(&name, "cannot get its size", "", error))?
-            .size();
-        Self::of_source(Source::file(file, 0, size), name)
-    }
-
     fn of_source(source: Source, name: String) -> Result<Self> {
         let superblock = superblock(&source, &name)?;
         Ok(Opened {
@@ -210,11 +164,30 @@ impl Opened {
         Reader::new(Image::new(&self.source, &self.superblock), &self.name)
     }
 
+    /// Compare all bytes of the image with its SHA-256, and return it.
+    pub fn digest(&self) -> Result<[u8; 32]> {
+        self.sums(&Bar::of("reading", self.superblock.total_size))?;
+        Ok(self.superblock.sha256)
+    }
+
     /// Compare all bytes of the image with its SHA-256, and with the sums of its pieces if it has any.
     pub fn verify(&self, progress: &dyn Progress) -> Result<()> {
+        let pieces = self.sums(progress)?;
         let image = Image::new(&self.source, &self.superblock);
-        let fail = |error| Error::image(&self.name, b"", error);
-        let pieces = sums(&image, progress).map_err(fail)?;
+        let wrong = wrong_sum(&image, &pieces);
+        match wrong.map_err(|error| Error::image(&self.name, b"", error))? {
+            None => Ok(()),
+            Some((piece, _)) => {
+                let why = format!("the sum of its piece {piece} is wrong; copy the image again");
+                Err(Error::refused(self.name.clone(), why))
+            }
+        }
+    }
+
+    /// Return the SHA-256 of all pieces, which give the SHA-256 of the image.
+    fn sums(&self, progress: &dyn Progress) -> Result<Vec<[u8; 32]>> {
+        let pieces = sums(&Image::new(&self.source, &self.superblock), progress)
+            .map_err(|error| Error::image(&self.name, b"", error))?;
         let found = combine(pieces.iter().copied());
         if found != self.superblock.sha256 {
             return Err(Error::Digest {
@@ -223,13 +196,7 @@ impl Opened {
                 stored: hex(&self.superblock.sha256),
             });
         }
-        match wrong_sum(&image, &pieces).map_err(fail)? {
-            None => Ok(()),
-            Some((piece, _)) => {
-                let why = format!("the sum of its piece {piece} is wrong; copy the image again");
-                Err(Error::refused(self.name.clone(), why))
-            }
-        }
+        Ok(pieces)
     }
 }
 
