@@ -3,15 +3,15 @@
 //! `fuse`: serve an image through FUSE, on machines without the module.
 
 mod filesystem;
-mod mounted;
 
 use daxfs_command::signals::{on_signal, SIGHUP, SIGINT, SIGTERM};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{At, Opened};
 use daxfs_image::text::shown_path;
+use daxfs_load::mountinfo::mount_id;
+use daxfs_load::unmount::detach;
 use filesystem::ImageFs;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
-use mounted::Mounted;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -50,10 +50,13 @@ pub fn serve(image: &Path, at: &At, dir: &Path, words: &[String], ready: bool) -
     // Before the mount: afterwards a look-up would wait for an answer.
     let place = dir.canonicalize().map_err(fail)?;
     let session = Session::new(ImageFs::new(image), &place, &config).map_err(fail)?;
-    let mounted = Mounted::new(place).map_err(fail)?;
+    let id = mount_id(&place).map_err(fail)?;
     let unmount = move |_| {
-        // While files are open it stays mounted, and the next signal tries again.
-        let _ = mounted.unmount();
+        // Never unmount another mount at the same place.
+        if mount_id(&place).is_ok_and(|now| now == id) {
+            // While files are open it stays mounted, and the next signal tries again.
+            let _ = detach(&place);
+        }
     };
     on_signal(&[SIGHUP, SIGINT, SIGTERM], unmount)
         .map_err(|error| Error::system("", "cannot handle signals", "", error))?;

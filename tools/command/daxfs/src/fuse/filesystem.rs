@@ -126,20 +126,8 @@ impl ImageFs {
             let parent = INodeNo(self.swap(directory.parent.into()));
             return self.inode(parent).map(Some);
         }
-        let image = self.image();
-        let find = || {
-            let Some(entry) = image.lookup(&directory, name.as_bytes())? else {
-                return Ok(None);
-            };
-            let inode = image.inode(entry.ino)?;
-            let inner = match &inode.content {
-                Content::Directory(inner) => Some(inner),
-                _ => None,
-            };
-            image.check_entry(&directory, &entry, inode.file_type, inner)?;
-            Ok(Some(inode))
-        };
-        find().map_err(|error| self.report(directory.ino.into(), error))
+        let child = self.image().child(&directory, name.as_bytes());
+        child.map_err(|error| self.report(directory.ino.into(), error))
     }
 
     /// Pass the entries of a directory from `offset` on to `add`: position of the next, inode
@@ -249,29 +237,16 @@ impl Filesystem for ImageFs {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.find(parent, name) {
-            Ok(Some(inode)) => reply.entry(&FOREVER, &self.attributes(&inode), Generation(0)),
-            Ok(None) => {
-                // Inode number 0 lets the kernel cache that the name does not exist.
-                let none = FileAttr {
-                    ino: INodeNo(0),
-                    size: 0,
-                    blocks: 0,
-                    atime: UNIX_EPOCH,
-                    mtime: UNIX_EPOCH,
-                    ctime: UNIX_EPOCH,
-                    crtime: UNIX_EPOCH,
-                    kind: fuser::FileType::RegularFile,
-                    perm: 0,
-                    nlink: 0,
-                    uid: 0,
-                    gid: 0,
-                    rdev: 0,
-                    blksize: 0,
-                    flags: 0,
-                };
-                reply.entry(&FOREVER, &none, Generation(0));
-            }
+        let attributes = self.find(parent, name).and_then(|found| match found {
+            Some(inode) => Ok(self.attributes(&inode)),
+            // Inode number 0 lets the kernel cache that the name does not exist. It ignores the rest.
+            None => Ok(FileAttr {
+                ino: INodeNo(0),
+                ..self.attributes(&self.inode(parent)?)
+            }),
+        });
+        match attributes {
+            Ok(attributes) => reply.entry(&FOREVER, &attributes, Generation(0)),
             Err(error) => reply.error(error),
         }
     }
