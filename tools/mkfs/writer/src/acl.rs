@@ -3,7 +3,7 @@
 //! Access control lists of the files of a tree.
 
 use crate::tree::XattrSet;
-use daxfs_check::acl::{self, List};
+use daxfs_check::acl::List;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::FileType;
 
@@ -12,7 +12,7 @@ use daxfs_reader::FileType;
 pub enum WrongAcl {
     /// A list is malformed.
     #[error("has an access control list that Linux refuses: {0}")]
-    Refused(#[from] acl::AclError),
+    Refused(&'static str),
     /// A symlink cannot have one.
     #[error("is a symlink with an access control list, which Linux refuses")]
     Symlink,

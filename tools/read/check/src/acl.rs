@@ -36,32 +36,6 @@ pub struct Entry {
     pub id: u32,
 }
 
-/// Why setxattr(2) refuses a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AclError {
-    /// It has no version 2.
-    #[error("it has no version 2")]
-    Version,
-    /// Its length is wrong.
-    #[error("its length is wrong")]
-    Length,
-    /// An entry has unknown permissions.
-    #[error("an entry has unknown permissions")]
-    Permissions,
-    /// An entry is for the id 4294967295, which is not a valid id.
-    #[error("an entry is for the id 4294967295, which is not a valid id")]
-    Id,
-    /// It names users or groups and has no mask.
-    #[error("it names users or groups and has no mask")]
-    Mask,
-    /// Its entries are not user, group, mask and other in this order.
-    #[error("its entries are not user, group, mask and other in this order")]
-    Order,
-    /// Entries for user, group or other are missing.
-    #[error("entries for user, group or other are missing")]
-    Missing,
-}
-
 /// A list of at least three entries, or of none, that setxattr(2) would take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List(Vec<Entry>);
@@ -69,13 +43,13 @@ pub struct List(Vec<Entry>);
 impl List {
     /// Parse the value of an extended attribute.
     ///
-    /// Return [`AclError`] if setxattr(2) would refuse it.
-    pub fn parse(value: &[u8]) -> Result<Self, AclError> {
+    /// Return why setxattr(2) would refuse it.
+    pub fn parse(value: &[u8]) -> Result<Self, &'static str> {
         let Some(entries) = value.strip_prefix(&VERSION) else {
-            return Err(AclError::Version);
+            return Err("it has no version 2");
         };
         if entries.len() % ENTRY != 0 {
-            return Err(AclError::Length);
+            return Err("its length is wrong");
         }
         let entries = entries.chunks_exact(ENTRY).map(|bytes| Entry {
             kind: u16::from_le_bytes([bytes[0], bytes[1]]),
@@ -86,17 +60,19 @@ impl List {
     }
 
     /// Make a list of `entries`, which must be in order.
-    pub fn new(entries: Vec<Entry>) -> Result<Self, AclError> {
+    pub fn new(entries: Vec<Entry>) -> Result<Self, &'static str> {
         // The same states as in the kernel's posix_acl_valid(): the kind that may come next.
         let mut next = USER_OBJ;
         let mut named = false;
         for entry in &entries {
             if entry.bits > 7 {
-                return Err(AclError::Permissions);
+                return Err("an entry has unknown permissions");
             }
             next = match (entry.kind, next) {
                 (USER_OBJ, USER_OBJ) => USER,
-                (USER, USER) | (GROUP, GROUP) if entry.id == NOBODY => return Err(AclError::Id),
+                (USER, USER) | (GROUP, GROUP) if entry.id == NOBODY => {
+                    return Err("an entry is for the id 4294967295, which is not a valid id")
+                }
                 (USER, USER) | (GROUP, GROUP) => {
                     named = true;
                     next
@@ -105,13 +81,13 @@ impl List {
                 (MASK, GROUP) => OTHER,
                 (OTHER, OTHER) => 0,
                 (OTHER, GROUP) if !named => 0,
-                (OTHER, GROUP) => return Err(AclError::Mask),
-                _ => return Err(AclError::Order),
+                (OTHER, GROUP) => return Err("it names users or groups and has no mask"),
+                _ => return Err("its entries are not user, group, mask and other in this order"),
             };
         }
         match next == 0 || entries.is_empty() {
             true => Ok(List(entries)),
-            false => Err(AclError::Missing),
+            false => Err("entries for user, group or other are missing"),
         }
     }
 

@@ -57,7 +57,7 @@ pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
     }
     entries.sort_unstable_by_key(|entry| (entry.kind, entry.id));
     let list = List::new(entries);
-    let list = list.map_err(daxfs_writer::acl::WrongAcl::from)?;
+    let list = list.map_err(daxfs_writer::acl::WrongAcl::Refused)?;
     Ok((!list.is_empty()).then(|| list.to_bytes()))
 }
 
