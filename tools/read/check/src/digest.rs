@@ -6,10 +6,11 @@ use crate::memory::Storage;
 use crate::Progress;
 use daxfs_reader::layout::{self, DIGEST_PIECE};
 use daxfs_reader::{self as image, Image};
+use rayon::iter::{ParallelBridge, ParallelIterator};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::OnceLock;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -110,45 +111,20 @@ pub fn is_hole<S: Storage>(memory: &S, piece: &Range<u64>) -> image::Result<bool
 /// Return the error of the lowest index that failed.
 pub fn in_order<S, T: Send, E: Send>(
     range: Range<u64>,
-    state: impl Fn() -> S + Sync,
-    work: impl Fn(&mut S, u64) -> Result<T, E> + Sync,
+    state: impl Fn() -> S + Send + Sync,
+    work: impl Fn(&mut S, u64) -> Result<T, E> + Send + Sync,
 ) -> Result<Vec<T>, E> {
-    let next = AtomicU64::new(range.start);
-    let done = rayon::broadcast(|_| {
-        let mut state = state();
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= range.end {
-                return Ok(done);
-            }
-            match work(&mut state, index) {
-                Ok(value) => done.push((index, value)),
-                Err(error) => {
-                    // The other threads can stop.
-                    next.store(range.end, Ordering::Relaxed);
-                    return Err((index, error));
-                }
-            }
-        }
-    });
-    let mut values = Vec::new();
-    let mut first: Option<(u64, E)> = None;
-    for done in done {
-        match done {
-            Ok(done) => values.extend(done),
-            Err((index, error)) => {
-                if first.as_ref().is_none_or(|(other, _)| index < *other) {
-                    first = Some((index, error));
-                }
-            }
-        }
-    }
-    if let Some((_, error)) = first {
-        return Err(error);
-    }
-    values.sort_unstable_by_key(|(index, _)| *index);
-    Ok(values.into_iter().map(|(_, value)| value).collect())
+    let failed = AtomicBool::new(false);
+    let work = |state: &mut S, index| {
+        let result = work(state, index);
+        failed.fetch_or(result.is_err(), Ordering::Relaxed);
+        (index, result)
+    };
+    // After an error the other threads can stop.
+    let range = range.take_while(|_| !failed.load(Ordering::Relaxed));
+    let mut done: Vec<_> = range.par_bridge().map_init(state, work).collect();
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Format `bytes` in hexadecimal.
