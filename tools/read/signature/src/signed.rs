@@ -7,8 +7,6 @@ use crate::certificate::{check_times, end, issued, Certificate};
 use crate::cms::{self, Message};
 use crate::error::{Error, Result};
 use crate::pem;
-use base64::engine::general_purpose::STANDARD;
-use base64::Engine;
 use daxfs_reader::layout::SIGNATURE_MAX;
 use daxfs_reader::signature::Line;
 use der::asn1::AnyRef;
@@ -16,8 +14,6 @@ use der::oid::db::rfc5912::RSA_ENCRYPTION;
 use der::{Decode, Tag, Tagged};
 use ring::rand::SystemRandom;
 use ring::signature::{EcdsaKeyPair, KeyPair, RsaKeyPair};
-use std::fmt;
-use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A signature.
@@ -36,25 +32,6 @@ impl Signed {
         let message = Message::parse(&cms).filter(|_| cms.len() <= SIGNATURE_MAX as usize)?;
         let expires = expires.unwrap_or_else(|| end(&message.certificates));
         Some(Signed { expires, cms })
-    }
-}
-
-/// One line of text: the second, a space, and the message in base64.
-impl fmt::Display for Signed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.expires, STANDARD.encode(&self.cms))
-    }
-}
-
-impl FromStr for Signed {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let (expires, cms) = text.split_once(' ').ok_or(Error::Malformed)?;
-        Ok(Signed {
-            expires: expires.parse().map_err(|_| Error::Malformed)?,
-            cms: STANDARD.decode(cms).map_err(|_| Error::Malformed)?,
-        })
     }
 }
 
