@@ -107,7 +107,7 @@ fn image_entry<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> Entry {
         Content::Device { major, minor } => What::Device(major, minor),
         Content::MetadataOnly | Content::Directory(_) | Content::Special => What::Nothing,
     };
-    let xattrs = image.xattrs(inode).unwrap().map(|xattr| {
+    let xattrs = image.xattr_set(inode.xattrs).unwrap().map(|xattr| {
         let xattr = xattr.unwrap();
         let mut name = xattr.prefix.text().as_bytes().to_vec();
         name.extend_from_slice(&read(xattr.name, xattr.name_len.into()));

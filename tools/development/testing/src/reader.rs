@@ -183,7 +183,7 @@ fn read_xattrs<M: Memory>(
     stable: bool,
     errors: &mut Vec<Error>,
 ) {
-    let set = match image.xattrs(inode) {
+    let set = match image.xattr_set(inode.xattrs) {
         Ok(set) => set,
         Err(error) => return errors.push(error),
     };

@@ -133,7 +133,7 @@ impl Handle {
         let image = self.image();
         let mut names = Vec::new();
         let mut buffer = [0; daxfs_reader::XATTR_NAME_MAX];
-        for xattr in image.xattrs(inode)? {
+        for xattr in image.xattr_set(inode.xattrs)? {
             let xattr = xattr?;
             names.extend_from_slice(xattr.prefix.text().as_bytes());
             names.extend_from_slice(image.xattr_name(&xattr, &mut buffer)?);

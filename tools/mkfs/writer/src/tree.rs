@@ -163,7 +163,7 @@ pub type XattrSet = Vec<Xattr>;
 pub fn read_xattrs<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> image::Result<XattrSet> {
     let memory = image.memory();
     let mut set = XattrSet::new();
-    for xattr in image.xattrs(inode)? {
+    for xattr in image.xattr_set(inode.xattrs)? {
         let xattr = xattr?;
         let mut name = vec![0; xattr.name_len.into()];
         let mut value = vec![0; xattr.value_len as usize];

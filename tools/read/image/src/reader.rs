@@ -161,7 +161,7 @@ impl<'a, S: Storage> Reader<'a, S> {
             let mut all: Vec<Xattr> = Vec::new();
             let mut last = None;
             let mut buffer = [0; XATTR_NAME_MAX];
-            for xattr in self.image.xattrs(inode)? {
+            for xattr in self.image.xattr_set(inode.xattrs)? {
                 let xattr = xattr?;
                 let end = self.image.xattr_name(&xattr, &mut buffer)?;
                 // Each name once, in the order of the format.

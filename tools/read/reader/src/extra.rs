@@ -4,7 +4,7 @@
 
 use crate::image::layout::{self, HUGE_SIZE};
 use crate::image::signature::{crc, Line, Section};
-use crate::image::{Content, Error, Image, Inode, Memory, Problem, Result, Superblock, Xattrs};
+use crate::image::{Content, Error, Inode, Memory, Problem, Superblock};
 use core::mem::offset_of;
 
 const S_IFMT: u16 = 0o170_000;
@@ -62,16 +62,5 @@ impl Section {
         };
         header.crc = crc::<M>(&header, cms).into();
         header
-    }
-}
-
-impl<'a, M: Memory> Image<'a, M> {
-    /// Return the extended attributes of `inode`.
-    ///
-    /// # Errors
-    ///
-    /// See [`Self::xattr_set`].
-    pub fn xattrs(&self, inode: &Inode) -> Result<Xattrs<'a, M>> {
-        self.xattr_set(inode.xattrs)
     }
 }

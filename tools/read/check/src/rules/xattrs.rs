@@ -62,7 +62,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         set: &layout::XattrSet,
     ) -> ControlFlow<(), Lists> {
         let mut lists = Lists::default();
-        let xattrs = match self.image.xattrs(inode) {
+        let xattrs = match self.image.xattr_set(inode.xattrs) {
             Ok(xattrs) => xattrs,
             Err(error) => {
                 self.report(error)?;
