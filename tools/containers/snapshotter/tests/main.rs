@@ -11,7 +11,7 @@ mod rules;
 
 use daxfs_check::Silent;
 use daxfs_command::signals::Interrupt;
-use daxfs_extract::{to_directory, ExtractOptions};
+use daxfs_extract::to_directory;
 use daxfs_image::source::Opened;
 use daxfs_snapshotter::api::snapshots_client::SnapshotsClient;
 use daxfs_snapshotter::api::{
@@ -95,7 +95,7 @@ impl Memory for Unpacked {
         let root = reader.find(b"/", true)?;
         let interrupt = Interrupt::new().unwrap();
         let owner = rustix::process::geteuid().is_root();
-        let losses = to_directory(&reader, &root, dir, ExtractOptions { owner }, &interrupt)?;
+        let losses = to_directory(&reader, &root, dir, owner, &interrupt)?;
         assert_eq!(losses.lines().collect::<Vec<_>>(), [""; 0]);
         std::fs::remove_file(&image).unwrap();
         loaded.insert(dir.into(), parts);

@@ -6,7 +6,7 @@ use daxfs::fsck::examine;
 use daxfs::show::{self, Form, Listing};
 use daxfs_check::Silent;
 use daxfs_command::signals::Interrupt;
-use daxfs_extract::{to_directory, to_tar, ExtractOptions};
+use daxfs_extract::{to_directory, to_tar};
 use daxfs_image::reader::Reader;
 use daxfs_reader::{Image, Superblock};
 use std::fs;
@@ -52,8 +52,7 @@ pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
         let failed = |error| daxfs_image::Error::system("archive", "cannot write", "", error);
         note(to_tar(&reader, &root, out, &failed, &interrupt).map(|_| ()));
         let target = directory.join("target");
-        let options = ExtractOptions { owner: false };
-        let made = to_directory(&reader, &root, &target, options, &interrupt);
+        let made = to_directory(&reader, &root, &target, false, &interrupt);
         if made.is_ok() && fs::remove_dir_all(&target).is_err() {
             // A mode that keeps its owner out.
             let rights = Command::new("chmod")

@@ -3,7 +3,7 @@
 //! Gives a file on disk its attributes from the image. The order matters: a change of owner takes
 //! set-id bits and capabilities away, and a mode may take the right to set attributes away.
 
-use crate::losses::{ExtractOptions, Losses};
+use crate::losses::Losses;
 use daxfs_image::reader::Xattr;
 use daxfs_image::text::{cause, shown};
 use daxfs_reader::{FileType, Inode};
@@ -83,12 +83,12 @@ pub fn restore(
     inode: &Inode,
     xattrs: &[Xattr],
     path: &[u8],
-    options: ExtractOptions,
+    owner: bool,
     losses: &mut Losses,
 ) -> std::result::Result<(), (&'static str, Errno)> {
     let symlink = inode.file_type == FileType::Symlink;
     let mut permissions = inode.permissions();
-    if options.owner {
+    if owner {
         if inode.uid == u32::MAX || inode.gid == u32::MAX {
             // The system takes this for "as it is".
             losses.add("owner 4294967295 cannot be set".into(), path);

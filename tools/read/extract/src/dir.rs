@@ -7,7 +7,7 @@
 use crate::attributes::{inherit_nothing, restore, FileRef};
 use crate::cursor::Cursor;
 use crate::links::Links;
-use crate::losses::{ExtractOptions, Losses};
+use crate::losses::Losses;
 use daxfs_check::memory::Storage;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
@@ -33,14 +33,14 @@ use std::path::Path;
 const BLOCK: usize = 4096;
 
 /// Extract the directory `start` of an image to the directory `target`, which must not exist or be
-/// empty. Return what could not be restored.
+/// empty. Give files their owners if `owner`. Return what could not be restored.
 ///
 /// Return the error; the target is then unchanged.
 pub fn to_directory<S: Storage>(
     reader: &Reader<'_, S>,
     start: &Inode,
     target: &Path,
-    options: ExtractOptions,
+    owner: bool,
     interrupt: &Interrupt,
 ) -> Result<Losses> {
     if !matches!(start.content, Content::Directory(_)) {
@@ -83,7 +83,7 @@ pub fn to_directory<S: Storage>(
         reader,
         target,
         root,
-        options,
+        owner,
         interrupt,
         losses: Losses::default(),
         links: Links::new(reader),
@@ -143,7 +143,8 @@ struct Extraction<'a, S> {
     /// For messages.
     target: &'a Path,
     root: OwnedFd,
-    options: ExtractOptions,
+    /// Give files their owners.
+    owner: bool,
     interrupt: &'a Interrupt,
     losses: Losses,
     links: Links,
@@ -204,7 +205,7 @@ impl<S: Storage> Extraction<'_, S> {
 
     fn attributes(&mut self, place: &FileRef<'_>, inode: &Inode, path: &[u8]) -> Result<()> {
         let xattrs = self.reader.xattrs(inode, path)?;
-        restore(place, inode, &xattrs, path, self.options, &mut self.losses)
+        restore(place, inode, &xattrs, path, self.owner, &mut self.losses)
             .map_err(|(what, error)| self.fail(path, what, error))
     }
 

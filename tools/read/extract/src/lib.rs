@@ -11,5 +11,5 @@ mod pax;
 mod tar;
 
 pub use dir::to_directory;
-pub use losses::{ExtractOptions, Losses};
+pub use losses::Losses;
 pub use tar::{to_tar, unwritten};

@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! How to extract, and what could not be restored.
+//! Attributes that could not be restored.
 
 use daxfs_image::text::shown;
 use std::collections::BTreeMap;
-
-/// How to extract.
-#[derive(Clone, Copy)]
-pub struct ExtractOptions {
-    /// Give files their owners.
-    pub owner: bool,
-}
 
 /// Attributes that could not be restored: each reason with the first file and the count.
 #[derive(Default)]

@@ -45,10 +45,8 @@ pub fn unpack(path: &Path, at: &At, target: &Target<'_>, start: &OsStr) -> Resul
                           tar --xattrs --xattrs-include='*' -C DIRECTORY -xp; or give --no-same-owner";
             daxfs_input::fakeroot::check(target.path, remedy)?;
         }
-        let options = extract::ExtractOptions {
-            owner: target.owner && rustix::process::geteuid().is_root(),
-        };
-        to_directory(&reader, &start, target.path, options, &interrupt)
+        let owner = target.owner && rustix::process::geteuid().is_root();
+        to_directory(&reader, &start, target.path, owner, &interrupt)
     };
     interrupt.obey();
     for line in done?.lines() {
