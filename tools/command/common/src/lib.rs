@@ -6,7 +6,7 @@
 //! * [`signals`]: clean up before a signal ends the program
 //! * [`stdout`]: standard output that may be a closed pipe or a full disk
 //! * [`values`]: values of options: labels, sizes, times
-//! * `usage`, with the feature `clap`: wrong command lines, and requests for help
+//! * `usage`: wrong command lines, and requests for help
 //!
 //! Values of options are parsed to typed values, and errors name the accepted forms:
 //!
@@ -21,9 +21,7 @@
 pub mod bar;
 pub mod signals;
 pub mod stdout;
-#[cfg(feature = "clap")]
 mod usage;
 pub mod values;
 
-#[cfg(feature = "clap")]
 pub use usage::usage;

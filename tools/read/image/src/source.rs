@@ -28,14 +28,13 @@ pub const NO_ORDER: &str = "cannot be read in any order; name an image file or d
 const PIECE: usize = 1 << 20;
 
 /// Place of an image in a file or device that holds more.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct At {
     /// The image, or with --image the catalogue, starts at this byte of the file or device
-    #[cfg_attr(feature = "clap", arg(long, value_name = "BYTES", value_parser = daxfs_command::values::size))]
+    #[arg(long, value_name = "BYTES", value_parser = daxfs_command::values::size)]
     pub offset: Option<u64>,
     /// The image has this name in the catalogue of the file or device
-    #[cfg_attr(feature = "clap", arg(long = "image", value_name = "NAME"))]
+    #[arg(long = "image", value_name = "NAME")]
     pub name: Option<String>,
 }
 

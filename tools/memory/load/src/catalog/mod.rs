@@ -32,8 +32,7 @@ use std::ops::Range;
 use std::path::Path;
 
 /// When the space of removed images is used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Reuse {
     /// Never, because other kernels that share the memory may have mounted them
     Never,
