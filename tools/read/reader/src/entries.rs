@@ -3,7 +3,7 @@
 //! The entries of a directory, one at a time. The kernel has them passed to a function.
 
 use crate::image::{Directory, Dirent, Image, Memory, Result};
-use std::{collections::VecDeque, vec::Vec};
+use std::collections::VecDeque;
 
 impl<'a, M: Memory> Image<'a, M> {
     /// Return the entries of `directory`, starting with entry `start`.

@@ -3,8 +3,7 @@
 //! Resolution of paths.
 
 use crate::image::{Content, Directory, Dirent, Error, Image, Inode, Memory, Result};
-use core::fmt;
-use std::vec::Vec;
+use std::fmt;
 
 /// Symlinks that one path may lead through, as in Linux.
 const SYMLINKS: u32 = 40;
