@@ -10,18 +10,6 @@
 //! * `place`: where files of mounted images are
 //! * `error`: error numbers and messages
 //! * [`Stat`], [`Info`], [`Entry`]: the structures of the header
-//!
-//! ```
-//! use std::ffi::CStr;
-//!
-//! let mut image = std::ptr::null_mut();
-//! // SAFETY: This is a C string, and the place for a pointer.
-//! let status = unsafe { daxfs_capi::daxfs_open(c"/nonexistent".as_ptr(), &mut image) };
-//! assert!(status < 0 && image.is_null());
-//! // SAFETY: The message stays until the next failure in this thread.
-//! let message = unsafe { CStr::from_ptr(daxfs_capi::daxfs_error()) };
-//! assert!(message.to_str().unwrap().starts_with("No such file"));
-//! ```
 
 #![allow(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -39,6 +27,7 @@ use rustix::io::Errno;
 use source::Source;
 use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
 use std::fs::File;
+use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::slice::from_raw_parts_mut;
 
@@ -158,18 +147,16 @@ impl Handle {
     }
 }
 
-/// Store the image in `*image`, or NULL.
-///
-/// # Safety
-///
-/// `image` must be valid for writing a pointer.
-unsafe fn store(image: *mut *mut Handle, opened: Result<Box<Handle>>) -> c_int {
+/// Place for an open image in the caller's memory.
+type Place = MaybeUninit<Option<Box<Handle>>>;
+
+/// Store the image in `image`, or NULL.
+fn store(image: &mut Place, opened: Result<Box<Handle>>) -> c_int {
     let (handle, result) = match opened {
-        Ok(handle) => (Box::into_raw(handle), Ok(())),
-        Err(failure) => (std::ptr::null_mut(), Err(failure)),
+        Ok(handle) => (Some(handle), Ok(())),
+        Err(failure) => (None, Err(failure)),
     };
-    // SAFETY: By the contract of this function.
-    unsafe { image.write(handle) };
+    image.write(handle);
     status(result)
 }
 
@@ -177,9 +164,9 @@ unsafe fn store(image: *mut *mut Handle, opened: Result<Box<Handle>>) -> c_int {
 ///
 /// # Safety
 ///
-/// `path` must be a C string, and `image` valid for writing a pointer.
+/// `path` must be a C string.
 #[no_mangle]
-pub unsafe extern "C" fn daxfs_open(path: *const c_char, image: *mut *mut Handle) -> c_int {
+pub unsafe extern "C" fn daxfs_open(path: *const c_char, image: &mut Place) -> c_int {
     // SAFETY: The caller passes a C string.
     let path = unsafe { CStr::from_ptr(path) };
     let open = || {
@@ -188,8 +175,7 @@ pub unsafe extern "C" fn daxfs_open(path: *const c_char, image: *mut *mut Handle
         let file = rustix::fs::open(path, flags, Mode::empty())?;
         Handle::new(Source::file(file.into())?)
     };
-    // SAFETY: The caller passes a place for a pointer.
-    unsafe { store(image, open()) }
+    store(image, open())
 }
 
 /// Return the file descriptor `fd`.
@@ -207,14 +193,9 @@ fn source_of(fd: RawFd) -> Result<Source> {
 }
 
 /// Open the image in the open file `fd`, which is duplicated.
-///
-/// # Safety
-///
-/// `image` must be valid for writing a pointer.
 #[no_mangle]
-pub unsafe extern "C" fn daxfs_open_fd(fd: RawFd, image: *mut *mut Handle) -> c_int {
-    // SAFETY: The caller passes a place for a pointer.
-    unsafe { store(image, source_of(fd).and_then(Handle::new)) }
+pub extern "C" fn daxfs_open_fd(fd: RawFd, image: &mut Place) -> c_int {
+    store(image, source_of(fd).and_then(Handle::new))
 }
 
 /// Open the image at byte `offset` of the open file `fd`, which is duplicated, or the one called `name`
@@ -222,13 +203,13 @@ pub unsafe extern "C" fn daxfs_open_fd(fd: RawFd, image: *mut *mut Handle) -> c_
 ///
 /// # Safety
 ///
-/// `name` must be NULL or a C string, and `image` valid for writing a pointer.
+/// `name` must be NULL or a C string.
 #[no_mangle]
 pub unsafe extern "C" fn daxfs_open_part(
     fd: RawFd,
     offset: u64,
     name: *const c_char,
-    image: *mut *mut Handle,
+    image: &mut Place,
 ) -> c_int {
     let name = match name.is_null() {
         true => None,
@@ -236,37 +217,29 @@ pub unsafe extern "C" fn daxfs_open_part(
         false => Some(unsafe { CStr::from_ptr(name) }.to_bytes()),
     };
     let part = source_of(fd).and_then(|source| source.part(offset, name));
-    // SAFETY: The caller passes a place for a pointer.
-    unsafe { store(image, part.and_then(Handle::new)) }
+    store(image, part.and_then(Handle::new))
 }
 
 /// Return where the image starts in its file in bytes.
-///
-/// # Safety
-///
-/// `image` must be an open image.
 #[no_mangle]
-pub unsafe extern "C" fn daxfs_offset(image: *const Handle) -> u64 {
-    // SAFETY: The caller passes an open image.
-    unsafe { &*image }.source.start()
+pub extern "C" fn daxfs_offset(image: &Handle) -> u64 {
+    image.source.start()
 }
 
 /// Find the bytes of the open file `fd` of a mounted image.
-///
-/// # Safety
-///
-/// `offset` and `length` must be valid for writing.
 #[no_mangle]
-pub unsafe extern "C" fn daxfs_locate(fd: RawFd, offset: *mut u64, length: *mut u64) -> c_int {
+pub extern "C" fn daxfs_locate(
+    fd: RawFd,
+    offset: &mut MaybeUninit<u64>,
+    length: &mut MaybeUninit<u64>,
+) -> c_int {
     let locate = || {
         let (start, size) = place::locate(borrowed(fd)?).map_err(|error| match error {
             Errno::NODEV => Failure::new(error, "not on a mounted image"),
             error => error.into(),
         })?;
-        // SAFETY: The caller passes a place for the number.
-        unsafe { offset.write(start) };
-        // SAFETY: As above.
-        unsafe { length.write(size) };
+        offset.write(start);
+        length.write(size);
         Ok(())
     };
     status(locate())
@@ -276,55 +249,31 @@ pub unsafe extern "C" fn daxfs_locate(fd: RawFd, offset: *mut u64, length: *mut 
 ///
 /// # Safety
 ///
-/// The memory must be readable and unchanged until [`daxfs_close`], and `image` valid for writing a
-/// pointer.
+/// The memory must be readable and unchanged until [`daxfs_close`].
 #[no_mangle]
 pub unsafe extern "C" fn daxfs_open_memory(
     memory: *const c_void,
     size: usize,
-    image: *mut *mut Handle,
+    image: &mut Place,
 ) -> c_int {
     // SAFETY: The caller lends the memory until the image is closed.
     let source = unsafe { Source::memory(memory.cast(), size) };
-    // SAFETY: The caller passes a place for a pointer.
-    unsafe { store(image, Handle::new(source)) }
+    store(image, Handle::new(source))
 }
 
 /// Close an image.
-///
-/// # Safety
-///
-/// `image` must be NULL or an open image without users.
 #[no_mangle]
-pub unsafe extern "C" fn daxfs_close(image: *mut Handle) {
-    if !image.is_null() {
-        // SAFETY: `store` made it from a box, and the caller gives it up.
-        drop(unsafe { Box::from_raw(image) });
-    }
-}
+pub extern "C" fn daxfs_close(_image: Option<Box<Handle>>) {}
 
 /// Describe the image.
-///
-/// # Safety
-///
-/// `image` must be an open image, and `info` valid for writing.
 #[no_mangle]
-pub unsafe extern "C" fn daxfs_info(image: *const Handle, info: *mut Info) {
-    // SAFETY: The caller passes an open image.
-    let image = unsafe { &*image };
-    // SAFETY: The caller passes a place for the structure.
-    unsafe { info.write(Info::new(&image.superblock)) };
+pub extern "C" fn daxfs_info(image: &Handle, info: &mut MaybeUninit<Info>) {
+    info.write(Info::new(&image.superblock));
 }
 
 /// Compare the metadata with their checksum.
-///
-/// # Safety
-///
-/// `image` must be an open image.
 #[no_mangle]
-pub unsafe extern "C" fn daxfs_verify(image: *const Handle) -> c_int {
-    // SAFETY: The caller passes an open image.
-    let image = unsafe { &*image };
+pub extern "C" fn daxfs_verify(image: &Handle) -> c_int {
     status(
         image
             .image()
@@ -337,16 +286,14 @@ pub unsafe extern "C" fn daxfs_verify(image: *const Handle) -> c_int {
 ///
 /// # Safety
 ///
-/// `image` must be an open image, `path` a C string, and `stat` valid for writing.
+/// `path` must be a C string.
 #[no_mangle]
 pub unsafe extern "C" fn daxfs_find(
-    image: *const Handle,
+    image: &Handle,
     path: *const c_char,
     flags: c_uint,
-    stat: *mut Stat,
+    stat: &mut MaybeUninit<Stat>,
 ) -> c_int {
-    // SAFETY: The caller passes an open image.
-    let image = unsafe { &*image };
     // SAFETY: The caller passes a C string.
     let path = unsafe { CStr::from_ptr(path) };
     let find = || {
@@ -356,26 +303,18 @@ pub unsafe extern "C" fn daxfs_find(
         let inode = image
             .image()
             .find(path.to_bytes(), flags & DAXFS_NOFOLLOW == 0)?;
-        // SAFETY: The caller passes a place for the structure.
-        unsafe { stat.write(Stat::new(&inode)) };
+        stat.write(Stat::new(&inode));
         Ok(())
     };
     status(find())
 }
 
 /// Look at inode `ino`.
-///
-/// # Safety
-///
-/// `image` must be an open image, and `stat` valid for writing.
 #[no_mangle]
-pub unsafe extern "C" fn daxfs_stat(image: *const Handle, ino: u32, stat: *mut Stat) -> c_int {
-    // SAFETY: The caller passes an open image.
-    let image = unsafe { &*image };
+pub extern "C" fn daxfs_stat(image: &Handle, ino: u32, stat: &mut MaybeUninit<Stat>) -> c_int {
     let look = || {
         let inode = image.image().inode(ino)?;
-        // SAFETY: The caller passes a place for the structure.
-        unsafe { stat.write(Stat::new(&inode)) };
+        stat.write(Stat::new(&inode));
         Ok(())
     };
     status(look())
@@ -385,17 +324,15 @@ pub unsafe extern "C" fn daxfs_stat(image: *const Handle, ino: u32, stat: *mut S
 ///
 /// # Safety
 ///
-/// `image` must be an open image, and `buffer` valid for writing `size` bytes.
+/// `buffer` must be valid for writing `size` bytes.
 #[no_mangle]
 pub unsafe extern "C" fn daxfs_read(
-    image: *const Handle,
+    image: &Handle,
     ino: u32,
     buffer: *mut c_void,
     size: usize,
     offset: u64,
 ) -> isize {
-    // SAFETY: The caller passes an open image.
-    let image = unsafe { &*image };
     // SAFETY: The caller passes a buffer of this size.
     let buffer = unsafe { bytes(buffer.cast(), size) };
     count(image.read(ino, buffer, offset))
@@ -405,17 +342,15 @@ pub unsafe extern "C" fn daxfs_read(
 ///
 /// # Safety
 ///
-/// `image` must be an open image, and `entries` valid for writing `limit` structures.
+/// `entries` must be valid for writing `limit` structures.
 #[no_mangle]
 pub unsafe extern "C" fn daxfs_readdir(
-    image: *const Handle,
+    image: &Handle,
     ino: u32,
     position: u32,
     entries: *mut Entry,
     limit: usize,
 ) -> isize {
-    // SAFETY: The caller passes an open image.
-    let image = unsafe { &*image };
     count(image.list(ino, position, limit, |index, entry| {
         // SAFETY: `index` is below `limit`.
         let place = unsafe { entries.add(index) };
@@ -428,16 +363,14 @@ pub unsafe extern "C" fn daxfs_readdir(
 ///
 /// # Safety
 ///
-/// `image` must be an open image, and `target` valid for writing `size` bytes.
+/// `target` must be valid for writing `size` bytes.
 #[no_mangle]
 pub unsafe extern "C" fn daxfs_readlink(
-    image: *const Handle,
+    image: &Handle,
     ino: u32,
     target: *mut c_char,
     size: usize,
 ) -> isize {
-    // SAFETY: The caller passes an open image.
-    let image = unsafe { &*image };
     // SAFETY: The caller passes a buffer of this size.
     let buffer = unsafe { bytes(target.cast(), size) };
     count(image.target(ino).and_then(|text| fill(buffer, &text)))
@@ -447,16 +380,14 @@ pub unsafe extern "C" fn daxfs_readlink(
 ///
 /// # Safety
 ///
-/// `image` must be an open image, and `names` valid for writing `size` bytes.
+/// `names` must be valid for writing `size` bytes.
 #[no_mangle]
 pub unsafe extern "C" fn daxfs_listxattr(
-    image: *const Handle,
+    image: &Handle,
     ino: u32,
     names: *mut c_char,
     size: usize,
 ) -> isize {
-    // SAFETY: The caller passes an open image.
-    let image = unsafe { &*image };
     // SAFETY: The caller passes a buffer of this size.
     let buffer = unsafe { bytes(names.cast(), size) };
     let names = || image.xattr_names(&image.image().inode(ino)?);
@@ -467,17 +398,15 @@ pub unsafe extern "C" fn daxfs_listxattr(
 ///
 /// # Safety
 ///
-/// `image` must be an open image, `name` a C string, and `value` valid for writing `size` bytes.
+/// `name` must be a C string, and `value` valid for writing `size` bytes.
 #[no_mangle]
 pub unsafe extern "C" fn daxfs_getxattr(
-    image: *const Handle,
+    image: &Handle,
     ino: u32,
     name: *const c_char,
     value: *mut c_void,
     size: usize,
 ) -> isize {
-    // SAFETY: The caller passes an open image.
-    let image = unsafe { &*image };
     // SAFETY: The caller passes a C string.
     let name = unsafe { CStr::from_ptr(name) }.to_bytes();
     // SAFETY: The caller passes a buffer of this size.
