@@ -10,9 +10,8 @@ use clap::ValueEnum;
 use daxfs_check::memory::Storage;
 use daxfs_image::error::Result;
 use daxfs_image::reader::{join, Reader, Xattr};
-use daxfs_image::text::{mode, shown, time, type_name, Bytes};
+use daxfs_image::text::{mode, shown, time, type_name};
 use daxfs_reader::{Content, FileType, Inode};
-use serde::Serialize;
 use std::collections::HashMap;
 
 /// Bytes of content that are compared at a time.
@@ -122,24 +121,15 @@ pub enum Aspect {
     Links,
 }
 
-/// A difference between two trees.
-#[derive(Serialize)]
-pub struct Difference<'a> {
-    /// Path of the file.
-    pub path: Bytes<'a>,
-    /// The kind of difference: `only`, `type`, `mode`, `owner`, `time`, `device`, `xattrs`,
-    /// `links`, `target`, `size` or `content`.
-    pub aspect: &'static str,
-    /// The difference, for people.
-    pub text: &'a str,
-}
+/// Called with the path of a file and a difference.
+type Report<'a> = dyn FnMut(&[u8], &str) -> Result<()> + 'a;
 
 /// Compare two trees, and call `report` for each difference. Return true if they differ.
 pub fn diff<A: Side, B: Side>(
     a: &A,
     b: &B,
     ignore: &[Aspect],
-    report: &mut dyn FnMut(&Difference<'_>) -> Result<()>,
+    report: &mut Report<'_>,
 ) -> Result<bool> {
     let mut comparison = Comparison {
         a,
@@ -188,7 +178,7 @@ struct Comparison<'a, A, B> {
     a: &'a A,
     b: &'a B,
     ignore: &'a [Aspect],
-    report: &'a mut dyn FnMut(&Difference<'_>) -> Result<()>,
+    report: &'a mut Report<'a>,
     differ: bool,
     /// Files with several names on one side, and their counterparts on the other.
     there: HashMap<(u64, u64), (u64, u64)>,
@@ -197,10 +187,9 @@ struct Comparison<'a, A, B> {
 }
 
 impl<A: Side, B: Side> Comparison<'_, A, B> {
-    fn say(&mut self, path: &[u8], aspect: &'static str, text: &str) -> Result<()> {
+    fn say(&mut self, path: &[u8], text: &str) -> Result<()> {
         self.differ = true;
-        let path = Bytes(path);
-        (self.report)(&Difference { path, aspect, text })
+        (self.report)(path, text)
     }
 
     fn ignores(&self, aspect: Aspect) -> bool {
@@ -208,7 +197,7 @@ impl<A: Side, B: Side> Comparison<'_, A, B> {
     }
 
     fn only(&mut self, side: &str, path: &[u8]) -> Result<()> {
-        self.say(path, "only", &format!("only in the {side}"))
+        self.say(path, &format!("only in the {side}"))
     }
 
     /// Compare two files; return whether they are of the same type.
@@ -216,25 +205,25 @@ impl<A: Side, B: Side> Comparison<'_, A, B> {
         let (a, b) = (self.a.facts(first), self.b.facts(second));
         if a.kind != b.kind {
             let what = format!("type {} and {}", type_name(a.kind), type_name(b.kind));
-            return self.say(path, "type", &what).map(|()| false);
+            return self.say(path, &what).map(|()| false);
         }
         let symlink = a.kind == FileType::Symlink;
         // The mode of a symlink means nothing.
         if a.permissions != b.permissions && !self.ignores(Aspect::Mode) && !symlink {
             let (a, b) = (mode(a.kind, a.permissions), mode(b.kind, b.permissions));
-            self.say(path, "mode", &format!("mode {a} and {b}"))?;
+            self.say(path, &format!("mode {a} and {b}"))?;
         }
         if a.owner != b.owner && !self.ignores(Aspect::Owner) {
             let ((a, b), (c, d)) = (a.owner, b.owner);
-            self.say(path, "owner", &format!("owner {a}:{b} and {c}:{d}"))?;
+            self.say(path, &format!("owner {a}:{b} and {c}:{d}"))?;
         }
         if a.mtime != b.mtime && !self.ignores(Aspect::Time) {
             let (a, b) = (time(a.mtime.0, a.mtime.1), time(b.mtime.0, b.mtime.1));
-            self.say(path, "time", &format!("time {a} and {b}"))?;
+            self.say(path, &format!("time {a} and {b}"))?;
         }
         if a.device != b.device {
             let ((a, b), (c, d)) = (a.device, b.device);
-            self.say(path, "device", &format!("device {a}:{b} and {c}:{d}"))?;
+            self.say(path, &format!("device {a}:{b} and {c}:{d}"))?;
         }
         if !self.ignores(Aspect::Xattrs) {
             self.xattrs(path, first, second)?;
@@ -247,11 +236,11 @@ impl<A: Side, B: Side> Comparison<'_, A, B> {
                 let (a, b) = (self.a.target(first, path)?, self.b.target(second, path)?);
                 if a != b {
                     let text = format!("target {} and {}", shown(&a), shown(&b));
-                    self.say(path, "target", &text)?;
+                    self.say(path, &text)?;
                 }
             }
             FileType::Regular if a.size != b.size => {
-                self.say(path, "size", &format!("size {} and {}", a.size, b.size))?;
+                self.say(path, &format!("size {} and {}", a.size, b.size))?;
             }
             FileType::Regular => self.content(path, first, second, a.size)?,
             _ => (),
@@ -278,7 +267,7 @@ impl<A: Side, B: Side> Comparison<'_, A, B> {
 
     fn xattr(&mut self, path: &[u8], name: &[u8], how: &str) -> Result<()> {
         let text = format!("extended attribute {} {how}", shown(name));
-        self.say(path, "xattrs", &text)
+        self.say(path, &text)
     }
 
     /// Check that hard links on one side are hard links on the other. A file with other names
@@ -295,7 +284,7 @@ impl<A: Side, B: Side> Comparison<'_, A, B> {
         if same {
             return Ok(());
         }
-        self.say(path, "links", "hard links to other files")
+        self.say(path, "hard links to other files")
     }
 
     fn content(&mut self, path: &[u8], first: &A::File, second: &B::File, size: u64) -> Result<()> {
@@ -311,13 +300,13 @@ impl<A: Side, B: Side> Comparison<'_, A, B> {
                 self.b.read(second, path, offset, b)?,
             );
             if found != (length, length) {
-                self.say(path, "size", "size changed while it was compared")?;
+                self.say(path, "size changed while it was compared")?;
                 break;
             }
             if a != b {
                 let at = a.iter().zip(&*b).position(|(a, b)| a != b).unwrap_or(0);
                 let text = format!("content from byte {}", offset + at as u64);
-                self.say(path, "content", &text)?;
+                self.say(path, &text)?;
                 break;
             }
             offset += length as u64;

@@ -169,9 +169,6 @@ pub struct Listing {
     /// End each name with NUL instead of a newline
     #[arg(short = '0', long)]
     pub zero: bool,
-    /// Print JSON with all metadata of each file
-    #[arg(long, conflicts_with_all = ["zero", "human_readable", "inode", "slash"])]
-    pub json: bool,
     /// Escape unusual characters in names, for a terminal.
     #[arg(skip)]
     pub terminal: bool,
@@ -184,32 +181,8 @@ pub fn ls<S: Storage>(
     options: Listing,
     out: &mut impl Write,
 ) -> Result<()> {
-    if !options.json {
-        return each(reader, path, options, &mut |inode, path, name| {
-            line(reader, inode, path, name, options, out)
-        });
-    }
-    written(write!(out, "{{\"schema\":\"daxfs-ls-1\",\"files\":["))?;
-    let mut separator = "\n";
-    each(reader, path, options, &mut |inode, path, _| {
-        let record = record::file(reader, path, inode, false, None)?;
-        written(write!(out, "{separator}{record}"))?;
-        separator = ",\n";
-        Ok(())
-    })?;
-    Ok(written(writeln!(out, "\n]}}"))?)
-}
-
-/// Called with a file, its path, and the name that a listing shows.
-type List<'a> = dyn FnMut(&Inode, &[u8], &[u8]) -> Result<()> + 'a;
-
-/// Call `list` for each file of a listing of `path`.
-fn each<S: Storage>(
-    reader: &Reader<'_, S>,
-    path: &[u8],
-    options: Listing,
-    list: &mut List<'_>,
-) -> Result<()> {
+    let mut list =
+        |inode: &Inode, path: &[u8], name: &[u8]| line(reader, inode, path, name, options, out);
     let start = reader.find(
         path,
         !options.directory && !options.long || path.ends_with(b"/"),

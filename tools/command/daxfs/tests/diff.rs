@@ -10,7 +10,7 @@ fn diff() {
     let place = fixture();
     assert_eq!(place.ok("daxfs diff image source").text(), "");
     place.shell(
-        r"cd source; (head -c 9999 /dev/zero | tr '\0' '\7'; printf '\10') >dir/below/deep; rm fifo; : >new
+        r"cd source; (head -c 9999 /dev/zero | tr '\0' '\7'; printf '\10') >dir/below/deep; rm fifo; : >new; echo more >>file
         rm 'dir/other name'; echo some text >'dir/other name'; ln -sfn elsewhere link; touch -d @1.000000005 dir/empty",
     );
     let differ = |words: &str| {
@@ -22,6 +22,7 @@ fn diff() {
     let lines = found.lines().filter(|line| !line.contains(": time "));
     let expected = [
         "/fifo: only in the first",
+        "/file: size 10 and 15",
         "/link: target dir/below and elsewhere",
         "/new: only in the second",
         "/dir/below/deep: content from byte 9999",

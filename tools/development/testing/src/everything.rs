@@ -46,7 +46,7 @@ pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
         note(show::stat(&reader, path, true, false, out));
     }
     let interrupt = Interrupt::none();
-    let differ = daxfs::diff::diff(&reader, &reader, &[], &mut |_| Ok(()));
+    let differ = daxfs::diff::diff(&reader, &reader, &[], &mut |_, _| Ok(()));
     note(differ.map(|differ| assert!(!differ, "an image differs from itself")));
     if let Ok(root) = reader.root() {
         let failed = |error| daxfs_image::Error::system("archive", "cannot write", "", error);

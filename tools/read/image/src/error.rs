@@ -88,9 +88,6 @@ pub enum Error {
     /// An output, a device or an input directory cannot be used.
     #[error(transparent)]
     Output(#[from] daxfs_writer::Error),
-    /// JSON cannot be written.
-    #[error("cannot write JSON: {0}")]
-    Json(#[from] serde_json::Error),
     /// A signal arrived.
     #[error(transparent)]
     Interrupted(#[from] signals::Interrupted),

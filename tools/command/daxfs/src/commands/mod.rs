@@ -8,7 +8,7 @@ mod mount;
 mod share;
 mod store;
 
-use crate::diff::{diff, Aspect, Difference, Directory};
+use crate::diff::{diff, Aspect, Directory};
 use crate::mounted;
 use crate::options::{Args, Command, FsckArgs, HelperArgs, Into};
 use crate::show;
@@ -28,7 +28,6 @@ use daxfs_load::range;
 use daxfs_load::unmount::unmount;
 use extract::{unpack, Target};
 use mount::helper;
-use serde_json::json;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -180,10 +179,9 @@ fn run(command: Command) -> Result<ExitCode> {
             names,
             ignore,
             quiet,
-            json,
         } => {
             let places = places(&offset, &names);
-            compare(&first, &second, places, &ignore, quiet, json)
+            compare(&first, &second, places, &ignore, quiet)
         }
         Command::Fsck { repair: true, .. } => {
             eprintln!(
@@ -198,9 +196,7 @@ fn run(command: Command) -> Result<ExitCode> {
             options,
             ..
         } => Ok(ExitCode::from(fsck::fsck(&images, &at, options))),
-        Command::Digest { image, at, json } => {
-            print(&digest(json, &at.name_in(&image), &fsck::sum(&image, &at)?))
-        }
+        Command::Digest { image, at } => print(&fsck::sum(&image, &at)?),
         Command::Sign {
             image,
             key,
@@ -217,16 +213,7 @@ fn run(command: Command) -> Result<ExitCode> {
             };
             print(&sign(&image, by, expires)?)
         }
-        Command::Verify {
-            image,
-            at,
-            cert,
-            json,
-        } => print(&digest(
-            json,
-            &at.name_in(&image),
-            &verify(&image, &at, &cert)?,
-        )),
+        Command::Verify { image, at, cert } => print(&verify(&image, &at, &cert)?),
         Command::Fuse {
             image,
             at,
@@ -288,14 +275,6 @@ fn wrong_usage(why: &str) -> Result<ExitCode> {
     Ok(usage("daxfs", &error, USAGE))
 }
 
-/// Return the line about the SHA-256 of an image.
-fn digest(json: bool, image: &str, sha256: &str) -> String {
-    match json {
-        true => json!({"schema": "daxfs-digest-1", "image": image, "sha256": sha256}).to_string(),
-        false => sha256.into(),
-    }
-}
-
 /// Print a line.
 pub fn print(line: &str) -> Result<ExitCode> {
     let mut out = Out::open();
@@ -337,7 +316,6 @@ fn compare(
     places: Vec<At>,
     ignore: &[Aspect],
     quiet: bool,
-    json: bool,
 ) -> Result<ExitCode> {
     if !ignore.contains(&Aspect::Owner) {
         for directory in [first, second].into_iter().filter(|path| path.is_dir()) {
@@ -346,21 +324,9 @@ fn compare(
         }
     }
     let mut out = Out::open();
-    if json {
-        written(write!(
-            out,
-            "{{\"schema\":\"daxfs-diff-1\",\"differences\":["
-        ))?;
-    }
-    let mut separator = "\n";
-    let report = &mut |difference: &Difference<'_>| {
-        if json {
-            let difference = serde_json::to_string(difference)?;
-            written(write!(out, "{separator}{difference}"))?;
-            separator = ",\n";
-        } else if !quiet {
-            let path = shown(difference.path.0);
-            written(writeln!(out, "{path}: {}", difference.text))?;
+    let report = &mut |path: &[u8], text: &str| {
+        if !quiet {
+            written(writeln!(out, "{}: {text}", shown(path)))?;
         }
         Ok(())
     };
@@ -393,9 +359,6 @@ fn compare(
             diff(&first.reader(), &second.reader(), ignore, report)
         }
     };
-    if json {
-        written(writeln!(out, "\n]}}"))?;
-    }
     let finished = out.finish();
     let differ = differ?;
     finished?;

@@ -234,9 +234,6 @@ Examples:
         /// Print nothing; only return the exit status
         #[arg(short, long)]
         quiet: bool,
-        /// Print JSON
-        #[arg(long, conflicts_with = "quiet")]
-        json: bool,
     },
     /// Check images against every rule of the format
     ///
@@ -268,9 +265,6 @@ Examples:
         image: PathBuf,
         #[command(flatten)]
         at: At,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
     },
     /// Sign an image
     ///
@@ -332,9 +326,6 @@ Examples:
         /// A certificate that is trusted, in PEM or DER; may be repeated
         #[arg(short, long, required = true)]
         cert: Vec<PathBuf>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
     },
     /// Serve an image through FUSE, without the kernel module
     ///
