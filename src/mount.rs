@@ -240,8 +240,8 @@ impl From<image::Error> for Refusal {
             Problem::TooSmall | Problem::Magic => EINVAL,
             Problem::Catalog(_) => {
                 return refusal!(Errno::MediumType, "{error}").remedy(
-                    "mount.daxfs and 'daxfs mount' find the image to mount in it, or give its \
-                     place with fsoffset= and fslength=",
+                    "mount.daxfs finds the image to mount in it, or give its place with fsoffset= \
+                     and fslength=",
                 )
             }
             Problem::Version | Problem::Feature | Problem::BlockSize => Errno::NotSupported.into(),

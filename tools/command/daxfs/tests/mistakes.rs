@@ -16,7 +16,6 @@ daxfs ls /etc AT/image | 1 | /etc: is a directory; name an image or a device
 daxfs extract AT/image | 2 | <TARGET>; see daxfs extract --help
 daxfs extract --force AT/image AT/new | 2 | --tar
 daxfs load --into ram AT/image AT/dir | 2 | memfd
-daxfs mount AT/dir AT/image | 1 | the directory to mount on is last
 daxfs diff AT/dir AT/source | 2 | diff -r compares those
 daxfs diff AT/source AT/missing | 2 | missing
 fsck.daxfs | 16 | see fsck.daxfs --help
@@ -48,7 +47,7 @@ daxfs fsck AT/missing | 8 | No such file or directory; check the path
 daxfs fsck --repair AT/image | 16 | restore the image from a copy
 # Where nothing can be mounted: said before the image is copied, and before who may mount.
 daxfs load AT/image AT/missing | 1 | make the directory first
-daxfs mount AT/image AT/notes | 1 | name a directory
+daxfs load AT/image AT/notes | 1 | name a directory
 # Virtual machines.
 daxfs share AT/notes | 1 | mkdaxfs makes images
 daxfs share --device nvdimm AT/image | 1 | must be a multiple of 2 MiB, with an info block in the first 2 MiB, here 4194304 bytes (4.0M); let --copy DIR
@@ -77,8 +76,6 @@ daxfs extract --tar AT/image AT/notes | 1 | give --force to overwrite it
 daxfs extract --tar --force AT/image AT/image | 1 | is an input as well
 daxfs write AT/image AT/notes | 1 | AT/notes: 
 daxfs fuse AT/image AT/missing | 1 | make the directory first
-daxfs umount AT/dir | 1 | nothing is mounted there; findmnt
-daxfs umount /proc | 1 | proc is mounted there, not an image; umount(8)
 "#;
 
 #[test]

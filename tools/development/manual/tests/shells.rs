@@ -36,9 +36,8 @@ fn run(shell: &str, options: &[&str], script: &str, arguments: &[&str]) -> Optio
 }
 
 /// Required completions of a command line, whose last word is unfinished.
-const LINES: [(&[&str], &[&str]); 6] = [
-    (&["daxfs", "um"], &["umount"]),
-    (&["daxfs", "m"], &["mount"]),
+const LINES: [(&[&str], &[&str]); 5] = [
+    (&["daxfs", "loa"], &["load"]),
     (&["daxfs", "info", "--j"], &["--json"]),
     (&["mkdaxfs", "--pa"], &["--pack", "--padding"]),
     (&["mkfs.daxfs", "--dr"], &["--dry-run"]),
@@ -116,7 +115,7 @@ fn zsh() {
     let functions = functions.to_str().unwrap();
     // TAB inserts what all completions have in common.
     for (line, expected) in [
-        ("daxfs um", "daxfs umount "),
+        ("daxfs loa", "daxfs load "),
         ("mkfs.daxfs --dr", "mkfs.daxfs --dry-run "),
         ("fsck.daxfs --ver", "fsck.daxfs --version "),
     ] {

@@ -2,7 +2,7 @@
 
 //! Load images into memory, write them to devices, and mount them.
 //!
-//! * [`mount()`] mounts an image file or a device; [`load`] chooses the memory that an image file is loaded into
+//! * [`mount()`] mounts a device; [`load`] chooses the memory that an image file is loaded into
 //! * [`file`], [`buffer`]: image files, and memory with a copy of one
 //! * [`mod@range`]: physical memory that an image is written to
 //! * [`catalog`]: several images on one device

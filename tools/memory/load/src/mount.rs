@@ -7,7 +7,6 @@ use crate::catalog::Chosen;
 use crate::context::explain;
 use crate::file::ImageFile;
 use daxfs_image::error::{Error, Result};
-use daxfs_image::source::cannot_open;
 use daxfs_image::text::shown_path;
 use rustix::fs::CWD;
 use rustix::io::Errno;
@@ -186,27 +185,12 @@ pub fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()
     attach(&image.path, Memory::Buffer(&buffer), target, &options)
 }
 
-/// Mount the image file or the device `image` on `dir`.
-pub fn mount(image: &Path, dir: &Path, words: &[String]) -> Result<()> {
-    let name = || shown_path(image);
-    let status = image.metadata();
-    let status = status.map_err(|error| cannot_open(&name(), error))?;
-    if status.is_dir() {
-        let why =
-            "is a directory; name an image file or a device (the directory to mount on is last)";
-        return Err(Error::refused(name(), why));
-    }
-    if status.is_file() {
-        return load(image, dir, Kind::Memfd, words);
-    }
+/// Mount the image on `device`, or the one of its catalogue that `words` name, on `dir`.
+pub fn mount(device: &Path, dir: &Path, words: &[String]) -> Result<()> {
     let mut words = words.to_vec();
-    let memory = Chosen::find(image, &mut words)?.map_or(Memory::Device, Memory::Part);
-    attach(
-        image,
-        memory,
-        Target::new(dir)?,
-        &MountOptions::parse(&words),
-    )
+    let memory = Chosen::find(device, &mut words)?.map_or(Memory::Device, Memory::Part);
+    let options = MountOptions::parse(&words);
+    attach(device, memory, Target::new(dir)?, &options)
 }
 
 #[cfg(test)]

@@ -149,4 +149,12 @@ mod tests {
         assert_eq!(found[3].option("upper"), None);
         assert_eq!(found[3].option("rw"), None);
     }
+
+    #[test]
+    fn ids() {
+        let id = mount_id(Path::new("/proc")).unwrap();
+        let text = read().unwrap();
+        let found = mounts(&text).find(|mount| mount.id == id).unwrap();
+        assert_eq!((found.kind, found.place), (&b"proc"[..], "/proc".into()));
+    }
 }

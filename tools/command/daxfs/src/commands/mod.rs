@@ -25,7 +25,6 @@ use daxfs_image::source::{At, Opened, Source};
 use daxfs_image::text::{shown, shown_path};
 use daxfs_load::file::ImageFile;
 use daxfs_load::range;
-use daxfs_load::unmount::unmount;
 use extract::{unpack, Target};
 use mount::helper;
 use std::io::Write;
@@ -248,16 +247,10 @@ fn run(command: Command) -> Result<ExitCode> {
                 wrong_usage("phys= is not mounted, and takes no mount point or options")
             }
         },
-        Command::Mount {
-            image,
-            dir,
-            options,
-        } => daxfs_load::mount(&image, &dir, &options).map(|()| ExitCode::SUCCESS),
         Command::Share(args) => share::share(&args),
         Command::Top { prometheus } => top(prometheus).map(|()| ExitCode::SUCCESS),
         Command::Store(command) => store::run(command),
         Command::Catalog(command) => catalog::run(&command).map(|()| ExitCode::SUCCESS),
-        Command::Umount { dir } => unmount(&dir).map(|()| ExitCode::SUCCESS),
         Command::Write {
             image,
             device,

@@ -38,9 +38,8 @@ Examples:
 /// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input. A pipe is copied to a
 /// temporary file first, in the directory named by TMPDIR, or in /tmp. The image starts at its first byte, unless
 /// --offset says where, or --image names it in a catalogue.
-/// Only load, mount, umount and write need privileges, and only load and mount need the kernel
-/// module. No command changes an image; sign adds a signature. /usr/share/doc/daxfs-doc/daxfs.schema.json
-/// describes what --json prints.
+/// mount(8) mounts images. Only load and write need privileges, and only load needs the kernel module. No command changes
+/// an image; sign adds a signature. /usr/share/doc/daxfs-doc/daxfs.schema.json describes what --json prints.
 #[derive(Parser)]
 #[command(name = "daxfs", version, max_term_width = 100, after_help = EXIT)]
 pub struct Args {
@@ -273,7 +272,7 @@ Examples:
     /// SHA-256. It is an error if the image is damaged.
     ///
     /// KEY is a private key in PKCS#8, in PEM or DER, without a password: RSA of 2048 to 4096 bits,
-    /// or ECDSA on the curve P-256 or P-384. Sign a file, not a device; daxfs write, load and mount
+    /// or ECDSA on the curve P-256 or P-384. Sign a file, not a device; daxfs write, daxfs load and mount(8)
     /// copy the signature with the image.
     #[command(after_help = "\
 Examples:
@@ -351,25 +350,6 @@ Examples:
         #[arg(long, hide = true)]
         ready: bool,
     },
-    /// Mount an image file, or the image on a device
-    ///
-    /// An image file is loaded into a sealed memfd first, as load does. A device must be a block
-    /// device with DAX or a DAX device in fsdev mode; nothing is copied from it. Only root can mount.
-    /// Other users, and machines without the module, can use daxfs fuse.
-    #[command(after_help = "\
-Examples:
-  daxfs mount base.img /mnt
-  daxfs mount -o nosuid,nodev /dev/pmem0 /mnt
-  daxfs mount -o image=base-2 /dev/pmem0 /mnt")]
-    Mount {
-        /// The image file or device
-        image: PathBuf,
-        /// The mount point
-        dir: PathBuf,
-        /// Mount options, as for mount(8)
-        #[arg(short, long, value_delimiter = ',')]
-        options: Vec<String>,
-    },
     /// Show counters of all mounted images
     ///
     /// They count from the mount on. READS and BYTES count reads. FAULTS counts page faults that mapped something, and
@@ -384,17 +364,6 @@ Examples:
         /// Print the text format of Prometheus
         #[arg(long)]
         prometheus: bool,
-    },
-    /// Unmount an image
-    ///
-    /// Images that daxfs fuse serves are unmounted, too. Anything else that is mounted there is
-    /// left alone.
-    #[command(after_help = "\
-Examples:
-  daxfs umount /mnt")]
-    Umount {
-        /// The mount point
-        dir: PathBuf,
     },
     /// Load an image file into memory and mount it
     ///
@@ -447,9 +416,8 @@ Examples:
     Share(ShareArgs),
     /// Keep several images on one device
     ///
-    /// A catalogue at the start of the device says where each image is. mount(8) and daxfs mount mount
-    /// the active image, and others with the option image=NAME. /usr/share/doc/daxfs-doc/catalogue.rst
-    /// describes the format.
+    /// A catalogue at the start of the device says where each image is. mount(8) mounts the active image,
+    /// and others with the option image=NAME. /usr/share/doc/daxfs-doc/catalogue.rst describes the format.
     ///
     /// DEVICE is a block device such as /dev/pmem0, a DAX device in devdax mode, or a file, for
     /// example one that virtual machines map. All changes survive power loss: afterwards the catalogue
