@@ -54,7 +54,6 @@ daxfs share --device nvdimm AT/image | 1 | must be a multiple of 2 MiB, with an 
 daxfs share --device cxl AT/image | 1 | has 2097152 bytes (2.0M), but the memory of cxl must be a multiple of 256 MiB
 daxfs share --device nvdimm --copy AT/missing AT/image | 1 | make the directory first
 daxfs share --into memfd AT/image | 2 | <COMMAND>
-daxfs share AT/image -- qemu-system-x86_64 -m 1G | 1 | virtio-pmem needs -m SIZE,maxmem=MAX, where MAX is more than SIZE
 daxfs share AT/image -- AT/missing | 1 | cannot run it: No such file or directory; check the path
 # Counters.
 daxfs top --json | 2 | unexpected argument '--json'

@@ -14,7 +14,7 @@ mod info_block;
 mod qemu;
 
 pub use backing::Backing;
-pub use qemu::{arguments, check_room, libvirt, words};
+pub use qemu::{arguments, libvirt, words};
 
 use clap::ValueEnum;
 pub use guest::commands;

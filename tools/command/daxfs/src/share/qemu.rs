@@ -3,38 +3,6 @@
 //! QEMU's arguments.
 
 use super::{name, Backing, Device};
-use daxfs_image::error::{Error, Result};
-use std::ffi::OsStr;
-use std::path::Path;
-
-/// Check that `words`, a command line of QEMU, leave room for `device`.
-///
-/// Fail if QEMU would refuse the device.
-pub fn check_room(device: Device, words: &[impl AsRef<OsStr>]) -> Result<()> {
-    let needs: &[&str] = match device {
-        Device::VirtioPmem => &["maxmem="],
-        Device::Nvdimm => &["maxmem=", "slots="],
-        _ => return Ok(()),
-    };
-    let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
-    let program = Path::new(words.first().copied().unwrap_or_default());
-    let program = program.file_name().unwrap_or_default().to_string_lossy();
-    // A script, or a file with options, may do as it likes.
-    if !program.starts_with("qemu-system-") || words.iter().any(|word| *word == "-readconfig") {
-        return Ok(());
-    }
-    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-    let given = |need: &&str| words.iter().any(|word| word.contains(need));
-    if needs.iter().all(given) {
-        return Ok(());
-    }
-    let slots = if needs.len() > 1 { "slots=4," } else { "" };
-    let why = format!(
-        "{} needs -m SIZE,{slots}maxmem=MAX, where MAX is more than SIZE and the image together",
-        name(&device)
-    );
-    Err(Error::refused(program, why))
-}
 
 /// Return the arguments that give a machine `device` with the memory `backing`, which it cannot write.
 ///
