@@ -19,10 +19,10 @@ use std::process::{Command, ExitCode};
 /// Fail if the image does not suit the device, if a copy does not fit, or if the
 /// command cannot be run.
 pub fn share(args: &ShareArgs) -> Result<ExitCode> {
-    let guest = share::commands(args.device, args.number);
+    let guest = share::mount(args.number);
     let program = args.command.first();
     if args.guest {
-        say(&guest.join("\n"))?;
+        say(&guest)?;
         return Ok(ExitCode::SUCCESS);
     }
     let backing = match (&args.copy, args.into) {
@@ -61,7 +61,7 @@ pub fn share(args: &ShareArgs) -> Result<ExitCode> {
             "file": backing.path,
             "size": backing.size,
             "arguments": arguments,
-            "guest": guest,
+            "guest": [guest],
         });
         written(show::pretty(&mut out, &value))?;
     } else if args.libvirt {

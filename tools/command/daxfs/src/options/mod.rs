@@ -411,7 +411,6 @@ Examples:
   args=$(daxfs share --device nvdimm --copy /var/lib/vm base.img) &&
       eval \"qemu-system-x86_64 -m 1G,slots=1,maxmem=4G $args\"
   daxfs share --copy /dev/hugepages base.img
-  daxfs share --guest --device cxl base.img
   daxfs share images -- qemu-system-x86_64 -m 1G,maxmem=4G ...")]
     Share(ShareArgs),
     /// Keep several images on one device

@@ -16,7 +16,7 @@ pub struct ShareArgs {
     /// The device that the guest gets
     #[arg(short, long, value_enum, default_value_t = Device::VirtioPmem)]
     pub device: Device,
-    /// Number of the device among the machine's devices of its kind; NVDIMMs and virtio-pmem are one kind
+    /// Number of the device among the machine's NVDIMMs and virtio-pmem devices
     #[arg(short, long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..32))]
     pub number: u8,
     /// Share a copy in DIR, which is made unless it is there
@@ -34,7 +34,7 @@ pub struct ShareArgs {
     )]
     #[arg(value_parser = sealed)]
     pub into: Option<Kind>,
-    /// Print the commands that mount the image on /mnt in the guest, instead of arguments
+    /// Print the command that mounts the image on /mnt in the guest, instead of arguments
     #[arg(long, conflicts_with_all = ["json", "command", "into", "copy"])]
     pub guest: bool,
     /// Print the arguments as an element of a domain of libvirt

@@ -6,10 +6,8 @@
 //! * [`Device`]: the layout of each device's memory
 //! * `backing`: the file or memfd with such memory
 //! * `qemu`: its arguments
-//! * `guest`: the commands for the guest
 
 mod backing;
-mod guest;
 mod info_block;
 mod qemu;
 
@@ -17,13 +15,9 @@ pub use backing::Backing;
 pub use qemu::{arguments, libvirt, words};
 
 use clap::ValueEnum;
-pub use guest::commands;
 
 /// Smallest unit of a pmem device, of the kernel's mappings and of memory hotplug.
 const PMEM_UNIT: u64 = 2 << 20;
-
-/// Unit of the memory of a CXL device, which the CXL specification demands of windows.
-const CXL_UNIT: u64 = 256 << 20;
 
 /// A device whose memory holds the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -32,10 +26,6 @@ pub enum Device {
     VirtioPmem,
     /// An NVDIMM, with an info block in the 2 MiB before the image: /dev/pmem0
     Nvdimm,
-    /// Volatile memory of a CXL type 3 device, a multiple of 256 MiB: /dev/dax0.0 in fsdev mode
-    Cxl,
-    /// The memory of an ivshmem PCI device, a power of two: an address for phys=
-    Ivshmem,
 }
 
 /// Where the image is in the memory of a device.
@@ -53,20 +43,19 @@ pub fn name(value: &impl ValueEnum) -> String {
     value.map_or_else(String::new, |value| value.get_name().into())
 }
 
+/// Return the command that mounts the image of device `number` on /mnt in a guest, as root.
+pub fn mount(number: u8) -> String {
+    format!("mount -t daxfs /dev/pmem{number} /mnt")
+}
+
 impl Device {
     /// Return the layout for an image of `bytes` bytes in memory whose pages have `page` bytes.
     pub fn layout(self, bytes: u64, page: u64) -> Layout {
         let start = match self {
+            Device::VirtioPmem => 0,
             Device::Nvdimm => info_block::DATA,
-            _ => 0,
         };
-        let end = start + bytes;
-        let size = match self {
-            Device::VirtioPmem | Device::Nvdimm => end.next_multiple_of(PMEM_UNIT),
-            Device::Cxl => end.next_multiple_of(CXL_UNIT),
-            Device::Ivshmem => end.max(PMEM_UNIT).next_power_of_two(),
-        };
-        let size = size.next_multiple_of(page);
+        let size = (start + bytes).next_multiple_of(PMEM_UNIT.max(page));
         Layout { start, size }
     }
 
@@ -75,8 +64,6 @@ impl Device {
         match self {
             Device::VirtioPmem => "a multiple of 2 MiB",
             Device::Nvdimm => "a multiple of 2 MiB, with an info block in the first 2 MiB",
-            Device::Cxl => "a multiple of 256 MiB",
-            Device::Ivshmem => "a power of two",
         }
     }
 }
@@ -92,18 +79,12 @@ mod tests {
             let Layout { start, size } = device.layout(bytes, page);
             (start / MIB, size / MIB)
         };
-        for (device, expected) in [
-            (Device::VirtioPmem, (0, 6)),
-            (Device::Nvdimm, (2, 8)),
-            (Device::Cxl, (0, 256)),
-            (Device::Ivshmem, (0, 8)),
-        ] {
+        for (device, expected) in [(Device::VirtioPmem, (0, 6)), (Device::Nvdimm, (2, 8))] {
             assert_eq!(layout(device, 5 * MIB, 4096), expected, "{device:?}");
             let (start, _) = expected;
             // Huge pages of 1 GiB.
             assert_eq!(layout(device, 5 * MIB, 1024 * MIB), (start, 1024));
         }
         assert_eq!(layout(Device::Nvdimm, 6 * MIB, 4096), (2, 8));
-        assert_eq!(layout(Device::Ivshmem, 4096, 4096), (0, 2));
     }
 }

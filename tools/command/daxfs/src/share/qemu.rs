@@ -2,7 +2,7 @@
 
 //! QEMU's arguments.
 
-use super::{name, Backing, Device};
+use super::{Backing, Device};
 
 /// Return the arguments that give a machine `device` with the memory `backing`, which it cannot write.
 ///
@@ -11,11 +11,7 @@ pub fn arguments(device: Device, number: u8, backing: &Backing) -> Vec<String> {
     let Backing { path, size, .. } = backing;
     // A comma ends a value, two commas mean one.
     let path = path.replace(',', ",,");
-    let kind = match device {
-        Device::VirtioPmem | Device::Nvdimm => "pmem",
-        other => &name(&other),
-    };
-    let id = format!("daxfs-{kind}{number}");
+    let id = format!("daxfs-pmem{number}");
     // Aligned as huge pages are, here as in the guest.
     let backend = format!(
         "memory-backend-file,id={id},mem-path={path},size={size},share=on,readonly=on,align=2M"
@@ -27,37 +23,6 @@ pub fn arguments(device: Device, number: u8, backing: &Backing) -> Vec<String> {
             words.insert(0, ("-machine", "nvdimm=on".into()));
             // The guest then knows that it cannot write.
             words.push(("-device", format!("nvdimm,memdev={id},unarmed=on")));
-        }
-        Device::Ivshmem => words.push(("-device", format!("ivshmem-plain,memdev={id}"))),
-        Device::Cxl => {
-            let (bus, serial) = (32 + 7 * u16::from(number), u16::from(number) + 1);
-            let window = format!("cxl-fmw.{number}");
-            words.splice(
-                0..0,
-                [
-                    (
-                        "-machine",
-                        format!("cxl=on,{window}.targets.0={id}-bus,{window}.size={size}"),
-                    ),
-                    // Linux uses CXL memory only if it can invalidate all caches, and under a hypervisor it assumes that
-                    // it cannot.
-                    ("-global", "x86_64-cpu.hypervisor=off".into()),
-                ],
-            );
-            words.extend([
-                (
-                    "-device",
-                    format!("pxb-cxl,id={id}-bus,bus=pcie.0,bus_nr={bus}"),
-                ),
-                (
-                    "-device",
-                    format!("cxl-rp,id={id}-port,bus={id}-bus,port=0,chassis={serial},slot=0"),
-                ),
-                (
-                    "-device",
-                    format!("cxl-type3,bus={id}-port,volatile-memdev={id},sn={serial}"),
-                ),
-            ]);
         }
     }
     let words = words.into_iter();
