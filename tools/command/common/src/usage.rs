@@ -53,25 +53,3 @@ fn one_line(text: &str, program: &str) -> String {
     }
     format!("{message}; see {command} --help")
 }
-
-#[cfg(test)]
-mod tests {
-    use super::one_line;
-
-    #[test]
-    fn lines_are_joined() {
-        let text =
-            "error: the following required arguments were not provided:\n  <IMAGE>\n  <DIR>\n\n\
-            Usage: daxfs load [OPTIONS] <IMAGE> <DIR>\n\nFor more information, try '--help'.\n";
-        assert_eq!(
-            one_line(text, "daxfs"),
-            "the following required arguments were not provided: <IMAGE> <DIR>; see daxfs load --help"
-        );
-        let text = "error: unrecognized subcommand 'inof'\n\n  tip: a similar subcommand exists: 'info'\n\n\
-            Usage: daxfs <COMMAND>\n";
-        assert_eq!(
-            one_line(text, "daxfs"),
-            "unrecognized subcommand 'inof'; a similar subcommand exists: 'info'; see daxfs --help"
-        );
-    }
-}

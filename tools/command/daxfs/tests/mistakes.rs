@@ -9,7 +9,7 @@ use daxfs_testing::specimen::specimen;
 const MISTAKES: &str = r#"
 # Arguments that are missing, misspelt, or in the wrong order.
 daxfs info | 2 | arguments were not provided: <IMAGE>; see daxfs info --help
-daxfs inof AT/image | 2 | 'info'
+daxfs inof AT/image | 2 | unrecognized subcommand 'inof'; a similar subcommand exists: 'info'; see daxfs --help
 daxfs AT/image | 2 | unrecognized subcommand
 daxfs info --jsn AT/image | 2 | '--json'
 daxfs ls /etc AT/image | 1 | /etc: is a directory; name an image or a device

@@ -148,30 +148,3 @@ fn prefix(name: &str) -> String {
         name => format!("{name}: "),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::error::Error as _;
-
-    #[test]
-    fn messages_and_sources() {
-        let missing = || io::Error::from_raw_os_error(2);
-        let error = Error::system("image", "cannot open", "; check the path", missing());
-        let text = "image: cannot open: No such file or directory; check the path";
-        assert_eq!(error.to_string(), text);
-        let source = error
-            .source()
-            .and_then(|source| source.downcast_ref::<io::Error>());
-        assert_eq!(source.and_then(io::Error::raw_os_error), Some(2));
-        let error = Error::refused("", "only root can");
-        assert_eq!(error.to_string(), "only root can");
-        let problem = daxfs_reader::Error::new(Problem::Truncated, 0, 1);
-        let error = Error::image("image", b"/a\n", problem);
-        assert_eq!(
-            error.to_string(),
-            "image: /a\\n: image larger than the region that holds it (offset 0x0, value 0x1); the copy is incomplete: copy all of it"
-        );
-        assert!(error.source().is_some());
-    }
-}

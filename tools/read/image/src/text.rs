@@ -216,16 +216,4 @@ mod tests {
         time(i64::MIN, 0);
         time(i64::MAX, 0);
     }
-
-    #[test]
-    fn bytes_in_json() {
-        assert_eq!(
-            serde_json::to_string(&Bytes("\u{e4}\n".as_bytes())).unwrap(),
-            "\"\u{e4}\\n\""
-        );
-        assert_eq!(
-            serde_json::to_string(&Bytes(b"\xff")).unwrap(),
-            r#"{"base64":"/w=="}"#
-        );
-    }
 }

@@ -490,14 +490,3 @@ impl FromStr for Into {
 const FSCK_EXIT: &str = "\
 Exit status:
   0 clean, 4 errors found, 8 the check itself failed, 16 wrong usage, or a sum of these.";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn commands_are_consistent() {
-        Args::command().debug_assert();
-    }
-}
