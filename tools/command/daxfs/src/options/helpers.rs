@@ -3,7 +3,7 @@
 //! The command lines of `mount.daxfs` and `fsck.daxfs`.
 
 use super::FSCK_EXIT;
-use clap::Parser;
+use clap::{ArgAction, Parser};
 use std::path::PathBuf;
 
 /// Mount a daxfs image; called by mount(8)
@@ -30,15 +30,9 @@ pub struct HelperArgs {
     /// Mount options
     #[arg(short, value_delimiter = ',')]
     options: Vec<String>,
-    /// Mount read-only, as every mount is
-    #[arg(short)]
-    read_only: bool,
-    /// Ignored: mounts are always read-only
-    #[arg(short = 'w')]
-    read_write: bool,
-    /// Ignored: unknown options are always refused
-    #[arg(short)]
-    sloppy: bool,
+    /// Ignored, as -w and -s are: mounts are always read-only, and unknown options always refused
+    #[arg(short = 'r', short_aliases = ['w', 's'], action = ArgAction::Count)]
+    ignored: u8,
     /// Do everything but mount
     #[arg(short)]
     pub fake: bool,
@@ -72,24 +66,9 @@ pub struct FsckArgs {
     /// The images or devices
     #[arg(required_unless_present = "version")]
     pub images: Vec<PathBuf>,
-    /// Repair without questions; ignored
-    #[arg(short)]
-    auto: bool,
-    /// Repair without questions; ignored
-    #[arg(short)]
-    preen: bool,
-    /// Repair nothing; always the case
-    #[arg(short)]
-    no: bool,
-    /// Answer yes to all questions; ignored
-    #[arg(short)]
-    yes: bool,
-    /// Ask before repairs; ignored
-    #[arg(short)]
-    repair: bool,
-    /// Check even if the image seems clean; always the case
-    #[arg(short)]
-    force: bool,
+    /// Ignored, as -p, -n, -y, -r and -f are: images are checked, and never repaired
+    #[arg(short = 'a', short_aliases = ['p', 'n', 'y', 'r', 'f'], action = ArgAction::Count)]
+    ignored: u8,
     /// Show every finding, not only the first hundred
     #[arg(short)]
     pub verbose: bool,
@@ -105,7 +84,7 @@ mod tests {
     #[test]
     fn fsck_passes_what_it_likes() {
         let parse = |words: &[&str]| FsckArgs::try_parse_from(words).unwrap();
-        let args = parse(&["fsck.daxfs", "-apnyfv", "/dev/pmem0", "/dev/pmem1"]);
+        let args = parse(&["fsck.daxfs", "-apnyrfav", "/dev/pmem0", "/dev/pmem1"]);
         assert_eq!((args.images.len(), args.verbose), (2, true));
         assert!(parse(&["fsck.daxfs", "-V"]).version);
     }
