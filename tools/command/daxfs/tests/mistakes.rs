@@ -44,7 +44,6 @@ timeout 60 daxfs write AT/fifo /dev/null | 1 | name an image file
 daxfs load AT/notes AT/dir | 1 | mkdaxfs makes images
 daxfs write AT/notes /dev/null | 1 | mkdaxfs makes images
 daxfs fsck AT/missing | 8 | No such file or directory; check the path
-daxfs fsck --repair AT/image | 16 | restore the image from a copy
 # Where nothing can be mounted: said before the image is copied, and before who may mount.
 daxfs load AT/image AT/missing | 1 | make the directory first
 daxfs load AT/image AT/notes | 1 | name a directory

@@ -182,18 +182,10 @@ fn run(command: Command) -> Result<ExitCode> {
             let places = places(&offset, &names);
             compare(&first, &second, places, &ignore, quiet)
         }
-        Command::Fsck { repair: true, .. } => {
-            eprintln!(
-                "daxfs: images cannot be repaired, because they have no redundancy; \
-                 restore the image from a copy, or make it again"
-            );
-            Ok(ExitCode::from(fsck::USAGE))
-        }
         Command::Fsck {
             images,
             at,
             options,
-            ..
         } => Ok(ExitCode::from(fsck::fsck(&images, &at, options))),
         Command::Digest { image, at } => print(&fsck::sum(&image, &at)?),
         Command::Sign {

@@ -247,9 +247,6 @@ Examples:
         at: At,
         #[command(flatten)]
         options: fsck::FsckOptions,
-        /// Refused: images have no redundancy to repair them from
-        #[arg(long)]
-        repair: bool,
     },
     /// Print the SHA-256 of an image, for the mount option digest=
     ///
