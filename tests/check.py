@@ -240,7 +240,7 @@ class Runner:
             show(re.sub("^ *# figures: ", "  ", line) for line in lines if re.match(" *# figures: ", line))
         if failed:
             if not cargo:
-                wrong = [line for line in lines if re.match(" *(not ok|# (?!took|totals|points)|Bail out)|vm: ", line)]
+                wrong = [line for line in lines if re.match(" *(not ok|# (?!took|totals)|Bail out)|vm: ", line)]
                 show(wrong[-60:])
             if cargo or status >= 124 or passed == 0:
                 show(lines[-60:])
