@@ -80,6 +80,11 @@ stop() {
 	process=$(<"$place/$1.pid") && kill "-$2" "$process" && wait_for ended "$process"
 }
 
+# ends [NAME]: end the daemons, another one first.
+ends() {
+	{ [ $# = 0 ] || stop "$1" TERM; } && stop daxfs TERM && stop containerd TERM && [ ! -e "$socket" ]
+}
+
 # The machine may run other tests.
 trap 'kill $(cat "$place"/*.pid) 2>/dev/null' EXIT
 
