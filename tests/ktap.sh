@@ -117,6 +117,20 @@ end_one() {
 	done
 }
 
+# soon COMMAND...: repeat the command until it succeeds, for 20 seconds.
+soon() {
+	for _ in {1..400}; do
+		! "$@" || return 0
+		sleep 0.05
+	done
+	return 1
+}
+
+# meminfo KEY: print a number of /proc/meminfo, in KiB.
+meminfo() {
+	awk -v key="$1:" '$1 == key { print $2 }' /proc/meminfo
+}
+
 # finish: print the totals and exit with the status that they give.
 finish() {
 	echo "# totals: pass:$ktap_passed fail:$ktap_failed skip:$ktap_skipped"

@@ -120,7 +120,7 @@ commit() {
 memfds() {
 	# Each processor counts some pages before it adds them.
 	echo 1 >/proc/sys/vm/stat_refresh
-	echo $(($(sed -n 's/^Shmem: *\([0-9]*\) kB/\1/p' /proc/meminfo) - $(df -k --output=used "$place" | tail -n 1)))
+	echo $(($(meminfo Shmem) - $(df -k --output=used "$place" | tail -n 1)))
 }
 
 # Print the directories that images of snapshots are mounted on.
