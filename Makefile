@@ -63,8 +63,7 @@ help:
 	@echo '                      SECTIONS=all, see bench/run --help'
 	@echo '  make soak           damaged images for an hour, on both kernels, while memory is written to, fails and goes away;'
 	@echo '                      then any memory call for as long; SECONDS=3600 or IMAGES=20000 for both kernels together, SOAK="stock debug"'
-	@echo '  make matrix         builds and tests again on each kernel and configuration whose result is stale, cheapest'
-	@echo '                      first (hours; continues where it stopped); ONLY="CELL ..." CHECKS="GROUP ..."'
+	@echo '  make matrix         builds and tests on each kernel and configuration (hours); ONLY="CELL ..." CHECKS="GROUP ..."'
 	@echo '  make next           what the module uses of the kernel and a newer one lacks or has changed: the newest of'
 	@echo '                      Debian experimental and sid, or with NEXT=DIR that kernel tree'
 	@echo '  make patches KERNEL_TREE=DIR'
@@ -288,9 +287,8 @@ fuzz: prepare-root
 bench: all prepare-guest prepare-demo
 	bench/run $(SECTIONS)
 
-# Cells that are not asked for keep their results.
 matrix: prepare-root
-	environment/python environment/matrix $(if $(ONLY),--only "$(ONLY)") $(if $(CHECKS),--groups "$(CHECKS)")
+	CHECKS="$(CHECKS)" environment/matrix $(ONLY)
 
 patches:
 	@test -n "$(KERNEL_TREE)" || { echo "make: KERNEL_TREE=DIR is needed, the source of a kernel" >&2; exit 2; }
