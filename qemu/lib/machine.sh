@@ -51,8 +51,6 @@ add_processor() {
 		qemu+=(-accel tcg,thread=single -icount shift=0,sleep=off)
 		# The processor's random numbers seed the kernel's, which seed hash tables and place slab objects.
 		qemu+=(-seed 1)
-		# A plugin that looks at the instructions, with its options.
-		[ -z "${DAXFS_VM_PLUGIN-}" ] || qemu+=(-plugin "$DAXFS_VM_PLUGIN")
 	elif [ "$accel" = kvm ] || { [ -z "$accel" ] && kvm_works; }; then
 		qemu+=(-accel kvm)
 	else
