@@ -1,50 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * While page faults verify pieces (verify=lazy), other threads of their process may change its mapping or end it; and no
+ * A process may be killed while its page faults verify pieces (verify=lazy), and the kernel may read its mappings; no
  * page of a damaged piece comes into a private mapping, or through overlayfs.
  *
  * Group: memory
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
-#include <pthread.h>
-#include <sched.h>
 #include <sys/uio.h>
 
 #include "device.h"
 
-#define PIECES (LARGE / PIECE)
 /* A damaged byte of the large file, in its third piece, and the start of its page. */
 #define BAD (2 * PIECE + 12345)
 #define BAD_PAGE (BAD & ~4095UL)
-/* So many calls of munmap(2) for each piece. */
-#define CALLS 8
 
 static const struct source *source;
 static struct image image;
 static const char *mnt;
-
-/* A thread that faults. The numbers are piece numbers. */
-struct faulting {
-	char *mapped;
-	/* Which piece it may fault now, has begun to fault, and has faulted. */
-	int allowed, begun, done;
-};
-
-static void set(int *number, int value)
-{
-	__atomic_store_n(number, value, __ATOMIC_SEQ_CST);
-}
-
-static int get(int *number)
-{
-	return __atomic_load_n(number, __ATOMIC_SEQ_CST);
-}
-
-static void await(int *number, int value)
-{
-	while (get(number) < value)
-		sched_yield();
-}
 
 static void mount_memory(int memory)
 {
@@ -81,51 +53,6 @@ static int mount_damaged(void)
 static char *map_large(void)
 {
 	return map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
-}
-
-static void *fault_pieces(void *argument)
-{
-	struct faulting *faulting = argument;
-
-	for (int piece = 1; piece < (int)PIECES; piece++) {
-		await(&faulting->allowed, piece);
-		set(&faulting->begun, piece);
-		touch_pages(faulting->mapped + (piece - 1) * PIECE, 1, 1);
-		set(&faulting->done, piece);
-	}
-	return NULL;
-}
-
-/* Each call changes the area that the other thread faults in, and waits for a fault in it. */
-POINT(unmapping, "another thread unmaps pages of the area")
-{
-	struct faulting faulting = {};
-	/* The last piece has pages for all of them. */
-	const int pages = PIECE / PIECES / page_size(), most = pages < CALLS ? pages : CALLS;
-	char *end;
-	pthread_t thread;
-
-	mount_lazily();
-	faulting.mapped = map_large();
-	end = faulting.mapped + LARGE;
-	REQUIRE(!pthread_create(&thread, NULL, fault_pieces, &faulting));
-	for (int piece = 1; piece < (int)PIECES; piece++) {
-		int calls = 0;
-
-		set(&faulting.allowed, piece);
-		await(&faulting.begun, piece);
-		while (calls < most && get(&faulting.done) < piece) {
-			end -= page_size();
-			CHECK(!munmap(end, page_size()));
-			calls++;
-		}
-		await(&faulting.done, piece);
-	}
-	pthread_join(thread, NULL);
-	CHECK_EQ(counter_of(mnt, "pieces_verified"), PIECES - 1);
-	CHECK(pattern_in_pages(faulting.mapped, LARGE - PIECE, LARGE, 0));
-	CHECK(!munmap(faulting.mapped, end - faulting.mapped));
-	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
 static int load_all(void *argument)
