@@ -333,3 +333,21 @@ int page_fails(const struct source *source, const struct image *image, const cha
 		close(memory);
 	return error;
 }
+
+static int do_reload(void *argument)
+{
+	return system("modprobe -r daxfs && modprobe daxfs") != 0;
+}
+
+void bring_back(const struct source *source, const struct device *device, bool bound)
+{
+	if (source_is_device(source)) {
+		/* The driver marks no page of a device that it has just found as failed. */
+		if (bound)
+			REQUIRE(!bounded_unbind(device));
+		REQUIRE(!bounded_bind(device));
+	} else if (!source->key) {
+		/* The module remembers pages of a range that have failed. */
+		REQUIRE(!bounded("reload of the module", do_reload, NULL));
+	}
+}

@@ -5,6 +5,8 @@
 
 #include "source.h"
 
+struct device;
+
 struct mapped {
 	char *large, *middle, *private;
 };
@@ -47,5 +49,11 @@ int page_inject(const struct source *source, char *address, bool copied);
  * an errno if the kernel cannot make this memory fail. The page stays poisoned.
  */
 int page_fails(const struct source *source, const struct image *image, const char *dir);
+
+/*
+ * Make the memory of @source, which is not mounted, as good as before: bind its @device, which is @bound if pages of it
+ * have failed, or load the module again. Neither knows these pages then. Buffers need nothing: each mount has another.
+ */
+void bring_back(const struct source *source, const struct device *device, bool bound);
 
 #endif

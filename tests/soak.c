@@ -31,22 +31,16 @@ static const char *const event_names[EVENTS] = {
 /* One kind of memory. */
 struct kind {
 	const struct source *source;
-	/* With a driver that can be unbound; with memory that the second device shows as well. */
-	bool removable, shown;
+	/* With a driver that can be unbound, unless it is a range or a buffer. */
 	struct device device;
 };
 
-static struct kind kinds[] = {
-	{ .removable = true, .shown = true },
-	{ .removable = true, .shown = true },
-	{ .shown = true },
-	{},
-};
+static struct kind kinds[4];
 
 /* Counts of events, in shared memory. */
 struct figures {
 	struct walk_counts walkers[WALKERS];
-	u64 page_faults, pages_failed, removals, shortages, reloads, lazy;
+	u64 page_faults, pages_failed, removals, shortages, lazy;
 	u64 used[ARRAY_SIZE(kinds)][EVENTS], refused;
 };
 
@@ -162,35 +156,13 @@ static bool possible(const struct kind *kind, enum event event)
 		return false;
 	switch (event) {
 	case REMOVED:
-		return kind->removable;
+		return source_is_device(kind->source);
 	case POISONED:
 		return kind->source->pages || can_inject;
 	case STARVED:
 		return can_starve;
 	default:
 		return true;
-	}
-}
-
-static int do_reload(void *argument)
-{
-	return system("modprobe -r daxfs && modprobe daxfs") != 0;
-}
-
-/* Make the memory as good as before. */
-static void restore(enum event event)
-{
-	if (event != REMOVED && event != POISONED)
-		return;
-	if (kind->removable) {
-		/* The driver marks no page of a device that it has just found as failed. */
-		if (event == POISONED)
-			REQUIRE(!bounded_unbind(&kind->device));
-		REQUIRE(!bounded_bind(&kind->device));
-	} else if (kind->shown) {
-		/* The module remembers pages of a range that have failed. */
-		REQUIRE(!bounded("reload of the module", do_reload, NULL));
-		figures->reloads++;
 	}
 }
 
@@ -208,6 +180,8 @@ static bool one_round(u64 number, u64 slot, bool *used)
 	};
 	enum event event;
 	enum round_result result;
+	/* The second device has the same memory. */
+	bool shown;
 
 	*used = false;
 	kind = &kinds[slot % ARRAY_SIZE(kinds)];
@@ -217,12 +191,13 @@ static bool one_round(u64 number, u64 slot, bool *used)
 	if (!possible(kind, event))
 		event = QUIET;
 	round.source = kind->source;
-	round.door = kind->shown ? door : NULL;
+	shown = !kind->source->key;
+	round.door = shown ? door : NULL;
 	round.damaged = event != POISONED && draw(number, 4, 8);
 	/* The other machine may change the memory between the checksum and the mount. */
-	round.unchecked = kind->shown && draw(number, 5, 4);
+	round.unchecked = shown && draw(number, 5, 4);
 	/* Half of the kinds of memory, and the others after the next CYCLE. */
-	round.lazy = !round.damaged && (slot + slot / CYCLE) % 2 == 0 && !(kind->shown && getenv("DAXFS_WRITER"));
+	round.lazy = !round.damaged && (slot + slot / CYCLE) % 2 == 0 && !(shown && getenv("DAXFS_WRITER"));
 	round.written = event == WRITTEN;
 	round.starving = event == STARVED;
 	/*
@@ -231,7 +206,7 @@ static bool one_round(u64 number, u64 slot, bool *used)
 	 * (add_pages()). To mount a dma-buf, the kernel maps it, and warns if that fails (dma_buf_vmap()). The driver
 	 * can prevent none of these, so ignore their messages.
 	 */
-	round.fed_mount = !kind->removable;
+	round.fed_mount = !source_is_device(kind->source);
 	round.deadly = event == PRESSED || event == STARVED || event == POISONED;
 	if (event == REMOVED)
 		round.disturb = remove_device;
@@ -251,7 +226,8 @@ static bool one_round(u64 number, u64 slot, bool *used)
 	*used = true;
 	figures->lazy += round.lazy;
 	figures->used[kind - kinds][event]++;
-	restore(event);
+	if (event == REMOVED || event == POISONED)
+		bring_back(kind->source, &kind->device, event == POISONED);
 	return true;
 }
 
@@ -294,9 +270,8 @@ static void print_figures(u64 images, double seconds)
 	printf("# figures: %llu reads (%llu by io_uring), %llu loads, %llu page faults, %llu execs, %llu handles\n",
 	       all.reads, all.ring_reads, all.loads, figures->page_faults, all.execs, all.handles);
 	printf("# figures: seen by processes: %llu errors, %llu SIGBUS\n", all.errors, all.faults);
-	printf("# figures: %llu allocations failed, %llu pages failed, %llu removals, %llu shortages, %llu reloads\n",
-	       allocations_failed(), figures->pages_failed, figures->removals, figures->shortages,
-	       figures->reloads);
+	printf("# figures: %llu allocations failed, %llu pages failed, %llu removals, %llu shortages\n",
+	       allocations_failed(), figures->pages_failed, figures->removals, figures->shortages);
 	printf("# figures: %llu mounts with verify=lazy\n", figures->lazy);
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
 		printf("# figures: %s: %llu mounts\n", kinds[i].source->name, used_of(i));
@@ -419,12 +394,12 @@ int main(int argc, char **argv)
 	kinds[3].source = source_named("udmabuf");
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
 		/* The other machine may have written to the label, by which a device is found. */
-		for (int tries = 0; kinds[i].shown && kinds[i].source->make(kinds[i].source, &image) < 0; tries++) {
+		for (int tries = 0; !kinds[i].source->key && kinds[i].source->make(kinds[i].source, &image) < 0; tries++) {
 			if (tries == 10)
 				ktap_skip_all(source_missing);
 			round_fill(door);
 		}
-		if (kinds[i].removable)
+		if (source_is_device(kinds[i].source))
 			device_find(kinds[i].source, &kinds[i].device);
 	}
 	return ktap_run();

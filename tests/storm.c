@@ -177,22 +177,6 @@ static bool possible(enum event event)
 	return event != FAILED || source->pages || !access("/sys/kernel/debug/hwpoison/corrupt-pfn", F_OK);
 }
 
-static int do_reload(void *argument)
-{
-	return system("modprobe -r daxfs && modprobe daxfs") != 0;
-}
-
-static void restore(enum event event, const struct device *device)
-{
-	if (event != QUIET && source_is_device(source)) {
-		if (event == FAILED)
-			REQUIRE(!bounded_unbind(device));
-		REQUIRE(!bounded_bind(device));
-	} else if (event == FAILED && !source->key) {
-		REQUIRE(!bounded("reload of the module", do_reload, NULL));
-	}
-}
-
 /* ---- rounds ------------------------------------------------------------------------------------------------- */
 
 static void print_calls(void)
@@ -342,7 +326,8 @@ static bool one_round(u64 round, double length, bool lazy, enum event event)
 		print_calls();
 	}
 	CHECK_EQ(bounded_umount_when_free(mnt), 0);
-	restore(deadly ? event : QUIET, &device);
+	if (deadly)
+		bring_back(source, &device, event == FAILED);
 	return !ktap_point->failed;
 }
 
