@@ -111,15 +111,6 @@ static pid_t start_process(int process, u64 round)
 
 /* ---- what happens to the memory -------------------------------------------------------------------------- */
 
-static void remount(void)
-{
-	int context = syscall(SYS_fspick, AT_FDCWD, mnt, FSPICK_CLOEXEC);
-
-	if (context >= 0)
-		context_set(context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
-	close(context);
-}
-
 /* Disturb the storm in ways that it must not notice. */
 static int do_nuisance(void *argument)
 {
@@ -136,7 +127,7 @@ static int do_nuisance(void *argument)
 			counter_of(mnt, "faults_pte");
 			break;
 		default:
-			remount();
+			context_remount(mnt, "");
 		}
 		rest(0.03 + i % 7 / 50.0);
 	}
@@ -375,21 +366,8 @@ static bool is_wanted(const struct source *source)
 /* Have pages of private mappings swapped out, to a disk in memory. */
 static void prepare_swap(void)
 {
-	static char header[4096];
-	char command[64];
-	int fd;
-
-	snprintf(command, sizeof(command), "modprobe -q brd rd_nr=1 rd_size=%lu", SWAP_SIZE / 1024);
-	system(command);
-	((u32 *)header)[256] = 1;
-	((u32 *)header)[257] = SWAP_SIZE / 4096 - 1;
-	memcpy(header + 4086, "SWAPSPACE2", 10);
-	fd = open(SWAP, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, header, sizeof(header)) != sizeof(header))
-		printf("# no swap: %s\n", strerror(errno));
-	close(fd);
-	if (fd >= 0 && swapon(SWAP, 0))
-		printf("# swapon: %s\n", strerror(errno));
+	if (run_command("modprobe -q brd rd_nr=1 rd_size=%lu; mkswap %s >&2 && swapon %s", SWAP_SIZE / 1024, SWAP, SWAP))
+		printf("# no swap\n");
 }
 
 static void make_arena(void)
