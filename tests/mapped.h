@@ -17,9 +17,6 @@ void mapped_open(struct mapped *files, const char *dir);
 /* Check that the mappings have the content of the files. */
 void mapped_check(const struct mapped *files);
 
-/* Check that loads get SIGBUS, except from the page that was written to. */
-void mapped_check_gone(const struct mapped *files);
-
 void mapped_close(const struct mapped *files);
 
 /* Check that files below @dir can be read, mapped and copied on write. */

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A page of memory fails, on every source: loads from mappings of the page get SIGBUS and reads
- * get EIO, now and after the next mount; all other data stays readable. It runs after the others,
- * since the pages stay poisoned.
+ * get EIO, now and after the next mount; all other data stays readable. A device that is bound again, and the module
+ * that is loaded again, know nothing of it. It runs after the others, since pages of buffers stay poisoned.
  *
  * Group: memory
  * Order: 8
@@ -17,12 +17,22 @@ static const char *mnt;
 
 POINT(memory_fails, "a page fails")
 {
+	struct device device = {};
 	int error;
 
 	skip_if_stuck();
 	error = page_fails(source, &image, mnt);
-	if (error)
+	if (error) {
+		/* The page lacks a struct page. */
+		CHECK_EQ(error, ENXIO);
 		SKIP("the kernel cannot make this memory fail (%s)", strerror(error));
+	}
+	if (source_is_device(source))
+		device_find(source, &device);
+	bring_back(source, &device, true);
+	REQUIRE(source_mount(source, &image, mnt));
+	good_files(mnt);
+	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
 static bool any(const struct source *source)

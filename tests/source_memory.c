@@ -168,94 +168,11 @@ static void moves(void)
 	end(fd, owner);
 }
 
-/* Unbind the device and bind it again: it then has new struct pages. */
-static void bind_again(void)
-{
-	struct device device;
-
-	device_find(source, &device);
-	CHECK_EQ(bounded_unbind(&device), 0);
-	REQUIRE(device_bind(&device));
-}
-
-/* Mount the source again and check its files. */
-static void good_again(void)
-{
-	REQUIRE(source_mount(source, &image, mnt));
-	good_files(mnt);
-	CHECK_EQ(bounded_umount(mnt), 0);
-}
-
-/*
- * The module that provides the memory cannot be unloaded while it is mounted. It may be built in.
- */
-static void module_stays(const char *module)
-{
-	CHECK(syscall(SYS_delete_module, module, O_NONBLOCK) &&
-	      (errno == EWOULDBLOCK || errno == EBUSY || errno == ENOENT));
-}
-
-static void driver_unbound(void)
-{
-	int owner, fd = begin(&owner), file;
-	struct device device;
-	char byte;
-
-	if (!source_is_device(source)) {
-		module_stays(source->module ?: "daxfs");
-		end(fd, owner);
-		return;
-	}
-	file = open_file(MIDDLE, O_RDONLY);
-	device_find(source, &device);
-	CHECK_EQ(bounded_unbind(&device), 0);
-	mapped_check_gone(&files);
-	CHECK_FAILS(pread(file, &byte, 1, 5), EIO);
-	close(file);
-	mapped_close(&files);
-	CHECK_EQ(bounded_umount(mnt), 0);
-	REQUIRE(device_bind(&device));
-	good_again();
-}
-
-/* Unload the module: it, not the struct pages, remembers the failed pages of a physical range. */
-static void load_again(void)
-{
-	int error, tries = 0;
-
-	do {
-		error = syscall(SYS_delete_module, "daxfs", O_NONBLOCK) ? errno : 0;
-		if (error)
-			usleep(20000);
-	} while (error && error != ENOENT && tries++ < 100);
-	CHECK_EQ(error, 0);
-}
-
-static void memory_fails(void)
-{
-	int error;
-
-	skip_if_stuck();
-	error = page_fails(source, &image, mnt);
-	if (error) {
-		/* The page lacks a struct page. */
-		CHECK_EQ(error, ENXIO);
-	} else if (source_is_device(source)) {
-		bind_again();
-	} else if (!source->key) {
-		load_again();
-	}
-	good_again();
-}
-
 const struct operation memory_operations[] = {
 	{ "its maker closes the memory", maker_closes, true },
 	{ "its owner punches or truncates the memory", owner_punches, true },
 	{ "others read a file in the memory", others_read, true },
 	{ "its pages move", moves, true },
-	/* The operations from here on lose memory, and restore it. */
-	{ "its driver is unbound", driver_unbound, true },
-	{ "a page of its memory fails", memory_fails, true },
 };
 
 const size_t memory_operation_count = ARRAY_SIZE(memory_operations);

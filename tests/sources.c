@@ -25,7 +25,7 @@ static void collect_operations(void)
 		operations[operation_count++] = file_operations[i];
 	for (size_t i = 0; i < mount_operation_count; i++)
 		operations[operation_count++] = mount_operations[i];
-	/* On a slow kernel these are left to buffers, unbind, pinned and poison. */
+	/* On a slow kernel these are left to the test buffers. */
 	for (size_t i = 0; i < memory_operation_count && !getenv("DAXFS_SLOW"); i++)
 		operations[operation_count++] = memory_operations[i];
 }
