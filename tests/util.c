@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Functions that several test programs share. */
-#include <dirent.h>
 #include <linux/loop.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -443,28 +442,6 @@ int loop_device(int backing, size_t size, int flags, char path[32])
 	if (path)
 		snprintf(path, 32, "%s", name);
 	return device;
-}
-
-int count_named(const char *directory, const char *part)
-{
-	DIR *stream = opendir(directory);
-	struct dirent *entry;
-	int count = 0;
-
-	REQUIRE(stream);
-	while ((entry = readdir(stream))) {
-		char path[PATH_MAX], name[100] = "";
-		FILE *comm;
-
-		snprintf(path, sizeof(path), "%s/%s/comm", directory, entry->d_name);
-		comm = fopen(path, "re");
-		if (!comm)
-			continue;
-		count += fgets(name, sizeof(name), comm) && strstr(name, part);
-		fclose(comm);
-	}
-	closedir(stream);
-	return count;
 }
 
 int run_command(const char *format, ...)

@@ -164,7 +164,4 @@ void *shared_memory(size_t size);
 /* Return the number after @key in a file such as /proc/meminfo; -1 if it is missing. */
 long long number_in(const char *file, const char *key);
 
-/* Return how many processes or threads below @directory, such as /proc, have @part in their names. */
-int count_named(const char *directory, const char *part);
-
 #endif
