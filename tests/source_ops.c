@@ -3,7 +3,6 @@
 #include <linux/fs.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
-#include <sys/sendfile.h>
 #include <sys/uio.h>
 
 #include "breakpoint.h"
@@ -39,37 +38,6 @@ void reads(void)
 	CHECK(pattern_matches(buffer, LARGE - 4000, LARGE, 4000));
 }
 
-static void vector_reads(void)
-{
-	char a[100], b[10000];
-	struct iovec vector[2] = { { a, sizeof(a) }, { b, sizeof(b) } };
-
-	CHECK_EQ(preadv2(open_file(MIDDLE, O_RDONLY), vector, 2, 7, RWF_NOWAIT), 10100);
-	CHECK(pattern_matches(a, sizeof(a), MIDDLE, 7));
-	CHECK(pattern_matches(b, sizeof(b), MIDDLE, 107));
-}
-
-static void direct_reads(void)
-{
-	char *buffer = aligned_alloc(4096, 1 << 20);
-	int fd = open_file(LARGE, O_RDONLY | O_DIRECT);
-
-	CHECK_EQ(pread(fd, buffer, 1 << 20, HUGE_SIZE - 8192), 1 << 20);
-	CHECK(pattern_matches(buffer, 1 << 20, LARGE, HUGE_SIZE - 8192));
-	CHECK_EQ(pread(fd, buffer + 1, 1000, 5), 1000);
-	CHECK(pattern_matches(buffer + 1, 1000, LARGE, 5));
-}
-
-static void advice(void)
-{
-	int fd = open_file(LARGE, O_RDONLY);
-
-	CHECK(!posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED));
-	CHECK(!posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
-	/* There is nothing to read ahead; the kernel may say so. */
-	CHECK(!readahead(fd, 0, LARGE) || errno == EINVAL);
-}
-
 static void splices(void)
 {
 	static char buffer[65536];
@@ -82,40 +50,6 @@ static void splices(void)
 	REQUIRE(length > 0);
 	CHECK_EQ(read(ends[0], buffer, sizeof(buffer)), length);
 	CHECK(pattern_matches(buffer, length, MIDDLE, 4090));
-}
-
-static void sends(void)
-{
-	int to = scratch_file();
-	off_t offset = 1;
-
-	while (offset < (off_t)MIDDLE)
-		REQUIRE(sendfile(to, open_file(MIDDLE, O_RDONLY), &offset, MIDDLE) > 0);
-	CHECK(holds(to, MIDDLE, 1, MIDDLE - 1));
-}
-
-/* The kernel copies ranges only within a filesystem; programs must copy in another way. */
-static void range_copies(void)
-{
-	loff_t from = 0;
-	int fd = open_file(MIDDLE, O_RDONLY);
-
-	CHECK_FAILS(copy_file_range(fd, &from, scratch_file(), NULL, 5000, 0), EXDEV);
-}
-
-static void uring_reads(void)
-{
-	static char buffer[MIDDLE];
-	struct ring ring = ring_open();
-	struct io_uring_sqe read =
-		ring_request(IORING_OP_READ, open_file(MIDDLE, O_RDONLY), buffer, MIDDLE, 0);
-
-	CHECK_EQ(ring_do(&ring, &read), MIDDLE);
-	CHECK(pattern_matches(buffer, MIDDLE, MIDDLE, 0));
-	memset(buffer, 0, MIDDLE);
-	read.flags = IOSQE_ASYNC;
-	CHECK_EQ(ring_do(&ring, &read), MIDDLE);
-	CHECK(pattern_matches(buffer, MIDDLE, MIDDLE, 0));
 }
 
 static void uring_fixed_reads(void)
@@ -441,13 +375,7 @@ static void breakpoints(void)
 
 const struct operation file_operations[] = {
 	{ "read, pread", reads, false },
-	{ "preadv2, RWF_NOWAIT", vector_reads, false },
-	{ "O_DIRECT reads", direct_reads, false },
-	{ "readahead, posix_fadvise", advice, false },
 	{ "splice", splices, false },
-	{ "sendfile", sends, false },
-	{ "copy_file_range", range_copies, false },
-	{ "io_uring reads", uring_reads, false },
 	{ "io_uring reads into registered buffers", uring_fixed_reads, false },
 	{ "shared mappings", shared_mappings, false },
 	{ "private mappings, copy on write", private_mappings, false },
