@@ -9,8 +9,6 @@
 #include "source_ops.h"
 #include "uring.h"
 
-#define GIGABYTE (1UL << 30)
-
 int open_file(u64 size, int flags)
 {
 	return open_size(mnt, size, flags);
@@ -131,9 +129,9 @@ static void huge_mappings(void)
 		return;
 	}
 	CHECK_EQ(faults, LARGE / HUGE_SIZE);
-	/* No page tables, except those that the kernel keeps for a split. */
+	/* In kB, less than a page table for each entry takes. */
 	tables = number_in("/proc/self/status", "VmPTE:") - tables;
-	CHECK(tables <= (long)(LARGE / HUGE_SIZE * 4 + 8));
+	CHECK(tables < (long)(LARGE / HUGE_SIZE * 4));
 	CHECK(!madvise(address, LARGE, MADV_DONTNEED));
 	CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / HUGE_SIZE);
 	address = map_file(LARGE, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
@@ -201,46 +199,6 @@ static void faults_around(void)
 	address[5 * page] = other[5 * page];
 	address[around + 11 * page] = other[around + 11 * page];
 	CHECK(pattern_matches(address, 2 * around, LARGE, 0));
-}
-
-/* Map the large file all over 1 GiB and touch it. Return the kilobytes of page tables. */
-static long long map_gigabyte(int fd, char *place)
-{
-	long long before = number_in("/proc/self/status", "VmPTE:");
-
-	for (u64 at = 0; at < GIGABYTE; at += LARGE)
-		if (mmap(place + at, LARGE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
-			return 1 << 20;
-	touch_pages(place, GIGABYTE, HUGE_SIZE);
-	return number_in("/proc/self/status", "VmPTE:") - before;
-}
-
-/* Each process reports its own page tables, so a few of them say as much as many. */
-#define PROCESSES 8
-
-static void page_tables(void)
-{
-	char *place = mmap(NULL, 2 * GIGABYTE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	int fd = open_file(LARGE, O_RDONLY), ends[2], left = PROCESSES;
-	long long all = 0, one;
-
-	if (!source_maps_huge(source))
-		return;
-	place = (char *)(((uintptr_t)place + GIGABYTE - 1) & ~(GIGABYTE - 1));
-	REQUIRE(!pipe(ends));
-	for (int i = 0; i < left; i++)
-		if (!fork()) {
-			one = map_gigabyte(fd, place);
-			_exit(write(ends[1], &one, sizeof(one)) != sizeof(one));
-		}
-	while (left--) {
-		REQUIRE(read(ends[0], &one, sizeof(one)) == sizeof(one));
-		all += one;
-	}
-	if (!CHECK(all < PROCESSES * 16))
-		printf("# %lld kB of page tables\n", all);
-	while (wait(NULL) > 0)
-		;
 }
 
 static void executes(void)
@@ -381,7 +339,6 @@ const struct operation file_operations[] = {
 	{ "private mappings, copy on write", private_mappings, false },
 	{ "SIGBUS after the end of file", beyond_end, false },
 	{ "2 MiB mappings", huge_mappings, false },
-	{ "1 GiB with less than 16 KiB of page tables a process", page_tables, false },
 	{ "a fault maps the pages around it", faults_around, false },
 	{ "programs and scripts run", executes, false },
 	{ "write from a mapping", writes_from_mapping, false },
