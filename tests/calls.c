@@ -15,21 +15,6 @@
 /* Part of the large file. */
 #define LENGTH (2 * HUGE_SIZE)
 
-/* Of <linux/userfaultfd.h> and <sys/mman.h>, newer than some C libraries' copies. */
-#ifndef UFFD_FEATURE_WP_UNPOPULATED
-#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
-#endif
-#ifndef UFFD_FEATURE_WP_ASYNC
-#define UFFD_FEATURE_WP_ASYNC (1 << 15)
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
-#ifndef MADV_GUARD_INSTALL
-#define MADV_GUARD_INSTALL 102
-#define MADV_GUARD_REMOVE 103
-#endif
-
 /* Results of a call besides errnos. */
 enum { WRONG_BYTE = 200, NO_CALL, NO_SIGNAL, NOT_LOCKED };
 

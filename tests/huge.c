@@ -11,21 +11,6 @@
 
 #include "util.h"
 
-/* Of <linux/fs.h>, newer than some C libraries' copies. */
-#ifndef PAGEMAP_SCAN
-#define PAGE_IS_HUGE 0x40
-struct page_region {
-	u64 start, end, categories;
-};
-
-struct pm_scan_arg {
-	u64 size, flags, start, end, walk_end, vec, vec_len, max_pages;
-	u64 category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-
-#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
-#endif
-
 static const char *mnt;
 
 /* Return the number of bytes in the range that huge entries map. */

@@ -13,13 +13,6 @@
 
 #include "util.h"
 
-#ifndef MSG_ZEROCOPY
-#define MSG_ZEROCOPY 0x4000000
-#endif
-#ifndef SO_ZEROCOPY
-#define SO_ZEROCOPY 60
-#endif
-
 static const char *mnt;
 
 /* Open a block device that takes direct I/O. */

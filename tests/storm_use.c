@@ -9,16 +9,6 @@
 
 #include "storm.h"
 
-#ifndef SYS_cachestat
-#define SYS_cachestat 451
-#endif
-#ifndef SYS_mseal
-#define SYS_mseal 462
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
-
 /* ---- bytes that the kernel reads from a mapping ----------------------------------------------------- */
 
 /* Compare @got bytes, or an error of a call that had to read @length bytes from @offset of a page. */

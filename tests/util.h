@@ -24,8 +24,13 @@
 #define s64 __s64
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
-#ifndef EFSCORRUPTED
-#define EFSCORRUPTED EUCLEAN
+/* Newer than Debian 13's C library and headers. */
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE 101
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
 #endif
 
 #define HUGE_SIZE (2UL << 20)
