@@ -39,46 +39,36 @@ static int make_buffer(int memfd, u64 offset, u64 size)
 /* Mount the buffer and close it. */
 static void mount_buffer(int fd)
 {
-	const struct source *source = sources;
-
-	while (strcmp(source->name, "udmabuf"))
-		source++;
-	if (!context_mount(source_context(source, fd), mnt)) {
+	if (!context_mount(source_context(source_named("udmabuf"), fd), mnt)) {
 		printf("# %s: %s\n", strerror(errno), context_log);
 		REQUIRE(!"mounted");
 	}
 	close(fd);
 }
 
-/* Create a memfd of huge pages, after making the kernel reserve enough of them. */
-static int huge_memfd(size_t size)
+/* Create a memfd of huge pages, of @size bytes, with @length bytes of an image from @offset on. */
+static int huge_memfd(size_t size, const struct image *image, size_t length, size_t offset)
 {
-	long long free = number_in(HUGE_PAGES_FREE, "");
-	long long more = (long long)(size / HUGE_SIZE) - free;
+	char *address;
 	int fd;
 
-	if (access(HUGE_PAGES, F_OK))
-		SKIP("needs huge pages of 2 MiB");
-	if (more > 0)
-		REQUIRE(write_text(HUGE_PAGES, "%lld", number_in(HUGE_PAGES, "") + more));
-	if (number_in(HUGE_PAGES_FREE, "") < (long long)(size / HUGE_SIZE))
-		SKIP("not enough huge pages");
+	if (reserve_huge_pages(size))
+		SKIP("%s", source_missing);
 	fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGE_PAGES);
 	REQUIRE(fd >= 0 && !ftruncate(fd, size));
+	address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	REQUIRE(address != MAP_FAILED);
+	memcpy(address + offset, image->bytes, length);
+	munmap(address, size);
+	REQUIRE(!fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK));
 	return fd;
 }
 
 /* Mount an image that starts @offset bytes after the start of a huge page. */
 static void in_huge_pages(size_t offset)
 {
-	size_t size = image_room(&image) + HUGE_SIZE;
-	int memfd = huge_memfd(size);
-	char *address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+	int memfd = huge_memfd(image_room(&image) + HUGE_SIZE, &image, image_length(&image), offset);
 
-	REQUIRE(address != MAP_FAILED);
-	memcpy(address + offset, image.bytes, image_length(&image));
-	munmap(address, size);
-	REQUIRE(!fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK));
 	mount_buffer(make_buffer(memfd, offset, image_room(&image)));
 	good_files(mnt);
 	close(memfd);
@@ -89,14 +79,11 @@ static void in_huge_pages(size_t offset)
 /* The same for a small image within a single huge page. */
 static void within_huge_page(size_t offset)
 {
-	int memfd = huge_memfd(HUGE_SIZE), fd;
-	char *address = mmap(NULL, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+	int memfd, fd;
 	char *file, buffer[6000];
 
-	REQUIRE(address != MAP_FAILED && offset + small.super->total_size <= HUGE_SIZE);
-	memcpy(address + offset, small.bytes, small.super->total_size);
-	munmap(address, HUGE_SIZE);
-	REQUIRE(!fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK));
+	REQUIRE(offset + small.super->total_size <= HUGE_SIZE);
+	memfd = huge_memfd(HUGE_SIZE, &small, small.super->total_size, offset);
 	mount_buffer(make_buffer(memfd, offset, small.super->total_size));
 	close(memfd);
 	fd = open_in(mnt, "file", O_RDONLY);
@@ -146,18 +133,8 @@ POINT(optimized_huge_pages, "udmabuf: the same, with hugetlb_optimize_vmemmap")
 static int memfd_of(bool huge)
 {
 	size_t size = image_room(&image);
-	char *address;
-	int memfd;
 
-	if (!huge)
-		return memfd_with(&image, size, 0, F_SEAL_SHRINK);
-	memfd = huge_memfd(size);
-	address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
-	REQUIRE(address != MAP_FAILED);
-	memcpy(address, image.bytes, image_length(&image));
-	munmap(address, size);
-	REQUIRE(!fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK));
-	return memfd;
+	return huge ? huge_memfd(size, &image, image_length(&image), 0) : memfd_with(&image, size, 0, F_SEAL_SHRINK);
 }
 
 static void punch(int memfd)

@@ -80,6 +80,9 @@ extern char context_log[4000];
 /* Call fsconfig(). Return 0 or the errno, with the messages of the log in context_log. */
 int context_set(int context, unsigned int command, const char *key, const void *value, int aux);
 
+/* Have the kernel reserve free huge pages for @size bytes. Return 0, or -1 with the reason in source_missing. */
+int reserve_huge_pages(size_t size);
+
 /* Create a memfd of @size bytes with @image at its start, and with these flags and seals. */
 int memfd_with(const struct image *image, size_t size, unsigned int flags, int seals);
 

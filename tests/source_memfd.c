@@ -9,15 +9,6 @@
 #define SHMEM_HUGE "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 #define UDMABUF_LIMIT "/sys/module/udmabuf/parameters/size_limit_mb"
 
-static void write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd >= 0 && write(fd, text, strlen(text)) < 0)
-		printf("# %s: %s\n", path, strerror(errno));
-	close(fd);
-}
-
 bool copy_image(const struct image *image, char *address, size_t size)
 {
 	size_t length = image_length(image);
@@ -60,7 +51,7 @@ static int huge_folios(const struct image *image, int seals)
 		return source_is_missing("needs transparent huge pages in shmem");
 	}
 	fclose(setting);
-	write_file(SHMEM_HUGE, "advise");
+	write_text(SHMEM_HUGE, "advise");
 	REQUIRE(fd >= 0 && !ftruncate(fd, size));
 	address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	REQUIRE(address != MAP_FAILED && !madvise(address, size, MADV_HUGEPAGE));
@@ -69,7 +60,7 @@ static int huge_folios(const struct image *image, int seals)
 	end = strchr(before, ']');
 	if (end)
 		*end = 0;
-	write_file(SHMEM_HUGE, before);
+	write_text(SHMEM_HUGE, "%s", before);
 	REQUIRE(!fcntl(fd, F_ADD_SEALS, seals));
 	return fd;
 }
@@ -79,27 +70,28 @@ enum memfd_kind { PLAIN, THP, HUGETLB, SHUFFLED };
 
 const int memfd_plain = PLAIN, memfd_thp = THP, memfd_hugetlb = HUGETLB, memfd_shuffled = SHUFFLED;
 
+int reserve_huge_pages(size_t size)
+{
+	long long lacking = size / HUGE_SIZE - number_in(HUGE_PAGES_FREE, "");
+
+	if (access(HUGE_PAGES, F_OK))
+		return source_is_missing("needs huge pages of 2 MiB");
+	if (lacking > 0)
+		write_text(HUGE_PAGES, "%lld", number_in(HUGE_PAGES, "") + lacking);
+	if (number_in(HUGE_PAGES_FREE, "") < (long long)(size / HUGE_SIZE))
+		return source_is_missing("not enough huge pages");
+	return 0;
+}
+
 static int any_memfd(const struct image *image, enum memfd_kind kind, int seals)
 {
 	size_t room = image_room(image);
-	char number[32];
-	int fd;
 
 	if (kind == THP)
 		return huge_folios(image, seals);
 	if (kind == PLAIN)
 		return memfd_with(image, image_length(image), 0, seals);
-	if (access(HUGE_PAGES, F_OK))
-		return source_is_missing("needs huge pages of 2 MiB");
-	if (number_in(HUGE_PAGES_FREE, "") < (long long)(room / HUGE_SIZE)) {
-		snprintf(number, sizeof(number), "%lld",
-			 number_in(HUGE_PAGES, "") + (long long)(room / HUGE_SIZE));
-		write_file(HUGE_PAGES, number);
-	}
-	if (number_in(HUGE_PAGES_FREE, "") < (long long)(room / HUGE_SIZE))
-		return source_is_missing("not enough huge pages");
-	fd = memfd_with(image, room, MFD_HUGE_PAGES, seals);
-	return fd;
+	return reserve_huge_pages(room) ?: memfd_with(image, room, MFD_HUGE_PAGES, seals);
 }
 
 int make_memfd(const struct source *source, const struct image *image)
@@ -160,7 +152,6 @@ int make_udmabuf(const struct source *source, const struct image *image)
 	enum memfd_kind kind = *(const int *)source->argument;
 	size_t room = image_room(image);
 	long long limit = number_in(UDMABUF_LIMIT, "");
-	char number[32];
 
 	if (device < 0)
 		return source_is_missing("needs /dev/udmabuf");
@@ -176,12 +167,10 @@ int make_udmabuf(const struct source *source, const struct image *image)
 	}
 	if (memfd < 0)
 		return memfd;
-	snprintf(number, sizeof(number), "%zu", room >> 20);
 	if (limit >= 0 && limit < (long long)(room >> 20))
-		write_file(UDMABUF_LIMIT, number);
+		write_text(UDMABUF_LIMIT, "%zu", room >> 20);
 	fd = create_udmabuf(device, memfd, room, kind);
-	snprintf(number, sizeof(number), "%lld", limit);
-	write_file(UDMABUF_LIMIT, number);
+	write_text(UDMABUF_LIMIT, "%lld", limit);
 	if (owner_wanted && fd >= 0)
 		*owner_wanted = memfd;
 	else
