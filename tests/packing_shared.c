@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Packed files share pages with others on every memory source, and show nothing of them.
+ * On every memory source, files of the same content share their data: they are mapped as the same memory, at once and
+ * with entries of either size. Packed files share pages with others, and show nothing of them.
  *
  * Group: packing
  * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=packing.daxfs drm share
@@ -12,6 +13,139 @@
 POINT(mounts, "mounts")
 {
 	packing_mount();
+}
+
+POINT(twins_read, "two files of the same content are read")
+{
+	char *buffer = malloc(TAILED + 1);
+
+	for (size_t i = 0; i < twin_sizes; i++)
+		for (char which = 'a'; which <= 'c'; which++) {
+			int fd = open_twin(twins[i], which);
+			struct stat stat;
+
+			CHECK_EQ(read(fd, buffer, TAILED + 1), twins[i]);
+			/* The third has the same size, but another content. */
+			CHECK(pattern_matches(buffer, twins[i], twins[i] + (which == 'c'), 0));
+			CHECK(!fstat(fd, &stat) && stat.st_nlink == 1);
+			CHECK_EQ(stat.st_mode & 0777, which == 'b' ? 0600 : 0644);
+			close(fd);
+		}
+}
+
+POINT(twins_mapped_at_once, "both are mapped at once, as the same memory")
+{
+	for (size_t i = 0; i < twin_sizes; i++) {
+		static u64 frames[3][TAILED / 4096 + 1];
+		size_t length = twins[i], pages = page_round(length) / page_size();
+		char *a = map_twin(length, 'a'), *b = map_twin(length, 'b');
+		char *c = map_twin(length, 'c');
+
+		/* Touch a first, then b first. */
+		CHECK(pattern_matches(a, length, length, 0));
+		CHECK(pattern_matches(b, length, length, 0));
+		CHECK(pattern_matches(c, length, length + 1, 0));
+		CHECK(!madvise(a, length, MADV_DONTNEED) && !madvise(b, length, MADV_DONTNEED));
+		CHECK(pattern_in_pages(b, length, length, 0));
+		CHECK(pattern_in_pages(a, length, length, 0));
+		page_frames(a, pages, frames[0]);
+		page_frames(b, pages, frames[1]);
+		page_frames(c, pages, frames[2]);
+		for (size_t page = 0; source->pages && page < pages; page++) {
+			u64 frame = frames[0][page];
+
+			CHECK_EQ(frame ? frames[1][page] : 0, frame);
+			CHECK(!frame || frames[2][page] != frame);
+		}
+		munmap(a, length);
+		CHECK(pattern_in_pages(b, length, length, 0));
+		munmap(b, length);
+		munmap(c, length);
+	}
+}
+
+/* Both are mapped with entries of 2 MiB, also after smaller ones. */
+POINT_IF(twins_huge, "both are mapped with entries of 2 MiB", has_huge)
+{
+	char *a = map_twin(TWO_HUGE, 'a'), *b = map_twin(TWO_HUGE, 'b'), *tailed;
+	long expected = TWO_HUGE / HUGE_SIZE;
+
+	CHECK_EQ(touch_pages(a, TWO_HUGE, 4096), expected);
+	CHECK_EQ(touch_pages(b, TWO_HUGE, 4096), expected);
+	CHECK_EQ(touch_pages(a, TWO_HUGE, 4096), 0);
+	tailed = map_twin(TAILED, 'b');
+	CHECK_EQ(touch_pages(tailed, TWO_HUGE, 4096), expected);
+	munmap(tailed, TAILED);
+	munmap(b, TWO_HUGE);
+	/* A mapping that is not aligned takes small entries; the others keep theirs. */
+	b = mmap(NULL, TWO_HUGE + HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	b = (char *)(((uintptr_t)b + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1)) + 4096;
+	REQUIRE(mmap(b, TWO_HUGE, PROT_READ, MAP_SHARED | MAP_FIXED, open_twin(TWO_HUGE, 'b'), 0) == b);
+	CHECK(pattern_matches(b, TWO_HUGE, TWO_HUGE, 0));
+	CHECK_EQ(touch_pages(a, TWO_HUGE, 4096), 0);
+	CHECK(pattern_matches(a, TWO_HUGE, TWO_HUGE, 0));
+}
+
+/* Mapping one file does not unmap pages of the other. */
+POINT(twins_undisturbed, "mapping one does not disturb the other")
+{
+	char *a = map_twin(SMALL, 'a'), *large = map_twin(TWO_HUGE, 'a');
+	int status;
+	pid_t pid;
+
+	touch_pages(a, SMALL, 4096);
+	touch_pages(large, TWO_HUGE, 4096);
+	pid = fork();
+	if (!pid) {
+		touch_pages(map_twin(SMALL, 'b'), SMALL, 4096);
+		touch_pages(map_twin(SMALL, 'a'), SMALL, 4096);
+		touch_pages(map_twin(TWO_HUGE, 'b'), TWO_HUGE, 4096);
+		_exit(0);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid && !status);
+	CHECK_EQ(touch_pages(a, SMALL, 4096), 0);
+	CHECK_EQ(touch_pages(large, TWO_HUGE, 4096), 0);
+}
+
+POINT(twins_private, "both are mapped privately")
+{
+	for (size_t i = 0; i < twin_sizes; i++) {
+		size_t length = twins[i], last = length - 1;
+		char *a = map(open_twin(length, 'a'), length, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+		char *b = map(open_twin(length, 'b'), length, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+
+		a[last] ^= 1;
+		CHECK(pattern_matches(b, length, length, 0));
+		b[0] ^= 1;
+		CHECK_EQ(a[0] & 0xff, pattern_byte(length, 0));
+		CHECK_EQ(a[last] & 0xff, pattern_byte(length, last) ^ 1);
+		a[last] ^= 1;
+		CHECK(pattern_matches(a, length, length, 0));
+		munmap(a, length);
+		munmap(b, length);
+	}
+}
+
+/* Evict the inodes in every order: drop the caches while no file is open. */
+POINT(twins_come_and_go, "both are evicted in any order")
+{
+	static const char *const orders[] = { "a", "b", "ab", "ba", "aba", "bab" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(orders); i++) {
+		char *mapped[3] = {};
+
+		for (int j = 0; orders[i][j]; j++) {
+			mapped[j] = map_twin(TWO_HUGE, orders[i][j]);
+			touch_pages(mapped[j], TWO_HUGE, 4096);
+			touch_pages(map_twin(TAILED, orders[i][j]), TAILED, 4096);
+			CHECK(shrink_caches(2));
+		}
+		for (int j = 0; orders[i][j]; j++) {
+			CHECK(pattern_in_pages(mapped[j], TWO_HUGE, TWO_HUGE, 0));
+			munmap(mapped[j], TWO_HUGE);
+			CHECK(shrink_caches(2));
+		}
+	}
 }
 
 POINT(packed_read, "packed files are read")
