@@ -32,10 +32,6 @@ struct ktap_test {
 	void (*run)(void);
 	/* Return false if the source that run_on_sources() has set cannot have this point; NULL for all. */
 	bool (*fits)(void);
-};
-
-struct ktap_entry {
-	struct ktap_test test;
 	int line;
 } __attribute__((aligned(8)));
 
@@ -46,13 +42,13 @@ struct ktap_entry {
 #define POINT(name, title) POINT_IF(name, title, NULL)
 #define POINT_IF(name, title, fits) \
 	static void ktap_do_##name(void); \
-	static struct ktap_entry ktap_entry_##name \
-		__attribute__((section("ktap_points"), used, aligned(8))) = { { title, ktap_do_##name, fits }, __LINE__ }; \
+	static struct ktap_test ktap_test_##name \
+		__attribute__((section("ktap_points"), used, aligned(8))) = { title, ktap_do_##name, fits, __LINE__ }; \
 	static void ktap_do_##name(void)
 
 /* The linker defines these for a section. */
-extern struct ktap_entry __start_ktap_points[] __attribute__((weak));
-extern struct ktap_entry __stop_ktap_points[] __attribute__((weak));
+extern struct ktap_test __start_ktap_points[] __attribute__((weak));
+extern struct ktap_test __stop_ktap_points[] __attribute__((weak));
 
 /* The result of a point, in memory that it shares with its parent. */
 struct ktap_point {
@@ -208,20 +204,15 @@ static inline int ktap_one(unsigned int number, const struct ktap_test *test)
 
 static inline int ktap_compare(const void *left, const void *right)
 {
-	return ((const struct ktap_entry *)left)->line - ((const struct ktap_entry *)right)->line;
+	return ((const struct ktap_test *)left)->line - ((const struct ktap_test *)right)->line;
 }
 
 /* Return the program's points, in their order, and set *@count. */
 static inline const struct ktap_test *ktap_list(size_t *count)
 {
-	struct ktap_test *tests;
-
 	*count = __stop_ktap_points - __start_ktap_points;
 	qsort(__start_ktap_points, *count, sizeof(*__start_ktap_points), ktap_compare);
-	tests = calloc(*count, sizeof(*tests));
-	for (size_t i = 0; i < *count; i++)
-		tests[i] = __start_ktap_points[i].test;
-	return tests;
+	return __start_ktap_points;
 }
 
 /* To be called before the first point, by programs that do not call ktap_run(). */
@@ -245,25 +236,18 @@ static inline int ktap_totals(const unsigned int results[KTAP_SKIP + 1])
 	return results[KTAP_PASS] ? KTAP_PASS : KTAP_SKIP;
 }
 
-/* Run these points. Return the program's exit status. */
-static inline int ktap_run_these(const struct ktap_test *tests, size_t count)
+/* Run all points. Return the program's exit status. */
+static inline int ktap_run(void)
 {
 	unsigned int results[KTAP_SKIP + 1] = {};
+	size_t count;
+	const struct ktap_test *tests = ktap_list(&count);
 
 	ktap_start();
 	printf("KTAP version 1\n1..%zu\n", count);
 	for (size_t i = 0; i < count; i++)
 		results[ktap_one(i + 1, &tests[i])]++;
 	return ktap_totals(results);
-}
-
-/* Run all points. */
-static inline int ktap_run(void)
-{
-	size_t count;
-	const struct ktap_test *tests = ktap_list(&count);
-
-	return ktap_run_these(tests, count);
 }
 
 #endif
