@@ -189,17 +189,6 @@ static pid_t start_disturbance(const struct round *round)
 	_exit(ktap_point->failed);
 }
 
-/* Return the page faults that the mount has served. */
-static u64 page_faults(void)
-{
-	static const char *const names[] = { "faults_pte", "faults_around", "faults_pmd", "faults_failed" };
-	u64 sum = 0;
-
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		sum += counter_of(round_mnt, names[i]);
-	return sum;
-}
-
 /* Return true if a walker may end like this. */
 static bool may_end(const struct round *round, int status)
 {
@@ -247,8 +236,6 @@ static void use_in_child(const struct round *round, const struct image *image)
 	}
 	if (writer > 0)
 		kill(writer, SIGKILL);
-	if (round->page_faults)
-		*round->page_faults += page_faults();
 	CHECK_EQ(bounded_umount_when_free(round_mnt), 0);
 	fflush(stdout);
 	_exit(ktap_point->failed);

@@ -34,8 +34,6 @@ struct round {
 	void (*disturb)(const struct round *round);
 	/* A walker may be killed, for example when memory is short. */
 	bool deadly;
-	/* In memory that processes share: the page faults of the mount are added here. May be NULL. */
-	u64 *page_faults;
 };
 
 /* Where images are mounted, and the image before any damage, with memory after it that belongs to no file. */

@@ -40,7 +40,7 @@ static struct kind kinds[4];
 /* Counts of events, in shared memory. */
 struct figures {
 	struct walk_counts walkers[WALKERS];
-	u64 page_faults, pages_failed, removals, shortages, lazy;
+	u64 pages_failed, removals, shortages, lazy;
 	u64 used[ARRAY_SIZE(kinds)][EVENTS], refused;
 };
 
@@ -176,7 +176,6 @@ static bool one_round(u64 number, u64 slot, bool *used)
 		.number = number,
 		.steps = STEPS,
 		.counts = figures->walkers,
-		.page_faults = &figures->page_faults,
 	};
 	enum event event;
 	enum round_result result;
@@ -267,8 +266,8 @@ static void print_figures(u64 images, double seconds)
 	}
 	printf("# figures: %llu images in %.0f s, %llu mounts, %llu refused\n", images, seconds,
 	       images - figures->refused, figures->refused);
-	printf("# figures: %llu reads (%llu by io_uring), %llu loads, %llu page faults, %llu execs, %llu handles\n",
-	       all.reads, all.ring_reads, all.loads, figures->page_faults, all.execs, all.handles);
+	printf("# figures: %llu reads (%llu by io_uring), %llu loads, %llu execs, %llu handles\n",
+	       all.reads, all.ring_reads, all.loads, all.execs, all.handles);
 	printf("# figures: seen by processes: %llu errors, %llu SIGBUS\n", all.errors, all.faults);
 	printf("# figures: %llu allocations failed, %llu pages failed, %llu removals, %llu shortages\n",
 	       allocations_failed(), figures->pages_failed, figures->removals, figures->shortages);
