@@ -113,9 +113,6 @@ const char *source_device(const struct source *source);
  */
 bool source_stands_for_way(const struct source *source);
 
-/* Return true if vgem imports this dma-buf, or is not there. */
-bool drm_imports(int fd);
-
 /*
  * Load the image that tests/images makes of mktree's tree @name, or make it with mkdaxfs and these @options. End the
  * program as skipped without it.

@@ -32,17 +32,6 @@ static int missing_device(const char *driver)
 	return -1;
 }
 
-bool drm_imports(int fd)
-{
-	struct drm_prime_handle prime = { .fd = fd };
-	int device = open_drm("vgem"), error = 0;
-
-	if (device >= 0)
-		error = ioctl(device, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime);
-	close(device);
-	return !error && (device < 0 || prime.handle);
-}
-
 /* Copy @image to a buffer of @device, which is mapped at @offset there, export it and close @device. */
 static int export_buffer(int device, u32 handle, u64 offset, size_t size, const struct image *image)
 {

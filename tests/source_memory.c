@@ -109,7 +109,7 @@ static void owner_punches(void)
 	end(fd, owner);
 }
 
-/* A file is where "daxfs locate" says, for processes that map the memory and for a driver that imports it. */
+/* A file is where "daxfs locate" says, for processes that map the memory. */
 static void others_read(void)
 {
 	int owner, fd = begin(&owner), node = fd;
@@ -129,8 +129,6 @@ static void others_read(void)
 	}
 	if (node != fd)
 		close(node);
-	else if (!strcmp(source->shown, "dmabuf"))
-		CHECK(drm_imports(fd));
 	end(fd, owner);
 }
 
