@@ -32,7 +32,8 @@ int run_on_sources(bool (*wanted)(const struct source *source), const struct ima
 	device_init();
 	ktap_start();
 	for (size_t i = 0; i < source_count; i++) {
-		int fd = wanted(&sources[i]) ? sources[i].make(&sources[i], image) : -1;
+		bool used = !wanted || wanted(&sources[i]);
+		int fd = used ? sources[i].make(&sources[i], image) : -1;
 
 		there[i] = fd >= 0;
 		*source = &sources[i];
@@ -40,7 +41,7 @@ int run_on_sources(bool (*wanted)(const struct source *source), const struct ima
 			points += !tests[j].fits || tests[j].fits();
 		if (fd > 0)
 			close(fd);
-		else if (fd < 0 && wanted(&sources[i]))
+		else if (fd < 0 && used)
 			printf("# %s: %s\n", sources[i].name, source_missing);
 	}
 	if (!points)

@@ -78,8 +78,8 @@ void skip_if_stuck(void);
 void device_init(void);
 
 /*
- * Run the points on every available source that @wanted picks, with *@source set to it. Return the
- * exit status.
+ * Run the points on every available source, or on those that @wanted picks, with *@source set to it. Return the exit
+ * status.
  */
 int run_on_sources(bool (*wanted)(const struct source *source), const struct image *image,
 		   const struct source **source);

@@ -120,6 +120,55 @@ void check_available(long long before, long long less)
 		printf("# %lld KiB available before, %lld KiB after\n", before, after);
 }
 
+struct counters count_now(void)
+{
+	long long total = number_in(HUGE_PAGES, "");
+	long long unused = number_in(HUGE_PAGES_FREE, ""), users;
+	struct counters now = {
+		.available = number_in("/proc/meminfo", "MemAvailable:") +
+			     unused * (long long)(HUGE_SIZE / 1024),
+		.huge_pages = total - unused,
+	};
+	static const char *const modules[] = { "daxfs", "vgem", "virtio_gpu", "drm_shmem_helper",
+					       "fsdev_dax", "nd_pmem" };
+	char line[500], path[100];
+	FILE *file = fopen("/sys/kernel/debug/dma_buf/bufinfo", "re");
+
+	while (file && fgets(line, sizeof(line), file))
+		sscanf(line, "Total %lld objects", &now.buffers);
+	if (file)
+		fclose(file);
+	for (size_t i = 0; i < ARRAY_SIZE(modules); i++) {
+		snprintf(path, sizeof(path), "/sys/module/%s/refcnt", modules[i]);
+		users = number_in(path, "");
+		now.users += users < 0 ? 0 : users; /* it may not be loaded yet */
+	}
+	file = fopen("/proc/iomem", "re");
+	while (file && fgets(line, sizeof(line), file))
+		now.ranges += !!strstr(line, "daxfs");
+	if (file)
+		fclose(file);
+	return now;
+}
+
+void given_back(const struct counters *before)
+{
+	struct counters now;
+
+	/* Some of it is freed a little later. */
+	for (int tries = 0; tries < 50; tries++) {
+		now = count_now();
+		if (now.buffers == before->buffers && now.huge_pages == before->huge_pages &&
+		    now.users == before->users && now.ranges == before->ranges)
+			break;
+		usleep(100000);
+	}
+	CHECK_EQ(now.buffers, before->buffers);
+	CHECK_EQ(now.huge_pages, before->huge_pages);
+	CHECK_EQ(now.users, before->users);
+	CHECK_EQ(now.ranges, before->ranges);
+}
+
 static sigjmp_buf after_load;
 static sig_atomic_t loading;
 

@@ -34,6 +34,16 @@ long long available_memory(void);
  */
 void check_available(long long before, long long less);
 
+/* Resources that mounts could leak. */
+struct counters {
+	long long buffers, huge_pages, available, users, ranges; /* available: kB */
+};
+
+struct counters count_now(void);
+
+/* Check that, within some seconds, no more of these are in use than @before. */
+void given_back(const struct counters *before);
+
 /*
  * Make the page at @address, in a mapping of a file on @source, fail. Return 0, or an errno if the
  * kernel cannot do that. If it may be @copied from the image, a new copy may replace the page.

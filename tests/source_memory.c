@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Operations on the memory of a source while files on it are mapped. Each operation mounts the source and restores it.
+ * The owners of the memory of every source use it, take it away or move it while files on it are mapped.
+ *
+ * Group: sources
+ * Order: 2
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=sources.daxfs drm share no-debug
  */
 #include "device.h"
 #include "mapped.h"
-#include "source_ops.h"
 
 #define COMPACT "/proc/sys/vm/compact_memory"
 #define SOFT_OFFLINE "/sys/devices/system/memory/soft_offline_page"
 #define PAGES_MAX (LARGE / 4096)
 
+static const struct source *source;
+static struct image image;
+static const char *mnt;
 static struct mapped files;
+static struct counters before;
 
 /* Mount the source and map files. Return the descriptor of its memory, or 0. */
 static int begin(int *owner)
@@ -46,23 +53,23 @@ static void map_and_close(void)
 	if (owner >= 0)
 		CHECK(!close(owner));
 	end(-1, -1);
-	given_back();
+	given_back(&before);
 }
 
-static void maker_closes(void)
+POINT(maker_closes, "its maker closes the memory")
 {
-	long long before, size = image_room(&image) / 1024;
+	long long available, size = image_room(&image) / 1024;
 	int rounds = 4;
 
 	if (!source->key) /* no process made it */
 		return;
 	/* In the first round, drivers allocate memory that they keep. */
 	map_and_close();
-	before = available_memory();
+	available = available_memory();
 	for (int i = 0; i < rounds; i++)
 		map_and_close();
 	/* The available memory varies by megabytes, but by less than a round takes. */
-	check_available(before, size * rounds / 2);
+	check_available(available, size * rounds / 2);
 }
 
 /* Check that no call on this descriptor can take pages from the memory. */
@@ -85,7 +92,7 @@ static void keeps_pages(int fd)
 	munmap(address, 4096);
 }
 
-static void owner_punches(void)
+POINT(owner_punches, "its owner punches or truncates the memory")
 {
 	int owner, fd = begin(&owner), node;
 	char buffer[4096];
@@ -110,7 +117,7 @@ static void owner_punches(void)
 }
 
 /* A file is where "daxfs locate" says, for processes that map the memory. */
-static void others_read(void)
+POINT(others_read, "others read a file in the memory")
 {
 	int owner, fd = begin(&owner), node = fd;
 	char command[PATH_MAX + 50], *address;
@@ -145,7 +152,7 @@ static void page_stays(u64 frame)
 	close(fd);
 }
 
-static void moves(void)
+POINT(moves, "its pages move")
 {
 	static u64 frames[PAGES_MAX], frames_then[PAGES_MAX];
 	const size_t pages = LARGE / page_size();
@@ -166,11 +173,10 @@ static void moves(void)
 	end(fd, owner);
 }
 
-const struct operation memory_operations[] = {
-	{ "its maker closes the memory", maker_closes, true },
-	{ "its owner punches or truncates the memory", owner_punches, true },
-	{ "others read a file in the memory", others_read, true },
-	{ "its pages move", moves, true },
-};
-
-const size_t memory_operation_count = ARRAY_SIZE(memory_operations);
+int main(void)
+{
+	mnt = private_mount_point();
+	image = sources_image();
+	before = count_now();
+	return run_on_sources(NULL, &image, &source);
+}
