@@ -233,7 +233,7 @@ pub extern "C" fn daxfs_locate(
     offset: &mut MaybeUninit<u64>,
     length: &mut MaybeUninit<u64>,
 ) -> c_int {
-    let locate = || {
+    let mut locate = || {
         let (start, size) = place::locate(borrowed(fd)?).map_err(|error| match error {
             Errno::NODEV => Failure::new(error, "not on a mounted image"),
             error => error.into(),
@@ -296,7 +296,7 @@ pub unsafe extern "C" fn daxfs_find(
 ) -> c_int {
     // SAFETY: The caller passes a C string.
     let path = unsafe { CStr::from_ptr(path) };
-    let find = || {
+    let mut find = || {
         if flags & !DAXFS_NOFOLLOW != 0 {
             return Err(Failure::new(Errno::INVAL, "unknown flag"));
         }
@@ -312,7 +312,7 @@ pub unsafe extern "C" fn daxfs_find(
 /// Look at inode `ino`.
 #[no_mangle]
 pub extern "C" fn daxfs_stat(image: &Handle, ino: u32, stat: &mut MaybeUninit<Stat>) -> c_int {
-    let look = || {
+    let mut look = || {
         let inode = image.image().inode(ino)?;
         stat.write(Stat::new(&inode));
         Ok(())
