@@ -4,9 +4,8 @@
 
 use crate::error::{Error, Result};
 use crate::plan::{DataExtent, Plan};
-pub use crate::source::sha256;
 use crate::source::Source;
-use crate::tree::{Kind, Place, Tree};
+use crate::tree::{Kind, NodeId, Place, Tree};
 use daxfs_check::digest::{combine, in_order, Fingerprint, Sum};
 use daxfs_check::Progress;
 use daxfs_reader::layout::{self, DIGEST_PIECE};
@@ -242,4 +241,13 @@ pub fn check_empty(tree: &Tree) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Return the SHA-256 of the content of the regular file `node`.
+///
+/// Return [`Error::Io`] and [`Error::Changed`] if it cannot be read or has changed.
+pub fn sha256(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    Source::stream(tree, node, |bytes| hash.update(bytes))?;
+    Ok(hash.finalize().into())
 }

@@ -2,14 +2,16 @@
 
 //! Finds the files of a tree that have the same content.
 //!
-//! Only files of the same size are compared: first their beginnings, then the SHA-256 of all bytes.
+//! Only files of the same size are compared: first their beginnings, then a SHA-256 of all bytes.
 //! So identical files are read twice, and most other files are not read.
 
 use crate::error::Result;
-use crate::source::{sha256, Source};
+use crate::source::Source;
 use crate::tree::{Kind, NodeId, Place, Tree};
+use daxfs_check::memory::ZEROS;
 use daxfs_check::Progress;
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -82,7 +84,7 @@ fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<(NodeId,
     for group in groups.filter(|group| group.len() > 1) {
         let mut sums = group
             .par_iter()
-            .map(|&(_, node)| Ok((sha256(tree, node)?, node)))
+            .map(|&(_, node)| Ok((sum(tree, node)?, node)))
             .collect::<Result<Vec<_>>>()?;
         sums.sort_unstable();
         for same in sums.chunk_by(|a, b| a.0 == b.0) {
@@ -90,4 +92,31 @@ fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<(NodeId,
         }
     }
     Ok(found)
+}
+
+/// Return a SHA-256 of the content of `node`, for which blocks of zeros cost little: those of sparse files.
+fn sum(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    let (mut at, mut block) = (0_u64, Vec::with_capacity(ZEROS.len()));
+    let mut add = |block: &mut Vec<u8>| {
+        // Where blocks begin does not depend on where holes are.
+        if *block != ZEROS[..block.len()] {
+            hash.update(at.to_le_bytes());
+            hash.update(&*block);
+        }
+        at += block.len() as u64;
+        block.clear();
+    };
+    Source::stream(tree, node, |mut bytes| {
+        while !bytes.is_empty() {
+            let (next, rest) = bytes.split_at(bytes.len().min(ZEROS.len() - block.len()));
+            block.extend_from_slice(next);
+            bytes = rest;
+            if block.len() == ZEROS.len() {
+                add(&mut block);
+            }
+        }
+    })?;
+    add(&mut block);
+    Ok(hash.finalize().into())
 }

@@ -8,7 +8,6 @@ use crate::tree::{identity, mtime, Identity, Kind, NodeId, Place, Tree};
 use daxfs_check::memory::{data_or_hole, ZEROS};
 use rustix::fs::{fstat, OFlags, Stat};
 use rustix::io::{pread, Errno};
-use sha2::{Digest, Sha256};
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -303,13 +302,4 @@ impl<'a> Source<'a> {
             Err(error) => Err(self.error("read the file", error)),
         }
     }
-}
-
-/// Return the SHA-256 of the content of the regular file `node`.
-///
-/// Return [`Error::Io`] and [`Error::Changed`] if it cannot be read or has changed.
-pub fn sha256(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    Source::stream(tree, node, |bytes| hash.update(bytes))?;
-    Ok(hash.finalize().into())
 }
