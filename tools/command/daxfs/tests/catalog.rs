@@ -391,6 +391,10 @@ impl Memory for Ram {
 }
 
 impl Medium for Ram {
+    fn get(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.read(offset, into).map_err(io::Error::other)
+    }
+
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         // The write in which power is lost may be there in part.
         let lost = self.count();
@@ -451,6 +455,9 @@ fn faulty_device() {
         daxfs_reader::hashes!();
     }
     impl Medium for Faulty {
+        fn get(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+            self.0.get(offset, into)
+        }
         fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
             self.0.write(offset, bytes)
         }

@@ -50,8 +50,7 @@ fn store(table: &mut Table, medium: &mut impl Medium) -> io::Result<()> {
     medium.sync()?;
     medium.forget()?;
     let mut found = vec![0; bytes.len()];
-    let read = medium.read(CATALOG_COPIES[copy], &mut found);
-    read.map_err(io::Error::other)?;
+    medium.get(CATALOG_COPIES[copy], &mut found)?;
     if found != bytes {
         let why = "the catalogue reads back differently; \
                    the device is faulty, or somebody else writes to it";

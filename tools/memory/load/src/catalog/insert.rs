@@ -7,7 +7,6 @@ use super::medium::Medium;
 use daxfs_image::catalog::some;
 use daxfs_image::error::{Error, Result};
 use daxfs_reader::catalog::{room, Listed, Table, CATALOG_MAX};
-use daxfs_reader::Memory;
 use sha2::digest::Output;
 use sha2::{Digest, Sha256};
 use std::io;
@@ -102,7 +101,7 @@ pub fn insert(
     medium.sync().map_err(cannot_write)?;
     medium.forget().map_err(cannot_write)?;
     let stored = stored(medium, place..place + new.size)
-        .map_err(|error| Error::image(device, b"", error))?;
+        .map_err(|error| Error::system(device, "cannot read", "", error))?;
     if stored != written.finalize() {
         let why = "does not store the data; the device is faulty, or somebody writes to it";
         return Err(Error::refused(device, why));
@@ -121,14 +120,14 @@ pub fn insert(
 }
 
 /// Return the SHA-256 of a range of a medium.
-fn stored(medium: &impl Memory, range: Range<u64>) -> daxfs_reader::Result<Output<Sha256>> {
+fn stored(medium: &impl Medium, range: Range<u64>) -> io::Result<Output<Sha256>> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; PIECE];
     let mut at = range.start;
     while at < range.end {
         let length = (range.end - at).min(PIECE as u64);
         let piece = &mut buffer[..length as usize];
-        medium.read(at, piece)?;
+        medium.get(at, piece)?;
         hash.update(piece);
         at += length;
     }

@@ -17,6 +17,9 @@ use std::path::Path;
 
 /// Memory that bytes are written to.
 pub trait Medium: Memory {
+    /// Read `into.len()` bytes at `offset`, as [`Memory::read`], with the error of the device.
+    fn get(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+
     /// Write `bytes` at `offset`.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
@@ -29,6 +32,10 @@ pub trait Medium: Memory {
 }
 
 impl Medium for Region {
+    fn get(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        Region::read(self, offset, into)
+    }
+
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         Region::write(self, offset, bytes)
     }
