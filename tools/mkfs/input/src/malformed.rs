@@ -15,7 +15,7 @@ pub(crate) enum Malformed {
     #[error("the map of a sparse file has {map} bytes, the archive {stored}")]
     SparseBytes { map: u64, stored: u64 },
     #[error(
-        "a sparse file in GNU tar's format 0.0 or 0.1; make the archive with --sparse-version=1.0"
+        "a sparse file has a format that is not 1.0; make the archive with --sparse-version=1.0"
     )]
     OldSparse,
     #[error("the size of a sparse file is malformed")]

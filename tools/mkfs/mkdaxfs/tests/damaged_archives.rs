@@ -79,7 +79,7 @@ f('hard2', H, linkname='abs/group')",
         ),
         (
             "f('a', data=b'x' * 512, pax_headers={'GNU.sparse.map': '0,512', 'GNU.sparse.size': '1000'})",
-            "a sparse file in GNU tar's format 0.0 or 0.1; make the archive with --sparse-version=1.0",
+            "a sparse file has a format that is not 1.0; make the archive with --sparse-version=1.0",
         ),
         (
             "f('a', data=b'x' * 512, pax_headers={'GNU.sparse.major': '1', 'GNU.sparse.realsize': '10'})",
