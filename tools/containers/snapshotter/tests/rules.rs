@@ -126,6 +126,10 @@ async fn what_is_refused() {
         let answer = machine.view("new", parent).await;
         refused_for(parent, answer, Code::InvalidArgument);
     }
+    for path in ["name", "parent", "kind", "created_at"] {
+        let answer = machine.update("active", Labels::new(), &[path]).await;
+        refused_for(path, answer, Code::InvalidArgument);
+    }
     refused(machine.prepare("", "layer").await, Code::InvalidArgument);
     refused(machine.prepare("new", "none").await, Code::NotFound);
     refused(
