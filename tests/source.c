@@ -296,7 +296,8 @@ int context_remount(const char *dir, const char *options)
 {
 	int context = syscall(SYS_fspick, AT_FDCWD, dir, FSPICK_CLOEXEC), error;
 
-	REQUIRE(context >= 0);
+	if (context < 0)
+		return errno;
 	error = context_options(context, "%s", options) ?:
 		context_set(context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
 	close(context);

@@ -23,6 +23,8 @@
 /* Seconds that a mount is used at most, and the part of them before its memory fails or is removed. */
 #define ROUND 6.0
 #define CALM 0.6
+/* Mounts of a source whose memory is kept after its pages failed. */
+#define KEPT 20
 #define SWAP "/dev/ram0"
 #define SWAP_SIZE (64UL << 20)
 
@@ -243,7 +245,7 @@ static void end_process(int process, pid_t pid, bool deadly)
 }
 
 /*
- * Keep memory until the machine ends. When a huge folio that could not be split is freed, the kernel gives its failed
+ * Keep memory until the machine ends, for at most KEPT mounts of a source. When a huge folio that could not be split is freed, the kernel gives its failed
  * page to the next process that needs one.
  */
 static void keep(int memory)
@@ -259,6 +261,11 @@ static void keep(int memory)
 		_exit(1);
 	for (;;)
 		pause();
+}
+
+static bool is_kept(enum event event)
+{
+	return event == FAILED && strstr(source->name, "huge folios");
 }
 
 static int new_context(int memory, bool lazy)
@@ -284,7 +291,7 @@ static bool one_round(u64 round, double length, bool lazy, enum event event)
 		device_find(source, &device);
 	memset(storm, 0, sizeof(*storm));
 	REQUIRE(context_mount(new_context(memory, lazy), mnt));
-	if (event == FAILED && strstr(source->name, "huge folios"))
+	if (is_kept(event))
 		keep(memory);
 	if (memory)
 		close(memory);
@@ -338,6 +345,8 @@ POINT(run_storm, "a storm of memory calls")
 		event = (shift + round) % EVENTS;
 		while (!possible(event))
 			event = (event + 1) % EVENTS;
+		if (is_kept(event) && mounts[event] >= KEPT)
+			event = QUIET;
 		if (!one_round(round, left < ROUND ? left < 1 ? 1 : left : ROUND, (shift + round) % 2, event))
 			break;
 		mounts[event]++;
@@ -367,7 +376,7 @@ static bool is_wanted(const struct source *source)
 static void prepare_swap(void)
 {
 	if (run_command("modprobe -q brd rd_nr=1 rd_size=%lu; mkswap %s >&2 && swapon %s", SWAP_SIZE / 1024, SWAP, SWAP))
-		printf("# no swap\n");
+		printf("# figures: no swap\n");
 }
 
 static void make_arena(void)
