@@ -176,6 +176,8 @@ POINT(moves, "its pages move")
 int main(void)
 {
 	mnt = private_mount_point();
+	if (getenv("DAXFS_SLOW"))
+		ktap_skip_all("takes too long on a slow kernel");
 	image = sources_image();
 	before = count_now();
 	return run_on_sources(NULL, &image, &source);

@@ -24,7 +24,7 @@
 #define s64 __s64
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
-/* Newer than Debian 13's C library and headers. */
+/* Of <linux/mman.h>; Debian 13's C library lacks them. */
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE 101
 #endif
