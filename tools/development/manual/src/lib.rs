@@ -27,7 +27,7 @@ pub type File = (String, Vec<u8>);
 const MANUAL: &str = "System administration";
 
 /// Date of the pages: of the last release, or of the last change of a page.
-const DATE: &str = "2026-11-21";
+const DATE: &str = "2026-11-27";
 
 /// Limit of options in a synopsis.
 const OPTIONS: usize = 12;

@@ -74,11 +74,11 @@ uint64_t daxfs_offset(const struct daxfs *image);
 /*
  * Find the bytes of an open file of a mounted image: where they are in the dma-buf, memfd or device that was mounted.
  * Returns -ENODEV if the file is not on a mounted image. The bytes of a file in an open image are at daxfs_offset() +
- * daxfs_stat.offset.
+ * daxfs_stat.offset. offset and length point to different objects.
  */
 int daxfs_locate(int fd, uint64_t *offset, uint64_t *length);
 
-/* Close an image; NULL is ignored. */
+/* Close an image that no other thread uses; NULL is ignored. */
 void daxfs_close(struct daxfs *image);
 
 /* Describe the last failure in this thread. Valid until the next one. */

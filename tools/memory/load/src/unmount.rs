@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 /// Return the error of unmounting `name`.
 pub fn failed(name: &str, error: io::Error) -> Error {
     let remedy = match Errno::from_io_error(&error) {
-        Some(Errno::PERM) => "; only root can, or who mounted it",
+        Some(Errno::PERM) => "; only root can",
         Some(Errno::BUSY) => {
             "; files are open there, or it is the working directory of a process: fuser -m lists them"
         }
@@ -24,7 +24,7 @@ pub fn failed(name: &str, error: io::Error) -> Error {
 /// Unmount the topmost mount on `place`, which is absolute and leads through no symlinks. A user
 /// who is not root needs fusermount3, which unmounts the FUSE mounts of that user.
 ///
-/// Return the errors of umount(2).
+/// Return the errors of umount(2), and `EPERM` if fusermount3 fails.
 pub fn detach(place: &Path) -> io::Result<()> {
     match rustix::mount::unmount(place, UnmountFlags::NOFOLLOW) {
         Err(Errno::PERM) => {

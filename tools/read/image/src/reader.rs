@@ -217,7 +217,7 @@ impl<'a, S: Storage> Reader<'a, S> {
     }
 
     /// Pass the content of the regular file `inode` to `sink`, piece by piece with the offset of
-    /// each; without most holes. Stop when `sink` fails.
+    /// each. Holes between pieces are left out, others passed as zeros. Stop when `sink` fails.
     pub fn data(
         &self,
         inode: &Inode,

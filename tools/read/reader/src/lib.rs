@@ -3,12 +3,12 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod catalog;
 mod entries;
 mod extra;
 pub mod hash;
 // A link to the directory from which the kernel module is built. A package holds a copy of the
 // files.
-pub mod catalog;
 mod image;
 mod path;
 mod slice;

@@ -38,8 +38,9 @@ Examples:
 /// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input. A pipe is copied to a
 /// temporary file first, in the directory named by TMPDIR, or in /tmp. The image starts at its first byte, unless
 /// --offset says where, or --image names it in a catalogue.
-/// mount(8) mounts images. Only load and write need privileges, and only load needs the kernel module. No command changes
-/// an image; sign adds a signature. /usr/share/doc/daxfs-doc/daxfs.schema.json describes what --json prints.
+/// mount(8) mounts images. Only load, write, and mounts of a store need privileges, and only load and these mounts need
+/// the kernel module. No command changes an image; sign adds a signature.
+/// /usr/share/doc/daxfs-doc/daxfs.schema.json describes what --json prints.
 #[derive(Parser)]
 #[command(name = "daxfs", version, max_term_width = 100, after_help = EXIT)]
 pub struct Args {
