@@ -9,9 +9,10 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{At, Opened};
 use daxfs_image::text::shown_path;
 use daxfs_load::mountinfo::mount_id;
-use daxfs_load::unmount::detach;
 use filesystem::ImageFs;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -55,7 +56,7 @@ pub fn serve(image: &Path, at: &At, dir: &Path, words: &[String], ready: bool) -
         // Never unmount another mount at the same place.
         if mount_id(&place).is_ok_and(|now| now == id) {
             // While files are open it stays mounted, and the next signal tries again.
-            let _ = detach(&place);
+            detach(&place);
         }
     };
     on_signal(&[SIGHUP, SIGINT, SIGTERM], unmount)
@@ -66,6 +67,19 @@ pub fn serve(image: &Path, at: &At, dir: &Path, words: &[String], ready: bool) -
             .map_err(|error| Error::system("", "cannot go on in the background", "", error))?;
     }
     ended(session).map_err(|error| Error::system(&name, "stopped serving", "", error))
+}
+
+/// Unmount the topmost mount on `place`, which is absolute and leads through no symlinks, unless it is
+/// in use. A user who is not root needs fusermount3.
+fn detach(place: &Path) {
+    if rustix::mount::unmount(place, UnmountFlags::NOFOLLOW) == Err(Errno::PERM) {
+        let mut fusermount = Command::new("fusermount3");
+        fusermount.args(["-u", "--"]).arg(place);
+        let _ = fusermount
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
 }
 
 /// Wait until the mount of `session` is gone.

@@ -22,7 +22,6 @@ use daxfs_load::catalog;
 use daxfs_load::context::explain;
 use daxfs_load::mount::{place, MountOptions, Target};
 use daxfs_load::mountinfo::{self, mount_id, mounts, Mount};
-use daxfs_load::unmount;
 use rustix::fs::{flock, lgetxattr, stat, statvfs, FlockOperation};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -31,6 +30,7 @@ use rustix::mount::{
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -129,21 +129,27 @@ pub type Room<'a> = &'a dyn Fn(u64) -> Result<()>;
 /// Fail if something else is mounted there, or if it is in use.
 pub fn unmount(dir: &Path, home: &Home, lazy: bool) -> Result<Loaded> {
     let name = shown_path(dir);
-    let fail = |error| unmount::failed(&name, error);
+    let fail = |error: io::Error| {
+        let remedy = match Errno::from_io_error(&error) {
+            Some(Errno::PERM) => "; only root can",
+            Some(Errno::BUSY) => {
+                "; files are open there, or it is the working directory of a process: fuser -m lists them"
+            }
+            _ => "",
+        };
+        Error::system(&name, "cannot unmount", remedy, error)
+    };
     let place = dir.canonicalize().map_err(fail)?;
     let machine = Machine::lock()?;
     if lower(&place)?.is_none() {
         let why = "no image of a store is mounted there; umount(8) unmounts other things";
         return Err(Error::refused(name, why));
     }
-    let unmounted = match unmount::detach(&place) {
-        Err(error) if lazy && Errno::from_io_error(&error) == Some(Errno::BUSY) => {
-            let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
-            umount(&place, flags).map_err(Into::into)
-        }
+    let unmounted = match umount(&place, UnmountFlags::NOFOLLOW) {
+        Err(Errno::BUSY) if lazy => umount(&place, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH),
         unmounted => unmounted,
     };
-    unmounted.map_err(fail)?;
+    unmounted.map_err(|error| fail(error.into()))?;
     machine.sweep(home)
 }
 

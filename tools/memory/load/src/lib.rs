@@ -6,7 +6,7 @@
 //! * [`file`], [`buffer`]: image files, and memory with a copy of one
 //! * [`mod@range`]: physical memory that an image is written to
 //! * [`catalog`]: several images on one device
-//! * [`unmount`], [`mountinfo`], [`query`], [`locate`]: what is mounted
+//! * [`mountinfo`], [`query`], [`locate`]: what is mounted
 
 pub mod buffer;
 pub mod catalog;
@@ -20,7 +20,6 @@ pub mod mountinfo;
 mod place;
 pub mod query;
 pub mod range;
-pub mod unmount;
 
 pub use buffer::Kind;
 pub use mount::{load, mount};
