@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define PAGE	4096UL
@@ -16,9 +15,9 @@
 static int usage(FILE *stream)
 {
 	fprintf(stream,
-		"Usage: scribble FILE [OFFSET LENGTH]\n\n"
+		"Usage: scribble FILE OFFSET LENGTH\n\n"
 		"Inverts the first word of each page of FILE through a shared mapping, and prints how many pages\n"
-		"have changed then. FILE can be /dev/mem or the memory of a PCI device.\n"
+		"have changed then. FILE can be /dev/mem.\n"
 		"Exit status: 0 if no page has changed, 1 if pages have, 2 if FILE cannot be mapped for writing.\n");
 	return stream == stderr ? 2 : 0;
 }
@@ -27,21 +26,17 @@ int main(int argc, char **argv)
 {
 	size_t length, changed = 0;
 	uint64_t *words;
-	struct stat status;
-	off_t offset = 0;
+	off_t offset;
 	int file;
 
-	if (argc != 2 && argc != 4)
+	if (argc != 4)
 		return usage(stderr);
 	/* Not O_SYNC: the mapping must have the cache attributes that the kernel's own has. */
 	file = open(argv[1], O_RDWR | O_CLOEXEC);
-	if (file < 0 || fstat(file, &status) < 0)
+	if (file < 0)
 		err(2, "%s", argv[1]);
-	length = status.st_size;
-	if (argc == 4) {
-		offset = strtoull(argv[2], NULL, 0);
-		length = strtoull(argv[3], NULL, 0);
-	}
+	offset = strtoull(argv[2], NULL, 0);
+	length = strtoull(argv[3], NULL, 0);
 	words = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, file, offset);
 	if (words == MAP_FAILED)
 		err(2, "%s: mmap", argv[1]);
