@@ -245,8 +245,8 @@ static void end_process(int process, pid_t pid, bool deadly)
 }
 
 /*
- * Keep memory until the machine ends, for at most KEPT mounts of a source. When a huge folio that could not be split is freed, the kernel gives its failed
- * page to the next process that needs one.
+ * Keep memory until the machine ends, for at most KEPT mounts of a source. When a huge folio that could not be split is
+ * freed, the kernel gives its failed page to the next process that needs one.
  */
 static void keep(int memory)
 {

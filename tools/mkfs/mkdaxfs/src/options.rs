@@ -36,9 +36,9 @@ Inputs:
                       directory are counted as links.
   tar:PATH            A tar archive of any format (GNU, pax, ustar and older),
                       plain or compressed with gzip, zstd or xz. Extended
-                      attributes, access control lists, sparse files (but not
-                      those of --sparse-version=0.0 and 0.1) and members of any
-                      size are supported. If several members have the same name,
+                      attributes, access control lists, sparse files (except GNU
+                      tar's formats 0.0 and 0.1) and members of any size are
+                      supported. If several members have the same name,
                       the last one wins. A hard link refers to the file that has
                       the name at that point.
                       Directories without a member of their own belong to user

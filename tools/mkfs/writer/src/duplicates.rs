@@ -94,7 +94,7 @@ fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<(NodeId,
     Ok(found)
 }
 
-/// Return a SHA-256 of the content of `node`, for which blocks of zeros cost little: those of sparse files.
+/// Return a SHA-256 of the content of `node` that leaves out blocks of zeros, which sparse files have many of.
 fn sum(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
     let mut hash = Sha256::new();
     let (mut at, mut block) = (0_u64, Vec::with_capacity(ZEROS.len()));

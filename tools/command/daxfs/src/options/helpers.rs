@@ -30,7 +30,7 @@ pub struct HelperArgs {
     /// Mount options
     #[arg(short, value_delimiter = ',')]
     options: Vec<String>,
-    /// Ignored, as -w and -s are: mounts are always read-only, and unknown options always refused
+    /// Ignored, like -w and -s: mounts are always read-only, and unknown options always refused
     #[arg(short = 'r', short_aliases = ['w', 's'], action = ArgAction::Count)]
     ignored: u8,
     /// Do everything but mount
@@ -66,7 +66,7 @@ pub struct FsckArgs {
     /// The images or devices
     #[arg(required_unless_present = "version")]
     pub images: Vec<PathBuf>,
-    /// Ignored, as -p, -n, -y, -r and -f are: images are checked, and never repaired
+    /// Ignored, like -p, -n, -y, -r and -f: images are checked, and never repaired
     #[arg(short = 'a', short_aliases = ['p', 'n', 'y', 'r', 'f'], action = ArgAction::Count)]
     ignored: u8,
     /// Show every finding, not only the first hundred
