@@ -2,7 +2,7 @@
 
 //! Regular files of a mounted image.
 
-use crate::image::{self, layout, Memory, Problem};
+use crate::image::{self, Memory, Problem};
 use crate::inode::{FileData, Object};
 use crate::linux;
 use crate::linux::fs::{Extent, FileOperations, INode};
@@ -58,9 +58,8 @@ fn verify_next(
     if done > 0 && linux::fatal_signal_pending() {
         return Err(EINTR);
     }
-    let in_piece = layout::DIGEST_PIECE - at % layout::DIGEST_PIECE;
     let mounted = file.super_block().data();
-    match mounted.usable(at, in_piece.min(length as u64), wait) {
+    match mounted.usable(at, length as u64, wait) {
         Ok(0) => Err(EAGAIN),
         Ok(part) => Ok(part as usize),
         Err(error) => Err(refuse(file, error)),

@@ -12,7 +12,7 @@ use crate::linux::{
 use crate::memory::{Access, Gate, Region, Resources};
 use crate::options::{Named, Options};
 use crate::usage::{Event, Usage};
-use crate::verify::{self, Pieces};
+use crate::verify::Pieces;
 use core::ops::Range;
 use kernel::{
     fmt,
@@ -20,9 +20,6 @@ use kernel::{
     seq_file::SeqFile,
     sync::{Arc, Mutex},
 };
-
-/// The number of bad pieces of a mount that are logged one by one.
-const BAD_PIECES_LOGGED: usize = 16;
 
 /// The filesystem.
 pub(crate) struct DaxFs;
@@ -112,83 +109,37 @@ impl Mounted {
         }
     }
 
-    /// Make bytes usable: verify the pieces that hold `length` bytes at `offset`, from the first
-    /// on. Return how many of the bytes may be used. It is less than `length` if a later piece is
-    /// bad, if a signal kills the process, or if `wait` is not set and a piece is not verified yet;
-    /// only then it may be 0.
+    /// Make bytes usable: verify the piece that holds the byte at `offset`. Return how many of
+    /// `length` bytes are in this piece; 0 if it is not verified yet and `wait` is not set.
     ///
     /// # Errors
     ///
-    /// See [`Pieces::verify`], for the first piece.
+    /// [`Problem::Piece`] if the piece does not match its SHA-256, [`Problem::Unreadable`]. Known
+    /// errors are returned without waiting.
+    #[cold]
     pub(crate) fn usable(&self, offset: u64, length: u64, wait: bool) -> image::Result<u64> {
         let Some(pieces) = &self.pieces else {
             return Ok(length);
         };
-        let mut done = 0;
-        while done < length {
-            let at = offset.saturating_add(done);
-            if !pieces.is_verified(at) {
-                let wait = wait || self.is_refused(pieces, at);
-                if !wait || (done > 0 && linux::fatal_signal_pending()) {
-                    return Ok(done);
-                }
-                if let Err(error) = self.verify_piece(pieces, at) {
-                    return match done {
-                        0 => Err(error),
-                        _ => Ok(done),
-                    };
-                }
-            }
-            done += layout::DIGEST_PIECE - at % layout::DIGEST_PIECE;
+        let index = offset / layout::DIGEST_PIECE;
+        let usable = length.min(layout::DIGEST_PIECE - offset % layout::DIGEST_PIECE);
+        if pieces.are_verified(offset, usable) {
+            return Ok(usable);
         }
-        Ok(length)
-    }
-
-    /// Verify the piece at `offset`. Log that it is bad when that is found, which happens once.
-    /// Other errors cannot suppress that line, and only the first bad pieces are logged: an
-    /// ordinary user chooses the reads.
-    #[cold]
-    fn verify_piece(&self, pieces: &Pieces, offset: u64) -> image::Result<()> {
-        let piece = layout::piece(offset / layout::DIGEST_PIECE, self.superblock.total_size);
         // Do not read all of a piece again for a known result.
-        if !self.is_readable(&piece) {
+        let piece = layout::piece(index, self.superblock.total_size);
+        let size = piece.end - piece.start;
+        let access = self.region.access();
+        if !access.is_ok_and(|access| access.readable(piece.start, size) == size) {
             return Err(image::Error::new(Problem::Unreadable, piece.start, 0));
         }
+        pieces.refused(index)?;
+        if !wait {
+            return Ok(0);
+        }
         let image = Image::new(&self.region, &self.superblock);
-        pieces.verify(&image, offset, |event| match event {
-            verify::Event::Verified => self.usage.count(Event::VerifiedPiece),
-            verify::Event::Bad(others) => {
-                self.usage.count(Event::BadPiece);
-                if others < BAD_PIECES_LOGGED {
-                    pr_err!(
-                        "{}: the piece from {} to {} does not match its SHA-256\n",
-                        self.usage.source(),
-                        piece.start,
-                        piece.end
-                    );
-                }
-                if others + 1 == BAD_PIECES_LOGGED {
-                    pr_err!(
-                        "{}: further pieces that do not match are only counted, in pieces_bad\n",
-                        self.usage.source()
-                    );
-                }
-            }
-        })
-    }
-
-    /// Return true if the memory of `piece` is there, as far as is known.
-    fn is_readable(&self, piece: &Range<u64>) -> bool {
-        let length = piece.end - piece.start;
-        let access = self.region.access();
-        access.is_ok_and(|access| access.readable(piece.start, length) == length)
-    }
-
-    /// Return true if it is known that the piece at `offset` must not be used. Finding that out
-    /// again does not wait.
-    fn is_refused(&self, pieces: &Pieces, offset: u64) -> bool {
-        let piece = layout::piece(offset / layout::DIGEST_PIECE, self.superblock.total_size);
-        pieces.is_refused(offset) || !self.is_readable(&piece)
+        pieces.verify(&image, index, &self.usage)?;
+        Ok(usable)
     }
 
     /// Return the generation of all inodes, which file handles contain: the start of the image's
@@ -210,7 +161,6 @@ impl Gate for Mounted {
     #[cold]
     fn open(&self, offset: u64, length: u64) -> image::Result<()> {
         let mut done = 0;
-        // A signal ends usable(), but at least one piece is usable each time.
         while done < length {
             done += self.usable(offset + done, length - done, true)?;
         }
@@ -221,7 +171,7 @@ impl Gate for Mounted {
     fn is_open(&self, offset: u64, length: u64) -> bool {
         match &self.pieces {
             None => true,
-            Some(pieces) => pieces.first_unverified(offset, length).is_none(),
+            Some(pieces) => pieces.are_verified(offset, length),
         }
     }
 }

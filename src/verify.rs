@@ -6,11 +6,16 @@ use crate::image::{self, layout, Image, Memory, Problem, Table};
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::{Errno, Sha256};
 use crate::memory::Region;
+use crate::usage::{Event, Usage};
+use core::ops::Range;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use kernel::{cpu::nr_cpu_ids, new_mutex, page::PAGE_SIZE, prelude::*, sync::Mutex};
 
 /// Largest number of pieces that can be verified at the same time.
 const LANES_MAX: usize = 64;
+
+/// The number of bad pieces of a mount that are logged one by one.
+const BAD_LOGGED: usize = 16;
 
 /// A piece that was not looked at.
 const UNKNOWN: u8 = 0;
@@ -76,14 +81,6 @@ fn check_field(superblock: &image::Superblock, digest: &[u8; 32]) -> Result<(), 
         true => Ok(()),
         false => Err(wrong_digest(&superblock.sha256).into()),
     }
-}
-
-/// Result of a request for a piece.
-pub(crate) enum Event {
-    /// It was verified, just now.
-    Verified,
-    /// It does not match its SHA-256, as was found just now, after so many other pieces.
-    Bad(usize),
 }
 
 /// The pieces of an image, which are verified before their first use.
@@ -201,19 +198,8 @@ impl Pieces {
         sums.nth(index as usize) == Some(sum)
     }
 
-    /// Return true if the piece at `offset` is verified.
-    #[inline]
-    pub(crate) fn is_verified(&self, offset: u64) -> bool {
-        self.state(offset / layout::DIGEST_PIECE) == VERIFIED
-    }
-
-    /// Return true if the piece at `offset` was found bad or unreadable.
-    pub(crate) fn is_refused(&self, offset: u64) -> bool {
-        self.refused(offset / layout::DIGEST_PIECE).is_err()
-    }
-
     /// Return an error if piece `index` was found bad or unreadable.
-    fn refused(&self, index: u64) -> image::Result<()> {
+    pub(crate) fn refused(&self, index: u64) -> image::Result<()> {
         let offset = index.saturating_mul(layout::DIGEST_PIECE);
         match self.state(index) {
             UNREADABLE => Err(image::Error::new(Problem::Unreadable, offset, 0)),
@@ -222,17 +208,19 @@ impl Pieces {
         }
     }
 
-    /// Return the first of `length` bytes at `offset` whose piece is not verified.
+    /// Return true if all pieces that hold `length` bytes at `offset` are verified.
     #[inline]
-    pub(crate) fn first_unverified(&self, offset: u64, length: u64) -> Option<u64> {
+    pub(crate) fn are_verified(&self, offset: u64, length: u64) -> bool {
         let first = offset / layout::DIGEST_PIECE;
         let end = offset.saturating_add(length).div_ceil(layout::DIGEST_PIECE);
-        let index = (first..end).find(|&index| self.state(index) != VERIFIED)?;
-        Some(offset.max(index * layout::DIGEST_PIECE))
+        (first..end).all(|index| self.state(index) == VERIFIED)
     }
 
-    /// Verify the piece at `offset`, unless it is verified or refused already. This waits for
-    /// other threads that verify a piece, and for nothing else. Call `tell` with the result.
+    /// Verify piece `index`, unless it is verified or refused already. This waits for other threads
+    /// that verify a piece, and for nothing else. Count the result in `usage`.
+    ///
+    /// Log a bad piece when it is found, which happens once. Other errors cannot suppress that
+    /// line, and only the first bad pieces are logged: an ordinary user chooses the reads.
     ///
     /// # Errors
     ///
@@ -240,11 +228,9 @@ impl Pieces {
     pub(crate) fn verify(
         &self,
         image: &Image<'_, Region>,
-        offset: u64,
-        tell: impl Fn(Event),
+        index: u64,
+        usage: &Usage,
     ) -> image::Result<()> {
-        let index = offset / layout::DIGEST_PIECE;
-        self.refused(index)?;
         let mut buffer = self.lane(index)?.lock();
         // Another thread may have done it.
         if self.state(index) == VERIFIED {
@@ -255,11 +241,20 @@ impl Pieces {
             .inspect_err(|_| self.set(index, UNREADABLE))?;
         if self.matches(index, &found) {
             self.set(index, VERIFIED);
-            tell(Event::Verified);
+            usage.count(Event::VerifiedPiece);
             return Ok(());
         }
         self.set(index, BAD);
-        tell(Event::Bad(self.bad_count.fetch_add(1, Ordering::Relaxed)));
+        usage.count(Event::BadPiece);
+        let others = self.bad_count.fetch_add(1, Ordering::Relaxed);
+        let source = usage.source();
+        if others < BAD_LOGGED {
+            let Range { start, end } = layout::piece(index, image.superblock().total_size);
+            pr_err!("{source}: the piece from {start} to {end} does not match its SHA-256\n");
+        }
+        if others + 1 == BAD_LOGGED {
+            pr_err!("{source}: further pieces that do not match are only counted, in pieces_bad\n");
+        }
         Err(bad(index))
     }
 }
