@@ -83,9 +83,9 @@ pub(crate) struct Mounted {
 pub(crate) struct Verified {
     /// The metadata match their checksum.
     pub(crate) metadata: bool,
-    /// The SHA-256 that the first mount found. Later reads are in caches, for which another check
-    /// proves nothing.
-    pub(crate) digest: Option<[u8; 32]>,
+    /// The first mount found that the image has the SHA-256 of its superblock, as an option
+    /// demanded. Later reads are in caches, for which another check proves nothing.
+    pub(crate) digest: bool,
     /// The image has a signature of that SHA-256 by a trusted key.
     pub(crate) signature: bool,
 }

@@ -50,7 +50,7 @@ pub(crate) struct Checks {
     pub(crate) metadata: Option<bool>,
     /// The SHA-256 that the whole image must have.
     pub(crate) digest: Option<[u8; 32]>,
-    /// The image must have a signature that the kernel trusts. The signature then sets the digest.
+    /// The image must have a signature that the kernel trusts, and the SHA-256 that it signs.
     pub(crate) signature: bool,
     /// When to compare the image with the digest. The default is at mount.
     pub(crate) verify: Option<Verify>,
@@ -80,7 +80,7 @@ impl Checks {
     ///
     /// `EINVAL` if there is nothing to verify.
     pub(crate) fn validate(&self) -> Result<(), Refusal> {
-        if self.verify.is_some() && self.digest.is_none() && !self.signature {
+        if self.verify.is_some() && !self.has_digest() {
             return Err(refusal!(
                 EINVAL,
                 "verify= needs digest= or signature=required"
@@ -89,10 +89,14 @@ impl Checks {
         Ok(())
     }
 
-    /// Return the SHA-256 to compare the image with in this way.
-    pub(crate) fn digest(&self, verify: Verify) -> Option<&[u8; 32]> {
-        let wanted = self.verify.unwrap_or(Verify::Full) == verify;
-        self.digest.as_ref().filter(|_| wanted)
+    /// Return true if the image is compared with a SHA-256: `digest=`, or the one that is signed.
+    pub(crate) fn has_digest(&self) -> bool {
+        self.digest.is_some() || self.signature
+    }
+
+    /// Return true if the image is compared with a SHA-256 in this way.
+    pub(crate) fn compares(&self, verify: Verify) -> bool {
+        self.has_digest() && self.verify.unwrap_or(Verify::Full) == verify
     }
 }
 

@@ -6,44 +6,19 @@ use crate::image::{self, signature::Section, Image, Problem};
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::{keyring, Errno, Keyring};
 use crate::memory::Region;
-use crate::options::Checks;
 use kernel::{prelude::*, str::CString};
 
 /// Name of the keyring.
 pub(crate) const KEYRING: &CStr = c".daxfs";
 
-/// Return the checks to make of `image`: if they demand a signature, verify it, and compare the
-/// image with the digest that it signs.
+/// Verify the signature of `image`. It signs the SHA-256 in the superblock.
 ///
 /// # Errors
 ///
 /// `ENODATA` if the image has no signature, `ENOKEY`, `EKEYREJECTED`, `EKEYEXPIRED` and
-/// `EKEYREVOKED` if the signature does not count, `EBADMSG` if it is malformed or `digest=` is
-/// another one, `EOPNOTSUPP` and `ENOPKG` if the kernel cannot verify it, `EIO`, `ENOMEM`.
-pub(crate) fn resolve(
-    checks: &Checks,
-    image: &Image<'_, Region>,
-    keyring: &Keyring,
-) -> Result<Checks, Refusal> {
-    if !checks.signature {
-        return Ok(*checks);
-    }
-    let digest = image.superblock().sha256;
-    if checks.digest.is_some_and(|expected| expected != digest) {
-        return Err(refusal!(
-            Errno::BadMessage,
-            "the image's SHA-256 is not digest="
-        ));
-    }
-    verify(image, keyring)?;
-    Ok(Checks {
-        digest: Some(digest),
-        ..*checks
-    })
-}
-
-/// Verify the signature of `image`.
-fn verify(image: &Image<'_, Region>, keyring: &Keyring) -> Result<(), Refusal> {
+/// `EKEYREVOKED` if the signature does not count, `EBADMSG` if it is malformed, `EOPNOTSUPP` and
+/// `ENOPKG` if the kernel cannot verify it, `EIO`, `ENOMEM`.
+pub(crate) fn verify(image: &Image<'_, Region>, keyring: &Keyring) -> Result<(), Refusal> {
     let malformed = |error: image::Error| match error.problem {
         Problem::Unreadable => refusal!(EIO, "{error}"),
         _ => refusal!(Errno::BadMessage, "{error}"),

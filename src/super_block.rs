@@ -31,37 +31,23 @@ const CHECK_PIECE: usize = 16384;
 /// Number of bytes of a cache line.
 const LINE: usize = 64;
 
-/// Load and validate the superblock of the image in `region`.
-fn open_image(region: &Region) -> Result<image::Superblock, Refusal> {
-    let superblock = image::Superblock::load(region)?;
-    if (superblock.block_size as usize) < PAGE_SIZE {
-        let size = superblock.block_size;
-        return Err(refusal!(
-            Errno::NotSupported,
-            "block size {size} is smaller than this kernel's pages; \
-                 use mkdaxfs --block-size {PAGE_SIZE}"
-        ));
-    }
-    Ok(superblock)
-}
-
-/// Make the `checks` of a mount. Repeat a check that has been made before only if an option asks
-/// for it. Return what all checks have shown.
+/// Make the `checks` of a mount of `image`, except of its signature. Repeat a check that has been
+/// made before only if an option asks for it. Return what all checks have shown.
 ///
 /// # Errors
 ///
 /// `EBADMSG` if a check fails, `EIO` if the image cannot be read, `EINTR`, `ENOMEM`.
 fn verify(
-    region: &Region,
-    superblock: &image::Superblock,
+    image: &Image<'_, Region>,
     checks: &Checks,
     mut verified: Verified,
 ) -> Result<Verified, Refusal> {
-    let image = Image::new(region, superblock);
+    let superblock = image.superblock();
+    let is_whole = checks.compares(Verify::Full);
     // Many images have less metadata than that.
-    let length = match checks.digest(Verify::Full) {
-        Some(_) => CHECK_PIECE,
-        None => CHECK_PIECE.min(superblock.data.offset as usize),
+    let length = match is_whole {
+        true => CHECK_PIECE,
+        false => CHECK_PIECE.min(superblock.data.offset as usize),
     };
     // It is faster to initialize whole lines than bytes.
     let mut piece = KVec::from_elem([0; LINE], length.div_ceil(LINE), GFP_KERNEL)?;
@@ -70,10 +56,15 @@ fn verify(
         image.verify_metadata(piece)?;
         verified.metadata = true;
     }
-    if let Some(expected) = checks.digest(Verify::Full) {
-        verify::whole(&image, piece, expected)?;
-        verified.digest = Some(*expected);
+    if is_whole {
+        verify::whole(image, piece)?;
     }
+    // All else is compared with this copy of the superblock.
+    if let Some(expected) = &checks.digest {
+        verify::compare(&superblock.sha256, expected)?;
+    }
+    verified.digest |= checks.has_digest();
+    verified.signature |= checks.signature;
     Ok(verified)
 }
 
@@ -82,31 +73,31 @@ fn verify(
 ///
 /// # Errors
 ///
-/// `EBUSY` if the first mount had no digest, and the errors of [`signature::resolve`] and
+/// `EBUSY` if the first mount had no digest, and the errors of [`signature::verify`] and
 /// [`verify`].
 fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> {
     let mounted = sb.data();
-    let (region, superblock) = (&mounted.region, &mounted.superblock);
-    let image = Image::new(region, superblock);
-    let checks = &signature::resolve(checks, &image, &mounted.keyring)?;
+    let image = Image::new(&mounted.region, &mounted.superblock);
+    if checks.signature {
+        signature::verify(&image, &mounted.keyring)?;
+    }
     let before = *mounted.verified.lock();
     // Inodes, names and copies of pages are in caches already.
-    if checks.digest.is_some() && before.digest.is_none() {
+    if checks.has_digest() && !before.digest {
         return Err(refusal!(
             EBUSY,
             "mounted already without digest= or signature=required"
         )
         .remedy("unmount it everywhere first"));
     }
-    if let Some(digest) = checks.digest(Verify::Lazy) {
+    if checks.compares(Verify::Lazy) {
         let Some(pieces) = &mounted.pieces else {
             return Err(refusal!(EBUSY, "mounted already without verify=lazy")
                 .remedy("unmount it everywhere first, or use verify=full"));
         };
-        pieces.verify_again(&image, digest)?;
+        pieces.verify_metadata(&image)?;
     }
-    let mut verified = verify(region, superblock, checks, before)?;
-    verified.signature |= checks.signature;
+    let verified = verify(&image, checks, before)?;
     *mounted.verified.lock() = verified;
     Ok(())
 }
@@ -120,19 +111,24 @@ fn fill(
     found: &Found,
     context: &Context,
 ) -> Result<Mounted, Refusal> {
-    let superblock = open_image(&region)?;
+    let superblock = image::Superblock::load(&region)?;
+    if (superblock.block_size as usize) < PAGE_SIZE {
+        let size = superblock.block_size;
+        return Err(refusal!(
+            Errno::NotSupported,
+            "block size {size} is smaller than this kernel's pages; \
+                 use mkdaxfs --block-size {PAGE_SIZE}"
+        ));
+    }
     let image = Image::new(&region, &superblock);
     let checks = options.checks.demanding(signatures_required());
-    let checks = signature::resolve(&checks, &image, &shared.keyring)?;
-    let mut verified = verify(&region, &superblock, &checks, Verified::default())?;
-    verified.signature = checks.signature;
-    let pieces = match checks.digest(Verify::Lazy) {
-        Some(digest) => {
-            let pieces = Pieces::new(&image, digest)?;
-            verified.digest = Some(*digest);
-            Some(pieces)
-        }
-        None => None,
+    if checks.signature {
+        signature::verify(&image, &shared.keyring)?;
+    }
+    let verified = verify(&image, &checks, Verified::default())?;
+    let pieces = match checks.compares(Verify::Lazy) {
+        true => Some(Pieces::new(&image)?),
+        false => None,
     };
     image.root()?;
     let place = Place {
@@ -258,9 +254,9 @@ impl SuperOperations for DaxFs {
         if !verified.metadata {
             kernel::seq_print!(seq, ",check=none");
         }
-        if let Some(digest) = &verified.digest {
+        if verified.digest {
             kernel::seq_print!(seq, ",digest=");
-            for byte in digest {
+            for byte in &mounted.superblock.sha256 {
                 kernel::seq_print!(seq, "{:02x}", byte);
             }
         }

@@ -50,44 +50,29 @@ fn sum<E: From<image::Error>>(
     Ok(hash.finish())
 }
 
-/// Return the error for an image that has the SHA-256 `found`, which is not the expected one.
-fn wrong_digest(found: &[u8; 32]) -> image::Error {
-    let [a, b, c, d, e, f, g, h, ..] = *found;
-    let start = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-    image::Error::new(Problem::Digest, 0, start)
+/// Return an error unless the SHA-256 `found` is the `expected` one.
+pub(crate) fn compare(found: &[u8; 32], expected: &[u8; 32]) -> Result<(), Refusal> {
+    if found == expected {
+        return Ok(());
+    }
+    let start = found
+        .first_chunk()
+        .map_or(0, |start| u64::from_be_bytes(*start));
+    Err(image::Error::new(Problem::Digest, 0, start).into())
 }
 
-/// Compare the SHA-256 of the whole image with the `expected` one.
-pub(crate) fn whole(
-    image: &Image<'_, Region>,
-    buffer: &mut [u8],
-    expected: &[u8; 32],
-) -> Result<(), Refusal> {
+/// Compare the SHA-256 of the whole image with the one in its superblock.
+pub(crate) fn whole(image: &Image<'_, Region>, buffer: &mut [u8]) -> Result<(), Refusal> {
     let mut whole = Sha256::new();
     for index in 0..image.superblock().pieces() {
         whole.update(&sum(image, index, buffer, check_signal)?);
     }
-    let digest = whole.finish();
-    match digest == *expected {
-        true => check_field(image.superblock(), expected),
-        false => Err(wrong_digest(&digest).into()),
-    }
-}
-
-/// Check that the superblock has the digest of the image. The digest does not cover that field, and
-/// file handles depend on it.
-fn check_field(superblock: &image::Superblock, digest: &[u8; 32]) -> Result<(), Refusal> {
-    match superblock.sha256 == *digest {
-        true => Ok(()),
-        false => Err(wrong_digest(&superblock.sha256).into()),
-    }
+    compare(&whole.finish(), &image.superblock().sha256)
 }
 
 /// The pieces of an image, which are verified before their first use.
 pub(crate) struct Pieces {
-    /// SHA-256 of the image.
-    digest: [u8; 32],
-    /// SHA-256 of all pieces. Their own SHA-256 is `digest`. This copy is private.
+    /// SHA-256 of all pieces. Their own SHA-256 is the superblock's. This copy is private.
     sums: VVec<u8>,
     /// The state of each piece.
     states: KVVec<AtomicU8>,
@@ -99,9 +84,9 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// Load the table of sums of `image`, compare it with the `expected` digest, and verify the
-    /// pieces that hold metadata.
-    pub(crate) fn new(image: &Image<'_, Region>, expected: &[u8; 32]) -> Result<Self, Refusal> {
+    /// Load the table of sums of `image`, compare it with the SHA-256 in the superblock, and verify
+    /// the pieces that hold metadata.
+    pub(crate) fn new(image: &Image<'_, Region>) -> Result<Self, Refusal> {
         let superblock = image.superblock();
         let table = superblock.sums().ok_or_else(|| {
             refusal!(
@@ -121,22 +106,12 @@ impl Pieces {
             let lane = KBox::pin_init(new_mutex!(buffer, "daxfs_piece"), GFP_KERNEL);
             lanes.push(lane.map_err(|_| ENOMEM)?, GFP_KERNEL)?;
         }
-        let (sums, digest) = load(image, &table)?;
-        if digest != *expected {
-            // Tell a damaged table from another image.
-            return Err(match superblock.sha256 == *expected {
-                true => image::Error::new(Problem::Sums, table.offset, table.length),
-                false => wrong_digest(&digest),
-            }
-            .into());
-        }
-        check_field(superblock, expected)?;
+        let sums = load(image, &table)?;
         let mut states = KVVec::with_capacity(superblock.pieces() as usize, GFP_KERNEL)?;
         for _ in 0..superblock.pieces() {
             states.push(AtomicU8::new(UNKNOWN), GFP_KERNEL)?;
         }
         let pieces = Pieces {
-            digest,
             sums,
             states,
             bad_count: AtomicUsize::new(0),
@@ -146,21 +121,8 @@ impl Pieces {
         Ok(pieces)
     }
 
-    /// Repeat the checks of the mount: compare the digest with the `expected` one, and the pieces
-    /// that hold metadata with their SHA-256.
-    pub(crate) fn verify_again(
-        &self,
-        image: &Image<'_, Region>,
-        expected: &[u8; 32],
-    ) -> Result<(), Refusal> {
-        match self.digest == *expected {
-            true => self.verify_metadata(image),
-            false => Err(wrong_digest(&self.digest).into()),
-        }
-    }
-
     /// Compare the pieces that hold metadata with their SHA-256.
-    fn verify_metadata(&self, image: &Image<'_, Region>) -> Result<(), Refusal> {
+    pub(crate) fn verify_metadata(&self, image: &Image<'_, Region>) -> Result<(), Refusal> {
         let metadata = layout::pieces(image.superblock().data.offset);
         for index in 0..metadata {
             let mut buffer = self.lane(index)?.lock();
@@ -265,26 +227,25 @@ fn bad(index: u64) -> image::Error {
     image::Error::new(Problem::Piece, offset, index)
 }
 
-/// Load the table of sums. Return it and its SHA-256. It needs a fraction of the image's memory,
-/// which the region holds.
-fn load(image: &Image<'_, Region>, table: &Table) -> Result<(VVec<u8>, [u8; 32]), Refusal> {
+/// Load the table of sums, and compare its SHA-256 with the one in the superblock. It needs a
+/// fraction of the image's memory, which the region holds.
+fn load(image: &Image<'_, Region>, table: &Table) -> Result<VVec<u8>, Refusal> {
     let size = image.memory().size();
     if table.offset > size || table.length > size - table.offset {
         let end = table.offset.saturating_add(table.length);
         return Err(image::Error::new(Problem::Truncated, table.offset, end).into());
     }
     // KVVec would round the size up to a power of two, and the kernel may clear all of that.
-    let mut sums = VVec::with_capacity(table.length as usize, GFP_KERNEL)?;
+    let mut sums = VVec::from_elem(0, table.length as usize, GFP_KERNEL)?;
     let mut hash = Sha256::new();
-    let end = table.offset + table.length;
-    for offset in (table.offset..end).step_by(PAGE_SIZE) {
-        let length = (end - offset).min(PAGE_SIZE as u64) as usize;
-        let before = sums.len();
-        sums.resize(before + length, 0, GFP_KERNEL)?;
-        let new = sums.get_mut(before..).unwrap_or(&mut []);
-        image.memory().read(offset, new)?;
-        hash.update(new);
+    let places = (table.offset..table.end()).step_by(PAGE_SIZE);
+    for (offset, part) in places.zip(sums.chunks_mut(PAGE_SIZE)) {
+        image.memory().read(offset, part)?;
+        hash.update(part);
         check_signal()?;
     }
-    Ok((sums, hash.finish()))
+    match hash.finish() == image.superblock().sha256 {
+        true => Ok(sums),
+        false => Err(image::Error::new(Problem::Sums, table.offset, table.length).into()),
+    }
 }
