@@ -16,6 +16,8 @@ pub(crate) struct Found {
     pub(crate) device: Option<SourceKind>,
     /// That device, if it is a DAX character device.
     opened: Option<CharDevice>,
+    /// The range of physical addresses that the image may have, if `phys=` names one.
+    range: Option<phys::Range>,
     /// The part of the source that the image may have, if not all of it.
     pub(crate) part: Option<Range<u64>>,
 }
@@ -39,6 +41,7 @@ pub(crate) fn super_kind(
     let mut found = Found {
         device: None,
         opened: None,
+        range: None,
         part: part(options)?,
     };
     let part = found.part.clone();
@@ -47,8 +50,10 @@ pub(crate) fn super_kind(
     };
     if let Named::Phys(start, size) = options.named() {
         // Before a superblock is found that another process has mounted.
-        phys::check(start, size)
+        let range = phys::Range::new(start, size)
             .map_err(|refusal| refusal.of(fmt!("phys={start:#x},size={size:#x}")))?;
+        let part = found.part.clone().unwrap_or(0..size);
+        found.range = Some(range.part(part));
         let kind = key(u64::MAX, start).unwrap_or(SuperKind::NoDevice);
         return Ok((kind, found));
     }
@@ -130,15 +135,12 @@ pub(crate) fn open(
 ) -> Result<Region, Refusal> {
     let part = found.part.clone();
     match &options.source {
-        Some(Source::Phys(start)) => {
-            let size = options.size.ok_or(EINVAL)?;
+        Some(Source::Phys(_)) => {
             // A part has its own place in /proc/iomem.
-            let (first, length) = match &part {
-                Some(part) => (start + part.start, part.end - part.start),
-                None => (*start, size),
-            };
-            phys::open(*start, size, part, tenure)
-                .map_err(|refusal| refusal.of(fmt!("phys={first:#x},size={length:#x}")))
+            let range = found.range.ok_or(EINVAL)?;
+            phys::open(range, tenure).map_err(|refusal| {
+                refusal.of(fmt!("phys={:#x},size={:#x}", range.start, range.size))
+            })
         }
         Some(Source::DmaBuf(buffer)) => {
             dmabuf::open(buffer, tenure).map_err(|refusal| refusal.of(fmt!("dmabuf")))

@@ -8,7 +8,8 @@
 
 use super::lease::Lease;
 use super::poison::{self, Frame};
-use super::range::{not_memory, ClaimedRange, Range, Turn};
+pub(crate) use super::range::Range;
+use super::range::{not_memory, ClaimedRange, Turn};
 use super::{Region, Tenure};
 use crate::linux::fs::Refusal;
 use crate::linux::ioport::Requested;
@@ -41,27 +42,12 @@ fn make_pages(
     OwnDax::new(requested, failed).inspect(poison::mark_recorded)
 }
 
-/// Check that the calling process may use the `size` bytes at physical address `start`.
-///
-/// # Errors
-///
-/// `EPERM` if it may not use physical addresses, or else `EINVAL`.
-pub(crate) fn check(start: u64, size: u64) -> Result<(), Refusal> {
-    Range::new(start, size).map(drop)
-}
-
-/// Open a region: the `part` of the `size` bytes at physical address `start`, or all of them.
-pub(crate) fn open(
-    start: u64,
-    size: u64,
-    part: Option<core::ops::Range<u64>>,
-    tenure: &Tenure,
-) -> Result<Region, Refusal> {
+/// Open the region of `range`.
+pub(crate) fn open(range: Range, tenure: &Tenure) -> Result<Region, Refusal> {
     let lease = tenure.lease();
-    let range = Range::new(start, size)?.part(part.unwrap_or(0..size))?;
     let turn = Turn::wait();
     // Look at the attributes of the start before all of it is mapped.
-    let head = ClaimedRange::new(range.part(0..range.size.min(HEAD))?, &turn)?;
+    let head = ClaimedRange::new(range.part(0..range.size.min(HEAD)), &turn)?;
     let is_pci = head.is_pci;
     if !Frames::new(head.requested)?.is_cached() && !is_pci {
         return Err(not_memory());
