@@ -149,7 +149,7 @@ pub(crate) fn open(
             memfd::open(file, tenure).map_err(|refusal| refusal.of(fmt!("memfd")))
         }
         None => match (bdev, found.device, part) {
-            (Some(bdev), ..) => dax::open_block(bdev, tenure),
+            (Some(bdev), ..) => dax::open_block(bdev, None, (), tenure),
             (None, Some(SourceKind::BlockDevice(number)), Some(part)) => {
                 dax::open_block_part(number, part, tenure)
             }

@@ -52,12 +52,16 @@ fn no_fsdev() -> Refusal {
         .remedy("bind it to the driver fsdev_dax (daxctl list shows its mode)")
 }
 
-/// Return why a part is refused that ends after the device, which has `size` bytes.
-fn beyond(size: u64) -> Refusal {
-    refusal!(
-        EINVAL,
-        "the part ends after the device, which has {size:#x} bytes"
-    )
+/// Return the `part` of a device of `size` bytes, or all of it.
+fn within(part: Option<Range<u64>>, size: u64) -> Result<Range<u64>, Refusal> {
+    let part = part.unwrap_or(0..size);
+    match part.end <= size {
+        true => Ok(part),
+        false => Err(refusal!(
+            EINVAL,
+            "the part ends after the device, which has {size:#x} bytes"
+        )),
+    }
 }
 
 /// Return why a device cannot be claimed, or if `is_part`, a part of it.
@@ -73,11 +77,6 @@ fn unclaimed(error: Error, is_part: bool) -> Refusal {
     refusal!(EBUSY, "another mount has {what}, or {in_use}").remedy("unmount it")
 }
 
-/// Open the region of block device `bdev`, which the superblock has opened.
-pub(crate) fn open_block(bdev: &BlockDevice, tenure: &Tenure) -> Result<Region, Refusal> {
-    open_bdev(bdev, None, (), tenure)
-}
-
 /// Open the region of `part`, in bytes, of the block device `number`. Other mounts may use other
 /// parts at the same time.
 pub(crate) fn open_block_part(
@@ -90,11 +89,12 @@ pub(crate) fn open_block_part(
     tenure.lease().uses.lock().block = Some(number);
     let opened = OpenBlockDevice::open(number, &DIED);
     let opened = Arc::new(opened.map_err(|error| unclaimed(error, true))?, GFP_KERNEL)?;
-    open_bdev(&opened, Some(part), opened.clone(), tenure)
+    open_block(&opened, Some(part), opened.clone(), tenure)
 }
 
-/// Open the region of `part` of a block device, or of all of it. The lease keeps `keep`.
-fn open_bdev<K: Send + Sync + 'static>(
+/// Open the region of `part` of the open block device `bdev`, or of all of it. The lease keeps
+/// `keep`.
+pub(crate) fn open_block<K: Send + Sync + 'static>(
     bdev: &BlockDevice,
     part: Option<Range<u64>>,
     keep: K,
@@ -104,12 +104,8 @@ fn open_bdev<K: Send + Sync + 'static>(
         refusal!(Errno::NotSupported, "device does not support DAX")
             .remedy("persistent memory must be in fsdax mode")
     })?;
-    let size = bdev.size();
     let is_part = part.is_some();
-    let part = part.unwrap_or(0..size);
-    if part.end > size {
-        return Err(beyond(size));
-    }
+    let part = within(part, bdev.size())?;
     let range = start + part.start..start + part.end;
     let hold = |token| Held::of_block(bdev, token);
     let claim = Part::get(&device, None, range.clone(), Some(tenure.lease()), hold)
@@ -166,22 +162,9 @@ pub(crate) fn open_char(
     tenure: &Tenure,
 ) -> Result<Region, Refusal> {
     let device = found.claim.device();
-    if let Some(part) = &part {
-        let size = device.linear_size(0);
-        if part.end > size {
-            return Err(beyond(size));
-        }
-    }
-    let claimed = part.clone().unwrap_or(0..u64::MAX);
-    let claim = found.claim.join(claimed, tenure.lease());
-    let claim = claim.map_err(|error| unclaimed(error, part.is_some()))?;
-    let range = match part {
-        Some(part) => part,
-        None => {
-            // This keeps the device alive, and so its driver.
-            let _alive = tenure.lease().delay()?;
-            0..device.linear_size(0)
-        }
-    };
+    let is_part = part.is_some();
+    let range = within(part, device.linear_size())?;
+    let claim = found.claim.join(range.clone(), tenure.lease());
+    let claim = claim.map_err(|error| unclaimed(error, is_part))?;
     open(device, range, None, claim, tenure)
 }

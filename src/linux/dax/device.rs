@@ -105,15 +105,14 @@ impl Device {
         Some((unsafe { Self::take(found) }?, start))
     }
 
-    /// Return the number of contiguous bytes from byte `offset` on. DAX devices have no function
-    /// that returns their size.
-    pub(crate) fn linear_size(&self, offset: u64) -> u64 {
-        let first = offset >> bindings::PAGE_SHIFT;
+    /// Return the number of contiguous bytes from the first on; 0 if the device is gone. DAX
+    /// devices have no function that returns their size.
+    pub(crate) fn linear_size(&self) -> u64 {
         let (mut low, mut high) = (0, 1 << (u64::BITS - 1 - bindings::PAGE_SHIFT));
         // `low` pages are contiguous, `high` pages are not.
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            match self.direct_access(first, middle, Mode::Good) {
+            match self.direct_access(0, middle, Mode::Good) {
                 Ok(found) if found.pages >= middle => low = middle,
                 _ => high = middle,
             }
