@@ -60,23 +60,31 @@ impl<T> Revocable<T> {
         Section { domain, counter }
     }
 
-    /// Become a reader. Return `None` without a box, or if it is revoked.
+    /// Become a reader, which delays [`Self::wait`].
+    ///
+    /// # Errors
+    ///
+    /// `EIO` without a box, or if it is revoked.
     #[inline(always)]
-    pub(crate) fn read(&self) -> Option<Reader<'_, T>> {
+    pub(crate) fn read(&self) -> Result<Reader<'_, T>> {
         let section = self.enter();
         let seen = self.seen.load(Ordering::Acquire);
         if seen <= Self::REVOKED {
-            return None;
+            return Err(EIO);
         }
         // SAFETY: By the type invariant this is the box. `take` waits for the critical section.
         let data = unsafe { &*seen };
-        Some(Reader { data, section })
+        Ok(Reader { data, section })
     }
 
-    /// Delay [`Self::wait`], as a reader does, also without a box. Return `None` if it is revoked.
-    pub(crate) fn delay(&self) -> Option<Section<'_>> {
+    /// Delay [`Self::wait`], as a reader does, also without a box.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if it is revoked.
+    pub(crate) fn delay(&self) -> Result<Section<'_>> {
         let section = self.enter();
-        (!self.is_revoked()).then_some(section)
+        (!self.is_revoked()).then_some(section).ok_or(EIO)
     }
 
     /// Show `data` to readers.

@@ -69,12 +69,11 @@ impl Region {
             }
             // This may take any time, so it happens without access to the memory.
             let present = fault_in(to, length - done);
-            let access = match self.access() {
-                Ok(access) => access,
-                Err(error) => break error,
-            };
-            let at = offset + done as u64;
-            let copied = match access.copy_to(at, (length - done).min(MOST), to) {
+            let (at, most) = (offset + done as u64, (length - done).min(MOST));
+            let copied = match self
+                .access()
+                .and_then(|access| access.copy_to(at, most, to))
+            {
                 Ok(copied) => copied,
                 Err(error) => break error,
             };
@@ -104,7 +103,7 @@ impl<'a> Access<'a> {
     /// Keep the memory of a lease from going away, as [`Region::access`] does.
     #[inline(always)]
     pub(super) fn new(tenure: &'a Tenure) -> Result<Self> {
-        Ok(Access(tenure.lease().read()?))
+        Ok(Access(tenure.lease().memory.read()?))
     }
 
     /// Return the memory.

@@ -34,7 +34,7 @@ fn open<K: Send + Sync + 'static>(
 ) -> Result<Region, Refusal> {
     let mut memory = DeviceMemory::new(device.clone(), range.clone(), keep);
     // This keeps the device alive, and so its driver.
-    let alive = tenure.lease().delay()?;
+    let alive = tenure.lease().memory.delay()?;
     let mapped = match range.is_empty() {
         true => Err(refusal!(EINVAL, "device is empty")),
         false => memory.map(bdev),

@@ -17,7 +17,7 @@ use super::poison::Frame;
 use crate::linux::bus::DeviceId;
 use crate::linux::dax::HolderId;
 use crate::linux::mm::{Memory, Owner};
-use crate::linux::srcu::{Reader, Revocable, Section};
+use crate::linux::srcu::Revocable;
 use crate::linux::workqueue::Job;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -109,31 +109,6 @@ impl Lease {
         }? Error))
     }
 
-    /// Become a reader of the memory. A reader delays its release, so do not wait while you are
-    /// one.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if the lease is revoked, or its memory is not open.
-    #[inline(always)]
-    pub(super) fn read(&self) -> Result<Reader<'_, Memory>> {
-        self.memory.read().ok_or(EIO)
-    }
-
-    /// Delay a revocation as a reader does, before the memory is open.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if the lease is revoked.
-    pub(super) fn delay(&self) -> Result<Section<'_>> {
-        self.memory.delay().ok_or(EIO)
-    }
-
-    /// Return true if the memory is about to go away, or gone.
-    pub(crate) fn revoked(&self) -> bool {
-        self.memory.is_revoked()
-    }
-
     /// Revoke the lease. This does not wait.
     pub(crate) fn revoke(self: &Arc<Self>) {
         self.memory.revoke();
@@ -196,7 +171,7 @@ impl Lease {
     /// If no page has users, release the memory of a lease that is revoked, or has ended. Called by
     /// the work item.
     pub(super) fn proceed(&self) -> Progress {
-        let (revoked, ended) = (self.revoked(), self.state.lock().ended);
+        let (revoked, ended) = (self.memory.is_revoked(), self.state.lock().ended);
         if revoked {
             self.memory.drain();
         }
@@ -238,7 +213,7 @@ impl Lease {
         if intact {
             first.unmark();
             // A reader may have found it in the driver's list, and marked it before.
-            if let Ok(memory) = self.read() {
+            if let Ok(memory) = self.memory.read() {
                 memory.mark_failed();
             }
         }

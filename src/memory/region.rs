@@ -21,14 +21,14 @@ impl Region {
     /// `EIO` if it has mapped none, or the lease is revoked.
     pub(super) fn of_owner(tenure: &Tenure) -> Result<Self> {
         Ok(Region {
-            memory: *tenure.lease().read()?.mappable(),
+            memory: *tenure.lease().memory.read()?.mappable(),
             tenure: tenure.clone(),
         })
     }
 
     /// Return true if the memory is about to go away, or gone.
     pub(crate) fn revoked(&self) -> bool {
-        self.tenure.lease().revoked()
+        self.tenure.lease().memory.is_revoked()
     }
 
     /// Revoke the lease, because the memory goes away.
