@@ -4,33 +4,22 @@
 
 use crate::bindings;
 use core::ptr::{self, NonNull};
-use kernel::{error::to_result, prelude::*, types::Opaque};
-
-/// A device on a bus.
-#[repr(transparent)]
-pub(crate) struct Device(Opaque<bindings::device>);
+use kernel::{device::Device, error::to_result, prelude::*, types::Opaque};
 
 /// Identity of a device while it exists.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeviceId(usize);
 
-impl Device {
-    /// # Safety
-    ///
-    /// `device` must be valid for `'a`.
-    pub(super) unsafe fn from_raw<'a>(device: *const bindings::device) -> &'a Self {
-        // SAFETY: The type is transparent over the C struct, which the caller guarantees to live.
-        unsafe { &*device.cast() }
+impl DeviceId {
+    /// Return what identifies `device`.
+    pub(crate) fn of(device: &Device) -> Self {
+        DeviceId(as_raw(device) as usize)
     }
+}
 
-    pub(super) fn as_raw(&self) -> *mut bindings::device {
-        self.0.get()
-    }
-
-    /// Return what identifies the device.
-    pub(crate) fn id(&self) -> DeviceId {
-        DeviceId(ptr::from_ref(self) as usize)
-    }
+/// Return the C object, over which `Device` is transparent.
+pub(super) fn as_raw(device: &Device) -> *mut bindings::device {
+    ptr::from_ref(device).cast_mut().cast()
 }
 
 /// A notifier block, and what it calls for one kind of event.

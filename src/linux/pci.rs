@@ -2,9 +2,9 @@
 
 //! The memory of PCI devices, and their removal (`include/linux/pci.h`).
 
-use super::bus::{Device, Notifier};
+use super::bus::{as_raw, Notifier};
 use crate::bindings;
-use kernel::prelude::*;
+use kernel::{device::Device, prelude::*};
 
 /// Return true if the `size` bytes at physical address `start` are in memory of a device that is
 /// not being removed: a prefetchable region, reads of which have no side effects, of a kind of
@@ -17,7 +17,7 @@ pub(crate) fn is_memory(start: u64, size: u64) -> bool {
 /// Return true if `device` is a PCI device with the `size` bytes at physical address `start`.
 pub(crate) fn has_range(device: &Device, start: u64, size: u64) -> bool {
     // SAFETY: The device is valid, and is compared only if it is a PCI device.
-    unsafe { bindings::pci_device_has_range(device.as_raw(), start, size) }
+    unsafe { bindings::pci_device_has_range(as_raw(device), start, size) }
 }
 
 /// Call `removing` before a PCI device is removed, under a lock of all PCI devices. The device

@@ -9,6 +9,7 @@
 use super::claim::Part;
 use super::{fsdev, registry, Region, Tenure};
 use crate::linux::block::{BlockDevice, OpenBlockDevice};
+use crate::linux::bus::DeviceId;
 use crate::linux::dax::{Device, DeviceMemory, Held, Node};
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::Errno;
@@ -143,8 +144,10 @@ impl CharDevice {
         })?;
         let node = Node::new(node, number)?.ok_or_else(no_fsdev)?;
         fsdev::watch(&node)?;
-        let fsdev = Some(node.bus_device().id());
-        let claim = Part::get(node.device(), fsdev, 0..0, None, |token| node.hold(token));
+        let fsdev = Some(DeviceId::of(node.bus_device()));
+        let claim = Part::get(node.device(), fsdev, 0..0, None, |token| {
+            Held::of_node(&node, token)
+        });
         let claim = claim.map_err(|error| {
             if error == ENODEV || error == Errno::NotSupported.into() {
                 return no_fsdev();

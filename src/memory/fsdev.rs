@@ -11,10 +11,10 @@
 
 use super::lease::Uses;
 use super::{claim, registry};
-use crate::linux::bus::{Device, Notifier};
+use crate::linux::bus::{DeviceId, Notifier};
 use crate::linux::dax::Node;
 use crate::linux::global_mutex;
-use kernel::prelude::*;
+use kernel::{device::Device, prelude::*};
 
 global_mutex! {
     // The notifier of the bus, once there was a device. Do not wait under it for an unbinding.
@@ -38,7 +38,7 @@ pub(super) fn unwatch() {
 
 /// Wait for the users of a device's pages before the device is unbound from its driver.
 fn unbinding(device: &Device) {
-    let device = device.id();
+    let device = DeviceId::of(device);
     // A mount that has joined before has a lease now.
     claim::close(device);
     let is_on_it = |uses: &Uses| uses.fsdev == Some(device);

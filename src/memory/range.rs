@@ -8,11 +8,10 @@
 //! bound: such memory is mapped without struct pages, so that it cannot be pinned.
 
 use super::registry;
-use crate::linux::bus::Device;
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::ioport::{self, Requested};
 use crate::linux::{global_mutex, pagemap, pci, security};
-use kernel::{page::PAGE_SIZE, prelude::*, sync::GlobalGuard};
+use kernel::{device::Device, page::PAGE_SIZE, prelude::*, sync::GlobalGuard};
 
 global_mutex! {
     // Serializes requests for ranges and their mapping: two ranges whose descriptions fit into the

@@ -2,7 +2,7 @@
 
 //! The holders of DAX devices (`struct dax_holder_operations`).
 
-use super::device::Device;
+use super::{device::Device, node::Node};
 use crate::bindings;
 use crate::linux::block::BlockDevice;
 use crate::linux::Errno;
@@ -86,18 +86,18 @@ impl<T: Holder> Held<T> {
         })
     }
 
-    /// Make `holder` the holder of a device of the DAX bus. This takes the lock of the device.
+    /// Make `holder` the holder of the device of `node`. This takes the lock of the device.
     ///
     /// # Errors
     ///
     /// `EBUSY` if it has a holder, `ENODEV` if it is gone, `EOPNOTSUPP` if its driver is not fsdev.
-    ///
-    /// # Safety
-    ///
-    /// The device must be on the DAX bus.
-    pub(super) unsafe fn of_bus(device: &Device, holder: Arc<T>) -> Result<Self> {
-        let (device, data) = (device.as_raw(), Arc::as_ptr(&holder).cast_mut().cast());
-        // SAFETY: The device is valid and on the bus. `drop` or the DAX core removes the holder.
+    pub(crate) fn of_node(node: &Node, holder: Arc<T>) -> Result<Self> {
+        let (device, data) = (
+            node.device().as_raw(),
+            Arc::as_ptr(&holder).cast_mut().cast(),
+        );
+        // SAFETY: By the invariant of `Node` the device is on the DAX bus. `drop` or the DAX core
+        // removes the holder.
         to_result(unsafe { bindings::fs_dax_get(device, data, &Self::OPERATIONS) })?;
         // INVARIANT: The function has got a reference and has set the holder.
         Ok(Held {

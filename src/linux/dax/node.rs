@@ -3,29 +3,10 @@
 //! DAX character devices, and their bus.
 
 use super::device::{make_and_kill, Device};
-use super::holder::{Held, Holder};
 use crate::bindings;
 use crate::linux::bus;
 use core::sync::atomic::{AtomicU32, Ordering};
-use kernel::{
-    fs::File,
-    prelude::*,
-    sync::{aref::ARef, Arc},
-};
-
-/// The major number of DAX character devices; 0 until it is known.
-static MAJOR: AtomicU32 = AtomicU32::new(0);
-
-/// Return the major number of DAX character devices.
-fn major() -> Result<u32> {
-    let known = MAJOR.load(Ordering::Relaxed);
-    if known != 0 {
-        return Ok(known);
-    }
-    let major = make_and_kill()?;
-    MAJOR.store(major, Ordering::Relaxed);
-    Ok(major)
-}
+use kernel::{device, fs::File, prelude::*, sync::aref::ARef};
 
 /// An open DAX character device.
 ///
@@ -41,7 +22,12 @@ pub(crate) struct Node {
 impl Node {
     /// Return true if `number` may belong to a DAX character device.
     pub(crate) fn is_number(number: bindings::dev_t) -> Result<bool> {
-        Ok(number >> bindings::MINORBITS == major()?)
+        /// The major number of DAX character devices; 0 until it is known.
+        static MAJOR: AtomicU32 = AtomicU32::new(0);
+        if MAJOR.load(Ordering::Relaxed) == 0 {
+            MAJOR.store(make_and_kill()?, Ordering::Relaxed);
+        }
+        Ok(number >> bindings::MINORBITS == MAJOR.load(Ordering::Relaxed))
     }
 
     /// Use `file`, if it is the DAX character device `number` and open for reading.
@@ -72,10 +58,10 @@ impl Node {
     }
 
     /// Return the device of the DAX bus.
-    pub(crate) fn bus_device(&self) -> &bus::Device {
+    pub(crate) fn bus_device(&self) -> &device::Device {
         // SAFETY: By the type invariant the inode has a character device with such a parent. The
         // open file keeps it.
-        unsafe { bus::Device::from_raw(bindings::cdev_parent(self.inode())) }
+        unsafe { device::Device::from_raw(bindings::cdev_parent(self.inode()).cast()) }
     }
 
     /// Return the DAX device.
@@ -83,19 +69,13 @@ impl Node {
         &self.device
     }
 
-    /// Make `holder` the holder of the device, as [`Held::of_bus`] does.
-    pub(crate) fn hold<T: Holder>(&self, holder: Arc<T>) -> Result<Held<T>> {
-        // SAFETY: By the type invariant the device is on the bus.
-        unsafe { Held::of_bus(&self.device, holder) }
-    }
-
     /// Call `unbinding` before a device of the DAX bus is unbound from its driver, under the lock
     /// of the device.
-    pub(crate) fn watch_bus(&self, unbinding: fn(&bus::Device)) -> Result<bus::Notifier> {
+    pub(crate) fn watch_bus(&self, unbinding: fn(&device::Device)) -> Result<bus::Notifier> {
         // SAFETY: The node keeps the device, whose bus does not change and belongs to the DAX core.
         // This module uses functions of that, so it stays loaded.
         unsafe {
-            let bus = (*self.bus_device().as_raw()).bus;
+            let bus = (*bus::as_raw(self.bus_device())).bus;
             bus::Notifier::new(bus, bindings::BUS_NOTIFY_UNBIND_DRIVER, unbinding)
         }
     }
