@@ -6,6 +6,7 @@
 
 use super::fs::{refusal, Refusal};
 use super::mm::{cache_mode, MapMethod, Mappable, Owner};
+use super::Errno;
 use crate::bindings;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -281,12 +282,14 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
         ))?;
         // INVARIANT: CPU access was begun above.
         self.is_accessible = true;
-        Ok(())
-    }
-
-    /// Return true if all pages of the mapping have the same cache attributes.
-    pub(crate) fn is_cached_alike(&self) -> bool {
-        self.mappable().is_some()
+        match self.mappable() {
+            Some(_) => Ok(()),
+            None => Err(refusal!(
+                Errno::NotSupported,
+                "the exporter caches its pages in different ways"
+            )
+            .remedy("use one buffer for each")),
+        }
     }
 }
 

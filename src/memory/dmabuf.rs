@@ -8,8 +8,7 @@
 
 use super::{Region, Tenure};
 use crate::linux::dma_buf::{Attachment, DmaBuf};
-use crate::linux::fs::{refusal, Refusal};
-use crate::linux::Errno;
+use crate::linux::fs::Refusal;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::{prelude::*, str::CString};
 
@@ -27,17 +26,9 @@ pub(crate) fn open(buffer: &DmaBuf, tenure: &Tenure) -> Result<Region, Refusal> 
     let attached = Attachment::new(buffer.clone(), &name, move || lease.revoke());
     let mut import = KBox::new(attached?, GFP_KERNEL)?;
     let prepared = import.prepare();
-    let is_cached_alike = import.is_cached_alike();
     // The lease also drops the import after a failure, because that may wait for the reservation
     // lock.
     tenure.lease().open(import)?;
     prepared?;
-    if !is_cached_alike {
-        return Err(refusal!(
-            Errno::NotSupported,
-            "the exporter caches its pages in different ways"
-        )
-        .remedy("use one buffer for each"));
-    }
     Ok(Region::of_owner(tenure)?)
 }

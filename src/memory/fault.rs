@@ -84,7 +84,9 @@ impl MappedExtent {
             _ if order == 0 => fault.map_pages(access.memory(), usable),
             MapMethod::Dax(_) => fault.map_dax(access.memory()),
             #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
-            _ => fault.insert_pmd(access.memory(), usable),
+            _ => fault
+                .insert_pmd(access.memory(), usable)
+                .unwrap_or(FaultResult::FALLBACK),
             #[cfg(not(CONFIG_TRANSPARENT_HUGEPAGE))]
             _ => FaultResult::FALLBACK,
         })

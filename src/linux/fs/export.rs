@@ -52,7 +52,7 @@ impl<T: Operations> VTable<T> {
         kind: kernel::ffi::c_int,
     ) -> *mut bindings::dentry {
         // SAFETY: The caller passes a valid superblock, and a handle of this length.
-        unsafe { bindings::generic_fh_to_dentry(sb, fid, length, kind, Some(Self::any_inode)) }
+        unsafe { bindings::generic_fh_to_dentry(sb, fid, length, kind, Some(Self::inode::<false>)) }
     }
 
     /// # Safety
@@ -65,36 +65,27 @@ impl<T: Operations> VTable<T> {
         kind: kernel::ffi::c_int,
     ) -> *mut bindings::dentry {
         // SAFETY: The caller passes a valid superblock, and a handle of this length.
-        unsafe { bindings::generic_fh_to_parent(sb, fid, length, kind, Some(Self::directory)) }
+        unsafe { bindings::generic_fh_to_parent(sb, fid, length, kind, Some(Self::inode::<true>)) }
     }
 
-    /// # Safety
-    ///
-    /// `sb` must be a mounted superblock of type `T`.
-    unsafe extern "C" fn any_inode(
-        sb: *mut bindings::super_block,
-        ino: u64,
-        generation: u32,
-    ) -> *mut bindings::inode {
-        // SAFETY: A mounted superblock has been filled.
-        let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
-        into_raw(T::get_inode(sb, ino, generation))
-    }
-
-    /// Return an inode that a handle calls a parent. The VFS looks up names in it, so it must be a
+    /// Return an inode that a handle names. The VFS looks up names in a `PARENT`, so that must be a
     /// directory.
     ///
     /// # Safety
     ///
-    /// As for [`Self::any_inode`].
-    unsafe extern "C" fn directory(
+    /// `sb` must be a mounted superblock of type `T`.
+    unsafe extern "C" fn inode<const PARENT: bool>(
         sb: *mut bindings::super_block,
         ino: u64,
         generation: u32,
     ) -> *mut bindings::inode {
         // SAFETY: A mounted superblock has been filled.
         let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
-        into_raw(T::get_inode(sb, ino, generation).and_then(check_directory))
+        let inode = T::get_inode(sb, ino, generation);
+        into_raw(match PARENT {
+            true => inode.and_then(check_directory),
+            false => inode,
+        })
     }
 
     /// # Safety

@@ -215,10 +215,7 @@ impl<T: Operations> VTable<T> {
         0
     }
 
-    /// # Safety
-    ///
-    /// None.
-    unsafe extern "C" fn refuse_open(
+    extern "C" fn refuse_open(
         _inode: *mut bindings::inode,
         _file: *mut bindings::file,
     ) -> kernel::ffi::c_int {
@@ -386,11 +383,7 @@ impl<T: Operations> VTable<T> {
     /// Map no pages: [`Self::fault`] maps the pages around the address as well. The MM handles
     /// faults under the lock of the memory area only if there is such a function, as is the case
     /// with the page cache. Without it, it starts again with `mmap_lock`.
-    ///
-    /// # Safety
-    ///
-    /// None.
-    unsafe extern "C" fn map_pages(
+    extern "C" fn map_pages(
         _vmf: *mut bindings::vm_fault,
         _first: kernel::ffi::c_ulong,
         _last: kernel::ffi::c_ulong,

@@ -60,9 +60,9 @@ pub(crate) struct INode<T: FileSystem>(Opaque<bindings::inode>, PhantomData<T>);
 impl<T: FileSystem> INode<T> {
     /// # Safety
     ///
-    /// [`get`] must have set `inode` up, for a superblock of type `T`, and it must live for `'a`.
+    /// [`SuperBlock::inode`] must have set `inode` up, for type `T`, and it must live for `'a`.
     pub(super) unsafe fn from_raw<'a>(inode: *const bindings::inode) -> &'a Self {
-        // INVARIANT: `get` returns only inodes that meet the invariants.
+        // INVARIANT: `SuperBlock::inode` returns only inodes that meet the invariants.
         // SAFETY: The type is transparent over the C struct, and the caller guarantees the
         // lifetime.
         unsafe { &*inode.cast() }
@@ -107,7 +107,7 @@ impl<T: FileSystem> INode<T> {
     /// Return the superblock.
     pub(crate) fn super_block(&self) -> &SuperBlock<T> {
         // SAFETY: `i_sb` does not change by the type invariant. A superblock outlives its inodes,
-        // and has been filled, as `get` takes a filled one.
+        // and has been filled, as `SuperBlock::inode` takes a filled one.
         unsafe { SuperBlock::from_raw((*self.as_raw()).i_sb) }
     }
 
@@ -167,7 +167,7 @@ impl<T: FileSystem> INode<T> {
 /// A counted reference to an inode.
 pub(crate) type INodeRef<T> = ARef<INode<T>>;
 
-// SAFETY: The inode has a count, and `get` returns none before it is set up.
+// SAFETY: The inode has a count, and `SuperBlock::inode` returns none before it is set up.
 unsafe impl<T: FileSystem> AlwaysRefCounted for INode<T> {
     fn inc_ref(&self) {
         // SAFETY: There is a reference to the inode.
@@ -225,31 +225,34 @@ pub(crate) struct Attributes<T: FileSystem> {
     pub(crate) data: T::INode,
 }
 
-/// See [`SuperBlock::inode`].
-pub(super) fn get<T: Operations>(
-    sb: &SuperBlock<T>,
-    ino: u64,
-    init: impl FnOnce() -> Result<Attributes<T>>,
-) -> Result<INodeRef<T>> {
-    // SAFETY: The superblock is valid.
-    let inode = unsafe { bindings::iget_locked(sb.as_raw(), ino) };
-    let inode = NonNull::new(inode).ok_or(ENOMEM)?;
-    let raw = inode.as_ptr();
-    // SAFETY: iget_locked() returned a reference to a valid inode.
-    if unsafe { bindings::inode_state_read_once(raw) } & bindings::I_NEW != 0 {
-        // SAFETY: iget_locked() returned a new inode, from `slab::VTable::alloc`, and locked it.
-        let done = init().and_then(|attributes| unsafe { set_up(raw, attributes) });
-        if let Err(error) = done {
-            // SAFETY: As above. This gives up the reference.
-            unsafe { bindings::iget_failed(raw) };
-            return Err(error);
+impl<T: Operations> SuperBlock<T> {
+    /// Return the inode `ino`. If it is not in the inode cache, call `init` for its attributes.
+    pub(crate) fn inode(
+        &self,
+        ino: u64,
+        init: impl FnOnce() -> Result<Attributes<T>>,
+    ) -> Result<INodeRef<T>> {
+        // SAFETY: The superblock is valid.
+        let inode = unsafe { bindings::iget_locked(self.as_raw(), ino) };
+        let inode = NonNull::new(inode).ok_or(ENOMEM)?;
+        let raw = inode.as_ptr();
+        // SAFETY: iget_locked() returned a reference to a valid inode.
+        if unsafe { bindings::inode_state_read_once(raw) } & bindings::I_NEW != 0 {
+            // SAFETY: iget_locked() returned a new inode, from `slab::VTable::alloc`, and has
+            // locked it.
+            let done = init().and_then(|attributes| unsafe { set_up(raw, attributes) });
+            if let Err(error) = done {
+                // SAFETY: As above. This gives up the reference.
+                unsafe { bindings::iget_failed(raw) };
+                return Err(error);
+            }
+            // SAFETY: As above.
+            unsafe { bindings::unlock_new_inode(raw) };
         }
-        // SAFETY: As above.
-        unsafe { bindings::unlock_new_inode(raw) };
+        // INVARIANT: `set_up` has succeeded on the inode: iget_locked() finds no others.
+        // SAFETY: The type is transparent over the C struct. iget_locked() returned the reference.
+        Ok(unsafe { ARef::from_raw(inode.cast()) })
     }
-    // INVARIANT: `set_up` has succeeded on the inode: iget_locked() finds no others.
-    // SAFETY: The type is transparent over the C struct. iget_locked() returned the reference.
-    Ok(unsafe { ARef::from_raw(inode.cast()) })
 }
 
 /// Set up a new inode.

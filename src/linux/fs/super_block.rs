@@ -2,7 +2,7 @@
 
 //! Superblocks (`struct super_block`).
 
-use super::{context, export, inode, slab, xattr};
+use super::{context, export, slab, xattr};
 use super::{FileSystem, INodeRef, Operations, Registration};
 use crate::bindings;
 use crate::linux::block::BlockDevice;
@@ -100,17 +100,6 @@ impl<T: FileSystem> SuperBlock<T> {
     pub(crate) fn id(&self) -> &CStr {
         // SAFETY: The superblock is valid, and its device is set.
         unsafe { context::device_name(self.as_raw()) }
-    }
-}
-
-impl<T: Operations> SuperBlock<T> {
-    /// Return the inode `ino`. If it is not in the inode cache, call `init` for its attributes.
-    pub(crate) fn inode(
-        &self,
-        ino: u64,
-        init: impl FnOnce() -> Result<inode::Attributes<T>>,
-    ) -> Result<INodeRef<T>> {
-        inode::get(self, ino, init)
     }
 }
 

@@ -211,19 +211,15 @@ pub(crate) enum Outcome {
 pub(crate) struct FaultResult<'a>(bindings::vm_fault_t, Brand<'a>);
 
 impl FaultResult<'_> {
-    // INVARIANT: Callers pass the constants below, which are errors.
-    const fn error(raw: bindings::vm_fault_t) -> Self {
-        FaultResult(raw, PhantomData)
-    }
-
+    // INVARIANT: These are errors.
     /// Send SIGBUS.
-    pub(crate) const SIGBUS: Self = Self::error(bindings::VM_FAULT_SIGBUS);
+    pub(crate) const SIGBUS: Self = FaultResult(bindings::VM_FAULT_SIGBUS, PhantomData);
     /// Send SIGBUS, because the memory has failed.
-    pub(crate) const HWPOISON: Self = Self::error(bindings::VM_FAULT_HWPOISON);
+    pub(crate) const HWPOISON: Self = FaultResult(bindings::VM_FAULT_HWPOISON, PhantomData);
     /// Fail for lack of memory.
-    pub(crate) const OOM: Self = Self::error(bindings::VM_FAULT_OOM);
+    pub(crate) const OOM: Self = FaultResult(bindings::VM_FAULT_OOM, PhantomData);
     /// Fault again, for an entry of a lower order.
-    pub(crate) const FALLBACK: Self = Self::error(bindings::VM_FAULT_FALLBACK);
+    pub(crate) const FALLBACK: Self = FaultResult(bindings::VM_FAULT_FALLBACK, PhantomData);
 
     /// Return the C value.
     pub(crate) fn into_raw(self) -> bindings::vm_fault_t {

@@ -68,18 +68,9 @@ impl Drop for NoPmd<'_> {
 }
 
 impl<'a, C> Fault<'a, C> {
-    /// Insert a PMD entry, if the file, its `memory` and the area have 2 MiB around the fault,
-    /// which are `usable`.
+    /// Insert a PMD entry. Return `None` unless the file, its `memory` and the area have 2 MiB
+    /// around the fault, which are `usable`.
     pub(crate) fn insert_pmd(
-        &self,
-        memory: &Memory,
-        usable: impl Fn(u64, u64) -> bool,
-    ) -> FaultResult<'a> {
-        self.try_insert_pmd(memory, usable)
-            .unwrap_or(FaultResult::FALLBACK)
-    }
-
-    fn try_insert_pmd(
         &self,
         memory: &Memory,
         usable: impl Fn(u64, u64) -> bool,

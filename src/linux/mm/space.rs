@@ -100,16 +100,6 @@ impl Space {
         Ok(space)
     }
 
-    /// Return the address space of an internal inode.
-    ///
-    /// # Safety
-    ///
-    /// `inode` must belong to a space that lives for `'a`.
-    pub(super) unsafe fn of<'a>(inode: *mut bindings::inode) -> &'a Self {
-        // SAFETY: The caller passes a valid inode, whose private data are the space.
-        unsafe { &*(*inode).i_private.cast::<Self>() }
-    }
-
     /// Return the copy of the page after the space.
     pub(crate) fn copy(&self) -> &PageCopy {
         &self.copy
@@ -202,9 +192,9 @@ unsafe extern "C" fn daxfs_iomap_begin(
     iomap: *mut bindings::iomap,
     _source: *mut bindings::iomap,
 ) -> kernel::ffi::c_int {
-    // SAFETY: The caller passes the inode of a space, which a fault keeps, and an iomap that
-    // belongs to the fault.
-    let (space, iomap) = unsafe { (Space::of(inode), &mut *iomap) };
+    // SAFETY: The caller passes the inode of a space, whose private data are the space, which a
+    // fault keeps, and an iomap that belongs to the fault.
+    let (space, iomap) = unsafe { (&*(*inode).i_private.cast::<Space>(), &mut *iomap) };
     let MapMethod::Dax(range) = space.memory.method else {
         return EIO.to_errno();
     };
