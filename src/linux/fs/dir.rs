@@ -2,10 +2,9 @@
 
 //! Directories.
 
-use super::{inode, ioctl, xattr, FileSystem, INode, INodeRef, Operations};
+use super::{inode, ioctl, FileSystem, INode, INodeRef, Operations, VTable};
 use crate::bindings;
 use crate::linux::Errno;
-use core::marker::PhantomData;
 use core::{ptr, slice};
 use kernel::{error::from_result, prelude::*};
 
@@ -46,20 +45,15 @@ impl Emitter<'_> {
     }
 }
 
-/// `struct inode_operations` and `struct file_operations` of directories.
-pub(super) struct VTable<T>(PhantomData<T>);
-
 impl<T: Operations> VTable<T> {
-    pub(super) const TABLES: (
+    /// Operations on directories, and on open ones.
+    pub(super) const DIRECTORY: (
         &'static bindings::inode_operations,
         &'static bindings::file_operations,
     ) = (
         &bindings::inode_operations {
             lookup: Some(Self::lookup),
-            getattr: Some(inode::getattr),
-            listxattr: Some(xattr::VTable::<T>::list),
-            get_inode_acl: Some(xattr::VTable::<T>::get_acl),
-            ..pin_init::zeroed()
+            ..Self::INODE
         },
         &bindings::file_operations {
             llseek: Some(bindings::generic_file_llseek),

@@ -6,10 +6,9 @@
 //! it: user space may have made it up.
 
 use super::inode::into_raw;
-use super::{FileSystem, INode, INodeRef, Operations, SuperBlock};
+use super::{FileSystem, INode, INodeRef, Operations, SuperBlock, VTable};
 use crate::bindings;
 use crate::linux::Errno;
-use core::marker::PhantomData;
 use kernel::prelude::*;
 
 /// Operations that file handles need.
@@ -29,18 +28,14 @@ pub(crate) trait ExportOperations: FileSystem {
     fn get_parent(dir: &INode<Self>) -> Result<INodeRef<Self>>;
 }
 
-/// `struct export_operations` of `T`.
-pub(super) struct VTable<T>(PhantomData<T>);
-
 impl<T: Operations> VTable<T> {
-    pub(super) const OPERATIONS: &'static bindings::export_operations =
-        &bindings::export_operations {
-            encode_fh: Some(bindings::generic_encode_ino32_fh),
-            fh_to_dentry: Some(Self::fh_to_dentry),
-            fh_to_parent: Some(Self::fh_to_parent),
-            get_parent: Some(Self::get_parent),
-            ..pin_init::zeroed()
-        };
+    pub(super) const EXPORT: &'static bindings::export_operations = &bindings::export_operations {
+        encode_fh: Some(bindings::generic_encode_ino32_fh),
+        fh_to_dentry: Some(Self::fh_to_dentry),
+        fh_to_parent: Some(Self::fh_to_parent),
+        get_parent: Some(Self::get_parent),
+        ..pin_init::zeroed()
+    };
 
     /// # Safety
     ///

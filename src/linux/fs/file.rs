@@ -2,11 +2,11 @@
 
 //! Regular files.
 
-use super::{backing, inode, ioctl, xattr, FileSystem, INode, Operations};
+use super::{backing, ioctl, FileSystem, INode, Operations, VTable};
 use crate::bindings;
 use crate::linux::mm::{CacheMode, Fault, FaultResult, FileMapping, MapMethod};
 use crate::linux::Errno;
-use core::{marker::PhantomData, ptr::NonNull};
+use core::ptr::NonNull;
 use kernel::{
     error::{from_result, to_result},
     iov::IovIterDest,
@@ -76,16 +76,10 @@ pub(crate) struct Extent {
     pub(crate) shared: bool,
 }
 
-/// The tables of regular files.
-pub(super) struct VTable<T>(PhantomData<T>);
-
 impl<T: Operations> VTable<T> {
-    const INODE: &'static bindings::inode_operations = &bindings::inode_operations {
-        getattr: Some(inode::getattr),
+    const REGULAR: &'static bindings::inode_operations = &bindings::inode_operations {
         fiemap: Some(Self::fiemap),
-        listxattr: Some(xattr::VTable::<T>::list),
-        get_inode_acl: Some(xattr::VTable::<T>::get_acl),
-        ..pin_init::zeroed()
+        ..Self::INODE
     };
 
     const FILE: bindings::file_operations = bindings::file_operations {
@@ -149,7 +143,7 @@ impl<T: Operations> VTable<T> {
     };
 
     /// Return the operations of an inode, of open files, and of the inode's own address space.
-    pub(super) fn tables(
+    pub(super) fn file_tables(
         mapped_by: MappedBy,
     ) -> (
         &'static bindings::inode_operations,
@@ -158,10 +152,14 @@ impl<T: Operations> VTable<T> {
     ) {
         match mapped_by {
             MappedBy::Dax | MappedBy::Filesystem => {
-                (Self::INODE, &Self::FILE, &Self::ADDRESS_SPACE)
+                (Self::REGULAR, &Self::FILE, &Self::ADDRESS_SPACE)
             }
-            MappedBy::PageCache => (Self::INODE, &Self::CACHED_FILE, &Self::CACHED_ADDRESS_SPACE),
-            MappedBy::Nothing => (Self::INODE, &Self::NO_FILE, &Self::ADDRESS_SPACE),
+            MappedBy::PageCache => (
+                Self::REGULAR,
+                &Self::CACHED_FILE,
+                &Self::CACHED_ADDRESS_SPACE,
+            ),
+            MappedBy::Nothing => (Self::REGULAR, &Self::NO_FILE, &Self::ADDRESS_SPACE),
         }
     }
 

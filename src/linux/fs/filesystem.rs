@@ -4,8 +4,7 @@
 
 use super::context::Key;
 use super::slab::Cache;
-use super::{fs_context, super_block};
-use super::{Context, INodeRef, Operations, Param, Refusal, SuperBlock, SuperKind};
+use super::{Context, INodeRef, Operations, Param, Refusal, SuperBlock, SuperKind, VTable};
 use crate::bindings;
 use crate::linux::block::BlockDevice;
 use core::marker::PhantomPinned;
@@ -140,8 +139,8 @@ impl<T: Operations> Registration<T> {
                     name: T::NAME.as_char_ptr(),
                     fs_flags: bindings::FS_ALLOW_IDMAP,
                     owner: module.as_ptr().cast(),
-                    init_fs_context: Some(fs_context::VTable::<T>::init),
-                    kill_sb: Some(super_block::VTable::<T>::kill),
+                    init_fs_context: Some(VTable::<T>::init),
+                    kill_sb: Some(VTable::<T>::kill),
                     ..pin_init::zeroed()
                 };
                 // SAFETY: `try_ffi_init` passes a place that is valid for writing.

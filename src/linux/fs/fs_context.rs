@@ -3,21 +3,17 @@
 //! Mounting: the operations of a mount context (`struct fs_context_operations`).
 
 use super::context::{parts, Param, Private, SuperKind};
-use super::{keyed, refusal, super_block, Operations, SuperBlock};
+use super::{keyed, refusal, Operations, SuperBlock, VTable};
 use crate::bindings;
 use crate::linux::security;
-use core::marker::PhantomData;
 use core::ptr;
 use kernel::{
     error::{from_result, to_result},
     prelude::*,
 };
 
-/// `struct fs_context_operations` of `T`.
-pub(super) struct VTable<T>(PhantomData<T>);
-
 impl<T: Operations> VTable<T> {
-    const OPERATIONS: bindings::fs_context_operations = bindings::fs_context_operations {
+    const CONTEXT: bindings::fs_context_operations = bindings::fs_context_operations {
         free: Some(Self::free),
         parse_param: Some(Self::parse_param),
         get_tree: Some(Self::get_tree),
@@ -45,7 +41,7 @@ impl<T: Operations> VTable<T> {
             // SAFETY: The caller passes a valid context. Its `fs_private` belongs to `T`.
             unsafe {
                 (*fc).fs_private = private.cast();
-                (*fc).ops = &Self::OPERATIONS;
+                (*fc).ops = &Self::CONTEXT;
             }
             Ok(0)
         })
@@ -97,7 +93,7 @@ impl<T: Operations> VTable<T> {
             // A write-protected device is opened read-only because of this flag.
             // SAFETY: The VFS passes a valid context and holds its mutex.
             unsafe { (*fc).sb_flags |= bindings::SB_RDONLY as u32 };
-            let fill = Some(super_block::VTable::<T>::fill as unsafe extern "C" fn(_, _) -> _);
+            let fill = Some(Self::fill as unsafe extern "C" fn(_, _) -> _);
             // SAFETY: `fc` is valid, its mutex is held, and `fill` fills superblocks of its type. A
             // keyed one was given its key above.
             unsafe {

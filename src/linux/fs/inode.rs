@@ -3,8 +3,7 @@
 //! Inodes (`struct inode`).
 
 use super::slab::Slot;
-use super::{dir, file, xattr, AclKind, FileSystem, MappedBy, Operations, PosixAcl};
-use super::{SuperBlock, XattrBuffer};
+use super::{AclKind, FileSystem, MappedBy, Operations, PosixAcl, SuperBlock, VTable, XattrBuffer};
 use crate::bindings;
 use crate::linux::mm::FileMapping;
 use crate::linux::Errno;
@@ -238,7 +237,7 @@ impl<T: Operations> SuperBlock<T> {
         let raw = inode.as_ptr();
         // SAFETY: iget_locked() returned a reference to a valid inode.
         if unsafe { bindings::inode_state_read_once(raw) } & bindings::I_NEW != 0 {
-            // SAFETY: iget_locked() returned a new inode, from `slab::VTable::alloc`, and has
+            // SAFETY: iget_locked() returned a new inode, from `VTable::alloc_inode`, and has
             // locked it.
             let done = init().and_then(|attributes| unsafe { set_up(raw, attributes) });
             if let Err(error) = done {
@@ -279,15 +278,15 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
     }
     match attributes.kind {
         Kind::Directory => {
-            let tables = dir::VTable::<T>::TABLES;
+            let tables = VTable::<T>::DIRECTORY;
             // SAFETY: As above. The tables are static.
             unsafe { ((*inode).i_op, (*inode).__bindgen_anon_3.i_fop) = tables };
         }
         Kind::Regular(mapped_by) => {
-            let tables = file::VTable::<T>::tables(mapped_by);
+            let tables = VTable::<T>::file_tables(mapped_by);
             let is_dax = mapped_by == MappedBy::Dax;
             // SAFETY: As above. The reference keeps the other inode, whose page cache is its own.
-            // `slab::VTable::evict` puts it.
+            // `VTable::evict_inode` puts it.
             unsafe {
                 ((*inode).i_op, (*inode).__bindgen_anon_3.i_fop) = (tables.0, tables.1);
                 (*inode).i_data.a_ops = tables.2;
@@ -311,7 +310,7 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
             let length = target.count_bytes() as kernel::ffi::c_int;
             let target = target.as_char_ptr().cast_mut();
             // SAFETY: The target is borrowed from the inode, so it does not change before the data
-            // is dropped in `slab::VTable::free`, a grace period after the last path walk.
+            // is dropped in `VTable::free_inode`, a grace period after the last path walk.
             unsafe {
                 (*inode).i_op = VTable::<T>::SYMLINK;
                 bindings::inode_set_cached_link(inode, target, length);
@@ -321,7 +320,7 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
             let device = major << bindings::MINORBITS | minor;
             // SAFETY: As above.
             unsafe {
-                (*inode).i_op = VTable::<T>::SPECIAL;
+                (*inode).i_op = &VTable::<T>::INODE;
                 bindings::init_special_inode(inode, attributes.mode, device);
             }
         }
@@ -329,22 +328,19 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
     Ok(())
 }
 
-/// `struct inode_operations` of symlinks and special files.
-struct VTable<T>(PhantomData<T>);
-
 impl<T: Operations> VTable<T> {
-    const SPECIAL: &'static bindings::inode_operations = &bindings::inode_operations {
+    /// Operations on an inode of any type but symlinks.
+    pub(super) const INODE: bindings::inode_operations = bindings::inode_operations {
         getattr: Some(getattr),
-        listxattr: Some(xattr::VTable::<T>::list),
-        get_inode_acl: Some(xattr::VTable::<T>::get_acl),
+        listxattr: Some(Self::list_xattrs),
+        get_inode_acl: Some(Self::get_acl),
         ..pin_init::zeroed()
     };
 
     const SYMLINK: &'static bindings::inode_operations = &bindings::inode_operations {
         get_link: Some(bindings::simple_get_link),
-        getattr: Some(getattr),
-        listxattr: Some(xattr::VTable::<T>::list),
-        ..pin_init::zeroed()
+        get_inode_acl: None,
+        ..Self::INODE
     };
 }
 

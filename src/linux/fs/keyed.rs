@@ -5,7 +5,7 @@
 //! get_tree_keyed() compares `s_fs_info`, which has another use here.
 
 use super::context::{self, Key};
-use super::{super_block, Operations, Registration, SuperBlock};
+use super::{Operations, Registration, SuperBlock, VTable};
 use crate::bindings;
 use kernel::{
     error::{from_err_ptr, from_result, to_result},
@@ -59,7 +59,7 @@ pub(super) unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> R
     // and the context is its context. The caller holds the mutex of that.
     unsafe {
         if (*sb).s_root.is_null() {
-            let filled = super_block::VTable::<T>::fill(sb, fc);
+            let filled = VTable::<T>::fill(sb, fc);
             if filled != 0 {
                 bindings::deactivate_locked_super(sb);
                 return to_result(filled);

@@ -33,6 +33,12 @@ pub(crate) use refusal::{refusal, Refusal};
 pub(crate) use super_block::{numbers, Statistics, SuperBlock, SuperOperations};
 pub(crate) use xattr::{AclKind, PosixAcl, XattrBuffer};
 
+use core::marker::PhantomData;
+
+/// The tables of functions of the filesystem `T` for the VFS. Each file has those of one kind of
+/// object.
+struct VTable<T>(PhantomData<T>);
+
 /// All traits that a filesystem implements.
 pub(crate) trait Operations:
     SuperOperations + INodeOperations + DirOperations + FileOperations + ExportOperations

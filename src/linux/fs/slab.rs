@@ -2,7 +2,7 @@
 
 //! The slab for inodes: allocation, eviction and freeing.
 
-use super::{FileSystem, Operations, Registration};
+use super::{FileSystem, Operations, Registration, VTable};
 use crate::bindings;
 use crate::linux::mm::FileMapping;
 use core::marker::PhantomData;
@@ -80,14 +80,13 @@ impl<T> Drop for Cache<T> {
     }
 }
 
-/// The inode part of `struct super_operations`.
-pub(super) struct VTable<T>(PhantomData<T>);
-
 impl<T: Operations> VTable<T> {
     /// # Safety
     ///
     /// `sb` must be a valid superblock of type `T`.
-    pub(super) unsafe extern "C" fn alloc(sb: *mut bindings::super_block) -> *mut bindings::inode {
+    pub(super) unsafe extern "C" fn alloc_inode(
+        sb: *mut bindings::super_block,
+    ) -> *mut bindings::inode {
         // SAFETY: The caller passes a superblock of type `T`, which keeps its type, and so the
         // slab. The `data` of a new slot holds no value to drop.
         unsafe {
@@ -106,11 +105,11 @@ impl<T: Operations> VTable<T> {
     ///
     /// # Safety
     ///
-    /// `inode` must come from [`Self::alloc`], and is not used afterwards.
-    pub(super) unsafe extern "C" fn free(inode: *mut bindings::inode) {
+    /// `inode` must come from [`Self::alloc_inode`], and is not used afterwards.
+    pub(super) unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
         let slot = Slot::<T>::of(inode);
-        // SAFETY: `alloc` has initialized `data`, and the caller has the only pointer to the slot.
-        // It comes from a slab, but the superblock may be gone.
+        // SAFETY: `alloc_inode` has initialized `data`, and the caller has the only pointer to the
+        // slot. It comes from a slab, but the superblock may be gone.
         unsafe {
             (&raw mut (*slot).data).drop_in_place();
             bindings::kfree(slot.cast());
@@ -119,8 +118,8 @@ impl<T: Operations> VTable<T> {
 
     /// # Safety
     ///
-    /// `inode` must come from [`Self::alloc`] and have no users.
-    pub(super) unsafe extern "C" fn evict(inode: *mut bindings::inode) {
+    /// `inode` must come from [`Self::alloc_inode`] and have no users.
+    pub(super) unsafe extern "C" fn evict_inode(inode: *mut bindings::inode) {
         // SAFETY: The inode is in a slot and has no users, so nothing adds pages to its own address
         // space. `INode::set_mapping` stored a box, which has no users, as no file is open: all
         // who look at `mapping` have a reference to the inode. The pages are gone before the inode

@@ -2,8 +2,7 @@
 
 //! Superblocks (`struct super_block`).
 
-use super::{context, export, slab, xattr};
-use super::{FileSystem, INodeRef, Operations, Registration};
+use super::{context, FileSystem, INodeRef, Operations, Registration, VTable};
 use crate::bindings;
 use crate::linux::block::BlockDevice;
 use core::marker::PhantomData;
@@ -103,14 +102,11 @@ impl<T: FileSystem> SuperBlock<T> {
     }
 }
 
-/// `struct super_operations` of `T`, and the superblock part of `struct file_system_type`.
-pub(super) struct VTable<T>(PhantomData<T>);
-
 impl<T: Operations> VTable<T> {
-    const OPERATIONS: bindings::super_operations = bindings::super_operations {
-        alloc_inode: Some(slab::VTable::<T>::alloc),
-        free_inode: Some(slab::VTable::<T>::free),
-        evict_inode: Some(slab::VTable::<T>::evict),
+    const SUPER: bindings::super_operations = bindings::super_operations {
+        alloc_inode: Some(Self::alloc_inode),
+        free_inode: Some(Self::free_inode),
+        evict_inode: Some(Self::evict_inode),
         statfs: Some(Self::statfs),
         shutdown: Some(Self::shutdown),
         show_options: Some(Self::show_options),
@@ -163,9 +159,9 @@ impl<T: Operations> VTable<T> {
             // SAFETY: Nothing else accesses a superblock that is being filled. A UUID has 16 bytes.
             unsafe {
                 bindings::super_set_identity(sb, T::uuid(this).as_ptr());
-                (*sb).s_op = &Self::OPERATIONS;
-                (*sb).s_xattr = xattr::VTable::<T>::HANDLERS.as_ptr();
-                (*sb).s_export_op = export::VTable::<T>::OPERATIONS;
+                (*sb).s_op = &Self::SUPER;
+                (*sb).s_xattr = Self::XATTR_HANDLERS.as_ptr();
+                (*sb).s_export_op = Self::EXPORT;
                 (*sb).s_magic = T::MAGIC as usize;
                 (*sb).s_maxbytes = bindings::MAX_LFS_FILESIZE;
                 (*sb).s_blocksize = bindings::PAGE_SIZE as usize;

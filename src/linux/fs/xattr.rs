@@ -2,7 +2,7 @@
 
 //! Extended attributes and access control lists.
 
-use super::{INode, Operations, SuperBlock};
+use super::{INode, Operations, SuperBlock, VTable};
 use crate::bindings;
 use crate::linux::security;
 use core::marker::PhantomData;
@@ -128,34 +128,31 @@ impl Drop for PosixAcl {
     }
 }
 
-/// `struct xattr_handler` for each namespace, and functions of `struct inode_operations`.
-pub(super) struct VTable<T>(PhantomData<T>);
-
 impl<T: Operations> VTable<T> {
     /// The handlers, then null.
-    pub(super) const HANDLERS: &'static [*const bindings::xattr_handler] =
+    pub(super) const XATTR_HANDLERS: &'static [*const bindings::xattr_handler] =
         &[Self::FIRST, Self::SECOND, Self::THIRD, ptr::null()];
-    const FIRST: &'static bindings::xattr_handler = &Self::handler(0);
-    const SECOND: &'static bindings::xattr_handler = &Self::handler(1);
-    const THIRD: &'static bindings::xattr_handler = &Self::handler(2);
+    const FIRST: &'static bindings::xattr_handler = &Self::xattr_handler(0);
+    const SECOND: &'static bindings::xattr_handler = &Self::xattr_handler(1);
+    const THIRD: &'static bindings::xattr_handler = &Self::xattr_handler(2);
 
     /// Return the handler of a prefix.
-    const fn handler(index: usize) -> bindings::xattr_handler {
+    const fn xattr_handler(index: usize) -> bindings::xattr_handler {
         let (prefix, number) = T::XATTR_PREFIXES[index];
         bindings::xattr_handler {
             // A pointer to a C string is one to its first byte.
             prefix: ptr::from_ref(prefix).cast(),
             flags: number as ffi::c_int,
-            get: Some(Self::get),
+            get: Some(Self::get_xattr),
             ..pin_init::zeroed()
         }
     }
 
     /// # Safety
     ///
-    /// `handler` must be one of [`Self::HANDLERS`], `inode` an inode of type `T`, `name` the name
-    /// after the prefix, and `buffer` null or valid for writing `size` bytes.
-    unsafe extern "C" fn get(
+    /// `handler` must be one of [`Self::XATTR_HANDLERS`], `inode` an inode of type `T`, `name` the
+    /// name after the prefix, and `buffer` null or valid for writing `size` bytes.
+    unsafe extern "C" fn get_xattr(
         handler: *const bindings::xattr_handler,
         _dentry: *mut bindings::dentry,
         inode: *mut bindings::inode,
@@ -184,7 +181,7 @@ impl<T: Operations> VTable<T> {
     ///
     /// `dentry` must be one of an inode of type `T`, and `buffer` null or valid for writing `size`
     /// bytes.
-    pub(super) unsafe extern "C" fn list(
+    pub(super) unsafe extern "C" fn list_xattrs(
         dentry: *mut bindings::dentry,
         buffer: *mut ffi::c_char,
         size: usize,
