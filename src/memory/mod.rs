@@ -15,7 +15,6 @@ pub(crate) mod dax;
 pub(crate) mod dmabuf;
 mod extent_claim;
 mod extents;
-mod failures;
 mod fault;
 mod fsdev;
 mod lease;

@@ -4,7 +4,7 @@
 //!
 //! DAX devices announce failures to their holder, or list them as bad blocks, which readers of a
 //! [`lease`](super::lease) notice. For other memory the kernel has no notifier, so
-//! [`failures`](super::failures) watches a tracepoint.
+//! [`resources`](super::resources) watches a tracepoint.
 //!
 //! A reserved range has struct pages only while it is mounted. Its failed frames are recorded here
 //! until the module is unloaded, so that the next mount refuses them too.

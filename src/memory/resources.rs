@@ -2,7 +2,7 @@
 
 //! Resources for memory while the kernel module is loaded.
 
-use super::{failures, fsdev, poison, range, registry, Tenure};
+use super::{fsdev, poison, range, registry, Tenure};
 use crate::linux::dax::make_and_kill;
 use crate::linux::internal::Internal;
 use crate::linux::memory_failure::Probe;
@@ -38,7 +38,7 @@ impl Resources {
         let queue = WorkQueue::new(c"daxfs", module)?;
         Ok(Resources {
             _pci: pci::watch_removals(range::removing)?,
-            _failures: failures::watch(),
+            _failures: watch_failures(),
             _queue: queue,
             _internal: internal,
         })
@@ -48,4 +48,22 @@ impl Resources {
     pub(crate) fn start(&self) -> Result<Tenure> {
         registry::start()
     }
+}
+
+/// Register a probe that is called when memory fails, until it is dropped.
+fn watch_failures() -> Option<Probe> {
+    let probe = Probe::new(failed);
+    // Check all pages if memory has failed before, or if no failure would be reported.
+    if probe.is_none() || poison::failed_before() {
+        poison::check_pages();
+    }
+    probe
+}
+
+/// Unmap what may be on memory that has failed: when memory_failure() returns, no process should
+/// have the page. Failures are rare, and the next faults map all that is intact, so the memory
+/// itself is not looked for.
+fn failed() {
+    poison::check_pages();
+    registry::for_each(|lease| lease.unmap_suspects());
 }
