@@ -219,15 +219,12 @@ fn parse_bytes(text: &[u8]) -> Option<u64> {
         [b'0', b'x' | b'X', digits @ ..] => (digits, 16),
         _ => (number, 10),
     };
-    if digits.is_empty() {
+    let digits = core::str::from_utf8(digits).ok()?;
+    if digits.starts_with('+') {
         return None;
     }
-    digits
-        .iter()
-        .try_fold(0u64, |value, &digit| {
-            let digit = char::from(digit).to_digit(radix)?;
-            value.checked_mul(radix.into())?.checked_add(digit.into())
-        })?
+    u64::from_str_radix(digits, radix)
+        .ok()?
         .checked_mul(1 << shift)
 }
 
