@@ -230,10 +230,8 @@ fn bad(index: u64) -> image::Error {
 /// Load the table of sums, and compare its SHA-256 with the one in the superblock. It needs a
 /// fraction of the image's memory, which the region holds.
 fn load(image: &Image<'_, Region>, table: &Table) -> Result<VVec<u8>, Refusal> {
-    let size = image.memory().size();
-    if table.offset > size || table.length > size - table.offset {
-        let end = table.offset.saturating_add(table.length);
-        return Err(image::Error::new(Problem::Truncated, table.offset, end).into());
+    if table.end() > image.memory().size() {
+        return Err(image::Error::new(Problem::Truncated, table.offset, table.end()).into());
     }
     // KVVec would round the size up to a power of two, and the kernel may clear all of that.
     let mut sums = VVec::from_elem(0, table.length as usize, GFP_KERNEL)?;

@@ -10,15 +10,11 @@ use crate::linux::Errno;
 use crate::mount::{report, DaxFs};
 use kernel::prelude::*;
 
-const fn handled(prefix: XattrPrefix) -> (&'static CStr, u8) {
-    (prefix.c_text(), prefix as u8)
-}
-
 impl INodeOperations for DaxFs {
     const XATTR_PREFIXES: [(&'static CStr, u8); 3] = [
-        handled(XattrPrefix::User),
-        handled(XattrPrefix::Trusted),
-        handled(XattrPrefix::Security),
+        (c"user.", XattrPrefix::User as u8),
+        (c"trusted.", XattrPrefix::Trusted as u8),
+        (c"security.", XattrPrefix::Security as u8),
     ];
 
     fn get_link(inode: &INode<Self>) -> Result<&CStr> {

@@ -6,7 +6,6 @@
 //! says otherwise. All other bytes are zero. Documentation/format.rst describes the format in
 //! prose.
 
-use core::ffi::CStr;
 use core::mem::size_of;
 use core::ops::Range;
 use zerocopy::little_endian::{I64, U16, U32, U64};
@@ -334,22 +333,14 @@ impl XattrPrefix {
         matches!(self, XattrPrefix::AclAccess | XattrPrefix::AclDefault)
     }
 
-    /// Return the text, as C has it.
-    pub const fn c_text(self) -> &'static CStr {
-        match self {
-            XattrPrefix::User => c"user.",
-            XattrPrefix::AclAccess => c"system.posix_acl_access",
-            XattrPrefix::AclDefault => c"system.posix_acl_default",
-            XattrPrefix::Trusted => c"trusted.",
-            XattrPrefix::Security => c"security.",
-        }
-    }
-
     /// Return the text.
     pub const fn text(self) -> &'static str {
-        match self.c_text().to_str() {
-            Ok(text) => text,
-            Err(_) => "",
+        match self {
+            XattrPrefix::User => "user.",
+            XattrPrefix::AclAccess => "system.posix_acl_access",
+            XattrPrefix::AclDefault => "system.posix_acl_default",
+            XattrPrefix::Trusted => "trusted.",
+            XattrPrefix::Security => "security.",
         }
     }
 }

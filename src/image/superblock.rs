@@ -188,10 +188,7 @@ impl Superblock {
 
     /// Return the offset at which a signature of the image starts, if there is one.
     pub fn signature_offset(&self) -> u64 {
-        let end = match self.sums() {
-            Some(table) => table.offset.saturating_add(table.length),
-            None => self.total_size,
-        };
+        let end = self.sums().map_or(self.total_size, |table| table.end());
         end.saturating_add(layout::SIGNATURE_ALIGN - 1) & !(layout::SIGNATURE_ALIGN - 1)
     }
 
