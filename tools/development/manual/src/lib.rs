@@ -29,9 +29,6 @@ const MANUAL: &str = "System administration";
 /// Date of the pages: of the last release, or of the last change of a page.
 const DATE: &str = "2026-11-27";
 
-/// Limit of options in a synopsis.
-const OPTIONS: usize = 12;
-
 /// A program, and related pages.
 struct Program {
     command: Command,
@@ -101,7 +98,7 @@ fn page(command: &Command, name: &str, see_also: &[&str]) -> io::Result<File> {
         .manual(MANUAL);
     title.render_title(&mut page)?;
     title.render_name_section(&mut page)?;
-    page.extend(sections::synopsis(command, OPTIONS).into_bytes());
+    page.extend(sections::synopsis(&mut command.clone()).into_bytes());
     title.render_description_section(&mut page)?;
     if command.get_subcommands().next().is_some() {
         title.render_subcommands_section(&mut page)?;

@@ -2,7 +2,7 @@
 
 //! The sections of a page after the options, from a program's help.
 
-use clap::{Arg, Command};
+use clap::Command;
 use std::fmt::Write;
 
 /// Text in sections: a line that starts at the margin, follows an empty line and ends with a colon
@@ -66,75 +66,15 @@ fn entry(line: &str) -> Option<(&str, &str)> {
     (!word.is_empty() && !word.starts_with(' ')).then_some((word, meaning.trim()))
 }
 
-/// Return the section that says how to call `command`: all options with their values, or
-/// `[OPTIONS]` if there are more than `most`.
-pub fn synopsis(command: &Command, most: usize) -> String {
-    let name = command.get_bin_name().unwrap_or(command.get_name());
-    let mut text = format!(".SH SYNOPSIS\n\\fB{}\\fR", escaped(name));
-    let (positionals, options): (Vec<_>, Vec<_>) = command
-        .get_arguments()
-        .filter(|argument| !argument.is_hide_set())
-        .partition(|argument| argument.is_positional());
-    if options.len() > most {
-        text.push_str(" [\\fIOPTIONS\\fR]");
-    } else {
-        for option in options {
-            put(&mut text, format_args!(" [{}]", option_synopsis(option)));
-        }
-    }
-    for positional in positionals {
-        let several = positional
-            .get_num_args()
-            .is_some_and(|range| range.max_values() > 1);
-        let dots = if several { "..." } else { "" };
-        let dashes = if positional.is_last_set() {
-            "\\fB\\-\\-\\fR "
-        } else {
-            ""
-        };
-        let value = values(positional);
-        match positional.is_required_set() {
-            true => put(&mut text, format_args!(" {dashes}{value}{dots}")),
-            false => put(&mut text, format_args!(" [{dashes}{value}{dots}]")),
-        }
-    }
-    if command.get_subcommands().next().is_some() {
-        text.push_str(" \\fICOMMAND\\fR ...");
-    }
-    text.push('\n');
-    text
-}
-
-/// Format an option as `-o|--option VALUE`.
-fn option_synopsis(option: &Arg) -> String {
-    let short = option.get_short().map(|short| format!("\\-{short}"));
-    let long = option
-        .get_long()
-        .map(|long| format!("\\-\\-{}", escaped(long)));
-    let names: Vec<_> = short
-        .into_iter()
-        .chain(long)
-        .map(|name| format!("\\fB{name}\\fR"))
-        .collect();
-    let names = names.join("|");
-    let range = option.get_num_args().unwrap_or_default();
-    let equals = option.is_require_equals_set();
-    match (range.takes_values(), range.min_values(), equals) {
-        (false, ..) => names,
-        (true, 0, _) => format!("{names}[={}]", values(option)),
-        (true, _, true) => format!("{names}={}", values(option)),
-        (true, _, false) => format!("{names} {}", values(option)),
-    }
-}
-
-/// Return the names of an argument's values.
-fn values(argument: &Arg) -> String {
-    let id = argument.get_id().as_str().to_uppercase();
-    let names = match argument.get_value_names() {
-        Some(names) => names.iter().map(|name| name.to_string()).collect(),
-        None => vec![id],
-    };
-    format!("\\fI{}\\fR", escaped(&names.join(" ")))
+/// Return the section that says how to call `command`, as its help does.
+pub fn synopsis(command: &mut Command) -> String {
+    let usage = command.render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim();
+    let lines = usage.lines().map(|line| escaped(line.trim()));
+    format!(
+        ".SH SYNOPSIS\n{}\n",
+        lines.collect::<Vec<_>>().join("\n.br\n")
+    )
 }
 
 /// Return the section that names other pages, `daxfs(5)` and their like.
@@ -194,29 +134,9 @@ mod tests {
     fn pages() {
         let expected = ".SH \"SEE ALSO\"\n.BR daxfs (5),\n.BR mount.daxfs (8)\n";
         assert_eq!(see_also(&["daxfs(5)", "mount.daxfs(8)"]), expected);
-        let files = Arg::new("file").required(true).num_args(1..);
-        let mut command = Command::new("a-b")
-            .disable_help_flag(true)
-            .arg(
-                Arg::new("kind")
-                    .short('k')
-                    .long("the-kind")
-                    .value_name("KIND"),
-            )
-            .arg(
-                Arg::new("fd")
-                    .short('C')
-                    .num_args(0..=1)
-                    .require_equals(true),
-            )
-            .arg(Arg::new("all").long("all").action(clap::ArgAction::SetTrue))
-            .arg(files);
-        command.build();
-        let expected =
-            ".SH SYNOPSIS\n\\fBa\\-b\\fR [\\fB\\-k\\fR|\\fB\\-\\-the\\-kind\\fR \\fIKIND\\fR] \
-                        [\\fB\\-C\\fR[=\\fIFD\\fR]] [\\fB\\-\\-all\\fR] \\fIFILE\\fR...\n";
-        assert_eq!(synopsis(&command, 3), expected);
-        let expected = ".SH SYNOPSIS\n\\fBa\\-b\\fR [\\fIOPTIONS\\fR] \\fIFILE\\fR...\n";
-        assert_eq!(synopsis(&command, 2), expected);
+        let file = clap::arg!(<file> ...).value_name("FILE");
+        let mut command = Command::new("a-b").arg(clap::arg!(--all)).arg(file);
+        let expected = ".SH SYNOPSIS\na\\-b [OPTIONS] <FILE>...\n";
+        assert_eq!(synopsis(&mut command), expected);
     }
 }
