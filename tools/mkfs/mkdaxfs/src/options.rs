@@ -148,7 +148,7 @@ Examples:
 /// archive, the layers of a container image or another image, in any order.
 ///
 /// mkdaxfs reads the image back through the kernel's parser, checks it against every rule of the
-/// format and compares it with the inputs. Then it syncs the image and renames it to IMAGE. Until
+/// format and compares it with the bytes that it wrote. Then it syncs the image and renames it to IMAGE. Until
 /// then the image is a hidden temporary file beside IMAGE. If an error occurs or a signal arrives,
 /// the temporary file is removed and an existing IMAGE is unchanged. If mkdaxfs is killed, the
 /// file .mkdaxfs-*.tmp stays, which may be removed.

@@ -11,7 +11,7 @@
 //!    with the same content.
 //! 3. [`write`](mod@write) writes the metadata, [`content`] the data of regular files.
 //! 4. The finished image is read back, checked against every rule of the format, and compared with
-//!    the tree.
+//!    the bytes that were written.
 //!
 //! [`make`](fn@make) runs steps 2 to 4. An [`Output`] is a file, a device or standard output;
 //! nothing unfinished appears under its name. [`Overwrite`] decides which files it may replace, and
@@ -46,7 +46,6 @@
 pub mod acl;
 mod arrange;
 pub mod build;
-mod compare;
 pub mod content;
 pub mod device;
 pub mod directory;

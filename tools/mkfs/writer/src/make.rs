@@ -2,7 +2,6 @@
 
 //! Makes and verifies an image of a tree.
 
-use crate::compare::compare;
 use crate::content;
 use crate::duplicates::Duplicates;
 use crate::error::{Error, Result};
@@ -12,12 +11,11 @@ use crate::plan::Plan;
 use crate::tree::Tree;
 use crate::write::{metadata, superblock};
 use daxfs_check as check;
-use daxfs_check::cached::Cached;
 use daxfs_check::digest::{in_order, is_hole, Fingerprint, Sum, BUFFER};
 use daxfs_check::memory::FileMemory;
 use daxfs_check::Progress;
 use daxfs_reader::memory::parts;
-use daxfs_reader::{self as image, layout, Image, Memory, Superblock};
+use daxfs_reader::{self as image, layout, Memory};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -69,9 +67,7 @@ pub fn make(
 
     progress.step("verifying", plan.total_size);
     let written = Written {
-        tree,
         plan: &plan,
-        duplicates: &duplicates,
         fingerprints: pieces.fingerprints(&record),
         sums,
     };
@@ -99,9 +95,7 @@ fn duplicates(tree: &Tree, options: &Options, progress: &dyn Progress) -> Result
 
 /// The expected image.
 struct Written<'a> {
-    tree: &'a Tree,
     plan: &'a Plan,
-    duplicates: &'a Duplicates,
     /// Fingerprints of its pieces.
     fingerprints: Vec<Fingerprint>,
     /// The table of sums after it.
@@ -110,35 +104,27 @@ struct Written<'a> {
 
 impl Written<'_> {
     /// Read the whole image back once. At the same time, check its metadata against the rules of
-    /// the format and the tree, and sync it.
+    /// the format, and sync it.
     fn verify(&self, output: &Output, progress: &dyn Progress) -> Result<()> {
         let path = output.path();
         let memory = FileMemory::new(output.file())
             .map_err(|error| Error::output(path, "examine", error))?;
         thread::scope(|scope| {
-            let reader = scope.spawn(|| self.metadata(&memory, path));
+            let reader = scope.spawn(|| check::first(&memory));
             let writer = scope.spawn(|| output.file().sync_all());
             let bytes = self.bytes(&memory, path, progress);
             match (reader.join(), writer.join()) {
-                (Ok(metadata), Ok(written)) => {
+                (Ok(finding), Ok(written)) => {
                     written
                         .map_err(|error| Error::output(output.place(), "write the image", error))?;
-                    metadata.and(bytes)
+                    match finding {
+                        Some(finding) => Err(Error::image(path, finding)),
+                        None => bytes,
+                    }
                 }
                 (Err(panic), _) | (_, Err(panic)) => std::panic::resume_unwind(panic),
             }
         })
-    }
-
-    fn metadata(&self, memory: &FileMemory<'_>, path: &Path) -> Result<()> {
-        let memory = Cached::new(memory, self.plan.data.offset);
-        if let Some(finding) = check::first(&memory) {
-            return Err(Error::image(path, finding));
-        }
-        let superblock = Superblock::load(&memory).map_err(|error| Error::image(path, error))?;
-        let image = Image::new(&memory, &superblock);
-        compare(&image, self.tree, self.plan, self.duplicates)
-            .map_err(|what| Error::image(path, what))
     }
 
     fn bytes(&self, memory: &FileMemory<'_>, path: &Path, progress: &dyn Progress) -> Result<()> {
