@@ -45,8 +45,7 @@ pub fn feed(input: &[u8], directory: &Path) {
         3 => Input::Any(file(&path, &sealed(raw(rest)))),
         4 => Input::Any(file(&path, rest)),
         5 => Input::Oci(layout(&path, rest)),
-        6 => Input::Oci(file(&path, &bundled(rest))),
-        _ => Input::Docker(file(&path, &docker(rest))),
+        _ => Input::Oci(file(&path, &bundled(rest))),
     };
     let platform = Platform::default();
     let options = Options::new(directory, &platform);
@@ -397,24 +396,5 @@ fn bundled(program: &[u8]) -> Vec<u8> {
         archive.extend(member(name.as_bytes(), b'0', b"", 0o644, &bytes));
     }
     archive.extend([0; 2 * BLOCK]);
-    archive
-}
-
-/// Output of `docker save`.
-fn docker(program: &[u8]) -> Vec<u8> {
-    let mut program = Program(program);
-    let mut manifest =
-        br#"[{"Config":"config.json","RepoTags":["a:b"],"Layers":["0/layer.tar","1/layer.tar"]}]"#
-            .to_vec();
-    program.damage(&mut manifest);
-    let mut archive = Vec::new();
-    for name in [b"0/layer.tar", b"1/layer.tar"] {
-        let layer = sealed(program.archive());
-        archive.extend(member(name, b'0', b"", 0o644, &layer));
-    }
-    archive.extend(member(b"config.json", b'0', b"", 0o644, b"{}"));
-    archive.extend(member(b"manifest.json", b'0', b"", 0o644, &manifest));
-    archive.extend([0; 2 * BLOCK]);
-    program.damage(&mut archive);
     archive
 }

@@ -43,7 +43,7 @@ pub(super) fn read(
     let (container, warnings): (Container, Vec<String>) = reader.finish()?;
     warnings.into_iter().for_each(warn);
     if !named {
-        marks.refuse(&path, &container.file)?;
+        marks.refuse(&path)?;
     }
     builder.tree.origins[origin as usize] = Origin::file(&path, container);
     Ok(())

@@ -2,13 +2,13 @@
 
 //! Files that inputs are read from, and parts of them.
 
-use super::decoder::{decoder, BUFFER};
+use super::decoder::BUFFER;
 use daxfs_check::Progress;
 use daxfs_writer::origin::Container;
 use daxfs_writer::{Error, Result};
 use rustix::fs::{fstat, open, seek, FileType, Mode, OFlags, SeekFrom};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -183,17 +183,6 @@ impl Blob {
             start,
             end: start + size,
             public: self.public,
-        })
-    }
-
-    /// Return a reader of the blob, decompressed if it is compressed.
-    pub fn decompressed<'a>(&'a self, progress: &'a dyn Progress) -> Result<Box<dyn Read + 'a>> {
-        let mut start = [0; MAGIC];
-        let length = self.read_at(&mut start, 0)?;
-        let reader = BufReader::with_capacity(BUFFER, BlobReader::new(self, progress));
-        Ok(match decoder(&start[..length], reader, &self.path)? {
-            Ok(decoder) => decoder,
-            Err(plain) => Box::new(plain),
         })
     }
 

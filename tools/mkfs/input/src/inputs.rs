@@ -2,7 +2,7 @@
 
 //! Inputs of trees, and reading them.
 
-use crate::blob::{Blob, Raw};
+use crate::blob::Raw;
 use crate::exclude::Exclude;
 use crate::oci::Platform;
 use crate::scan::scan_into;
@@ -33,8 +33,6 @@ pub enum Input {
     /// A container image in an OCI layout or an archive of one: the path, followed by a colon and
     /// the image's name if there are several.
     Oci(PathBuf),
-    /// A container image in an archive written by `docker save`.
-    Docker(PathBuf),
 }
 
 /// How inputs are read.
@@ -84,16 +82,13 @@ impl Input {
         if let Some(path) = path("oci:").or_else(|| path("oci-archive:")) {
             return Input::Oci(path);
         }
-        if let Some(path) = path("docker:").or_else(|| path("docker-archive:")) {
-            return Input::Docker(path);
-        }
         Input::Any(text.into())
     }
 
     /// Return the file or directory that is read, without the name of a container image.
     pub fn file(&self) -> &Path {
         match self {
-            Input::Oci(path) | Input::Docker(path) => reference(path).0,
+            Input::Oci(path) => reference(path).0,
             input => input.path(),
         }
     }
@@ -106,8 +101,7 @@ impl Input {
             | Input::Tar(path)
             | Input::Image(path)
             | Input::Metadata(path)
-            | Input::Oci(path)
-            | Input::Docker(path) => path,
+            | Input::Oci(path) => path,
         }
     }
 }
@@ -187,19 +181,15 @@ impl Reader<'_> {
                     platform, scratch, ..
                 } = *self.options;
                 let layers = oci::oci(path, name, platform, scratch, self.progress)?;
-                self.layers(&layers)
-            }
-            Input::Docker(path) => {
-                let (path, name) = reference(path);
-                let layers = oci::docker(path, name, self.options.scratch, self.progress)?;
-                self.layers(&layers)
+                oci::flatten(
+                    &mut self.builder,
+                    &layers,
+                    scratch,
+                    self.progress,
+                    self.warn,
+                )
             }
         }
-    }
-
-    fn layers(&mut self, layers: &[Blob]) -> Result<()> {
-        let (builder, scratch) = (&mut self.builder, self.options.scratch);
-        oci::flatten(builder, layers, scratch, self.progress, self.warn)
     }
 
     fn directory(&mut self, path: &Path) -> Result<()> {

@@ -80,13 +80,12 @@ impl Wishes {
             sums: args.sums,
             max_size: args.max_size,
         };
-        for text in &args.inputs {
-            if text.as_bytes().starts_with(b"docker://") && !Input::parse(text).file().exists() {
-                let name = shown(Path::new(text));
-                let why = format!(
-                    "is in a registry; run skopeo copy {name} oci:DIRECTORY:NAME, and name that"
-                );
-                return Err(Error::refused(Path::new(text), why).into());
+        for path in args.inputs.iter().map(Path::new) {
+            let is_docker = |kind| path.as_os_str().as_bytes().starts_with(kind);
+            if (is_docker(b"docker:") || is_docker(b"docker-archive:")) && !path.exists() {
+                let why = "is not an OCI layout; make one with skopeo copy, of docker://IMAGE or \
+                           docker-archive:FILE, to oci:DIRECTORY:NAME";
+                return Err(Error::refused(path, why).into());
             }
         }
         Ok(Wishes {
@@ -103,7 +102,7 @@ impl Wishes {
         let mut overwrite = Overwrite::new(args.force);
         for input in &self.inputs {
             match input {
-                Input::Oci(_) | Input::Docker(_) => overwrite.container(input.file()),
+                Input::Oci(_) => overwrite.container(input.file()),
                 // The scan of a directory refuses an image in it.
                 _ => overwrite.content(input.file()),
             }

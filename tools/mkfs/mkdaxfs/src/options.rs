@@ -51,13 +51,12 @@ Inputs:
   oci:PATH[:NAME]     A container image in an OCI image layout, a directory or
                       an archive of one. Layers may be plain or compressed with
                       gzip or zstd. Every part is verified against its digest.
-                      Layers have one without compression as well, so they are
-                      decompressed twice.
+                      docker save and podman save --format=oci-archive write
+                      such an archive.
                       NAME is the value of the annotation
                       org.opencontainers.image.ref.name, or a digest. It is
                       needed if the layout has several images. Of images for
                       several platforms, --platform selects one.
-  docker:PATH[:NAME]  A container image in an archive written by docker save.
 
 A file of a later input replaces a file of the same name of an earlier input.
 Directories are merged, with the attributes of the last one.
@@ -135,7 +134,6 @@ Examples:
   mkdaxfs --pack rootfs rootfs.daxfs
   mkdaxfs base.tar.zst overlay all.daxfs
   mkdaxfs oci:layout:latest image.daxfs
-  mkdaxfs docker:saved.tar image.daxfs
   tar -C rootfs -c . | mkdaxfs - /dev/pmem0
   mkdaxfs --all-root --exclude '*.o' tree tree.daxfs
   mkdaxfs --block-size 65536 tree arm64.daxfs";

@@ -2,7 +2,7 @@
 
 //! Inputs that are something else than they are taken for.
 
-use crate::support::layout::{docker, Layout};
+use crate::support::layout::Layout;
 use crate::support::{place, skip};
 
 /// A disk image may start with zeros, as an empty archive does.
@@ -68,63 +68,28 @@ fn foreign_images() {
 fn containers() {
     let place = place("mkdir tree; echo text >tree/file; tar -cf tree.tar tree");
     let layout = Layout::new(&place.path(""));
-    layout.index(&[layout.image(&[("tree.tar", "")])]);
-    docker(&place.path(""), "saved", &["tree.tar"], "a/b:1");
+    layout.index(&[layout.image(&["tree.tar"])]);
     place.shell(
         "tar -cf layout.tar -C layout .; tar -czf layout.tgz -C layout blobs index.json oci-layout",
     );
-    let oci = ("an OCI image layout", "oci:", &b"oci-layout"[..]);
-    let saved = (
-        "a container image of docker save",
-        "docker:",
-        &b"manifest.json"[..],
-    );
-    for (input, (what, prefix, file), plain) in [
-        ("layout", oci, "dir:"),
-        ("layout.tar", oci, "tar:"),
-        ("layout.tgz", oci, "tar:"),
-        ("- <layout.tar", oci, "tar:"),
-        ("saved", saved, "dir:"),
-        ("saved.tar", saved, "tar:"),
+    for (input, plain) in [
+        ("layout", "dir:"),
+        ("layout.tar", "tar:"),
+        ("layout.tgz", "tar:"),
+        ("- <layout.tar", "tar:"),
     ] {
         let why = format!(
-            ": is {what}; write {prefix} before the path to read the files of the container, or {plain} to read"
+            ": is an OCI image layout; write oci: before the path to read the files of the container, or {plain} to read"
         );
         place.fails(format!("mkdaxfs -q {input} image"), &why);
-        for (prefix, file) in [(prefix, &b"tree/file"[..]), (plain, file)] {
+        for (prefix, file) in [("oci:", &b"tree/file"[..]), (plain, b"oci-layout")] {
             place.ok(format!("rm -f made; mkdaxfs -q {prefix}{input} made"));
             assert!(place.listing("made").contains_key(file), "{input}");
         }
     }
-    // Other programs have files of these names.
+    // Other programs have files of this name.
     place.shell(
-        r#"mkdir other; echo '{"name": "x"}' >other/manifest.json; echo '[]' >other/index.json; tar -cf other.tar -C other .
+        r#"mkdir other; echo '[]' >other/index.json; tar -cf other.tar -C other .
         mkdaxfs -q other image; mkdaxfs -q other.tar image"#,
     );
-}
-
-/// A configuration that has the digest of another archive than the layer's.
-#[test]
-fn wrong_diff_id() {
-    let place = place(
-        "mkdir tree; echo text >tree/file; tar -cf one.tar tree; echo more >tree/file; tar -cf two.tar tree",
-    );
-    let layout = Layout::new(&place.path(""));
-    for program in ["", "gzip"] {
-        let layer = layout.layer("one.tar", program);
-        let damaged = layout.config(&["two.tar"]);
-        let more = layout.config(&["one.tar"; 2]);
-        for (config, what) in [
-            (damaged, "does not have its digest"),
-            (more, "has 1 layers and 2 digests for them"),
-        ] {
-            layout.index(&[layout.manifest_of(config, &[layer.clone()])]);
-            for options in ["", "--dry-run"] {
-                place.fails(format!("mkdaxfs {options} oci:layout output"), what);
-                assert!(!place.exists("output"));
-            }
-        }
-        layout.index(&[layout.manifest_of(layout.config(&["one.tar"]), &[layer])]);
-        place.ok("mkdaxfs -q oci:layout image");
-    }
 }

@@ -41,8 +41,7 @@ mkdaxfs tar:tree new | 1 | expected an archive, found a directory
 mkdaxfs cut.tar.gz new | 1 | cut.tar.gz: 
 mkdaxfs image:one.tar new | 1 | one.tar: 
 mkdaxfs oci:missing new | 1 | missing
-mkdaxfs docker:one.tar new | 1 | one.tar: 
-mkdaxfs docker://alpine new | 1 | docker://alpine: is in a registry; run skopeo copy docker://alpine oci:DIRECTORY:NAME
+mkdaxfs docker://alpine new | 1 | docker://alpine: is not an OCI layout; make one with skopeo copy
 mkdaxfs - new | 1 | standard input
 # Outputs.
 mkdaxfs tree tree/new | 1 | would be written into the tree
@@ -92,7 +91,7 @@ fn files() -> Place {
          for image in image two.img three.img; do mkdaxfs -q tree $image; done",
     );
     let layout = Layout::new(&place.path(""));
-    layout.index(&[layout.image(&[("one.tar", "")])]);
+    layout.index(&[layout.image(&["one.tar"])]);
     place
 }
 

@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Container images: OCI layouts, archives of them, and what `docker save` writes.
+//! Container images: OCI layouts, and archives of them.
 
 mod layers;
 mod marks;
 mod store;
 mod types;
 
-use super::blob::{Blob, BlobReader};
+use super::blob::Blob;
+use super::decoder::BUFFER;
 use daxfs_check::Progress;
 use daxfs_writer::{Error, Result};
 pub(super) use layers::flatten;
 pub(super) use marks::{refuse_directory, Marks};
 use serde::Deserialize;
-use sha2::digest::DynDigest;
-use sha2::{Sha256, Sha512};
-use std::io::Read;
+use sha2::{Digest as _, Sha256};
 use std::path::Path;
 use store::Store;
-use types::{is_digest, Config, Descriptor, Digest, Index, Manifest, RootFs, Saved};
+use types::{is_digest, Descriptor, Index, Manifest};
 pub use types::{Platform, PlatformError};
 
 /// Annotation of a manifest with the name of the image.
@@ -40,20 +39,7 @@ pub(super) fn oci(
     let index = json::<Index>(&store, "index.json", &store.read("index.json")?)?;
     let manifest = select(&store, index, reference, platform)?;
     let layers = manifest.layers.iter();
-    let layers = layers.map(|layer| open(&store, layer, progress));
-    let layers = layers.collect::<Result<Vec<_>>>()?;
-    // Artifacts of other programs have a configuration of another type.
-    if manifest.config.is_config() {
-        let bytes = store::read(&blob(&store, &manifest.config, progress)?)?;
-        let config: Config = json(&store, manifest.config.digest.text(), &bytes)?;
-        if let Some(rootfs) = config.rootfs {
-            let diff_ids = rootfs.diff_ids(&store, layers.len())?;
-            for (layer, diff_id) in layers.iter().zip(diff_ids) {
-                unpacked(layer, &diff_id, progress)?;
-            }
-        }
-    }
-    Ok(layers)
+    layers.map(|layer| open(&store, layer, progress)).collect()
 }
 
 /// Verify and open a layer.
@@ -167,7 +153,7 @@ fn json<T: for<'de> Deserialize<'de>>(store: &Store, name: &str, bytes: &[u8]) -
 /// Verify the blob of a descriptor and return it.
 fn blob(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Blob> {
     let digest = &descriptor.digest;
-    let blob = store.get(&format!("blobs/{}/{}", digest.algorithm(), digest.digits()))?;
+    let blob = store.get(&format!("blobs/sha256/{}", digest.digits()))?;
     if blob.size() != descriptor.size {
         let why = format!(
             "has {} bytes instead of {}; get it again",
@@ -176,96 +162,21 @@ fn blob(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Resu
         );
         return Err(Error::refused(&blob.path, why));
     }
-    let reader = BlobReader::new(&blob, progress);
     progress.step("verifying", blob.size());
-    verify(&blob.path, reader, digest)?;
-    Ok(blob)
-}
-
-/// Compare the bytes of `reader` with a digest. `path` is its name in messages.
-fn verify(path: &Path, mut reader: impl Read, digest: &Digest) -> Result<()> {
-    let mut hash: Box<dyn DynDigest> = match digest.algorithm() {
-        "sha256" => Box::<Sha256>::default(),
-        _ => Box::<Sha512>::default(),
-    };
-    let mut buffer = vec![0; 256 << 10];
+    let mut hash = Sha256::new();
+    let (mut buffer, mut at) = (vec![0; BUFFER], 0);
     loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => hash.update(&buffer[..length]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => (),
-            Err(error) => return Err(Error::io(path, "read the file", error)),
+        let length = blob.read_at(&mut buffer, at)?;
+        if length == 0 {
+            break;
         }
+        hash.update(&buffer[..length]);
+        progress.advance(length as u64);
+        at += length as u64;
     }
     if daxfs_check::digest::hex(&hash.finalize()) != digest.digits() {
         let why = format!("does not have its digest {digest}; it is damaged, get it again");
-        return Err(Error::refused(path, why));
+        return Err(Error::refused(&blob.path, why));
     }
-    Ok(())
-}
-
-/// Compare the archive in a layer, compressed or not, with its digest.
-fn unpacked(blob: &Blob, digest: &Digest, progress: &dyn Progress) -> Result<()> {
-    progress.step("verifying", blob.size());
-    verify(&blob.path, blob.decompressed(progress)?, digest)
-}
-
-impl RootFs {
-    /// Return the digests of the archives in the layers of the image in `store`, of which there are
-    /// `layers`.
-    fn diff_ids(self, store: &Store, layers: usize) -> Result<Vec<Digest>> {
-        let found = self.diff_ids.len();
-        if found != layers {
-            let why = format!("has {layers} layers and {found} digests for them; it is damaged");
-            return Err(Error::refused(store.path(), why));
-        }
-        Ok(self.diff_ids)
-    }
-}
-
-/// Verify the layers of an image in an archive of `docker save`. Return them, the lowest first.
-pub(super) fn docker(
-    path: &Path,
-    reference: Option<&str>,
-    scratch: &Path,
-    progress: &dyn Progress,
-) -> Result<Vec<Blob>> {
-    let store = Store::open(path, scratch, progress)?;
-    if !store.has("manifest.json") && store.has("index.json") {
-        let why = "is an OCI image, not docker's; write oci: before the path";
-        return Err(Error::refused(store.path(), why));
-    }
-    let images: Vec<Saved> = json(&store, "manifest.json", &store.read("manifest.json")?)?;
-    let tags = |image: &Saved| image.repo_tags.clone().unwrap_or_default();
-    let all: Vec<String> = images.iter().flat_map(tags).collect();
-    let mut left: Vec<&Saved> = images.iter().collect();
-    if let Some(reference) = reference {
-        left.retain(|image| tags(image).iter().any(|tag| tag == reference));
-    }
-    let image = match left[..] {
-        [image] => image,
-        _ => {
-            let why = match reference {
-                Some(reference) => format!(
-                    "has no image called '{reference}'; it has: {}",
-                    all.join(", ")
-                ),
-                None => format!(
-                    "has several images; name one after a colon: {}",
-                    all.join(", ")
-                ),
-            };
-            return Err(Error::refused(store.path(), why));
-        }
-    };
-    let config: Config = json(&store, &image.config, &store.read(&image.config)?)?;
-    let rootfs = config.rootfs.unwrap_or_default();
-    let digests = rootfs.diff_ids(&store, image.layers.len())?;
-    let mut layers = Vec::new();
-    for (name, digest) in image.layers.iter().zip(digests) {
-        let blob = store.get(name)?;
-        unpacked(&blob, &digest, progress)?;
-        layers.push(blob);
-    }
-    Ok(layers)
+    Ok(blob)
 }

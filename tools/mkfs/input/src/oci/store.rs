@@ -11,15 +11,10 @@ use daxfs_check::Progress;
 use daxfs_writer::tree::{Kind, Place};
 use daxfs_writer::{Error, Result};
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Size limit of a description, which is read into memory.
 pub const DESCRIPTION: u64 = 16 << 20;
-
-/// Limit of symlinks from part to part.
-const LINKS: usize = 40;
 
 /// The parts of a container image, by name.
 pub struct Store {
@@ -32,15 +27,9 @@ enum Parts {
     Archive {
         /// The archive.
         whole: Blob,
-        members: HashMap<Vec<u8>, Part>,
+        /// Offset and size of each member.
+        members: HashMap<Vec<u8>, (u64, u64)>,
     },
-}
-
-enum Part {
-    /// Offset and size.
-    File(u64, u64),
-    /// A link to this part.
-    Alias(Vec<u8>),
 }
 
 impl Store {
@@ -78,14 +67,6 @@ impl Store {
         &self.path
     }
 
-    /// Return true if there is a part called `name`.
-    pub fn has(&self, name: &str) -> bool {
-        match &self.parts {
-            Parts::Directory => self.path.join(name).is_file(),
-            Parts::Archive { members, .. } => members.contains_key(name.as_bytes()),
-        }
-    }
-
     /// Return the part `name`, which must not contain components such as `..`.
     pub fn get(&self, name: &str) -> Result<Blob> {
         let missing = || {
@@ -107,19 +88,11 @@ impl Store {
                 Blob::open(&path)
             }
             Parts::Archive { whole, members } => {
-                let mut at = name.as_bytes();
-                for _ in 0..LINKS {
-                    match members.get(at).ok_or_else(missing)? {
-                        Part::Alias(other) => at = other,
-                        Part::File(offset, size) => {
-                            let mut path = self.path.clone().into_os_string();
-                            path.push(":");
-                            path.push(OsStr::from_bytes(name.as_bytes()));
-                            return whole.part(*offset, *size, path.into());
-                        }
-                    }
-                }
-                Err(missing())
+                let &(offset, size) = members.get(name.as_bytes()).ok_or_else(missing)?;
+                let mut path = self.path.clone().into_os_string();
+                path.push(":");
+                path.push(name);
+                whole.part(offset, size, path.into())
             }
         }
     }
@@ -131,33 +104,22 @@ impl Store {
 }
 
 /// Return the parts in an archive.
-fn list(reader: &mut Reader<'_>, budget: &Budget) -> Result<HashMap<Vec<u8>, Part>> {
+fn list(reader: &mut Reader<'_>, budget: &Budget) -> Result<HashMap<Vec<u8>, (u64, u64)>> {
     let mut members = HashMap::new();
     while let Some(member) = reader.next()? {
         let at = member.at;
-        let name = |path: &[u8]| -> Result<Vec<u8>> {
-            Ok(components(path)
-                .map_err(|why| reader.error(at, why))?
-                .join(&b'/'))
+        let What::File(Kind::Regular {
+            size,
+            place: Place::Part(offset),
+        }) = member.what
+        else {
+            continue;
         };
-        let part = match member.what {
-            What::File(Kind::Regular {
-                size,
-                place: Place::Part(offset),
-            }) => Part::File(offset, size),
-            What::HardLink(target) => Part::Alias(name(&target)?),
-            // Older archives have one file for identical layers.
-            What::File(Kind::Symlink(target)) => Part::Alias(beside(&name(&member.path)?, &target)),
-            _ => continue,
-        };
-        let name = name(&member.path)?;
-        let target = match &part {
-            Part::Alias(target) => target.len(),
-            Part::File(..) => 0,
-        };
-        let bytes = (name.len() + target) as u64;
+        let name = components(&member.path).map_err(|why| reader.error(at, why))?;
+        let name = name.join(&b'/');
+        let bytes = name.len() as u64;
         budget.take(1, bytes).map_err(|why| reader.error(at, why))?;
-        members.insert(name, part);
+        members.insert(name, (offset, size));
     }
     Ok(members)
 }
@@ -172,20 +134,6 @@ pub fn read(blob: &Blob) -> Result<Vec<u8>> {
     let length = blob.read_at(&mut bytes, 0)?;
     bytes.truncate(length);
     Ok(bytes)
-}
-
-/// Return the name of the target of the symlink `name`.
-fn beside(name: &[u8], target: &[u8]) -> Vec<u8> {
-    let mut names: Vec<&[u8]> = name.split(|&byte| byte == b'/').collect();
-    names.pop();
-    for component in target.split(|&byte| byte == b'/') {
-        match component {
-            b"" | b"." => (),
-            b".." => drop(names.pop()),
-            component => names.push(component),
-        }
-    }
-    names.join(&b'/')
 }
 
 #[cfg(test)]
@@ -213,14 +161,5 @@ mod tests {
         listed(8, 1000).unwrap();
         refused(listed(7, 1000), "members and directories", 7 * 512);
         refused(listed(8, 500), "MiB of names", 5 * 512);
-    }
-
-    #[test]
-    fn symlinks() {
-        assert_eq!(
-            super::beside(b"a/layer.tar", b"../b/layer.tar"),
-            b"b/layer.tar"
-        );
-        assert_eq!(super::beside(b"layer.tar", b"../../x"), b"x");
     }
 }

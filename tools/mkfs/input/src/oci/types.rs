@@ -91,7 +91,7 @@ impl TryFrom<String> for Digest {
     fn try_from(text: String) -> Result<Self, String> {
         match is_digest(&text) {
             true => Ok(Digest(text)),
-            false => Err(format!("'{text}' is not a SHA-256 or SHA-512 digest")),
+            false => Err(format!("'{text}' is not a SHA-256 digest")),
         }
     }
 }
@@ -108,24 +108,16 @@ impl Digest {
         &self.0
     }
 
-    /// Return the kind of hash, `sha256` or `sha512`.
-    pub fn algorithm(&self) -> &str {
-        &self.0[..6]
-    }
-
     /// Return the hexadecimal digits.
     pub fn digits(&self) -> &str {
-        &self.0[7..]
+        &self.0["sha256:".len()..]
     }
 }
 
 /// Return true if `reference` is a digest, not a name.
 pub fn is_digest(reference: &str) -> bool {
-    match reference.split_once(':') {
-        Some(("sha256", digits)) => is_hex(digits, 32),
-        Some(("sha512", digits)) => is_hex(digits, 64),
-        _ => false,
-    }
+    let digits = reference.strip_prefix("sha256:");
+    digits.is_some_and(|digits| is_hex(digits, 32))
 }
 
 /// Describes a blob.
@@ -157,11 +149,6 @@ impl Descriptor {
         }
     }
 
-    /// Return true for the configuration of a container. Artifacts have others.
-    pub fn is_config(&self) -> bool {
-        self.is("config.v1", "container.image.v1")
-    }
-
     /// Return true for an index.
     pub fn is_index(&self) -> bool {
         self.is("index.v1", "distribution.manifest.list.v2")
@@ -191,31 +178,7 @@ pub struct Index {
 /// A manifest.
 #[derive(Deserialize)]
 pub struct Manifest {
-    pub config: Descriptor,
     pub layers: Vec<Descriptor>,
-}
-
-/// An image in manifest.json of `docker save`.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Saved {
-    pub config: String,
-    #[serde(default)]
-    pub repo_tags: Option<Vec<String>>,
-    pub layers: Vec<String>,
-}
-
-/// An image's configuration.
-#[derive(Deserialize)]
-pub struct Config {
-    pub rootfs: Option<RootFs>,
-}
-
-/// The layers of an image.
-#[derive(Default, Deserialize)]
-pub struct RootFs {
-    /// Digests of the archives when they are not compressed.
-    pub diff_ids: Vec<Digest>,
 }
 
 #[cfg(test)]
