@@ -1,21 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Hash, look-up and listing of directories of every size, with and without collisions, and the loads of a look-up.
+//! Look-up and listing of directories of every size, with and without collisions, and the loads of a look-up.
 
 use std::cell::Cell;
 
 use daxfs_reader::hash::name_hash;
 use daxfs_reader::{Content, Directory, Image, Memory, Result, Superblock};
 use daxfs_testing::builder::{Builder, DIRECTORY, FIFO};
-
-#[test]
-fn hash_is_xxh32() {
-    let bytes: Vec<u8> = (0..300u32).map(|n| (n * 167 + 13) as u8).collect();
-    for length in 0..=bytes.len() {
-        let expected = xxhash_rust::xxh32::xxh32(&bytes[..length], 0);
-        assert_eq!(name_hash(&bytes[..length]), expected, "{length} bytes");
-    }
-}
 
 /// Return an image with one directory of `names`, which all lead to one FIFO.
 fn directory_of(names: &[Vec<u8>]) -> Vec<u8> {
