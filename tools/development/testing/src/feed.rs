@@ -229,7 +229,6 @@ fn members() -> Vec<Vec<u8>> {
             b'x',
             &[
                 ("SCHILY.xattr.user.name", b"value\n"),
-                ("LIBARCHIVE.xattr.user.b", b"dmFsdWU"),
                 ("linkpath", b"hard"),
             ],
         ),

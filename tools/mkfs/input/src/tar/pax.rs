@@ -4,7 +4,6 @@
 
 use super::sparse::decimal;
 use crate::malformed::Malformed;
-use base64::prelude::{Engine, BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use daxfs_reader::layout::XATTR_COUNT_MAX;
 use std::collections::btree_map::{BTreeMap, Entry};
 
@@ -95,16 +94,6 @@ impl Records {
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     self.xattr(name, value.to_vec(), true)?;
-                } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
-                    let name = unescape(name).ok_or_else(wrong)?;
-                    let padded = value.contains(&b'=');
-                    let engine = if padded {
-                        BASE64_STANDARD
-                    } else {
-                        BASE64_STANDARD_NO_PAD
-                    };
-                    let value = engine.decode(value).map_err(|_| wrong())?;
-                    self.xattr(&name, value, false)?;
                 }
             }
         }
@@ -164,23 +153,6 @@ fn time(text: &[u8]) -> Option<(i64, u32)> {
     })
 }
 
-/// Decode the escapes of URLs.
-fn unescape(name: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut rest = name;
-    while let Some((&first, tail)) = rest.split_first() {
-        rest = tail;
-        if first != b'%' {
-            bytes.push(first);
-            continue;
-        }
-        let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = &rest[2..];
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,10 +195,6 @@ mod tests {
             records.xattrs,
             BTreeMap::from([(b"user.x".to_vec(), b"\n\0=\xff".to_vec())])
         );
-        let text = b"32 LIBARCHIVE.xattr.user.x=AAA=\n32 LIBARCHIVE.xattr.user%2ey=/w\n";
-        records.add(text).unwrap();
-        assert_eq!(records.xattrs[&b"user.y"[..]], [0xff]);
-        assert_eq!(records.xattrs.len(), 2);
         for wrong in [
             &b"5 a=b\n"[..],
             b"7 a=b\n",
