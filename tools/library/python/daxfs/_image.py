@@ -10,9 +10,8 @@ import os
 import stat
 import uuid
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from daxfs._library import Handle, StatRecord
 from daxfs._library import locate as _locate
@@ -169,7 +168,7 @@ class Image:
 class File:
     """A file in an image, of any type, with the names of pathlib.Path and importlib.resources.abc.Traversable.
 
-    Those that joinpath() and parent return need not exist. Equal files are the same inode at the same path.
+    Those that joinpath() returns need not exist.
     """
 
     def __init__(self, image: Image, path: str, inode: StatRecord | None = None) -> None:
@@ -180,50 +179,22 @@ class File:
     def __repr__(self) -> str:
         return f"<daxfs.File {self.path!r}>"
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, File):
-            return NotImplemented
-        return (self._image is other._image and self.path == other.path
-                and self._number() == other._number())
-
-    def __hash__(self) -> int:
-        return hash((id(self._image), self.path))
-
     @property
     def _inode(self) -> StatRecord:
         if self._found is None:
             self._found = self._image._open().find(self.path, True)
         return self._found
 
-    def _number(self) -> int:
-        """Return the inode's number, or 0 if the file does not exist."""
-        try:
-            return int(self._inode.ino)
-        except (FileNotFoundError, NotADirectoryError):
-            return 0
-
     def _is(self, kind: int) -> bool:
-        return bool(self._number()) and stat.S_IFMT(self._inode.mode) == kind
+        try:
+            return stat.S_IFMT(self._inode.mode) == kind
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     @property
     def name(self) -> str:
         """The last component of the path."""
         return PurePosixPath(self.path).name
-
-    @property
-    def stem(self) -> str:
-        """The name without its suffix."""
-        return PurePosixPath(self.path).stem
-
-    @property
-    def suffix(self) -> str:
-        """The end of the name, from its last dot on."""
-        return PurePosixPath(self.path).suffix
-
-    @property
-    def parent(self) -> File:
-        """The directory that the path names it in; the root's parent is the root."""
-        return File(self._image, str(PurePosixPath(self.path).parent))
 
     def stat(self) -> Stat:
         """Return the inode."""
@@ -235,9 +206,6 @@ class File:
         """Return where the bytes of this regular file are, in the file or device that has the image."""
         self._regular()
         return Place(self._image._open().offset() + self._inode.offset, self._inode.size)
-
-    def exists(self) -> bool:
-        return bool(self._number())
 
     def is_dir(self) -> bool:
         return self._is(stat.S_IFDIR)
@@ -259,29 +227,6 @@ class File:
 
     def __truediv__(self, name: str) -> File:
         return self.joinpath(name)
-
-    def glob(self, pattern: str) -> Iterator[File]:
-        """Yield the files below this directory that match a pattern of pathlib.Path.glob(). Symlinks are not followed."""
-        parts = PurePosixPath(pattern).parts
-        if not parts or parts[0] == "/":
-            raise ValueError(f"unacceptable pattern: {pattern!r}")
-        return self._glob(parts)
-
-    def _glob(self, parts: tuple[str, ...]) -> Iterator[File]:
-        if not parts:
-            yield self
-            return
-        if parts[0] == "**":
-            yield from self._glob(parts[1:])
-        for child in self.iterdir() if self.is_dir() else ():
-            if parts[0] == "**":
-                yield from child._glob(parts) if child.is_dir() else ()
-            elif fnmatchcase(child.name, parts[0]):
-                yield from child._glob(parts[1:])
-
-    def rglob(self, pattern: str) -> Iterator[File]:
-        """Yield what glob() does, from this directory and from all directories below it."""
-        return self.glob(os.path.join("**", pattern))
 
     def readlink(self) -> str:
         """Return the target of this symlink."""
@@ -362,13 +307,6 @@ class File:
     def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
         with self.open(encoding=encoding, errors=errors) as stream:
             return stream.read()
-
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
-        """Raise OSError: images are read-only."""
-        raise read_only(self.path)
-
-    write_bytes = write_text = touch = mkdir = rmdir = unlink = rename = replace = chmod = _refuse
-    symlink_to = hardlink_to = _refuse
 
 
 class _Stream(io.RawIOBase):
