@@ -7,7 +7,6 @@ use super::oci::Marks;
 use super::stream::Stream;
 use super::tar::Reader;
 use crate::budget::Budget;
-use crate::malformed::Refusal;
 use daxfs_writer::build::Builder;
 use daxfs_writer::origin::{Container, Origin};
 use daxfs_writer::Result;
@@ -32,10 +31,9 @@ pub(super) fn read(
         let at = member.at;
         empty = false;
         marks.note(&member);
-        placer.put(member).map_err(|refusal| match refusal {
-            Refusal::Malformed(why) => reader.error(at, why),
-            Refusal::Error(error) => error,
-        })?;
+        placer
+            .put(member)
+            .map_err(|refusal| reader.refused(at, refusal))?;
     }
     if empty {
         reader.check_empty(named)?;

@@ -7,7 +7,6 @@ use super::super::stream::Stream;
 use super::super::tar::Reader;
 use crate::blob::Blob;
 use crate::budget::Budget;
-use crate::malformed::Refusal;
 use daxfs_check::Progress;
 use daxfs_writer::build::Builder;
 use daxfs_writer::origin::Origin;
@@ -90,10 +89,7 @@ fn read(
     let mut marks = Vec::new();
     while let Some(member) = reader.next()? {
         let at = member.at;
-        let fail = |refusal| match refusal {
-            Refusal::Malformed(why) => reader.error(at, why),
-            Refusal::Error(error) => error,
-        };
+        let fail = |refusal| reader.refused(at, refusal);
         let names = components(&member.path).map_err(|why| reader.error(at, why))?;
         let (name, parents) = names
             .split_last()

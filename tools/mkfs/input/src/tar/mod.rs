@@ -9,7 +9,7 @@ mod text;
 use super::member::{Member, What};
 use super::stream::Stream;
 use crate::budget::Budget;
-use crate::malformed::{AtMember, Malformed};
+use crate::malformed::{AtMember, Malformed, Refusal};
 use crate::xattr::split_name;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::FileType;
@@ -18,7 +18,6 @@ use daxfs_writer::origin::{Container, Piece};
 use daxfs_writer::tree::{Kind, Place, Xattr, XattrSet};
 use daxfs_writer::{occupant, Error, Reason, Result, HEAD};
 use pax::Records;
-use std::collections::BTreeMap;
 use tar::{EntryType, Header};
 
 /// Bytes of a block.
@@ -31,9 +30,6 @@ const EXTENDED: u64 = 64 << 20;
 /// not depend on them.
 const GLOBAL: usize = 4096;
 
-/// Unknown types, and names of unknown attributes, that warnings show.
-const SHOWN: usize = 10;
-
 /// Reads the members of an archive, one after the other.
 pub(super) struct Reader<'a> {
     stream: Stream<'a>,
@@ -42,13 +38,22 @@ pub(super) struct Reader<'a> {
     global: Records,
     /// Pieces of the sparse files so far.
     pieces: Vec<Piece>,
-    /// Extended attributes that images cannot store, with the number of members that have each.
-    unknown: BTreeMap<Vec<u8>, u64>,
-    /// Number of attributes with further names.
-    more_unknown: u64,
+    /// Extended attributes that images cannot store.
+    unknown: Option<Repeated>,
     /// Members of unknown types.
-    odd: u64,
+    odd: Option<Repeated>,
     warnings: Vec<String>,
+}
+
+/// A warning about the first of several things, and the number of the others.
+type Repeated = (String, u64);
+
+/// Count a thing; `warning` is about the first one.
+fn count(repeated: &mut Option<Repeated>, warning: impl FnOnce() -> String) {
+    match repeated {
+        Some((_, others)) => *others += 1,
+        None => *repeated = Some((warning(), 0)),
+    }
 }
 
 /// A header, and the extended headers before it.
@@ -68,10 +73,17 @@ impl<'a> Reader<'a> {
             budget,
             global: Records::default(),
             pieces: Vec::new(),
-            unknown: BTreeMap::new(),
-            more_unknown: 0,
-            odd: 0,
+            unknown: None,
+            odd: None,
             warnings: Vec::new(),
+        }
+    }
+
+    /// Return the error for the member that begins at `at`, which was refused.
+    pub fn refused(&self, at: u64, refusal: impl Into<Refusal>) -> Error {
+        match refusal.into() {
+            Refusal::Malformed(why) => self.error(at, why),
+            Refusal::Error(error) => error,
         }
     }
 
@@ -85,23 +97,12 @@ impl<'a> Reader<'a> {
     pub fn finish(self) -> Result<(Container, Vec<String>)> {
         let mut warnings = self.warnings;
         let path = daxfs_writer::shown(self.stream.path());
-        if let Some(more @ 1..) = self.odd.checked_sub(SHOWN as u64) {
-            warnings.push(format!(
-                "{path}: {more} more members of unknown types are taken for regular files"
-            ));
-        }
-        for (name, members) in self.unknown {
-            let name = String::from_utf8_lossy(&name).into_owned();
-            warnings.push(format!(
-                "{path}: extended attribute {} of {members} members left out: images cannot store its name space",
-                name.escape_debug()
-            ));
-        }
-        if self.more_unknown > 0 {
-            warnings.push(format!(
-                "{path}: {} more extended attributes of such name spaces left out",
-                self.more_unknown
-            ));
+        for (warning, others) in [self.odd, self.unknown].into_iter().flatten() {
+            let others = match others {
+                0 => String::new(),
+                others => format!("; so are {others} more"),
+            };
+            warnings.push(format!("{path}: {warning}{others}"));
         }
         let mut container = self.stream.finish()?;
         container.pieces = self.pieces;
@@ -321,15 +322,11 @@ impl<'a> Reader<'a> {
             }
             b'\0' | b'0' | b'7' | b'S' => What::File(self.regular(&head, kind, size)?),
             other => {
-                let shown = daxfs_writer::shown(self.stream.path());
-                let path = String::from_utf8_lossy(&path).escape_debug().to_string();
-                let kind = char::from(other).escape_default();
-                self.odd += 1;
-                if self.odd <= SHOWN as u64 {
-                    self.warnings.push(format!(
-                        "{shown}: {path} has the unknown type '{kind}' and is taken for a regular file"
-                    ));
-                }
+                count(&mut self.odd, || {
+                    let path = String::from_utf8_lossy(&path).escape_debug().to_string();
+                    let kind = char::from(other).escape_default();
+                    format!("{path} of the unknown type '{kind}' is taken for a regular file")
+                });
                 What::File(self.regular(&head, EntryType::Regular, size)?)
             }
         };
@@ -453,10 +450,10 @@ impl<'a> Reader<'a> {
                     name: rest.into(),
                     value: value.into(),
                 }),
-                _ if self.unknown.len() < SHOWN || self.unknown.contains_key(&name) => {
-                    *self.unknown.entry(name).or_default() += 1;
-                }
-                _ => self.more_unknown += 1,
+                _ => count(&mut self.unknown, || {
+                    let name = String::from_utf8_lossy(&name).escape_debug().to_string();
+                    format!("extended attribute {name} left out: images cannot store its name space")
+                }),
             }
         }
         let kinds = [XattrPrefix::AclAccess, XattrPrefix::AclDefault];
