@@ -78,7 +78,6 @@ impl Wishes {
             by_node: false,
             padding,
             sums: args.sums,
-            max_size: args.max_size,
         };
         for path in args.inputs.iter().map(Path::new) {
             let is_docker = |kind| path.as_os_str().as_bytes().starts_with(kind);

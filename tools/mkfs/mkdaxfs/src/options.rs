@@ -229,10 +229,6 @@ pub struct Args {
     #[arg(long)]
     pub sums: bool,
 
-    /// Fail if the image would be larger
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub max_size: Option<u64>,
-
     /// Leave out files that match, and everything below them; may be repeated
     ///
     /// The pattern applies to all inputs.

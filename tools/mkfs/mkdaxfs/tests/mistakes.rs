@@ -27,8 +27,7 @@ mkdaxfs --uid nobody tree new | 2 | use a number, which id -u NAME prints
 mkdaxfs --time yesterday tree new | 2 | use SECONDS
 mkdaxfs --time 1.1234567890 tree new | 2 | use SECONDS
 mkdaxfs --padding 5000 tree new | 2 | use a multiple of 4096
-mkdaxfs --max-size 10Q tree new | 2 | K, M, G or T
-mkdaxfs --max-size 4K tree new | 1 | leave something out or raise the limit
+mkdaxfs --huge-threshold 10Q tree new | 2 | K, M, G or T
 mkdaxfs --exclude-from missing tree new | 1 | missing: cannot read the file: No such file or directory; check
 mkdaxfs --clamp-mtime tree new | 1 | add --mtime or set SOURCE_DATE_EPOCH
 mkdaxfs --platform linux oci:layout new | 2 | 'linux'

@@ -3,7 +3,7 @@
 //! Assigns offsets to the data of files.
 
 use crate::duplicates::Duplicates;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::options::{Options, Pack};
 use crate::plan::{too_big, DataExtent, Plan};
 use crate::tree::{Kind, NodeId, Place, Tree};
@@ -241,13 +241,6 @@ impl Plan {
             true => end,
             false => self.output_size,
         };
-        if let Some(most) = options.max_size.filter(|&most| most < self.output_size) {
-            let why = format!(
-                "the image would have {} bytes, the limit is {most}; leave something out or raise the limit",
-                self.output_size
-            );
-            return Err(Error::refused(&tree.title(), why));
-        }
         Ok(())
     }
 

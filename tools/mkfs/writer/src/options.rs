@@ -46,8 +46,6 @@ pub struct Options {
     pub padding: u64,
     /// Store the SHA-256 of each piece after the image.
     pub sums: bool,
-    /// Largest size of the image, if there is a limit.
-    pub max_size: Option<u64>,
 }
 
 impl Default for Options {
@@ -64,7 +62,6 @@ impl Default for Options {
             by_node: false,
             padding: layout::HUGE_SIZE,
             sums: false,
-            max_size: None,
         }
     }
 }

@@ -450,10 +450,12 @@ impl<'a> Reader<'a> {
                     name: rest.into(),
                     value: value.into(),
                 }),
-                _ => count(&mut self.unknown, || {
-                    let name = String::from_utf8_lossy(&name).escape_debug().to_string();
-                    format!("extended attribute {name} left out: images cannot store its name space")
-                }),
+                _ => {
+                    count(&mut self.unknown, || {
+                        let name = String::from_utf8_lossy(&name).escape_debug().to_string();
+                        format!("extended attribute {name} left out: images cannot store its name space")
+                    })
+                }
             }
         }
         let kinds = [XattrPrefix::AclAccess, XattrPrefix::AclDefault];
