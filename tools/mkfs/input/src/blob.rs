@@ -8,7 +8,7 @@ use daxfs_writer::origin::Container;
 use daxfs_writer::{Error, Result};
 use rustix::fs::{fstat, open, seek, FileType, Mode, OFlags, SeekFrom};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -246,5 +246,17 @@ impl Read for BlobReader<'_> {
         self.at += length as u64;
         self.progress.advance(length as u64);
         Ok(length)
+    }
+}
+
+impl Seek for BlobReader<'_> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        let io::SeekFrom::Current(bytes @ 0..) = to else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let bytes = bytes as u64;
+        self.at = self.blob.end.min(self.at.saturating_add(bytes));
+        self.progress.advance(bytes);
+        Ok(self.at)
     }
 }
