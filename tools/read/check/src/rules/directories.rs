@@ -135,7 +135,7 @@ impl<S: Storage> Checker<'_, '_, S> {
             // Reported already, when the inodes were checked.
             return ControlFlow::Continue(());
         }
-        let Some(inode) = self.load_again(entry.ino)? else {
+        let Some(inode) = self.load_inode(entry.ino)? else {
             return ControlFlow::Continue(());
         };
         let child = match inode.content {

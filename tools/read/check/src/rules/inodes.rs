@@ -13,17 +13,13 @@ use std::ops::ControlFlow;
 impl<S: Storage> Checker<'_, '_, S> {
     /// Check each inode by itself, and record facts for the other checks.
     pub(super) fn check_inodes(&mut self) -> ControlFlow<()> {
-        if let Err(error) = self.image.root() {
-            self.report(error)?;
-        }
+        let root = self.image.root();
+        self.ok(root)?;
         let count = self.image.superblock().inode_count() as u32;
         for ino in 1..=count {
-            let seen = match self.image.inode(ino) {
-                Ok(inode) => self.inode(&inode)?,
-                Err(error) => {
-                    self.report(error)?;
-                    Seen::default()
-                }
+            let seen = match self.load_inode(ino)? {
+                Some(inode) => self.inode(&inode)?,
+                None => Seen::default(),
             };
             self.inodes.push(seen);
         }
@@ -32,12 +28,9 @@ impl<S: Storage> Checker<'_, '_, S> {
 
     fn inode(&mut self, inode: &Inode) -> ControlFlow<(), Seen> {
         let offset = self.inode_offset(inode.ino);
-        let raw: layout::Inode = match load(self.image.memory(), offset) {
-            Ok(raw) => raw,
-            Err(error) => {
-                self.report(error)?;
-                return ControlFlow::Continue(Seen::default());
-            }
+        let raw = load::<_, layout::Inode>(self.image.memory(), offset);
+        let Some(raw) = self.ok(raw)? else {
+            return ControlFlow::Continue(Seen::default());
         };
         let mut unused = vec![(
             offset_of!(layout::Inode, reserved),
@@ -56,11 +49,9 @@ impl<S: Storage> Checker<'_, '_, S> {
                         ino: inode.ino,
                         packed: inode.packed,
                     });
-                } else if let Some(original) = self.load_again(inode.original)? {
-                    let superblock = self.image.superblock();
-                    if let Err(error) = inode.check_original(superblock, &original) {
-                        self.report(error)?;
-                    }
+                } else if let Some(original) = self.load_inode(inode.original)? {
+                    let checked = inode.check_original(self.image.superblock(), &original);
+                    self.ok(checked)?;
                 }
                 false
             }
@@ -76,9 +67,8 @@ impl<S: Storage> Checker<'_, '_, S> {
             Content::Symlink { target, length } => {
                 let mut buffer = [0; layout::SYMLINK_MAX as usize];
                 let buffer = &mut buffer[..length.into()];
-                if let Err(error) = self.image.symlink(target, buffer) {
-                    self.report(error)?;
-                }
+                let read = self.image.symlink(target, buffer);
+                self.ok(read)?;
                 false
             }
             // The reader checks the fields of a file without data.

@@ -120,9 +120,8 @@ struct Checker<'a, 'b, S> {
 impl<S: Storage> Checker<'_, '_, S> {
     fn run(&mut self) -> ControlFlow<()> {
         self.tables()?;
-        if let Err(error) = self.image.verify_metadata(&mut vec![0; BUFFER]) {
-            self.report(error)?;
-        }
+        let verified = self.image.verify_metadata(&mut vec![0; BUFFER]);
+        self.ok(verified)?;
         self.check_inodes()?;
         self.check_directories()?;
         self.check_links()?;
@@ -132,6 +131,17 @@ impl<S: Storage> Checker<'_, '_, S> {
 
     fn report(&mut self, finding: impl Into<Finding>) -> ControlFlow<()> {
         (self.report)(finding.into())
+    }
+
+    /// Return the value in `result`, or report its error.
+    fn ok<T>(&mut self, result: image::Result<T>) -> ControlFlow<(), Option<T>> {
+        match result {
+            Ok(value) => ControlFlow::Continue(Some(value)),
+            Err(error) => {
+                self.report(error)?;
+                ControlFlow::Continue(None)
+            }
+        }
     }
 
     fn rule(&mut self, what: &'static str, offset: u64, value: u64) -> ControlFlow<()> {
@@ -209,14 +219,9 @@ impl<S: Storage> Checker<'_, '_, S> {
         self.image.superblock().inodes.offset + u64::from(ino - 1) * layout::INODE_SIZE
     }
 
-    /// Load an inode that has been found valid; nothing if it has changed since.
-    fn load_again(&mut self, ino: u32) -> ControlFlow<(), Option<Inode>> {
-        match self.image.inode(ino) {
-            Ok(inode) => ControlFlow::Continue(Some(inode)),
-            Err(error) => {
-                self.report(error)?;
-                ControlFlow::Continue(None)
-            }
-        }
+    /// Load an inode, or report why it is not valid.
+    fn load_inode(&mut self, ino: u32) -> ControlFlow<(), Option<Inode>> {
+        let inode = self.image.inode(ino);
+        self.ok(inode)
     }
 }

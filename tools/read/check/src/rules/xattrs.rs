@@ -34,22 +34,21 @@ impl<S: Storage> Checker<'_, '_, S> {
                 continue;
             }
             self.zeros(end, offset)?;
-            let Some(inode) = self.load_again(ino)? else {
+            let Some(inode) = self.load_inode(ino)? else {
                 continue;
             };
-            match load::<_, layout::XattrSet>(self.image.memory(), offset) {
-                Ok(set) => {
-                    // The reader refuses a set that reaches beyond the table.
-                    let lists = self.set(&inode, offset, &set)?;
-                    self.lists(&lists, group)?;
-                    let length = u64::from(set.length.get());
-                    let padded = (offset + length).next_multiple_of(XATTR_ALIGN);
-                    let limit = padded.min(table.end());
-                    self.zeros(offset + length, limit)?;
-                    end = limit;
-                }
-                Err(error) => self.report(error)?,
-            }
+            let set = load::<_, layout::XattrSet>(self.image.memory(), offset);
+            let Some(set) = self.ok(set)? else {
+                continue;
+            };
+            // The reader refuses a set that reaches beyond the table.
+            let lists = self.set(&inode, offset, &set)?;
+            self.lists(&lists, group)?;
+            let length = u64::from(set.length.get());
+            let padded = (offset + length).next_multiple_of(XATTR_ALIGN);
+            let limit = padded.min(table.end());
+            self.zeros(offset + length, limit)?;
+            end = limit;
         }
         self.zeros(end, table.end())
     }
@@ -62,29 +61,22 @@ impl<S: Storage> Checker<'_, '_, S> {
         set: &layout::XattrSet,
     ) -> ControlFlow<(), Lists> {
         let mut lists = Lists::default();
-        let xattrs = match self.image.xattr_set(inode.xattrs) {
-            Ok(xattrs) => xattrs,
-            Err(error) => {
-                self.report(error)?;
-                return ControlFlow::Continue(lists);
-            }
+        let xattrs = self.image.xattr_set(inode.xattrs);
+        let Some(xattrs) = self.ok(xattrs)? else {
+            return ControlFlow::Continue(lists);
         };
         let mut end = offset + size_of::<layout::XattrSet>() as u64;
         let mut last: Option<(XattrPrefix, Vec<u8>)> = None;
         for xattr in xattrs {
-            let xattr = match xattr {
-                Ok(xattr) => xattr,
-                Err(error) => {
-                    self.report(error)?;
-                    return ControlFlow::Continue(lists);
-                }
+            let Some(xattr) = self.ok(xattr)? else {
+                return ControlFlow::Continue(lists);
             };
             let head = xattr.name - size_of::<layout::XattrEntry>() as u64;
             self.zeros(end, head)?;
             end = xattr.value + u64::from(xattr.value_len);
             let mut name = vec![0; xattr.name_len.into()];
-            if let Err(error) = self.image.memory().read(xattr.name, &mut name) {
-                self.report(error)?;
+            let read = self.image.memory().read(xattr.name, &mut name);
+            if self.ok(read)?.is_none() {
                 return ControlFlow::Continue(lists);
             }
             self.entry(head, &xattr, &name)?;
@@ -142,7 +134,7 @@ impl<S: Storage> Checker<'_, '_, S> {
             return ControlFlow::Continue(());
         }
         for &(_, ino) in group {
-            let Some(inode) = self.load_again(ino)? else {
+            let Some(inode) = self.load_inode(ino)? else {
                 continue;
             };
             let field = offset_of!(layout::Inode, mode) as u64;
