@@ -21,9 +21,7 @@ Examples:
   mkdaxfs oci:layout:latest image.daxfs       image a container, flattened
   tar -C rootfs -c . | mkdaxfs - /dev/pmem0   from a pipe to a device
   mkdaxfs --all-root -e '*.o' tree tree.img   change owners, leave files out
-  mkdaxfs --block-size 65536 tree arm64.img   for kernels with 64 KiB pages
-
-Exit status: 0 done, 1 failed, 2 wrong usage. See --help for more.";
+  mkdaxfs --block-size 65536 tree arm64.img   for kernels with 64 KiB pages";
 
 const MORE: &str = "\
 Inputs:
@@ -128,16 +126,7 @@ were made with --format=posix, and extended attributes only if they were made wi
 A directory that contains itself through a bind mount is refused, and so is an
 IMAGE inside an input directory.
 
-Holes of sparse files are holes of the image file.
-
-Examples:
-  mkdaxfs rootfs rootfs.daxfs
-  mkdaxfs --pack rootfs rootfs.daxfs
-  mkdaxfs base.tar.zst overlay all.daxfs
-  mkdaxfs oci:layout:latest image.daxfs
-  tar -C rootfs -c . | mkdaxfs - /dev/pmem0
-  mkdaxfs --all-root --exclude '*.o' tree tree.daxfs
-  mkdaxfs --block-size 65536 tree arm64.daxfs";
+Holes of sparse files are holes of the image file.";
 
 /// Make a daxfs image: a read-only filesystem for memory
 ///
@@ -154,7 +143,7 @@ Examples:
 ///
 /// A file that cannot be read, or that changes while it is read, is an error.
 #[derive(Debug, Parser)]
-#[command(name = "mkdaxfs", version, max_term_width = 100, after_help = EXAMPLES, after_long_help = MORE)]
+#[command(name = "mkdaxfs", version, max_term_width = 100, after_help = EXAMPLES, after_long_help = format!("{MORE}\n\n{EXAMPLES}"))]
 pub struct Args {
     /// Directories, archives, container images or daxfs images to store in the image
     #[arg(required = true, value_name = "INPUT")]
