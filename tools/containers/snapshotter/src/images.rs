@@ -13,7 +13,7 @@ use crate::record::Layer;
 use crate::room::Room;
 use crate::tree::remove_tree;
 use daxfs_check::Silent;
-use daxfs_input::{read, Input, Platform};
+use daxfs_input::{read, Input};
 use daxfs_store::Store;
 use daxfs_writer::tree::{Kind, Tree, ROOT};
 use daxfs_writer::{Output, Overwrite};
@@ -170,10 +170,9 @@ fn least_size(tree: &Tree) -> u64 {
 
 /// Read the directory `upper`, the upper layer of an overlay, with names for temporary files in `scratch`.
 pub fn upper(upper: &Path, scratch: &Path) -> Result<Tree> {
-    let platform = Platform::default();
     let input = daxfs_input::Options {
         one_file_system: true,
-        ..daxfs_input::Options::new(scratch, &platform)
+        ..daxfs_input::Options::new(scratch)
     };
     let mut warn = |warning| eprintln!("daxfs-snapshotter: warning: {warning}");
     let mut tree = read(

@@ -409,7 +409,7 @@ pub fn wrong_objects<S: daxfs_check::memory::Storage + Sync>(
 mod tests {
     use super::*;
     use daxfs_check::Silent;
-    use daxfs_input::{read, Input, Options, Platform};
+    use daxfs_input::{read, Input, Options};
     use std::fs::File;
     use std::os::unix::fs::FileExt;
     use std::path::PathBuf;
@@ -567,8 +567,7 @@ mod tests {
         std::fs::create_dir(&source).unwrap();
         std::fs::write(&file, "first").unwrap();
         let store = Store::create(&directory.path().join("store")).unwrap();
-        let platform = Platform::default();
-        let options = Options::new(directory.path(), &platform);
+        let options = Options::new(directory.path());
         let tree = || {
             let input = [Input::Directory(source.clone())];
             read(&input, &options, &Silent, &mut |_| ()).unwrap()

@@ -11,7 +11,7 @@ use crate::{failed, Store};
 use daxfs_check::Silent;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
-use daxfs_input::{Input, Options, Platform};
+use daxfs_input::{Input, Options};
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_writer::build::Builder;
 use daxfs_writer::origin::{Container, Origin};
@@ -30,8 +30,7 @@ impl Store {
 
     fn whole_tree(&self, name: &str) -> Result<(Tree, Known)> {
         let path = self.image(name)?;
-        let platform = Platform::default();
-        let options = Options::new(&self.dir, &platform);
+        let options = Options::new(&self.dir);
         let input = [Input::Metadata(path.clone())];
         let mut tree = daxfs_input::read(&input, &options, &Silent, &mut |_| ())?;
         let mut packs = HashMap::new();

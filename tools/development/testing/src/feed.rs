@@ -9,7 +9,7 @@
 
 use daxfs_check::digest::hex;
 use daxfs_check::Silent;
-use daxfs_input::{read, Input, Options, Platform};
+use daxfs_input::{read, Input, Options};
 use daxfs_writer::options::{self, Pack};
 use daxfs_writer::tree::Tree;
 use daxfs_writer::{make, measure, Error, Output};
@@ -47,8 +47,7 @@ pub fn feed(input: &[u8], directory: &Path) {
         5 => Input::Oci(layout(&path, rest)),
         _ => Input::Oci(file(&path, &bundled(rest))),
     };
-    let platform = Platform::default();
-    let options = Options::new(directory, &platform);
+    let options = Options::new(directory);
     let mut warn = |warning: String| one_line(&warning);
     match read(&[input], &options, &Silent, &mut warn) {
         Ok(tree) => image(&tree, directory),

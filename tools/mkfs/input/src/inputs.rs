@@ -6,7 +6,7 @@ use crate::blob::Raw;
 use crate::exclude::Exclude;
 use crate::oci::Platform;
 use crate::scan::scan_into;
-use crate::{archive, image, oci, scan, stream};
+use crate::{archive, image, oci, stream};
 use daxfs_check::Progress;
 use daxfs_reader::layout::MAGIC;
 use daxfs_writer::build::Builder;
@@ -46,18 +46,18 @@ pub struct Options<'a> {
     /// Directory for temporary files, for archives that cannot be read twice.
     pub scratch: &'a Path,
     /// Platform of the container image.
-    pub platform: &'a Platform,
+    pub platform: Platform,
 }
 
 impl<'a> Options<'a> {
-    /// Read all files of inputs for `platform`, with temporary files in the directory `scratch`.
-    pub fn new(scratch: &'a Path, platform: &'a Platform) -> Self {
+    /// Read all files of inputs, with temporary files in the directory `scratch`.
+    pub fn new(scratch: &'a Path) -> Self {
         Options {
             output: None,
             one_file_system: false,
             exclude: None,
             scratch,
-            platform,
+            platform: Platform::default(),
         }
     }
 }
@@ -179,7 +179,7 @@ impl Reader<'_> {
                 let (path, name) = reference(path);
                 let Options {
                     platform, scratch, ..
-                } = *self.options;
+                } = self.options;
                 let layers = oci::oci(path, name, platform, scratch, self.progress)?;
                 oci::flatten(
                     &mut self.builder,
@@ -197,12 +197,7 @@ impl Reader<'_> {
             "let tar read them: tar --format=posix --xattrs -C DIRECTORY -c . | mkdaxfs - IMAGE";
         crate::fakeroot::check(path, remedy)?;
         self.progress.step("scanning", 0);
-        let selection = scan::Selection {
-            output: self.options.output,
-            one_file_system: self.options.one_file_system,
-            exclude: self.options.exclude,
-        };
-        scan_into(&mut self.builder, path, &selection, self.warn)
+        scan_into(&mut self.builder, path, self.options, self.warn)
     }
 
     fn tar(&mut self, raw: &Raw, named: bool) -> Result<()> {

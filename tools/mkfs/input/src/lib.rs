@@ -10,12 +10,12 @@
 //!
 //! ```
 //! use daxfs_check::Silent;
-//! use daxfs_input::{read, Input, Options, Platform};
+//! use daxfs_input::{read, Input, Options};
 //!
 //! let directory = tempfile::tempdir()?;
 //! std::fs::write(directory.path().join("file"), "text")?;
-//! let (scratch, platform) = (std::env::temp_dir(), Platform::default());
-//! let options = Options::new(&scratch, &platform);
+//! let scratch = std::env::temp_dir();
+//! let options = Options::new(&scratch);
 //! let input = Input::Directory(directory.path().into());
 //! let tree = read(&[input], &options, &Silent, &mut |warning| eprintln!("{warning}"))?;
 //! assert_eq!(tree.nodes.len(), 2);

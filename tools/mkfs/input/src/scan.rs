@@ -2,7 +2,7 @@
 
 //! Reads a directory into a [`Tree`].
 
-use crate::exclude::Exclude;
+use crate::inputs::Options;
 use crate::listing::{file_type, Found, Listing};
 use crate::xattr::XattrReader;
 use daxfs_reader::FileType;
@@ -24,28 +24,18 @@ use std::path::{Path, PathBuf};
 /// Directories that are read at the same time.
 const TOGETHER: usize = 32;
 
-/// Which files of a directory to read.
-#[derive(Default)]
-pub struct Selection<'a> {
-    /// The directory that the image is written to, which must not be in the tree.
-    pub output: Option<Identity>,
-    /// Leave mount points empty.
-    pub one_file_system: bool,
-    /// Files to leave out.
-    pub exclude: Option<&'a Exclude>,
-}
-
 /// Read the directory at `path`. Call `warn` with a line for each thing that cannot be stored.
-/// `output` is as in [`Selection`].
+/// `output` is as in [`Options`].
 ///
 /// Return [`Error::Io`] for what cannot be read, [`Error::Changed`] and [`Error::Refused`].
 pub fn scan(path: &Path, output: Option<Identity>, mut warn: impl FnMut(String)) -> Result<Tree> {
     let mut builder = Builder::new();
-    let selection = Selection {
+    // A directory needs no temporary files.
+    let options = Options {
         output,
-        ..Selection::default()
+        ..Options::new(Path::new(""))
     };
-    scan_into(&mut builder, path, &selection, &mut warn)?;
+    scan_into(&mut builder, path, &options, &mut warn)?;
     Ok(builder.finish())
 }
 
@@ -53,7 +43,7 @@ pub fn scan(path: &Path, output: Option<Identity>, mut warn: impl FnMut(String))
 pub(crate) fn scan_into(
     builder: &mut Builder,
     path: &Path,
-    selection: &Selection<'_>,
+    options: &Options<'_>,
     warn: &mut dyn FnMut(String),
 ) -> Result<()> {
     let merging = !builder.is_empty();
@@ -63,7 +53,7 @@ pub(crate) fn scan_into(
         builder,
         origin,
         merging,
-        selection,
+        options,
         directories: HashMap::new(),
         links: HashMap::new(),
         unknown: BTreeMap::new(),
@@ -79,7 +69,7 @@ struct Scanner<'a> {
     origin: u32,
     /// The tree had files before.
     merging: bool,
-    selection: &'a Selection<'a>,
+    options: &'a Options<'a>,
     /// All directories.
     directories: HashMap<NodeId, Identity>,
     /// Files with several names.
@@ -134,7 +124,7 @@ impl Scanner<'_> {
                 .par_iter()
                 .map(|&id| {
                     let mut listing = self.list(id)?;
-                    listing.read(self.selection.exclude);
+                    listing.read(self.options.exclude);
                     Ok(listing)
                 })
                 .collect();
@@ -160,7 +150,7 @@ impl Scanner<'_> {
         pending: &mut Vec<NodeId>,
     ) -> Result<()> {
         let mut entries = Vec::new();
-        listing.each(self.selection.exclude, |found, path| {
+        listing.each(self.options.exclude, |found, path| {
             let name = self.builder.tree.keep_name(found.name.to_bytes());
             let node = self.child(found, id, name, path, pending)?;
             entries.push(self.tree().entry(name, node));
@@ -237,7 +227,7 @@ impl Scanner<'_> {
         self.enter(node, &stat, path)?;
         let parent = self.directories.get(&parent);
         let mounted = parent.is_none_or(|parent| parent.dev != stat.st_dev);
-        if !(self.selection.one_file_system && mounted) {
+        if !(self.options.one_file_system && mounted) {
             pending.push(node);
         }
         Ok(node)
@@ -245,7 +235,7 @@ impl Scanner<'_> {
 
     /// Record that `id` is the directory in `stat`.
     fn enter(&mut self, id: NodeId, stat: &Stat, path: &Path) -> Result<()> {
-        if self.selection.output == Some(identity(stat)) {
+        if self.options.output == Some(identity(stat)) {
             let why = "the image would be written into the tree it is made of; write it elsewhere";
             return Err(Error::refused(path, why));
         }

@@ -126,7 +126,7 @@ fn a_file_that_changes_while_it_is_copied() {
 /// An archive is read twice: for its members, and for their content.
 #[test]
 fn archives_that_change() {
-    use daxfs_input::{read, Input, Options, Platform};
+    use daxfs_input::{read, Input, Options};
     let directory = tempfile::tempdir().unwrap();
     let tree = directory.path().join("tree");
     fs::create_dir(&tree).unwrap();
@@ -142,8 +142,7 @@ fn archives_that_change() {
     assert!(status.unwrap().success());
     let scratch = daxfs_testing::scratch();
     let output = Output::create(&scratch.path().join("image")).unwrap();
-    let platform = Platform::default();
-    let options = Options::new(scratch.path(), &platform);
+    let options = Options::new(scratch.path());
     let inputs = [Input::Any(archive.clone())];
     let tree = read(&inputs, &options, &Silent, &mut |warning| {
         panic!("{warning}")

@@ -12,7 +12,7 @@ use daxfs_command::signals::Cleanup;
 use daxfs_command::stdout::obey_pipe;
 use daxfs_command::usage;
 use daxfs_input::exclude::Exclude;
-use daxfs_input::{self as input, Input, Platform};
+use daxfs_input::{self as input, Input};
 use daxfs_writer::options::{Options, Pack};
 use daxfs_writer::tree::Tree;
 use daxfs_writer::{make, measure, shown, Error, Output, Overwrite};
@@ -35,7 +35,6 @@ struct Wishes {
     exclude: Option<Exclude>,
     /// Modification time of all files, or the latest one.
     mtime: Option<(i64, u32)>,
-    platform: Platform,
     options: Options,
 }
 
@@ -91,7 +90,6 @@ impl Wishes {
             inputs: args.inputs.iter().map(|text| Input::parse(text)).collect(),
             exclude,
             mtime,
-            platform: args.platform.clone().unwrap_or_default(),
             options,
         })
     }
@@ -125,7 +123,7 @@ impl Wishes {
             one_file_system: args.one_file_system,
             exclude: self.exclude.as_ref(),
             scratch,
-            platform: &self.platform,
+            platform: args.platform.clone().unwrap_or_default(),
         };
         let mut warn = |warning| bar.suspend(|| eprintln!("mkdaxfs: warning: {warning}"));
         let mut tree = input::read(&self.inputs, &options, bar, &mut warn)?;

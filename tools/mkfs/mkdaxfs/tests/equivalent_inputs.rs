@@ -6,7 +6,7 @@
 use crate::support::layout::Layout;
 use crate::support::place;
 use daxfs_check::Silent;
-use daxfs_input::{read, Input, Options, Platform};
+use daxfs_input::{read, Input, Options};
 use daxfs_testing::spec::{self, Item, Kind};
 use daxfs_writer::{make, Output};
 use proptest::prelude::*;
@@ -24,10 +24,9 @@ fn storable(item: &mut Item) {
 /// Make the image `at` of inputs.
 fn image(inputs: &[Input], at: &Path) {
     let output = Output::create(at).unwrap();
-    let platform = Platform::default();
     let options = Options {
         output: output.directory().unwrap(),
-        ..Options::new(at.parent().unwrap(), &platform)
+        ..Options::new(at.parent().unwrap())
     };
     let tree = read(inputs, &options, &Silent, &mut |warning| {
         panic!("{warning}")
