@@ -65,22 +65,17 @@ impl<'a> Options<'a> {
 impl Input {
     /// Parse an argument: a path, which may follow a kind and a colon.
     pub fn parse(text: &OsStr) -> Self {
-        let bytes = text.as_bytes();
-        let path = |prefix: &str| -> Option<PathBuf> {
-            let rest = bytes.strip_prefix(prefix.as_bytes())?;
-            Some(OsStr::from_bytes(rest).into())
-        };
-        if let Some(path) = path("dir:") {
-            return Input::Directory(path);
-        }
-        if let Some(path) = path("tar:") {
-            return Input::Tar(path);
-        }
-        if let Some(path) = path("image:") {
-            return Input::Image(path);
-        }
-        if let Some(path) = path("oci:").or_else(|| path("oci-archive:")) {
-            return Input::Oci(path);
+        let kinds: [(&[u8], fn(PathBuf) -> Self); 5] = [
+            (b"dir:", Input::Directory),
+            (b"tar:", Input::Tar),
+            (b"image:", Input::Image),
+            (b"oci:", Input::Oci),
+            (b"oci-archive:", Input::Oci),
+        ];
+        for (prefix, kind) in kinds {
+            if let Some(path) = text.as_bytes().strip_prefix(prefix) {
+                return kind(OsStr::from_bytes(path).into());
+            }
         }
         Input::Any(text.into())
     }
@@ -89,19 +84,11 @@ impl Input {
     pub fn file(&self) -> &Path {
         match self {
             Input::Oci(path) => reference(path).0,
-            input => input.path(),
-        }
-    }
-
-    /// Return the argument without the kind.
-    pub fn path(&self) -> &Path {
-        match self {
             Input::Any(path)
             | Input::Directory(path)
             | Input::Tar(path)
             | Input::Image(path)
-            | Input::Metadata(path)
-            | Input::Oci(path) => path,
+            | Input::Metadata(path) => path,
         }
     }
 }

@@ -99,33 +99,22 @@ mod tests {
 
     #[test]
     fn names_are_split() {
-        let split = |name: &'static str| {
-            let (prefix, rest) = split_name(name.as_bytes())?;
-            Some((prefix, std::str::from_utf8(rest).unwrap()))
-        };
-        assert_eq!(split("user.a.b"), Some((XattrPrefix::User, "a.b")));
-        assert_eq!(split("trusted.x"), Some((XattrPrefix::Trusted, "x")));
-        assert_eq!(
-            split("security.selinux"),
-            Some((XattrPrefix::Security, "selinux"))
-        );
-        assert_eq!(
-            split("system.posix_acl_access"),
-            Some((XattrPrefix::AclAccess, ""))
-        );
-        assert_eq!(
-            split("system.posix_acl_default"),
-            Some((XattrPrefix::AclDefault, ""))
-        );
-        for unknown in [
-            "user.",
-            "user",
-            "system.posix_acl_accessory",
-            "system.nfs4_acl",
-            "btrfs.x",
-            "",
+        use XattrPrefix::{AclAccess, AclDefault, Security, Trusted, User};
+        for (name, expected) in [
+            ("user.a.b", Some((User, "a.b"))),
+            ("trusted.x", Some((Trusted, "x"))),
+            ("security.selinux", Some((Security, "selinux"))),
+            ("system.posix_acl_access", Some((AclAccess, ""))),
+            ("system.posix_acl_default", Some((AclDefault, ""))),
+            ("user.", None),
+            ("user", None),
+            ("system.posix_acl_accessory", None),
+            ("system.nfs4_acl", None),
+            ("btrfs.x", None),
+            ("", None),
         ] {
-            assert_eq!(split(unknown), None, "{unknown}");
+            let expected = expected.map(|(prefix, rest)| (prefix, rest.as_bytes()));
+            assert_eq!(split_name(name.as_bytes()), expected, "{name}");
         }
     }
 
