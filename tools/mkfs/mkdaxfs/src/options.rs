@@ -274,16 +274,8 @@ pub struct Args {
     #[arg(long, short = 'n', help_heading = "Running")]
     pub dry_run: bool,
 
-    /// Print the result in JSON
-    ///
-    /// The result is an object on one line with schema, image, size, inodes, dry_run and, if the
-    /// image was written, uuid, sha256 and seconds. /usr/share/doc/daxfs-doc/daxfs.schema.json
-    /// describes it.
-    #[arg(long, help_heading = "Running")]
-    pub json: bool,
-
     /// Print only warnings and errors
-    #[arg(long, short, conflicts_with = "json", help_heading = "Running")]
+    #[arg(long, short, help_heading = "Running")]
     pub quiet: bool,
 }
 

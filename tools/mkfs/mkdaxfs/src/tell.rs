@@ -5,7 +5,6 @@
 use crate::options::Args;
 use daxfs_command::stdout::{self, say};
 use daxfs_writer::{shown, Summary};
-use serde_json::json;
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -24,14 +23,14 @@ pub struct Made<'a> {
     pub took: Duration,
 }
 
-/// Print it in the form that the user wants; on standard error if standard output has the image.
+/// Print it; on standard error if standard output has the image.
 ///
 /// If standard output cannot be written, the image is complete nevertheless.
 pub fn tell(args: &Args, made: &Made<'_>, on_stdout: bool) -> Result<(), stdout::Error> {
     if args.quiet {
         return Ok(());
     }
-    let text = if args.json { json(made) } else { line(made) };
+    let text = line(made);
     if on_stdout {
         // Errors have no other place.
         let _ = writeln!(std::io::stderr(), "{text}");
@@ -51,20 +50,4 @@ fn line(made: &Made<'_>) -> String {
             daxfs_check::digest::hex(&written.digest),
         ),
     }
-}
-
-fn json(made: &Made<'_>) -> String {
-    let mut object = json!({
-        "schema": "mkdaxfs-1",
-        "image": made.image.to_string_lossy(),
-        "size": made.size,
-        "inodes": made.inodes,
-        "dry_run": made.written.is_none(),
-    });
-    if let Some(written) = made.written {
-        object["uuid"] = json!(written.uuid.to_string());
-        object["sha256"] = json!(daxfs_check::digest::hex(&written.digest));
-        object["seconds"] = json!(made.took.as_secs_f64());
-    }
-    object.to_string()
 }

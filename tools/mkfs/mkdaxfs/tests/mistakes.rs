@@ -16,7 +16,6 @@ mkdaxfs --no-such tree new | 2 | unexpected argument '--no-such'
 mkdaxfs tree -z | 2 | unexpected argument '-z' found; see mkdaxfs --help
 mkdaxfs image tree | 1 | tree: is a directory; name a file
 mkdaxfs one.tar tree | 1 | tree: is a directory; name a file
-mkdaxfs --quiet --json tree new | 2 | '--quiet' cannot be used with '--json'
 mkdaxfs --all-root --uid 1 tree new | 2 | '--all-root' cannot be used with '--uid <ID>'
 # Values.
 mkdaxfs -b 4 tree new | 2 | use 4K, 8K, 16K, 32K or 64K
