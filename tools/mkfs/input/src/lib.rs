@@ -41,4 +41,4 @@ mod tar;
 pub mod xattr;
 
 pub use inputs::{read, Input, Options};
-pub use oci::{Platform, PlatformError};
+pub use oci::Platform;

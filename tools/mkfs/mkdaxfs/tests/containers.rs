@@ -170,7 +170,7 @@ fn damaged_layouts() {
     refused("has a layer of the type application/x-encrypted, which is not a file system");
     let evil = json!({"mediaType": oci("manifest.v1+json"), "digest": "sha256:../../../../etc/passwd", "size": 5});
     layout.index(&[evil]);
-    refused("index.json is not understood");
+    refused("names a part 'sha256:../../../../etc/passwd', which is not a SHA-256 digest");
     place.write("layout/index.json", "{");
     refused("index.json is not understood");
     place.mistakes(

@@ -17,8 +17,8 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
 use store::Store;
-use types::{is_digest, Descriptor, Index, Manifest};
-pub use types::{Platform, PlatformError};
+pub use types::Platform;
+use types::{digits, Descriptor, Index, Manifest};
 
 /// Annotation of a manifest with the name of the image.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -64,9 +64,9 @@ fn select(
         let chosen = choose(store.path(), &index.manifests, reference.take(), platform)?;
         let content = store::read(&blob(store, chosen, &daxfs_check::Silent)?)?;
         if !chosen.is_index() {
-            return json(store, chosen.digest.text(), &content);
+            return json(store, &chosen.digest, &content);
         }
-        index = json(store, chosen.digest.text(), &content)?;
+        index = json(store, &chosen.digest, &content)?;
     }
     let why = "has indices that lead to one another; it is not a valid image";
     Err(Error::refused(store.path(), why))
@@ -86,17 +86,16 @@ fn choose<'a>(
     let names = |left: &[&Descriptor]| {
         let names = left.iter().map(|descriptor| match name(descriptor) {
             Some(name) => name.into(),
-            None => descriptor.digest.to_string(),
+            None => descriptor.digest.clone(),
         });
         names.collect::<Vec<String>>().join(", ")
     };
     if let Some(reference) = reference {
         let all = names(&left);
         // A digest always names the manifest.
-        let digest = is_digest(reference);
-        left.retain(|descriptor| match digest {
-            true => descriptor.digest.text() == reference,
-            false => name(descriptor) == Some(reference),
+        left.retain(|descriptor| match digits(reference) {
+            Some(_) => descriptor.digest == reference,
+            None => name(descriptor) == Some(reference),
         });
         if left.is_empty() {
             let why = format!("has no image called '{reference}'; it has: {all}");
@@ -153,7 +152,11 @@ fn json<T: for<'de> Deserialize<'de>>(store: &Store, name: &str, bytes: &[u8]) -
 /// Verify the blob of a descriptor and return it.
 fn blob(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Blob> {
     let digest = &descriptor.digest;
-    let blob = store.get(&format!("blobs/sha256/{}", digest.digits()))?;
+    let Some(digits) = digits(digest) else {
+        let why = format!("names a part '{digest}', which is not a SHA-256 digest");
+        return Err(Error::refused(store.path(), why));
+    };
+    let blob = store.get(&format!("blobs/sha256/{digits}"))?;
     if blob.size() != descriptor.size {
         let why = format!(
             "has {} bytes instead of {}; get it again",
@@ -174,7 +177,7 @@ fn blob(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Resu
         progress.advance(length as u64);
         at += length as u64;
     }
-    if daxfs_check::digest::hex(&hash.finalize()) != digest.digits() {
+    if daxfs_check::digest::hex(&hash.finalize()) != digits {
         let why = format!("does not have its digest {digest}; it is damaged, get it again");
         return Err(Error::refused(&blob.path, why));
     }

@@ -22,11 +22,9 @@ impl Default for Platform {
     /// Return Linux on this machine's processor, which has the name that Go gives it.
     fn default() -> Self {
         let architecture = match std::env::consts::ARCH {
-            "x86" => "386",
             "x86_64" => "amd64",
             "aarch64" => "arm64",
             "loongarch64" => "loong64",
-            "powerpc64" => "ppc64le",
             other => other,
         };
         Platform {
@@ -37,15 +35,10 @@ impl Default for Platform {
     }
 }
 
-/// A text that is not a [`Platform`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("use OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64")]
-pub struct PlatformError;
-
 impl std::str::FromStr for Platform {
-    type Err = PlatformError;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, PlatformError> {
+    fn from_str(text: &str) -> Result<Self, &'static str> {
         let words: Vec<_> = text.split('/').collect();
         match words[..] {
             [os, architecture, ref variant @ ..]
@@ -57,7 +50,7 @@ impl std::str::FromStr for Platform {
                     variant: variant.first().map(|&variant| variant.into()),
                 })
             }
-            _ => Err(PlatformError),
+            _ => Err("use OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64"),
         }
     }
 }
@@ -80,44 +73,10 @@ impl Platform {
     }
 }
 
-/// A digest of a kind that is supported, such as `sha256:...`. Its parts are safe in file names.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Digest(String);
-
-impl TryFrom<String> for Digest {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match is_digest(&text) {
-            true => Ok(Digest(text)),
-            false => Err(format!("'{text}' is not a SHA-256 digest")),
-        }
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Digest {
-    /// Return the whole text.
-    pub fn text(&self) -> &str {
-        &self.0
-    }
-
-    /// Return the hexadecimal digits.
-    pub fn digits(&self) -> &str {
-        &self.0["sha256:".len()..]
-    }
-}
-
-/// Return true if `reference` is a digest, not a name.
-pub fn is_digest(reference: &str) -> bool {
-    let digits = reference.strip_prefix("sha256:");
-    digits.is_some_and(|digits| is_hex(digits, 32))
+/// Return the hexadecimal digits of a digest such as `sha256:...`, which are safe in file names.
+pub fn digits(digest: &str) -> Option<&str> {
+    let digits = digest.strip_prefix("sha256:");
+    digits.filter(|digits| is_hex(digits, 32))
 }
 
 /// Describes a blob.
@@ -125,7 +84,7 @@ pub fn is_digest(reference: &str) -> bool {
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     pub media_type: String,
-    pub digest: Digest,
+    pub digest: String,
     pub size: u64,
     pub platform: Option<Platform>,
     pub annotations: Option<Annotations>,
@@ -135,37 +94,37 @@ impl Descriptor {
     /// Return true for an archive with the changes of a layer.
     pub fn is_layer(&self) -> bool {
         let kind = self.media_type.strip_prefix("application/vnd.");
-        let kind = kind.unwrap_or_default();
-        match kind.strip_prefix("oci.image.layer.") {
-            Some(kind) => matches!(
-                kind.strip_prefix("nondistributable.").unwrap_or(kind),
-                "v1.tar" | "v1.tar+gzip" | "v1.tar+zstd"
-            ),
-            None => matches!(
-                kind.strip_prefix("docker.image.rootfs.")
-                    .unwrap_or_default(),
-                "diff.tar" | "diff.tar.gzip" | "diff.tar.zstd" | "foreign.diff.tar.gzip"
-            ),
-        }
+        matches!(
+            kind.unwrap_or_default(),
+            "oci.image.layer.v1.tar"
+                | "oci.image.layer.v1.tar+gzip"
+                | "oci.image.layer.v1.tar+zstd"
+                | "oci.image.layer.nondistributable.v1.tar"
+                | "oci.image.layer.nondistributable.v1.tar+gzip"
+                | "oci.image.layer.nondistributable.v1.tar+zstd"
+                | "docker.image.rootfs.diff.tar"
+                | "docker.image.rootfs.diff.tar.gzip"
+                | "docker.image.rootfs.diff.tar.zstd"
+                | "docker.image.rootfs.foreign.diff.tar.gzip"
+        )
     }
 
     /// Return true for an index.
     pub fn is_index(&self) -> bool {
-        self.is("index.v1", "distribution.manifest.list.v2")
+        matches!(
+            &*self.media_type,
+            "application/vnd.oci.image.index.v1+json"
+                | "application/vnd.docker.distribution.manifest.list.v2+json"
+        )
     }
 
     /// Return true for a manifest.
     pub fn is_manifest(&self) -> bool {
-        self.is("manifest.v1", "distribution.manifest.v2")
-    }
-
-    /// Return true if the type is one of these, OCI's and Docker's.
-    fn is(&self, oci: &str, docker: &str) -> bool {
-        let kind = self.media_type.strip_prefix("application/vnd.");
-        let kind = kind
-            .and_then(|kind| kind.strip_suffix("+json"))
-            .unwrap_or_default();
-        kind.strip_prefix("oci.image.") == Some(oci) || kind.strip_prefix("docker.") == Some(docker)
+        matches!(
+            &*self.media_type,
+            "application/vnd.oci.image.manifest.v1+json"
+                | "application/vnd.docker.distribution.manifest.v2+json"
+        )
     }
 }
 
