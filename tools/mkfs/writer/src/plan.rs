@@ -48,6 +48,7 @@ pub struct DataExtent {
 }
 
 /// The layout of an image.
+#[derive(Default)]
 pub struct Plan {
     /// Alignment of file data.
     pub block_size: u32,
@@ -92,7 +93,6 @@ impl Plan {
                 true => layout::COMPAT_SUMS,
                 false => 0,
             },
-            incompat: 0,
             order: vec![ROOT],
             numbers: vec![0; tree.nodes.len()],
             places: vec![Planned {
@@ -101,15 +101,7 @@ impl Plan {
                 position: layout::NO_POSITION,
                 ..Planned::default()
             }],
-            xattr_sets: Vec::new(),
-            extents: Vec::new(),
-            inodes: Table::default(),
-            dirents: Table::default(),
-            names: Table::default(),
-            xattrs: Table::default(),
-            data: Table::default(),
-            total_size: 0,
-            output_size: 0,
+            ..Plan::default()
         };
         plan.numbers[ROOT as usize] = 1;
         let (dirents, names) = plan.number(tree, options.by_node);

@@ -73,31 +73,21 @@ fn find(file: &str, name: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::binary;
+    use super::*;
+    use daxfs_testing::builder::access_list;
 
     #[test]
     fn lists() {
         let list = b"user::rw-,group::r--,mask::rw-,other::---,group:nobody:r-x:77,user:1000:r--";
-        let expected: Vec<u8> = [
-            (1u16, 6u16, u32::MAX),
+        let expected = access_list(&[
+            (1, 6, NOBODY),
             (2, 4, 1000),
-            (4, 4, u32::MAX),
+            (4, 4, NOBODY),
             (8, 5, 77),
-            (16, 6, u32::MAX),
-            (32, 0, u32::MAX),
-        ]
-        .iter()
-        .flat_map(|(kind, bits, id)| {
-            [
-                &kind.to_le_bytes()[..],
-                &bits.to_le_bytes(),
-                &id.to_le_bytes(),
-            ]
-            .concat()
-        })
-        .collect();
-        let found = binary(list).unwrap().unwrap();
-        assert_eq!(found, [&2u32.to_le_bytes()[..], &expected].concat());
+            (16, 6, NOBODY),
+            (32, 0, NOBODY),
+        ]);
+        assert_eq!(binary(list), Ok(Some(expected)));
         let root = binary(b"u::rwx\ngroup:root:r--\ng::---\nm:r--\no::---\t#comment\n");
         assert_eq!(root.unwrap().unwrap().len(), 4 + 5 * 8);
         let plain = b"user::rw-,group::r--,other::---";
