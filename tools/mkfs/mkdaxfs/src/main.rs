@@ -3,13 +3,12 @@
 //! `mkdaxfs`: makes daxfs images of directories, archives and container images.
 
 mod options;
-mod tell;
 
 use clap::Parser;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Cleanup;
-use daxfs_command::stdout::obey_pipe;
+use daxfs_command::stdout::{obey_pipe, say};
 use daxfs_command::usage;
 use daxfs_input::exclude::Exclude;
 use daxfs_input::{self as input, Input};
@@ -17,11 +16,11 @@ use daxfs_writer::options::{Options, Pack};
 use daxfs_writer::tree::Tree;
 use daxfs_writer::{make, measure, shown, Error, Output, Overwrite};
 use options::Args;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
-use tell::{tell, Made};
 
 /// Any error: main prints it.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -146,18 +145,27 @@ impl Wishes {
 
 /// Report the size of the image without writing it.
 fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
-    let start = Instant::now();
     let tree = wishes.read(args, &std::env::temp_dir(), None, bar)?;
     let (size, inodes) = measure(&tree, &wishes.options, bar)?;
-    let made = Made {
-        image: &args.image,
-        size,
-        inodes,
-        written: None,
-        took: start.elapsed(),
-    };
     bar.clear();
-    Ok(tell(args, &made, false)?)
+    let told = format!("would have {size} bytes, {inodes} inodes");
+    tell(args, &told, false)
+}
+
+/// Print what there is to say about the image, on standard error if standard output has the image.
+///
+/// If standard output cannot be written, the image is complete nevertheless.
+fn tell(args: &Args, told: &str, on_stdout: bool) -> Result<()> {
+    let text = format!("{}: {told}", shown(&args.image));
+    if args.quiet {
+        return Ok(());
+    }
+    if on_stdout {
+        // Errors have no other place.
+        let _ = writeln!(std::io::stderr(), "{text}");
+        return Ok(());
+    }
+    Ok(say(&text)?)
 }
 
 /// Make the image. No file remains of one that fails.
@@ -175,15 +183,16 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     bar.step("syncing", 0);
     let on_stdout = output.is_stdout();
     output.commit(bar)?;
-    let made = Made {
-        image: &args.image,
-        size: summary.total_size,
-        inodes: summary.inodes,
-        written: Some(&summary),
-        took: start.elapsed(),
-    };
+    let told = format!(
+        "{} bytes, {} inodes, {:.2} s, uuid {}, sha256 {}",
+        summary.total_size,
+        summary.inodes,
+        start.elapsed().as_secs_f64(),
+        summary.uuid,
+        daxfs_check::digest::hex(&summary.digest),
+    );
     bar.clear();
-    tell(args, &made, on_stdout)?;
+    tell(args, &told, on_stdout)?;
     cleanup.done();
     Ok(())
 }
