@@ -8,7 +8,7 @@ use crate::links::Links;
 use crate::losses::Losses;
 use crate::pax::{pad, put, xattr_keyword, Member, Records, BLOCK};
 use daxfs_check::acl::List;
-use daxfs_check::memory::{Storage, ZEROS};
+use daxfs_check::memory::Storage;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Interrupt;
@@ -23,9 +23,6 @@ use tar::EntryType;
 /// the data.
 const HOLE: usize = 64 << 10;
 
-/// Archives are padded to this, as GNU tar does.
-const RECORD: u64 = 20 * BLOCK as u64;
-
 /// Write `start` and all below to `out` as a tar archive. Return what could not be stored.
 ///
 /// Fail if the image is damaged or cannot be read, or if `out` cannot be written; `failed` converts
@@ -39,7 +36,7 @@ pub fn to_tar<S: Storage>(
 ) -> Result<Losses> {
     let mut archive = Archive {
         reader,
-        out: Counter { out, written: 0 },
+        out,
         failed,
         interrupt,
         losses: Losses::default(),
@@ -55,36 +52,14 @@ pub fn to_tar<S: Storage>(
         }
     })?;
     // Two blocks of zeros end an archive.
-    let end = archive.out.written + 2 * BLOCK as u64;
-    let rest = end.next_multiple_of(RECORD) - archive.out.written;
-    let ended = archive
-        .out
-        .write_all(&ZEROS[..rest as usize])
-        .and_then(|()| archive.out.flush());
-    ended.map_err(failed)?;
+    let ended = archive.out.write_all(&[0; 2 * BLOCK]);
+    ended.and_then(|()| archive.out.flush()).map_err(failed)?;
     Ok(archive.losses)
-}
-
-struct Counter<'a> {
-    out: &'a mut dyn Write,
-    written: u64,
-}
-
-impl Write for Counter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.written += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }
 
 struct Archive<'a, S> {
     reader: &'a Reader<'a, S>,
-    out: Counter<'a>,
+    out: &'a mut dyn Write,
     failed: &'a dyn Fn(io::Error) -> Error,
     interrupt: &'a Interrupt,
     losses: Losses,
@@ -115,7 +90,7 @@ impl<S: Storage> Archive<'_, S> {
         if let Some(first) = &first {
             member.kind = EntryType::Link;
             member.target = first;
-            return put(&mut self.out, &member, Records::default()).map_err(self.failed);
+            return put(self.out, &member, Records::default()).map_err(self.failed);
         }
         let mut records = Records::default();
         for xattr in self.reader.xattrs(inode, path)? {
@@ -154,7 +129,7 @@ impl<S: Storage> Archive<'_, S> {
             }
             Content::Special => member.kind = EntryType::Fifo,
         }
-        put(&mut self.out, &member, records).map_err(self.failed)
+        put(self.out, &member, records).map_err(self.failed)
     }
 
     fn regular(
@@ -186,7 +161,7 @@ impl<S: Storage> Archive<'_, S> {
             ranges = vec![(0, inode.size)];
         }
         let size = member.size;
-        let head = put(&mut self.out, &member, records).and_then(|()| self.out.write_all(&map));
+        let head = put(self.out, &member, records).and_then(|()| self.out.write_all(&map));
         head.map_err(self.failed)?;
 
         for (mut at, length) in ranges {
@@ -203,7 +178,7 @@ impl<S: Storage> Archive<'_, S> {
             }
         }
         self.buffer = buffer;
-        pad(&mut self.out, size).map_err(self.failed)
+        pad(self.out, size).map_err(self.failed)
     }
 
     /// Return where the file is something else than zeros, in ranges that start and end at
