@@ -263,8 +263,7 @@ impl<'a> Reader<'a> {
 
     /// Return the number in a field of the member at `at`.
     fn field(&self, at: u64, name: &str, field: &[u8]) -> Result<u64> {
-        let value = number(field).and_then(|value| u64::try_from(value).ok());
-        value.ok_or_else(|| self.error(at, format!("its {name} is malformed")))
+        unsigned(field).ok_or_else(|| self.error(at, format!("its {name} is malformed")))
     }
 
     fn id(&self, at: u64, name: &str, field: &[u8], record: Option<u32>) -> Result<u32> {
@@ -381,23 +380,19 @@ impl<'a> Reader<'a> {
     fn regular(&mut self, head: &Head, kind: EntryType, stored: u64) -> Result<Kind> {
         let at = head.at;
         let sparse = &head.records.sparse;
-        let mut in_map = 0;
+        let (stream, budget) = (&mut self.stream, self.budget);
         let found = match (head.header.as_gnu(), sparse.size) {
             (Some(header), _) if kind.is_gnu_sparse() => {
-                let map = sparse::old(header, &mut self.stream, self.budget)?;
-                Some(map)
+                sparse::old(header, stream, budget).map(|(map, size)| Some((map, size, 0)))
             }
             (_, Some(size)) if sparse.major == Some(1) => {
-                let map = sparse::new(&mut self.stream, stored, self.budget)?;
-                Some(map.map(|(map, used)| {
-                    in_map = used;
-                    (map, size)
-                }))
+                sparse::new(stream, stored, budget).map(|(map, used)| Some((map, size, used)))
             }
-            (_, Some(_)) => Some(Err(Malformed::OldSparse)),
-            _ => None,
+            (_, Some(_)) => Err(Malformed::OldSparse.into()),
+            _ => Ok(None),
         };
-        let Some(found) = found else {
+        let found = found.map_err(|refusal| self.refused(at, refusal))?;
+        let Some((map, size, in_map)) = found else {
             let offset = self.stream.keep(stored)?;
             self.pad(stored)?;
             return Ok(Kind::Regular {
@@ -405,7 +400,6 @@ impl<'a> Reader<'a> {
                 place: Place::Part(offset),
             });
         };
-        let (map, size) = found.map_err(|why| self.error(at, why))?;
         let data = stored.checked_sub(in_map);
         let data = data.ok_or_else(|| self.error(at, Malformed::SparseMap))?;
         let offset = self.stream.keep(data)?;
@@ -482,8 +476,13 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
+/// Return the number in a header's field if it is not negative.
+fn unsigned(field: &[u8]) -> Option<u64> {
+    number(field).and_then(|value| u64::try_from(value).ok())
+}
+
 /// Return the number in a header's field: octal digits, or, if the first bit is set, binary.
-pub(super) fn number(field: &[u8]) -> Option<i64> {
+fn number(field: &[u8]) -> Option<i64> {
     let (&first, rest) = field.split_first()?;
     if first & 0x80 != 0 {
         // Two's complement without the first bit.

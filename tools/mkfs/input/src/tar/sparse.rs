@@ -3,11 +3,10 @@
 //! The maps of sparse members: the ranges of the file in the archive.
 
 use super::super::stream::Stream;
-use super::BLOCK;
+use super::{unsigned, BLOCK};
 use crate::budget::Budget;
-use crate::malformed::Malformed;
+use crate::malformed::{Malformed, Refusal};
 use daxfs_writer::origin::Piece;
-use daxfs_writer::Result;
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
 
 /// Offset and length of each piece.
@@ -19,44 +18,31 @@ pub fn old(
     header: &GnuHeader,
     stream: &mut Stream<'_>,
     budget: &Budget,
-) -> Result<std::result::Result<(Map, u64), Malformed>> {
+) -> Result<(Map, u64), Refusal> {
     let mut map = Map::new();
-    let mut wrong = None;
     let mut add = |entries: &[GnuSparseHeader]| {
         for entry in entries.iter().filter(|entry| !entry.is_empty()) {
-            let numbers = super::number(&entry.offset).zip(super::number(&entry.numbytes));
-            match numbers.map(|(a, b)| (u64::try_from(a), u64::try_from(b))) {
-                Some((Ok(offset), Ok(length))) => map.push((offset, length)),
-                _ => wrong = Some(Malformed::SparseMap),
-            }
+            let piece = unsigned(&entry.offset).zip(unsigned(&entry.numbytes));
+            map.push(piece.ok_or(Malformed::SparseMap)?);
         }
+        Ok::<_, Malformed>(())
     };
-    add(&header.sparse);
+    add(&header.sparse)?;
     let mut more = header.is_extended();
     while more {
         let mut block = GnuExtSparseHeader::new();
         stream.read_exact(block.as_mut_bytes())?;
-        add(&block.sparse);
+        budget.take_pieces(block.sparse.len() as u64)?;
+        add(&block.sparse)?;
         more = block.is_extended();
-        if let Err(why) = budget.take_pieces(block.sparse.len() as u64) {
-            return Ok(Err(why));
-        }
     }
-    if let Some(wrong) = wrong {
-        return Ok(Err(wrong));
-    }
-    let size = super::number(&header.realsize).and_then(|size| u64::try_from(size).ok());
-    Ok(size.map(|size| (map, size)).ok_or(Malformed::SparseSize))
+    let size = unsigned(&header.realsize).ok_or(Malformed::SparseSize)?;
+    Ok((map, size))
 }
 
 /// Read the map before the data of a member in version 1.0; `size` is the size of both. Return it
 /// and its size.
-pub fn new(
-    stream: &mut Stream<'_>,
-    size: u64,
-    budget: &Budget,
-) -> Result<std::result::Result<(Map, u64), Malformed>> {
-    let wrong = || Ok(Err(Malformed::SparseMap));
+pub fn new(stream: &mut Stream<'_>, size: u64, budget: &Budget) -> Result<(Map, u64), Refusal> {
     let mut block = [0; BLOCK];
     let (mut at, mut used) = (BLOCK, 0);
     // The number of pieces, then two numbers for each; a newline after every number.
@@ -71,41 +57,32 @@ pub fn new(
         }
         if at == BLOCK {
             if used / BLOCK as u64 >= size.div_ceil(BLOCK as u64) {
-                return wrong();
+                return Err(Malformed::SparseMap.into());
             }
             stream.read_exact(&mut block)?;
             (at, used) = (0, used + BLOCK as u64);
         }
         match block[at] {
             b'\n' => {
-                let Some(number) = decimal(&digits) else {
-                    return wrong();
-                };
+                let number = decimal(&digits).ok_or(Malformed::SparseMap)?;
                 if numbers.is_empty() {
-                    if let Err(why) = budget.take_pieces(number) {
-                        return Ok(Err(why));
-                    }
+                    budget.take_pieces(number)?;
                 }
                 numbers.push(number);
                 digits.clear();
             }
-            _ if digits.len() > 20 => return wrong(),
+            _ if digits.len() > 20 => return Err(Malformed::SparseMap.into()),
             digit => digits.push(digit),
         }
         at += 1;
     }
     let pairs = numbers[1..].chunks_exact(2).map(|pair| (pair[0], pair[1]));
-    Ok(Ok((pairs.collect(), used)))
+    Ok((pairs.collect(), used))
 }
 
 /// Return the pieces of `map`, whose bytes are contiguous from `offset` on, `stored` in all. The
 /// file has `size` bytes.
-pub fn pieces(
-    map: &Map,
-    offset: u64,
-    stored: u64,
-    size: u64,
-) -> std::result::Result<Vec<Piece>, Malformed> {
+pub fn pieces(map: &Map, offset: u64, stored: u64, size: u64) -> Result<Vec<Piece>, Malformed> {
     let mut pieces = Vec::new();
     let (mut end, mut total) = (0, 0u64);
     for &(at, length) in map {
