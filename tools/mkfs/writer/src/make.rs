@@ -54,16 +54,13 @@ pub fn make(
     let crc = metadata(tree, &plan, image, path)?;
     let pieces = content::copy(tree, &plan, image, path, progress)?;
     let record = superblock(tree, &plan, options, crc, &pieces);
-    image
-        .write_all_at(record.as_bytes(), 0)
-        .map_err(|error| Error::output(path, "write the image", error))?;
+    let failed = |error| Error::output(path, "write the image", error);
+    image.write_all_at(record.as_bytes(), 0).map_err(failed)?;
     let sums: Vec<u8> = match options.sums {
         true => pieces.sums(&record).flatten().collect(),
         false => Vec::new(),
     };
-    image
-        .write_all_at(&sums, plan.total_size)
-        .map_err(|error| Error::output(path, "write the image", error))?;
+    image.write_all_at(&sums, plan.total_size).map_err(failed)?;
 
     progress.step("verifying", plan.total_size);
     let written = Written {

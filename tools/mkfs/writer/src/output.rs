@@ -9,7 +9,7 @@ use crate::overwrite::Overwrite;
 use crate::replace;
 use crate::replace::{parent_of, plain};
 use daxfs_check::Progress;
-use rustix::fs::{open, stat, FileType, Mode, OFlags};
+use rustix::fs::{open, stat, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, Write};
@@ -249,13 +249,10 @@ pub fn scratch(default: &Path) -> PathBuf {
 
 /// Return the directory for temporary files that need not be beside the image.
 fn anywhere() -> PathBuf {
-    scratch(Path::new(if is_directory("/var/tmp") {
-        "/var/tmp"
+    let large = Path::new("/var/tmp");
+    scratch(if large.is_dir() {
+        large
     } else {
-        "/tmp"
-    }))
-}
-
-fn is_directory(path: &str) -> bool {
-    stat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+        Path::new("/tmp")
+    })
 }
