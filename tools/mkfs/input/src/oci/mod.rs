@@ -38,18 +38,15 @@ pub(super) fn oci(
     store.read("oci-layout")?;
     let index = json::<Index>(&store, "index.json", &store.read("index.json")?)?;
     let manifest = select(&store, index, reference, platform)?;
-    let layers = manifest.layers.iter();
-    layers.map(|layer| open(&store, layer, progress)).collect()
-}
-
-/// Verify and open a layer.
-fn open(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Blob> {
-    if !descriptor.is_layer() {
-        let kind = &descriptor.media_type;
-        let why = format!("has a layer of the type {kind}, which is not a file system");
-        return Err(Error::refused(store.path(), why));
-    }
-    blob(store, descriptor, progress)
+    let layers = manifest.layers.iter().map(|layer| {
+        if !layer.is_layer() {
+            let kind = &layer.media_type;
+            let why = format!("has a layer of the type {kind}, which is not a file system");
+            return Err(Error::refused(store.path(), why));
+        }
+        blob(&store, layer, progress)
+    });
+    layers.collect()
 }
 
 /// Find the selected manifest in an index, which may have nested indices.
