@@ -33,12 +33,14 @@ pub(super) fn read(builder: &mut Builder, blob: &Blob, metadata: bool) -> Result
         metadata,
         nodes: vec![None; superblock.inode_count() as usize + 1],
     };
-    reader.root().and_then(|mut pending| {
-        while let Some((id, inode)) = pending.pop() {
-            reader.directory(id, &inode, &mut pending)?;
-        }
-        Ok(())
-    })
+    let root = image.root().map_err(|error| reader.failed(error))?;
+    let attributes = reader.attributes(&root)?;
+    reader.builder.describe(ROOT, attributes, origin);
+    let mut pending = vec![(ROOT, root)];
+    while let Some((id, inode)) = pending.pop() {
+        reader.directory(id, &inode, &mut pending)?;
+    }
+    Ok(())
 }
 
 struct Reader<'a, M> {
@@ -54,13 +56,6 @@ struct Reader<'a, M> {
 impl<M: Memory> Reader<'_, M> {
     fn failed(&self, error: image::Error) -> Error {
         Error::image(self.path, error)
-    }
-
-    fn root(&mut self) -> Result<Vec<(NodeId, Inode)>> {
-        let root = self.image.root().map_err(|error| self.failed(error))?;
-        let attributes = self.attributes(&root)?;
-        self.builder.describe(ROOT, attributes, self.origin);
-        Ok(vec![(ROOT, root)])
     }
 
     fn directory(

@@ -279,7 +279,7 @@ impl<'a> Reader<'a> {
         let at = head.at;
         let header = head.header.clone();
         let old = header.as_old();
-        let path = head.records.sparse.name.take().or(head.records.path.take());
+        let path = head.records.sparse_name.take().or(head.records.path.take());
         let path = path.unwrap_or_else(|| header.path_bytes().into_owned());
         let link = head.records.link.take();
         let link = link
@@ -379,13 +379,13 @@ impl<'a> Reader<'a> {
     /// Keep the content of a regular file of which the archive has `stored` bytes.
     fn regular(&mut self, head: &Head, kind: EntryType, stored: u64) -> Result<Kind> {
         let at = head.at;
-        let sparse = &head.records.sparse;
+        let records = &head.records;
         let (stream, budget) = (&mut self.stream, self.budget);
-        let found = match (head.header.as_gnu(), sparse.size) {
+        let found = match (head.header.as_gnu(), records.sparse_size) {
             (Some(header), _) if kind.is_gnu_sparse() => {
                 sparse::old(header, stream, budget).map(|(map, size)| Some((map, size, 0)))
             }
-            (_, Some(size)) if sparse.major == Some(1) => {
+            (_, Some(size)) if records.sparse_major == Some(1) => {
                 sparse::new(stream, stored, budget).map(|(map, used)| Some((map, size, used)))
             }
             (_, Some(_)) => Err(Malformed::OldSparse.into()),

@@ -22,16 +22,10 @@ pub struct Records {
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Access control lists as text: access, default.
     pub acls: [Option<Vec<u8>>; 2],
-    pub sparse: Sparse,
-}
-
-/// GNU tar's records for sparse files.
-#[derive(Clone, Debug, Default)]
-pub struct Sparse {
-    pub name: Option<Vec<u8>>,
-    /// Bytes of the whole file.
-    pub size: Option<u64>,
-    pub major: Option<u64>,
+    /// GNU tar's records for sparse files: the name, the bytes of the whole file, and the format.
+    pub sparse_name: Option<Vec<u8>>,
+    pub sparse_size: Option<u64>,
+    pub sparse_major: Option<u64>,
 }
 
 impl Records {
@@ -80,9 +74,9 @@ impl Records {
             b"SCHILY.devminor" => self.minor = id()?,
             b"mtime" if value.is_empty() => self.mtime = None,
             b"mtime" => self.mtime = Some(time(value).ok_or_else(wrong)?),
-            b"GNU.sparse.name" => self.sparse.name = bytes(),
-            b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.size = number()?,
-            b"GNU.sparse.major" => self.sparse.major = number()?,
+            b"GNU.sparse.name" => self.sparse_name = bytes(),
+            b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse_size = number()?,
+            b"GNU.sparse.major" => self.sparse_major = number()?,
             b"SCHILY.acl.access" => self.acls[0] = bytes(),
             b"SCHILY.acl.default" => self.acls[1] = bytes(),
             b"RHT.security.selinux" => {
@@ -114,7 +108,7 @@ impl Records {
 
     /// Return the bytes of what has no fixed size.
     pub fn bytes(&self) -> usize {
-        let texts = [&self.path, &self.link, &self.sparse.name];
+        let texts = [&self.path, &self.link, &self.sparse_name];
         let texts = texts.into_iter().chain(&self.acls).flatten();
         let xattrs = self.xattrs.iter();
         texts.map(Vec::len).sum::<usize>()
