@@ -7,7 +7,6 @@ use crate::malformed::{Malformed, Refusal};
 use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};
 use daxfs_writer::build::Builder;
 use daxfs_writer::tree::{Attributes, Kind, Name, Node, NodeId, XattrSet, ROOT};
-use daxfs_writer::Result;
 use std::collections::{HashSet, VecDeque};
 
 /// Limit of symlinks in the path of a file, as in Linux.
@@ -44,7 +43,7 @@ pub(super) enum What {
 /// Return the names in a path, without empty ones and dots.
 ///
 /// Return [`Malformed`] if no image can have it.
-pub(super) fn components(path: &[u8]) -> std::result::Result<Vec<&[u8]>, Malformed> {
+pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
     let shown = || String::from_utf8_lossy(path).escape_debug().to_string();
     let mut names = Vec::new();
     for name in path.split(|&byte| byte == b'/') {
@@ -100,7 +99,7 @@ impl<'a> Placer<'a> {
 
     /// Count a member, or a directory that is not a member. It has `bytes` that are not in the
     /// tree's text.
-    pub fn count(&mut self, bytes: usize) -> std::result::Result<(), Malformed> {
+    pub fn count(&mut self, bytes: usize) -> Result<(), Malformed> {
         let text = self.builder.tree.text_bytes();
         let grown = text - std::mem::replace(&mut self.paid, text);
         self.budget.take(1, grown + bytes as u64)
@@ -113,7 +112,7 @@ impl<'a> Placer<'a> {
     }
 
     /// Add a member at its path. Follow symlinks in the path, but never leave the tree.
-    pub fn put(&mut self, member: Member) -> std::result::Result<(), Refusal> {
+    pub fn put(&mut self, member: Member) -> Result<(), Refusal> {
         let target = match &member.what {
             What::File(Kind::Symlink(target)) => target.len(),
             _ => 0,
@@ -122,7 +121,7 @@ impl<'a> Placer<'a> {
         Ok(self.count(target)?)
     }
 
-    fn place(&mut self, member: Member) -> std::result::Result<(), Refusal> {
+    fn place(&mut self, member: Member) -> Result<(), Refusal> {
         let names = components(&member.path)?;
         let attributes = Attributes {
             permissions: member.permissions,
@@ -177,7 +176,7 @@ impl<'a> Placer<'a> {
         name: Name,
         attributes: Attributes,
         kind: Kind,
-    ) -> Result<NodeId> {
+    ) -> daxfs_writer::Result<NodeId> {
         let id = self.builder.add(Node {
             attributes,
             parent,
@@ -191,7 +190,7 @@ impl<'a> Placer<'a> {
     }
 
     /// Refuse another directory in `parent` if it would be nested too deeply.
-    fn check_depth(&self, parent: NodeId) -> std::result::Result<(), Malformed> {
+    fn check_depth(&self, parent: NodeId) -> Result<(), Malformed> {
         let (mut at, mut depth) = (parent, 1);
         while at != ROOT {
             at = self.builder.tree.node(at).parent;
@@ -203,12 +202,7 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    fn link(
-        &mut self,
-        parent: NodeId,
-        name: &[u8],
-        target: &[u8],
-    ) -> std::result::Result<(), Refusal> {
+    fn link(&mut self, parent: NodeId, name: &[u8], target: &[u8]) -> Result<(), Refusal> {
         let shown = || String::from_utf8_lossy(target).escape_debug().to_string();
         let names = components(target)?;
         let found = match names.split_last() {
@@ -240,10 +234,7 @@ impl<'a> Placer<'a> {
     /// Return `None` if a file is in the way, or a symlink that these members brought: it has
     /// replaced the directory of the layers below, with all that was in it. Some tools nevertheless
     /// mark each file of such a directory.
-    pub fn walk_to_mark(
-        &mut self,
-        names: &[&[u8]],
-    ) -> std::result::Result<Option<NodeId>, Refusal> {
+    pub fn walk_to_mark(&mut self, names: &[&[u8]]) -> Result<Option<NodeId>, Refusal> {
         let mut at = ROOT;
         for (done, name) in names.iter().enumerate() {
             let found = self.builder.find(at, name);
@@ -268,12 +259,7 @@ impl<'a> Placer<'a> {
 
     /// Return the directory that `names` lead to from the directory `at`. Missing directories are
     /// added if `make`; symlinks are followed within the tree.
-    pub fn walk(
-        &mut self,
-        mut at: NodeId,
-        names: &[&[u8]],
-        make: bool,
-    ) -> std::result::Result<NodeId, Refusal> {
+    pub fn walk(&mut self, mut at: NodeId, names: &[&[u8]], make: bool) -> Result<NodeId, Refusal> {
         let mut pending: VecDeque<Vec<u8>> = names.iter().map(|name| name.to_vec()).collect();
         let mut links = 0;
         while let Some(name) = pending.pop_front() {
