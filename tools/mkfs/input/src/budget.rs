@@ -207,7 +207,7 @@ pub(crate) mod tests {
         refused(place(&archive, &Budget::default()), what, file.len());
     }
 
-    /// A warning of each kind is enough.
+    /// Warnings take a few lines.
     #[test]
     fn warnings() {
         let records = |n: u32| record(&format!("SCHILY.xattr.other.{n}"), "");
@@ -215,11 +215,10 @@ pub(crate) mod tests {
         let xattrs = |n: u32| [extended(b'x', &records(n)), odd(n)].concat();
         let archive = (0..2000).flat_map(xattrs).collect::<Vec<u8>>();
         let found = place(&archive, &Budget::default()).unwrap().1;
-        let end = "; so are 1999 more";
-        let first = format!("file 0 of the unknown type 'Z' is taken for a regular file{end}");
-        let second =
-            format!("extended attribute other.0 left out: images cannot store its name space{end}");
-        assert_eq!(found.len(), 2);
-        assert!(found[0].ends_with(&first) && found[1].ends_with(&second));
+        let odd = "file 0: the unknown type 'Z' is taken for a regular file (and 1999 other files)";
+        let left =
+            "file 0: extended attribute other.0 left out: images cannot store its name space";
+        let has = |end| found.iter().any(|line: &String| line.ends_with(end));
+        assert!(found.len() < 25 && has(odd) && has(left), "{found:?}");
     }
 }

@@ -13,10 +13,10 @@ use daxfs_writer::origin::{Bytes, Origin};
 use daxfs_writer::tree::{
     identity, mtime, Attributes, Identity, Kind, Name, Node, NodeId, Place, Tree, XattrSet, ROOT,
 };
-use daxfs_writer::{Error, Result};
+use daxfs_writer::{Error, Losses, Result};
 use rayon::prelude::*;
 use rustix::fs::{major, minor, Stat};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -56,10 +56,10 @@ pub(crate) fn scan_into(
         options,
         directories: HashMap::new(),
         links: HashMap::new(),
-        unknown: BTreeMap::new(),
+        losses: Losses::default(),
     };
     scanner.root(path)?;
-    left_out(&scanner.unknown).for_each(warn);
+    scanner.losses.lines().for_each(warn);
     Ok(())
 }
 
@@ -74,8 +74,8 @@ struct Scanner<'a> {
     directories: HashMap<NodeId, Identity>,
     /// Files with several names.
     links: HashMap<Identity, NodeId>,
-    /// Extended attributes that cannot be stored: a file that has it, and how many do.
-    unknown: BTreeMap<Vec<u8>, (PathBuf, u64)>,
+    /// Extended attributes that cannot be stored.
+    losses: Losses,
 }
 
 impl Scanner<'_> {
@@ -281,8 +281,8 @@ impl Scanner<'_> {
         path: &Path,
     ) -> Result<Attributes> {
         for name in unknown {
-            let known = self.unknown.entry(name);
-            known.or_insert_with(|| (path.into(), 0)).1 += 1;
+            let what = cannot_store(&name);
+            self.losses.add(what, || daxfs_writer::shown(path));
         }
         let mut permissions = (stat.st_mode & 0o7777) as u16;
         if let Some(file_type) = file_type(stat) {
@@ -329,37 +329,8 @@ fn kind(found: &Found, path: &Path) -> Result<Kind> {
     })
 }
 
-/// Return a line for each extended attribute that images cannot store.
-fn left_out(unknown: &BTreeMap<Vec<u8>, (PathBuf, u64)>) -> impl Iterator<Item = String> + '_ {
-    unknown.iter().map(|(name, (path, files))| {
-        let name = daxfs_writer::shown(Path::new(OsStr::from_bytes(name)));
-        let path = daxfs_writer::shown(path);
-        let others = match files - 1 {
-            0 => String::new(),
-            1 => " (and of 1 other file)".into(),
-            n => format!(" (and of {n} other files)"),
-        };
-        format!("{path}: extended attribute {name} left out{others}: images cannot store its name space")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unknown_attributes_are_named_once() {
-        let unknown = BTreeMap::from([
-            (b"system.nfs4_acl".to_vec(), (PathBuf::from("tree/a"), 3)),
-            (b"x\n\xff".to_vec(), (PathBuf::from("tree/b"), 1)),
-        ]);
-        let lines: Vec<_> = left_out(&unknown).collect();
-        let because = "images cannot store its name space";
-        let first = "tree/a: extended attribute system.nfs4_acl left out (and of 2 other files)";
-        assert_eq!(lines[0], format!("{first}: {because}"));
-        assert_eq!(
-            lines[1],
-            format!("tree/b: extended attribute x\\n\u{fffd} left out: {because}")
-        );
-    }
+/// Return a warning about an extended attribute that images cannot store.
+pub(crate) fn cannot_store(name: &[u8]) -> String {
+    let name = daxfs_writer::shown(Path::new(OsStr::from_bytes(name)));
+    format!("extended attribute {name} left out: images cannot store its name space")
 }

@@ -109,8 +109,7 @@ Exit status:
 Notes:
 Users other than root cannot see trusted extended attributes, so these are not
 stored. Extended attributes outside the name spaces user, trusted and security,
-except access control lists, cannot be stored; a warning names the first one of an
-archive.
+except access control lists, cannot be stored; warnings name up to 20.
 
 An archive with more than 16777216 members, or 1 GiB of names, targets of symbolic
 links, extended attributes and maps of sparse files, is refused.

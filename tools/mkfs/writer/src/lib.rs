@@ -52,6 +52,7 @@ pub mod directory;
 pub mod duplicates;
 mod error;
 pub mod identity;
+mod losses;
 mod make;
 mod mapping;
 pub mod options;
@@ -66,6 +67,7 @@ pub mod tree;
 pub mod write;
 
 pub use error::{cause, is_control, shown, Error, Reason, Result};
+pub use losses::Losses;
 pub use make::{make, measure, Summary};
 pub use mapping::Mapping;
 pub use output::{scratch, Output};

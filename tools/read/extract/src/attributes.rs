@@ -3,10 +3,10 @@
 //! Gives a file on disk its attributes from the image. The order matters: a change of owner takes
 //! set-id bits and capabilities away, and a mode may take the right to set attributes away.
 
-use crate::losses::Losses;
 use daxfs_image::reader::Xattr;
 use daxfs_image::text::{cause, shown};
 use daxfs_reader::{FileType, Inode};
+use daxfs_writer::Losses;
 use rustix::fs::{
     chmodat, chownat, fchmod, fchown, fgetxattr, fremovexattr, fsetxattr, fstat, futimens,
     lsetxattr, statat, utimensat, AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags,
@@ -91,7 +91,7 @@ pub fn restore(
     if owner {
         if inode.uid == u32::MAX || inode.gid == u32::MAX {
             // The system takes this for "as it is".
-            losses.add("owner 4294967295 cannot be set".into(), path);
+            losses.add("owner 4294967295 cannot be set".into(), || shown(path));
         } else {
             place
                 .chown(Uid::from_raw(inode.uid), Gid::from_raw(inode.gid))
@@ -111,7 +111,8 @@ pub fn restore(
             ) => {
                 let name = shown(&xattr.name);
                 let why = cause(&error.into());
-                losses.add(format!("extended attribute {name} left out: {why}"), path);
+                let what = format!("extended attribute {name} left out: {why}");
+                losses.add(what, || shown(path));
             }
             Err(error) => return Err(("set an extended attribute", error)),
         }
@@ -129,10 +130,8 @@ pub fn restore(
             }
             if permissions & bits != 0 {
                 permissions &= !bits;
-                losses.add(
-                    "set-id bits left out, since the owner is another".into(),
-                    path,
-                );
+                let what = "set-id bits left out, since the owner is another";
+                losses.add(what.into(), || shown(path));
             }
         }
         let mode = Mode::from_raw_mode(permissions.into());

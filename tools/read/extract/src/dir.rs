@@ -7,16 +7,15 @@
 use crate::attributes::{inherit_nothing, restore, FileRef};
 use crate::cursor::Cursor;
 use crate::links::Links;
-use crate::losses::Losses;
 use daxfs_check::memory::Storage;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Interrupt;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::{buffer_for, Event, Reader, PIECE};
-use daxfs_image::text::shown_path;
+use daxfs_image::text::{shown, shown_path};
 use daxfs_reader::{Content, FileType, Inode};
-use daxfs_writer::{parent_of, plain};
+use daxfs_writer::{parent_of, plain, Losses};
 use rustix::fs::{
     ftruncate, linkat, mknodat, open, openat, renameat, symlinkat, AtFlags, Mode, OFlags, CWD,
 };
@@ -247,7 +246,7 @@ impl<S: Storage> Extraction<'_, S> {
                 match mknodat(here, name, kind, Mode::RUSR, device) {
                     Err(Errno::PERM) => {
                         let why = "device left out; only root can make devices".into();
-                        self.losses.add(why, path);
+                        self.losses.add(why, || shown(path));
                         return Ok(());
                     }
                     made => made,

@@ -6,10 +6,9 @@ mod attributes;
 mod cursor;
 mod dir;
 mod links;
-mod losses;
 mod pax;
 mod tar;
 
+pub use daxfs_writer::Losses;
 pub use dir::to_directory;
-pub use losses::Losses;
 pub use tar::{to_tar, unwritten};

@@ -5,7 +5,6 @@
 
 use crate::dir::remedy_of;
 use crate::links::Links;
-use crate::losses::Losses;
 use crate::pax::{pad, put, xattr_keyword, Member, Records, BLOCK};
 use daxfs_check::acl::List;
 use daxfs_check::memory::Storage;
@@ -15,7 +14,9 @@ use daxfs_command::signals::Interrupt;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::buffer_for;
 use daxfs_image::reader::{Event, Reader};
+use daxfs_image::text::shown;
 use daxfs_reader::{Content, FileType, Inode};
+use daxfs_writer::Losses;
 use std::io::{self, Write};
 use tar::EntryType;
 
@@ -83,7 +84,7 @@ impl<S: Storage> Archive<'_, S> {
         };
         if inode.file_type == FileType::Socket {
             let why = "socket left out; tar archives cannot hold sockets";
-            self.losses.add(why.into(), path);
+            self.losses.add(why.into(), || shown(path));
             return Ok(());
         }
         let first = self.links.meet(self.reader, inode, path)?.map(Vec::from);

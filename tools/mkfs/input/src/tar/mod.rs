@@ -10,13 +10,14 @@ use super::member::{Member, What};
 use super::stream::Stream;
 use crate::budget::Budget;
 use crate::malformed::{AtMember, Malformed, Refusal};
+use crate::scan::cannot_store;
 use crate::xattr::split_name;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::FileType;
 use daxfs_writer::acl;
 use daxfs_writer::origin::{Container, Piece};
 use daxfs_writer::tree::{Kind, Place, Xattr, XattrSet};
-use daxfs_writer::{occupant, Error, Reason, Result, HEAD};
+use daxfs_writer::{occupant, Error, Losses, Reason, Result, HEAD};
 use pax::Records;
 use tar::{EntryType, Header};
 
@@ -38,22 +39,9 @@ pub(super) struct Reader<'a> {
     global: Records,
     /// Pieces of the sparse files so far.
     pieces: Vec<Piece>,
-    /// Extended attributes that images cannot store.
-    unknown: Option<Repeated>,
-    /// Members of unknown types.
-    odd: Option<Repeated>,
+    /// What images cannot store.
+    losses: Losses,
     warnings: Vec<String>,
-}
-
-/// A warning about the first of several things, and the number of the others.
-type Repeated = (String, u64);
-
-/// Count a thing; `warning` is about the first one.
-fn count(repeated: &mut Option<Repeated>, warning: impl FnOnce() -> String) {
-    match repeated {
-        Some((_, others)) => *others += 1,
-        None => *repeated = Some((warning(), 0)),
-    }
 }
 
 /// A header, and the extended headers before it.
@@ -73,8 +61,7 @@ impl<'a> Reader<'a> {
             budget,
             global: Records::default(),
             pieces: Vec::new(),
-            unknown: None,
-            odd: None,
+            losses: Losses::default(),
             warnings: Vec::new(),
         }
     }
@@ -97,13 +84,8 @@ impl<'a> Reader<'a> {
     pub fn finish(self) -> Result<(Container, Vec<String>)> {
         let mut warnings = self.warnings;
         let path = daxfs_writer::shown(self.stream.path());
-        for (warning, others) in [self.odd, self.unknown].into_iter().flatten() {
-            let others = match others {
-                0 => String::new(),
-                others => format!("; so are {others} more"),
-            };
-            warnings.push(format!("{path}: {warning}{others}"));
-        }
+        let losses = self.losses.lines();
+        warnings.extend(losses.map(|line| format!("{path}: {line}")));
         let mut container = self.stream.finish()?;
         container.pieces = self.pieces;
         Ok((container, warnings))
@@ -321,11 +303,9 @@ impl<'a> Reader<'a> {
             }
             b'\0' | b'0' | b'7' | b'S' => What::File(self.regular(&head, kind, size)?),
             other => {
-                count(&mut self.odd, || {
-                    let path = String::from_utf8_lossy(&path).escape_debug().to_string();
-                    let kind = char::from(other).escape_default();
-                    format!("{path} of the unknown type '{kind}' is taken for a regular file")
-                });
+                let kind = char::from(other).escape_default();
+                let what = format!("the unknown type '{kind}' is taken for a regular file");
+                self.losses.add(what, || name(&path));
                 What::File(self.regular(&head, EntryType::Regular, size)?)
             }
         };
@@ -346,15 +326,14 @@ impl<'a> Reader<'a> {
         let mut xattrs = XattrSet::new();
         // A hard link has the attributes of its target.
         if let What::File(kind) = &what {
-            let name = || String::from_utf8_lossy(&path).escape_debug().to_string();
             xattrs = self
-                .xattrs(head)
+                .xattrs(&path, head)
                 .and_then(|mut set| {
                     acl::settle(&mut set, &mut permissions, kind.file_type())?;
                     Ok(set)
                 })
                 .map_err(|source| {
-                    let (name, source) = (name(), Box::new(source));
+                    let (name, source) = (name(&path), Box::new(source));
                     self.error(at, Malformed::Attributes { name, source })
                 })?;
         }
@@ -432,24 +411,19 @@ impl<'a> Reader<'a> {
     }
 
     /// Return the extended attributes of a member.
-    fn xattrs(&mut self, head: Head) -> std::result::Result<XattrSet, Malformed> {
+    fn xattrs(&mut self, path: &[u8], head: Head) -> std::result::Result<XattrSet, Malformed> {
         let mut set = XattrSet::new();
-        for (name, value) in head.records.xattrs {
-            if name.contains(&0) {
-                return Err(Malformed::XattrName(name.escape_ascii().to_string()));
+        for (attribute, value) in head.records.xattrs {
+            if attribute.contains(&0) {
+                return Err(Malformed::XattrName(attribute.escape_ascii().to_string()));
             }
-            match split_name(&name) {
+            match split_name(&attribute) {
                 Some((prefix, rest)) if rest.len() <= 255 => set.push(Xattr {
                     prefix,
                     name: rest.into(),
                     value: value.into(),
                 }),
-                _ => {
-                    count(&mut self.unknown, || {
-                        let name = String::from_utf8_lossy(&name).escape_debug().to_string();
-                        format!("extended attribute {name} left out: images cannot store its name space")
-                    })
-                }
+                _ => self.losses.add(cannot_store(&attribute), || name(path)),
             }
         }
         let kinds = [XattrPrefix::AclAccess, XattrPrefix::AclDefault];
@@ -468,6 +442,11 @@ impl<'a> Reader<'a> {
         }
         Ok(set)
     }
+}
+
+/// Return the name of a member in messages.
+fn name(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).escape_debug().to_string()
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {

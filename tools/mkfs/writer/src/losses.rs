@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Attributes and files that could not be kept.
+
+use std::collections::BTreeMap;
+
+/// Most kinds of losses that are told apart: an archive can have any number of names.
+const MOST: usize = 20;
+
+/// What could not be kept: each kind of loss with the first file and the number of files.
+#[derive(Default)]
+pub struct Losses(BTreeMap<String, (String, u64)>);
+
+impl Losses {
+    /// Record that `what` of a file could not be kept. `path` returns the file's name in messages.
+    pub fn add(&mut self, mut what: String, path: impl FnOnce() -> String) {
+        if self.0.len() >= MOST && !self.0.contains_key(&what) {
+            what = "left out for further reasons".into();
+        }
+        self.0.entry(what).or_insert_with(|| (path(), 0)).1 += 1;
+    }
+
+    /// Return a line for each kind.
+    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.0.iter().map(|(what, (path, files))| {
+            let others = match files - 1 {
+                0 => String::new(),
+                1 => " (and 1 other file)".into(),
+                n => format!(" (and {n} other files)"),
+            };
+            format!("{path}: {what}{others}")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_told_once() {
+        let mut losses = Losses::default();
+        for (what, path) in [("a", "x"), ("b", "y"), ("a", "z")] {
+            losses.add(what.into(), || path.into());
+        }
+        let lines: Vec<_> = losses.lines().collect();
+        assert_eq!(lines, ["x: a (and 1 other file)", "y: b"]);
+        for number in 0..1000 {
+            losses.add(number.to_string(), || "file".into());
+        }
+        assert_eq!(losses.lines().count(), MOST + 1);
+    }
+}
