@@ -16,30 +16,13 @@ pub struct Exclude {
     directories: GlobSet,
 }
 
-/// Why patterns cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum PatternError {
-    /// A pattern matches nothing in any tree.
-    #[error("the pattern '{0}' names nothing in the tree")]
-    Empty(String),
-    /// The syntax of a pattern is wrong.
-    #[error("the pattern '{pattern}' is wrong: {}", source.kind())]
-    Wrong {
-        /// The pattern.
-        pattern: String,
-        /// The error in it.
-        source: globset::Error,
-    },
-    /// All patterns together cannot be used.
-    #[error(transparent)]
-    Set(globset::Error),
-}
-
 impl Exclude {
     /// Compile `patterns`. Return `None` for an empty list.
+    ///
+    /// Return why a pattern cannot be used.
     pub fn new<T: AsRef<str>>(
         patterns: impl IntoIterator<Item = T>,
-    ) -> Result<Option<Self>, PatternError> {
+    ) -> Result<Option<Self>, String> {
         let mut empty = true;
         let (mut any, mut directories) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for pattern in patterns {
@@ -47,7 +30,7 @@ impl Exclude {
             let directory = pattern.ends_with('/');
             let path = pattern.trim_end_matches('/');
             if path.trim_start_matches('/').is_empty() {
-                return Err(PatternError::Empty(pattern.into()));
+                return Err(format!("the pattern '{pattern}' names nothing in the tree"));
             }
             let glob = match path.contains('/') {
                 true => path.trim_start_matches('/').to_string(),
@@ -57,10 +40,7 @@ impl Exclude {
                 .literal_separator(true)
                 .backslash_escape(true)
                 .build()
-                .map_err(|source| PatternError::Wrong {
-                    pattern: pattern.into(),
-                    source,
-                })?;
+                .map_err(|error| format!("the pattern '{pattern}' is wrong: {}", error.kind()))?;
             if directory {
                 directories.add(glob);
             } else {
@@ -68,7 +48,7 @@ impl Exclude {
             }
             empty = false;
         }
-        let build = |builder: GlobSetBuilder| builder.build().map_err(PatternError::Set);
+        let build = |builder: GlobSetBuilder| builder.build().map_err(|error| error.to_string());
         Ok((!empty).then_some(Exclude {
             any: build(any)?,
             directories: build(directories)?,
@@ -82,7 +62,7 @@ impl Exclude {
 }
 
 /// Parse a pattern of the command line.
-pub fn pattern(text: &str) -> Result<String, PatternError> {
+pub fn pattern(text: &str) -> Result<String, String> {
     Exclude::new([text]).map(|_| text.into())
 }
 
