@@ -3,7 +3,6 @@
 //! The configuration file.
 
 use crate::error::{Error, Result};
-use daxfs_load::Kind;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::io::ErrorKind;
@@ -41,49 +40,14 @@ impl Default for Config {
 }
 
 /// Memory for images.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Memory {
-    /// Its kind.
-    #[serde(deserialize_with = "kind")]
-    pub kind: Kind,
-    /// A block device that a catalogue divides, instead of this kind, or empty.
+    /// A block device that a catalogue divides, instead of memfds, or empty.
     pub device: PathBuf,
     /// Bytes that all images together may take; 0 for no limit.
     #[serde(deserialize_with = "size")]
     pub limit: u64,
-    /// How images are compared with their SHA-256.
-    pub verify: Verify,
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Memory {
-            kind: Kind::Memfd,
-            device: PathBuf::new(),
-            limit: 0,
-            verify: Verify::Lazy,
-        }
-    }
-}
-
-/// How images are compared with their SHA-256 when they are loaded.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum Verify {
-    /// Each piece of 2 MiB before its first use.
-    Lazy,
-    /// All of it at once.
-    Full,
-}
-
-fn kind<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Kind, D::Error> {
-    let name = String::deserialize(from)?;
-    Kind::named(&name).ok_or_else(|| {
-        D::Error::custom(format!(
-            "unknown kind of memory {name:?}; use memfd, hugetlb or heap"
-        ))
-    })
 }
 
 fn address<'de, D: Deserializer<'de>>(
@@ -149,10 +113,9 @@ impl Config {
             }
         }
         let memory = &self.memory;
-        if device.is_some() && (memory.kind != Kind::Memfd || memory.limit != 0) {
+        if device.is_some() && memory.limit != 0 {
             return Err(Error::Invalid(
-                "memory.device cannot be used with memory.limit, or with another memory.kind than memfd; remove these lines"
-                    .into(),
+                "memory.device cannot be used with memory.limit; remove one of these lines".into(),
             ));
         }
         Ok(())
@@ -196,23 +159,14 @@ mod tests {
 
     #[test]
     fn values_and_errors() {
-        let config = parse(
-            "root = \"/r\"\n[memory]\nkind = \"hugetlb\"\nlimit = \"3G\"\nverify = \"full\"\n",
-        )
-        .unwrap();
+        let config = parse("root = \"/r\"\n[memory]\nlimit = \"3G\"\n").unwrap();
         assert_eq!(config.root, Path::new("/r"));
-        assert!(config.memory.kind == Kind::Hugetlb);
         assert_eq!(config.memory.limit, 3 << 30);
-        assert_eq!(config.memory.verify, Verify::Full);
         assert!(parse("private-mounts = true\n").unwrap().private_mounts);
         for (text, wants) in [
             (
                 "device = \"pmem0\"",
                 "memory.device = \"pmem0\": use an absolute",
-            ),
-            (
-                "device = \"/d\"\nkind = \"heap\"",
-                "memory.device cannot be",
             ),
             ("device = \"/d\"\nlimit = \"1G\"", "memory.device cannot be"),
         ] {
@@ -225,9 +179,11 @@ mod tests {
         assert_eq!(config.memory.device, Path::new("/dev/pmem0"));
         for (text, wants) in [
             ("\nrot = 1\n", "line 2: unknown field `rot`"),
-            ("[memory]\nkind = \"disk\"\n", "use memfd, hugetlb"),
+            (
+                "[memory]\nkind = \"heap\"\n",
+                "line 2: unknown field `kind`",
+            ),
             ("[memory]\nlimit = \"much\"\n", "line 2"),
-            ("[memory]\nverify = \"none\"\n", "line 2"),
             (
                 "metrics = \"localhost:9744\"\n",
                 "line 1: \"localhost:9744\" is not an address",

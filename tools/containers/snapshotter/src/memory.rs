@@ -2,7 +2,7 @@
 
 //! Memory for images.
 
-use crate::config::{self, Verify};
+use crate::config;
 use crate::error::{Error, Result};
 use crate::room::Room;
 use crate::store::lock;
@@ -63,13 +63,12 @@ impl Kernel {
     pub fn new(config: &config::Config) -> Self {
         let memory = &config.memory;
         let home = match memory.device.as_os_str().is_empty() {
-            true => Home::Memory(memory.kind),
+            true => Home::Memory,
             false => Home::Device(memory.device.clone()),
         };
         Kernel {
             demands: Demands {
                 home,
-                full: memory.verify == Verify::Full,
                 ..Demands::default()
             },
             room: Room::new(config),
@@ -168,7 +167,7 @@ impl Memory for Kernel {
             })?;
         match &self.demands.home {
             Home::Device(device) => Self::check_device(device),
-            Home::Memory(_) => Ok(()),
+            Home::Memory => Ok(()),
         }
     }
 

@@ -24,18 +24,13 @@ Without the file, or without a name, the default applies.
                       can connect reads them. The default is \"\", none.
   private-mounts      Start in a mount namespace that is not that of process 1: true
                       or false (the default). containerd must share it.
-  memory.kind         Where images are: \"memfd\" (the default), \"hugetlb\" or
-                      \"heap\", as in daxfs-load(8).
   memory.device       A block device with DAX that holds the images, such as
-                      \"/dev/pmem0\", see below. The default is \"\", none. It cannot be
-                      used with memory.limit, or with another memory.kind than memfd.
+                      \"/dev/pmem0\", see below. The default is \"\": images are in
+                      memfds. It cannot be used with memory.limit.
   memory.limit        Bytes that all images may take. To load another one, unload
                       those that no container needs; if they are not enough, refuse
                       it. \"0\", the default, leaves the limits of the machine and
                       of the control group. K, M, G or T may follow a number.
-  memory.verify       How images are compared with their SHA-256 when they are
-                      loaded: \"lazy\" (the default), each piece of 2 MiB before its
-                      first use; or \"full\", all at once.
 
 Device:
 daxfs catalog init makes a catalogue on the device. The snapshotter adds images and packs

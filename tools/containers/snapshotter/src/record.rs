@@ -15,8 +15,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Version of the records that this program writes and reads.
 const VERSION: u32 = 4;
-/// The oldest version that it reads: records without [`State::Pending`].
-const OLDEST: u32 = 2;
 
 /// Name of the file.
 const NAME: &str = "snapshot.json";
@@ -104,9 +102,9 @@ impl Record {
             Err(error) => return Err(Error::io(&path, "read")(error)),
         };
         let version = |value: serde_json::Value| value.get("version")?.as_u64();
-        let version = serde_json::from_slice(&text).map(|value| version(value).unwrap_or(1));
+        let version = serde_json::from_slice(&text).map(|value| version(value).unwrap_or(0));
         let why = match (version, serde_json::from_slice(&text)) {
-            (Ok(found), _) if !(u64::from(OLDEST)..=u64::from(VERSION)).contains(&found) => format!(
+            (Ok(found), _) if found != u64::from(VERSION) => format!(
                 "another version of daxfs-snapshotter wrote it, whose records have version {found} instead of {VERSION}; use that version, or remove the snapshot and pull its image again"
             ),
             (_, Ok(record)) => return Ok(Some(record)),

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 pub struct Room {
     /// Bytes that all images may take, or 0.
     limit: u64,
-    /// Where they are, unless on a device.
-    kind: Option<Kind>,
+    /// Whether they are on a device.
+    on_device: bool,
     /// The store that the images are from.
     store: PathBuf,
     /// The directory with proc and sys.
@@ -27,7 +27,7 @@ impl Room {
         let memory = &config.memory;
         Room {
             limit: memory.limit,
-            kind: memory.device.as_os_str().is_empty().then_some(memory.kind),
+            on_device: !memory.device.as_os_str().is_empty(),
             store: config.root.join("store"),
             root: "/".into(),
         }
@@ -38,9 +38,9 @@ impl Room {
     ///
     /// Return [`Error::Full`], and the system's errors.
     pub fn check(&self, name: &str, needed: u64, alone: bool) -> Result<()> {
-        let Some(kind) = self.kind else {
+        if self.on_device {
             return Ok(());
-        };
+        }
         let (limit, used) = (self.limit, if alone { 0 } else { self.used() });
         let missing = used.saturating_add(needed).saturating_sub(limit);
         if limit > 0 && missing > 0 {
@@ -48,11 +48,7 @@ impl Room {
                 "{used} of {limit} are in use; remove images or end containers, or raise memory.limit in the configuration"
             )));
         }
-        // Huge pages are set aside already.
-        match kind {
-            Kind::Hugetlb => Ok(()),
-            _ => self.check_free(name, needed, alone),
-        }
+        self.check_free(name, needed, alone)
     }
 
     /// Check that this process can have `needed` bytes to make the image `name`. It keeps the memory of earlier ones.
@@ -75,14 +71,14 @@ impl Room {
             )));
         }
         for group in self.groups() {
-            let Some((limit, most, free)) = free_in(&group) else {
+            let Some((most, free)) = free_in(&group) else {
                 continue;
             };
             let free = if alone { most } else { free };
             if needed > free {
                 let group = daxfs_writer::shown(&group);
                 return Err(full(name, needed, needed - free, format!(
-                    "{free} of {most} are free in this program's control group {group}; raise {limit} there, or remove images"
+                    "{free} of {most} are free in this program's control group {group}; raise memory.max there, or remove images"
                 )));
             }
         }
@@ -104,7 +100,7 @@ impl Room {
         let sizes = found
             .flatten()
             .filter_map(|entry| size(&entry.path()))
-            .map(|size| self.kind.map_or(size, |kind| kind.size_of(size)));
+            .map(|size| Kind::Memfd.size_of(size));
         sizes.sum()
     }
 
@@ -124,18 +120,14 @@ impl Room {
         Ok((available, total / 16))
     }
 
-    /// Return the directories of the control groups that this process is in, which its memory is charged to.
+    /// Return the directories of the control groups (version 2) that the memory of this process is charged to.
     fn groups(&self) -> Vec<PathBuf> {
         let text = read_to_string(self.root.join("proc/self/cgroup")).unwrap_or_default();
         let top = self.root.join("sys/fs/cgroup");
-        let own = |line: &str| match line.split_once(":memory:/") {
-            // Version 1.
-            Some((_, own)) => Some(top.join("memory").join(own)),
-            None => Some(top.join(line.strip_prefix("0::/")?)),
-        };
-        let above = |own: PathBuf| own.ancestors().map(Path::to_owned).collect::<Vec<_>>();
-        let above = text.lines().filter_map(own).flat_map(above);
-        above.filter(|group| group.starts_with(&top)).collect()
+        let own = text.lines().find_map(|line| line.strip_prefix("0::/"));
+        let own = top.join(own.unwrap_or_default());
+        let above = own.ancestors().filter(|group| group.starts_with(&top));
+        above.map(Path::to_owned).collect()
     }
 }
 
@@ -156,19 +148,12 @@ fn full(name: &str, needed: u64, missing: u64, why: String) -> Error {
     }
 }
 
-/// Files with the limit and the use of a control group, in versions 2 and 1.
-const LIMITS: [[&str; 2]; 2] = [
-    ["memory.max", "memory.current"],
-    ["memory.limit_in_bytes", "memory.usage_in_bytes"],
-];
-
-/// Return the file with the most bytes that the control group `group` may have, these bytes, and how many of them are free
-/// or can be freed, if there is a limit.
-fn free_in(group: &Path) -> Option<(&'static str, u64, u64)> {
+/// Return the most bytes that the control group `group` may have, and how many of them are free or can be freed, if there
+/// is a limit.
+fn free_in(group: &Path) -> Option<(u64, u64)> {
     let text = |name| read_to_string(group.join(name)).ok();
     let number = |name| text(name)?.trim_end().parse::<u64>().ok();
-    let read = |[limit, used]: [_; 2]| Some((limit, number(limit)?, number(used)?));
-    let (limit, most, current) = LIMITS.into_iter().find_map(read)?;
+    let (most, current) = (number("memory.max")?, number("memory.current")?);
     // The page cache goes first.
     let cache = text("memory.stat").map_or(0, |text| {
         let value = |line: &str| match line.split_once(' ') {
@@ -178,7 +163,7 @@ fn free_in(group: &Path) -> Option<(&'static str, u64, u64)> {
         text.lines().map(value).sum()
     });
     let free = most.saturating_sub(current.saturating_sub(cache));
-    Some((limit, most, free))
+    Some((most, free))
 }
 
 #[cfg(test)]
@@ -186,7 +171,7 @@ mod tests {
     use super::*;
     use std::fs::{create_dir_all, write};
 
-    fn machine(limit: u64, kind: Kind) -> (tempfile::TempDir, Room) {
+    fn machine(limit: u64) -> (tempfile::TempDir, Room) {
         let place = tempfile::TempDir::new().unwrap();
         let root = place.path().to_path_buf();
         for dir in ["proc/self", "sys/fs/daxfs", "sys/fs/cgroup/a/b"] {
@@ -198,7 +183,7 @@ mod tests {
         write(root.join("proc/self/cgroup"), "0::/a/b\n").unwrap();
         let room = Room {
             limit,
-            kind: Some(kind),
+            on_device: false,
             store: "/store".into(),
             root,
         };
@@ -215,7 +200,7 @@ mod tests {
 
     #[test]
     fn limit() {
-        let (_place, room) = machine(16384, Kind::Memfd);
+        let (_place, room) = machine(16384);
         for (name, source, size) in [
             ("0:1", "/store/packs/1.daxfs\n", "4096\n"),
             ("0:2", "/store2/packs/1.daxfs\n", "4096\n"),
@@ -236,22 +221,18 @@ mod tests {
 
     #[test]
     fn memory_of_the_machine() {
-        for kind in [Kind::Memfd, Kind::Heap] {
-            let (_place, room) = machine(0, kind);
-            assert_eq!(missing(&room, 4 << 20), 0);
-            assert_eq!(missing(&room, 6 << 20), 2 << 20);
-            write(room.root.join("proc/meminfo"), "MemTotal: 32768 kB\n").unwrap();
-            let error = room.check("1", 1, false).unwrap_err().to_string();
-            assert!(error.contains("MemAvailable"), "{error}");
-        }
-        let (_place, room) = machine(0, Kind::Hugetlb);
-        assert_eq!(missing(&room, 18 << 20), 0);
+        let (_place, room) = machine(0);
+        assert_eq!(missing(&room, 4 << 20), 0);
+        assert_eq!(missing(&room, 6 << 20), 2 << 20);
+        write(room.root.join("proc/meminfo"), "MemTotal: 32768 kB\n").unwrap();
+        let error = room.check("1", 1, false).unwrap_err().to_string();
+        assert!(error.contains("MemAvailable"), "{error}");
     }
 
     /// An image that would not fit even if it were alone.
     #[test]
     fn alone() {
-        let (_place, room) = machine(0, Kind::Memfd);
+        let (_place, room) = machine(0);
         assert!(room.check("1", 30 << 20, true).is_ok());
         assert!(room.check("1", (30 << 20) + 1, true).is_err());
         let group = room.root.join("sys/fs/cgroup/a");
@@ -259,14 +240,14 @@ mod tests {
         write(group.join("memory.current"), "900000\n").unwrap();
         assert!(room.check("1", 1_000_000, true).is_ok());
         assert!(room.check("1", 1_000_001, true).is_err());
-        let (_place, room) = machine(16384, Kind::Memfd);
+        let (_place, room) = machine(16384);
         assert!(room.check("1", 16384, true).is_ok());
         assert!(room.check("1", 16385, true).is_err());
     }
 
     #[test]
     fn control_groups() {
-        let (_place, room) = machine(0, Kind::Memfd);
+        let (_place, room) = machine(0);
         let group = |name: &str, most: &str| {
             let dir = room.root.join("sys/fs/cgroup").join(name);
             write(dir.join("memory.max"), format!("{most}\n")).unwrap();
@@ -284,20 +265,11 @@ mod tests {
             error.contains("sys/fs/cgroup/a; raise memory.max"),
             "{error}"
         );
-        // Version 1, which limits less.
-        let text = "3:cpu,cpuacct:/a\n2:memory:/old\n0::/a/b\n";
-        write(room.root.join("proc/self/cgroup"), text).unwrap();
-        let old = room.root.join("sys/fs/cgroup/memory/old");
-        create_dir_all(&old).unwrap();
-        for (name, value) in [("limit_in", "1000000\n"), ("usage_in", "300000\n")] {
-            write(old.join(format!("memory.{name}_bytes")), value).unwrap();
-        }
-        assert_eq!(missing(&room, 700_000), 0);
-        let error = room.check("1", 700_001, false).unwrap_err().to_string();
-        let wanted = "memory/old; raise memory.limit_in_bytes";
-        assert!(error.contains(wanted), "{error}");
         // Images on a device need no memory once they are made.
-        let room = Room { kind: None, ..room };
+        let room = Room {
+            on_device: true,
+            ..room
+        };
         assert_eq!(missing(&room, 900_000), 0);
         assert!(room.check_making("1", 900_000).is_err());
         let text = "Name: x\nRssAnon:\t     200 kB\n";

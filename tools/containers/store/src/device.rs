@@ -14,7 +14,6 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{At, Opened};
 use daxfs_image::text::shown_path;
 use daxfs_load::catalog::{self, Reuse};
-use daxfs_load::Kind;
 use rustix::fs::{flock, major, minor, stat, FileType, FlockOperation};
 use std::collections::HashSet;
 use std::fs::File;
@@ -27,18 +26,13 @@ const PREFIX: &str = "store-";
 const PACK: &str = "pack-";
 
 /// Where images and packs are loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Home {
-    /// Memory of this kind.
-    Memory(Kind),
+    /// Sealed memfds.
+    #[default]
+    Memory,
     /// A block device with a catalogue.
     Device(PathBuf),
-}
-
-impl Default for Home {
-    fn default() -> Self {
-        Home::Memory(Kind::Memfd)
-    }
 }
 
 /// Keep others who call this away from the device that is `home`, if it is one, until the file is closed.

@@ -22,6 +22,7 @@ use daxfs_load::catalog;
 use daxfs_load::context::explain;
 use daxfs_load::mount::{place, MountOptions, Target};
 use daxfs_load::mountinfo::{self, mount_id, mounts, Mount};
+use daxfs_load::Kind;
 use rustix::fs::{flock, lgetxattr, stat, statvfs, FlockOperation};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -249,7 +250,7 @@ impl Machine {
             for (file, place) in packs.chain([(store.image(name)?, lower.clone())]) {
                 if !there.contains_key(&place) {
                     needed += match demands.home {
-                        Home::Memory(kind) => kind.size_of(length(&file)?),
+                        Home::Memory => Kind::Memfd.size_of(length(&file)?),
                         Home::Device(_) => length(&file)?,
                     };
                 }

@@ -8,6 +8,7 @@ use crate::Store;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_load::catalog::{self, Reuse};
+use daxfs_load::Kind;
 use rustix::fs::{fadvise, Advice};
 use rustix::io::Errno;
 use rustix::mount::{unmount, UnmountFlags};
@@ -107,7 +108,7 @@ impl Part<'_> {
         let mut words = Vec::new();
         if self.verified(demands) {
             words.push(format!("digest={sha256}"));
-            words.extend((!demands.full).then(|| "verify=lazy".into()));
+            words.push("verify=lazy".into());
         }
         words.extend(option.map(Into::into));
         let file = match self {
@@ -134,7 +135,7 @@ impl Part<'_> {
             }
         };
         match &demands.home {
-            Home::Memory(kind) => daxfs_load::load(file, place, *kind, &words)?,
+            Home::Memory => daxfs_load::load(file, place, Kind::Memfd, &words)?,
             Home::Device(device) => mount_copy(file, device, sha256, place, words)?,
         }
         // The file need not be in memory as well.
@@ -194,6 +195,4 @@ pub struct Demands {
     pub options: Vec<String>,
     /// Where it is loaded, if it is not loaded yet.
     pub home: Home,
-    /// Compare all of it with its SHA-256 when it is loaded, instead of each piece before its first use.
-    pub full: bool,
 }
