@@ -1,110 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `diff`: compares an image with another, or with a directory.
-
-mod directory;
-
-pub use directory::Directory;
+//! `diff`: compares two images.
 
 use clap::ValueEnum;
 use daxfs_check::memory::Storage;
 use daxfs_image::error::Result;
-use daxfs_image::reader::{join, Reader, Xattr};
+use daxfs_image::reader::{join, Child, Reader, Xattr};
 use daxfs_image::text::{mode, shown, time, type_name};
 use daxfs_reader::{Content, FileType, Inode};
 use std::collections::HashMap;
 
 /// Bytes of content that are compared at a time.
 const PIECE: usize = 256 << 10;
-
-/// Facts about a file.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Facts {
-    /// Type.
-    pub kind: FileType,
-    /// Permission bits.
-    pub permissions: u16,
-    /// Owner and group.
-    pub owner: (u32, u32),
-    /// Modification time.
-    pub mtime: (i64, u32),
-    /// Bytes, 0 unless it is a regular file.
-    pub size: u64,
-    /// Numbers of a device.
-    pub device: (u32, u32),
-    /// Identifies the file on its side if it has several names.
-    pub links: Option<(u64, u64)>,
-}
-
-/// Names and their files.
-pub type Children<F> = Vec<(Box<[u8]>, F)>;
-
-/// A tree that can be compared.
-pub trait Side {
-    /// A file of it.
-    type File;
-
-    /// Return the root.
-    fn root(&self) -> Result<Self::File>;
-    /// Return the facts about `file`.
-    fn facts(&self, file: &Self::File) -> Facts;
-    /// Return the entries of the directory `file`, sorted by name.
-    fn children(&self, file: &Self::File, path: &[u8]) -> Result<Children<Self::File>>;
-    /// Return the target of a symlink.
-    fn target(&self, file: &Self::File, path: &[u8]) -> Result<Vec<u8>>;
-    /// Return the extended attributes, sorted by name.
-    fn xattrs(&self, file: &Self::File, path: &[u8]) -> Result<Vec<Xattr>>;
-    /// Read content at `offset`. Return the length, which is `into`'s unless the file ends there.
-    fn read(&self, file: &Self::File, path: &[u8], offset: u64, into: &mut [u8]) -> Result<usize>;
-}
-
-impl<S: Storage> Side for Reader<'_, S> {
-    type File = Inode;
-
-    fn root(&self) -> Result<Inode> {
-        Reader::root(self)
-    }
-
-    fn facts(&self, inode: &Inode) -> Facts {
-        Facts {
-            kind: inode.file_type,
-            permissions: inode.permissions(),
-            owner: (inode.uid, inode.gid),
-            mtime: (inode.mtime_sec, inode.mtime_nsec),
-            size: match inode.content {
-                Content::Regular { .. } | Content::MetadataOnly => inode.size,
-                _ => 0,
-            },
-            device: match inode.content {
-                Content::Device { major, minor } => (major, minor),
-                _ => (0, 0),
-            },
-            links: (inode.nlink > 1).then_some((0, inode.ino.into())),
-        }
-    }
-
-    fn children(&self, inode: &Inode, path: &[u8]) -> Result<Children<Inode>> {
-        let Content::Directory(directory) = inode.content else {
-            return Ok(Vec::new());
-        };
-        let children = Reader::children(self, &directory, path)?.into_iter();
-        Ok(children.map(|child| (child.name, child.inode)).collect())
-    }
-
-    fn target(&self, inode: &Inode, path: &[u8]) -> Result<Vec<u8>> {
-        Reader::target(self, inode, path)
-    }
-
-    fn xattrs(&self, inode: &Inode, path: &[u8]) -> Result<Vec<Xattr>> {
-        let mut xattrs = Reader::xattrs(self, inode, path)?;
-        xattrs.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(xattrs)
-    }
-
-    fn read(&self, inode: &Inode, path: &[u8], offset: u64, into: &mut [u8]) -> Result<usize> {
-        Reader::read(self, inode, offset, into).map_err(|error| self.fail(path, error))
-    }
-}
 
 /// Aspects that a comparison can ignore.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -124,10 +31,10 @@ pub enum Aspect {
 /// Called with the path of a file and a difference.
 type Report<'a> = dyn FnMut(&[u8], &str) -> Result<()> + 'a;
 
-/// Compare two trees, and call `report` for each difference. Return true if they differ.
-pub fn diff<A: Side, B: Side>(
-    a: &A,
-    b: &B,
+/// Compare two images, and call `report` for each difference. Return true if they differ.
+pub fn diff<S: Storage>(
+    a: &Reader<'_, S>,
+    b: &Reader<'_, S>,
     ignore: &[Aspect],
     report: &mut Report<'_>,
 ) -> Result<bool> {
@@ -139,54 +46,61 @@ pub fn diff<A: Side, B: Side>(
         differ: false,
         there: HashMap::new(),
         back: HashMap::new(),
-        buffers: (Vec::new(), Vec::new()),
+        buffers: (vec![0; PIECE], vec![0; PIECE]),
     };
     // Directories to compare with their paths, the next one last.
-    let mut pending = vec![(Vec::new(), a.root()?, b.root()?)];
+    let mut pending = vec![(b"/".to_vec(), a.root()?, b.root()?)];
     while let Some((path, first, second)) = pending.pop() {
-        let path = if path.is_empty() { b"/".to_vec() } else { path };
         if !comparison.pair(&path, &first, &second)? {
             continue;
         }
         let mut inner = Vec::new();
-        let mut right = b.children(&second, &path)?.into_iter().peekable();
-        for (name, file) in a.children(&first, &path)? {
-            while let Some((other, _)) = right.next_if(|(other, _)| *other < name) {
-                comparison.only("second", &join(&path, &other))?;
+        let mut right = children(b, &second, &path)?.into_iter().peekable();
+        for Child { name, inode, .. } in children(a, &first, &path)? {
+            while let Some(other) = right.next_if(|other| other.name < name) {
+                comparison.only("second", &join(&path, &other.name))?;
             }
             let path = join(&path, &name);
-            let Some((_, other)) = right.next_if(|(other, _)| *other == name) else {
+            let Some(other) = right.next_if(|other| other.name == name) else {
                 comparison.only("first", &path)?;
                 continue;
             };
-            let kinds = (a.facts(&file).kind, b.facts(&other).kind);
+            let kinds = (inode.file_type, other.inode.file_type);
             if kinds == (FileType::Directory, FileType::Directory) {
-                inner.push((path, file, other));
+                inner.push((path, inode, other.inode));
             } else {
-                comparison.pair(&path, &file, &other)?;
+                comparison.pair(&path, &inode, &other.inode)?;
             }
         }
-        for (name, _) in right {
-            comparison.only("second", &join(&path, &name))?;
+        for other in right {
+            comparison.only("second", &join(&path, &other.name))?;
         }
         pending.extend(inner.into_iter().rev());
     }
     Ok(comparison.differ)
 }
 
-struct Comparison<'a, A, B> {
-    a: &'a A,
-    b: &'a B,
+/// Return the entries of the directory `inode`, sorted by name.
+fn children<S: Storage>(reader: &Reader<'_, S>, inode: &Inode, path: &[u8]) -> Result<Vec<Child>> {
+    match inode.content {
+        Content::Directory(directory) => reader.children(&directory, path),
+        _ => Ok(Vec::new()),
+    }
+}
+
+struct Comparison<'a, S> {
+    a: &'a Reader<'a, S>,
+    b: &'a Reader<'a, S>,
     ignore: &'a [Aspect],
     report: &'a mut Report<'a>,
     differ: bool,
     /// Files with several names on one side, and their counterparts on the other.
-    there: HashMap<(u64, u64), (u64, u64)>,
-    back: HashMap<(u64, u64), (u64, u64)>,
+    there: HashMap<u32, u32>,
+    back: HashMap<u32, u32>,
     buffers: (Vec<u8>, Vec<u8>),
 }
 
-impl<A: Side, B: Side> Comparison<'_, A, B> {
+impl<S: Storage> Comparison<'_, S> {
     fn say(&mut self, path: &[u8], text: &str) -> Result<()> {
         self.differ = true;
         (self.report)(path, text)
@@ -201,54 +115,64 @@ impl<A: Side, B: Side> Comparison<'_, A, B> {
     }
 
     /// Compare two files; return whether they are of the same type.
-    fn pair(&mut self, path: &[u8], first: &A::File, second: &B::File) -> Result<bool> {
-        let (a, b) = (self.a.facts(first), self.b.facts(second));
-        if a.kind != b.kind {
-            let what = format!("type {} and {}", type_name(a.kind), type_name(b.kind));
+    fn pair(&mut self, path: &[u8], a: &Inode, b: &Inode) -> Result<bool> {
+        let kind = a.file_type;
+        if kind != b.file_type {
+            let what = format!("type {} and {}", type_name(kind), type_name(b.file_type));
             return self.say(path, &what).map(|()| false);
         }
-        let symlink = a.kind == FileType::Symlink;
+        let permissions = (a.permissions(), b.permissions());
         // The mode of a symlink means nothing.
-        if a.permissions != b.permissions && !self.ignores(Aspect::Mode) && !symlink {
-            let (a, b) = (mode(a.kind, a.permissions), mode(b.kind, b.permissions));
+        if permissions.0 != permissions.1
+            && !self.ignores(Aspect::Mode)
+            && kind != FileType::Symlink
+        {
+            let (a, b) = (mode(kind, permissions.0), mode(kind, permissions.1));
             self.say(path, &format!("mode {a} and {b}"))?;
         }
-        if a.owner != b.owner && !self.ignores(Aspect::Owner) {
-            let ((a, b), (c, d)) = (a.owner, b.owner);
-            self.say(path, &format!("owner {a}:{b} and {c}:{d}"))?;
+        if (a.uid, a.gid) != (b.uid, b.gid) && !self.ignores(Aspect::Owner) {
+            let text = format!("owner {}:{} and {}:{}", a.uid, a.gid, b.uid, b.gid);
+            self.say(path, &text)?;
         }
-        if a.mtime != b.mtime && !self.ignores(Aspect::Time) {
-            let (a, b) = (time(a.mtime.0, a.mtime.1), time(b.mtime.0, b.mtime.1));
+        let times = [a, b].map(|inode| (inode.mtime_sec, inode.mtime_nsec));
+        if times[0] != times[1] && !self.ignores(Aspect::Time) {
+            let [a, b] = times.map(|(sec, nsec)| time(sec, nsec));
             self.say(path, &format!("time {a} and {b}"))?;
         }
-        if a.device != b.device {
-            let ((a, b), (c, d)) = (a.device, b.device);
-            self.say(path, &format!("device {a}:{b} and {c}:{d}"))?;
-        }
         if !self.ignores(Aspect::Xattrs) {
-            self.xattrs(path, first, second)?;
+            self.xattrs(path, a, b)?;
         }
-        if a.kind != FileType::Directory && !self.ignores(Aspect::Links) {
-            self.links(path, &a, &b)?;
+        if kind != FileType::Directory && !self.ignores(Aspect::Links) {
+            self.links(path, a, b)?;
         }
-        match a.kind {
-            FileType::Symlink => {
-                let (a, b) = (self.a.target(first, path)?, self.b.target(second, path)?);
+        match (&a.content, &b.content) {
+            (
+                Content::Device { major, minor },
+                Content::Device {
+                    major: other_major,
+                    minor: other_minor,
+                },
+            ) if (major, minor) != (other_major, other_minor) => {
+                let text = format!("device {major}:{minor} and {other_major}:{other_minor}");
+                self.say(path, &text)?;
+            }
+            (Content::Symlink { .. }, _) => {
+                let (a, b) = (self.a.target(a, path)?, self.b.target(b, path)?);
                 if a != b {
                     let text = format!("target {} and {}", shown(&a), shown(&b));
                     self.say(path, &text)?;
                 }
             }
-            FileType::Regular if a.size != b.size => {
+            _ if kind == FileType::Regular && a.size != b.size => {
                 self.say(path, &format!("size {} and {}", a.size, b.size))?;
             }
-            FileType::Regular => self.content(path, first, second, a.size)?,
+            _ if kind == FileType::Regular => self.content(path, a, b)?,
             _ => (),
         }
         Ok(true)
     }
 
-    fn xattrs(&mut self, path: &[u8], first: &A::File, second: &B::File) -> Result<()> {
+    fn xattrs(&mut self, path: &[u8], first: &Inode, second: &Inode) -> Result<()> {
         let (a, b) = (self.a.xattrs(first, path)?, self.b.xattrs(second, path)?);
         let find = |set: &[Xattr], name: &[u8]| set.iter().position(|xattr| xattr.name == name);
         for xattr in &a {
@@ -270,48 +194,32 @@ impl<A: Side, B: Side> Comparison<'_, A, B> {
         self.say(path, &text)
     }
 
-    /// Check that hard links on one side are hard links on the other. A file with other names
-    /// outside the tree has a single name in an image.
-    fn links(&mut self, path: &[u8], a: &Facts, b: &Facts) -> Result<()> {
-        let same = match (a.links, b.links) {
-            (Some(a), Some(b)) => {
-                *self.there.entry(a).or_insert(b) == b && *self.back.entry(b).or_insert(a) == a
-            }
-            (Some(a), None) => self.there.insert(a, (u64::MAX, u64::MAX)).is_none(),
-            (None, Some(b)) => self.back.insert(b, (u64::MAX, u64::MAX)).is_none(),
-            (None, None) => true,
-        };
-        if same {
-            return Ok(());
+    /// Check that hard links on one side are hard links on the other.
+    fn links(&mut self, path: &[u8], a: &Inode, b: &Inode) -> Result<()> {
+        let same = (a.nlink, b.nlink) == (1, 1)
+            || *self.there.entry(a.ino).or_insert(b.ino) == b.ino
+                && *self.back.entry(b.ino).or_insert(a.ino) == a.ino;
+        match same {
+            true => Ok(()),
+            false => self.say(path, "hard links to other files"),
         }
-        self.say(path, "hard links to other files")
     }
 
-    fn content(&mut self, path: &[u8], first: &A::File, second: &B::File, size: u64) -> Result<()> {
-        let (mut a, mut b) = std::mem::take(&mut self.buffers);
-        a.resize(PIECE, 0);
-        b.resize(PIECE, 0);
+    /// Compare the content of two files of the same size.
+    fn content(&mut self, path: &[u8], first: &Inode, second: &Inode) -> Result<()> {
         let mut offset = 0;
-        while offset < size {
-            let length = (size - offset).min(PIECE as u64) as usize;
-            let (a, b) = (&mut a[..length], &mut b[..length]);
-            let found = (
-                self.a.read(first, path, offset, a)?,
-                self.b.read(second, path, offset, b)?,
-            );
-            if found != (length, length) {
-                self.say(path, "size changed while it was compared")?;
-                break;
-            }
-            if a != b {
-                let at = a.iter().zip(&*b).position(|(a, b)| a != b).unwrap_or(0);
-                let text = format!("content from byte {}", offset + at as u64);
-                self.say(path, &text)?;
-                break;
+        while offset < first.size {
+            let length = (first.size - offset).min(PIECE as u64) as usize;
+            let (a, b) = (&mut self.buffers.0[..length], &mut self.buffers.1[..length]);
+            let read = self.a.read(first, offset, a);
+            read.map_err(|error| self.a.fail(path, error))?;
+            let read = self.b.read(second, offset, b);
+            read.map_err(|error| self.b.fail(path, error))?;
+            if let Some(at) = a.iter().zip(&*b).position(|(a, b)| a != b) {
+                return self.say(path, &format!("content from byte {}", offset + at as u64));
             }
             offset += length as u64;
         }
-        self.buffers = (a, b);
         Ok(())
     }
 }

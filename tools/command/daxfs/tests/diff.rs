@@ -8,17 +8,18 @@ use daxfs_testing::image_of;
 #[test]
 fn diff() {
     let place = fixture();
-    assert_eq!(place.ok("daxfs diff image source").text(), "");
+    assert_eq!(place.ok("daxfs diff image image").text(), "");
     place.shell(
         r"cd source; (head -c 9999 /dev/zero | tr '\0' '\7'; printf '\10') >dir/below/deep; rm fifo; : >new; echo more >>file
         rm 'dir/other name'; echo some text >'dir/other name'; ln -sfn elsewhere link; touch -d @1.000000005 dir/empty",
     );
+    image_of(&place.path("source"), &place.path("other")).unwrap();
     let differ = |words: &str| {
         let run = place.run(format!("daxfs diff {words}"));
         assert_eq!((run.status, run.stderr.as_str()), (1, ""), "{words}");
         run.text().to_owned()
     };
-    let found = differ("image source --ignore mode,links");
+    let found = differ("image other --ignore mode,links");
     let lines = found.lines().filter(|line| !line.contains(": time "));
     let expected = [
         "/fifo: only in the first",
@@ -34,13 +35,12 @@ fn diff() {
     ] {
         assert!(found.contains(part), "{found}");
     }
-    assert_eq!(differ("image source -q"), "");
-    // Image against image, the other way round.
-    image_of(&place.path("source"), &place.path("other")).unwrap();
+    assert_eq!(differ("image other -q"), "");
+    // The other way round.
     let found = differ("other image --ignore=time");
     assert!(found.contains("/fifo: only in the second\n"), "{found}");
     // The two names that were one file.
-    let found = differ("source image");
+    let found = differ("image other");
     assert!(
         found.contains("/dir/other name: hard links to other files\n"),
         "{found}"

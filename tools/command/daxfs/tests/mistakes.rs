@@ -16,8 +16,8 @@ daxfs ls /etc AT/image | 1 | /etc: is a directory; name an image or a device
 daxfs extract AT/image | 2 | <TARGET>; see daxfs extract --help
 daxfs extract --force AT/image AT/new | 2 | --tar
 daxfs load --into ram AT/image AT/dir | 2 | memfd
-daxfs diff AT/dir AT/source | 2 | diff -r compares those
-daxfs diff AT/source AT/missing | 2 | missing
+daxfs diff AT/source AT/image | 2 | AT/source: is a directory; name an image or a device
+daxfs diff AT/image AT/missing | 2 | missing
 fsck.daxfs | 16 | see fsck.daxfs --help
 mount.daxfs AT/image | 1 | <DIR>; see mount.daxfs --help
 mount.daxfs --nonsense | 1 | '--nonsense'

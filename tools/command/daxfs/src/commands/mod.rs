@@ -8,7 +8,7 @@ mod mount;
 mod share;
 mod store;
 
-use crate::diff::{diff, Aspect, Directory};
+use crate::diff::{diff, Aspect};
 use crate::mounted;
 use crate::options::{Args, Command, FsckArgs, HelperArgs, Into};
 use crate::show;
@@ -22,7 +22,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
 use daxfs_image::sign::{sign, verify, By};
 use daxfs_image::source::{At, Opened, Source};
-use daxfs_image::text::{shown, shown_path};
+use daxfs_image::text::shown;
 use daxfs_load::file::ImageFile;
 use daxfs_load::range;
 use extract::{unpack, Target};
@@ -294,7 +294,7 @@ fn places(offsets: &[u64], names: &[String]) -> Vec<At> {
     places.collect()
 }
 
-/// Compare `first` with `second`. `places` are the places of those that are images.
+/// Compare the images `first` and `second` at `places`.
 fn compare(
     first: &Path,
     second: &Path,
@@ -302,11 +302,12 @@ fn compare(
     ignore: &[Aspect],
     quiet: bool,
 ) -> Result<ExitCode> {
-    if !ignore.contains(&Aspect::Owner) {
-        for directory in [first, second].into_iter().filter(|path| path.is_dir()) {
-            let remedy = "run it without fakeroot, or with --ignore owner";
-            daxfs_input::fakeroot::check(directory, remedy)?;
-        }
+    let mut places = places.into_iter();
+    let mut open = |path| Opened::open_at(path, &places.next().unwrap_or_default());
+    let (first, second) = (open(first)?, open(second)?);
+    if places.next().is_some() {
+        let why = "there are 2 images; give --offset or --image twice";
+        return Err(Error::refused("", why));
     }
     let mut out = Out::open();
     let report = &mut |path: &[u8], text: &str| {
@@ -315,35 +316,7 @@ fn compare(
         }
         Ok(())
     };
-    let images = [first, second].iter().filter(|path| !path.is_dir()).count();
-    if places.len() > images {
-        let why = match images {
-            0 => "there is no image; leave out --offset and --image",
-            1 => "there is 1 image; give --offset or --image once",
-            _ => "there are 2 images; give --offset or --image twice",
-        };
-        return Err(Error::refused("", why));
-    }
-    let mut places = places.into_iter();
-    let mut open = |path| Opened::open_at(path, &places.next().unwrap_or_default());
-    let differ = match (first.is_dir(), second.is_dir()) {
-        (true, true) => {
-            let why = "both are directories; diff -r compares those";
-            return Err(Error::refused(shown_path(first), why));
-        }
-        (true, false) => {
-            let image = open(second)?;
-            diff(&Directory(first.into()), &image.reader(), ignore, report)
-        }
-        (false, true) => {
-            let image = open(first)?;
-            diff(&image.reader(), &Directory(second.into()), ignore, report)
-        }
-        (false, false) => {
-            let (first, second) = (open(first)?, open(second)?);
-            diff(&first.reader(), &second.reader(), ignore, report)
-        }
-    };
+    let differ = diff(&first.reader(), &second.reader(), ignore, report);
     let finished = out.finish();
     let differ = differ?;
     finished?;

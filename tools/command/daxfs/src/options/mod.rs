@@ -203,7 +203,7 @@ Examples:
         #[arg(long, conflicts_with = "tar")]
         no_same_owner: bool,
     },
-    /// Compare an image with another image or a directory
+    /// Compare two images
     ///
     /// Print a line for each difference. Types, modes, owners, times, devices, targets, content,
     /// extended attributes and hard links are compared.
@@ -212,17 +212,17 @@ Exit status:
   0 no difference, 1 differences, 2 trouble.
 
 Examples:
-  daxfs diff base.img /srv/base
   daxfs diff --ignore time,owner old.img new.img
+  mkdaxfs --quiet /srv/base - | daxfs diff base.img -
   daxfs diff --image base-1 --image base-2 /dev/pmem0 /dev/pmem0")]
     Diff {
-        /// An image or a directory
+        /// The first image
         first: PathBuf,
-        /// An image or a directory
+        /// The second image
         second: PathBuf,
         /// The images start at these bytes of their files or devices
         ///
-        /// Given twice, the first one is for the first image, the second for the second. A directory has none.
+        /// Given twice, the first one is for the first image, the second for the second.
         #[arg(long, value_name = "BYTES", value_parser = values::size)]
         offset: Vec<u64>,
         /// The images have these names in the catalogues of their files or devices
