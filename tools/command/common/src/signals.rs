@@ -8,13 +8,13 @@
 
 use daxfs_writer::Output;
 pub use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGXFSZ};
-use signal_hook::flag::{register_conditional_default, register_usize};
+use signal_hook::flag::register_usize;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -100,19 +100,14 @@ impl std::error::Error for Interrupted {}
 
 /// Remembers the signal that arrived.
 #[derive(Default)]
-pub struct Interrupt {
-    signal: Arc<AtomicUsize>,
-    /// Signals end the process again.
-    finished: Arc<AtomicBool>,
-}
+pub struct Interrupt(Arc<AtomicUsize>);
 
 impl Interrupt {
     /// Remember signals that end a program, instead of ending it.
     pub fn new() -> io::Result<Self> {
         let interrupt = Interrupt::default();
         for signal in not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ]) {
-            register_conditional_default(signal, Arc::clone(&interrupt.finished))?;
-            register_usize(signal, Arc::clone(&interrupt.signal), signal as usize)?;
+            register_usize(signal, Arc::clone(&interrupt.0), signal as usize)?;
         }
         Ok(interrupt)
     }
@@ -124,7 +119,7 @@ impl Interrupt {
 
     /// Fail if a signal has arrived.
     pub fn check(&self) -> Result<(), Interrupted> {
-        match self.signal.load(Ordering::Relaxed) {
+        match self.0.load(Ordering::Relaxed) {
             0 => Ok(()),
             _ => Err(Interrupted),
         }
@@ -132,17 +127,9 @@ impl Interrupt {
 
     /// End the process by the signal that has arrived, if any. Call this after cleaning up.
     pub fn obey(&self) {
-        let signal = self.signal.load(Ordering::Relaxed);
+        let signal = self.0.load(Ordering::Relaxed);
         if signal != 0 {
             obey(signal as i32);
         }
-    }
-
-    /// Let signals end the process again, also one that has arrived. Call this when there is nothing left to clean
-    /// up.
-    pub fn finish(self) {
-        // In this order, no signal is lost.
-        self.finished.store(true, Ordering::SeqCst);
-        self.obey();
     }
 }

@@ -35,7 +35,6 @@ fn every_command() {
         ("daxfs-dump-1", "daxfs dump image"),
         ("daxfs-dump-1", "daxfs dump --sums image"),
         ("daxfs-fsck-1", "daxfs fsck --json image"),
-        ("daxfs-share-1", "daxfs share --json $PWD/image"),
         (
             "daxfs-catalog-1",
             "daxfs catalog init --size 8M disk; daxfs catalog list --json disk",

@@ -49,9 +49,6 @@ daxfs load AT/image AT/missing | 1 | make the directory first
 daxfs load AT/image AT/notes | 1 | name a directory
 # Virtual machines.
 daxfs share AT/notes | 1 | mkdaxfs makes images
-daxfs share --device nvdimm AT/image | 1 | must be a multiple of 2 MiB, with an info block in the first 2 MiB, here 4194304 bytes (4.0M); let --copy DIR
-daxfs share --device nvdimm --copy AT/missing AT/image | 1 | make the directory first
-daxfs share --into memfd AT/image | 2 | <COMMAND>
 daxfs share AT/image -- AT/missing | 1 | cannot run it: No such file or directory; check the path
 # Counters.
 daxfs top --json | 2 | unexpected argument '--json'

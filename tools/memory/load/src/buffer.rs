@@ -30,30 +30,6 @@ pub enum Kind {
     Heap,
 }
 
-/// Content of the memory: an image and its surroundings.
-pub struct Content<'a> {
-    /// The image.
-    pub image: &'a ImageFile,
-    /// Offset of the image in bytes.
-    pub start: u64,
-    /// Bytes of all memory: a multiple of the page size, and of [`HUGE`] for [`Kind::Hugetlb`].
-    pub size: u64,
-    /// Bytes before the image, and their offset.
-    pub head: Option<(u64, &'a [u8])>,
-}
-
-impl Content<'_> {
-    /// Pass all bytes to `put`, piece by piece with the offset of each.
-    fn copy(&self, mut put: impl FnMut(u64, &[u8]) -> std::io::Result<()>) -> Result<()> {
-        if let Some((offset, bytes)) = self.head {
-            put(offset, bytes)
-                .map_err(|error| Error::system("", "cannot write the info block", "", error))?;
-        }
-        self.image
-            .copy(|offset, piece| put(self.start + offset, piece))
-    }
-}
-
 /// Memory that holds an image.
 pub struct Buffer {
     /// Its file descriptor.
@@ -83,17 +59,7 @@ impl Kind {
 
     /// Make memory of this kind with a copy of `image`.
     pub fn make(self, image: &ImageFile) -> Result<Buffer> {
-        self.make_with(&Content {
-            image,
-            start: 0,
-            size: self.size_of(image.size),
-            head: None,
-        })
-    }
-
-    /// Make memory of this kind with `content`.
-    pub fn make_with(self, content: &Content<'_>) -> Result<Buffer> {
-        let size = content.size;
+        let size = self.size_of(image.size);
         let fail = |what: &str, error: Errno| {
             let operation = format!("cannot {what} of {size} bytes");
             Error::system("", operation, self.remedy(error), error)
@@ -105,10 +71,10 @@ impl Kind {
                     let huge = MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
                     let fd = memfd(huge, size).map_err(|error| fail("make a memfd", error))?;
                     // write(2) does not work on these.
-                    fill(content, fd.as_fd(), self)?;
+                    fill(image, size, fd.as_fd(), self)?;
                     fd
                 } else {
-                    filled_memfd(content)?
+                    filled_memfd(image, size)?
                 };
                 let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW;
                 fcntl_add_seals(&fd, seals).map_err(|error| fail("seal a memfd", error))?;
@@ -120,7 +86,7 @@ impl Kind {
             Kind::Heap => {
                 let fd = heap(size)
                     .map_err(|error| fail("get a buffer from /dev/dma_heap/system", error))?;
-                fill(content, fd.as_fd(), self)?;
+                fill(image, size, fd.as_fd(), self)?;
                 Ok(Buffer {
                     fd,
                     option: "dmabuf",
@@ -150,25 +116,23 @@ fn memfd(flags: MemfdFlags, size: u64) -> rustix::io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Return a memfd with `content`: huge pages as far as these are full, and small pages for the rest.
-fn filled_memfd(content: &Content<'_>) -> Result<OwnedFd> {
+/// Return a memfd of `size` bytes with `image`: huge pages as far as these are full, and small pages for the rest.
+fn filled_memfd(image: &ImageFile, size: u64) -> Result<OwnedFd> {
     let fail = |error: Errno| {
-        let operation = format!("cannot make a memfd of {} bytes", content.size);
+        let operation = format!("cannot make a memfd of {size} bytes");
         Error::system("", operation, "", error)
     };
-    let end = content.start + content.image.size;
     // The kernel may be set to use huge pages for all of it. Have room for the last one.
-    let room = content.size.next_multiple_of(HUGE);
-    let fd = memfd(MemfdFlags::empty(), room).map_err(fail)?;
-    let full = end - end % HUGE;
+    let fd = memfd(MemfdFlags::empty(), size.next_multiple_of(HUGE)).map_err(fail)?;
+    let full = image.size - image.size % HUGE;
     // Smaller images have no files that are mapped by huge pages.
     if full >= 2 * HUGE && huge::can_map() {
         enlarge_pages(fd.as_fd(), full);
     }
     let file = File::from(fd);
-    content.copy(|offset, piece| file.write_all_at(piece, offset))?;
-    // This splits the last page if it is a huge one, and frees the part after the content.
-    ftruncate(&file, content.size).map_err(fail)?;
+    image.copy(|offset, piece| file.write_all_at(piece, offset))?;
+    // This splits the last page if it is a huge one, and frees the part after the image.
+    ftruncate(&file, size).map_err(fail)?;
     Ok(file.into())
 }
 
@@ -182,16 +146,15 @@ fn enlarge_pages(fd: BorrowedFd<'_>, size: u64) {
     }
 }
 
-/// Copy `content` into `fd` through a mapping.
-fn fill(content: &Content<'_>, fd: BorrowedFd<'_>, kind: Kind) -> Result<()> {
+/// Copy `image` into the `size` bytes of `fd` through a mapping.
+fn fill(image: &ImageFile, size: u64, fd: BorrowedFd<'_>, kind: Kind) -> Result<()> {
     // All of it, which reserves the huge pages.
-    let size = content.size;
     let mut mapping = Mapping::new(fd, size).map_err(|error| {
         let remedy = Errno::from_io_error(&error).map_or("", |error| kind.remedy(error));
         let operation = format!("cannot map a buffer of {size} bytes");
         Error::system("", operation, remedy, error)
     })?;
-    content.copy(|offset, piece| mapping.write(offset, piece))
+    image.copy(|offset, piece| mapping.write(offset, piece))
 }
 
 /// `struct dma_heap_allocation_data` of `linux/dma-heap.h`.

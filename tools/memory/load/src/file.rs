@@ -14,10 +14,9 @@ use daxfs_reader::{Image, Memory, Superblock};
 use daxfs_signature::attach;
 use daxfs_writer::device::Device;
 use daxfs_writer::Overwrite;
-use rustix::fs::fgetxattr;
 use sha2::{Digest, Sha256};
-use std::fs::{File, Metadata};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::fs::File;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use zerocopy::IntoBytes;
 
@@ -25,7 +24,7 @@ use zerocopy::IntoBytes;
 const PIECE: usize = 1 << 20;
 
 /// Bytes of a superblock.
-pub const SUPERBLOCK: usize = 4096;
+const SUPERBLOCK: usize = 4096;
 
 /// An image file with a valid superblock.
 pub struct ImageFile {
@@ -35,16 +34,10 @@ pub struct ImageFile {
     /// Bytes of the image with the sums of its pieces and its signature, a multiple of the page
     /// size.
     pub size: u64,
-    /// Bytes of the file.
-    pub length: u64,
-    /// The permission bits of those who may read it, as far as they say that.
-    pub readers: u32,
-    /// Its group.
-    pub group: u32,
     /// Its superblock.
     pub superblock: Superblock,
     /// The block of the superblock, as it is stored.
-    pub block: [u8; SUPERBLOCK],
+    block: [u8; SUPERBLOCK],
 }
 
 impl ImageFile {
@@ -65,24 +58,11 @@ impl ImageFile {
         stored.map_err(|error| Error::image(&name, b"", error))?;
         Ok(ImageFile {
             path: path.into(),
-            length: memory.size(),
-            readers: readers(&file, &status),
-            group: status.gid(),
             size: attach::stored_size(&Image::new(&memory, &superblock)),
             superblock,
             block,
             file,
         })
-    }
-
-    /// Read what follows the image: the sums of its pieces and its signature.
-    pub fn rest(&self) -> Result<Vec<u8>> {
-        let mut rest = vec![0; self.size.saturating_sub(self.superblock.total_size) as usize];
-        let read = self
-            .file
-            .read_exact_at(&mut rest, self.superblock.total_size);
-        read.map_err(|error| Error::system(name_of(&self.path), "cannot read", "", error))?;
-        Ok(rest)
     }
 
     /// Write the image to the block or DAX device `path`, and verify it.
@@ -104,17 +84,13 @@ impl ImageFile {
 
     /// Pass the image to `put`, piece by piece with the offset of each, and show a progress bar.
     pub fn copy(&self, put: impl FnMut(u64, &[u8]) -> std::io::Result<()>) -> Result<()> {
-        self.pass(false, |_, _| (), put)
+        self.pass(|_, _| (), put)
     }
 
-    /// Do as [`ImageFile::copy`], and compute the SHA-256 of the copy. If `sparse`, leave out pieces of zeros.
+    /// Do as [`ImageFile::copy`], and compute the SHA-256 of the copy.
     ///
     /// Fail if it differs from the superblock's.
-    pub fn copy_checked(
-        &self,
-        sparse: bool,
-        put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
-    ) -> Result<()> {
+    pub fn copy_checked(&self, put: impl FnMut(u64, &[u8]) -> std::io::Result<()>) -> Result<()> {
         let mut same = false;
         let (mut pieces, mut hash) = (Vec::new(), Sha256::new());
         let see = |offset: u64, bytes: &[u8]| {
@@ -135,7 +111,7 @@ impl ImageFile {
                 pieces.push(hash.finalize_reset().into());
             }
         };
-        self.pass(sparse, see, put)?;
+        self.pass(see, put)?;
         let name = shown_path(&self.path);
         if !same {
             let why = "another program changed it while it was copied; try again";
@@ -153,10 +129,9 @@ impl ImageFile {
         Ok(())
     }
 
-    /// Pass the image to `see`, and without its zeros if `sparse` to `put`.
+    /// Pass the image to `see` and to `put`.
     fn pass(
         &self,
-        sparse: bool,
         mut see: impl FnMut(u64, &[u8]),
         mut put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
     ) -> Result<()> {
@@ -169,26 +144,13 @@ impl ImageFile {
             let read = self.file.read_exact_at(piece, offset);
             read.map_err(|error| Error::system(name_of(&self.path), "cannot read", "", error))?;
             see(offset, piece);
-            if !sparse || piece.iter().any(|&byte| byte != 0) {
-                put(offset, piece).map_err(|error| {
-                    let operation = format!("cannot write byte {offset} of the copy");
-                    Error::system("", operation, "", error)
-                })?;
-            }
+            put(offset, piece).map_err(|error| {
+                let operation = format!("cannot write byte {offset} of the copy");
+                Error::system("", operation, "", error)
+            })?;
             offset += length as u64;
             bar.advance(length as u64);
         }
         Ok(())
-    }
-}
-
-/// Return the permission bits for reading of a file. With an access control list, the group's bits
-/// are the list's mask, so only the owner has one.
-fn readers(file: &File, status: &Metadata) -> u32 {
-    let mut none = [0_u8; 0];
-    let list = fgetxattr(file, "system.posix_acl_access", &mut none[..]);
-    match list {
-        Ok(_) => status.mode() & 0o400,
-        Err(_) => status.mode() & 0o444,
     }
 }

@@ -12,7 +12,7 @@ pub mod buffer;
 pub mod catalog;
 pub mod context;
 pub mod file;
-pub mod huge;
+mod huge;
 pub mod mount;
 pub mod mountinfo;
 // A link to libdaxfs's file.

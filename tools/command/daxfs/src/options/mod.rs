@@ -399,16 +399,13 @@ Examples:
     },
     /// Share an image among virtual machines, none of which can write it
     ///
-    /// Print the arguments that give a machine a device with the image, quoted for a shell, or run COMMAND with them.
-    /// All machines that are started with the same file hold one copy. QEMU maps it read-only. In the guest,
-    /// mount the device; --guest prints how. A file with a catalogue has no copies: machines see the images that
-    /// daxfs catalog adds to it while they run.
+    /// Print the arguments that give a machine a virtio-pmem device with the image, quoted for a shell, or run COMMAND
+    /// with them. All machines that are started with the same file hold one copy. QEMU maps it read-only. In the guest,
+    /// mount /dev/pmem0. Of a file with a catalogue, machines see the images that daxfs catalog adds to it while they run.
     #[command(after_help = "\
 Examples:
   daxfs share base.img -- qemu-system-x86_64 -m 1G,maxmem=4G ...
-  args=$(daxfs share --device nvdimm --copy /var/lib/vm base.img) &&
-      eval \"qemu-system-x86_64 -m 1G,slots=1,maxmem=4G $args\"
-  daxfs share --copy /dev/hugepages base.img
+  args=$(daxfs share base.img) && eval \"qemu-system-x86_64 -m 1G,maxmem=4G $args\"
   daxfs share images -- qemu-system-x86_64 -m 1G,maxmem=4G ...")]
     Share(ShareArgs),
     /// Keep several images on one device

@@ -190,7 +190,7 @@ pub fn add_once(path: &Path, name: &str, image: &Path, active: bool, reuse: Reus
         uuid: image.superblock.uuid,
         size: image.size,
         block: image.superblock.block_size.into(),
-        copy: &|put| image.copy_checked(false, put),
+        copy: &|put| image.copy_checked(put),
         active,
     };
     insert(&mut disk.bytes, &disk.name, &mut table, &new, &users).map(|()| true)
