@@ -2,7 +2,6 @@
 
 //! `fsck`: check an image against every rule of the format, and its bytes against its SHA-256.
 
-use crate::record::without_nulls;
 use clap::Args;
 use daxfs_check::digest::{combine, hex, sums, wrong_sum};
 use daxfs_check::memory::Storage;
@@ -11,11 +10,9 @@ use daxfs_check::{check, Finding, Paths};
 use daxfs_command::bar::Bar;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{self, superblock, At, Opened};
-use daxfs_image::text::{shown, Bytes};
+use daxfs_image::text::shown;
 use daxfs_reader::{Error as ImageError, Image, Problem, Superblock};
 use daxfs_signature::attach;
-use serde::Serialize;
-use serde_json::json;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -41,9 +38,6 @@ pub struct FsckOptions {
     /// Print nothing about clean images
     #[arg(short, long)]
     pub quiet: bool,
-    /// Print a line of JSON for each image
-    #[arg(long, conflicts_with = "quiet")]
-    pub json: bool,
 }
 
 /// Check the images at the place `at` in each of `paths` and return fsck's exit status.
@@ -62,46 +56,25 @@ fn one(path: &Path, at: &At, options: FsckOptions) -> u8 {
             return OPERATIONAL;
         }
     };
-    // For people, the kind of file says more than an offset and a value.
-    let foreign = superblock(&source, &name).err();
-    if let Some(why @ Error::Foreign { .. }) = foreign.filter(|_| !options.json) {
+    // The kind of file says more than an offset and a value.
+    if let Err(why @ Error::Foreign { .. }) = superblock(&source, &name) {
         eprintln!("fsck.daxfs: {why}");
         return UNCORRECTED;
     }
     let bar = Bar::of("checking", 0);
     let mut count = 0;
     let mut status = 0;
-    let mut violations = Vec::new();
     let outcome = examine(&source, &bar, &mut |violation| {
         count += 1;
         status |= match violation.unreadable {
             true => OPERATIONAL,
             false => UNCORRECTED,
         };
-        if !options.verbose && count > SHOWN {
-            return;
-        }
-        if options.json {
-            // These types cannot fail to serialize.
-            violations.extend(serde_json::to_value(violation));
-        } else {
+        if options.verbose || count <= SHOWN {
             bar.suspend(|| eprintln!("{name}: {violation}"));
         }
     });
     drop(bar);
-    if options.json {
-        let report = without_nulls(json!({
-            "schema": "daxfs-fsck-1",
-            "image": name,
-            "clean": status == 0,
-            "inodes": outcome.as_ref().map(Superblock::inode_count),
-            "size": outcome.as_ref().map(|superblock| superblock.total_size),
-            "errors": count,
-            // Some or all of them.
-            "violations": violations,
-        }));
-        return status | say(&report.to_string());
-    }
     if count > SHOWN && !options.verbose {
         eprintln!("{name}: and {} more; -v shows all", count - SHOWN);
     }
@@ -132,14 +105,9 @@ pub fn say(text: &str) -> u8 {
 }
 
 /// A violation of a rule.
-#[derive(Serialize)]
 pub struct Violation<'a> {
     /// Path of the file, if one can be told.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<Bytes<'a>>,
-    /// Offset in the image, if it is about a place.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub offset: Option<u64>,
+    pub path: Option<&'a [u8]>,
     /// The image cannot be read there.
     pub unreadable: bool,
     /// The problem.
@@ -148,8 +116,8 @@ pub struct Violation<'a> {
 
 impl fmt::Display for Violation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(path) = &self.path {
-            write!(f, "{}: ", shown(path.0))?;
+        if let Some(path) = self.path {
+            write!(f, "{}: ", shown(path))?;
         }
         f.write_str(&self.text)
     }
@@ -172,7 +140,6 @@ pub fn examine<S: Storage + Sync>(
     // Problems of the whole image's bytes.
     let whole = |text: String, unreadable| Violation {
         path: None,
-        offset: None,
         unreadable,
         text,
     };
@@ -189,8 +156,7 @@ pub fn examine<S: Storage + Sync>(
                     paths.find(finding.offset())
                 });
                 submit(&Violation {
-                    path: path.as_deref().map(Bytes),
-                    offset: Some(finding.offset()),
+                    path: path.as_deref(),
                     unreadable,
                     text: finding.to_string(),
                 });

@@ -5,11 +5,10 @@
 use crate::top::{line, Mounted, SYSFS};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{cannot_open, open_now};
-use daxfs_image::text::{shown, shown_path, Bytes};
+use daxfs_image::text::{shown, shown_path};
 use daxfs_load::{locate, mountinfo, query};
 use rustix::fs::{fstat, major, minor};
 use rustix::io::Errno;
-use serde_json::json;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -62,8 +61,8 @@ pub fn info(dir: &Path) -> Result<String> {
     ))
 }
 
-/// Return a line about where the file `path` is in the mounted memory, in JSON or in text.
-pub fn place(path: &Path, json: bool) -> Result<String> {
+/// Return a line about where the file `path` is in the mounted memory.
+pub fn place(path: &Path) -> Result<String> {
     let name = shown_path(path);
     // Devices of the image would be opened.
     if fs::metadata(path).is_ok_and(|status| !status.is_file()) {
@@ -73,10 +72,5 @@ pub fn place(path: &Path, json: bool) -> Result<String> {
         Errno::NODEV => not_mounted(path),
         error => failed(path, error),
     })?;
-    if json {
-        let (schema, path) = ("daxfs-locate-1", Bytes(path.as_os_str().as_bytes()));
-        let place = json!({ "schema": schema, "path": path, "offset": offset, "length": length });
-        return Ok(place.to_string());
-    }
     Ok(format!("{offset} {length} {name}"))
 }

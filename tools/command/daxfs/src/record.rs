@@ -20,14 +20,12 @@ pub fn without_nulls(mut value: Value) -> Value {
     value
 }
 
-/// Return the file `inode` at `path` in JSON, with the SHA-256 of its content if `sums`. Name its
-/// `schema` unless it is part of a larger value.
+/// Return the file `inode` at `path` in JSON, with the SHA-256 of its content if `sums`.
 pub fn file<S: Storage>(
     reader: &Reader<'_, S>,
     path: &[u8],
     inode: &Inode,
     sums: bool,
-    schema: Option<&'static str>,
 ) -> Result<Value> {
     let xattrs = reader.xattrs(inode, path)?;
     let xattrs = xattrs
@@ -57,7 +55,6 @@ pub fn file<S: Storage>(
         _ => (None, None),
     };
     Ok(without_nulls(json!({
-        "schema": schema,
         "path": Bytes(path),
         "ino": inode.ino,
         "type": type_name(inode.file_type),

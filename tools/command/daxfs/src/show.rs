@@ -277,14 +277,9 @@ pub fn stat<S: Storage>(
     reader: &Reader<'_, S>,
     path: &[u8],
     follow: bool,
-    json: bool,
     out: &mut impl Write,
 ) -> Result<()> {
     let inode = reader.find(path, follow)?;
-    if json {
-        let record = record::file(reader, path, &inode, false, Some("daxfs-stat-1"))?;
-        return Ok(written(writeln!(out, "{record}"))?);
-    }
     let target = reader.target(&inode, path)?;
     let xattrs = reader.xattrs(&inode, path)?;
     let mut write = || {
@@ -352,7 +347,7 @@ pub fn dump<S: Storage>(reader: &Reader<'_, S>, sums: bool, out: &mut impl Write
         let (Event::Enter(inode) | Event::File(inode)) = event else {
             return Ok(());
         };
-        let record = record::file(reader, path, inode, sums, None)?;
+        let record = record::file(reader, path, inode, sums)?;
         written(write!(out, "{separator}{record}"))?;
         separator = ",\n";
         Ok(())

@@ -43,7 +43,7 @@ pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
         b"/dir/again",
     ] {
         note(show::cat(&reader, path, out));
-        note(show::stat(&reader, path, true, false, out));
+        note(show::stat(&reader, path, true, out));
     }
     let interrupt = Interrupt::none();
     let differ = daxfs::diff::diff(&reader, &reader, &[], &mut |_, _| Ok(()));

@@ -137,8 +137,8 @@ fn run(command: Command) -> Result<ExitCode> {
             let mut paths = paths.iter();
             paths.try_for_each(|path| show::cat(reader, path.as_bytes(), out))
         }),
-        Command::Locate { files, json } => {
-            let places = files.iter().map(|file| mounted::place(file, json));
+        Command::Locate { files } => {
+            let places = files.iter().map(|file| mounted::place(file));
             print(&places.collect::<Result<Vec<_>>>()?.join("\n"))
         }
         Command::Stat {
@@ -146,10 +146,9 @@ fn run(command: Command) -> Result<ExitCode> {
             at,
             paths,
             follow,
-            json,
         } => on_image(&image, &at, |reader, out| {
             let mut paths = paths.iter();
-            paths.try_for_each(|path| show::stat(reader, path.as_bytes(), follow, json, out))
+            paths.try_for_each(|path| show::stat(reader, path.as_bytes(), follow, out))
         }),
         Command::Dump { image, at, sums } => {
             on_image(&image, &at, |reader, out| show::dump(reader, sums, out))

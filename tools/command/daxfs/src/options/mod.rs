@@ -114,8 +114,7 @@ Examples:
     /// Show all metadata of files
     #[command(after_help = "\
 Examples:
-  daxfs stat base.img /etc/os-release
-  daxfs stat --json base.img /etc | jq .mode")]
+  daxfs stat base.img /etc/os-release")]
     Stat {
         /// The image
         image: PathBuf,
@@ -127,9 +126,6 @@ Examples:
         /// Follow a symbolic link
         #[arg(short = 'L', long)]
         follow: bool,
-        /// Print a line of JSON for each file, as dump does
-        #[arg(long)]
-        json: bool,
     },
     /// Show where files of mounted images are in memory
     ///
@@ -137,15 +133,11 @@ Examples:
     /// phys=), their number, and the file's name.
     #[command(after_help = "\
 Examples:
-  daxfs locate /mnt/model.bin
-  daxfs locate --json /mnt/model.bin | jq .offset")]
+  daxfs locate /mnt/model.bin")]
     Locate {
         /// The files
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// Print a line of JSON for each file
-        #[arg(long)]
-        json: bool,
     },
     /// Print the superblock and all files of an image in JSON
     ///
