@@ -3,7 +3,6 @@
 //! Output of the commands: it is complete or an error, and nothing that is in use is overwritten.
 
 use crate::support::{available, chmod, fixture, is_root, place, skip, who};
-use daxfs_testing::builder::access_list;
 use daxfs_testing::image_of;
 
 /// /dev/full takes nothing, which is an error. A closed pipe is not.
@@ -98,34 +97,6 @@ fn devices_in_use() {
     assert!(itself.stderr.contains("is an input as well"), "{itself:?}");
 }
 
-/// Archives contain access control lists in both forms.
-#[test]
-fn lists_in_archives() {
-    let place = place("mkdir source");
-    let all = u32::MAX;
-    let list = access_list(&[
-        (1, 6, all),
-        (2, 7, 12),
-        (4, 4, all),
-        (16, 7, all),
-        (32, 0, all),
-    ]);
-    for name in ["system.posix_acl_access", "system.posix_acl_default"] {
-        let flags = rustix::fs::XattrFlags::empty();
-        if let Err(error) = rustix::fs::lsetxattr(place.path("source"), name, &list, flags) {
-            return skip(&format!("{name}: {error}"));
-        }
-    }
-    image_of(&place.path("source"), &place.path("image")).unwrap();
-    for kind in ["access", "default"] {
-        let record =
-            format!(" SCHILY.acl.{kind}=user::rw-,user:12:rwx,group::r--,mask::rwx,other::---");
-        place.ok(format!(
-            "daxfs extract --tar image - | grep -aq -- '{record}$'"
-        ));
-    }
-}
-
 /// Both GNU tar and bsdtar restore the lists with `--acls`, which reads only the text form.
 #[test]
 fn lists_survive_tar_programs() {
@@ -150,23 +121,4 @@ fn lists_survive_tar_programs() {
             assert_eq!(lists(program), expected, "{program}");
         }
     }
-}
-
-/// bsdtar makes mtree(5) of an archive, a list of owners, modes, times and devices.
-#[test]
-fn mtree() {
-    if !available("bsdtar") {
-        return;
-    }
-    let place = fixture();
-    place.ok("daxfs extract --tar image - | bsdtar -cf - --format=mtree @- | sed 's,^/\\.,.,' >source/list");
-    let list = String::from_utf8(place.read("source/list")).unwrap();
-    assert!(list.contains("/dir/below "), "{list}");
-    // The list gives the same archive again, but for the name that comes first of two hard links.
-    let lines = |archive: &str| {
-        let format = "bsdtar -tvf - | sed 's/^h.* link to .*/link/; /other name$/d; / .\\/file$/d; / .\\/list$/d' | sort";
-        place.ok(format!("{archive} | {format}")).text().to_owned()
-    };
-    let again = lines("cd source; bsdtar --format=pax -cf - @list");
-    assert_eq!(again, lines("daxfs extract --tar image -"));
 }
