@@ -10,35 +10,13 @@ pub const CONFIG: &str = "/etc/daxfs-snapshotter.toml";
 
 const MORE: &str = "\
 Configuration:
-The file is in TOML. Names before a dot are sections. Unknown names are refused.
-Without the file, or without a name, the default applies.
-
-  root                Directory for snapshots: the images of layers, and the
-                      changes of containers. It must be on a filesystem that
-                      overlayfs takes as an upper layer, such as ext4 or xfs. The
-                      default is \"/var/lib/daxfs-snapshotter\".
-  socket              The Unix socket to listen on. Only root can connect. The
-                      default is \"/run/daxfs-snapshotter/daxfs-snapshotter.sock\".
-  metrics             The address, such as \"127.0.0.1:9744\", on which metrics in
-                      Prometheus's text format are served over HTTP. Everybody who
-                      can connect reads them. The default is \"\", none.
-  private-mounts      Start in a mount namespace that is not that of process 1: true
-                      or false (the default). containerd must share it.
-  memory.device       A block device with DAX that holds the images, such as
-                      \"/dev/pmem0\", see below. The default is \"\": images are in
-                      memfds. It cannot be used with memory.limit.
-  memory.limit        Bytes that all images may take. To load another one, unload
-                      those that no container needs; if they are not enough, refuse
-                      it. \"0\", the default, leaves the limits of the machine and
-                      of the control group. K, M, G or T may follow a number.
+The file is in TOML. The comments in it describe each name and its default. Unknown
+names are refused. Without the file, or without a name, the default applies.
 
 Device:
-daxfs catalog init makes a catalogue on the device. The snapshotter adds images and packs
-to it when they are needed, mounts them from there, and removes them with the last layer
-that needs them. The name is store- and the first 32 digits of the SHA-256. After a
-restart the snapshotter uses what it finds there, and removes what it does not need.
-Images whose names do not begin with store- stay. No other snapshotter and no other
-kernel may use the device.
+The snapshotter adds images and packs to the catalogue of memory.device when they are
+needed, mounts them from there, and removes them with the last layer that needs them. The
+name is store- and the first 32 digits of the SHA-256. Images with other names stay.
 
 containerd:
 containerd needs a section [proxy_plugins.daxfs] in /etc/containerd/config.toml:
