@@ -25,7 +25,6 @@ mount.daxfs AT/image AT/missing | 32 | make the directory first
 daxfs fsck | 16 | see daxfs fsck --help
 daxfs fsck --nonsense AT/image | 16 | '--nonsense'
 # Files that are not images.
-daxfs info AT/dir | 1 | AT/dir: is not on a mounted image; findmnt -t daxfs lists those
 daxfs locate AT/image | 1 | AT/image: is not on a mounted image; findmnt -t daxfs lists those
 daxfs info AT/missing | 1 | No such file or directory; check the path
 daxfs info AT/notes | 1 | AT/notes: not a daxfs image; mkdaxfs makes images

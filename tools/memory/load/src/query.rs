@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Ask a mounted image for its names. Contains `unsafe` for ioctls.
+//! Ask a mounted image for its UUID. Contains `unsafe` for an ioctl.
 
 #![allow(unsafe_code)]
 
@@ -10,9 +10,6 @@ use std::os::fd::AsFd;
 
 /// `struct fsuuid2`: the length and the bytes.
 type Uuid = [u8; 17];
-
-/// The argument of `FS_IOC_GETFSLABEL`, which ends with NUL.
-type Label = [u8; 256];
 
 /// Return the UUID of the filesystem that `file` is on: `FS_IOC_GETFSUUID`.
 pub fn uuid(file: impl AsFd) -> Result<[u8; 16]> {
@@ -24,16 +21,4 @@ pub fn uuid(file: impl AsFd) -> Result<[u8; 16]> {
         )
     }?;
     Ok(uuid)
-}
-
-/// Return the label of the filesystem that `file` is on: `FS_IOC_GETFSLABEL`.
-pub fn label(file: impl AsFd) -> Result<Vec<u8>> {
-    // SAFETY: The request writes such an array.
-    let label = unsafe {
-        ioctl(
-            file,
-            Getter::<{ opcode::read::<Label>(0x94, 49) }, Label>::new(),
-        )
-    }?;
-    Ok(label.into_iter().take_while(|&byte| byte != 0).collect())
 }

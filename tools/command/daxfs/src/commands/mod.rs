@@ -107,12 +107,6 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Info {
             image,
             at,
-            json: false,
-            udev: false,
-        } if at == At::default() && image.is_dir() => print(&mounted::info(&image)?),
-        Command::Info {
-            image,
-            at,
             json,
             udev,
         } => {

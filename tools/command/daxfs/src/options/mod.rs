@@ -53,12 +53,9 @@ pub struct Args {
 #[derive(Subcommand)]
 pub enum Command {
     /// Show the superblock of an image
-    ///
-    /// If IMAGE is a directory of a mounted image, show what the kernel knows of the mount.
     #[command(after_help = "\
 Examples:
   daxfs info base.img
-  daxfs info /mnt
   daxfs info --image base-2 /dev/pmem0
   daxfs info --json /dev/pmem0 | jq .uuid")]
     Info {

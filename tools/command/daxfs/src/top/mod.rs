@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// The directory in sysfs.
-pub const SYSFS: &str = "/sys/fs/daxfs";
+const SYSFS: &str = "/sys/fs/daxfs";
 
 /// A counter of a mount.
 pub struct Counter {
@@ -121,7 +121,7 @@ impl Mounted {
 }
 
 /// Return the content of the file `name` without the newline at its end.
-pub fn line(directory: &Path, name: &str) -> Option<OsString> {
+fn line(directory: &Path, name: &str) -> Option<OsString> {
     let mut bytes = fs::read(directory.join(name)).ok()?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();

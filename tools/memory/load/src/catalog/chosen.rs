@@ -2,7 +2,6 @@
 
 //! The image of a catalogue that a mount names. The kernel takes its place only.
 
-use super::loaded::{load, warn_damaged};
 use super::medium::{Access, Disk};
 use crate::context::look_at_range;
 use crate::query::uuid;
@@ -100,7 +99,7 @@ impl Chosen {
             let why = format!("no catalogue, and so no image '{name}'; mount it without image=");
             return Err(Error::refused(shown_path(source), why));
         };
-        warn_damaged(&disk, &table);
+        disk.warn_damaged(&table);
         let image = match &name {
             Some(name) => table.find(name),
             None => table.active(),
@@ -141,7 +140,7 @@ impl Chosen {
             let why = "is not the one that was added to the catalogue; remove it and add it again";
             return Err(stale(why));
         }
-        let table = load(disk)?;
+        let table = disk.load()?;
         match table.find(&image.name) {
             Some(now) if now.range == image.range && now.uuid == image.uuid => Ok(()),
             _ => Err(stale("was replaced; mount again")),

@@ -5,7 +5,7 @@
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{cannot_open, open_now};
 use daxfs_image::text::shown_path;
-use daxfs_reader::catalog::CATALOG_SIZE;
+use daxfs_reader::catalog::{Table, CATALOG_SIZE};
 use daxfs_reader::Memory;
 use daxfs_writer::region::{examine, Region};
 use daxfs_writer::Mapping;
@@ -147,6 +147,19 @@ impl Disk {
             .and_then(|()| disk.bytes.forget())
             .map_err(|error| Error::system(&disk.name, "cannot write", "", error))?;
         Ok(disk)
+    }
+
+    /// Load its catalogue.
+    pub fn load(&self) -> Result<Table> {
+        daxfs_image::catalog::load(&self.bytes, &self.name)
+    }
+
+    /// Say if a copy is damaged: the catalogue may be the state before the last change.
+    pub fn warn_damaged(&self, table: &Table) {
+        if let Some(error) = table.damaged {
+            let name = &self.name;
+            eprintln!("daxfs: {name}: warning: a copy of the catalogue is damaged: {error}");
+        }
     }
 
     /// Open the catalogue of the `size` bytes at physical address `start`, which must be memory.

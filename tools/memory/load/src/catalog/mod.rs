@@ -8,7 +8,6 @@
 mod change;
 mod chosen;
 mod insert;
-mod loaded;
 mod medium;
 mod mounted;
 
@@ -23,7 +22,6 @@ use daxfs_image::error::{Error, Result};
 use daxfs_reader::catalog::{valid_name, Listed, Table, CATALOG_SIZE};
 use daxfs_reader::layout::HUGE_SIZE;
 use daxfs_writer::{parent_of, Overwrite};
-use loaded::{load, warn_damaged};
 use medium::{Access, Disk};
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -71,8 +69,8 @@ fn mounted(disk: &Disk, images: &[Listed]) -> Result<Vec<Range<u64>>> {
 
 /// Load the catalogue of `disk` to change it. Say if a copy is damaged.
 fn load_to_change(disk: &Disk) -> Result<Table> {
-    let table = load(disk)?;
-    warn_damaged(disk, &table);
+    let table = disk.load()?;
+    disk.warn_damaged(&table);
     Ok(table)
 }
 
@@ -248,7 +246,7 @@ pub fn remove_all(
 
 /// Return the images of the device `path`, removed ones included.
 pub fn images(path: &Path) -> Result<Vec<Listed>> {
-    Ok(load(&Disk::open(path, Access::Read)?)?.images)
+    Ok(Disk::open(path, Access::Read)?.load()?.images)
 }
 
 /// Make `name` the image of the device `path` that is mounted without a name.
@@ -275,7 +273,7 @@ impl Overview {
     /// Load the catalogue of the device `path`.
     pub fn load(path: &Path) -> Result<Self> {
         let disk = Disk::open(path, Access::Read)?;
-        let table = load(&disk)?;
+        let table = disk.load()?;
         let known = disk.device.as_deref().filter(|_| disk.private);
         let mounted = known.and_then(|device| mounted::ranges(device, &table.images).ok());
         Ok(Overview {
