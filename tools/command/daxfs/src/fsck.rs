@@ -26,15 +26,9 @@ pub const OPERATIONAL: u8 = 8;
 /// Exit status: wrong usage.
 pub const USAGE: u8 = 16;
 
-/// Findings that are shown unless all are asked for.
-const SHOWN: u64 = 100;
-
 /// How to check.
 #[derive(Args, Clone, Copy, Default)]
 pub struct FsckOptions {
-    /// Show every finding, not only the first hundred
-    #[arg(short, long)]
-    pub verbose: bool,
     /// Print nothing about clean images
     #[arg(short, long)]
     pub quiet: bool,
@@ -70,14 +64,9 @@ fn one(path: &Path, at: &At, options: FsckOptions) -> u8 {
             true => OPERATIONAL,
             false => UNCORRECTED,
         };
-        if options.verbose || count <= SHOWN {
-            bar.suspend(|| eprintln!("{name}: {violation}"));
-        }
+        bar.suspend(|| eprintln!("{name}: {violation}"));
     });
     drop(bar);
-    if count > SHOWN && !options.verbose {
-        eprintln!("{name}: and {} more; -v shows all", count - SHOWN);
-    }
     match outcome {
         Some(superblock) if status == 0 => {
             if !options.quiet {

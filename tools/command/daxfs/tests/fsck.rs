@@ -110,8 +110,9 @@ fn paths() {
     );
 }
 
+/// Each finding is said.
 #[test]
-fn findings_are_all_told_on_demand() {
+fn findings() {
     let place = place("mkdir source; touch source/{1..150}");
     image_of(&place.path("source"), &place.path("image")).unwrap();
     let mut bytes = place.read("image");
@@ -120,13 +121,7 @@ fn findings_are_all_told_on_demand() {
     bytes[start..start + length].fill(b'/');
     seal(&mut bytes);
     place.write("image", &bytes);
-    // Without the line that counts them.
-    let all = place.run("daxfs fsck -v image");
-    let found = all.stderr.lines().count() - 1;
+    let all = place.run("daxfs fsck image");
     let invalid = all.stderr.matches("invalid name").count();
     assert!(all.status == 4 && invalid == 150, "{all:?}");
-    let some = place.run("daxfs fsck image");
-    let lines: Vec<_> = some.stderr.lines().collect();
-    let rest = format!("image: and {} more; -v shows all", found - 100);
-    assert_eq!((lines.len(), lines[100]), (102, rest.as_str()));
 }

@@ -95,10 +95,7 @@ fn fsck_helper(args: &FsckArgs) -> ExitCode {
     if args.version {
         status |= fsck::say(concat!("fsck.daxfs ", env!("CARGO_PKG_VERSION")));
     }
-    let options = fsck::FsckOptions {
-        verbose: args.verbose,
-        ..Default::default()
-    };
+    let options = fsck::FsckOptions::default();
     ExitCode::from(status | fsck::fsck(&args.images, &At::default(), options))
 }
 

@@ -48,11 +48,7 @@ pub fn helper(args: &HelperArgs) -> Result<()> {
     // -i: without a helper.
     let mut mount = std::process::Command::new("mount");
     mount.args(["-i", "-t", "daxfs"]);
-    for (given, flag) in [
-        (args.fake, "-f"),
-        (args.no_mtab, "-n"),
-        (args.verbose, "-v"),
-    ] {
+    for (given, flag) in [(args.fake, "-f"), (args.verbose, "-v")] {
         if given {
             mount.arg(flag);
         }
