@@ -107,37 +107,6 @@ async fn a_start_removes_what_a_crash_has_left() {
 }
 
 #[tokio::test]
-async fn full_memory() {
-    let machine = Machine::new().await;
-    machine.layer("base", "", nothing).await;
-    let base = machine.memory.bytes();
-    let mounts = machine.prepare("active", "base").await.unwrap();
-    std::fs::write(upper(&mounts).join("large"), vec![7; 1 << 20]).unwrap();
-    machine.memory.set_limit(base + (1 << 20));
-    let _ = machine.commit("layer", "active").await;
-    // It is committed, its image is on disk, and the call that needs it fails.
-    assert!(!upper(&mounts).exists());
-    let answer = machine.prepare("new", "layer").await;
-    refused(answer, Code::ResourceExhausted);
-    assert_eq!(machine.list().await.unwrap(), ["base", "layer"]);
-    machine.memory.set_limit(0);
-    machine.prepare("new", "layer").await.unwrap();
-    machine.remove("new").await.unwrap();
-
-    // After a restart not both fit.
-    let machine = machine.restart().await;
-    machine.memory.set_limit(base + 1);
-    refused(
-        machine.prepare("new", "layer").await,
-        Code::ResourceExhausted,
-    );
-    assert_eq!(machine.list().await.unwrap(), ["base", "layer"]);
-    assert_eq!(machine.directories().len(), 2);
-    machine.memory.set_limit(0);
-    machine.prepare("new", "layer").await.unwrap();
-}
-
-#[tokio::test]
 async fn damaged_files_are_named() {
     let machine = Machine::new().await;
     machine.layer("layer", "", nothing).await;
