@@ -108,17 +108,13 @@ pub fn remove_tree(dir: &Path) -> Result<()> {
         (Some(parent), Some(name)) => (parent, name),
         _ => return Err(Error::io(dir, "remove")(Errno::INVAL.into())),
     };
-    let parent = match open(parent, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+    let above = match open(parent, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(()),
-        parent => parent.map_err(|error| Error::io(parent_of(dir), "open")(error.into()))?,
+        above => above.map_err(|error| Error::io(parent, "open")(error.into()))?,
     };
     let mut path = dir.to_owned();
-    remove_from(parent.as_fd(), name, &mut path)
+    remove_from(above.as_fd(), name, &mut path)
         .map_err(|error| Error::io(&path, "remove")(error.into()))
-}
-
-fn parent_of(dir: &Path) -> &Path {
-    dir.parent().unwrap_or(dir)
 }
 
 /// A directory that is being removed.

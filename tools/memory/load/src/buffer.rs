@@ -94,9 +94,7 @@ impl Kind {
             }
         }
     }
-}
 
-impl Kind {
     /// Return what to do about `error` when memory of this kind is made.
     fn remedy(self, error: Errno) -> &'static str {
         match (self, error) {

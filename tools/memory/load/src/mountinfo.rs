@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// The mounts of this process.
-pub const PATH: &str = "/proc/self/mountinfo";
+const PATH: &str = "/proc/self/mountinfo";
 
 /// A line of /proc/self/mountinfo.
 #[derive(Debug, PartialEq, Eq)]

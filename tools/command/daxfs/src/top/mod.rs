@@ -6,7 +6,6 @@ mod show;
 
 use daxfs_command::stdout::{written, Out};
 use daxfs_image::error::{Error, Result};
-use daxfs_image::text::shown_path;
 use daxfs_load::mountinfo::{self, mounts};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -142,21 +141,13 @@ pub fn top(prometheus: bool) -> Result<()> {
 
 /// Read the counters of all mounted images.
 fn all() -> Result<Vec<Mounted>> {
-    let failed = |path: &str, remedy, error: io::Error| {
-        Err(Error::system(
-            shown_path(Path::new(path)),
-            "cannot read",
-            remedy,
-            error,
-        ))
-    };
-    let text = match fs::read(mountinfo::PATH) {
-        Ok(text) => text,
-        Err(error) => return failed(mountinfo::PATH, "", error),
-    };
-    read(Path::new(SYSFS), &text).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => failed(SYSFS, "; load the module: modprobe daxfs", error),
-        _ => failed(SYSFS, "", error),
+    let text = mountinfo::read()?;
+    read(Path::new(SYSFS), &text).map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => "; load the module: modprobe daxfs",
+            _ => "",
+        };
+        Error::system(SYSFS, "cannot read", remedy, error)
     })
 }
 
