@@ -319,7 +319,6 @@ lint-format: prepare-root
 	$(RUN) rustfmt --edition 2021 --check $(module_rust)
 	$(RUN) cargo fmt --all --check --manifest-path tools/Cargo.toml
 	@awk 'length > 100 { print FILENAME ":" FNR ": more than 100 columns"; bad = 1 } END { exit bad }' $(module_rust)
-	scripts/unsafe-table --check Documentation/design.rst
 	$(RUN) scripts/check-imports
 lint-tools: prepare-root
 	$(cargo) clippy --workspace --all-targets -- -D warnings
