@@ -86,7 +86,6 @@ help:
 	@echo '  make lint-commits   checks the messages and sizes of the commits in RANGE, or of all since the rules'
 	@echo '  make lines          counts the lines of each part'
 	@echo '  make hooks          has git check each commit in this repository; unhooks ends that'
-	@echo '  make rust-analyzer  rust-project.json, which describes src/ to editors'
 	@echo '  make clean          removes build/'
 	@echo '  make distclean      says how to remove the cache as well'
 
@@ -353,18 +352,12 @@ hooks:
 unhooks:
 	git config --unset core.hooksPath
 
-# The bindings are made with the module.
-rust-analyzer: module
-	$(Q)$(KERNEL_RUN) scripts/rust-analyzer --root $(CACHE)/root$(addprefix -,$(filter sid experimental,$(KERNEL))) \
-		$(stock)/kdir build/$(notdir $(stock))/src/bindings_generated.rs
-	@$(call say,rust-project.json describes src/ for the kernel in $(stock))
-
 clean:
-	rm -rf build rust-project.json
+	rm -rf build
 
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages nginx valkey tomcat nginx-security valkey-security tomcat-security; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers demo-machines check check-debug bench soak fuzz matrix next patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits lines hooks unhooks deb packages \
-	rust-analyzer clean distclean
+	clean distclean
