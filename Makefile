@@ -64,8 +64,6 @@ help:
 	@echo '  make soak           damaged images for an hour, on both kernels, while memory is written to, fails and goes away;'
 	@echo '                      then any memory call for as long; SECONDS=3600 or IMAGES=20000 for both kernels together, SOAK="stock debug"'
 	@echo '  make matrix         builds and tests on each kernel and configuration (hours); ONLY="CELL ..." CHECKS="GROUP ..."'
-	@echo '  make next           what the module uses of the kernel and a newer one lacks or has changed: the newest of'
-	@echo '                      Debian experimental and sid, or with NEXT=DIR that kernel tree'
 	@echo '  make patches KERNEL_TREE=DIR'
 	@echo '                      daxfs as a series of patches against the kernel source in DIR, in build/patches'
 	@echo '  make shell          a shell in the virtual machine, with the module and the tools on board'
@@ -133,10 +131,6 @@ module: prepare-kernel
 	@$(KERNEL_RUN) $(cross)strip --strip-debug -o $(BUILD)/daxfs.ko $(BUILD)/$(notdir $(stock))/daxfs.ko
 
 endif
-
-# List the module's lines that use something which another kernel tree, configured and prepared in NEXT, has changed.
-next: module
-	@next="$(NEXT)"; [ -n "$$next" ] || next=$$(environment/prepare --next) && $(if $(KDIR),$(runner) scripts/next $(output) $(kdir),$(KERNEL_RUN) scripts/next $(BUILD)/$(notdir $(stock)) $(stock)/kdir) "$$next"
 
 debug := debug$(if $(filter-out stock,$(KERNEL)),-$(KERNEL))
 debug-module: prepare-debug
@@ -358,6 +352,6 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages nginx valkey tomcat nginx-security valkey-security tomcat-security; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers demo-machines check check-debug bench soak fuzz matrix next patches shell prepare \
+.PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers demo-machines check check-debug bench soak fuzz matrix patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits lines hooks unhooks deb packages \
 	clean distclean
