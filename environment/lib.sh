@@ -90,12 +90,6 @@ die() {
 	exit 1
 }
 
-# As die, unless explain_failure names the cause.
-die_download() {
-	[ -z "$(cache_trouble)" ] || exit 1
-	die "$@"
-}
-
 usage_error() {
 	printf '%s: %s (see %s --help)\n' "${0##*/}" "$*" "${0##*/}" >&2
 	exit 2
@@ -116,28 +110,6 @@ logged() {
 
 # ---- the cache ------------------------------------------------------------------------------------
 
-# Print why the cache cannot be written to, if it cannot. Commands that fail because of that have various messages, some
-# of which name another cause.
-cache_trouble() {
-	local room=$CACHE/.room
-	[ -d "$CACHE" ] || return 0
-	if [ ! -w "$CACHE" ]; then
-		echo "the cache directory $CACHE belongs to $(stat -c %U "$CACHE"), and $(id -un) cannot write to it; set DAXFS_CACHE to another"
-	elif ! { head -c 4M /dev/zero >"$room"; } 2>/dev/null; then
-		echo "the disk is full: no room in the cache directory $CACHE; make room and run this again, or set DAXFS_CACHE to another"
-	fi
-	rm -f "$room"
-}
-
-# When a script fails, say so if the cache is the cause.
-explain_failure() {
-	local status=$? trouble
-	[ $status = 0 ] || trouble=$(cache_trouble)
-	[ -z "${trouble-}" ] || printf '%s: %s\n' "${0##*/}" "$trouble" >&2
-	exit $status
-}
-trap explain_failure EXIT
-
 # write_file FILE COMMAND...: write the text that a command prints to a file, which changes completely or not at all.
 write_file() {
 	local file=$1 text old
@@ -153,7 +125,7 @@ write_file() {
 	fi
 }
 
-# Remove the files in a build directory of the kernel's that a full disk has cut off: make cannot read them, and makes
+# Remove the files in a build directory of the kernel's that an earlier run has cut off: make cannot read them, and makes
 # them again.
 remove_cut_off() {
 	{ grep -rLzP --include='.*.cmd' '\n\z' "$1" || true; } | xargs -r -d '\n' rm -f
@@ -167,7 +139,6 @@ cache_create() {
 	*) die "cache directory '$CACHE' is not an absolute path; set DAXFS_CACHE to one" ;;
 	esac
 	mkdir -p "$CACHE" || die "cannot create the cache directory $CACHE; set DAXFS_CACHE to a writable place"
-	[ -w "$CACHE" ] || exit 1
 }
 
 # cache_lock NAME: take a lock until this process and its children end. Print a message if another run holds it.
@@ -175,7 +146,7 @@ cache_lock() {
 	local name=$1 fd
 	cache_create
 	{ exec {fd}>>"$CACHE/.$name.lock"; } 2>/dev/null ||
-		die "cannot write $CACHE/.$name.lock, which belongs to $(stat -c %U "$CACHE/.$name.lock"); remove it, or set DAXFS_CACHE to another directory"
+		die "cannot write $CACHE/.$name.lock: the cache directory belongs to $(stat -c %U "$CACHE"); set DAXFS_CACHE to another"
 	flock -n "$fd" && return
 	say "waiting for another run that holds $CACHE/.$name.lock"
 	flock "$fd"
@@ -333,7 +304,7 @@ fetch_lists() {
 		die "Debian 13's signing key is not on this machine: install debian-archive-keyring 2023.3+deb12u2 or later"
 	fi
 	cmp -s "$APT/sources.list" "$APT/lists.stamp" ||
-		die_download "cannot fetch package lists from $(debian_mirror); set DAXFS_MIRROR to another mirror"
+		die "cannot fetch package lists from $(debian_mirror); set DAXFS_MIRROR to another mirror"
 	warn "cannot fetch package lists from $(debian_mirror); using the lists of $(date -r "$APT/lists.stamp" +%F)"
 }
 
@@ -408,15 +379,13 @@ fetch_packages() (
 		plan_packages) apt_run get install --download-only "$@" ;;
 		plan_only) apt_run get download "$@" ;;
 		esac >"$APT/log/download" 2>&1 || {
-			! grep -q 'enough free space' "$APT/log/download" ||
-				die "the disk is full: no room for these packages in $APT/archives; make room and run this again"
 			# The mirror may have newer packages since the lists were fetched.
 			if [ $attempt = 1 ]; then
 				touch -d '2 days ago' "$APT/lists.stamp"
 				apt_update
 			else
 				tail -n 5 "$APT/log/download" >&2
-				die_download "download from $(debian_mirror) failed; run this again to continue where it stopped"
+				die "download from $(debian_mirror) failed; run this again to continue where it stopped"
 			fi
 		}
 	done
