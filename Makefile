@@ -78,7 +78,7 @@ help:
 	@echo '  make html           the documentation as web pages, in build/html'
 	@echo '  make manual         the manual pages, in build/man, and the shells'\'' completions, in build/completions'
 	@echo '  make format         rustfmt for all Rust source'
-	@echo '  make fuzz           fuzzes the tools, guided by coverage; TARGET=image|tools|archive|signature, SECONDS=60, JOBS=1'
+	@echo '  make fuzz           fuzzes the tools, guided by coverage; TARGET=image|tools|archive|signature, SECONDS=60'
 	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, the documentation and its English'
 	@echo '  make lint-packages  lintian for the packages of make deb'
 	@echo '  make lint-commits   checks the messages and sizes of the commits in RANGE, or of all since the rules'
@@ -274,8 +274,7 @@ soak: $(if $(filter stock,$(SOAK)),all) $(if $(filter debug,$(SOAK)),debug-modul
 		$(call each,$(if $(findstring command,$(origin SECONDS)),$(SECONDS),3600)))
 
 fuzz: prepare-root
-	scripts/fuzz $(if $(TARGET),--target $(TARGET)) $(if $(findstring command,$(origin SECONDS)),--seconds $(SECONDS)) \
-		$(if $(findstring command,$(origin JOBS)),--jobs $(JOBS))
+	scripts/fuzz $(if $(TARGET),--target $(TARGET)) $(if $(findstring command,$(origin SECONDS)),--seconds $(SECONDS))
 
 bench: all prepare-guest prepare-demo
 	bench/run $(SECTIONS)
