@@ -19,7 +19,7 @@ BUILD = TOP / "build" / ("" if ARCH == "amd64" else ARCH)
 IMAGES = BUILD / "test-images"
 LOGS = BUILD / "check"
 # The kinds of devices that the machine lacks, with what it has instead. See qemu/lib/machine-arm64.sh.
-MISSING = {"virtio-pmem": "nvdimm", "cxl": "", "cxl-pmem": ""} if ARCH == "arm64" else {}
+MISSING = {"virtio-pmem": "nvdimm", "cxl": ""} if ARCH == "arm64" else {}
 
 # The order in which groups start: the longest first, any that are missing here last. Of those that share a machine,
 # signature is the last one, because after it only signed images can be mounted.

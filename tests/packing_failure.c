@@ -4,7 +4,7 @@
  *
  * Group: packing
  * Order: 8
- * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=packing.daxfs drm share
+ * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,reserve=packing.daxfs drm share
  */
 #include "packing.h"
 

@@ -4,7 +4,7 @@
  * with entries of either size. Packed files share pages with others, and show nothing of them.
  *
  * Group: packing
- * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=packing.daxfs drm share
+ * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,reserve=packing.daxfs drm share
  */
 #include <sys/uio.h>
 

@@ -52,9 +52,7 @@ static char device_name[SOURCE_MAX][64];
 /* Return the kind of a pmem device, by its path in sysfs. */
 static const char *pmem_kind(const char *path)
 {
-	if (strstr(path, "/virtio"))
-		return "virtio-pmem";
-	return strstr(path, "/nvdimm-bridge") ? "persistent CXL" : "NVDIMM";
+	return strstr(path, "/virtio") ? "virtio-pmem" : "NVDIMM";
 }
 
 static int make_device(const struct source *source, const struct image *image)
@@ -154,7 +152,7 @@ bool source_stands_for_way(const struct source *source)
 	static const char *const some[] = {
 		"NVDIMM", "memfd, huge folios", "udmabuf", "qxl, device memory",
 	}, *const same[] = {
-		"virtio-pmem", "CXL, persistent", "virtio-gpu", "",
+		"virtio-pmem", "virtio-gpu", "", "",
 	};
 	bool slow = getenv("DAXFS_SLOW");
 
@@ -178,8 +176,6 @@ const struct source sources[] = {
 	{ "NVDIMM", NULL, NULL, make_device, "NVDIMM", .pages = true, .huge = true,
 	  .shared = true },
 	{ "virtio-pmem", NULL, NULL, make_device, "virtio-pmem", .pages = true, .huge = true,
-	  .shared = true },
-	{ "CXL, persistent", NULL, NULL, make_device, "persistent CXL", .pages = true, .huge = true,
 	  .shared = true },
 	{ "CXL (fsdev)", NULL, NULL, make_device, "dax", .pages = true, .huge = true },
 	{ "phys", NULL, "phys=0x", make_phys, &whole, .pages = true, .huge = true },

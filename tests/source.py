@@ -77,7 +77,7 @@ def devices():
             if file.read(136)[72:].rstrip(b"\0") != b"sources":
                 continue
         path = os.path.realpath(f"/sys/class/block/{os.path.basename(device)}/device")
-        yield Source("virtio-pmem" if "/virtio" in path else "CXL, persistent" if "/nvdimm-bridge" in path else "NVDIMM", device=device)
+        yield Source("virtio-pmem" if "/virtio" in path else "NVDIMM", device=device)
 
 
 def sources():

@@ -4,7 +4,7 @@
  *
  * Group: sources
  * Order: 2
- * Machine: cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=sources.daxfs drm share no-debug
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve=sources.daxfs drm share no-debug
  */
 #include "device.h"
 #include "mapped.h"

@@ -4,7 +4,7 @@
  *
  * Group: sources
  * Order: 1
- * Machine: cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=sources.daxfs drm share
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve=sources.daxfs drm share
  */
 #include <linux/capability.h>
 #include <sys/ptrace.h>

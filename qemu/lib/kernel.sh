@@ -8,13 +8,9 @@ kernel_image=	# what QEMU loads
 kernel_modules=	# its lib/modules/RELEASE; empty when everything is built in
 release=	# its name, as uname -r says
 
-# Print the release that is stored in a kernel image (Documentation/arch/x86/boot.rst: offset 0x20e).
+# Print the release that is stored in an x86-64 kernel image.
 image_release() {
-	perl -e 'open my $f, "<:raw", $ARGV[0] or exit 1;
-		read $f, my $head, 65536 or exit 1;
-		exit 1 if length $head < 0x300 or substr($head, 0x202, 4) ne "HdrS";
-		my $at = unpack("v", substr $head, 0x20e, 2) + 0x200;
-		print((split m{[ \0]}, substr $head, $at, 128)[0])' "$1"
+	in_root file -m "$ROOT/usr/lib/file/magic.mgc" -b -L "$1" | sed -n 's/.*boot executable.* version \([^ ]*\) .*/\1/p'
 }
 
 # need FILE WHAT: prepare the part WHAT of the build environment if FILE does not exist.
@@ -167,14 +163,13 @@ write_config() {
 			[ ${#virtio_pmems[@]} = 0 ] || modules+=(virtio_pmem nd_pmem)
 		fi
 		[ ${#cxls[@]} = 0 ] || modules+=(cxl_acpi cxl_pci cxl_mem dax_cxl fsdev_dax)
-		[ ${#cxl_pmems[@]} = 0 ] || modules+=(cxl_acpi cxl_pci cxl_mem cxl_pmem nd_pmem)
 		[ "$drm" = 0 ] || modules+=(vgem virtio_gpu)
 		[ "$drm" -lt 2 ] || modules+=(qxl)
 		[ ${#shares[@]} = 0 ] || modules+=(9pnet_virtio 9p)
 	fi
 	printf 'PROGRAMS=/dev/vd%s\n' "$([ -n "$kernel_modules" ] && echo c || echo b)"
 	printf 'MODE=%q\nMERGE=%q\nDEVICES=%q\nDISKS=%q\n' "$mode" "$merge" "$devices" ${#images[@]}
-	printf 'CXL_KINDS=(%s)\nDRM=%q\nPCI=%q\n' "${cxl_kinds[*]}" "$drm" "${pci:+1}"
+	printf 'CXL=%q\nDRM=%q\nPCI=%q\n' "$cxl_devices" "$drm" "${pci:+1}"
 	printf 'RESERVED_ADDR=%q\nRESERVED_SIZE=%q\n' "$reserved_address" "$reserved_size"
 	printf 'CALL_LIMIT=%q\n' "$(call_limit)"
 	printf 'TERM_NAME=%q\nLINES=%q\nCOLUMNS=%q\n' "${TERM:-dumb}" "$lines" "$columns"

@@ -46,16 +46,8 @@ add_cxl() {
 	die_runner "$1: the kernel cannot use CXL memory on this arm64 machine"
 }
 
-add_cxl_pmem() {
-	add_cxl "$1"
-}
-
 # QEMU has no qxl for arm64.
 add_drm() {
 	kernel_extra+=(drm_kms_helper.fbdev_emulation=0)
 	qemu+=(-device virtio-gpu-pci)
-}
-
-image_release() {
-	die_runner "$1: an image without packages can be used on amd64 only"
 }

@@ -11,7 +11,7 @@ CXL_ALIGN=$((256 * MIB))		# required by the CXL specification
 qemu=()				# the command line so far
 devices=0			# pmem devices so far
 backends=0			# all devices with memory so far
-cxl_kinds=() cxl_windows=''
+cxl_devices=0 cxl_windows=''
 reserved_address='' reserved_size=''
 hotplug=0			# bytes of address space beyond ordinary memory
 
@@ -60,7 +60,7 @@ add_processor() {
 	fi
 	# Five-level page tables only make each emulated page walk longer.
 	# The kernel uses CXL memory only if it can invalidate all caches. Under a hypervisor it assumes that it cannot.
-	qemu+=(-cpu "$model$([ $((${#cxls[@]} + ${#cxl_pmems[@]})) = 0 ] || echo ,hypervisor=off)" -smp "$cpus")
+	qemu+=(-cpu "$model$([ ${#cxls[@]} = 0 ] || echo ,hypervisor=off)" -smp "$cpus")
 }
 
 add_memory() {
@@ -126,40 +126,17 @@ add_virtio_pmem() {
 	devices=$((devices + 1))
 }
 
-# Volatile CXL memory is mapped in place unless its size has to be padded.
+# Add a CXL memory expander with its own host bridge and address window, so that each region can use the first decoder
+# everywhere. The serial number tells the guest which image it is. Its memory is mapped in place unless its size has to be padded.
 add_cxl() {
-	local file total
+	local n=$cxl_devices file total
 	padded "$1" $CXL_ALIGN
-	add_cxl_memory "$file" "$total" ram volatile-memdev
-}
-
-# Persistent memory is given a namespace in the guest: an info block before the image, which
-# starts at 2 MiB as on an NVDIMM. The namespace is recorded in the device's label area.
-add_cxl_pmem() {
-	local n=${#cxl_kinds[@]} file=$scratch/cxl${#cxl_kinds[@]} size total
-	size=$(image_size "$1") || exit
-	[ "$shared" = 0 ] || die_runner "image $1: persistent CXL memory cannot be shared here"
-	total=$(round_up $((PMEM_ALIGN + size)) $CXL_ALIGN)
-	dd if="$1" of="$file" bs=$PMEM_ALIGN seek=1 conv=sparse status=none && truncate -s "$total" "$file" ||
-		die_runner "cannot copy $1 to $file"
-	qemu+=(-object "memory-backend-ram,id=labels$n,size=1M")
-	add_cxl_memory "$file" "$total" pmem "lsa=labels$n,persistent-memdev"
-}
-
-# add_cxl_memory FILE SIZE KIND OPTION: add a CXL memory expander with its own host bridge and address window, so that
-# each region can use the first decoder everywhere. The serial number tells the guest which image it is.
-add_cxl_memory() {
-	local n=${#cxl_kinds[@]}
-	cxl_windows+=,cxl-fmw.$n.targets.0=cxl$n,cxl-fmw.$n.size=$2
+	# QEMU takes the whole list of windows in one option.
+	cxl_windows+=,cxl-fmw.$n.targets.0=cxl$n,cxl-fmw.$n.size=$total
 	qemu+=(-device "pxb-cxl,id=cxl$n,bus=pcie.0,bus_nr=$((32 + 8 * n))"
 		-device "cxl-rp,id=cxl-port$n,bus=cxl$n,port=0,chassis=$((n + 1)),slot=0")
-	add_backend "$1" "$2" "cxl-type3,bus=cxl-port$n,sn=$((n + 1)),$4"
-	cxl_kinds+=("$3")
-}
-
-# Add the windows. QEMU takes the whole list in one option.
-add_cxl_windows() {
-	qemu+=(-machine "cxl=on$cxl_windows")
+	add_backend "$file" "$total" "cxl-type3,bus=cxl-port$n,sn=$((n + 1)),volatile-memdev"
+	cxl_devices=$((n + 1))
 }
 
 # Add memory that no table describes to the guest: a memory module that the firmware does not report and that the kernel
