@@ -278,8 +278,7 @@ lists_fresh() {
 	[ -n "$(find "$APT/lists.stamp" -mtime -1 2>/dev/null)" ] && cmp -s "$APT/sources.list" "$APT/lists.stamp"
 }
 
-# Fetch the package lists if they are missing or older than a day, or if the mirror has changed. If that fails,
-# older lists of this mirror are used.
+# Fetch the package lists if they are missing or older than a day, or if the mirror has changed.
 apt_update() {
 	local package_architectures=$both_architectures
 	apt_configure
@@ -303,9 +302,7 @@ fetch_lists() {
 	if grep -q -e NO_PUBKEY -e 'Missing key' "$APT/log/update"; then
 		die "Debian 13's signing key is not on this machine: install debian-archive-keyring 2023.3+deb12u2 or later"
 	fi
-	cmp -s "$APT/sources.list" "$APT/lists.stamp" ||
-		die "cannot fetch package lists from $(debian_mirror); set DAXFS_MIRROR to another mirror"
-	warn "cannot fetch package lists from $(debian_mirror); using the lists of $(date -r "$APT/lists.stamp" +%F)"
+	die "cannot fetch package lists from $(debian_mirror); set DAXFS_MIRROR to another mirror"
 }
 
 # Print all versions of a package on the mirror, newest first.
@@ -369,26 +366,21 @@ fetch_packages() (
 	[ "$1" != --only ] || { how=plan_only; shift; }
 	cache_lock apt
 	apt_update
-	for attempt in 1 2; do
-		plan=$($how "$@") || exit 1
-		cd "$APT/archives" || exit 1
-		missing=$(for archive in $plan; do [ -e "$archive" ] || echo "$archive"; done)
-		[ -n "$missing" ] || break
+	plan=$($how "$@") || exit 1
+	cd "$APT/archives" || exit 1
+	missing=$(for archive in $plan; do [ -e "$archive" ] || echo "$archive"; done)
+	if [ -n "$missing" ]; then
 		say "downloading $(wc -l <<<"$missing") packages"
 		case $how in
 		plan_packages) apt_run get install --download-only "$@" ;;
 		plan_only) apt_run get download "$@" ;;
 		esac >"$APT/log/download" 2>&1 || {
+			tail -n 5 "$APT/log/download" >&2
 			# The mirror may have newer packages since the lists were fetched.
-			if [ $attempt = 1 ]; then
-				touch -d '2 days ago' "$APT/lists.stamp"
-				apt_update
-			else
-				tail -n 5 "$APT/log/download" >&2
-				die "download from $(debian_mirror) failed; run this again to continue where it stopped"
-			fi
+			rm -f "$APT/lists.stamp"
+			die "download from $(debian_mirror) failed; run this again to continue where it stopped"
 		}
-	done
+	fi
 	for archive in $plan; do
 		[ -e "$archive" ] || die "apt did not deliver $APT/archives/$archive"
 		echo "$APT/archives/$archive"
@@ -409,14 +401,8 @@ unpack_archives() {
 	# shellcheck disable=SC2016 # expanded by the inner shell
 	DEST=$dest xargs -r -P 2 -n 1 bash -c 'set -o pipefail
 		dpkg-deb --fsys-tarfile "$1" | tar -x -p -C "$DEST" --keep-directory-symlink --no-same-owner \
-			--exclude=./usr/share/{doc,man,info,locale,help,lintian}"/*" --warning=no-timestamp 2> >(head -n 3 >&2) || {
-			if dpkg-deb --fsys-tarfile "$1" >/dev/null 2>&1; then
-				echo "cannot unpack $1"
-			else
-				rm -f "$1"
-				echo "$1 was damaged and has been removed; run this again"
-			fi >&2
-			exit 255; }' unpack ||
+			--exclude=./usr/share/{doc,man,info,locale,help,lintian}"/*" --warning=no-timestamp 2> >(head -n 3 >&2) ||
+			{ echo "cannot unpack $1; if it is damaged, remove it and run this again" >&2; exit 255; }' unpack ||
 		die "unpacking into $dest failed"
 }
 
