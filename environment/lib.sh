@@ -339,42 +339,23 @@ kernel_source_package() {
 	cut -d . -f 1,2 <<<"linux-source-${1%%~*}"
 }
 
-# Print the file names of the archives of packages and of all their dependencies.
-plan_packages() {
-	local plan
-	plan=$(apt_run get install --simulate -q=1 "$@" 2>&1) || die "cannot resolve packages: ${plan##*$'\n'E: }"
-	# Inst gcc (4:14.2.0-1 Debian:13.1/stable [amd64])   ->   gcc_4%3a14.2.0-1_amd64.deb
-	# The name of a package of another architecture ends with it: libc6:arm64.
-	sed -nE 's,^Inst ([^ :]+)[^ ]* .*\(([^ )]+).*\[([^]]+)\]\).*,\1_\2_\3.deb,p' <<<"$plan" | sed 's/:/%3a/g'
-}
-
-# Print the file names of the archives of packages without their dependencies. PACKAGE=VERSION means that version.
-plan_only() {
-	local package
-	for package; do
-		apt_run cache show --no-all-versions "$package" 2>/dev/null |
-			awk '/^(Package|Version|Architecture):/ { f[$1] = $2 }
-				END { if (!("Package:" in f)) exit 1; print f["Package:"] "_" f["Version:"] "_" f["Architecture:"] ".deb" }' |
-			sed 's/:/%3a/g' || die "the mirror has no package $package"
-	done
-}
-
-# Download packages and their dependencies (with --only: the packages alone), and print the names of the archives.
-# Archives that an earlier, interrupted run has downloaded are used.
+# Download packages and their dependencies (with --only: the packages alone, where PACKAGE=VERSION means that version), and
+# print the names of the archives. Archives that an earlier, interrupted run has downloaded are used.
 fetch_packages() (
-	how=plan_packages
-	[ "$1" != --only ] || { how=plan_only; shift; }
+	how=(install --download-only)
+	[ "$1" != --only ] || { how=(download); shift; }
 	cache_lock apt
 	apt_update
-	plan=$($how "$@") || exit 1
+	# Next to an empty directory for archives, apt prints the files of all packages.
+	mkdir -p "$APT/none/partial"
+	plan=$(apt_run get "${how[0]}" --print-uris -o Dir::Cache::archives="$APT/none" "$@" 2>"$APT/log/plan") ||
+		die "cannot resolve packages: $(tail -n 1 "$APT/log/plan")"
+	plan=$(cut -d ' ' -f 2 <<<"$plan")
 	cd "$APT/archives" || exit 1
 	missing=$(for archive in $plan; do [ -e "$archive" ] || echo "$archive"; done)
 	if [ -n "$missing" ]; then
 		say "downloading $(wc -l <<<"$missing") packages"
-		case $how in
-		plan_packages) apt_run get install --download-only "$@" ;;
-		plan_only) apt_run get download "$@" ;;
-		esac >"$APT/log/download" 2>&1 || {
+		apt_run get "${how[@]}" "$@" >"$APT/log/download" 2>&1 || {
 			tail -n 5 "$APT/log/download" >&2
 			# The mirror may have newer packages since the lists were fetched.
 			rm -f "$APT/lists.stamp"
