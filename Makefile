@@ -72,7 +72,7 @@ help:
 	@echo '  make prepare        only what building and testing takes, cached in'
 	@echo '                      $(CACHE)'
 	@echo '  make install        programs, module, manual pages, completions below $$(DESTDIR)$$(prefix), after make'
-	@echo '                      (prefix=$(prefix)); uninstall removes them'
+	@echo '                      (prefix=$(prefix))'
 	@echo '  make library        libdaxfs for C, in build/lib; make wheel: for Python, in build/wheel'
 	@echo '  make deb            Debian packages in build/deb: the tools, the module, the libraries, the documentation'
 	@echo '  make html           the documentation as web pages, in build/html'

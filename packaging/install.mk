@@ -24,11 +24,9 @@ moduledir ?= /usr/lib/modules
 sysconfdir ?= /etc
 unitdir ?= /usr/lib/systemd/system
 
-helpers := mount.daxfs fsck.daxfs mkfs.daxfs
-udev_rules := $(wildcard packaging/udev/*.rules)
 # Programs that install-tools leaves to install-snapshotter.
 snapshotter := daxfs-snapshotter
-tools := mkdaxfs daxfs $(helpers)
+tools := mkdaxfs daxfs mount.daxfs fsck.daxfs mkfs.daxfs
 # $(call completions,program,directory): install the completions of a program from a directory.
 completions = install -m 0644 $(2)/bash/$(1) $(DESTDIR)$(bashdir) && install -m 0644 $(2)/zsh/_$(1) $(DESTDIR)$(zshdir) && \
 	install -m 0644 $(2)/fish/$(1).fish $(DESTDIR)$(fishdir)
@@ -53,11 +51,8 @@ install-tools:
 	install -m 0644 $(filter-out %/$(snapshotter).8,$(wildcard build/man/*.8)) $(DESTDIR)$(mandir)/man8
 	install -d $(DESTDIR)$(bashdir) $(DESTDIR)$(zshdir) $(DESTDIR)$(fishdir)
 	for name in $(tools); do $(call completions,$$name,build/completions) || exit 1; done
-ifneq ($(udev_rules),)
 	install -d $(DESTDIR)$(udevdir)
-	for rule in $(udev_rules); do \
-		sed 's|/usr/sbin/daxfs|$(bindir)/daxfs|g' $$rule >$(DESTDIR)$(udevdir)/$${rule##*/} || exit 1; done
-endif
+	sed 's|/usr/sbin/daxfs|$(bindir)/daxfs|g' packaging/udev/64-daxfs.rules >$(DESTDIR)$(udevdir)/64-daxfs.rules
 	install -D -m 0644 packaging/magic $(DESTDIR)$(prefix)/share/daxfs/magic
 	install -D -m 0755 packaging/initramfs-tools/hook $(DESTDIR)$(initramfsdir)/daxfs
 	install -D -m 0755 packaging/initramfs-tools/local-premount $(DESTDIR)$(dir $(initramfsdir))scripts/local-premount/daxfs
@@ -101,21 +96,4 @@ install-module:
 	install -m 0644 $(BUILD)/daxfs.ko $(DESTDIR)$(moduledir)/$(module_release)/updates/daxfs.ko
 	$(if $(DESTDIR),,depmod $(module_release))
 
-uninstall:
-	rm -f $(addprefix $(DESTDIR)$(bindir)/,mkdaxfs daxfs $(snapshotter)) $(addprefix $(DESTDIR)$(helperdir)/,$(helpers))
-	rm -f $(addprefix $(DESTDIR)$(libdir)/,libdaxfs.so libdaxfs.so.0 libdaxfs.a pkgconfig/daxfs.pc) $(DESTDIR)$(includedir)/daxfs.h
-	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man3/%,$(wildcard Documentation/*.3))
-	rm -f $(DESTDIR)$(mandir)/man5/daxfs.5
-	rm -f $(patsubst %,$(DESTDIR)$(mandir)/man8/%.8,$(tools) $(snapshotter)) $(DESTDIR)$(mandir)/man8/daxfs-*.8
-	rm -f $(DESTDIR)$(unitdir)/$(snapshotter).service $(DESTDIR)$(sysconfdir)/$(snapshotter).toml
-	rm -f $(foreach name,$(tools) $(snapshotter),$(DESTDIR)$(bashdir)/$(name) \
-		$(DESTDIR)$(zshdir)/_$(name) $(DESTDIR)$(fishdir)/$(name).fish)
-	rm -f $(patsubst packaging/udev/%,$(DESTDIR)$(udevdir)/%,$(udev_rules))
-	rm -f $(DESTDIR)$(initramfsdir)/daxfs $(DESTDIR)$(dir $(initramfsdir))scripts/local-premount/daxfs
-	rm -f $(DESTDIR)$(dracutdir)/90daxfs/module-setup.sh $(DESTDIR)$(prefix)/share/daxfs/magic
-	rm -rf $(DESTDIR)$(docdir)
-	rm -f $(DESTDIR)$(moduledir)/*/updates/daxfs.ko
-	$(if $(DESTDIR),,ldconfig)
-	$(if $(DESTDIR),,depmod)
-
-.PHONY: install install-tools install-snapshotter install-library install-doc install-module uninstall
+.PHONY: install install-tools install-snapshotter install-library install-doc install-module
