@@ -84,43 +84,24 @@ prepare_programs() (
 
 # ---- the payload ----------------------------------------------------------------------------------
 
-# Add daxfs.ko to the kernel's modules, with new indexes, so that modprobe and mount find it. depmod over all modules
-# takes seconds. Its output depends only on the module's description and the other modules, so it is kept for both.
+# Add daxfs.ko, and have modprobe and mount find it by a command: depmod over all modules takes seconds.
 place_module() {
-	local tree=$1/usr/lib/modules/$release key index description
+	local extra=usr/lib/modules/$release/extra
 	[ -n "$module" ] || return 0
-	mkdir -p "$tree/extra"
 	if [ ! -e "$module" ]; then
 		[ "$module_wanted" = 0 ] || die_runner "--module $module: no such file"
 		printf 'vm: warning: the guest has no daxfs: %s is missing (make builds it)\n' "$module" >&2
 		return
 	fi
-	in_root "${CROSS}strip" --strip-debug -o "$tree/extra/daxfs.ko" "$module" || die_runner "$module: not a kernel module"
-	description=$(tr '\0' '\n' <"$tree/extra/daxfs.ko" | grep -a -E '^(alias|depends|name|softdep|vermagic)=' | sort)
-	grep -q -F "vermagic=$release " <<<"$description" ||
+	mkdir -p "$1/$extra" "$1/etc/modprobe.d"
+	in_root "${CROSS}strip" --strip-debug -o "$1/$extra/daxfs.ko" "$module" || die_runner "$module: not a kernel module"
+	grep -q -a -F "vermagic=$release " "$1/$extra/daxfs.ko" ||
 		printf 'vm: warning: %s is built for another kernel than %s\n' "$module" "$release" >&2
-	key=$({ echo "$description"; cat "$GUEST/modules-$release.erofs.key" 2>/dev/null; } | sha256sum)
-	index=$GUEST/depmod-$release/${key:0:16}
-	if [ ! -e "$index" ]; then
-		make_index "$tree/extra/daxfs.ko" "$index"
-	fi
-	cp "$index"/* "$tree/"
-}
-
-make_index() {
-	local ko=$1 index=$2 work=$scratch/depmod directory
-	directory=$work/usr/lib/modules/$release
-	mkdir -p "$directory/extra" "${index%/*}"
-	if [ -n "$kernel_modules" ]; then
-		cp -al "$GUEST/index-$release/usr/lib/modules/$release/." "$directory/" 2>/dev/null ||
-			cp -a "$GUEST/index-$release/usr/lib/modules/$release/." "$directory/"
-	fi
-	cp "$ko" "$directory/extra/daxfs.ko"
-	run_depmod "$work" "$release"
-	mkdir -p "$work/index"
-	mv "$directory"/modules.* "$work/index/"
-	mv -T "$work/index" "$index" 2>/dev/null || [ -e "$index" ] || die_runner "cannot write $index"
-	rm -rf "$work"
+	# It depends on no other module.
+	cat >"$1/etc/modprobe.d/daxfs.conf" <<-END
+	alias fs-daxfs daxfs
+	install daxfs insmod /$extra/daxfs.ko \$CMDLINE_OPTS
+	END
 }
 
 # Links are enough here: the archive contains the files that they point to.
