@@ -316,16 +316,12 @@ kernel_version() {
 	sed -E 's/^([0-9]+\.[0-9]+(\.[0-9]+)?)([~-](rc[0-9]+))?.*$/\1~\4/; s/~$//' <<<"$1"
 }
 
-# Print the Debian version of the kernel with these headers: 7.3~rc7-1~exp1. The release of that one is 7.3-amd64.
-debian_version() {
-	sed -nE 's/^#define LINUX_PACKAGE_ID " Debian (.*)"$/\1/p' "$1/include/generated/package.h" 2>/dev/null || true
-}
-
 # headers_version HEADERS RELEASE: print the upstream version of the kernel with these headers. Headers without
 # a Debian version, such as of a kernel built from source, give the version in the release.
 headers_version() {
 	local version
-	version=$(debian_version "$1")
+	# The Debian version is 7.3~rc7-1~exp1 if the release is 7.3-amd64.
+	version=$(sed -nE 's/^#define LINUX_PACKAGE_ID " Debian (.*)"$/\1/p' "$1/include/generated/package.h" 2>/dev/null || true)
 	if [ -n "$version" ]; then echo "${version%%-*}"; else kernel_version "$2"; fi
 }
 
