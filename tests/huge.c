@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Large files are mapped with 2 MiB entries and take no page cache.
+ * Large files are mapped with 2 MiB entries and take no page cache. The tests sources and storm change such mappings.
  *
  * Group: files
  */
@@ -48,25 +48,6 @@ POINT(is_aligned, "mappings of large files are aligned")
 	needs_huge_pages();
 	CHECK_EQ((uintptr_t)map_size(mnt, LARGE, PROT_READ, MAP_SHARED) % HUGE_SIZE, 0);
 	CHECK_EQ((uintptr_t)map_size(mnt, LARGE, PROT_READ, MAP_PRIVATE) % HUGE_SIZE, 0);
-}
-
-POINT(shared_faults, "shared: one fault for each 2 MiB")
-{
-	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
-
-	needs_huge_pages();
-	CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / HUGE_SIZE);
-	CHECK_EQ(huge_bytes(address, LARGE), LARGE);
-	CHECK(pattern_matches(address, LARGE, LARGE, 0));
-}
-
-POINT(private_faults, "private: one fault for each 2 MiB")
-{
-	char *address = map_size(mnt, LARGE, PROT_READ, MAP_PRIVATE);
-
-	needs_huge_pages();
-	CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / HUGE_SIZE);
-	CHECK_EQ(huge_bytes(address, LARGE), LARGE);
 }
 
 POINT(borders, "files around 2 MiB")
@@ -117,91 +98,6 @@ POINT(offset_mapping, "offsets within the file")
 	REQUIRE(address != MAP_FAILED);
 	CHECK(pattern_matches(address, LARGE / 2, LARGE, LARGE / 2 - 8192));
 	CHECK(huge_bytes(address, LARGE / 2) >= (long long)(LARGE / 2 - 2 * HUGE_SIZE));
-}
-
-POINT(private_write_splits, "a private write splits a huge page")
-{
-	char *address = map_size(mnt, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	char byte = pattern_byte(LARGE, 3 * HUGE_SIZE + 5000);
-
-	needs_huge_pages();
-	touch_pages(address, LARGE, 4096);
-	address[3 * HUGE_SIZE + 5000] ^= 1;
-	CHECK_EQ(address[3 * HUGE_SIZE + 5000], byte ^ 1);
-	address[3 * HUGE_SIZE + 5000] ^= 1;
-	CHECK(pattern_matches(address, LARGE, LARGE, 0));
-	CHECK_EQ(huge_bytes(address, LARGE), LARGE - HUGE_SIZE);
-	address[3 * HUGE_SIZE + 5000] ^= 1;
-	CHECK(pattern_matches(map_size(mnt, LARGE, PROT_READ, MAP_SHARED) + 3 * HUGE_SIZE, HUGE_SIZE, LARGE,
-			      3 * HUGE_SIZE));
-}
-
-POINT(partly_unmapped, "munmap and mprotect in part")
-{
-	const size_t page = page_size();
-	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
-
-	touch_pages(address, LARGE, 4096);
-	CHECK(!munmap(address + HUGE_SIZE + page, page));
-	CHECK(!mprotect(address + 4 * HUGE_SIZE + 2 * page, page, PROT_NONE));
-	CHECK(pattern_matches(address, HUGE_SIZE + page, LARGE, 0));
-	CHECK(pattern_matches(address + HUGE_SIZE + 2 * page, HUGE_SIZE, LARGE, HUGE_SIZE + 2 * page));
-	CHECK(!mprotect(address + 4 * HUGE_SIZE + 2 * page, page, PROT_READ));
-	CHECK(pattern_matches(address + 3 * HUGE_SIZE, 3 * HUGE_SIZE, LARGE, 3 * HUGE_SIZE));
-}
-
-POINT(moved, "mremap")
-{
-	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
-	char *place = mmap(NULL, 2 * LARGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	touch_pages(address, LARGE, 4096);
-	place = (char *)(((uintptr_t)place + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
-	address = mremap(address, LARGE, LARGE, MREMAP_MAYMOVE | MREMAP_FIXED, place + HUGE_SIZE);
-	REQUIRE(address == place + HUGE_SIZE);
-	CHECK(pattern_matches(address, LARGE, LARGE, 0));
-	address = mremap(address, LARGE, LARGE / 2, MREMAP_MAYMOVE | MREMAP_FIXED,
-			 place + LARGE + HUGE_SIZE + page_size());
-	REQUIRE(address == place + LARGE + HUGE_SIZE + page_size());
-	CHECK(pattern_matches(address, LARGE / 2, LARGE, 0));
-}
-
-POINT(forked, "fork")
-{
-	char *shared = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
-	char *private = map_size(mnt, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	int status;
-	pid_t pid;
-
-	touch_pages(shared, LARGE, 4096);
-	touch_pages(private, LARGE, 4096);
-	private[5] ^= 1;
-	pid = fork();
-	if (!pid) {
-		bool good = pattern_matches(shared, 4 * HUGE_SIZE, LARGE, 0) &&
-			    pattern_matches(private + HUGE_SIZE, HUGE_SIZE, LARGE, HUGE_SIZE);
-
-		private[HUGE_SIZE + 1] ^= 1;
-		private[2 * HUGE_SIZE] ^= 1;
-		_exit(!good);
-	}
-	waitpid(pid, &status, 0);
-	CHECK_EQ(status, 0);
-	private[5] ^= 1;
-	CHECK(pattern_matches(private, 4 * HUGE_SIZE, LARGE, 0));
-}
-
-POINT(dropped, "MADV_DONTNEED and drop_caches")
-{
-	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
-
-	needs_huge_pages();
-	for (int i = 0; i < 3; i++) {
-		CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / HUGE_SIZE);
-		CHECK(!madvise(address, LARGE, MADV_DONTNEED));
-		CHECK(shrink_caches(3));
-	}
-	CHECK(pattern_matches(address, LARGE, LARGE, 0));
 }
 
 /* Nothing that is read or mapped enters the page cache. */

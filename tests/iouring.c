@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * io_uring: reads, also by kernel threads, and look-ups. The test sources has more, on each source.
+ * io_uring: reads, also by kernel threads. The test sources has more, on each source.
  *
  * Group: files
  */
@@ -56,26 +56,6 @@ POINT(short_reads, "short reads need no kernel thread")
 POINT(short_direct_reads, "short direct reads need no kernel thread")
 {
 	short_reads_with(O_DIRECT);
-}
-
-POINT(opens_and_stats, "statx and open")
-{
-	struct ring ring = ring_open();
-	char path[PATH_MAX];
-	struct statx stat;
-	struct io_uring_sqe sqe;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/sizes/4097", mnt);
-	sqe = ring_request(IORING_OP_STATX, AT_FDCWD, path, STATX_ALL, (uintptr_t)&stat);
-	CHECK_EQ(ring_do(&ring, &sqe), 0);
-	CHECK_EQ(stat.stx_size, 4097);
-	sqe = ring_request(IORING_OP_OPENAT, AT_FDCWD, path, 0, 0);
-	sqe.open_flags = O_RDONLY;
-	fd = ring_do(&ring, &sqe);
-	CHECK(fd >= 0 && lseek(fd, 0, SEEK_END) == 4097);
-	sqe.open_flags = O_RDWR;
-	CHECK_EQ(ring_do(&ring, &sqe), -EROFS);
 }
 
 int main(void)
