@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Debuggers: ptrace, /proc/PID/mem and process_vm_readv on mapped files, and single steps in a
- * running program.
+ * Debuggers: ptrace, /proc/PID/mem and process_vm_readv on mapped files.
  *
  * Group: files
  */
-#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 
-#include "breakpoint.h"
+#include "util.h"
 
 static const char *mnt;
 
@@ -92,18 +90,6 @@ POINT(vm_readv, "process_vm_readv and process_vm_writev")
 	CHECK_EQ(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), 100);
 	CHECK(pattern_matches(buffer, 100, LARGE, LARGE - 100));
 	end_child(pid);
-}
-
-POINT(single_steps, "single steps")
-{
-	pid_t pid = traced_helper(mnt, "exec/helper");
-	int status;
-
-	for (int steps = 0; steps < 200; steps++) {
-		REQUIRE(!ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL));
-		REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
-	}
-	traced_end(pid);
 }
 
 int main(void)
