@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The owner of a dma-buf's pages can do anything with them: udmabuf shares the pages of a memfd,
- * which can be punched, closed, or made of huge pages. Mapped files keep their content, and all
- * memory is released.
+ * which can be punched or closed. Here they are huge pages; source_memory does this with others, on each source.
+ * Mapped files keep their content, and all memory is released.
  *
  * Group: memory
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
@@ -130,13 +130,6 @@ POINT(optimized_huge_pages, "udmabuf: the same, with hugetlb_optimize_vmemmap")
 	REQUIRE(write_text(OPTIMIZE, "%lld", before));
 }
 
-static int memfd_of(bool huge)
-{
-	size_t size = image_room(&image);
-
-	return huge ? huge_memfd(size, &image, image_length(&image), 0) : memfd_with(&image, size, 0, F_SEAL_SHRINK);
-}
-
 static void punch(int memfd)
 {
 	punch_memfd(memfd, image_room(&image));
@@ -148,9 +141,10 @@ static void close_maker(int memfd)
 }
 
 /* Take the memfd's pages away before a file is mapped, or while it is. */
-static void lose_pages(bool huge, bool early, void (*lose)(int memfd))
+static void lose_pages(bool early, void (*lose)(int memfd))
 {
-	int memfd = memfd_of(huge), buffer = make_buffer(memfd, 0, image_room(&image));
+	int memfd = huge_memfd(image_room(&image), &image, image_length(&image), 0);
+	int buffer = make_buffer(memfd, 0, image_room(&image));
 	struct mapped files;
 
 	if (early)
@@ -168,7 +162,7 @@ static void lose_pages(bool huge, bool early, void (*lose)(int memfd))
 }
 
 /* Repeat this: all memory must be available again, and the kernel must log no error. */
-static void lose_and_count(bool huge, void (*lose)(int memfd))
+static void lose_and_count(void (*lose)(int memfd))
 {
 	long long pages = number_in(HUGE_PAGES, ""), before, shmem;
 	int kmsg = kmsg_open(), rounds = getenv("DAXFS_SLOW") ? 2 : 3;
@@ -176,7 +170,7 @@ static void lose_and_count(bool huge, void (*lose)(int memfd))
 	before = available_memory();
 	shmem = number_in("/proc/meminfo", "Shmem:");
 	for (int i = 0; i < rounds; i++)
-		lose_pages(huge, i == 1, lose);
+		lose_pages(i == 1, lose);
 	REQUIRE(write_text(HUGE_PAGES, "%lld", pages));
 	/*
 	 * The available memory varies by some megabytes. A leak would lose the whole image in every
@@ -188,24 +182,14 @@ static void lose_and_count(bool huge, void (*lose)(int memfd))
 	close(kmsg);
 }
 
-POINT(punched, "udmabuf: its memfd is punched")
-{
-	lose_and_count(false, punch);
-}
-
-POINT(closed, "udmabuf: its memfd is closed")
-{
-	lose_and_count(false, close_maker);
-}
-
 POINT(huge_punched, "udmabuf: its memfd of huge pages is punched")
 {
-	lose_and_count(true, punch);
+	lose_and_count(punch);
 }
 
 POINT(huge_closed, "udmabuf: its memfd of huge pages is closed")
 {
-	lose_and_count(true, close_maker);
+	lose_and_count(close_maker);
 }
 
 int main(void)

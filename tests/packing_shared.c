@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * On every memory source, files of the same content share their data: they are mapped as the same memory, at once and
- * with entries of either size. Packed files share pages with others, and show nothing of them.
+ * with entries of either size. Packed files share pages with others, and show nothing of them. The test storm writes to
+ * private mappings of such files.
  *
  * Group: packing
  * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,reserve=packing.daxfs drm share
@@ -105,25 +106,6 @@ POINT(twins_undisturbed, "mapping one does not disturb the other")
 	REQUIRE(waitpid(pid, &status, 0) == pid && !status);
 	CHECK_EQ(touch_pages(a, SMALL, 4096), 0);
 	CHECK_EQ(touch_pages(large, TWO_HUGE, 4096), 0);
-}
-
-POINT(twins_private, "both are mapped privately")
-{
-	for (size_t i = 0; i < twin_sizes; i++) {
-		size_t length = twins[i], last = length - 1;
-		char *a = map(open_twin(length, 'a'), length, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-		char *b = map(open_twin(length, 'b'), length, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-
-		a[last] ^= 1;
-		CHECK(pattern_matches(b, length, length, 0));
-		b[0] ^= 1;
-		CHECK_EQ(a[0] & 0xff, pattern_byte(length, 0));
-		CHECK_EQ(a[last] & 0xff, pattern_byte(length, last) ^ 1);
-		a[last] ^= 1;
-		CHECK(pattern_matches(a, length, length, 0));
-		munmap(a, length);
-		munmap(b, length);
-	}
 }
 
 /* Evict the inodes in every order: drop the caches while no file is open. */
@@ -245,17 +227,6 @@ POINT_IF(copies_held, "the copies can be held", has_pages)
 	munmap(medium, MEDIUM);
 	CHECK_EQ(read(ends[0], buffer, sizeof(buffer)), MEDIUM - 8192);
 	CHECK(pattern_matches(buffer, MEDIUM - 8192, MEDIUM, 8192));
-}
-
-POINT(programs_run, "packed programs run")
-{
-	char command[PATH_MAX];
-
-	snprintf(command, sizeof(command), "test \"$('%s/packed/script' 5)\" = 'script 5'", mnt);
-	CHECK_EQ(system(command), 0);
-	snprintf(command, sizeof(command), "test \"$('%s/helper' print 6 7)\" = \"$('%s/helper' print 6 7)\"",
-		 mnt, program_dir());
-	CHECK_EQ(system(command), 0);
 }
 
 /* Map files in several processes at once, while caches are dropped. */
