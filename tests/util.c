@@ -377,7 +377,7 @@ long touch_pages(const char *address, size_t length, size_t step)
 	return faults() - before;
 }
 
-int signal_of_load(const char *address)
+bool gets_sigbus(const char *address)
 {
 	pid_t pid = fork();
 	int status;
@@ -388,12 +388,7 @@ int signal_of_load(const char *address)
 		_exit(0);
 	}
 	REQUIRE(waitpid(pid, &status, 0) == pid);
-	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-}
-
-bool gets_sigbus(const char *address)
-{
-	return signal_of_load(address) == SIGBUS;
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS;
 }
 
 pid_t waiting_child(void)

@@ -153,10 +153,7 @@ void page_frames(const char *address, size_t count, u64 frames[]);
 /* Load a byte at every @step bytes. Return the number of page faults that this took. */
 long touch_pages(const char *address, size_t length, size_t step);
 
-/* Return the signal with which a load from @address ends a process, or 0. */
-int signal_of_load(const char *address);
-
-/* Return true if that is SIGBUS. */
+/* Return true if a load from @address ends a process with SIGBUS. */
 bool gets_sigbus(const char *address);
 
 /* Start a child that waits, with a copy of our mappings. */
