@@ -209,9 +209,6 @@ tests: prepare-root
 	@$(call say,building the tests into $(BUILD)/tests)
 	@mkdir -p $(BUILD)/tests
 	$(Q)$(RUN) make --no-print-directory -C tests OUTPUT=$(CURDIR)/$(BUILD)/tests $(addprefix CROSS_COMPILE=,$(cross)) $(JOBS)
-ifeq ($(ARCHITECTURE),amd64)
-	$(Q)$(cargo) build --quiet --package daxfs-testing --example corpus
-endif
 
 native-programs:
 	@$(NATIVE) $(MAKE) ARCH=amd64 KERNEL=stock tools tests

@@ -18,12 +18,9 @@ struct image round_image;
 
 void round_init(const struct image *image)
 {
-	size_t size;
+	size_t size = (image->size + 2 * HUGE_SIZE - 1) & ~(HUGE_SIZE - 1);
 
 	round_mnt = private_mount_point();
-	if (!image)
-		return;
-	size = (image->size + 2 * HUGE_SIZE - 1) & ~(HUGE_SIZE - 1);
 	round_image.size = size;
 	round_image.bytes = malloc(size);
 	round_image.super = (struct superblock *)round_image.bytes;
@@ -100,9 +97,8 @@ static int make_memory(const struct round *round, const struct image *image, cha
 
 static int new_context(const struct round *round, int fd)
 {
-	int context;
+	int context = source_context(round->source, fd);
 
-	context = round->source ? source_context(round->source, fd) : context_new("source", round->door);
 	REQUIRE(!round->lazy || !context_options(context, "digest=%s,verify=lazy", image_digest(&round_image)));
 	REQUIRE(!round->unchecked || !context_options(context, "check=none"));
 	return context;
@@ -211,8 +207,6 @@ static void use_in_child(const struct round *round, const struct image *image)
 	REQUIRE(!unshare(CLONE_NEWNS));
 	if (!mount_damaged(round, image, &bytes))
 		_exit(ktap_point->failed ? KTAP_FAIL : REFUSED);
-	if (round->read_first)
-		walker_read_all(round_mnt, round->read_first);
 	if (round->written)
 		writer = start_writer(round, bytes);
 	for (int i = 0; i < WALKERS; i++) {
@@ -243,7 +237,7 @@ static void use_in_child(const struct round *round, const struct image *image)
 
 enum round_result round_run(const struct round *round)
 {
-	struct image image = image_copy(round->image ?: &round_image);
+	struct image image = image_copy(&round_image);
 	int status;
 	pid_t pid;
 

@@ -9,12 +9,10 @@
 #define WALKERS 3
 
 struct round {
-	/* The memory. If NULL, it is the device @door. */
+	/* The memory. */
 	const struct source *source;
 	/* A block device that has the same memory, for sources that are devices. */
 	const char *door;
-	/* The mounted image, with all of its memory. If NULL, it is round_image. */
-	const struct image *image;
 	/* All that is random depends on this. */
 	u64 number;
 	/* Damage the image; write to the memory while it is mounted; let allocations fail. */
@@ -23,10 +21,8 @@ struct round {
 	bool fed_mount;
 	/* Mount without comparing the checksum of the metadata. */
 	bool unchecked;
-	/* Mount with verify=lazy. The image must be good, have sums, and be round_image. */
+	/* Mount with verify=lazy. The image must be good and have sums. */
 	bool lazy;
-	/* Before the walkers start, read this many bytes of each file. */
-	size_t read_first;
 	/* Steps of each walker, and its counts. */
 	unsigned int steps;
 	struct walk_counts *counts;
@@ -40,9 +36,7 @@ struct round {
 extern const char *round_mnt;
 extern struct image round_image;
 
-/*
- * Find room to mount on, and prepare @image, or NULL if each round has one. Call once, before the first point.
- */
+/* Find room to mount on, and prepare @image. Call once, before the first point. */
 void round_init(const struct image *image);
 
 /* Write the good image to the device @door, with what follows it. */

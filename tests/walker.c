@@ -71,13 +71,6 @@ static void belongs_to_image(const char *what, const char *bytes, ssize_t length
 		printf("# %s shows memory after the image, at %zd of %zd bytes\n", what, found - bytes, length);
 }
 
-/* Forget all paths but this one, the root. */
-static void start_paths(const char *root)
-{
-	paths[0] = strdup(root);
-	path_count = 1;
-}
-
 static void add_path(const char *dir, const char *name)
 {
 	char *path;
@@ -99,8 +92,7 @@ static void add_path(const char *dir, const char *name)
 	*old = path;
 }
 
-/* List a directory from where @fd is in it. */
-static void list_rest(int fd, const char *path)
+static void list(int fd, const char *path, const struct stat *stat)
 {
 	DIR *dir = fdopendir(dup(fd));
 	unsigned int budget = 1000;
@@ -108,6 +100,8 @@ static void list_rest(int fd, const char *path)
 
 	if (!dir)
 		return;
+	if (!chance(2, 4))
+		lseek(fd, chance(3, 1 << 20), SEEK_SET);
 	while (budget-- && (entry = readdir(dir))) {
 		size_t length = strlen(entry->d_name);
 
@@ -117,13 +111,6 @@ static void list_rest(int fd, const char *path)
 			add_path(path, entry->d_name);
 	}
 	closedir(dir);
-}
-
-static void list(int fd, const char *path, const struct stat *stat)
-{
-	if (!chance(2, 4))
-		lseek(fd, chance(3, 1 << 20), SEEK_SET);
-	list_rest(fd, path);
 }
 
 /* Note the result of a read at @offset of a file of @size bytes: it has read @length bytes, or failed. Check the bytes. */
@@ -333,42 +320,6 @@ static void do_step(void)
 	close(place);
 }
 
-static void read_start(const char *path, size_t most)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char buffer[BUFFER];
-	ssize_t length;
-
-	for (size_t at = 0; fd >= 0 && at < most; at += length) {
-		length = pread(fd, buffer, sizeof(buffer), at);
-		if (length <= 0)
-			break;
-		belongs_to_image("a file", buffer, length);
-	}
-	close(fd);
-}
-
-void walker_read_all(const char *dir, size_t most)
-{
-	struct stat stat;
-
-	start_paths(dir);
-	/* Directories add to the paths, up to PATHS. */
-	for (unsigned int i = 0; i < path_count; i++) {
-		if (lstat(paths[i], &stat))
-			continue;
-		if (S_ISREG(stat.st_mode)) {
-			read_start(paths[i], most);
-		} else if (S_ISDIR(stat.st_mode)) {
-			int fd = open(paths[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-			if (fd >= 0)
-				list_rest(fd, paths[i]);
-			close(fd);
-		}
-	}
-}
-
 bool starve(bool on)
 {
 	/* It could not be opened to stop this. It belongs to the process that opens it. */
@@ -397,7 +348,7 @@ static void use(const struct walk *walk, int number)
 
 	REQUIRE(!sigaction(SIGBUS, &action, NULL) && !chdir("/"));
 	seed = walk->seed;
-	start_paths(walk->dir);
+	paths[path_count++] = strdup(walk->dir);
 	ring = ring_open();
 	if (walk->counts)
 		counts = &walk->counts[number];

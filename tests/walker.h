@@ -46,12 +46,6 @@ pid_t walker_start(const struct walk *walk, int number);
  */
 int walker_end(const struct walk *walk, int number, pid_t pid);
 
-/*
- * Read the first @most bytes of the files in @dir and in its directories: of as many as a walker has paths. Fail
- * the point as a walker does.
- */
-void walker_read_all(const char *dir, size_t most);
-
 /* Print where in the kernel @pid is. */
 void print_stack(pid_t pid);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Common parts of the fuzz targets of images and the test of the corpus: they make an image of an
+//! Common parts of the fuzz targets of images and the test that replays the corpus: they make an image of an
 //! input, and mutate an input with knowledge of the format.
 //!
 //! An input is laid over the specimen, a small valid image, by exclusive or; the empty input is the
