@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * verify=lazy on every source: damage is found before the first byte of it is read or mapped, also by a private mapping,
- * the kernel or overlayfs, good pieces stay usable, and a mount that cannot be verified is refused.
+ * verify=lazy on every source: damage is found before the first byte of it is read or mapped, also by a private mapping
+ * or the kernel, good pieces stay usable, and a mount that cannot be verified is refused.
  *
  * Group: memory
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
@@ -10,7 +10,6 @@
 #include <sys/uio.h>
 
 #include "device.h"
-#include "uring.h"
 
 /* A damaged byte of the large file, in its third piece, and the start of its page. */
 #define BAD (2 * PIECE + 12345)
@@ -215,27 +214,6 @@ POINT(damaged_mapping, "mappings of a damaged piece")
 	munmap(private, LARGE);
 	munmap(odd, LARGE - 5 * page);
 	munmap(shared, LARGE);
-	others_are_good();
-	unmount();
-}
-
-POINT(damaged_uring, "io_uring reads a damaged piece")
-{
-	char *buffer = malloc(LARGE);
-	struct io_uring_sqe request;
-	struct ring ring;
-	int fd;
-
-	ring = ring_open();
-	mount_damaged();
-	fd = open_large();
-	request = ring_request(IORING_OP_READ, fd, buffer, 4096, BAD);
-	CHECK_EQ(ring_do(&ring, &request), -EIO);
-	request = ring_request(IORING_OP_READ, fd, buffer, PIECE, PIECE);
-	CHECK_EQ(ring_do(&ring, &request), PIECE);
-	CHECK(pattern_matches(buffer, PIECE, LARGE, PIECE));
-	close(ring.fd);
-	close(fd);
 	others_are_good();
 	unmount();
 }
@@ -599,70 +577,6 @@ POINT(locking, "an ordinary user locks pages of a damaged piece")
 	mount_damaged();
 	CHECK_EQ(reaped("a user who locks a damaged piece", background_user(lock_pages, NULL)), 0);
 	unmount();
-}
-
-/* Mount the image as the lower layer of an overlay whose upper one is in @top, on the directory @all. */
-static bool mount_overlay(const char *top, const char *all)
-{
-	char options[4 * PATH_MAX], upper[PATH_MAX + 8], work[PATH_MAX + 8];
-
-	snprintf(upper, sizeof(upper), "%s/upper", top);
-	snprintf(work, sizeof(work), "%s/work", top);
-	REQUIRE(!mkdir(upper, 0755) && !mkdir(work, 0755) && !mkdir(all, 0755));
-	snprintf(options, sizeof(options), "lowerdir=%s,upperdir=%s,workdir=%s", mnt, upper, work);
-	if (!mount("overlay", all, "overlay", 0, options))
-		return true;
-	REQUIRE(errno == ENODEV);
-	return false;
-}
-
-/* Use the large file through the overlay on @all. */
-static void use_overlay(const char *all)
-{
-	char *buffer = malloc(PIECE), *mapped, path[PATH_MAX];
-	int fd = open_size(all, LARGE, O_RDONLY);
-
-	CHECK_EQ(pread(fd, buffer, PIECE, PIECE), PIECE);
-	CHECK(pattern_matches(buffer, PIECE, LARGE, PIECE));
-	CHECK_FAILS(pread(fd, buffer, 1, BAD), EIO);
-	CHECK_EQ(pread(fd, buffer, 8192, 2 * PIECE - 4096), 4096);
-	mapped = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-	REQUIRE(mapped != MAP_FAILED);
-	mapped[PIECE] ^= 1;
-	neighbours_are_good(mapped, PIECE);
-	CHECK(gets_sigbus(mapped + BAD) && store_gets_sigbus(mapped + BAD));
-	check_hidden(mapped + BAD, mapped);
-	munmap(mapped, LARGE);
-	close(fd);
-	/* A copy would have the damaged piece. */
-	snprintf(path, sizeof(path), "%s/sizes/%lu", all, LARGE);
-	CHECK_FAILS(open(path, O_RDWR | O_CLOEXEC), EIO);
-	fd = open_size(all, LARGE, O_RDONLY);
-	CHECK_FAILS(pread(fd, buffer, 1, BAD), EIO);
-	close(fd);
-	free(buffer);
-}
-
-POINT(through_overlayfs, "a damaged piece through overlayfs")
-{
-	char top[PATH_MAX], all[PATH_MAX + 8];
-	bool mounted;
-
-	mount_damaged();
-	snprintf(top, sizeof(top), "%s/overlay", work_dir());
-	REQUIRE(!mkdir(top, 0755) || errno == EEXIST);
-	REQUIRE(!mount("tmpfs", top, "tmpfs", 0, NULL));
-	snprintf(all, sizeof(all), "%s/all", top);
-	mounted = mount_overlay(top, all);
-	if (mounted) {
-		use_overlay(all);
-		CHECK_EQ(counter_of(mnt, "pieces_bad"), 1);
-		CHECK_EQ(bounded_umount(all), 0);
-	}
-	CHECK_EQ(bounded_umount(top), 0);
-	unmount();
-	if (!mounted)
-		SKIP("needs overlayfs");
 }
 
 int main(void)
