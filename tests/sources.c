@@ -249,8 +249,9 @@ POINT_IF(registered_mapping, "private mapping as io_uring's registered buffer", 
 /* Compare paths, types, modes, sizes, targets, content and hard links. Times and owners depend on who made the image. */
 POINT_IF(whole_tree, "whole tree, by path and content", is_used)
 {
-	CHECK_EQ(run_command("list() { '%s/manifest' \"$1\" | cut -f 1,2,5,8-; }; list '%s' >'%s.want'; test -s '%s.want' &&"
-			     "list '%s' | cmp - '%s.want'", program_dir(), tree, tree, tree, mnt, tree), 0);
+	CHECK_EQ(run_command("'%s/manifest' '%s' | cut -f 1,2,5,8- >'%s.want' && test -s '%s.want'",
+			     program_dir(), tree, tree, tree), 0);
+	CHECK_EQ(run_command("'%s/manifest' '%s' | cut -f 1,2,5,8- | cmp - '%s.want'", program_dir(), mnt, tree), 0);
 }
 
 /* Neither daxfs nor the module that exports its memory can be unloaded. */

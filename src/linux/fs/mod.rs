@@ -35,8 +35,7 @@ pub(crate) use xattr::{AclKind, PosixAcl, XattrBuffer};
 
 use core::marker::PhantomData;
 
-/// The tables of functions of the filesystem `T` for the VFS. Each file has those of one kind of
-/// object.
+/// The tables of functions of the filesystem `T` for the VFS, of one kind of object in each file.
 struct VTable<T>(PhantomData<T>);
 
 /// All traits that a filesystem implements.

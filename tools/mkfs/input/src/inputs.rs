@@ -65,7 +65,8 @@ impl<'a> Options<'a> {
 impl Input {
     /// Parse an argument: a path, which may follow a kind and a colon.
     pub fn parse(text: &OsStr) -> Self {
-        let kinds: [(&[u8], fn(PathBuf) -> Self); 5] = [
+        type Kind = fn(PathBuf) -> Input;
+        let kinds: [(&[u8], Kind); 5] = [
             (b"dir:", Input::Directory),
             (b"tar:", Input::Tar),
             (b"image:", Input::Image),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// Most kinds of losses that are told apart: an archive can have any number of names.
 const MOST: usize = 20;
 
-/// What could not be kept: each kind of loss with the first file and the number of files.
+/// Losses: attributes and members that cannot be kept, with the first file and the number of files.
 #[derive(Default)]
 pub struct Losses(BTreeMap<String, (String, u64)>);
 

@@ -57,8 +57,6 @@ pub struct Mounted {
     pub source: OsString,
     /// Where this process sees it.
     pub places: Vec<PathBuf>,
-    /// How files are mapped.
-    pub mapping: String,
     /// Bytes of the image.
     pub size: u64,
     /// Number of inodes.
@@ -100,7 +98,6 @@ impl Mounted {
         let mut mounted = Mounted {
             source,
             places: Vec::new(),
-            mapping: line(directory, "mapping")?.into_string().ok()?,
             size: value("size")?,
             inodes: value("inodes")?,
             counters: COUNTERS.map(|counter| value(counter.name)),
@@ -163,7 +160,6 @@ mod tests {
             fs::write(directory.join(name), format!("{value}\n")).unwrap();
         };
         write("source", "/dev/a \"b\"\\");
-        write("mapping", "dax");
         write("size", "4096");
         write("inodes", "7");
         for counter in COUNTERS {

@@ -39,7 +39,7 @@ pub(super) struct Reader<'a> {
     global: Records,
     /// Pieces of the sparse files so far.
     pieces: Vec<Piece>,
-    /// What images cannot store.
+    /// Parts of members that images cannot store.
     losses: Losses,
     warnings: Vec<String>,
 }
