@@ -338,20 +338,20 @@ kernel_source_package() {
 # Download packages and their dependencies (with --only: the packages alone, where PACKAGE=VERSION means that version), and
 # print the names of the archives. Archives that an earlier, interrupted run has downloaded are used.
 fetch_packages() (
-	how=(install --download-only)
-	[ "$1" != --only ] || { how=(download); shift; }
+	get=(install --download-only)
+	[ "$1" != --only ] || { get=(download); shift; }
 	cache_lock apt
 	apt_update
 	# Next to an empty directory for archives, apt prints the files of all packages.
 	mkdir -p "$APT/none/partial"
-	plan=$(apt_run get "${how[0]}" --print-uris -o Dir::Cache::archives="$APT/none" "$@" 2>"$APT/log/plan") ||
+	plan=$(apt_run get "${get[0]}" --print-uris -o Dir::Cache::archives="$APT/none" "$@" 2>"$APT/log/plan") ||
 		die "cannot resolve packages: $(tail -n 1 "$APT/log/plan")"
 	plan=$(cut -d ' ' -f 2 <<<"$plan")
 	cd "$APT/archives" || exit 1
 	missing=$(for archive in $plan; do [ -e "$archive" ] || echo "$archive"; done)
 	if [ -n "$missing" ]; then
 		say "downloading $(wc -l <<<"$missing") packages"
-		apt_run get "${how[@]}" "$@" >"$APT/log/download" 2>&1 || {
+		apt_run get "${get[@]}" "$@" >"$APT/log/download" 2>&1 || {
 			tail -n 5 "$APT/log/download" >&2
 			# The mirror may have newer packages since the lists were fetched.
 			rm -f "$APT/lists.stamp"
