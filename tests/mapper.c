@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Read a file, map it, and wait, as a program in each of many containers does. Or print the page
- * frames that another process has of a file.
+ * Map a file as programs of tests do:
+ *   mapper FILE          read all of it (- is the standard input), map it, touch every page, print its size and a sum over
+ *                        both, and wait
+ *   mapper --once FILE   the same, and do not wait
+ *   mapper --mapped FILE the same without reading it
+ *   mapper --late FILE   map it, say so, and touch its pages after the end of the standard input
+ *   mapper --pinned FILE put sixteen of its pages into a pipe, unmap it, say so, and wait
+ *   mapper --beyond FILE load from a mapping that begins 1 TiB after the start
+ *   mapper --locked FILE map it with MAP_POPULATE and lock it; fail with status 3 if that fails
+ *   mapper --frames PID FILE  print how many pages PID has of it, the lowest and the highest address in memory, and a
+ *                        digest of where they are, in order
  */
 #include <err.h>
 #include <fcntl.h>
@@ -17,24 +26,6 @@
 
 #define PAGE	4096UL
 #define PIECE	(1UL << 20)
-
-static int usage(FILE *stream)
-{
-	fprintf(stream,
-		"Usage: mapper [--once | --mapped | --late | --pinned | --locked | --beyond] FILE\n"
-		"       mapper --frames PID FILE\n\n"
-		"Reads all of FILE (- is the standard input), maps it, touches every page, prints its size and a\n"
-		"sum over both, and waits.\n"
-		"  --once    do not wait\n"
-		"  --mapped  map it only, and do not wait\n"
-		"  --late    map it, say so, and touch its pages after the end of the standard input\n"
-		"  --pinned  put sixteen of its pages into a pipe, unmap it, say so, and wait\n"
-		"  --beyond  load from a mapping that begins 1 TiB after the start of FILE\n"
-		"  --locked  map it with MAP_POPULATE and lock it; fail with status 3 if that fails\n"
-		"  --frames  print how many pages PID has of FILE, the lowest and the highest address in\n"
-		"            memory, and a digest of where they are, in order\n");
-	return stream == stderr ? 2 : 0;
-}
 
 static uint64_t sum_of(const unsigned char *mapped, size_t size)
 {
@@ -76,13 +67,13 @@ static int look_at(const char *path, bool once, bool reads)
 }
 
 /* Map all of the file and close it. */
-static const unsigned char *map(const char *path, size_t *size)
+static const unsigned char *map(const char *path, int flags, size_t *size)
 {
 	int file = open(path, O_RDONLY | O_CLOEXEC);
 	const unsigned char *mapped;
 
 	*size = lseek(file, 0, SEEK_END);
-	mapped = mmap(NULL, *size, PROT_READ, MAP_SHARED, file, 0);
+	mapped = mmap(NULL, *size, PROT_READ, MAP_SHARED | flags, file, 0);
 	if (mapped == MAP_FAILED)
 		err(1, "%s", path);
 	close(file);
@@ -92,7 +83,7 @@ static const unsigned char *map(const char *path, size_t *size)
 static int look_late(const char *path)
 {
 	size_t size;
-	const unsigned char *mapped = map(path, &size);
+	const unsigned char *mapped = map(path, 0, &size);
 
 	puts("mapped");
 	fflush(stdout);
@@ -105,7 +96,7 @@ static int look_late(const char *path)
 static int pin(const char *path)
 {
 	size_t size;
-	struct iovec vector = { (void *)map(path, &size), 16 * PAGE };
+	struct iovec vector = { (void *)map(path, 0, &size), 16 * PAGE };
 	int ends[2];
 
 	if (pipe(ends) || vmsplice(ends[1], &vector, 1, 0) < 0 || munmap(vector.iov_base, size))
@@ -128,12 +119,9 @@ static int load_beyond(const char *path)
 
 static int lock(const char *path)
 {
-	int file = open(path, O_RDONLY | O_CLOEXEC);
-	size_t size = lseek(file, 0, SEEK_END);
-	void *mapped = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, file, 0);
+	size_t size;
+	const void *mapped = map(path, MAP_POPULATE, &size);
 
-	if (mapped == MAP_FAILED)
-		err(1, "%s", path);
 	return mlock(mapped, size) ? 3 : 0;
 }
 
@@ -175,8 +163,6 @@ static int frames(const char *pid, const char *path)
 
 int main(int argc, char **argv)
 {
-	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
-		return usage(stdout);
 	if (argc == 4 && !strcmp(argv[1], "--frames"))
 		return frames(argv[2], argv[3]);
 	if (argc == 3 && !strcmp(argv[1], "--once"))
@@ -192,6 +178,6 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], "--locked"))
 		return lock(argv[2]);
 	if (argc != 2 || argv[1][0] == '-')
-		return usage(stderr);
+		errx(2, "the comment in mapper.c has the options");
 	return look_at(argv[1], false, true);
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Write to memory that may be read-only, through a mapping of a file or of /dev/mem, and print the result.
+ * scribble FILE OFFSET LENGTH: invert the first word of each page of FILE, which can be /dev/mem, through a shared mapping,
+ * and print how many pages have changed then. Exit status: 0 if none has changed, 1 if some have, 2 if FILE cannot be mapped
+ * for writing.
  */
 #include <err.h>
 #include <fcntl.h>
@@ -12,16 +14,6 @@
 
 #define PAGE	4096UL
 
-static int usage(FILE *stream)
-{
-	fprintf(stream,
-		"Usage: scribble FILE OFFSET LENGTH\n\n"
-		"Inverts the first word of each page of FILE through a shared mapping, and prints how many pages\n"
-		"have changed then. FILE can be /dev/mem.\n"
-		"Exit status: 0 if no page has changed, 1 if pages have, 2 if FILE cannot be mapped for writing.\n");
-	return stream == stderr ? 2 : 0;
-}
-
 int main(int argc, char **argv)
 {
 	size_t length, changed = 0;
@@ -30,7 +22,7 @@ int main(int argc, char **argv)
 	int file;
 
 	if (argc != 4)
-		return usage(stderr);
+		errx(2, "expected FILE OFFSET LENGTH");
 	/* Not O_SYNC: the mapping must have the cache attributes that the kernel's own has. */
 	file = open(argv[1], O_RDWR | O_CLOEXEC);
 	if (file < 0)
