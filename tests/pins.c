@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Mapped pages as the source and the destination of direct I/O. The test sources has more, on each source.
+ * Mapped pages as the source and the destination of direct I/O, and in a core dump. The test sources has more, on each
+ * source.
  *
  * Group: files
  */
+#include <sys/resource.h>
+
 #include "util.h"
 
 static const char *mnt;
@@ -64,6 +67,31 @@ POINT(direct_read_into, "direct read into a mapping")
 	CHECK_EQ(pread(device, private + 4096, 4096, 0), 4096);
 	CHECK(all_zero(private + 4096, 4096));
 	CHECK(pattern_matches(shared, MIDDLE, MIDDLE, 0));
+}
+
+/* A core dump reads every mapped page. */
+POINT(dumping_core, "core dumps")
+{
+	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
+	int filter = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC);
+	char template[PATH_MAX];
+	int status;
+	pid_t pid;
+
+	CHECK(filter < 0 || write(filter, "0xff", 4) == 4);
+	snprintf(template, sizeof(template), "%s/core.XXXXXX", work_dir());
+	REQUIRE(mkdtemp(template) && !chdir(template));
+	pid = fork();
+	if (!pid) {
+		prlimit(0, RLIMIT_CORE, &(struct rlimit){ RLIM_INFINITY, RLIM_INFINITY }, NULL);
+		abort();
+	}
+	waitpid(pid, &status, 0);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	CHECK(pattern_matches(address, HUGE_SIZE, LARGE, 0));
+	unlink("core");
+	CHECK(!chdir("/"));
+	rmdir(template);
 }
 
 int main(void)

@@ -10,6 +10,7 @@
 #include <sys/uio.h>
 
 #include "device.h"
+#include "uring.h"
 
 /* A damaged byte of the large file, in its third piece, and the start of its page. */
 #define BAD (2 * PIECE + 12345)
@@ -214,6 +215,27 @@ POINT(damaged_mapping, "mappings of a damaged piece")
 	munmap(private, LARGE);
 	munmap(odd, LARGE - 5 * page);
 	munmap(shared, LARGE);
+	others_are_good();
+	unmount();
+}
+
+POINT(damaged_uring, "io_uring reads a damaged piece")
+{
+	char *buffer = malloc(LARGE);
+	struct io_uring_sqe request;
+	struct ring ring;
+	int fd;
+
+	ring = ring_open();
+	mount_damaged();
+	fd = open_large();
+	request = ring_request(IORING_OP_READ, fd, buffer, 4096, BAD);
+	CHECK_EQ(ring_do(&ring, &request), -EIO);
+	request = ring_request(IORING_OP_READ, fd, buffer, PIECE, PIECE);
+	CHECK_EQ(ring_do(&ring, &request), PIECE);
+	CHECK(pattern_matches(buffer, PIECE, LARGE, PIECE));
+	close(ring.fd);
+	close(fd);
 	others_are_good();
 	unmount();
 }
