@@ -8,7 +8,11 @@ use daxfs_testing::feed;
 use rustix::fs::{flock, FlockOperation};
 use sha2::{Digest, Sha256};
 use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 /// Return a directory with the sources of a first and a second version.
 fn versions() -> Place {
@@ -577,4 +581,61 @@ fn enormous_files() {
         let why = "has 8796093022208 bytes, and the filesystem of the store ";
         place.fails("daxfs store add store x source", why);
     }
+}
+
+/// Whenever a command is killed, all images are complete, and nothing remains that gc does not find.
+#[test]
+fn kills() {
+    let place = versions();
+    add(&place, "kept", "v1", "");
+    // Microseconds that half of the commands take; the machine may be fast or slow.
+    let mut most = 30_000;
+    let mut state = 12345_u32;
+    let mut random = |below: u32| {
+        state = state.wrapping_mul(1_103_515_245).wrapping_add(12345);
+        (state >> 8) % below
+    };
+    let mut killed = 0;
+    for round in 0..60 {
+        let number = round % 4;
+        write(
+            &place,
+            &format!("source-{number}/file"),
+            &vec![round as u8; 500_000],
+        );
+        write(
+            &place,
+            &format!("source-{number}/small"),
+            &[round as u8; 10],
+        );
+        let words = match random(4) {
+            0 => "gc store".to_owned(),
+            1 => format!("remove store image-{number}"),
+            _ => format!("add store image-{number} source-{number}"),
+        };
+        let mut command = place.command("daxfs");
+        command.arg("store").args(words.split(' '));
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(random(most).into()));
+        child.kill().unwrap();
+        let was_killed = child.wait().unwrap().signal() == Some(9);
+        killed += usize::from(was_killed);
+        most = match was_killed {
+            true => most * 5 / 4,
+            false => (most * 4 / 5).max(500),
+        };
+        if round % 3 == 0 {
+            place.ok("daxfs store gc store");
+            verify(&place);
+        }
+    }
+    let _ = writeln!(std::io::stdout(), "{killed} commands killed");
+    assert!(killed > 10, "{killed}");
+    verify(&place);
+    remove(&place, "$(ls store/images | sed 's/[.]daxfs$//')");
+    is_empty(&place);
 }

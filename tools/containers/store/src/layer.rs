@@ -175,6 +175,7 @@ fn value_of<'a>(set: &'a XattrSet, name: &str) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
     use crate::add::Total;
+    use crate::PACKS_MAX;
     use daxfs_reader::FileType;
     use daxfs_writer::Output;
     use std::collections::BTreeSet;
@@ -340,5 +341,31 @@ mod tests {
             add(&store, &name, Some("base"), layer).unwrap();
             assert!(names(&store, &name).contains(left));
         }
+    }
+
+    /// An image with more layers than packs that overlayfs takes.
+    #[test]
+    fn many_layers() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::create(&place.path().join("store")).unwrap();
+        let count = PACKS_MAX + 6;
+        for layer in 0..count {
+            let text = format!("{layer}");
+            let below = layer.checked_sub(1).map(|below| below.to_string());
+            let files = [(&*text, &*text)];
+            let layer = tree(place.path(), &files);
+            let added = add(&store, &text, below.as_deref(), layer).unwrap();
+            assert!(added.packs <= PACKS_MAX);
+            assert!(store.read.lock().unwrap().packs.is_empty());
+        }
+        let last = (count - 1).to_string();
+        assert_eq!(names(&store, &last).len(), count);
+        assert_eq!(
+            store
+                .verify(&Silent, &mut |error| panic!("{error}"))
+                .unwrap()
+                .images,
+            count
+        );
     }
 }
