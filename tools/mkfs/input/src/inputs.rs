@@ -11,7 +11,7 @@ use daxfs_check::Progress;
 use daxfs_reader::layout::MAGIC;
 use daxfs_writer::build::Builder;
 use daxfs_writer::tree::{Identity, Tree};
-use daxfs_writer::Result;
+use daxfs_writer::{Error, Result};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -151,6 +151,13 @@ impl Reader<'_> {
             }
             Input::Directory(path) => self.directory(path),
             Input::Any(path) => {
+                let is_docker = |kind| path.as_os_str().as_bytes().starts_with(kind);
+                if (is_docker(b"docker:") || is_docker(b"docker-archive:")) && !path.exists() {
+                    let why =
+                        "is not an OCI image layout; make one by skopeo copy, of docker://IMAGE \
+                               or docker-archive:FILE, to oci:DIRECTORY:NAME";
+                    return Err(Error::refused(path, why));
+                }
                 // A pipe may take its time.
                 self.progress.step("reading", 0);
                 let raw = Raw::open(path)?;

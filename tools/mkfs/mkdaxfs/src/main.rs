@@ -17,7 +17,6 @@ use daxfs_writer::tree::Tree;
 use daxfs_writer::{make, measure, shown, Error, Output, Overwrite};
 use options::Args;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -77,14 +76,6 @@ impl Wishes {
             padding,
             sums: args.sums,
         };
-        for path in args.inputs.iter().map(Path::new) {
-            let is_docker = |kind| path.as_os_str().as_bytes().starts_with(kind);
-            if (is_docker(b"docker:") || is_docker(b"docker-archive:")) && !path.exists() {
-                let why = "is not an OCI layout; make one with skopeo copy, of docker://IMAGE or \
-                           docker-archive:FILE, to oci:DIRECTORY:NAME";
-                return Err(Error::refused(path, why).into());
-            }
-        }
         Ok(Wishes {
             inputs: args.inputs.iter().map(|text| Input::parse(text)).collect(),
             exclude,

@@ -134,6 +134,9 @@ fn which_image() {
     place.fails("mkdaxfs --platform linux/mips oci:layout new", why);
     layout.index(&both);
     gives(&place, "oci:layout", "flat.img");
+    // Two names of one image.
+    layout.index(&[named(both[0].clone(), "one"), named(both[0].clone(), "two")]);
+    gives(&place, "oci:layout", "flat.img");
     layout.index(&[]);
     place.fails("mkdaxfs oci:layout new", "has no image");
 }
@@ -144,7 +147,7 @@ fn damaged_layouts() {
         return;
     };
     let refused = |why: &str| place.fails("mkdaxfs oci:layout new", why);
-    refused("has no 'index.json'; it is not a complete container image");
+    refused("has no 'index.json'; it is not a complete OCI image layout");
     let layer = layout.layer(TARS[0], "gzip");
     layout.index(&[layout.manifest(&[layer.clone()])]);
     let digest = layer["digest"].as_str().unwrap();
@@ -175,7 +178,7 @@ fn damaged_layouts() {
     refused("index.json is not understood");
     place.mistakes(
         "mkdaxfs oci:none new | 1 | none: cannot open the file: No such file
-         mkdaxfs docker:saved.tar new | 1 | docker:saved.tar: is not an OCI layout; make one with skopeo copy, of docker:",
+         mkdaxfs docker:saved.tar new | 1 | docker:saved.tar: is not an OCI image layout; make one by skopeo copy, of docker:",
     );
 }
 

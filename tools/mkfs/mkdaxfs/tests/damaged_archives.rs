@@ -116,6 +116,27 @@ fn nested_directories() {
     }
 }
 
+/// Extended attributes that are in no other records than those of libarchive are not lost in silence.
+#[test]
+fn attributes_of_libarchive() {
+    if !available("python3") {
+        return;
+    }
+    let place = place("");
+    for (more, warns) in [("", true), (", 'SCHILY.xattr.user.a': 'x'", false)] {
+        craft(
+            &place,
+            &format!("f('a', pax_headers={{'LIBARCHIVE.xattr.user.a': 'eA'{more}}})"),
+        );
+        let told = place.run("rm -f image; mkdaxfs -q crafted.tar image");
+        let why = "a: attributes of LIBARCHIVE left out; make the archive with --options pax:xattrheader=SCHILY";
+        assert!(
+            told.status == 0 && told.stderr.contains(why) == warns,
+            "{told:?}"
+        );
+    }
+}
+
 /// Files that are not archives, and truncated archives.
 #[test]
 fn damaged_archives() {

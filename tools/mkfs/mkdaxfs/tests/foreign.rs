@@ -79,7 +79,7 @@ fn containers() {
         ("- <layout.tar", "tar:"),
     ] {
         let why = format!(
-            ": is an OCI image layout; write oci: before the path to read the files of the container, or {plain} to read"
+            ": is an OCI image layout; write oci: before the path to read the files of the container, or write {plain} to read"
         );
         place.fails(format!("mkdaxfs -q {input} image"), &why);
         for (prefix, file) in [("oci:", &b"tree/file"[..]), (plain, b"oci-layout")] {
@@ -87,6 +87,15 @@ fn containers() {
             assert!(place.listing("made").contains_key(file), "{input}");
         }
     }
+    let why = "is a container image of docker save; make a layout by skopeo copy docker-archive:FILE oci:DIRECTORY:NAME";
+    place.shell("mkdir saved; cd saved; echo '[]' | tee manifest.json >repositories; tar -cf ../saved.tar .");
+    for input in ["saved", "saved.tar", "- <saved.tar"] {
+        place.fails(format!("mkdaxfs -q {input} image"), why);
+    }
+    place.fails(
+        "mkdaxfs -q oci:saved.tar image",
+        "has no 'oci-layout'; it is not a complete OCI image layout. skopeo copy",
+    );
     // Other programs have files of this name.
     place.shell(
         r#"mkdir other; echo '[]' >other/index.json; tar -cf other.tar -C other .

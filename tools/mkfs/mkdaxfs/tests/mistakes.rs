@@ -39,7 +39,7 @@ mkdaxfs tar:tree new | 1 | expected an archive, found a directory
 mkdaxfs cut.tar.gz new | 1 | cut.tar.gz: 
 mkdaxfs image:one.tar new | 1 | one.tar: 
 mkdaxfs oci:missing new | 1 | missing
-mkdaxfs docker://alpine new | 1 | docker://alpine: is not an OCI layout; make one with skopeo copy
+mkdaxfs docker://alpine new | 1 | docker://alpine: is not an OCI image layout; make one by skopeo copy
 mkdaxfs - new | 1 | standard input
 # Outputs.
 mkdaxfs tree tree/new | 1 | would be written into the tree

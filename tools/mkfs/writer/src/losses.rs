@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-/// Most kinds of losses that are told apart: an archive can have any number of names.
-const MOST: usize = 20;
+/// Most kinds of losses that are told apart: an archive can have any number of names of attributes.
+const MOST: usize = 100;
 
 /// Losses: attributes and members that cannot be kept, with the first file and the number of files.
 #[derive(Default)]
@@ -15,7 +15,7 @@ impl Losses {
     /// Record that `what` of a file could not be kept. `path` returns the file's name in messages.
     pub fn add(&mut self, mut what: String, path: impl FnOnce() -> String) {
         if self.0.len() >= MOST && !self.0.contains_key(&what) {
-            what = "left out for further reasons".into();
+            what = "further losses, which are not listed".into();
         }
         self.0.entry(what).or_insert_with(|| (path(), 0)).1 += 1;
     }

@@ -7,45 +7,52 @@ use daxfs_writer::tree::Kind;
 use daxfs_writer::{Error, Result};
 use std::path::Path;
 
-/// The files of an archive that make it a container image.
+/// The names of files that make an archive or a directory a container image.
+const NAMES: [&str; 4] = ["oci-layout", "index.json", "manifest.json", "repositories"];
+
+/// Which of these files there are.
 #[derive(Default)]
-pub struct Marks {
-    layout: bool,
-    index: bool,
-}
+pub struct Marks([bool; NAMES.len()]);
 
 impl Marks {
     /// Look at a member.
     pub fn note(&mut self, member: &Member) {
         if matches!(member.what, What::File(Kind::Regular { .. })) {
-            match member.path.strip_prefix(b"./").unwrap_or(&member.path) {
-                b"oci-layout" => self.layout = true,
-                b"index.json" => self.index = true,
-                _ => (),
+            let path = member.path.strip_prefix(b"./").unwrap_or(&member.path);
+            for (mark, name) in self.0.iter_mut().zip(NAMES) {
+                *mark |= path == name.as_bytes();
             }
         }
     }
 
     /// Refuse the archive `path` if it is a container image.
     pub fn refuse(&self, path: &Path) -> Result<()> {
-        refuse(path, self.layout && self.index, "tar:")
+        refuse(path, self, "tar:")
     }
 }
 
 /// Refuse the directory `path` if it is a container image.
 pub fn refuse_directory(path: &Path) -> Result<()> {
-    let is_file = |name| path.join(name).is_file();
-    refuse(path, is_file("oci-layout") && is_file("index.json"), "dir:")
+    refuse(
+        path,
+        &Marks(NAMES.map(|name| path.join(name).is_file())),
+        "dir:",
+    )
 }
 
-/// Refuse an image layout. With the prefix `plain` it is read as it is.
-fn refuse(path: &Path, layout: bool, plain: &str) -> Result<()> {
-    if !layout {
-        return Ok(());
-    }
+/// Refuse an image layout, and the archives that older programs save. With the prefix `plain` they are read as they are.
+fn refuse(path: &Path, marks: &Marks, plain: &str) -> Result<()> {
+    let (what, remedy) = match marks.0 {
+        [true, true, ..] => ("an OCI image layout", "write oci: before the path"),
+        [.., true, true] => (
+            "a container image of docker save",
+            "make a layout by skopeo copy docker-archive:FILE oci:DIRECTORY:NAME",
+        ),
+        _ => return Ok(()),
+    };
     let why = format!(
-        "is an OCI image layout; write oci: before the path to read the files of the container, \
-         or {plain} to read the parts of the image as files"
+        "is {what}; {remedy} to read the files of the container, \
+         or write {plain} to read the parts of the image as files"
     );
     Err(Error::refused(path, why))
 }

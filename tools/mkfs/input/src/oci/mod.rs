@@ -15,6 +15,7 @@ pub(super) use layers::flatten;
 pub(super) use marks::{refuse_directory, Marks};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
+use std::collections::HashSet;
 use std::path::Path;
 use store::Store;
 pub use types::Platform;
@@ -99,6 +100,9 @@ fn choose<'a>(
             return Err(Error::refused(path, why));
         }
     }
+    // An image with several names has an entry for each.
+    let mut seen = HashSet::new();
+    left.retain(|descriptor| seen.insert(&descriptor.digest));
     if left.len() > 1 {
         let fits = |d: &&Descriptor| d.platform.as_ref().is_some_and(|is| platform.fits(is));
         let fitting: Vec<_> = left.iter().copied().filter(fits).collect();
@@ -150,7 +154,9 @@ fn json<T: for<'de> Deserialize<'de>>(store: &Store, name: &str, bytes: &[u8]) -
 fn blob(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Blob> {
     let digest = &descriptor.digest;
     let Some(digits) = digits(digest) else {
-        let why = format!("names a part '{digest}', which is not a SHA-256 digest");
+        let why = format!(
+            "names a part '{digest}', which is not a SHA-256 digest; copy the image with skopeo"
+        );
         return Err(Error::refused(store.path(), why));
     };
     let blob = store.get(&format!("blobs/sha256/{digits}"))?;

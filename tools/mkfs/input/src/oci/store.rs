@@ -71,7 +71,7 @@ impl Store {
     pub fn get(&self, name: &str) -> Result<Blob> {
         let missing = || {
             let why = format!(
-                "has no '{}'; it is not a complete container image",
+                "has no '{}'; it is not a complete OCI image layout. skopeo copy makes one, also of docker-archive:FILE",
                 name.escape_debug()
             );
             Error::refused(&self.path, why)

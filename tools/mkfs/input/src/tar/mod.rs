@@ -413,6 +413,10 @@ impl<'a> Reader<'a> {
     /// Return the extended attributes of a member.
     fn xattrs(&mut self, path: &[u8], head: Head) -> std::result::Result<XattrSet, Malformed> {
         let mut set = XattrSet::new();
+        if head.records.libarchive && head.records.xattrs.is_empty() {
+            let what = "attributes of LIBARCHIVE left out; make the archive with --options pax:xattrheader=SCHILY";
+            self.losses.add(what.into(), || name(path));
+        }
         for (attribute, value) in head.records.xattrs {
             if attribute.contains(&0) {
                 return Err(Malformed::XattrName(attribute.escape_ascii().to_string()));

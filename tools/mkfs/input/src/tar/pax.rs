@@ -20,6 +20,8 @@ pub struct Records {
     pub minor: Option<u32>,
     /// Extended attributes by their full names.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Set if there are records `LIBARCHIVE.xattr`, which bsdtar writes beside `SCHILY.xattr`, or alone.
+    pub libarchive: bool,
     /// Access control lists as text: access, default.
     pub acls: [Option<Vec<u8>>; 2],
     /// GNU tar's records for sparse files: the name, the bytes of the whole file, and the format.
@@ -86,6 +88,7 @@ impl Records {
                 self.xattr(b"security.selinux", label, false)?;
             }
             _ => {
+                self.libarchive |= key.starts_with(b"LIBARCHIVE.xattr.");
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     self.xattr(name, value.to_vec(), true)?;
                 }
