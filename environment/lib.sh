@@ -379,7 +379,7 @@ unpack_archives() {
 	DEST=$dest xargs -r -P 2 -n 1 bash -c 'set -o pipefail
 		dpkg-deb --fsys-tarfile "$1" | tar -x -p -C "$DEST" --keep-directory-symlink --no-same-owner \
 			--exclude=./usr/share/{doc,man,info,locale,help,lintian}"/*" --warning=no-timestamp 2> >(head -n 3 >&2) ||
-			{ echo "cannot unpack $1; if it is damaged, remove it and run this again" >&2; exit 255; }' unpack ||
+			{ dpkg-deb --fsys-tarfile "$1" >/dev/null || rm -f "$1"; echo "cannot unpack $1; run this again" >&2; exit 255; }' unpack ||
 		die "unpacking into $dest failed"
 }
 
