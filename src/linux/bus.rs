@@ -68,7 +68,8 @@ impl Notifier {
 
     /// # Safety
     ///
-    /// `block` must be the field of a [`Block`], and `device` a valid device.
+    /// `block` must be the field of a [`Block`], and `device` a device to which the caller has a
+    /// reference.
     unsafe extern "C" fn notify(
         block: *mut bindings::notifier_block,
         event: kernel::ffi::c_ulong,
@@ -77,7 +78,7 @@ impl Notifier {
         // SAFETY: The field is the first one. The drop waits for this call.
         let block = unsafe { &*block.cast::<Block>() };
         if event == block.event {
-            // SAFETY: The caller passes a valid device.
+            // SAFETY: The caller keeps its reference to the device during the call.
             (block.call)(unsafe { Device::from_raw(device.cast()) });
         }
         // NOTIFY_DONE

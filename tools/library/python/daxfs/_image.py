@@ -166,7 +166,7 @@ class Image:
 
 
 class File:
-    """A file in an image, of any type, with the names of pathlib.Path and importlib.resources.abc.Traversable.
+    """A file in an image, of any type, with names of pathlib.Path and importlib.resources.abc.Traversable.
 
     Those that joinpath() returns need not exist.
     """
