@@ -73,11 +73,10 @@ install-snapshotter:
 # Files to run a program with the library, and to compile one. As depmod, ldconfig is for this machine only.
 install-library:
 	$(call built,$(BUILD)/lib/libdaxfs.so.0, library)
-	install -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(mandir)/man3
+	install -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir)
 	install -m 0644 $(BUILD)/lib/libdaxfs.so.0 $(BUILD)/lib/libdaxfs.a $(DESTDIR)$(libdir)
 	ln -sf libdaxfs.so.0 $(DESTDIR)$(libdir)/libdaxfs.so
 	install -m 0644 tools/library/capi/include/daxfs.h $(DESTDIR)$(includedir)
-	install -m 0644 Documentation/*.3 $(DESTDIR)$(mandir)/man3
 	sed 's|@prefix@|$(prefix)|; s|@includedir@|$(includedir)|; s|@libdir@|$(libdir)|; s|@VERSION@|$(version)|' \
 		tools/library/capi/daxfs.pc.in >$(DESTDIR)$(libdir)/pkgconfig/daxfs.pc
 	$(if $(DESTDIR),,ldconfig)
