@@ -414,14 +414,20 @@ mod tests {
     use std::os::unix::fs::FileExt;
     use std::path::PathBuf;
 
-    /// A pack that was damaged when it was loaded is written again.
-    #[test]
-    fn distrusted_packs() {
+    /// Return a directory, with the empty directory `source`, and a store in it.
+    fn place() -> (tempfile::TempDir, PathBuf, Store) {
         let directory = tempfile::tempdir().unwrap();
         let source = directory.path().join("source");
         std::fs::create_dir(&source).unwrap();
-        std::fs::write(source.join("file"), "content").unwrap();
         let store = Store::create(&directory.path().join("store")).unwrap();
+        (directory, source, store)
+    }
+
+    /// A pack that was damaged when it was loaded is written again.
+    #[test]
+    fn distrusted_packs() {
+        let (_directory, source, store) = place();
+        std::fs::write(source.join("file"), "content").unwrap();
         let create = |path: &Path| Output::create(path);
         let add = |name: &str| {
             let tree = daxfs_input::scan::scan(&source, None, |_| ()).unwrap();
@@ -455,11 +461,8 @@ mod tests {
     /// A large object that changes leaves the pack of the other ones in use.
     #[test]
     fn large_objects() {
-        let directory = tempfile::tempdir().unwrap();
-        let source = directory.path().join("source");
-        std::fs::create_dir(&source).unwrap();
+        let (_directory, source, store) = place();
         std::fs::write(source.join("small"), "small").unwrap();
-        let store = Store::create(&directory.path().join("store")).unwrap();
         let add = |name: &str, large: usize| {
             for number in 0..large {
                 let file = File::create(source.join(number.to_string())).unwrap();
@@ -482,8 +485,7 @@ mod tests {
     /// Files of one directory are together in a pack, in any order of the names of objects.
     #[test]
     fn neighbours() {
-        let directory = tempfile::tempdir().unwrap();
-        let source = directory.path().join("source");
+        let (_directory, source, store) = place();
         let mut places = HashMap::new();
         for dir in ["a", "b", "c", "d"] {
             std::fs::create_dir_all(source.join(dir)).unwrap();
@@ -493,7 +495,6 @@ mod tests {
                 std::fs::write(source.join(dir).join(number.to_string()), content).unwrap();
             }
         }
-        let store = Store::create(&directory.path().join("store")).unwrap();
         let tree = daxfs_input::scan::scan(&source, None, |_| ()).unwrap();
         let create = |path: &Path| Output::create(path);
         store.add("image", tree, &create, &Silent).unwrap();
@@ -511,11 +512,8 @@ mod tests {
     /// An addition that fails leaves no pack.
     #[test]
     fn failed_additions() {
-        let directory = tempfile::tempdir().unwrap();
-        let source = directory.path().join("source");
-        std::fs::create_dir(&source).unwrap();
+        let (directory, source, store) = place();
         std::fs::write(source.join("file"), "content").unwrap();
-        let store = Store::create(&directory.path().join("store")).unwrap();
         let add = |name: &str, create: Guard<'_>| {
             let tree = daxfs_input::scan::scan(&source, None, |_| ()).unwrap();
             store.add(name, tree, create, &Silent)
@@ -536,10 +534,7 @@ mod tests {
     /// A removal does not wait for an addition, and the packs of both remain until it ends.
     #[test]
     fn removal_during_addition() {
-        let directory = tempfile::tempdir().unwrap();
-        let source = directory.path().join("source");
-        std::fs::create_dir(&source).unwrap();
-        let store = Store::create(&directory.path().join("store")).unwrap();
+        let (_directory, source, store) = place();
         let add = |name: &str, create: Guard<'_>| {
             std::fs::write(source.join("file"), name).unwrap();
             let tree = daxfs_input::scan::scan(&source, None, |_| ()).unwrap();
@@ -561,12 +556,9 @@ mod tests {
     /// A file that changes after it was hashed is noticed, even if its size and time do not tell.
     #[test]
     fn changed_files() {
-        let directory = tempfile::tempdir().unwrap();
-        let source = directory.path().join("source");
+        let (directory, source, store) = place();
         let file = source.join("file");
-        std::fs::create_dir(&source).unwrap();
         std::fs::write(&file, "first").unwrap();
-        let store = Store::create(&directory.path().join("store")).unwrap();
         let options = Options::new(directory.path());
         let tree = || {
             let input = [Input::Directory(source.clone())];

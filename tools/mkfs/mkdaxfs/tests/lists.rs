@@ -54,20 +54,12 @@ fn permissions_are_those_of_the_list() {
     assert_eq!(found.xattrs[&b"system.posix_acl_access"[..]], expected);
     assert_eq!(made(b'0', 0o777, PREFIX, &expected).mode, 0o100_700);
     // A list that permission bits can express is stored as permission bits.
-    let found = made(
-        b'0',
-        0o777,
-        "SCHILY.acl.access",
-        b"user::rw-,group::r--,other::---",
-    );
+    let text = b"user::rw-,group::r--,other::---";
+    let found = made(b'0', 0o777, "SCHILY.acl.access", text);
     assert_eq!((found.mode, found.xattrs.len()), (0o100_640, 0));
     // A default list is for others.
-    let found = made(
-        b'5',
-        0o755,
-        "SCHILY.acl.default",
-        b"user::---,group::---,other::---",
-    );
+    let text = b"user::---,group::---,other::---";
+    let found = made(b'5', 0o755, "SCHILY.acl.default", text);
     assert_eq!((found.mode, found.xattrs.len()), (0o040_755, 1));
     // One without entries is none.
     let empty = 2_u32.to_le_bytes();
