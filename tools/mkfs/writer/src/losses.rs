@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 /// Most kinds of losses that are told apart: an archive can have any number of names of attributes.
-const MOST: usize = 100;
+const MOST: usize = 20;
 
 /// Losses: attributes and members that cannot be kept, with the first file and the number of files.
 #[derive(Default)]
