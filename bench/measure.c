@@ -317,28 +317,24 @@ static void name_file(char *name, size_t size, unsigned int number)
 
 static void stats(void)
 {
+	static const char *const states[] = { "stat, cold, random order, per file", "stat, warm, per file" };
 	struct stat status;
-	unsigned int i;
+	unsigned int state, i;
 	int64_t start;
 	char name[64];
 
 	drop_caches();
 	if (stat("many", &status))
 		err(1, "many");
-	start = now();
-	for (i = 0; i < FILES; i++) {
-		name_file(name, sizeof(name), i * STEP);
-		if (stat(name, &status))
-			err(1, "%s", name);
+	for (state = 0; state < 2; state++) {
+		start = now();
+		for (i = 0; i < FILES; i++) {
+			name_file(name, sizeof(name), i * STEP);
+			if (stat(name, &status))
+				err(1, "%s", name);
+		}
+		report(states[state], now() - start, FILES);
 	}
-	report("stat, cold, random order, per file", now() - start, FILES);
-	start = now();
-	for (i = 0; i < FILES; i++) {
-		name_file(name, sizeof(name), i * STEP);
-		if (stat(name, &status))
-			err(1, "%s", name);
-	}
-	report("stat, warm, per file", now() - start, FILES);
 	start = now();
 	for (i = 0; i < FILES; i++) {
 		snprintf(name, sizeof(name), "many/none-%05u", i);

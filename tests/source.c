@@ -150,14 +150,14 @@ bool source_stands_for_way(const struct source *source)
 {
 	/* One of each way, and sources that are mapped exactly as NVDIMM or vgem. */
 	static const char *const some[] = {
-		"NVDIMM", "memfd, huge folios", "udmabuf", "qxl, device memory",
+		"NVDIMM", "memfd, huge folios", "udmabuf", "qxl, device memory", NULL,
 	}, *const same[] = {
-		"virtio-pmem", "virtio-gpu", "", "",
+		"virtio-pmem", "virtio-gpu", NULL,
 	};
 	bool slow = getenv("DAXFS_SLOW");
 
-	for (size_t i = 0; i < ARRAY_SIZE(some); i++)
-		if (!strcmp(source->name, slow ? some[i] : same[i]))
+	for (const char *const *name = slow ? some : same; *name; name++)
+		if (!strcmp(source->name, *name))
 			return slow;
 	return !slow;
 }
