@@ -116,7 +116,7 @@ fn nested_directories() {
     }
 }
 
-/// Extended attributes that are in no other records than those of libarchive are not lost in silence.
+/// mkdaxfs warns if extended attributes are in libarchive's own records only.
 #[test]
 fn attributes_of_libarchive() {
     if !available("python3") {

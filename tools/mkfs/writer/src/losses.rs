@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-/// Most kinds of losses that are told apart: an archive can have any number of names of attributes.
+/// Number of kinds of losses that are listed one by one. An archive can have any number of attribute names.
 const MOST: usize = 20;
 
 /// Losses: attributes and members that cannot be kept, with the first file and the number of files.
