@@ -100,7 +100,7 @@ class Job:
                 # kernel that is named by its image. Only amd64 has the option.
                 if not value.startswith("memmap=") or (ARCH == "amd64" and self.kernel != "debug" and "/" not in self.kernel):
                     others.append(("--append", value))
-            elif word in ("any", "no-debug", "amd64", "rare", "rare-debug") or key == "with":
+            elif word in ("any", "no-debug", "amd64", "rare", "rare-debug") or key.endswith("with"):
                 pass
             elif value:
                 kinds = [MISSING.get(kind, kind) for kind in key.split(",")]
@@ -129,12 +129,13 @@ def plan(groups, kernels, named, everything):
 
     named has the tests wanted of each group. Without any, tests that run rarely are left out, or not.
     """
-    # The machine of each group, by the group that gives it its name.
-    shared = {test.group: word[len("with="):] for tests in groups.values() for test in tests
-              for word in test.machine if word.startswith("with=")}
     jobs = []
     # The debug kernel's come first: they take longest.
     for kernel in sorted(kernels, key=lambda kernel: kernel != "debug"):
+        # Groups that have no machine of their own.
+        shared = {test.group: word.rpartition("=")[2] for tests in groups.values() for test in tests
+                  for word in test.machine if re.match("(debug-)?with=" if kernel == "debug" else "with=", word)}
+        machine = {group: shared.get(shared.get(group, group), shared.get(group, group)) for group in groups}
         wanted = dict(named) or {group: [test for test in tests if by_default(test, kernel, everything)]
                                  for group, tests in groups.items()}
         if kernel == "debug" and len(kernels) > 1:
@@ -143,8 +144,7 @@ def plan(groups, kernels, named, everything):
                       for group, tests in wanted.items()}
         wanted = {group: tests for group, tests in wanted.items() if tests}
         for group in list(wanted):
-            machine = shared.get(group, group)
-            members = [name for name in groups if name in wanted and shared.get(name, name) == machine]
+            members = [name for name in groups if name in wanted and machine[name] == machine[group]]
             tests = [test for name in members for test in wanted.pop(name)]
             if tests and tests[0].on_host:
                 jobs += [Job(kernel, members, [test]) for test in tests]
@@ -156,7 +156,7 @@ def plan(groups, kernels, named, everything):
 def needed_images(jobs):
     """Return the names of the images that the tests of these jobs need."""
     words = (word for job in jobs for test in job.tests for word in test.machine)
-    found = (re.fullmatch(r"(?!with)[a-z,-]+=([a-z]+)(\.daxfs)?", word) for word in words)
+    found = (re.fullmatch(r"(?!with|debug-with)[a-z,-]+=([a-z]+)(\.daxfs)?", word) for word in words)
     return sorted({match[1] for match in found if match})
 
 

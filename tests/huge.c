@@ -3,6 +3,7 @@
  * Large files are mapped with 2 MiB entries and take no page cache. The tests sources and storm change such mappings.
  *
  * Group: files
+ * Machine: nvdimm=scratch debug-with=modules
  */
 #include <pthread.h>
 #include <stdatomic.h>

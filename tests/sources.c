@@ -4,7 +4,7 @@
  *
  * Group: sources
  * Order: 1
- * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve=sources.daxfs drm share
+ * Machine: with=memory cpus=2 nvdimm,virtio-pmem,cxl,reserve=sources.daxfs drm share
  */
 #include "device.h"
 #include "mapped.h"

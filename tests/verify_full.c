@@ -3,7 +3,7 @@
  * A signal ends verify=full promptly.
  *
  * Group: hashing
- * Machine: rare-debug cpus=2 nvdimm=big.daxfs
+ * Machine: rare-debug debug-with=modules cpus=2 nvdimm=big.daxfs
  */
 #include "device.h"
 
