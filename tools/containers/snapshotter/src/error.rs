@@ -193,6 +193,11 @@ impl From<Error> for Status {
     }
 }
 
+/// Print a warning.
+pub fn warn(error: &Error) {
+    eprintln!("daxfs-snapshotter: warning: {error}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

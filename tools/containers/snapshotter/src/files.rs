@@ -2,18 +2,13 @@
 
 //! The directories of a snapshot.
 
-use crate::error::{Error, Result};
+use crate::error::{warn, Error, Result};
 use crate::images::Images;
 use crate::record::{Snapshot, State};
 use crate::tree::remove_tree;
 use std::fs::{DirBuilder, Metadata, Permissions};
 use std::os::unix::fs::{chown, DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
-
-/// Print a warning.
-pub fn warn(error: &Error) {
-    eprintln!("daxfs-snapshotter: warning: {error}");
-}
 
 /// Remove the remains of a commit after a crash. Files that cannot be removed cause a warning.
 /// Remove nothing unless the rest is complete.

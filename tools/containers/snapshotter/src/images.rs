@@ -6,8 +6,7 @@
 //! also files of lower layers: overlayfs gets one lower layer with metadata.
 
 use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::files::warn;
+use crate::error::{warn, Error, Result};
 use crate::memory::Memory;
 use crate::record::Layer;
 use crate::room::Room;

@@ -27,4 +27,5 @@ pub mod server;
 pub mod service;
 pub mod snapshotter;
 pub mod store;
+pub mod sync;
 pub mod tree;

@@ -5,7 +5,7 @@
 use crate::config;
 use crate::error::{Error, Result};
 use crate::room::Room;
-use crate::store::lock;
+use crate::sync::lock;
 use daxfs_load::catalog;
 use daxfs_load::mountinfo;
 use daxfs_store::{lower, mount, own_device, tidy, unmount, Demands, Home, Layers, Origin, Store};

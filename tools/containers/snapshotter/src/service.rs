@@ -9,8 +9,7 @@ use crate::api::{
     RemoveSnapshotRequest, StatSnapshotRequest, StatSnapshotResponse, UpdateSnapshotRequest,
     UpdateSnapshotResponse, UsageRequest, UsageResponse, ViewSnapshotRequest, ViewSnapshotResponse,
 };
-use crate::error::{Error, Result};
-use crate::files::warn;
+use crate::error::{warn, Error, Result};
 use crate::record::State;
 use crate::snapshotter::Snapshotter;
 use std::sync::Arc;

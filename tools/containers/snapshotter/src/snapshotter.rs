@@ -12,12 +12,13 @@
 
 use crate::api::{Info, Labels, Mount};
 use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::files::{forget_changes, warn};
+use crate::error::{warn, Error, Result};
+use crate::files::forget_changes;
 use crate::images::{upper, Images};
 use crate::memory::Memory;
 use crate::record::{Disk, Real, Record, Snapshot, State};
-use crate::store::{lock, sweep, Store};
+use crate::store::{sweep, Store};
+use crate::sync::lock;
 use crate::tree::{measure, Size};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{DirBuilder, File, Metadata};

@@ -6,8 +6,8 @@
 //! begins and ends when its record appears and disappears.
 
 use crate::api::Labels;
-use crate::error::{Error, Result};
-use crate::files::{fill, make, recover, warn};
+use crate::error::{warn, Error, Result};
+use crate::files::{fill, make, recover};
 use crate::images::Images;
 use crate::record::{now, Disk, Layer, Record, Snapshot, State};
 use crate::tree::{check_unmounted, remove_tree};
@@ -15,7 +15,6 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// All snapshots.
 pub struct Store {
@@ -461,11 +460,6 @@ pub fn sweep(dirs: &[PathBuf], images: &Images) -> Result<()> {
         }
     }
     result
-}
-
-/// Lock a mutex whose content is valid at any time.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Return the number that a directory has as its name.

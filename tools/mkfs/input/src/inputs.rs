@@ -3,14 +3,13 @@
 //! Inputs of trees, and reading them.
 
 use crate::blob::Raw;
-use crate::exclude::Exclude;
-use crate::oci::Platform;
+use crate::options::Options;
 use crate::scan::scan_into;
 use crate::{archive, image, oci, stream};
 use daxfs_check::Progress;
 use daxfs_reader::layout::MAGIC;
 use daxfs_writer::build::Builder;
-use daxfs_writer::tree::{Identity, Tree};
+use daxfs_writer::tree::Tree;
 use daxfs_writer::{Error, Result};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -33,33 +32,6 @@ pub enum Input {
     /// A container image in an OCI layout or an archive of one: the path, followed by a colon and
     /// the image's name if there are several.
     Oci(PathBuf),
-}
-
-/// How inputs are read.
-pub struct Options<'a> {
-    /// The directory that the image is written to, which must not be in the tree.
-    pub output: Option<Identity>,
-    /// Leave mount points below the directory empty.
-    pub one_file_system: bool,
-    /// Files to leave out.
-    pub exclude: Option<&'a Exclude>,
-    /// Directory for temporary files, for archives that cannot be read twice.
-    pub scratch: &'a Path,
-    /// Platform of the container image.
-    pub platform: Platform,
-}
-
-impl<'a> Options<'a> {
-    /// Read all files of inputs, with temporary files in the directory `scratch`.
-    pub fn new(scratch: &'a Path) -> Self {
-        Options {
-            output: None,
-            one_file_system: false,
-            exclude: None,
-            scratch,
-            platform: Platform::default(),
-        }
-    }
 }
 
 impl Input {

@@ -35,10 +35,12 @@ mod listing;
 mod malformed;
 mod member;
 mod oci;
+mod options;
 pub mod scan;
 mod stream;
 mod tar;
 pub mod xattr;
 
-pub use inputs::{read, Input, Options};
+pub use inputs::{read, Input};
 pub use oci::Platform;
+pub use options::Options;

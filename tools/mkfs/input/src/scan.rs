@@ -2,8 +2,8 @@
 
 //! Reads a directory into a [`Tree`].
 
-use crate::inputs::Options;
 use crate::listing::{file_type, Found, Listing};
+use crate::options::Options;
 use crate::xattr::XattrReader;
 use daxfs_reader::FileType;
 use daxfs_writer::acl;

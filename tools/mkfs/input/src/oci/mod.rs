@@ -5,7 +5,7 @@
 mod layers;
 mod marks;
 mod store;
-mod types;
+pub mod types;
 
 use super::blob::Blob;
 use super::decoder::BUFFER;

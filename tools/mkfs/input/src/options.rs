@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Options of reading.
+
+use crate::exclude::Exclude;
+use crate::oci::types::Platform;
+use daxfs_writer::tree::Identity;
+use std::path::Path;
+
+/// How inputs are read.
+pub struct Options<'a> {
+    /// The directory that the image is written to, which must not be in the tree.
+    pub output: Option<Identity>,
+    /// Leave mount points below the directory empty.
+    pub one_file_system: bool,
+    /// Files to leave out.
+    pub exclude: Option<&'a Exclude>,
+    /// Directory for temporary files, for archives that cannot be read twice.
+    pub scratch: &'a Path,
+    /// Platform of the container image.
+    pub platform: Platform,
+}
+
+impl<'a> Options<'a> {
+    /// Read all files of inputs, with temporary files in the directory `scratch`.
+    pub fn new(scratch: &'a Path) -> Self {
+        Options {
+            output: None,
+            one_file_system: false,
+            exclude: None,
+            scratch,
+            platform: Platform::default(),
+        }
+    }
+}
