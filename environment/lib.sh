@@ -131,6 +131,12 @@ remove_cut_off() {
 	{ grep -rLzP --include='.*.cmd' '\n\z' "$1" || true; } | xargs -r -d '\n' rm -f
 }
 
+# configure_kernel SOURCE DIRECTORY LOG FILE...: configure a kernel with the options in files only; a later file counts.
+configure_kernel() {
+	logged "$3" "$here/run" env -C "$1" scripts/kconfig/merge_config.sh -Q -n -O "$2" "${@:4}"
+	! grep -A 2 '^WARNING: ' "$3" >&2 || die "some lines of ${*:4} have no effect: a dependency is missing, or the option is gone"
+}
+
 # Create the cache directory. The kernel's build does not work with white space in paths.
 cache_create() {
 	case $CACHE in
