@@ -167,14 +167,8 @@ debian_mirror() {
 		echo "${DAXFS_MIRROR%/}"
 		return
 	fi
-	uri=$(
-		# shellcheck disable=SC2016 # apt's own variables
-		apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null
-		cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
-			grep -v '^#' | grep -oE 'https?://[^] ]+'
-	) || true
-	uri=$(grep -m 1 -E '^https?://.*/debian/?$' <<<"$uri") ||
-		die "no Debian mirror in this machine's apt configuration; set DAXFS_MIRROR=http://HOST/debian"
+	uri=$(grep -h -s -v '^#' /etc/apt/sources.list{,.d/*.list,.d/*.sources} | grep -oE 'https?://[^] ]+' | grep -m 1 '/debian/*$') || true
+	[ -n "$uri" ] || die "no Debian mirror in this machine's apt configuration; set DAXFS_MIRROR=http://HOST/debian"
 	echo "${uri%/}"
 }
 
@@ -212,7 +206,7 @@ apt_preferences() {
 
 # Write apt's configuration. Of the machine's configuration it has only the options about the network.
 apt_configure() {
-	local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg trusted=/dev/null signed=''
+	local mirror
 	mirror=$(debian_mirror) || exit 1
 	cache_create
 	mkdir -p "$APT"/{lists,state}/partial "$APT/log"
@@ -221,21 +215,16 @@ apt_configure() {
 	mkdir -p "$CACHE/apt$suite_suffix/archives/partial"
 	: >>"$APT/state/status"
 
-	if [ -e "$keyring" ]; then
-		signed="[signed-by=$keyring]"
-	elif [ -e /etc/apt/trusted.gpg.d ]; then
-		trusted=/etc/apt/trusted.gpg.d
-	fi
 	write_file "$APT/sources.list" apt_sources
 	write_file "$APT/preferences" apt_preferences
 	write_file "$APT/apt.conf" apt_options
 }
 
-# Print the sources of packages. The variables of this and of the next function are apt_configure's.
+# Print the sources of packages on apt_configure's mirror.
 apt_sources() {
 	local suite
 	for suite in $(apt_suites); do
-		echo "deb $signed $mirror $suite main"
+		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
 	done
 }
 
@@ -255,7 +244,7 @@ apt_options() {
 	Dir::Etc::preferences "$APT/preferences";
 	Dir::Etc::preferencesparts "/dev/null";
 	Dir::Etc::trusted "/dev/null";
-	Dir::Etc::trustedparts "$trusted";
+	Dir::Etc::trustedparts "/dev/null";
 	APT::Install-Recommends "false";
 	APT::Get::Assume-Yes "true";
 	APT::Sandbox::User "$(id -un)";
@@ -417,8 +406,6 @@ configure_tree() {
 	/usr/bin/fakeroot /usr/bin/fakeroot-sysv
 	/usr/bin/faked /usr/bin/faked-sysv
 	/usr/bin/which /usr/bin/which.debianutils
-	/usr/bin/pager /usr/bin/less
-	/usr/bin/nc /usr/bin/nc.openbsd
 	/etc/dpkg/origins/default /etc/dpkg/origins/debian
 	END
 	mkdir -p "$dest"/{etc,dev,proc,sys,run,tmp,root,mnt}
