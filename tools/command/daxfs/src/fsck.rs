@@ -8,8 +8,8 @@ use daxfs_check::memory::Storage;
 use daxfs_check::Progress;
 use daxfs_check::{check, Finding, Paths};
 use daxfs_command::bar::Bar;
-use daxfs_image::error::{Error, Result};
-use daxfs_image::source::{self, superblock, At, Opened};
+use daxfs_image::error::Error;
+use daxfs_image::source::{self, superblock, At};
 use daxfs_image::text::shown;
 use daxfs_reader::{Error as ImageError, Image, Problem, Superblock};
 use daxfs_signature::attach;
@@ -188,10 +188,4 @@ pub fn examine<S: Storage + Sync>(
         }
     });
     superblock
-}
-
-/// Return the SHA-256 of the image at the place `at` in `path`, as the mount option `digest=` takes it.
-pub fn sum(path: &Path, at: &At) -> Result<String> {
-    let image = Opened::open_at(path, at)?;
-    Ok(hex(&image.digest()?))
 }

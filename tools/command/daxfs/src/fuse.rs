@@ -4,9 +4,9 @@
 
 mod filesystem;
 
+use crate::options::ImageAt;
 use daxfs_command::signals::{on_signal, SIGHUP, SIGINT, SIGTERM};
 use daxfs_image::error::{Error, Result};
-use daxfs_image::source::{At, Opened};
 use daxfs_image::text::shown_path;
 use daxfs_load::mountinfo::mount_id;
 use filesystem::ImageFs;
@@ -24,11 +24,11 @@ use std::thread;
 /// Threads that serve requests, at most.
 const THREADS: usize = 8;
 
-/// Serve the image at the place `at` in `image` at `dir` with the mount options `words` until it is unmounted. If `ready`, write a
-/// line to standard output when it is mounted, for the process that started this one.
-pub fn serve(image: &Path, at: &At, dir: &Path, words: &[String], ready: bool) -> Result<()> {
-    let config = config(image, words)?;
-    let image = Opened::open_at(image, at)?;
+/// Serve the image at `dir` with the mount options `words` until it is unmounted. If `ready`, write
+/// a line to standard output when it is mounted, for the process that started this one.
+pub fn serve(image: &ImageAt, dir: &Path, words: &[String], ready: bool) -> Result<()> {
+    let config = config(&image.image, words)?;
+    let image = image.open()?;
     // Other damage is an error when it is accessed; without a root there is nothing to mount.
     image.reader().root()?;
     let name = shown_path(dir);
@@ -107,10 +107,11 @@ fn tell_parent() -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
-/// Start a process that serves the image at the place `at` in `image` at `dir`, and wait until it is mounted.
+/// Start a process that serves the image at `dir`, and wait until it is mounted.
 ///
 /// Fail if the process cannot be started. The process reports its own errors.
-pub fn in_background(image: &Path, at: &At, dir: &Path, words: &[String]) -> Result<ExitCode> {
+pub fn in_background(picked: &ImageAt, dir: &Path, words: &[String]) -> Result<ExitCode> {
+    let ImageAt { image, at } = picked;
     let mut arguments: Vec<OsString> = vec!["fuse".into(), "--ready".into()];
     if !words.is_empty() {
         arguments.push("--options".into());

@@ -2,13 +2,14 @@
 
 //! `extract`: to a directory, or to an archive that appears when it is complete.
 
+use crate::options::ImageAt;
 use daxfs_command::signals::Interrupt;
 use daxfs_command::stdout::{self, Out};
 use daxfs_extract::{self as extract, to_directory, to_tar};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::handle_signals;
 use daxfs_image::reader::Reader;
-use daxfs_image::source::{At, Opened, Source};
+use daxfs_image::source::Source;
 use daxfs_image::text::shown_path;
 use daxfs_writer::{replace, Overwrite};
 use std::ffi::OsStr;
@@ -29,15 +30,15 @@ pub struct Target<'a> {
     pub owner: bool,
 }
 
-/// Unpack `start` of the image at the place `at` in `path`.
-pub fn unpack(path: &Path, at: &At, target: &Target<'_>, start: &OsStr) -> Result<ExitCode> {
-    let image = Opened::open_at(path, at)?;
+/// Unpack `start` of the image.
+pub fn unpack(picked: &ImageAt, target: &Target<'_>, start: &OsStr) -> Result<ExitCode> {
+    let image = picked.open()?;
     let reader = image.reader();
     let start = reader.find(start.as_bytes(), true)?;
     let interrupt = handle_signals()?;
     let done = if target.tar {
         let mut overwrite = Overwrite::new(target.force);
-        overwrite.input(path);
+        overwrite.input(&picked.image);
         archive(&reader, &start, target.path, &overwrite, &interrupt)
     } else {
         if target.owner {

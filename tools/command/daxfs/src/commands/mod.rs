@@ -10,12 +10,13 @@ mod store;
 
 use crate::diff::{diff, Aspect};
 use crate::mounted;
-use crate::options::{Args, Command, FsckArgs, HelperArgs, Into};
+use crate::options::{Args, Command, FsckArgs, HelperArgs, ImageAt, Into};
 use crate::show;
 use crate::top::top;
 use crate::{fsck, fuse};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use daxfs_check::digest::hex;
 use daxfs_command::stdout::{written, Out};
 use daxfs_command::usage;
 use daxfs_image::error::{Error, Result};
@@ -101,30 +102,24 @@ fn fsck_helper(args: &FsckArgs) -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Info {
-            image,
-            at,
-            json,
-            udev,
-        } => {
+        Command::Info { image, json, udev } => {
             let form = match (json, udev) {
                 (true, _) => show::Form::Json,
                 (_, true) => show::Form::Udev,
                 _ => show::Form::Text,
             };
-            on_image(&image, &at, |reader, out| show::info(reader, form, out))
+            on_image(&image, |reader, out| show::info(reader, form, out))
         }
         Command::Ls {
             image,
-            at,
             path,
             mut listing,
             help: _,
-        } => on_image(&image, &at, |reader, out| {
+        } => on_image(&image, |reader, out| {
             listing.terminal = out.terminal && !listing.zero;
             show::ls(reader, path.as_bytes(), listing, out)
         }),
-        Command::Cat { image, at, paths } => on_image(&image, &at, |reader, out| {
+        Command::Cat { image, paths } => on_image(&image, |reader, out| {
             let mut paths = paths.iter();
             paths.try_for_each(|path| show::cat(reader, path.as_bytes(), out))
         }),
@@ -134,19 +129,17 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Stat {
             image,
-            at,
             paths,
             follow,
-        } => on_image(&image, &at, |reader, out| {
+        } => on_image(&image, |reader, out| {
             let mut paths = paths.iter();
             paths.try_for_each(|path| show::stat(reader, path.as_bytes(), follow, out))
         }),
-        Command::Dump { image, at, sums } => {
-            on_image(&image, &at, |reader, out| show::dump(reader, sums, out))
+        Command::Dump { image, sums } => {
+            on_image(&image, |reader, out| show::dump(reader, sums, out))
         }
         Command::Extract {
             image,
-            at,
             target,
             tar,
             force,
@@ -159,7 +152,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 force,
                 owner: !no_same_owner,
             };
-            unpack(&image, &at, &target, &path)
+            unpack(&image, &target, &path)
         }
         Command::Diff {
             first,
@@ -177,7 +170,7 @@ fn run(command: Command) -> Result<ExitCode> {
             at,
             options,
         } => Ok(ExitCode::from(fsck::fsck(&images, &at, options))),
-        Command::Digest { image, at } => print(&fsck::sum(&image, &at)?),
+        Command::Digest { image } => print(&hex(&image.open()?.digest()?)),
         Command::Sign {
             image,
             key,
@@ -194,23 +187,21 @@ fn run(command: Command) -> Result<ExitCode> {
             };
             print(&sign(&image, by, expires)?)
         }
-        Command::Verify { image, at, cert } => print(&verify(&image, &at, &cert)?),
+        Command::Verify { image, cert } => print(&verify(&image.image, &image.at, &cert)?),
         Command::Fuse {
             image,
-            at,
             dir,
             foreground: false,
             options,
             ready: false,
-        } => fuse::in_background(&image, &at, &dir, &options),
+        } => fuse::in_background(&image, &dir, &options),
         Command::Fuse {
             image,
-            at,
             dir,
             options,
             ready,
             ..
-        } => fuse::serve(&image, &at, &dir, &options, ready).map(|()| ExitCode::SUCCESS),
+        } => fuse::serve(&image, &dir, &options, ready).map(|()| ExitCode::SUCCESS),
         Command::Load {
             image,
             dir,
@@ -258,13 +249,12 @@ pub fn print(line: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Open the image at the place `at` in `path` and call `action`, which writes to standard output.
+/// Open the image and call `action`, which writes to standard output.
 fn on_image(
-    path: &Path,
-    at: &At,
+    image: &ImageAt,
     action: impl FnOnce(&Reader<'_, Source>, &mut Out) -> Result<()>,
 ) -> Result<ExitCode> {
-    let image = Opened::open_at(path, at)?;
+    let image = image.open()?;
     let mut out = Out::open();
     let done = action(&image.reader(), &mut out);
     // Output before an error is useful, too.

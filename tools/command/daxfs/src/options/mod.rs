@@ -19,7 +19,8 @@ use crate::fsck;
 use crate::show::Listing;
 use clap::{Parser, Subcommand};
 use daxfs_command::values;
-use daxfs_image::source::At;
+use daxfs_image::error::Result;
+use daxfs_image::source::{At, Opened};
 use daxfs_load::buffer::Kind;
 use daxfs_load::range::Range;
 use std::ffi::OsString;
@@ -49,6 +50,22 @@ pub struct Args {
     pub command: Command,
 }
 
+/// An image, for commands that read one.
+#[derive(clap::Args)]
+pub struct ImageAt {
+    /// The image
+    pub image: PathBuf,
+    #[command(flatten)]
+    pub at: At,
+}
+
+impl ImageAt {
+    /// Open the image.
+    pub fn open(&self) -> Result<Opened> {
+        Opened::open_at(&self.image, &self.at)
+    }
+}
+
 /// The command.
 #[derive(Subcommand)]
 pub enum Command {
@@ -59,10 +76,8 @@ Examples:
   daxfs info --image base-2 /dev/pmem0
   daxfs info --json /dev/pmem0 | jq .uuid")]
     Info {
-        /// The image
-        image: PathBuf,
         #[command(flatten)]
-        at: At,
+        image: ImageAt,
         /// Print JSON
         #[arg(long, conflicts_with = "udev")]
         json: bool,
@@ -82,10 +97,8 @@ Examples:
   daxfs ls -R0 base.img | xargs -0 -n 1"
     )]
     Ls {
-        /// The image
-        image: PathBuf,
         #[command(flatten)]
-        at: At,
+        image: ImageAt,
         /// The file or directory in it
         #[arg(default_value = "/")]
         path: OsString,
@@ -100,10 +113,8 @@ Examples:
 Examples:
   daxfs cat base.img /etc/os-release")]
     Cat {
-        /// The image
-        image: PathBuf,
         #[command(flatten)]
-        at: At,
+        image: ImageAt,
         /// The files in it; symbolic links are followed within the image
         #[arg(required = true)]
         paths: Vec<OsString>,
@@ -113,10 +124,8 @@ Examples:
 Examples:
   daxfs stat base.img /etc/os-release")]
     Stat {
-        /// The image
-        image: PathBuf,
         #[command(flatten)]
-        at: At,
+        image: ImageAt,
         /// The files in it
         #[arg(required = true)]
         paths: Vec<OsString>,
@@ -146,10 +155,8 @@ Examples:
   daxfs dump base.img | jq -r '.files[] | select(.type == \"file\") | .path'
   daxfs dump --sums base.img >base.json")]
     Dump {
-        /// The image
-        image: PathBuf,
         #[command(flatten)]
-        at: At,
+        image: ImageAt,
         /// Add the SHA-256 of each file's content
         #[arg(long)]
         sums: bool,
@@ -173,10 +180,8 @@ Examples:
   daxfs extract --tar base.img base.tar
   daxfs extract --tar base.img - | zstd >base.tar.zst")]
     Extract {
-        /// The image
-        image: PathBuf,
         #[command(flatten)]
-        at: At,
+        image: ImageAt,
         /// The directory, or with --tar the archive; - is standard output
         target: PathBuf,
         /// Write a tar archive
@@ -247,10 +252,8 @@ Examples:
 Examples:
   mount -t daxfs -o digest=$(daxfs digest base.img) /dev/pmem0 /mnt")]
     Digest {
-        /// The image
-        image: PathBuf,
         #[command(flatten)]
-        at: At,
+        image: ImageAt,
     },
     /// Sign an image
     ///
@@ -305,10 +308,8 @@ Examples:
 Examples:
   daxfs verify --cert cert.pem base.img")]
     Verify {
-        /// The image
-        image: PathBuf,
         #[command(flatten)]
-        at: At,
+        image: ImageAt,
         /// A certificate that is trusted, in PEM or DER; may be repeated
         #[arg(short, long, required = true)]
         cert: Vec<PathBuf>,
@@ -321,10 +322,8 @@ Examples:
 Examples:
   daxfs fuse base.img mnt; ls mnt; fusermount3 -u mnt")]
     Fuse {
-        /// The image
-        image: PathBuf,
         #[command(flatten)]
-        at: At,
+        image: ImageAt,
         /// The mount point
         dir: PathBuf,
         /// Stay in the foreground
@@ -462,7 +461,7 @@ pub enum Into {
 impl FromStr for Into {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
         match Kind::named(text) {
             Some(kind) => Ok(Into::Kind(kind)),
             None if text.contains('=') => text.parse().map(Into::Range),
