@@ -7,13 +7,12 @@ use crate::metadata::{object_of, packs};
 use crate::pack::Pack;
 use crate::Store;
 use daxfs_check::digest::hex;
-use daxfs_check::{check, Progress};
+use daxfs_check::{first, Progress};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Event;
 use daxfs_image::source::Opened;
 use daxfs_reader::Content;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Numbers of the files and objects that [`Store::verify`] has verified.
@@ -113,12 +112,7 @@ impl Store {
 fn whole(path: &Path, progress: &dyn Progress) -> Result<Opened> {
     let opened = Opened::open(path)?;
     progress.step("reading", opened.superblock.total_size);
-    let mut first = None;
-    check(&opened.source, &mut |finding| {
-        first = Some(finding);
-        ControlFlow::Break(())
-    });
-    if let Some(finding) = first {
+    if let Some(finding) = first(&opened.source) {
         let why = format!("{finding}; restore it from a copy");
         return Err(Error::refused(opened.name, why));
     }
