@@ -3,7 +3,7 @@
 //! How much of an archive is kept in memory. A few bytes of a compressed archive can make any
 //! number of members, names, attributes and pieces of sparse files.
 
-use crate::malformed::Malformed;
+use daxfs_writer::Reason;
 use std::cell::Cell;
 
 /// Limit of members, and of the directories that they imply.
@@ -11,6 +11,12 @@ const MEMBERS: u64 = 16 << 20;
 
 /// Limit of bytes that members have beyond that: 64 for each.
 const BYTES: u64 = 64 * MEMBERS;
+
+/// The bytes that members have.
+const TEXTS: &str = "names, symlinks, extended attributes and maps of sparse files";
+
+/// The remedy for an archive that is too large.
+const REMEDY: &str = "unpack the archive, and make the image of the directory";
 
 /// Bytes of a piece of a sparse file, while its map is read.
 const PIECE: u64 = 64;
@@ -38,17 +44,19 @@ impl Budget {
 
     /// Take `members`, and `bytes` for names, targets of links and extended attributes.
     ///
-    /// Return [`Malformed`] if the budget is exceeded.
-    pub fn take(&self, members: u64, bytes: u64) -> Result<(), Malformed> {
+    /// Fail if the budget is exceeded.
+    pub fn take(&self, members: u64, bytes: u64) -> Result<(), Reason> {
         let left = self.members.get().checked_sub(members);
-        self.members.set(left.ok_or(Malformed::Count(MEMBERS))?);
+        let why = || format!("more than {MEMBERS} members and directories; {REMEDY}");
+        self.members.set(left.ok_or_else(why)?);
         let left = self.bytes.get().checked_sub(bytes);
-        self.bytes.set(left.ok_or(Malformed::Bytes(BYTES >> 20))?);
+        let why = || format!("more than {} MiB of {TEXTS}; {REMEDY}", BYTES >> 20);
+        self.bytes.set(left.ok_or_else(why)?);
         Ok(())
     }
 
     /// Take `count` pieces of a sparse file.
-    pub fn take_pieces(&self, count: u64) -> Result<(), Malformed> {
+    pub fn take_pieces(&self, count: u64) -> Result<(), Reason> {
         self.take(0, count.saturating_mul(PIECE))
     }
 }
@@ -123,8 +131,6 @@ pub(crate) mod tests {
         assert!(error.contains(what) && error.ends_with(&place), "{error}");
     }
 
-    const LONG: &str = "MiB of names, symlinks, extended attributes and maps of sparse files";
-
     #[test]
     fn members_and_their_directories_count() {
         let link = feed::member(b"link", b'1', b"a/b/fifo", 0o644, b"");
@@ -154,7 +160,7 @@ pub(crate) mod tests {
             let both = [&first[..], &second].concat();
             place(&first, &Budget::new(9, 1000)).unwrap();
             place(&both, &Budget::new(9, 2000)).unwrap();
-            refused(place(&both, &Budget::new(9, 1000)), LONG, first.len());
+            refused(place(&both, &Budget::new(9, 1000)), TEXTS, first.len());
         }
         // Shared attributes of members count once.
         let shared = ["a", "b", "c"].map(|name| with(xattr(&"v".repeat(900)), b'0', name));
@@ -174,12 +180,12 @@ pub(crate) mod tests {
         assert_eq!(found.unwrap().0.pieces.len(), 30);
         let twice = [&new[..], &new].concat();
         let found = place(&twice, &Budget::new(9, 40 * PIECE));
-        refused(found, LONG, new.len());
+        refused(found, TEXTS, new.len());
         place(&twice, &Budget::new(9, 60 * PIECE + 10)).unwrap();
         // Maps that the archive only announces.
         let much = member(b'0', "a", format!("{}\n", u64::MAX).as_bytes());
         let much = [extended(b'x', &records), much].concat();
-        refused(place(&much, &Budget::default()), LONG, 0);
+        refused(place(&much, &Budget::default()), TEXTS, 0);
     }
 
     /// The work for a member does not depend on the headers before.

@@ -3,10 +3,10 @@
 //! Members of archives, and their places in a tree.
 
 use crate::budget::Budget;
-use crate::malformed::{Malformed, Refusal};
 use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};
 use daxfs_writer::build::Builder;
 use daxfs_writer::tree::{Attributes, Kind, Name, Node, NodeId, XattrSet, ROOT};
+use daxfs_writer::Reason;
 use std::collections::{HashSet, VecDeque};
 
 /// Limit of symlinks in the path of a file, as in Linux.
@@ -42,16 +42,22 @@ pub(super) enum What {
 
 /// Return the names in a path, without empty ones and dots.
 ///
-/// Return [`Malformed`] if no image can have it.
-pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
+/// Fail if no image can have it.
+pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, Reason> {
     let shown = || String::from_utf8_lossy(path).escape_debug().to_string();
     let mut names = Vec::new();
     for name in path.split(|&byte| byte == b'/') {
         match name {
             b"" | b"." => (),
-            b".." => return Err(Malformed::Outside(shown())),
-            name if name.len() > NAME_MAX => return Err(Malformed::LongName(shown())),
-            name if name.contains(&0) => return Err(Malformed::NameWithNul(shown())),
+            b".." => {
+                let why = "leads out of the tree; make the archive without '..'";
+                return Err(format!("the name '{}' {why}", shown()).into());
+            }
+            name if name.len() > NAME_MAX => {
+                let why = format!("has a name of more than {NAME_MAX} bytes");
+                return Err(format!("'{}' {why}", shown()).into());
+            }
+            name if name.contains(&0) => return Err(format!("'{}' contains NUL", shown()).into()),
             name => names.push(name),
         }
     }
@@ -99,7 +105,7 @@ impl<'a> Placer<'a> {
 
     /// Count a member, or a directory that is not a member. It has `bytes` that are not in the
     /// tree's text.
-    pub fn count(&mut self, bytes: usize) -> Result<(), Malformed> {
+    pub fn count(&mut self, bytes: usize) -> Result<(), Reason> {
         let text = self.builder.tree.text_bytes();
         let grown = text - std::mem::replace(&mut self.paid, text);
         self.budget.take(1, grown + bytes as u64)
@@ -112,16 +118,16 @@ impl<'a> Placer<'a> {
     }
 
     /// Add a member at its path. Follow symlinks in the path, but never leave the tree.
-    pub fn put(&mut self, member: Member) -> Result<(), Refusal> {
+    pub fn put(&mut self, member: Member) -> Result<(), Reason> {
         let target = match &member.what {
             What::File(Kind::Symlink(target)) => target.len(),
             _ => 0,
         };
         self.place(member)?;
-        Ok(self.count(target)?)
+        self.count(target)
     }
 
-    fn place(&mut self, member: Member) -> Result<(), Refusal> {
+    fn place(&mut self, member: Member) -> Result<(), Reason> {
         let names = components(&member.path)?;
         let attributes = Attributes {
             permissions: member.permissions,
@@ -137,7 +143,7 @@ impl<'a> Placer<'a> {
                     self.touch(ROOT);
                     Ok(())
                 }
-                _ => Err(Malformed::Root.into()),
+                _ => Err("the root of the tree is not a directory".into()),
             };
         };
         let parent = self.walk(ROOT, parents, true)?;
@@ -157,10 +163,10 @@ impl<'a> Placer<'a> {
             }
             Kind::Symlink(target) => {
                 if target.is_empty() || target.len() as u64 > SYMLINK_MAX {
-                    return Err(Malformed::SymlinkLength(target.len()).into());
+                    return Err(format!("a symlink's target has {} bytes", target.len()).into());
                 }
                 if target.contains(&0) {
-                    return Err(Malformed::SymlinkWithNul.into());
+                    return Err("a symlink's target contains NUL".into());
                 }
             }
             _ => (),
@@ -190,19 +196,20 @@ impl<'a> Placer<'a> {
     }
 
     /// Refuse another directory in `parent` if it would be nested too deeply.
-    fn check_depth(&self, parent: NodeId) -> Result<(), Malformed> {
+    fn check_depth(&self, parent: NodeId) -> Result<(), Reason> {
         let (mut at, mut depth) = (parent, 1);
         while at != ROOT {
             at = self.builder.tree.node(at).parent;
             depth += 1;
             if depth > DEPTH {
-                return Err(Malformed::Depth(DEPTH));
+                let why = "directories are nested; leave the innermost out";
+                return Err(format!("more than {DEPTH} {why}").into());
             }
         }
         Ok(())
     }
 
-    fn link(&mut self, parent: NodeId, name: &[u8], target: &[u8]) -> Result<(), Refusal> {
+    fn link(&mut self, parent: NodeId, name: &[u8], target: &[u8]) -> Result<(), Reason> {
         let shown = || String::from_utf8_lossy(target).escape_debug().to_string();
         let names = components(target)?;
         let found = match names.split_last() {
@@ -213,9 +220,9 @@ impl<'a> Placer<'a> {
             None => Some(ROOT),
         };
         match found {
-            None => Err(Malformed::LinkToNothing(shown()).into()),
+            None => Err(format!("a hard link to '{}', which is not there", shown()).into()),
             Some(node) if self.builder.is_directory(node) => {
-                Err(Malformed::LinkToDirectory(shown()).into())
+                Err(format!("a hard link to the directory '{}'", shown()).into())
             }
             Some(node) => {
                 if let Some(touched) = &mut self.touched {
@@ -234,7 +241,7 @@ impl<'a> Placer<'a> {
     /// Return `None` if a file is in the way, or a symlink that these members brought: it has
     /// replaced the directory of the layers below, with all that was in it. Some tools nevertheless
     /// mark each file of such a directory.
-    pub fn walk_to_mark(&mut self, names: &[&[u8]]) -> Result<Option<NodeId>, Refusal> {
+    pub fn walk_to_mark(&mut self, names: &[&[u8]]) -> Result<Option<NodeId>, Reason> {
         let mut at = ROOT;
         for (done, name) in names.iter().enumerate() {
             let found = self.builder.find(at, name);
@@ -259,7 +266,7 @@ impl<'a> Placer<'a> {
 
     /// Return the directory that `names` lead to from the directory `at`. Missing directories are
     /// added if `make`; symlinks are followed within the tree.
-    pub fn walk(&mut self, mut at: NodeId, names: &[&[u8]], make: bool) -> Result<NodeId, Refusal> {
+    pub fn walk(&mut self, mut at: NodeId, names: &[&[u8]], make: bool) -> Result<NodeId, Reason> {
         let mut pending: VecDeque<Vec<u8>> = names.iter().map(|name| name.to_vec()).collect();
         let mut links = 0;
         while let Some(name) = pending.pop_front() {
@@ -274,7 +281,7 @@ impl<'a> Placer<'a> {
             let shown = || String::from_utf8_lossy(&name).escape_debug().to_string();
             let Some(next) = self.builder.find(at, &name) else {
                 if !make || name.len() > NAME_MAX {
-                    return Err(Malformed::NoDirectory(shown()).into());
+                    return Err(format!("no directory '{}'", shown()).into());
                 }
                 self.check_depth(at)?;
                 self.count(0)?;
@@ -293,7 +300,7 @@ impl<'a> Placer<'a> {
                 Kind::Symlink(target) => {
                     links += 1;
                     if links > LINKS {
-                        return Err(Malformed::SymlinkLoop(shown()).into());
+                        return Err(format!("the symlink '{}' leads nowhere", shown()).into());
                     }
                     if target.starts_with(b"/") {
                         at = ROOT;
@@ -302,7 +309,7 @@ impl<'a> Placer<'a> {
                         pending.push_front(name.to_vec());
                     }
                 }
-                _ => return Err(Malformed::NotDirectory(shown()).into()),
+                _ => return Err(format!("'{}' is not a directory", shown()).into()),
             }
         }
         Ok(at)
@@ -316,8 +323,8 @@ mod tests {
     #[test]
     fn paths() {
         let names = |path: &'static str| components(path.as_bytes());
-        assert_eq!(names("/a//b/./c/"), Ok(vec![&b"a"[..], b"b", b"c"]));
-        assert_eq!(names("./"), Ok(vec![]));
+        assert_eq!(names("/a//b/./c/").unwrap(), [b"a", b"b", b"c"]);
+        assert!(names("./").unwrap().is_empty());
         for wrong in ["..", "a/../b", "/..", "a\0b"] {
             assert!(names(wrong).is_err(), "{wrong}");
         }

@@ -7,29 +7,20 @@ use daxfs_check::acl::List;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::FileType;
 
-/// Why a file cannot have its access control lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WrongAcl {
-    /// A list is malformed.
-    #[error("has an access control list that Linux refuses: {0}")]
-    Refused(&'static str),
-    /// A symlink cannot have one.
-    #[error("is a symlink with an access control list, which Linux refuses")]
-    Symlink,
-    /// Only a directory can have a default list.
-    #[error("is not a directory and has a default access control list")]
-    NotDirectory,
+/// Return why a file cannot have a list, which is malformed.
+pub fn refused(why: &str) -> String {
+    format!("has an access control list that Linux refuses: {why}")
 }
 
 /// Treat the lists in `set` as setxattr(2) would: take the permission bits from the access list,
 /// and drop a list that adds nothing to them.
 ///
-/// Return [`WrongAcl`] if a file of this type cannot have them.
+/// Return why a file of this type cannot have them.
 pub fn settle(
     set: &mut XattrSet,
     permissions: &mut u16,
     file_type: FileType,
-) -> Result<(), WrongAcl> {
+) -> Result<(), String> {
     let mut wrong = None;
     set.retain(|xattr| {
         let access = match xattr.prefix {
@@ -38,14 +29,19 @@ pub fn settle(
             _ => return true,
         };
         match List::parse(&xattr.value) {
-            Err(error) => wrong = Some(WrongAcl::Refused(error)),
+            Err(error) => wrong = Some(refused(error)),
             Ok(list) if list.is_empty() => return false,
-            Ok(_) if file_type == FileType::Symlink => wrong = Some(WrongAcl::Symlink),
+            Ok(_) if file_type == FileType::Symlink => {
+                wrong =
+                    Some("is a symlink with an access control list, which Linux refuses".into());
+            }
             Ok(list) if access => {
                 *permissions = (*permissions & !0o777) | list.permissions();
                 return list.is_extended();
             }
-            Ok(_) if file_type != FileType::Directory => wrong = Some(WrongAcl::NotDirectory),
+            Ok(_) if file_type != FileType::Directory => {
+                wrong = Some("is not a directory and has a default access control list".into());
+            }
             Ok(_) => (),
         }
         true

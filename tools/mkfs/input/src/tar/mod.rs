@@ -9,7 +9,7 @@ mod text;
 use super::member::{Member, What};
 use super::stream::Stream;
 use crate::budget::Budget;
-use crate::malformed::{AtMember, Malformed, Refusal};
+use crate::malformed::AtMember;
 use crate::scan::cannot_store;
 use crate::xattr::split_name;
 use daxfs_reader::layout::XattrPrefix;
@@ -30,6 +30,10 @@ const EXTENDED: u64 = 64 << 20;
 /// Limit of what global extended headers give to each member, so that the work for a member does
 /// not depend on them.
 const GLOBAL: usize = 4096;
+
+/// Why sparse files in older formats are refused.
+const OLD_SPARSE: &str =
+    "a sparse file has a format that is not 1.0; make the archive with --sparse-version=1.0";
 
 /// Reads the members of an archive, one after the other.
 pub(super) struct Reader<'a> {
@@ -66,11 +70,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Return the error for the member that begins at `at`, which was refused.
-    pub fn refused(&self, at: u64, refusal: impl Into<Refusal>) -> Error {
-        match refusal.into() {
-            Refusal::Malformed(why) => self.error(at, why),
-            Refusal::Error(error) => error,
+    /// Return the error for the member that begins at `at`, which was refused for itself, or for an error of the tree or
+    /// the archive.
+    pub fn refused(&self, at: u64, why: Reason) -> Error {
+        match why.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(why) => self.error(at, why),
         }
     }
 
@@ -195,7 +200,8 @@ impl<'a> Reader<'a> {
                     let mut global = std::mem::take(&mut self.global);
                     global.add(&bytes).map_err(|why| self.error(at, why))?;
                     if global.bytes() > GLOBAL {
-                        return Err(self.error(at, Malformed::GlobalHeader(GLOBAL)));
+                        let why = "bytes in global extended headers; make the archive without them";
+                        return Err(self.error(at, format!("more than {GLOBAL} {why}")));
                     }
                     self.global = global;
                     records.add(&bytes).map_err(|why| self.error(at, why))?;
@@ -228,7 +234,8 @@ impl<'a> Reader<'a> {
     /// A member's may have `left` more bytes.
     fn extended(&mut self, at: u64, size: u64, left: &mut u64) -> Result<Vec<u8>> {
         let rest = left.checked_sub(size);
-        *left = rest.ok_or_else(|| self.error(at, Malformed::LongHeader(EXTENDED)))?;
+        let why = || format!("its extended headers have more than {EXTENDED} bytes");
+        *left = rest.ok_or_else(|| self.error(at, why()))?;
         let mut bytes = vec![0; size as usize];
         self.stream.read_exact(&mut bytes)?;
         self.pad(size)?;
@@ -332,10 +339,7 @@ impl<'a> Reader<'a> {
                     acl::settle(&mut set, &mut permissions, kind.file_type())?;
                     Ok(set)
                 })
-                .map_err(|source| {
-                    let (name, source) = (name(&path), Box::new(source));
-                    self.error(at, Malformed::Attributes { name, source })
-                })?;
+                .map_err(|why| self.error(at, format!("'{}' {why}", name(&path))))?;
         }
         Ok(Some(Member {
             permissions,
@@ -367,7 +371,7 @@ impl<'a> Reader<'a> {
             (_, Some(size)) if records.sparse_major == Some(1) => {
                 sparse::new(stream, stored, budget).map(|(map, used)| Some((map, size, used)))
             }
-            (_, Some(_)) => Err(Malformed::OldSparse.into()),
+            (_, Some(_)) => Err(OLD_SPARSE.into()),
             _ => Ok(None),
         };
         let found = found.map_err(|refusal| self.refused(at, refusal))?;
@@ -380,7 +384,7 @@ impl<'a> Reader<'a> {
             });
         };
         let data = stored.checked_sub(in_map);
-        let data = data.ok_or_else(|| self.error(at, Malformed::SparseMap))?;
+        let data = data.ok_or_else(|| self.error(at, sparse::MALFORMED))?;
         let offset = self.stream.keep(data)?;
         self.pad(data)?;
         let pieces = sparse::pieces(&map, offset, data, size);
@@ -401,7 +405,8 @@ impl<'a> Reader<'a> {
         let major = self.id(at, "device number", &bytes[329..337], records.major)?;
         let minor = self.id(at, "device number", &bytes[337..345], records.minor)?;
         if major >> 12 != 0 || minor >> 20 != 0 {
-            return Err(self.error(at, Malformed::Device { major, minor }));
+            let why = format!("device number {major}:{minor} is not supported by Linux");
+            return Err(self.error(at, why));
         }
         Ok(Kind::Device {
             file_type,
@@ -411,7 +416,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Return the extended attributes of a member.
-    fn xattrs(&mut self, path: &[u8], head: Head) -> std::result::Result<XattrSet, Malformed> {
+    fn xattrs(&mut self, path: &[u8], head: Head) -> std::result::Result<XattrSet, Reason> {
         let mut set = XattrSet::new();
         if head.records.libarchive && head.records.xattrs.is_empty() {
             let what = "attributes of LIBARCHIVE left out; make the archive with --options pax:xattrheader=SCHILY";
@@ -419,7 +424,9 @@ impl<'a> Reader<'a> {
         }
         for (attribute, value) in head.records.xattrs {
             if attribute.contains(&0) {
-                return Err(Malformed::XattrName(attribute.escape_ascii().to_string()));
+                let name = attribute.escape_ascii();
+                let why = format!("has the extended attribute '{name}', whose name has a NUL");
+                return Err(why.into());
             }
             match split_name(&attribute) {
                 Some((prefix, rest)) if rest.len() <= 255 => set.push(Xattr {

@@ -3,8 +3,8 @@
 //! The records of extended headers, of POSIX's pax(1) and of extensions.
 
 use super::sparse::decimal;
-use crate::malformed::Malformed;
 use daxfs_reader::layout::XATTR_COUNT_MAX;
+use daxfs_writer::Reason;
 use std::collections::btree_map::{BTreeMap, Entry};
 
 /// Records of extended headers for the next member, or for all following ones.
@@ -32,10 +32,10 @@ pub struct Records {
 
 impl Records {
     /// Add the records in `bytes`.
-    pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), Malformed> {
+    pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), Reason> {
         // The length of the record in bytes, a blank, key=value and a newline.
         while !bytes.is_empty() && bytes.iter().any(|&byte| byte != 0) {
-            let wrong = || Malformed::ExtendedHeader;
+            let wrong = || "an extended header is malformed";
             let blank = bytes.iter().take(20).position(|&byte| byte == b' ');
             let blank = blank.ok_or_else(wrong)?;
             let length = decimal(&bytes[..blank]).ok_or_else(wrong)?;
@@ -51,11 +51,11 @@ impl Records {
         Ok(())
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
+    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), Reason> {
         let wrong = || {
             let key = String::from_utf8_lossy(key).into_owned();
             let value = String::from_utf8_lossy(&value[..value.len().min(40)]).into_owned();
-            Malformed::Record { key, value }
+            format!("the extended header {key} has the value '{value}'")
         };
         let number = || match value {
             b"" => Ok(None),
@@ -98,13 +98,16 @@ impl Records {
     }
 
     /// Set an attribute. Keep an existing one unless `replace`.
-    fn xattr(&mut self, name: &[u8], value: Vec<u8>, replace: bool) -> Result<(), Malformed> {
+    fn xattr(&mut self, name: &[u8], value: Vec<u8>, replace: bool) -> Result<(), Reason> {
         let room = self.xattrs.len() < XATTR_COUNT_MAX as usize;
         match self.xattrs.entry(name.into()) {
             Entry::Occupied(mut present) if replace => drop(present.insert(value)),
             Entry::Occupied(_) => (),
             Entry::Vacant(place) if room => drop(place.insert(value)),
-            Entry::Vacant(_) => return Err(Malformed::XattrCount(XATTR_COUNT_MAX)),
+            Entry::Vacant(_) => {
+                let why = "extended attributes, which Linux cannot list; remove some";
+                return Err(format!("more than {XATTR_COUNT_MAX} {why}").into());
+            }
         }
         Ok(())
     }

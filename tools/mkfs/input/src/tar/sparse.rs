@@ -5,9 +5,12 @@
 use super::super::stream::Stream;
 use super::{unsigned, BLOCK};
 use crate::budget::Budget;
-use crate::malformed::{Malformed, Refusal};
 use daxfs_writer::origin::Piece;
+use daxfs_writer::Reason;
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
+
+/// Why the map of a member is refused.
+pub const MALFORMED: &str = "the map of a sparse file is malformed";
 
 /// Offset and length of each piece.
 pub type Map = Vec<(u64, u64)>;
@@ -18,14 +21,14 @@ pub fn old(
     header: &GnuHeader,
     stream: &mut Stream<'_>,
     budget: &Budget,
-) -> Result<(Map, u64), Refusal> {
+) -> Result<(Map, u64), Reason> {
     let mut map = Map::new();
     let mut add = |entries: &[GnuSparseHeader]| {
         for entry in entries.iter().filter(|entry| !entry.is_empty()) {
             let piece = unsigned(&entry.offset).zip(unsigned(&entry.numbytes));
-            map.push(piece.ok_or(Malformed::SparseMap)?);
+            map.push(piece.ok_or(MALFORMED)?);
         }
-        Ok::<_, Malformed>(())
+        Ok::<_, Reason>(())
     };
     add(&header.sparse)?;
     let mut more = header.is_extended();
@@ -36,13 +39,13 @@ pub fn old(
         add(&block.sparse)?;
         more = block.is_extended();
     }
-    let size = unsigned(&header.realsize).ok_or(Malformed::SparseSize)?;
+    let size = unsigned(&header.realsize).ok_or("the size of a sparse file is malformed")?;
     Ok((map, size))
 }
 
 /// Read the map before the data of a member in version 1.0; `size` is the size of both. Return it
 /// and its size.
-pub fn new(stream: &mut Stream<'_>, size: u64, budget: &Budget) -> Result<(Map, u64), Refusal> {
+pub fn new(stream: &mut Stream<'_>, size: u64, budget: &Budget) -> Result<(Map, u64), Reason> {
     let mut block = [0; BLOCK];
     let (mut at, mut used) = (BLOCK, 0);
     // The number of pieces, then two numbers for each; a newline after every number.
@@ -57,21 +60,21 @@ pub fn new(stream: &mut Stream<'_>, size: u64, budget: &Budget) -> Result<(Map, 
         }
         if at == BLOCK {
             if used / BLOCK as u64 >= size.div_ceil(BLOCK as u64) {
-                return Err(Malformed::SparseMap.into());
+                return Err(MALFORMED.into());
             }
             stream.read_exact(&mut block)?;
             (at, used) = (0, used + BLOCK as u64);
         }
         match block[at] {
             b'\n' => {
-                let number = decimal(&digits).ok_or(Malformed::SparseMap)?;
+                let number = decimal(&digits).ok_or(MALFORMED)?;
                 if numbers.is_empty() {
                     budget.take_pieces(number)?;
                 }
                 numbers.push(number);
                 digits.clear();
             }
-            _ if digits.len() > 20 => return Err(Malformed::SparseMap.into()),
+            _ if digits.len() > 20 => return Err(MALFORMED.into()),
             digit => digits.push(digit),
         }
         at += 1;
@@ -82,14 +85,14 @@ pub fn new(stream: &mut Stream<'_>, size: u64, budget: &Budget) -> Result<(Map, 
 
 /// Return the pieces of `map`, whose bytes are contiguous from `offset` on, `stored` in all. The
 /// file has `size` bytes.
-pub fn pieces(map: &Map, offset: u64, stored: u64, size: u64) -> Result<Vec<Piece>, Malformed> {
+pub fn pieces(map: &Map, offset: u64, stored: u64, size: u64) -> Result<Vec<Piece>, Reason> {
     let mut pieces = Vec::new();
     let (mut end, mut total) = (0, 0u64);
     for &(at, length) in map {
-        let wrong = || Malformed::SparseMapAt(at);
+        let wrong = || format!("{MALFORMED} at {at}");
         let next = at.checked_add(length).ok_or_else(wrong)?;
         if at < end || next > size {
-            return Err(wrong());
+            return Err(wrong().into());
         }
         if length > 0 {
             pieces.push(Piece {
@@ -102,7 +105,8 @@ pub fn pieces(map: &Map, offset: u64, stored: u64, size: u64) -> Result<Vec<Piec
         total += length;
     }
     if total != stored {
-        return Err(Malformed::SparseBytes { map: total, stored });
+        let why = format!("has {total} bytes, the archive {stored}");
+        return Err(format!("the map of a sparse file {why}").into());
     }
     Ok(pieces)
 }

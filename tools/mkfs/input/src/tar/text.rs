@@ -2,12 +2,12 @@
 
 //! Conversion of access control lists from text, as in archives, to the kernel's form.
 
-use crate::malformed::Malformed;
 use daxfs_check::acl::{Entry, List, GROUP, GROUP_OBJ, MASK, NOBODY, OTHER, USER, USER_OBJ};
+use daxfs_writer::Reason;
 
 /// Return the kernel's form of a list like
 /// `user::rw-,user:lisa:rw-:1000,group::r--,mask::r--,other::---`, or `None` if it is empty.
-pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
+pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Reason> {
     let text = String::from_utf8_lossy(text);
     let mut entries: Vec<Entry> = Vec::new();
     for entry in text.split([',', '\n']) {
@@ -15,7 +15,10 @@ pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
         if entry.is_empty() {
             continue;
         }
-        let wrong = || Malformed::AclEntry(entry.escape_debug().to_string());
+        let wrong = || {
+            let entry = entry.escape_debug();
+            format!("has an access control list with the entry '{entry}'")
+        };
         let entry = entry.strip_prefix("default:").unwrap_or(entry);
         let fields: Vec<&str> = entry.split(':').collect();
         let (kind, who, permissions, id) = match fields[..] {
@@ -23,7 +26,7 @@ pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
             [kind @ ("mask" | "m" | "other" | "o"), permissions] => (kind, "", permissions, None),
             [kind, who, permissions] => (kind, who, permissions, None),
             [kind, who, permissions, id] => (kind, who, permissions, Some(id)),
-            _ => return Err(wrong()),
+            _ => return Err(wrong().into()),
         };
         let (kind, names) = match (kind, who) {
             ("user" | "u", "") => (USER_OBJ, None),
@@ -32,15 +35,16 @@ pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
             ("group" | "g", _) => (GROUP, Some("/etc/group")),
             ("mask" | "m", "") => (MASK, None),
             ("other" | "o", "") => (OTHER, None),
-            _ => return Err(wrong()),
+            _ => return Err(wrong().into()),
         };
         let id = match names {
             None => NOBODY,
             Some(names) => {
                 let number = id.unwrap_or(who).parse().ok();
+                let why = "no such user or group here; make the archive with numeric owners";
                 number
                     .or_else(|| find(names, who))
-                    .ok_or_else(|| Malformed::AclName(entry.escape_debug().to_string()))?
+                    .ok_or_else(|| format!("{}: {why}", wrong()))?
             }
         };
         let mut bits = 0;
@@ -50,14 +54,14 @@ pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
                 'w' => 2,
                 'x' => 1,
                 '-' => 0,
-                _ => return Err(wrong()),
+                _ => return Err(wrong().into()),
             };
         }
         entries.push(Entry { kind, bits, id });
     }
     entries.sort_unstable_by_key(|entry| (entry.kind, entry.id));
     let list = List::new(entries);
-    let list = list.map_err(daxfs_writer::acl::WrongAcl::Refused)?;
+    let list = list.map_err(daxfs_writer::acl::refused)?;
     Ok((!list.is_empty()).then(|| list.to_bytes()))
 }
 
@@ -87,12 +91,12 @@ mod tests {
             (16, 6, NOBODY),
             (32, 0, NOBODY),
         ]);
-        assert_eq!(binary(list), Ok(Some(expected)));
+        assert_eq!(binary(list).unwrap(), Some(expected));
         let root = binary(b"u::rwx\ngroup:root:r--\ng::---\nm:r--\no::---\t#comment\n");
         assert_eq!(root.unwrap().unwrap().len(), 4 + 5 * 8);
         let plain = b"user::rw-,group::r--,other::---";
         assert_eq!(binary(plain).unwrap().unwrap().len(), 4 + 3 * 8);
-        assert_eq!(binary(b""), Ok(None));
+        assert_eq!(binary(b"").unwrap(), None);
         for wrong in [
             "user",
             "user:a:b:c:d",
