@@ -6,13 +6,6 @@
 #![no_main]
 
 use daxfs_testing::signing;
-use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| signing::read(input));
-
-fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    match seed % 4 {
-        0 => libfuzzer_sys::fuzzer_mutate(data, size, max_size),
-        _ => signing::mutate(data, size, seed),
-    }
-});
