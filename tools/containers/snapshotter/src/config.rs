@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// The configuration.
@@ -17,9 +16,8 @@ pub struct Config {
     pub root: PathBuf,
     /// The Unix socket to listen on.
     pub socket: PathBuf,
-    /// The address to serve metrics on, if any.
-    #[serde(deserialize_with = "address")]
-    pub metrics: Option<SocketAddr>,
+    /// The file that metrics are written to, if any.
+    pub metrics: Option<PathBuf>,
     /// Start in a separate mount namespace.
     #[serde(rename = "private-mounts")]
     pub private_mounts: bool,
@@ -48,17 +46,6 @@ pub struct Memory {
     /// Bytes that all images together may take; 0 for no limit.
     #[serde(deserialize_with = "size")]
     pub limit: u64,
-}
-
-fn address<'de, D: Deserializer<'de>>(
-    from: D,
-) -> std::result::Result<Option<SocketAddr>, D::Error> {
-    let text = String::deserialize(from)?;
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let why = || format!("{text:?} is not an address with a port, such as \"127.0.0.1:9744\"");
-    text.parse().map(Some).map_err(|_| D::Error::custom(why()))
 }
 
 fn size<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<u64, D::Error> {
@@ -184,14 +171,6 @@ mod tests {
                 "line 2: unknown field `kind`",
             ),
             ("[memory]\nlimit = \"much\"\n", "line 2"),
-            (
-                "metrics = \"localhost:9744\"\n",
-                "line 1: \"localhost:9744\" is not an address",
-            ),
-            (
-                "metrics = \"127.0.0.1\"\n",
-                "\"127.0.0.1\" is not an address",
-            ),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(wants), "{error}");

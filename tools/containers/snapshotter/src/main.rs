@@ -8,12 +8,10 @@ use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::{Kernel, Memory};
 use daxfs_snapshotter::options::Args;
-use daxfs_snapshotter::server::{answer, notify, serve};
+use daxfs_snapshotter::server::{notify, report, serve};
 use daxfs_snapshotter::snapshotter::Snapshotter;
-use daxfs_writer::{cause, shown};
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{signal, SignalKind};
 
 /// Exit status for wrong usage.
@@ -53,19 +51,9 @@ fn run(args: Args) -> Result<()> {
                 eprintln!("daxfs-snapshotter: warning: cannot notify systemd: {error}");
             }
         };
-        if let Some(address) = config.metrics {
-            // Any user may have taken a port, which must not keep containers from starting.
-            match TcpListener::bind(address).await {
-                Ok(listener) => {
-                    tokio::spawn(answer(listener, Arc::clone(&snapshotter)));
-                }
-                Err(error) => {
-                    let (file, error) = (shown(&args.config), cause(&error));
-                    eprintln!(
-                        "daxfs-snapshotter: warning: {file}: metrics = \"{address}\": cannot listen on it: {error}"
-                    );
-                }
-            }
+        if let Some(path) = config.metrics.clone() {
+            let snapshotter = Arc::clone(&snapshotter);
+            std::thread::spawn(move || report(&path, &snapshotter));
         }
         serve(&config, snapshotter, ready, end).await
     });

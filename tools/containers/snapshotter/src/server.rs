@@ -4,18 +4,12 @@
 
 use crate::api::snapshots_server::SnapshotsServer;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{warn, Error, Result};
 use crate::service::Service;
 use crate::snapshotter::Snapshotter;
-use hyper::header::{HeaderValue, CONTENT_TYPE};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::Response;
-use hyper_util::rt::TokioIo;
-use std::collections::VecDeque;
 use std::fs::{DirBuilder, Permissions};
 use std::future::Future;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
@@ -23,10 +17,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
-use tokio::task::{spawn_blocking, AbortHandle, JoinError};
-use tokio::time::{sleep, timeout};
+use tokio::net::UnixListener;
+use tokio::task::spawn_blocking;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
@@ -57,38 +49,27 @@ pub async fn serve(
     served.map_err(|error| Error::io(path, "serve")(io::Error::other(error)))
 }
 
-/// Answer each HTTP request to `listener` with the metrics of `snapshotter`. A client has a few seconds, or until there are
-/// too many newer ones: those that say nothing hold up no other.
-pub async fn answer(listener: TcpListener, snapshotter: Arc<Snapshotter>) {
-    // As many answers are made at once.
-    let turns = Arc::new(Semaphore::new(4));
-    let mut clients = VecDeque::new();
+/// Write the metrics of `snapshotter` to the file `path` every 10 s. Print a warning about a failure, and about the next one
+/// after it has worked.
+pub fn report(path: &Path, snapshotter: &Snapshotter) -> ! {
+    // The collector sees a whole file. Its directory may belong to another user.
+    let write = || -> io::Result<()> {
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o644))
+            .tempfile_in(dir)?;
+        file.write_all(snapshotter.metrics().as_bytes())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    let mut works = true;
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // There may be too many open files.
-            sleep(Duration::from_secs(1)).await;
-            continue;
-        };
-        let asked = (Arc::clone(&snapshotter), Arc::clone(&turns));
-        let metrics = service_fn(move |_| {
-            let (snapshotter, turns) = asked.clone();
-            async move {
-                let turn = turns.acquire_owned().await;
-                let made = spawn_blocking(move || (snapshotter.metrics(), turn));
-                let mut response = Response::new(made.await?.0);
-                let format = HeaderValue::from_static("text/plain; version=0.0.4");
-                response.headers_mut().insert(CONTENT_TYPE, format);
-                Ok::<_, JoinError>(response)
-            }
-        });
-        let mut http = http1::Builder::new();
-        http.keep_alive(false).max_buf_size(8192);
-        let served = http.serve_connection(TokioIo::new(stream), metrics);
-        let served = tokio::spawn(timeout(Duration::from_secs(5), served));
-        clients.push_back(served.abort_handle());
-        if clients.len() > 16 {
-            clients.pop_front().inspect(AbortHandle::abort);
+        let written = write().map_err(Error::io(path, "write"));
+        let worked = std::mem::replace(&mut works, written.is_ok());
+        if let Some(error) = written.err().filter(|_| worked) {
+            warn(&error);
         }
+        std::thread::sleep(Duration::from_secs(10));
     }
 }
 
