@@ -1,26 +1,109 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * On every memory source, files of the same content share their data: they are mapped as the same memory, at once and
- * with entries of either size. Packed files share pages with others, and show nothing of them. The test storm writes to
- * private mappings of such files.
+ * with entries of either size, and the memory fails below all of them. Packed files share pages with others, and show
+ * nothing of them. The test storm writes to private mappings of such files.
  *
  * Group: packing
  * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,reserve=packing.daxfs drm share
  */
 #include <sys/uio.h>
 
-#include "packing.h"
+#include "device.h"
+
+/* Three files of each size: SIZE.a and SIZE.b with the same content, SIZE.c with another. */
+#define SMALL (5 * 65536UL)
+#define TWO_HUGE (2 * HUGE_SIZE)
+/* Less than two pages before 2 MiB, and a page that other files may share. */
+#define TAILED (TWO_HUGE + HUGE_SIZE - 6096)
+/* The same, with whole pages before that one on every kernel. */
+#define ENDED (3 * 65536UL + 2000)
+#define MEDIUM 10000UL
+#define SHORT 300UL
+
+/* Small files: their number, and how many bytes each is larger than the one before. */
+#define PACKED 60
+#define STEP 67
+
+static const u64 twins[] = { SHORT, MEDIUM, ENDED, SMALL, TWO_HUGE, TAILED };
+static struct image image;
+static const struct source *source;
+static const char *mnt;
+
+/* Map @fd and close it. */
+static char *map(int fd, size_t length, int protection, int flags)
+{
+	char *address = mmap(NULL, length, protection, flags, fd, 0);
+
+	REQUIRE(address != MAP_FAILED);
+	close(fd);
+	return address;
+}
+
+static int open_twin(u64 size, char which)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "twins/%llu.%c", (unsigned long long)size, which);
+	return open_in(mnt, path, O_RDONLY);
+}
+
+static char *map_twin(u64 size, char which)
+{
+	return map(open_twin(size, which), size, PROT_READ, MAP_SHARED);
+}
+
+/* Return true if the last page of a file holds bytes of other files, too. */
+static bool is_packed(u64 size, char which)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "twins/%llu.%c", (unsigned long long)size, which);
+	return image_inode(&image, image_entry(&image, path)->ino)->flags & 1;
+}
+
+static int open_packed(unsigned int number)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "packed/%u", 1 + number * STEP);
+	return open_in(mnt, path, O_RDONLY);
+}
+
+/* Return the page frame at @address; 0 if it is not known. */
+static u64 frame_at(const char *address)
+{
+	u64 frame;
+
+	page_frames(address, 1, &frame);
+	return frame;
+}
+
+static bool has_huge(void)
+{
+	return source_maps_huge(source);
+}
+
+static bool has_pages(void)
+{
+	return source->pages;
+}
+
+static bool has_device(void)
+{
+	return source->pages && !source->key;
+}
 
 POINT(mounts, "mounts")
 {
-	packing_mount();
+	REQUIRE(source_mount(source, &image, mnt));
 }
 
 POINT(twins_read, "two files of the same content are read")
 {
 	char *buffer = malloc(TAILED + 1);
 
-	for (size_t i = 0; i < twin_sizes; i++)
+	for (size_t i = 0; i < ARRAY_SIZE(twins); i++)
 		for (char which = 'a'; which <= 'c'; which++) {
 			int fd = open_twin(twins[i], which);
 			struct stat stat;
@@ -36,7 +119,7 @@ POINT(twins_read, "two files of the same content are read")
 
 POINT(twins_mapped_at_once, "both are mapped at once, as the same memory")
 {
-	for (size_t i = 0; i < twin_sizes; i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(twins); i++) {
 		static u64 frames[3][TAILED / 4096 + 1];
 		size_t length = twins[i], pages = page_round(length) / page_size();
 		char *a = map_twin(length, 'a'), *b = map_twin(length, 'b');
@@ -238,7 +321,7 @@ POINT(storm, "many mappings at once")
 		if (fork())
 			continue;
 		for (int round = 0; round < rounds; round++) {
-			u64 size = twins[(round + i) % twin_sizes];
+			u64 size = twins[(round + i) % ARRAY_SIZE(twins)];
 			char *address = map_twin(size, 'a' + (round + i) % 2);
 			unsigned int number = (round * 7 + i) % PACKED;
 			char *packed = map(open_packed(number), 4096, PROT_READ, MAP_SHARED);
@@ -259,12 +342,138 @@ POINT(storm, "many mappings at once")
 	}
 }
 
+/* Make the page at @address fail, and load from it if @load. Return the process's wait status: the kernel may kill it. */
+static int fail_page(char *address, bool load)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (madvise(address, page_size(), MADV_HWPOISON) && errno == EINVAL)
+			_exit(KTAP_SKIP);
+		if (load)
+			asm volatile("" : : "r"(*address) : "memory");
+		_exit(KTAP_PASS);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == KTAP_SKIP)
+		SKIP("needs CONFIG_MEMORY_FAILURE");
+	return status;
+}
+
+/*
+ * A page of two files with the same content fails: through either file, loads from the page get
+ * SIGBUS and reads of it EIO. Other pages and files stay readable. These points come last, since
+ * the page stays poisoned.
+ */
+static void memory_fails(u64 size)
+{
+	char *a = map_twin(size, 'a'), *b = map_twin(size, 'b'), *buffer = malloc(size);
+	const size_t page = page_size(), bad = (size / 2 + 2 * page) / page * page;
+	char *middle = a + bad;
+	int status;
+
+	CHECK(pattern_matches(a, size, size, 0) && pattern_matches(b, size, size, 0));
+	status = fail_page(middle, true);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+	CHECK(gets_sigbus(middle));
+	CHECK(gets_sigbus(b + bad));
+	for (char which = 'a'; which <= 'b'; which++) {
+		int fd = open_twin(size, which);
+		long long errors = counter_of(mnt, "errors_io");
+
+		CHECK_FAILS(pread(fd, buffer, page, bad), EIO);
+		CHECK_FAILS(pread(fd, buffer, 1, bad + page - 1), EIO);
+		CHECK_EQ(counter_of(mnt, "errors_io"), errors + 2);
+		CHECK_EQ(pread(fd, buffer, size, 0), bad);
+		CHECK(pattern_matches(buffer, bad, size, 0));
+		CHECK_EQ(pread(fd, buffer, size, bad + page), size - bad - page);
+		CHECK(pattern_matches(buffer, size - bad - page, size, bad + page));
+		close(fd);
+		/* New mappings show all pages but that one. */
+		a = map_twin(size, which);
+		CHECK(pattern_matches(a, bad, size, 0));
+		CHECK(pattern_matches(a + bad + page, size - bad - page, size, bad + page));
+		CHECK(gets_sigbus(a + bad));
+	}
+	CHECK(pattern_matches(map_twin(size, 'c'), size, size + 1, 0));
+}
+
+/* The copy of a file's last page is not of the image. Old and new mappings get another one. */
+POINT_IF(copy_fails, "the copy of a last page fails", has_pages)
+{
+	const size_t page = page_size(), last = (MEDIUM - 1) / page * page;
+	char *first = map_twin(MEDIUM, 'a'), *second = map_twin(MEDIUM, 'a');
+	u64 frame;
+
+	CHECK(pattern_matches(first, MEDIUM, MEDIUM, 0));
+	CHECK(pattern_matches(second, MEDIUM, MEDIUM, 0));
+	frame = frame_at(first + last);
+	CHECK(frame && frame_at(second + last) == frame);
+	/* Twice, since the second copy is made where the first one was. */
+	for (int i = 0; i < 2; i++) {
+		CHECK_EQ(fail_page(first + last, false), 0);
+		CHECK_EQ(frame_at(second + last), 0);
+		CHECK(pattern_matches(second, MEDIUM, MEDIUM, 0));
+		CHECK(all_zero(second + MEDIUM, last + page - MEDIUM));
+		CHECK(pattern_matches(first, MEDIUM, MEDIUM, 0));
+		CHECK(pattern_matches(map_twin(MEDIUM, 'a'), MEDIUM, MEDIUM, 0));
+		CHECK(frame_at(first + last) != frame);
+		frame = frame_at(first + last);
+		CHECK_EQ(frame_at(second + last), frame);
+	}
+}
+
+/*
+ * The same in the page cache. Where the superblock has no block device, the kernel does not ask
+ * whether the page was clean, and old mappings get SIGBUS.
+ */
+POINT(cached_page_fails, "a page of the page cache fails")
+{
+	const size_t size = 1 + 7 * STEP;
+	char *old = map(open_packed(7), size, PROT_READ, MAP_SHARED), *later, buffer[size];
+	bool has_bdev = source_is_device(source) && strcmp(source->argument, "dax");
+	u64 frame;
+
+	CHECK(pattern_matches(old, size, size, 0));
+	frame = frame_at(old);
+	CHECK_EQ(fail_page(old, false), 0);
+	CHECK_EQ(frame_at(old), 0);
+	if (has_bdev)
+		CHECK(pattern_matches(old, size, size, 0));
+	later = map(open_packed(7), size, PROT_READ, MAP_SHARED);
+	CHECK(pattern_matches(later, size, size, 0));
+	CHECK(frame_at(later) && frame_at(later) != frame);
+	CHECK_EQ(pread(open_packed(7), buffer, size, 0), size);
+	CHECK(pattern_matches(buffer, size, size, 0));
+}
+
+POINT_IF(small_memory_fails, "memory fails below both, in a small page", has_device)
+{
+	signal(SIGBUS, SIG_IGN);
+	memory_fails(SMALL);
+}
+
+POINT_IF(large_memory_fails, "memory fails below both, in one of 2 MiB", has_device)
+{
+	signal(SIGBUS, SIG_IGN);
+	memory_fails(TWO_HUGE);
+}
+
 POINT(unmounts, "unmounts")
 {
-	packing_unmount();
+	CHECK_EQ(bounded_umount_when_free(mnt), 0);
+}
+
+/* A kernel with checkers takes one source for each way to map. */
+static bool is_wanted(const struct source *source)
+{
+	return !getenv("DAXFS_SLOW") || source_stands_for_way(source);
 }
 
 int main(void)
 {
-	return run_packing();
+	mnt = private_mount_point();
+	image = image_named("packing", "--pack");
+	return run_on_sources(is_wanted, &image, &source);
 }
