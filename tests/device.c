@@ -5,7 +5,6 @@
 #include <sys/prctl.h>
 
 #include "device.h"
-#include "walker.h"
 
 /* Set when something did not end; shared by all points. */
 static bool *stuck;
@@ -186,6 +185,19 @@ int ends_within(pid_t pid, double seconds)
 int limit(void)
 {
 	return getenv("DAXFS_SLOW") ? 60 : 8;
+}
+
+void print_stack(pid_t pid)
+{
+	char path[64], line[200];
+	FILE *stack;
+
+	snprintf(path, sizeof(path), "/proc/%d/stack", pid);
+	stack = fopen(path, "re");
+	while (stack && fgets(line, sizeof(line), stack))
+		printf("# %s", line);
+	if (stack)
+		fclose(stack);
 }
 
 /* Print where @pid and the processes that it has started are. */

@@ -37,6 +37,9 @@ pid_t background_user(int (*run)(void *argument), void *argument);
 /* Wait for @pid. Return its wait status, or -1 if it does not end within @seconds. */
 int ends_within(pid_t pid, double seconds);
 
+/* Print where in the kernel @pid is. */
+void print_stack(pid_t pid);
+
 /* The seconds after which a call that should not block is taken for stuck. */
 int limit(void);
 

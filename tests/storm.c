@@ -18,7 +18,6 @@
 #include "device.h"
 #include "mapped.h"
 #include "storm.h"
-#include "walker.h"
 
 /* Seconds that a mount is used at most, and the part of them before its memory fails or is removed. */
 #define ROUND 6.0

@@ -18,9 +18,7 @@ struct walk_counts {
 };
 
 struct walk {
-	/* Where, and how many steps. */
 	const char *dir;
-	unsigned int steps;
 	/* Its steps depend only on this. */
 	u64 seed;
 	/* Let allocations of the walker fail, where the kernel can do that. */
@@ -45,9 +43,6 @@ pid_t walker_start(const struct walk *walk, int number);
  * DAXFS_SLOW), which fails the point.
  */
 int walker_end(const struct walk *walk, int number, pid_t pid);
-
-/* Print where in the kernel @pid is. */
-void print_stack(pid_t pid);
 
 /* Let the allocations of this process and of those that it starts fail, or not. False: impossible. */
 bool starve(bool on);
