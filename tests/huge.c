@@ -74,22 +74,6 @@ POINT(borders, "files around 2 MiB")
 	}
 }
 
-POINT(misaligned, "misaligned addresses get small pages")
-{
-	char *place =
-		mmap(NULL, LARGE + 2 * HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *aligned = (char *)(((uintptr_t)place + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
-	char *address =
-		mmap(aligned + 4096, LARGE, PROT_READ, MAP_SHARED | MAP_FIXED, open_size(mnt, LARGE, O_RDONLY), 0);
-
-	needs_huge_pages();
-	REQUIRE(address == aligned + 4096);
-	/* The second fault finds pages that the first has mapped, and the last maps fewer than 16. */
-	CHECK_EQ(touch_pages(address, 2 * HUGE_SIZE, 4096), 65);
-	CHECK_EQ(huge_bytes(address, LARGE), 0);
-	CHECK(pattern_matches(address, 4 * HUGE_SIZE, LARGE, 0));
-}
-
 POINT(offset_mapping, "offsets within the file")
 {
 	char *address =

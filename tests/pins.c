@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Mapped pages as the source and the destination of direct I/O, and in a core dump. The test sources has more, on each
- * source.
+ * Mapped pages as the source and the destination of direct I/O, and in a core dump. The test sources writes shared
+ * mappings to a device, from each source.
  *
  * Group: files
  */
@@ -21,37 +21,17 @@ static int direct_device(void)
 	return device;
 }
 
-static void direct_write_from(char *address, u64 size, u64 offset, size_t length)
-{
-	int device = direct_device();
-	char *buffer = aligned_alloc(4096, length);
-
-	CHECK_EQ(pwrite(device, address + offset, length, 8192), length);
-	CHECK_EQ(pread(device, buffer, length, 8192), length);
-	CHECK(pattern_matches(buffer, length, size, offset));
-	close(device);
-}
-
-POINT(direct_from_small_pages, "direct write from small pages")
-{
-	direct_write_from(map_size(mnt, MIDDLE, PROT_READ, MAP_SHARED), MIDDLE, 4096, 32768);
-}
-
 POINT(direct_from_private, "direct write from a private mapping")
 {
-	char *address = map_size(mnt, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *address = map_size(mnt, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE), *buffer = aligned_alloc(4096, 1 << 20);
+	const u64 offset = HUGE_SIZE - 8192;
+	int device = direct_device();
 
 	address[HUGE_SIZE] ^= 1;
 	address[HUGE_SIZE] ^= 1;
-	direct_write_from(address, LARGE, HUGE_SIZE - 8192, 1 << 20);
-}
-
-POINT(direct_from_untouched, "direct write from pages not yet mapped")
-{
-	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
-
-	CHECK(!madvise(address, LARGE, MADV_DONTNEED));
-	direct_write_from(address, LARGE, 5 * HUGE_SIZE + 512, 8192);
+	CHECK_EQ(pwrite(device, address + offset, 1 << 20, 8192), 1 << 20);
+	CHECK_EQ(pread(device, buffer, 1 << 20, 8192), 1 << 20);
+	CHECK(pattern_matches(buffer, 1 << 20, LARGE, offset));
 }
 
 /* The device must not write to a read-only mapping. */

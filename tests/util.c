@@ -3,7 +3,6 @@
 #include <linux/loop.h>
 #include <sched.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sysmacros.h>
 
@@ -389,25 +388,6 @@ bool gets_sigbus(const char *address)
 	}
 	REQUIRE(waitpid(pid, &status, 0) == pid);
 	return WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS;
-}
-
-pid_t waiting_child(void)
-{
-	pid_t pid = fork();
-
-	if (!pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		for (;;)
-			pause();
-	}
-	REQUIRE(pid > 0);
-	return pid;
-}
-
-void end_child(pid_t pid)
-{
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
 }
 
 int loop_device(int backing, size_t size, int flags, char path[32])

@@ -156,10 +156,6 @@ long touch_pages(const char *address, size_t length, size_t step);
 /* Return true if a load from @address ends a process with SIGBUS. */
 bool gets_sigbus(const char *address);
 
-/* Start a child that waits, with a copy of our mappings. */
-pid_t waiting_child(void);
-void end_child(pid_t pid);
-
 /* Return @size bytes of zeros that this process and its children share. */
 void *shared_memory(size_t size);
 
