@@ -50,7 +50,7 @@ void mapped_close(const struct mapped *files)
 
 void good_files(const char *dir)
 {
-	static const size_t sizes[] = { 1, 4097, MIDDLE, HUGE_SIZE + 1, LARGE };
+	static const size_t sizes[] = { 1, 4095, 4096, 4097, MIDDLE, HUGE_SIZE + 1, LARGE };
 	/* malloc() would keep the memory, and available_memory() counts it. */
 	char *buffer = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			    -1, 0);
@@ -81,43 +81,6 @@ void good_files(const char *dir)
 void punch_memfd(int memfd, size_t size)
 {
 	REQUIRE(!fallocate(memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size));
-}
-
-/* Return the free memory in per-CPU lists, in KiB, which /proc/meminfo does not show. */
-static long long kept_memory(void)
-{
-	FILE *stream = fopen("/proc/zoneinfo", "re");
-	long long pages = 0, count;
-	char line[128];
-
-	while (stream && fgets(line, sizeof(line), stream))
-		if (sscanf(line, " count: %lld", &count) == 1)
-			pages += count;
-	if (stream)
-		fclose(stream);
-	return pages * page_size() / 1024;
-}
-
-long long available_memory(void)
-{
-	sync();
-	REQUIRE(shrink_caches(3));
-	return number_in("/proc/meminfo", "MemAvailable:") + kept_memory() +
-	       number_in(HUGE_PAGES_FREE, "") * (long long)(HUGE_SIZE / 1024);
-}
-
-void check_available(long long before, long long less)
-{
-	long long after = 0;
-
-	for (int tries = 0; tries < 100; tries++) {
-		after = available_memory();
-		if (after > before - less)
-			break;
-		usleep(50000);
-	}
-	if (!CHECK(after > before - less))
-		printf("# %lld KiB available before, %lld KiB after\n", before, after);
 }
 
 struct counters count_now(void)

@@ -25,15 +25,6 @@ void good_files(const char *dir);
 /* Punch a hole of @size bytes, all of the memfd. */
 void punch_memfd(int memfd, size_t size);
 
-/* Return the kilobytes of available memory and of free huge pages. */
-long long available_memory(void);
-
-/*
- * Check that, within some seconds, the available memory is again more than @before - @less
- * kilobytes.
- */
-void check_available(long long before, long long less);
-
 /* Resources that mounts could leak. */
 struct counters {
 	long long buffers, huge_pages, available, users, ranges; /* available: kB */

@@ -56,6 +56,45 @@ static void map_and_close(void)
 	given_back(&before);
 }
 
+/* Return the free memory in per-CPU lists, in KiB, which /proc/meminfo does not show. */
+static long long kept_memory(void)
+{
+	FILE *stream = fopen("/proc/zoneinfo", "re");
+	long long pages = 0, count;
+	char line[128];
+
+	while (stream && fgets(line, sizeof(line), stream))
+		if (sscanf(line, " count: %lld", &count) == 1)
+			pages += count;
+	if (stream)
+		fclose(stream);
+	return pages * page_size() / 1024;
+}
+
+/* Return the kilobytes of available memory and of free huge pages. */
+static long long available_memory(void)
+{
+	sync();
+	REQUIRE(shrink_caches(3));
+	return number_in("/proc/meminfo", "MemAvailable:") + kept_memory() +
+	       number_in(HUGE_PAGES_FREE, "") * (long long)(HUGE_SIZE / 1024);
+}
+
+/* Check that, within some seconds, the available memory is again more than @before - @less kilobytes. */
+static void check_available(long long before, long long less)
+{
+	long long after = 0;
+
+	for (int tries = 0; tries < 100; tries++) {
+		after = available_memory();
+		if (after > before - less)
+			break;
+		usleep(50000);
+	}
+	if (!CHECK(after > before - less))
+		printf("# %lld KiB available before, %lld KiB after\n", before, after);
+}
+
 POINT(maker_closes, "its maker closes the memory")
 {
 	long long available, size = image_room(&image) / 1024;

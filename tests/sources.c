@@ -28,26 +28,9 @@ POINT(mounts, "mounts")
 	REQUIRE(source_mount(source, &image, mnt));
 }
 
-static void reads(void)
+POINT_IF(all_ways, "read, shared mappings, copy on write", is_used)
 {
-	static const u64 sizes[] = { 0, 1, 4095, 4096, 4097, MIDDLE, HUGE_SIZE + 1 };
-	char *buffer = malloc(LARGE + 1);
-
-	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-		int fd = open_size(mnt, sizes[i], O_RDONLY);
-
-		CHECK_EQ(read(fd, buffer, LARGE), sizes[i]);
-		CHECK(pattern_matches(buffer, sizes[i], sizes[i], 0));
-		CHECK_EQ(read(fd, buffer, 10), 0);
-		close(fd);
-	}
-	CHECK_EQ(pread(open_size(mnt, LARGE, O_RDONLY), buffer, LARGE + 1, 4000), LARGE - 4000);
-	CHECK(pattern_matches(buffer, LARGE - 4000, LARGE, 4000));
-}
-
-POINT_IF(all_reads, "read, pread", is_used)
-{
-	reads();
+	good_files(mnt);
 }
 
 POINT_IF(shared_mappings, "shared mappings", is_used)
@@ -62,37 +45,6 @@ POINT_IF(shared_mappings, "shared mappings", is_used)
 		      MAP_FAILED &&
 	      errno == EACCES);
 	CHECK_FAILS(mprotect(address, 4096, PROT_READ | PROT_WRITE), EACCES);
-}
-
-/* Private mappings copy pages that are written to, also after fork(). */
-POINT_IF(private_mappings, "private mappings, copy on write", is_used)
-{
-	char *shared = map_length(mnt, LARGE, LARGE, PROT_READ, MAP_SHARED);
-	char *private = map_length(mnt, LARGE, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	u64 at = HUGE_SIZE + 5000;
-	int status;
-	pid_t pid;
-
-	CHECK(pattern_matches(private, LARGE, LARGE, 0));
-	private[at] ^= 1;
-	private[at + 2 * HUGE_SIZE] ^= 1;
-	CHECK_EQ(private[at] & 0xff, pattern_byte(LARGE, at) ^ 1);
-	CHECK_EQ(shared[at] & 0xff, pattern_byte(LARGE, at));
-	CHECK(pattern_in_pages(shared, LARGE, LARGE, 0));
-	pid = fork();
-	if (!pid) {
-		bool good = (private[at] & 0xff) == (pattern_byte(LARGE, at) ^ 1);
-
-		private[at] ^= 2;
-		_exit(!good);
-	}
-	REQUIRE(waitpid(pid, &status, 0) == pid);
-	CHECK_EQ(status, 0);
-	CHECK_EQ(private[at] & 0xff, pattern_byte(LARGE, at) ^ 1);
-	private[at] ^= 1;
-	private[at + 2 * HUGE_SIZE] ^= 1;
-	CHECK(pattern_matches(private, LARGE, LARGE, 0));
-	CHECK(holds(open_size(mnt, LARGE, O_RDONLY), LARGE, 0, LARGE));
 }
 
 /* Loads from after the last page get SIGBUS. */
@@ -293,7 +245,6 @@ POINT_IF(told, "/proc/mounts", is_used)
 POINT_IF(two_mounts, "two mounts at once", is_used)
 {
 	int fd = source->make(source, &image), one, two, copy;
-	const char *first = mnt;
 	char second[PATH_MAX];
 
 	REQUIRE(fd >= 0);
@@ -310,16 +261,12 @@ POINT_IF(two_mounts, "two mounts at once", is_used)
 		close(fd);
 		close(copy);
 	}
-	REQUIRE(context_mount(one, second) && context_mount(two, first));
-	mnt = second;
-	reads();
-	close_range(3, ~0U, 0);
+	REQUIRE(context_mount(one, second) && context_mount(two, mnt));
+	good_files(second);
 	CHECK(!umount(second));
-	mnt = first;
-	reads();
-	close_range(3, ~0U, 0);
-	CHECK(!umount(first));
-	reads(); /* the mount below */
+	good_files(mnt);
+	CHECK(!umount(mnt));
+	good_files(mnt); /* the mount below */
 }
 
 POINT(unmounts, "unmounts")
