@@ -149,8 +149,11 @@ POINT(optimized_huge_pages, "udmabuf: the same, with hugetlb_optimize_vmemmap")
 
 int main(void)
 {
+	char path[PATH_MAX];
+
 	fixture_device("scratch");
-	small = image_load_small();
+	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
+	small = image_load(path);
 	/* Without its padding the image fits into a part of a huge page. */
 	small.super->total_size = HUGE_SIZE / 2;
 	if (small.super->data.offset + small.super->data.length > HUGE_SIZE / 2)

@@ -311,21 +311,6 @@ pid_t begin_unbind(const struct device *device)
 	return background(do_unbind, (void *)device);
 }
 
-int bounded_unbind(const struct device *device)
-{
-	return bounded("unbind", do_unbind, (void *)device);
-}
-
-static int do_bind(void *argument)
-{
-	return !device_bind(argument);
-}
-
-int bounded_bind(const struct device *device)
-{
-	return bounded("bind", do_bind, (void *)device);
-}
-
 static int do_drop_caches(void *argument)
 {
 	return !shrink_caches(2);

@@ -52,15 +52,10 @@ int reaped(const char *what, pid_t pid);
 /* Run @run in a child. Return its exit status; it must exit within the limit. */
 int bounded(const char *what, int (*run)(void *argument), void *argument);
 
-/*
- * Mount @source's device on @dir, unmount @dir, sync(2), unbind, bind, each within the limit. Return 0 or an
- * errno.
- */
+/* Mount @source's device on @dir, unmount @dir, sync(2), each within the limit. Return 0 or an errno. */
 int bounded_mount(const struct source *source, const char *dir);
 int bounded_umount(const char *dir);
 int bounded_sync(void);
-int bounded_unbind(const struct device *device);
-int bounded_bind(const struct device *device);
 
 /*
  * Unmount @dir within the limit, where processes have just ended. A kernel thread that was looking at the memory of

@@ -33,14 +33,6 @@ struct image image_load(const char *path)
 	return image;
 }
 
-struct image image_load_small(void)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
-	return image_load(path);
-}
-
 struct image image_copy(const struct image *image)
 {
 	struct image copy = { .bytes = malloc(image->size), .size = image->size };

@@ -55,9 +55,6 @@ struct image {
 /* Load the image in @path. End the program if that fails. */
 struct image image_load(const char *path);
 
-/* Load the image that tests/fixture makes for tests that damage it. */
-struct image image_load_small(void);
-
 /* Copy an image, to damage the copy. */
 struct image image_copy(const struct image *image);
 void image_free(struct image *image);

@@ -1,19 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Mapped files of the image sources.daxfs, and what happens to their memory. */
-#include <setjmp.h>
-
 #include "device.h"
 #include "mapped.h"
 
 #define KPF_HWPOISON 19
-
-/* The mount point of the files. */
-static const char *mnt;
-
-static char *map_file(size_t size, int protection, int flags)
-{
-	return map_size(mnt, size, protection, flags);
-}
 
 /* Where the private mapping has a copy of a page, the second. */
 static size_t written(void)
@@ -23,10 +13,9 @@ static size_t written(void)
 
 void mapped_open(struct mapped *files, const char *dir)
 {
-	mnt = dir;
-	files->large = map_file(LARGE, PROT_READ, MAP_SHARED);
-	files->middle = map_file(MIDDLE, PROT_READ, MAP_SHARED | MAP_POPULATE);
-	files->private = map_file(LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	files->large = map_size(dir, LARGE, PROT_READ, MAP_SHARED);
+	files->middle = map_size(dir, MIDDLE, PROT_READ, MAP_SHARED | MAP_POPULATE);
+	files->private = map_size(dir, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	touch_pages(files->large, LARGE, 4096);
 	touch_pages(files->private, LARGE, 4096);
 	files->private[written()] ^= 1;
@@ -56,12 +45,11 @@ void good_files(const char *dir)
 			    -1, 0);
 
 	REQUIRE(buffer != MAP_FAILED);
-	mnt = dir;
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		size_t size = sizes[i];
-		char *shared = map_file(size, PROT_READ, MAP_SHARED);
-		char *private = map_file(size, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-		int fd = open_size(mnt, size, O_RDONLY);
+		char *shared = map_size(dir, size, PROT_READ, MAP_SHARED);
+		char *private = map_size(dir, size, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+		int fd = open_size(dir, size, O_RDONLY);
 
 		CHECK_EQ(read(fd, buffer, size), size);
 		CHECK(pattern_matches(buffer, size, size, 0));
@@ -132,30 +120,6 @@ void given_back(const struct counters *before)
 	CHECK_EQ(now.ranges, before->ranges);
 }
 
-static sigjmp_buf after_load;
-static sig_atomic_t loading;
-
-/* The kernel may also signal processes that map the page before they load from it. */
-static void on_sigbus(int signal)
-{
-	if (loading)
-		siglongjmp(after_load, 1);
-}
-
-/* Return true if a load from @address by this process gets SIGBUS. */
-static bool load_fails(const char *address)
-{
-	bool failed = true;
-
-	if (!sigsetjmp(after_load, 1)) {
-		__atomic_store_n(&loading, true, __ATOMIC_SEQ_CST);
-		touch_pages(address, 1, 1);
-		failed = false;
-	}
-	__atomic_store_n(&loading, false, __ATOMIC_SEQ_CST);
-	return failed;
-}
-
 static bool known_to_fail(u64 frame)
 {
 	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
@@ -188,10 +152,11 @@ static int fail_page(void *argument)
 
 		error = write_text(file, "%#llx", (unsigned long long)frame) ? 0 : errno;
 	}
-	/* The failure is handled now, so all processes have lost the page. */
-	if ((!error || error == EBUSY) && !load_fails(address))
-		return STILL_MAPPED;
-	return error;
+	if (error && error != EBUSY)
+		return error;
+	/* The failure is handled now, so all processes have lost the page, and SIGBUS ends this one. */
+	touch_pages(address, 1, 1);
+	return STILL_MAPPED;
 }
 
 int page_inject(const struct source *source, char *address, bool copied)
@@ -219,126 +184,6 @@ int page_inject(const struct source *source, char *address, bool copied)
 	return known_to_fail(frame) ? 0 : error;
 }
 
-/* Find the range of bytes of the large file that fail with the page at @bad. */
-static void failed_range(size_t bad, size_t *start, size_t *end)
-{
-	size_t unit = strstr(failing->name, "hugetlb") ? HUGE_SIZE : page_size();
-
-	*start = bad & ~(unit - 1);
-	*end = *start + unit < LARGE ? *start + unit : LARGE;
-}
-
-/* Check a process that maps and reads the files after the failure. */
-static void page_is_bad(size_t bad)
-{
-	char *shared = map_file(LARGE, PROT_READ, MAP_SHARED), *buffer = malloc(LARGE);
-	char *private = map_file(LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	int fd = open_size(mnt, LARGE, O_RDONLY);
-	size_t start, end;
-	long long errors = counter_of(mnt, "errors_io"), faults = counter_of(mnt, "faults_poisoned");
-
-	failed_range(bad, &start, &end);
-	CHECK(load_fails(shared + bad) && load_fails(shared + bad + 4095));
-	CHECK(load_fails(private + bad));
-	CHECK_FAILS(pread(fd, buffer, 4096, bad), EIO);
-	CHECK_FAILS(pread(fd, buffer, 1, bad + 4095), EIO);
-	CHECK_EQ(counter_of(mnt, "errors_io"), errors + 2);
-	CHECK(counter_of(mnt, "faults_poisoned") > faults);
-	CHECK_EQ(pread(fd, buffer, LARGE, 0), start);
-	CHECK(pattern_matches(buffer, start, LARGE, 0));
-	CHECK_EQ(pread(fd, buffer, LARGE, end), LARGE - end);
-	CHECK(pattern_matches(buffer, LARGE - end, LARGE, end));
-	CHECK(!load_fails(shared + start - 1) && !load_fails(shared + end));
-	CHECK(pattern_in_pages(shared, start, LARGE, 0));
-	CHECK(pattern_in_pages(shared + end, LARGE - end, LARGE, end));
-	munmap(shared, LARGE);
-	munmap(private, LARGE);
-	shared = map_file(MIDDLE, PROT_READ, MAP_SHARED);
-	CHECK(pattern_matches(shared, MIDDLE, MIDDLE, 0));
-	munmap(shared, MIDDLE);
-	free(buffer);
-	close(fd);
-}
-
-/*
- * Check a process on a mount that verifies pieces before their first use: a piece with a failed page cannot be
- * verified, and so not be used.
- */
-static void piece_is_bad(size_t bad)
-{
-	size_t start = bad & ~(HUGE_SIZE - 1), end = start + HUGE_SIZE;
-	char *shared = map_file(LARGE, PROT_READ, MAP_SHARED), *buffer = malloc(LARGE);
-	int fd = open_size(mnt, LARGE, O_RDONLY);
-
-	CHECK(load_fails(shared + start) && load_fails(shared + end - 1));
-	CHECK_FAILS(pread(fd, buffer, 1, start), EIO);
-	CHECK_FAILS(pread(fd, buffer, 1, end - 1), EIO);
-	CHECK_EQ(pread(fd, buffer, LARGE, 0), start);
-	CHECK(pattern_matches(buffer, start, LARGE, 0));
-	CHECK(pattern_in_pages(shared + end, LARGE - end, LARGE, end));
-	CHECK(!load_fails(shared + start - 1));
-	munmap(shared, LARGE);
-	free(buffer);
-	close(fd);
-}
-
-/* Mount with verify=lazy. */
-static void mount_lazily(const struct image *image, int memory)
-{
-	int context = source_context(failing, memory);
-
-	REQUIRE(!context_options(context, "digest=%s,verify=lazy", image_digest(image)));
-	REQUIRE(context_mount(context, mnt));
-}
-
-int page_fails(const struct source *source, const struct image *image, const char *dir)
-{
-	const size_t page = page_size(), bad = 2 * HUGE_SIZE + (188 * 4096) / page * page;
-	char *touched, *populated, *private, *injected;
-	int memory = source->make(source, image), error;
-
-	REQUIRE(memory >= 0);
-	mnt = dir;
-	failing = source;
-	signal(SIGBUS, on_sigbus);
-	REQUIRE(context_mount(source_context(source, memory), mnt));
-	touched = map_file(LARGE, PROT_READ, MAP_SHARED);
-	populated = map_file(LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
-	private = map_file(LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	CHECK(pattern_in_pages(touched, LARGE, LARGE, 0));
-	CHECK(pattern_in_pages(private, LARGE, LARGE, 0));
-	/* The write gives this process a copy of the page, which does not fail. */
-	private[bad - page] ^= 1;
-	injected = map_file(LARGE, PROT_READ, MAP_SHARED);
-	error = page_inject(source, injected + bad, false);
-	if (!error) {
-		/* Old mappings do not show the page any longer once its failure is handled. */
-		CHECK(load_fails(touched + bad));
-		CHECK(load_fails(populated + bad));
-		CHECK(load_fails(private + bad));
-		CHECK(!load_fails(private + bad - page));
-		page_is_bad(bad);
-	}
-	munmap(touched, LARGE);
-	munmap(populated, LARGE);
-	munmap(private, LARGE);
-	munmap(injected, LARGE);
-	CHECK_EQ(bounded_umount(mnt), 0);
-	if (!error) {
-		/* The next mount knows that the page has failed. */
-		REQUIRE(context_mount(source_context(source, memory), mnt));
-		page_is_bad(bad);
-		CHECK_EQ(bounded_umount(mnt), 0);
-		mount_lazily(image, memory);
-		piece_is_bad(bad);
-		CHECK_EQ(bounded_umount(mnt), 0);
-	}
-	if (memory)
-		close(memory);
-	signal(SIGBUS, SIG_DFL);
-	return error;
-}
-
 static int do_reload(void *argument)
 {
 	return system("modprobe -r daxfs && modprobe daxfs") != 0;
@@ -349,8 +194,8 @@ void bring_back(const struct source *source, const struct device *device, bool b
 	if (source_is_device(source)) {
 		/* The driver marks no page of a device that it has just found as failed. */
 		if (bound)
-			REQUIRE(!bounded_unbind(device));
-		REQUIRE(!bounded_bind(device));
+			REQUIRE(!reaped("unbind", begin_unbind(device)));
+		REQUIRE(device_bind(device));
 	} else if (!source->key) {
 		/* The module remembers pages of a range that have failed. */
 		REQUIRE(!bounded("reload of the module", do_reload, NULL));

@@ -42,13 +42,6 @@ void given_back(const struct counters *before);
 int page_inject(const struct source *source, char *address, bool copied);
 
 /*
- * Mount @source with @image on @dir, and make a page of a mapped file fail. Check that loads from
- * the page get SIGBUS and reads of it EIO, now and after the next mount; then unmount. Return 0, or
- * an errno if the kernel cannot make this memory fail. The page stays poisoned.
- */
-int page_fails(const struct source *source, const struct image *image, const char *dir);
-
-/*
  * Make the memory of @source, which is not mounted, as good as before: bind its @device, which is @bound if pages of it
  * have failed, or load the module again. Neither knows these pages then. Buffers need nothing: each mount has another.
  */

@@ -8,6 +8,8 @@
  * Order: 8
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
+#include <setjmp.h>
+
 #include "device.h"
 #include "mapped.h"
 
@@ -15,13 +17,149 @@ static const struct source *source;
 static struct image image;
 static const char *mnt;
 
+static sigjmp_buf after_load;
+static sig_atomic_t loading;
+
+/* The kernel may also signal processes that map the page before they load from it. */
+static void on_sigbus(int signal)
+{
+	if (loading)
+		siglongjmp(after_load, 1);
+}
+
+/* Return true if a load from @address by this process gets SIGBUS. */
+static bool load_fails(const char *address)
+{
+	bool failed = true;
+
+	if (!sigsetjmp(after_load, 1)) {
+		__atomic_store_n(&loading, true, __ATOMIC_SEQ_CST);
+		touch_pages(address, 1, 1);
+		failed = false;
+	}
+	__atomic_store_n(&loading, false, __ATOMIC_SEQ_CST);
+	return failed;
+}
+
+/* Find the range of bytes of the large file that fail with the page at @bad. */
+static void failed_range(size_t bad, size_t *start, size_t *end)
+{
+	size_t unit = strstr(source->name, "hugetlb") ? HUGE_SIZE : page_size();
+
+	*start = bad & ~(unit - 1);
+	*end = *start + unit < LARGE ? *start + unit : LARGE;
+}
+
+/* Check a process that maps and reads the files after the failure. */
+static void page_is_bad(size_t bad)
+{
+	char *shared = map_size(mnt, LARGE, PROT_READ, MAP_SHARED), *buffer = malloc(LARGE);
+	char *private = map_size(mnt, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	int fd = open_size(mnt, LARGE, O_RDONLY);
+	size_t start, end;
+	long long errors = counter_of(mnt, "errors_io"), faults = counter_of(mnt, "faults_poisoned");
+
+	failed_range(bad, &start, &end);
+	CHECK(load_fails(shared + bad) && load_fails(shared + bad + 4095));
+	CHECK(load_fails(private + bad));
+	CHECK_FAILS(pread(fd, buffer, 4096, bad), EIO);
+	CHECK_FAILS(pread(fd, buffer, 1, bad + 4095), EIO);
+	CHECK_EQ(counter_of(mnt, "errors_io"), errors + 2);
+	CHECK(counter_of(mnt, "faults_poisoned") > faults);
+	CHECK_EQ(pread(fd, buffer, LARGE, 0), start);
+	CHECK(pattern_matches(buffer, start, LARGE, 0));
+	CHECK_EQ(pread(fd, buffer, LARGE, end), LARGE - end);
+	CHECK(pattern_matches(buffer, LARGE - end, LARGE, end));
+	CHECK(!load_fails(shared + start - 1) && !load_fails(shared + end));
+	CHECK(pattern_in_pages(shared, start, LARGE, 0));
+	CHECK(pattern_in_pages(shared + end, LARGE - end, LARGE, end));
+	munmap(shared, LARGE);
+	munmap(private, LARGE);
+	shared = map_size(mnt, MIDDLE, PROT_READ, MAP_SHARED);
+	CHECK(pattern_matches(shared, MIDDLE, MIDDLE, 0));
+	munmap(shared, MIDDLE);
+	free(buffer);
+	close(fd);
+}
+
+/*
+ * Check a process on a mount that verifies pieces before their first use: a piece with a failed page cannot be
+ * verified, and so not be used.
+ */
+static void piece_is_bad(size_t bad)
+{
+	size_t start = bad & ~(HUGE_SIZE - 1), end = start + HUGE_SIZE;
+	char *shared = map_size(mnt, LARGE, PROT_READ, MAP_SHARED), *buffer = malloc(LARGE);
+	int fd = open_size(mnt, LARGE, O_RDONLY);
+
+	CHECK(load_fails(shared + start) && load_fails(shared + end - 1));
+	CHECK_FAILS(pread(fd, buffer, 1, start), EIO);
+	CHECK_FAILS(pread(fd, buffer, 1, end - 1), EIO);
+	CHECK_EQ(pread(fd, buffer, LARGE, 0), start);
+	CHECK(pattern_matches(buffer, start, LARGE, 0));
+	CHECK(pattern_in_pages(shared + end, LARGE - end, LARGE, end));
+	CHECK(!load_fails(shared + start - 1));
+	munmap(shared, LARGE);
+	free(buffer);
+	close(fd);
+}
+
+/* Return 0, or an errno if the kernel cannot make this memory fail. The page stays poisoned. */
+static int page_fails(void)
+{
+	const size_t page = page_size(), bad = 2 * HUGE_SIZE + (188 * 4096) / page * page;
+	char *touched, *populated, *private, *injected;
+	int memory = source->make(source, &image), context, error;
+
+	REQUIRE(memory >= 0);
+	signal(SIGBUS, on_sigbus);
+	REQUIRE(context_mount(source_context(source, memory), mnt));
+	touched = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
+	populated = map_size(mnt, LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
+	private = map_size(mnt, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	CHECK(pattern_in_pages(touched, LARGE, LARGE, 0));
+	CHECK(pattern_in_pages(private, LARGE, LARGE, 0));
+	/* The write gives this process a copy of the page, which does not fail. */
+	private[bad - page] ^= 1;
+	injected = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
+	error = page_inject(source, injected + bad, false);
+	if (!error) {
+		/* Old mappings do not show the page any longer once its failure is handled. */
+		CHECK(load_fails(touched + bad));
+		CHECK(load_fails(populated + bad));
+		CHECK(load_fails(private + bad));
+		CHECK(!load_fails(private + bad - page));
+		page_is_bad(bad);
+	}
+	munmap(touched, LARGE);
+	munmap(populated, LARGE);
+	munmap(private, LARGE);
+	munmap(injected, LARGE);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	if (!error) {
+		/* The next mount knows that the page has failed. */
+		REQUIRE(context_mount(source_context(source, memory), mnt));
+		page_is_bad(bad);
+		CHECK_EQ(bounded_umount(mnt), 0);
+		context = source_context(source, memory);
+		REQUIRE(!context_options(context, "digest=%s,verify=lazy", image_digest(&image)));
+		REQUIRE(context_mount(context, mnt));
+		piece_is_bad(bad);
+		CHECK_EQ(bounded_umount(mnt), 0);
+	}
+	if (memory)
+		close(memory);
+	signal(SIGBUS, SIG_DFL);
+	return error;
+}
+
 POINT(memory_fails, "a page fails")
 {
 	struct device device = {};
 	int error;
 
 	skip_if_stuck();
-	error = page_fails(source, &image, mnt);
+	error = page_fails();
 	if (error == EINVAL)
 		SKIP("needs CONFIG_MEMORY_FAILURE");
 	if (error) {

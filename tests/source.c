@@ -104,27 +104,6 @@ int source_make_owned(const struct source *source, const struct image *image, in
 	return fd;
 }
 
-int source_fill(const struct source *source, const struct image *image)
-{
-	int memory;
-
-	if (!source->key && !(source_is_device(source) && source->shared))
-		SKIP("only the machine can write to this memory");
-	memory = source->make(source, image);
-	REQUIRE(memory >= 0);
-	if (!source->key)
-		image_write(image, source_device(source));
-	return memory;
-}
-
-void source_restore(const struct source *source, int memory, const struct image *image)
-{
-	if (source->key)
-		close(memory);
-	else
-		image_write(image, source_device(source));
-}
-
 bool source_maps_huge(const struct source *source)
 {
 	return source->huge && has_huge_mappings();
@@ -133,12 +112,6 @@ bool source_maps_huge(const struct source *source)
 bool source_is_device(const struct source *source)
 {
 	return source->make == make_device;
-}
-
-bool source_stands_for_driver(const struct source *source)
-{
-	return source_is_device(source) &&
-	       (!strcmp(source->argument, "NVDIMM") || !strcmp(source->argument, "dax"));
 }
 
 const char *source_device(const struct source *source)

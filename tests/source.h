@@ -86,23 +86,11 @@ int reserve_huge_pages(size_t size);
 /* Create a memfd of @size bytes with @image at its start, and with these flags and seals. */
 int memfd_with(const struct image *image, size_t size, unsigned int flags, int seals);
 
-/*
- * Put @image into the memory of @source, since make() leaves a device's content alone. Return make()'s result. Skip the
- * point if only the machine can write to the memory.
- */
-int source_fill(const struct source *source, const struct image *image);
-
-/* After source_fill(), which returned @memory: close that, or write @image to the device again. */
-void source_restore(const struct source *source, int memory, const struct image *image);
-
 /* Return true if large files are mapped with 2 MiB entries. */
 bool source_maps_huge(const struct source *source);
 
 /* Return true if the source is a device in DAXFS_DEVS. */
 bool source_is_device(const struct source *source);
-
-/* Return true for one device of each driver: pmem devices have one, and DAX devices in fsdev mode another. */
-bool source_stands_for_driver(const struct source *source);
 
 /* Return the device that make() found. */
 const char *source_device(const struct source *source);

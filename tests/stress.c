@@ -54,6 +54,13 @@ static void map_somewhere(u64 number)
 	CHECK(!munmap(address, length));
 }
 
+/* Make name number @index of a directory, as mktree does. */
+static void many_name(char name[NAME_MAX + 1], unsigned int index)
+{
+	/* Lengths vary, and names share their ends as well as their beginnings. */
+	snprintf(name, NAME_MAX + 1, "entry-%0*x-of-many", 1 + index % 13 * 2, index * 2654435761u);
+}
+
 static void look_up(u64 number)
 {
 	int dir = open_in(mnt, "directories/3000", O_PATH | O_DIRECTORY);

@@ -259,12 +259,6 @@ bool all_zero(const void *buffer, size_t length)
 	return true;
 }
 
-void many_name(char name[NAME_MAX + 1], unsigned int index)
-{
-	/* Lengths vary, and names share their ends as well as their beginnings. */
-	snprintf(name, NAME_MAX + 1, "entry-%0*x-of-many", 1 + index % 13 * 2, index * 2654435761u);
-}
-
 int kmsg_open(void)
 {
 	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);

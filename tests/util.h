@@ -120,9 +120,6 @@ int scratch_file(void);
 /* Return true if @length bytes at @buffer are zero. */
 bool all_zero(const void *buffer, size_t length);
 
-/* Make name number @index of a directory. */
-void many_name(char name[NAME_MAX + 1], unsigned int index);
-
 /*
  * Open, with @flags, a loop device of @size bytes, or over the file @backing if that is not
  * negative. Return -1 without loop devices. If @path is not NULL, copy the device's name to it. The
