@@ -155,13 +155,9 @@ static int race(void *argument)
 	struct threads threads = { .end = now() + SECONDS };
 	pthread_t ids[ARRAY_SIZE(run)];
 	struct rusage usage;
-	char path[PATH_MAX];
 
-	snprintf(path, sizeof(path), "%s/sizes/%lu", mnt, LARGE);
-	threads.fd = open(path, O_RDONLY | O_CLOEXEC);
-	threads.address = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, threads.fd, 0);
-	if (threads.address == MAP_FAILED)
-		return 1;
+	threads.fd = open_size(mnt, LARGE, O_RDONLY);
+	threads.address = map_size(mnt, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	for (size_t i = 0; i < ARRAY_SIZE(run); i++)
 		if (pthread_create(&ids[i], NULL, run[i], &threads))
 			return 2;

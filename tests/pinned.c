@@ -19,14 +19,6 @@ static const char *mnt;
 static char other_mnt[PATH_MAX];
 static struct device device;
 
-static int open_quietly(const char *dir, size_t size)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "%s/sizes/%zu", dir, size);
-	return open(path, O_RDONLY | O_CLOEXEC);
-}
-
 /* A process that does something with a page and then waits for the signal to continue. */
 struct helper {
 	pid_t pid;
@@ -37,10 +29,8 @@ struct helper {
 
 static struct helper *new_helper(size_t size)
 {
-	struct helper *helper = mmap(NULL, sizeof(*helper), PROT_READ | PROT_WRITE,
-				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct helper *helper = shared_memory(sizeof(*helper));
 
-	REQUIRE(helper != MAP_FAILED);
 	helper->size = size;
 	return helper;
 }
@@ -54,14 +44,10 @@ static void wait_for_go(struct helper *helper)
 
 static char *map_touched(struct helper *helper)
 {
-	int fd = open_quietly(mnt, helper->size);
-	char *address = mmap(NULL, helper->size, PROT_READ, MAP_SHARED, fd, 0);
+	char *address = map_size(mnt, helper->size, PROT_READ, MAP_SHARED);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (address == MAP_FAILED)
-		_exit(1);
 	touch_pages(address, helper->size, 4096);
-	close(fd);
 	return address;
 }
 
@@ -119,22 +105,12 @@ static int go_on(const char *what, struct helper *helper)
 
 static int read_file(void *argument)
 {
-	static char buffer[MIDDLE];
-	int fd = open_quietly(argument, MIDDLE);
-
-	if (fd < 0 || pread(fd, buffer, MIDDLE, 0) != (ssize_t)MIDDLE)
-		return errno;
-	return pattern_matches(buffer, MIDDLE, MIDDLE, 0) ? 0 : 200;
+	return !holds(open_size(argument, MIDDLE, O_RDONLY), MIDDLE, 0, MIDDLE);
 }
 
 static int map_file(void *argument)
 {
-	int fd = open_quietly(argument, LARGE);
-	char *address = mmap(NULL, LARGE, PROT_READ, MAP_SHARED, fd, 0);
-
-	if (address == MAP_FAILED)
-		return errno;
-	return pattern_matches(address, LARGE, LARGE, 0) ? 0 : 200;
+	return !pattern_matches(map_size(argument, LARGE, PROT_READ, MAP_SHARED), LARGE, LARGE, 0);
 }
 
 static int read_of_open_file(void *argument)
@@ -158,8 +134,7 @@ static int fail_anonymous_page(void *argument)
  */
 static int fail_other_page(void *argument)
 {
-	int fd = open_quietly(other_mnt, OTHER);
-	char *address = mmap(NULL, OTHER, PROT_READ, MAP_SHARED, fd, 0);
+	char *address = map_size(other_mnt, OTHER, PROT_READ, MAP_SHARED);
 	size_t page = 16 + (source - sources);
 
 	touch_pages(address, OTHER, 4096);
@@ -232,7 +207,7 @@ POINT(unbound, "its device is unbound")
 	if (!source_is_device(source))
 		SKIP("the source has no driver");
 	begin();
-	fd = open_quietly(mnt, MIDDLE);
+	fd = open_size(mnt, MIDDLE, O_RDONLY);
 	held = holder(LARGE, true);
 	loads = start(load, new_helper(LARGE));
 	unbinding = begin_unbind(&device);

@@ -130,96 +130,80 @@ static int mount_with_digest(void *argument)
 	return context_mount_with(source_context(source, 0), mnt, option);
 }
 
-/* Return the seconds that the digest takes. */
-static double digest_time(void)
-{
-	double start = now();
-
-	CHECK_EQ(bounded("mount with a wrong digest", mount_with_digest, (void *)WRONG_DIGEST), EBADMSG);
-	return now() - start;
-}
-
 /*
- * Mount, and unbind the device after @part of the time that the digest takes. With @signal, send
- * that to the mount a little later. Return the mount's wait status.
+ * Mount with @digest again and again, and unbind the device after a part of the time that the digest takes. With
+ * @signals, send one to the mount a little later. Give the mount's wait status to @check, which unmounts.
  */
-static int unbind_while_mounting(const char *digest, double part, double seconds, int signal)
+static void unbind_while_mounting(int rounds, const char *digest, const int signals[3], void (*check)(int status))
 {
-	pid_t mounting = background(mount_with_digest, (void *)digest), unbinding;
-	int status;
-
-	rest(part * seconds);
-	unbinding = begin_unbind(&device);
-	if (signal) {
-		rest(0.1 * seconds);
-		kill(mounting, signal);
-	}
-	status = reaped("mount", mounting);
-	CHECK_EQ(reaped("unbind", unbinding), 0);
-	return status;
-}
-
-POINT(fails_late, "a mount with a wrong digest")
-{
-	int rounds = repeats(6);
-	double seconds;
+	double start, seconds;
 
 	found();
-	seconds = digest_time();
+	start = now();
+	CHECK_EQ(bounded("mount with a wrong digest", mount_with_digest, (void *)WRONG_DIGEST), EBADMSG);
+	seconds = now() - start;
 	for (int i = 0; i < rounds; i++) {
-		int status = unbind_while_mounting(WRONG_DIGEST, (i + 0.5) / rounds, seconds, 0);
+		pid_t mounting = background(mount_with_digest, (void *)digest), unbinding;
+		int status;
 
-		if (!CHECK(WIFEXITED(status) && WEXITSTATUS(status) && WEXITSTATUS(status) < 200))
-			printf("# mount: status %#x\n", status);
-		CHECK(bounded_umount(mnt) == EINVAL);
+		rest((i + 0.5) / rounds * seconds);
+		unbinding = begin_unbind(&device);
+		if (signals) {
+			rest(0.1 * seconds);
+			kill(mounting, signals[i % 3]);
+		}
+		status = reaped("mount", mounting);
+		CHECK_EQ(reaped("unbind", unbinding), 0);
+		check(status);
 		bring_back();
 	}
-	/* The failed mounts have left nothing. */
+	/* These mounts have left nothing. */
 	CHECK_EQ(bounded_mount(source, mnt), 0);
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
+static void check_wrong(int status)
+{
+	if (!CHECK(WIFEXITED(status) && WEXITSTATUS(status) && WEXITSTATUS(status) < 200))
+		printf("# mount: status %#x\n", status);
+	CHECK(bounded_umount(mnt) == EINVAL);
+}
+
+POINT(fails_late, "a mount with a wrong digest")
+{
+	unbind_while_mounting(repeats(6), WRONG_DIGEST, NULL, check_wrong);
+}
+
+/* The mount may have ended before the signal. */
+static void check_interrupted(int status)
+{
+	bounded_umount(mnt);
+}
+
 POINT(interrupted, "a mount that a signal interrupts")
 {
-	static const int signals[] = { SIGTERM, SIGKILL, SIGINT };
-	int rounds = repeats(5);
-	double seconds;
+	unbind_while_mounting(repeats(5), image_digest(&image), (int[]){ SIGTERM, SIGKILL, SIGINT }, check_interrupted);
+}
 
-	found();
-	seconds = digest_time();
-	for (int i = 0; i < rounds; i++) {
-		/* The mount may have ended before the signal. */
-		unbind_while_mounting(image_digest(&image), (i + 0.5) / rounds, seconds, signals[i % ARRAY_SIZE(signals)]);
-		bounded_umount(mnt);
-		bring_back();
+static void check_right(int status)
+{
+	int error = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+	char path[PATH_MAX];
+
+	if (error) {
+		if (!CHECK(error == EIO || error == ENXIO || error == ENODEV))
+			printf("# mount: %s\n", strerror(error));
+		return;
 	}
-	CHECK_EQ(bounded_mount(source, mnt), 0);
+	/* Neither the root's entries nor files were read before. */
+	snprintf(path, sizeof(path), "%s/sizes/4097", mnt);
+	CHECK_FAILS(open(path, O_RDONLY | O_CLOEXEC), EIO);
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
 POINT(right_but_gone, "a mount with the right digest")
 {
-	int rounds = repeats(5);
-	double seconds;
-
-	found();
-	seconds = digest_time();
-	for (int i = 0; i < rounds; i++) {
-		int status = unbind_while_mounting(image_digest(&image), (i + 0.5) / rounds, seconds, 0);
-		int error = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-		char path[PATH_MAX];
-
-		if (error) {
-			if (!CHECK(error == EIO || error == ENXIO || error == ENODEV))
-				printf("# mount: %s\n", strerror(error));
-		} else {
-			/* Neither the root's entries nor files were read before. */
-			snprintf(path, sizeof(path), "%s/sizes/4097", mnt);
-			CHECK_FAILS(open(path, O_RDONLY | O_CLOEXEC), EIO);
-			CHECK_EQ(bounded_umount(mnt), 0);
-		}
-		bring_back();
-	}
+	unbind_while_mounting(repeats(5), image_digest(&image), NULL, check_right);
 }
 
 /* One device of each driver: pmem devices have one, and DAX devices in fsdev mode another. */
