@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Many processes use a mount at once, while others drop the caches, mount and unmount. It counts
- * rounds, not time. Debug kernels do as many rounds, with fewer look-ups and programs.
+ * rounds, not time. Debug kernels do as many rounds, with fewer look-ups. In the test storm processes run a program.
  *
  * Group: modules
  * Order: 6
@@ -27,7 +27,7 @@ static u64 random_number(u64 worker, u64 round)
 static void read_somewhere(u64 number)
 {
 	char buffer[20000];
-	int fd = open_in(mnt, "sizes/16777216", O_RDONLY);
+	int fd = open_size(mnt, LARGE, O_RDONLY);
 	u64 offset = number % (LARGE - sizeof(buffer));
 
 	CHECK_EQ(pread(fd, buffer, sizeof(buffer), offset), sizeof(buffer));
@@ -37,7 +37,7 @@ static void read_somewhere(u64 number)
 
 static void map_somewhere(u64 number)
 {
-	int fd = open_in(mnt, "sizes/16777216", O_RDONLY);
+	int fd = open_size(mnt, LARGE, O_RDONLY);
 	u64 start = number % 4 * HUGE_SIZE, length = (1 + (number >> 8) % 4) * HUGE_SIZE;
 	int flags = number >> 16 & 1 ? MAP_SHARED : MAP_PRIVATE;
 	char *address = mmap(NULL, length, PROT_READ, flags, fd, start);
@@ -92,31 +92,9 @@ static void list(u64 number)
 	closedir(dir);
 }
 
-static void run_program(u64 number)
-{
-	char path[PATH_MAX];
-	int status;
-	pid_t pid;
-
-	/* Debug kernels would spend half of the test in fork() and execve(). */
-	if (number % 8 >= (u64)repeats(8))
-		return;
-	snprintf(path, sizeof(path), "%s/exec/helper", mnt);
-	pid = fork();
-	if (!pid) {
-		execl(path, path, NULL);
-		_exit(99);
-	}
-	waitpid(pid, &status, 0);
-	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
-}
-
 static void forget_inodes(u64 number)
 {
-	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
-
-	CHECK(fd < 0 || write(fd, "2", 1) == 1);
-	close(fd);
+	CHECK(shrink_caches(2));
 }
 
 static void mount_again(u64 number)
@@ -151,7 +129,7 @@ static void in_children(int count, void (*work)(int number))
 static void all_kinds(int worker)
 {
 	static void (*const works[])(u64) = {
-		read_somewhere, map_somewhere, look_up, list, run_program, forget_inodes, mount_again,
+		read_somewhere, map_somewhere, look_up, list, forget_inodes, mount_again,
 	};
 
 	for (int round = 0; round < ROUNDS; round++) {
