@@ -4,7 +4,7 @@
  * away. They read the files' content or their own writes; each call ends.
  *
  * A thread's calls depend only on the seed, which is printed with its last calls after an error:
- * storm --seed N --source NAME repeats them.
+ * DAXFS_SEED=N DAXFS_SOURCE=NAME storm repeats them.
  *
  * Group: storm
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve=storm.daxfs drm share
@@ -318,7 +318,7 @@ static bool one_round(u64 round, double length, bool lazy, enum event event)
 			CHECK_EQ(status, 0);
 	}
 	if (ktap_point->failed || storm->failed) {
-		printf("# storm --seed %llu --source '%s', round %llu, %s%s\n", base_seed, source->name, round,
+		printf("# DAXFS_SEED=%llu DAXFS_SOURCE='%s' storm, round %llu, %s%s\n", base_seed, source->name, round,
 		       event_names[event], lazy ? ", verify=lazy" : "");
 		print_calls();
 	}
@@ -387,21 +387,14 @@ static void make_arena(void)
 	arena = (char *)(((uintptr_t)room + STORM_STRIDE - 1) & ~(STORM_STRIDE - 1));
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
 	int result, count = 0;
 
 	ktap_start();
 	base_seed = strtoull(getenv("DAXFS_SEED") ?: "0", NULL, 0);
 	seconds = strtod(getenv("DAXFS_SECONDS") ?: getenv("DAXFS_SLOW") ? "40" : "30", NULL);
-	for (int i = 1; i + 1 < argc; i += 2) {
-		if (!strcmp(argv[i], "--seed"))
-			base_seed = strtoull(argv[i + 1], NULL, 0);
-		else if (!strcmp(argv[i], "--seconds"))
-			seconds = strtod(argv[i + 1], NULL);
-		else if (!strcmp(argv[i], "--source"))
-			wanted_source = argv[i + 1];
-	}
+	wanted_source = getenv("DAXFS_SOURCE");
 	if (page_size() != 4096)
 		ktap_skip_all("needs pages of 4 KiB");
 	mnt = private_mount_point();
