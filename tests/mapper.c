@@ -5,7 +5,6 @@
  *                        both, and wait
  *   mapper --once FILE   the same, and do not wait
  *   mapper --mapped FILE the same without reading it
- *   mapper --late FILE   map it, say so, and touch its pages after the end of the standard input
  *   mapper --pinned FILE put sixteen of its pages into a pipe, unmap it, say so, and wait
  *   mapper --beyond FILE load from a mapping that begins 1 TiB after the start
  *   mapper --locked FILE map it with MAP_POPULATE and lock it; fail with status 3 if that fails
@@ -78,19 +77,6 @@ static const unsigned char *map(const char *path, int flags, size_t *size)
 		err(1, "%s", path);
 	close(file);
 	return mapped;
-}
-
-static int look_late(const char *path)
-{
-	size_t size;
-	const unsigned char *mapped = map(path, 0, &size);
-
-	puts("mapped");
-	fflush(stdout);
-	while (getchar() != EOF)
-		;
-	printf("%zu %016" PRIx64 "\n", size, sum_of(mapped, size));
-	return 0;
 }
 
 static int pin(const char *path)
@@ -169,8 +155,6 @@ int main(int argc, char **argv)
 		return look_at(argv[2], true, true);
 	if (argc == 3 && !strcmp(argv[1], "--mapped"))
 		return look_at(argv[2], true, false);
-	if (argc == 3 && !strcmp(argv[1], "--late"))
-		return look_late(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "--pinned"))
 		return pin(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "--beyond"))
