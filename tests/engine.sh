@@ -51,15 +51,6 @@ frames() {
 	done
 }
 
-# one_copy PAGES: check that all of them have the same PAGES pages. A new program may not have touched all pages.
-one_copy() {
-	local limit=$((SECONDS + 60)) found
-	until found=$(frames) && [ "$(sort -u <<<"$found" | wc -l)" = 1 ] && [ "${found%% *}" = "$1" ]; do
-		[ $SECONDS -lt $limit ] || { echo "$found"; return 1; }
-		sleep 0.2
-	done
-}
-
 # Print the page cache in KiB, without tmpfs.
 page_cache() {
 	awk '/^(Cached|Buffers):/ { n += $2 } /^Shmem:/ { n -= $2 } END { print n }' /proc/meminfo

@@ -131,6 +131,29 @@ meminfo() {
 	awk -v key="$1:" '$1 == key { print $2 }' /proc/meminfo
 }
 
+# frames_of FILE: print how many pages a process has of the file, and where they are.
+frames_of() {
+	local process ready status=0
+	exec {ready}< <(exec "$tests/mapper" "$1")
+	process=$!
+	read -r -u "$ready" && "$tests/mapper" --frames $process "$1" || status=1
+	exec {ready}<&-
+	kill $process
+	wait $process 2>/dev/null
+	return $status
+}
+
+# one_copy COUNT PAGES: wait until each of COUNT containers has the same PAGES page frames of FILE; a new program may not have
+# touched all pages. The test defines frames, which prints a line for each container.
+one_copy() {
+	local limit=$((SECONDS + 60)) found
+	until found=$(frames) && [ "$(wc -l <<<"$found")" = "$1" ] && [ "$(sort -u <<<"$found" | wc -l)" = 1 ] && [ "${found%% *}" = "$2" ]; do
+		[ $SECONDS -lt $limit ] || { sort <<<"$found" | uniq -c; return 1; }
+		sleep 0.2
+	done
+	echo "each of $1 containers has $2 pages of $FILE, which are the same pages" | tee "$work/maps"
+}
+
 # finish: print the totals and exit with the status that they give.
 finish() {
 	echo "# totals: pass:$ktap_passed fail:$ktap_failed skip:$ktap_skipped"

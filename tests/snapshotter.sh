@@ -239,16 +239,6 @@ frames() {
 	done
 }
 
-# one_copy COUNT: wait until each of COUNT containers has the same page frames of all 8 MiB of FILE.
-one_copy() {
-	local limit=$((SECONDS + 60)) found
-	until found=$(frames) && [ "$(wc -l <<<"$found")" = "$1" ] && [ "$(sort -u <<<"$found" | wc -l)" = 1 ] && [ "${found%% *}" = 2048 ]; do
-		[ $SECONDS -lt $limit ] || { sort <<<"$found" | uniq -c; return 1; }
-		sleep 0.2
-	done
-	echo "each of $1 containers has ${found%% *} pages of $FILE, which are the same pages" | tee "$work/maps"
-}
-
 # end NAME: remove a container.
 end() {
 	ctr task rm --force "$1" >/dev/null 2>&1
