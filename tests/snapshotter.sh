@@ -164,35 +164,16 @@ collect() {
 
 # ---- images and containers ------------------------------------------------------------------------
 
-# blob FILE TYPE: move a file to the layout, and print its descriptor.
-blob() {
-	local digest size
-	digest=$(sha256sum <"$1") && digest=${digest%% *} && size=$(stat -c %s "$1") && mv "$1" "$place/layout/blobs/sha256/$digest" &&
-		printf '{"mediaType":"application/vnd.oci.image.%s","digest":"sha256:%s","size":%d}' "$2" "$digest" "$size"
-}
-
-# list WORD...: print them with commas between them.
-list() {
-	local IFS=,
-	echo "$*"
-}
-
-# make_archive NAME ARCHIVE LAYER...: make an OCI archive of the image NAME, of layers that are tar archives. They are moved.
+# make_archive NAME ARCHIVE LAYER...: make an archive of the image NAME as docker save does, of layers that are tar archives.
+# They are moved.
 make_archive() {
-	local name=$1 archive=$2 dir=$place/layout layer descriptors=() digests=() config manifest
-	shift 2
-	mkdir -p "$dir/blobs/sha256" || return
-	for layer; do
-		descriptors+=("$(blob "$layer" layer.v1.tar)") || return
-		digests+=("\"$(sed 's/.*\(sha256:[0-9a-f]*\).*/\1/' <<<"${descriptors[-1]}")\"")
-	done
-	echo '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":['"$(list "${digests[@]}")"']}}' >"$dir/config"
-	config=$(blob "$dir/config" config.v1+json) || return
-	echo '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":'"$config"',"layers":['"$(list "${descriptors[@]}")"']}' >"$dir/manifest"
-	manifest=$(blob "$dir/manifest" manifest.v1+json) || return
-	echo '{"schemaVersion":2,"manifests":['"${manifest%\}}"',"annotations":{"io.containerd.image.name":"'"$name"'"}}]}' >"$dir/index.json"
-	echo '{"imageLayoutVersion":"1.0.0"}' >"$dir/oci-layout"
-	tar -C "$dir" -cf "$archive" . && rm -r "$dir"
+	local dir=$place/layout layers=("${@:3}") names digests
+	digests=$(sha256sum "${layers[@]}" | sed 's/^/"sha256:/; s/ .*/"/' | paste -sd ,)
+	mkdir "$dir" && mv "${layers[@]}" "$dir/" || return
+	echo '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":['"$digests"']}}' >"$dir/config.json"
+	names=$(printf '"%s"\n' "${layers[@]##*/}" | paste -sd ,)
+	echo '[{"Config":"config.json","RepoTags":["'"$1"'"],"Layers":['"$names"']}]' >"$dir/manifest.json"
+	tar -C "$dir" -cf "$2" . && rm -r "$dir"
 }
 
 # list_files DIR: print the attributes and the digests of all files. Inode numbers of overlays of several filesystems are not
