@@ -67,10 +67,10 @@ add_store() {
 
 # Set `command`, which starts a server, and `port`, `request` and `answer`, which check that it serves.
 server_command() {
-	port=80 request='GET / HTTP/1.0\r\n\r\n' answer='HTTP/1.1 200'
+	port=80 request=$'GET / HTTP/1.0\r\n\r\n' answer='HTTP/1.1 200'
 	case ${1%-security} in
 	nginx) command=(/usr/sbin/nginx -g 'daemon off;') ;;
-	valkey) port=6379 request='PING\r\n' answer=+PONG command=(/usr/bin/valkey-server --save '') ;;
+	valkey) port=6379 request=$'PING\r\n' answer=+PONG command=(/usr/bin/valkey-server --save '') ;;
 	tomcat)
 		# Java's own web server: under emulation tomcat takes ten times as long to start.
 		port=8080

@@ -200,20 +200,6 @@ static void ask(pid_t pid, int port, const char *request, const char *answer)
 	errx(1, "port %d does not answer as expected: %s", port, buffer);
 }
 
-/* Replace the two characters \r and \n in place. */
-static void unescape(char *text)
-{
-	char *to = text;
-
-	for (; *text; text++) {
-		if (*text == '\\' && (text[1] == 'r' || text[1] == 'n'))
-			*to++ = *++text == 'r' ? '\r' : '\n';
-		else
-			*to++ = *text;
-	}
-	*to = 0;
-}
-
 int main(int argc, char **argv)
 {
 	int count = argc > 6 ? atoi(argv[2]) : 0, i;
@@ -223,7 +209,6 @@ int main(int argc, char **argv)
 
 	if (count < 1 || count > 1000)
 		errx(2, "usage: serve IMAGE COUNT PORT REQUEST ANSWER PROGRAM...");
-	unescape(argv[4]);
 	sigemptyset(&end);
 	sigaddset(&end, SIGTERM);
 	sigprocmask(SIG_BLOCK, &end, NULL);
