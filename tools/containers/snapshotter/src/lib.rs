@@ -27,5 +27,4 @@ pub mod server;
 pub mod service;
 pub mod snapshotter;
 pub mod store;
-pub mod sync;
 pub mod tree;

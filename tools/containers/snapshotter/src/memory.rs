@@ -5,10 +5,11 @@
 use crate::config;
 use crate::error::{Error, Result};
 use crate::room::Room;
-use crate::sync::lock;
 use daxfs_load::catalog;
 use daxfs_load::mountinfo;
-use daxfs_store::{lower, mount, own_device, tidy, unmount, Demands, Home, Layers, Origin, Store};
+use daxfs_store::{
+    lock, lower, mount, own_device, tidy, unmount, Demands, Home, Layers, Origin, Store,
+};
 use rustix::fs::{major, minor, StatxAttributes};
 use rustix::io::Errno;
 use rustix::mount::{fsopen, FsOpenFlags};

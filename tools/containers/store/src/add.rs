@@ -2,10 +2,11 @@
 
 //! Adds an image to a store.
 
+use crate::files::{failed, lock};
 use crate::layer::Known;
 use crate::metadata::{refuse_marks, strip};
-use crate::pack::{self, each_object, id, Object, Pack, PackRef, Sum};
-use crate::{failed, lock, Store, PACKS_MAX};
+use crate::pack::{self, each_object, id, Object, Pack, PackRef, Sum, PACKS_MAX};
+use crate::store::Store;
 use daxfs_check::digest::hex;
 use daxfs_check::memory::FileMemory;
 use daxfs_check::Progress;

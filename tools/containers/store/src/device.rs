@@ -5,10 +5,11 @@
 //! A daemon copies what it mounts, each image and pack under a name that its SHA-256 gives. [`copy`] copies an image under
 //! its own name, with its packs, for all kernels that have the device. Neither touches what the other one has copied.
 
+use crate::files::{failed, length, RUN};
 use crate::metadata::packs_of;
 use crate::pack::PackRef;
-use crate::run::{in_use, make, DIGITS, RUN};
-use crate::{failed, keeps_all, length, Freed, Loaded, Store};
+use crate::run::{in_use, make, DIGITS};
+use crate::store::{keeps_all, Freed, Loaded, Store};
 use daxfs_check::digest::{hex, is_hex};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{At, Opened};

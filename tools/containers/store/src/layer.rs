@@ -5,9 +5,10 @@
 //! overlayfs finds the data of files in one metadata image only, unless `metacopy=on` makes copies of
 //! files without data in the upper directory. So a layer becomes the image of the whole tree.
 
+use crate::files::failed;
 use crate::metadata::{object, visible};
 use crate::pack::Sum;
-use crate::{failed, Store};
+use crate::store::Store;
 use daxfs_check::Silent;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
@@ -175,7 +176,7 @@ fn value_of<'a>(set: &'a XattrSet, name: &str) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
     use crate::add::Total;
-    use crate::PACKS_MAX;
+    use crate::pack::PACKS_MAX;
     use daxfs_reader::FileType;
     use daxfs_writer::Output;
     use std::collections::BTreeSet;

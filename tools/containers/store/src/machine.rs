@@ -11,11 +11,13 @@
 //! namespace has its own directories.
 
 use crate::device::{free, on_device, Home};
+use crate::files::{failed, length, RUN};
 use crate::metadata::not_ours;
+use crate::metadata::PACKS;
 use crate::origin::{Demands, Origin, Part};
 use crate::pack::PackRef;
-use crate::run::{loaded, make, start_of, DIGITS, RUN};
-use crate::{failed, length, Loaded, PACKS};
+use crate::run::{loaded, make, start_of, DIGITS};
+use crate::store::Loaded;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_load::catalog;

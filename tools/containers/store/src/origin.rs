@@ -4,7 +4,7 @@
 
 use crate::device::{free, number, on_device, pack_name, sha256, Home};
 use crate::pack::PackRef;
-use crate::Store;
+use crate::store::Store;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_load::catalog::{self, Reuse};

@@ -15,6 +15,10 @@ use daxfs_writer::tree::{Attributes, Kind, Node, NodeId, Tree, ROOT};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
+/// Largest number of packs that an image needs: overlayfs takes 500 layers, and looks for a file in
+/// each.
+pub const PACKS_MAX: usize = 64;
+
 /// SHA-256 of the content of an object.
 pub type Sum = [u8; 32];
 
@@ -58,7 +62,7 @@ impl PackRef {
             });
         }
         let complete = text.is_empty() || text.ends_with('\n');
-        (complete && packs.len() <= crate::PACKS_MAX).then_some(packs)
+        (complete && packs.len() <= PACKS_MAX).then_some(packs)
     }
 }
 
@@ -261,7 +265,7 @@ mod tests {
             let text = String::from_utf8_lossy(&wrong).into_owned();
             assert_eq!(PackRef::parse(&wrong), None, "{text}");
         }
-        let many: Vec<PackRef> = (0..=crate::PACKS_MAX)
+        let many: Vec<PackRef> = (0..=PACKS_MAX)
             .map(|number| PackRef {
                 id: format!("{number:032x}"),
                 sha256: "0".repeat(64),

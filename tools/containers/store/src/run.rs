@@ -2,16 +2,13 @@
 
 //! The directories in which images and packs of stores are mounted.
 
-use crate::failed;
+use crate::files::{failed, RUN};
 use daxfs_image::error::Result;
 use daxfs_load::mountinfo::{self, mounts, Mount};
 use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-
-/// Where images and packs are mounted. Only root can enter the directory.
-pub const RUN: &str = "/run/daxfs";
 
 /// Hexadecimal digits of a SHA-256 in the name of a directory, and of an image on a device.
 pub const DIGITS: usize = 32;

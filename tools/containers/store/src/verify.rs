@@ -5,7 +5,7 @@
 use crate::add::wrong_objects;
 use crate::metadata::{object_of, packs};
 use crate::pack::Pack;
-use crate::Store;
+use crate::store::Store;
 use daxfs_check::digest::hex;
 use daxfs_check::{first, Progress};
 use daxfs_image::error::{Error, Result};

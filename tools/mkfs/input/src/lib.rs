@@ -36,11 +36,12 @@ mod malformed;
 mod member;
 mod oci;
 mod options;
+mod platform;
 pub mod scan;
 mod stream;
 mod tar;
 pub mod xattr;
 
 pub use inputs::{read, Input};
-pub use oci::Platform;
 pub use options::Options;
+pub use platform::Platform;

@@ -3,7 +3,7 @@
 //! Options of reading.
 
 use crate::exclude::Exclude;
-use crate::oci::types::Platform;
+use crate::platform::Platform;
 use daxfs_writer::tree::Identity;
 use std::path::Path;
 

@@ -5,10 +5,11 @@
 mod layers;
 mod marks;
 mod store;
-pub mod types;
+mod types;
 
 use super::blob::Blob;
 use super::decoder::BUFFER;
+use super::platform::Platform;
 use daxfs_check::Progress;
 use daxfs_writer::{Error, Result};
 pub(super) use layers::flatten;
@@ -18,7 +19,6 @@ use sha2::{Digest as _, Sha256};
 use std::collections::HashSet;
 use std::path::Path;
 use store::Store;
-pub use types::Platform;
 use types::{digits, Descriptor, Index, Manifest};
 
 /// Annotation of a manifest with the name of the image.

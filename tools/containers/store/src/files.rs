@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Operations on files, and their errors.
+
+use daxfs_image::error::{Error, Result};
+use daxfs_image::text::shown_path;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Where images and packs are mounted. Only root can enter the directory.
+pub const RUN: &str = "/run/daxfs";
+
+/// Lock a mutex whose content is valid at any time.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Return the bytes of the file `path`.
+pub fn length(path: &Path) -> Result<u64> {
+    let status = path.symlink_metadata();
+    Ok(status
+        .map_err(|error| failed(path, "examine", error))?
+        .len())
+}
+
+/// Make the name of the directory `dir` durable. A read-only filesystem, on which `dir` may be a mount, often cannot sync
+/// directories, and has nothing to write.
+pub fn sync_parent(dir: &Path) -> io::Result<()> {
+    match File::open(dir.join("..")).and_then(|parent| parent.sync_all()) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        result => result,
+    }
+}
+
+/// Make the names in the directory `path` durable.
+pub fn sync(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| failed(path, "sync the directory", error))
+}
+
+/// Return the error of an operation on the file `path`.
+pub fn failed(path: &Path, operation: &str, error: io::Error) -> Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound if operation == "examine" => {
+            "; a file of the store is missing: daxfs store verify names all"
+        }
+        io::ErrorKind::PermissionDenied if path.starts_with(RUN) => "; only root can",
+        io::ErrorKind::PermissionDenied => "; run as the owner of the store",
+        io::ErrorKind::ReadOnlyFilesystem => "; the store is on a read-only filesystem",
+        io::ErrorKind::StorageFull => "; free some space",
+        _ => "",
+    };
+    Error::system(
+        shown_path(path),
+        format!("cannot {operation}"),
+        remedy,
+        error,
+    )
+}
