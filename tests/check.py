@@ -18,7 +18,7 @@ ARCH = os.environ.get("DAXFS_ARCH") or "amd64"
 BUILD = TOP / "build" / ("" if ARCH == "amd64" else ARCH)
 IMAGES = BUILD / "test-images"
 LOGS = BUILD / "check"
-# The kinds of devices that the machine lacks, with what it has instead. See qemu/lib/machine-arm64.sh.
+# The kinds of devices that the machine lacks, with what it has instead. See qemu/lib/machine.py.
 MISSING = {"virtio-pmem": "nvdimm", "cxl": ""} if ARCH == "arm64" else {}
 
 # The order in which groups start: the longest first, any that are missing here last. Of those that share a machine,
