@@ -13,13 +13,6 @@ daxfs() {
 	"$top/build/bin/daxfs" "$@"
 }
 
-# make_shared NAME FILE: make an image of a file with other content than all others, whose sum is in NAME.sums.
-make_shared() {
-	mkdir -p "$work/tree" && head -c ${DATA}M /dev/urandom >"$work/tree/data" &&
-		(cd "$work/tree" && sha256sum data >"$shared/$1.sums") &&
-		"$top/build/bin/mkdaxfs" --quiet --label shared "$work/tree" "$2"
-}
-
 # answers NUMBER...: wait for each guest's answer, which must be "ok", for answer_limit seconds (300) at most.
 answers() {
 	local number limit=$((SECONDS + ${answer_limit:-300})) status=0
@@ -53,12 +46,6 @@ tell() {
 	for number; do
 		echo "$word" >"$shared/$number.new" && mv "$shared/$number.new" "$shared/$number.do"
 	done
-}
-
-# Print the arguments, and succeed if they are empty.
-said() {
-	echo "$*"
-	[ -z "$*" ]
 }
 
 # accounts NAME [INODE]: print how many processes map the file, and the sums of their Rss, Pss and Anonymous in KiB.
