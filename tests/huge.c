@@ -5,8 +5,6 @@
  * Group: files
  * Machine: nvdimm=scratch debug-with=modules
  */
-#include <pthread.h>
-#include <stdatomic.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
@@ -103,48 +101,6 @@ POINT(no_page_cache, "the page cache does not grow")
 	after = number_in("/proc/meminfo", "Cached:");
 	printf("# page cache before %lld kB, after %lld kB\n", before, after);
 	CHECK(after - before < 1024);
-}
-
-struct race {
-	char *address;
-	atomic_bool stop, wrong;
-};
-
-static void *read_pages(void *argument)
-{
-	struct race *race = argument;
-	unsigned int seed = (uintptr_t)&seed;
-	int ends[2];
-	char byte;
-
-	if (pipe(ends))
-		race->wrong = true;
-	while (!race->stop && !race->wrong) {
-		size_t at = (size_t)rand_r(&seed) % HUGE_SIZE;
-
-		/* A system call reports a page that could not be mapped. */
-		if (write(ends[1], race->address + at, 1) != 1 || read(ends[0], &byte, 1) != 1 ||
-		    !pattern_matches(race->address + at, 1, LARGE, at))
-			race->wrong = true;
-	}
-	return NULL;
-}
-
-/* Entries of 2 MiB go away, and come back while other threads are about to map a page there. */
-POINT(come_and_go, "2 MiB entries that come and go under readers")
-{
-	struct race race = { .address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED) };
-	pthread_t readers[3];
-	time_t end = time(NULL) + 3;
-
-	for (size_t i = 0; i < ARRAY_SIZE(readers); i++)
-		REQUIRE(!pthread_create(&readers[i], NULL, read_pages, &race));
-	while (time(NULL) < end && !race.wrong)
-		CHECK(!madvise(race.address, HUGE_SIZE, MADV_DONTNEED));
-	race.stop = true;
-	for (size_t i = 0; i < ARRAY_SIZE(readers); i++)
-		pthread_join(readers[i], NULL);
-	CHECK(!race.wrong);
 }
 
 int main(void)

@@ -8,6 +8,8 @@
  * Machine: cpus=2 virtio-pmem=scratch
  */
 #include <dirent.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "util.h"
 
@@ -161,6 +163,66 @@ POINT(unmounted, "racing mounts without another mount")
 	CHECK(!umount(mnt));
 	in_children(3, mount_rounds);
 	CHECK(!mount(device, mnt, "daxfs", 0, NULL));
+}
+
+#define RACE_SIZE ((size_t)3 * HUGE_SIZE)
+
+struct race {
+	char *address;
+	atomic_bool stop, wrong;
+};
+
+static void *read_pages(void *argument)
+{
+	struct race *race = argument;
+	unsigned int seed = (uintptr_t)&seed;
+	int ends[2];
+	char byte;
+
+	if (pipe(ends))
+		race->wrong = true;
+	while (!race->stop && !race->wrong) {
+		size_t at = (size_t)rand_r(&seed) % RACE_SIZE;
+
+		/* A system call reports a page that could not be mapped. */
+		if (write(ends[1], race->address + at, 1) != 1 || read(ends[0], &byte, 1) != 1 ||
+		    !pattern_matches(race->address + at, 1, LARGE, at))
+			race->wrong = true;
+	}
+	return NULL;
+}
+
+/* Entries go away, and come back while other threads are about to map a page there. */
+static void come_and_go(char *address)
+{
+	struct race race = { .address = address };
+	pthread_t readers[3];
+	time_t end = time(NULL) + 3;
+
+	REQUIRE(address != MAP_FAILED);
+	for (size_t i = 0; i < ARRAY_SIZE(readers); i++)
+		REQUIRE(!pthread_create(&readers[i], NULL, read_pages, &race));
+	while (time(NULL) < end && !race.wrong)
+		CHECK(!madvise(race.address, RACE_SIZE, MADV_DONTNEED));
+	race.stop = true;
+	for (size_t i = 0; i < ARRAY_SIZE(readers); i++)
+		pthread_join(readers[i], NULL);
+	CHECK(!race.wrong);
+}
+
+POINT(pmds_come_and_go, "2 MiB entries that come and go under readers")
+{
+	come_and_go(map_size(mnt, LARGE, PROT_READ, MAP_SHARED));
+}
+
+/* The kernel frees the page tables, too. */
+POINT(pages_come_and_go, "pages that come and go under readers")
+{
+	char *place = mmap(NULL, RACE_SIZE + 2 * HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *misaligned = (char *)(((uintptr_t)place + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1)) + page_size();
+
+	come_and_go(mmap(misaligned, RACE_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED,
+			 open_size(mnt, LARGE, O_RDONLY), 0));
 }
 
 int main(void)

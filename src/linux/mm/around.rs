@@ -20,6 +20,9 @@ use core::ptr;
 /// 4 KiB.
 const AROUND: u64 = 16;
 
+/// Number of attempts to map the faulting page.
+const ATTEMPTS: usize = 8;
+
 /// Number of pages that a page table maps.
 const PAGES_OF_TABLE: u64 = bindings::PMD_SIZE / PAGE_SIZE;
 
@@ -165,8 +168,14 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
             return bindings::VM_FAULT_NOPAGE;
         }
         let vmf = fault.as_raw();
+        // MADV_DONTNEED of another thread frees a page table without entries (CONFIG_PT_RECLAIM).
+        // When that happens after the MM got the table for this page, and before it locks it, the
+        // MM says that memory is short. A system call would fail with EFAULT.
         // SAFETY: This is the fault.
-        let result = unsafe { self.map_page(vmf, here) };
+        let mut results = (0..ATTEMPTS).map(|_| unsafe { self.map_page(vmf, here) });
+        let result = results
+            .find(|result| result & bindings::VM_FAULT_OOM == 0)
+            .unwrap_or(bindings::VM_FAULT_OOM);
         if result != bindings::VM_FAULT_NOPAGE {
             return result;
         }
