@@ -132,6 +132,8 @@ remove_cut_off() {
 }
 
 # configure_kernel SOURCE DIRECTORY LOG FILE...: configure a kernel with the options in files only; a later file counts.
+# The caller sets `here`.
+# shellcheck disable=SC2154
 configure_kernel() {
 	logged "$3" "$here/run" env -C "$1" scripts/kconfig/merge_config.sh -Q -n -O "$2" "${@:4}"
 	! grep -A 2 '^WARNING: ' "$3" >&2 || die "some lines of ${*:4} have no effect: a dependency is missing, or the option is gone"
