@@ -16,8 +16,8 @@ pub struct Config {
     pub root: PathBuf,
     /// The Unix socket to listen on.
     pub socket: PathBuf,
-    /// The file that metrics are written to, if any.
-    pub metrics: Option<PathBuf>,
+    /// The file that metrics are written to, or an empty path.
+    pub metrics: PathBuf,
     /// Start in a separate mount namespace.
     #[serde(rename = "private-mounts")]
     pub private_mounts: bool,
@@ -30,7 +30,7 @@ impl Default for Config {
         Config {
             root: "/var/lib/daxfs-snapshotter".into(),
             socket: "/run/daxfs-snapshotter/daxfs-snapshotter.sock".into(),
-            metrics: None,
+            metrics: PathBuf::new(),
             private_mounts: false,
             memory: Memory::default(),
         }
@@ -77,12 +77,13 @@ impl Config {
         })
     }
 
-    /// Check that the directories can be used.
+    /// Check that the paths can be used.
     pub fn check(&self) -> Result<()> {
         let given = |what, path| (!Path::as_os_str(path).is_empty()).then_some((what, path));
         let device = given("memory.device", &self.memory.device);
+        let metrics = given("metrics", &self.metrics);
         let paths = [("root", &*self.root), ("socket", &*self.socket)];
-        for (what, path) in paths.into_iter().chain(device) {
+        for (what, path) in paths.into_iter().chain(device).chain(metrics) {
             let shown = daxfs_writer::shown(path);
             if !path.is_absolute() {
                 return Err(Error::Invalid(format!(
@@ -161,6 +162,9 @@ mod tests {
             let error = config.check().unwrap_err().to_string();
             assert!(error.starts_with(wants), "{error}");
         }
+        let old = parse("metrics = \"127.0.0.1:9744\"\n").unwrap().check();
+        let error = old.unwrap_err().to_string();
+        assert!(error.starts_with("metrics = \"127.0.0.1:9744\": use an absolute"));
         let config = parse("[memory]\ndevice = \"/dev/pmem0\"\n").unwrap();
         config.check().unwrap();
         assert_eq!(config.memory.device, Path::new("/dev/pmem0"));

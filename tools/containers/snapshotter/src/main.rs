@@ -51,12 +51,14 @@ fn run(args: Args) -> Result<()> {
                 eprintln!("daxfs-snapshotter: warning: cannot notify systemd: {error}");
             }
         };
-        if let Some(path) = config.metrics.clone() {
-            let snapshotter = Arc::clone(&snapshotter);
+        if !config.metrics.as_os_str().is_empty() {
+            let (path, snapshotter) = (config.metrics.clone(), Arc::clone(&snapshotter));
             std::thread::spawn(move || report(&path, &snapshotter));
         }
         serve(&config, snapshotter, ready, end).await
     });
+    // Old metrics would look current.
+    let _ = std::fs::remove_file(&config.metrics);
     // The next start removes what is left.
     runtime.shutdown_background();
     served

@@ -17,6 +17,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tempfile::NamedTempFile;
 use tokio::net::UnixListener;
 use tokio::task::spawn_blocking;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -52,25 +53,26 @@ pub async fn serve(
 /// Write the metrics of `snapshotter` to the file `path` every 10 s. Print a warning about a failure, and about the next one
 /// after it has worked.
 pub fn report(path: &Path, snapshotter: &Snapshotter) -> ! {
-    // The collector sees a whole file. Its directory may belong to another user.
-    let write = || -> io::Result<()> {
-        let dir = path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(dir)?;
-        file.write_all(snapshotter.metrics().as_bytes())?;
-        file.persist(path)?;
-        Ok(())
-    };
     let mut works = true;
     loop {
-        let written = write().map_err(Error::io(path, "write"));
+        let written = replace(path, &snapshotter.metrics()).map_err(Error::io(path, "write"));
         let worked = std::mem::replace(&mut works, written.is_ok());
         if let Some(error) = written.err().filter(|_| worked) {
             warn(&error);
         }
         std::thread::sleep(Duration::from_secs(10));
     }
+}
+
+/// Replace the file `path` by one with `text`, which everybody may read. Its readers see a whole file, and another owner of
+/// its directory cannot redirect the text.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = NamedTempFile::new_in(path.parent().ok_or(ErrorKind::IsADirectory)?)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file()
+        .set_permissions(Permissions::from_mode(0o644))?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// Return what tells the file `path` from others: device and inode number.
@@ -132,6 +134,22 @@ pub fn notify() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_at_the_file_of_metrics() {
+        let place = tempfile::TempDir::new().unwrap();
+        let (file, link) = (place.path().join("file"), place.path().join("x.prom"));
+        std::fs::write(&file, "of others").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for text in ["first", "second"] {
+            replace(&link, text).unwrap();
+            assert_eq!(std::fs::read_to_string(&link).unwrap(), text);
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "of others");
+        assert_eq!(link.symlink_metadata().unwrap().mode() & 0o777, 0o644);
+        assert_eq!(place.path().read_dir().unwrap().count(), 2);
+        assert!(replace(&file.join("x.prom"), "text").is_err());
+    }
 
     #[tokio::test]
     async fn sockets_of_others_remain() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Operations on files, and their errors.
+//! Files, their errors, and locks.
 
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;

@@ -12,8 +12,7 @@
 
 use crate::device::{free, on_device, Home};
 use crate::files::{failed, length, RUN};
-use crate::metadata::not_ours;
-use crate::metadata::PACKS;
+use crate::metadata::{not_ours, PACKS};
 use crate::origin::{Demands, Origin, Part};
 use crate::pack::PackRef;
 use crate::run::{loaded, make, start_of, DIGITS};
