@@ -26,6 +26,7 @@ import log  # noqa: E402
 import machine  # noqa: E402
 
 STATUS_TIMEOUT, STATUS_RUNNER, STATUS_KERNEL = 124, 125, 126
+ENDS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 BOOT_LIMIT = 300  # seconds until the command must have been started
 
 DESCRIPTION = """\
@@ -163,7 +164,7 @@ class Run:
         self.options = options
         self.events = queue.SimpleQueue()
         self.status, self.monitor = built.ports["status"], built.ports["monitor"]
-        self.messages = built.nameless()
+        self.console, self.messages = built.console, built.nameless()
         # In a shell, QEMU's standard output is the terminal. Otherwise it prints only its own messages.
         shell = options.mode == "shell"
         self.start = time.monotonic()
@@ -230,6 +231,8 @@ class Run:
 
     def stop(self):
         """End QEMU if it still runs, and wait for its output."""
+        for end in ENDS:
+            signal.signal(end, signal.SIG_IGN)
         self.process.terminate()
         try:
             self.process.wait(2.5)
@@ -240,16 +243,28 @@ class Run:
             thread.join()
 
 
-def judge(run, outcome, rest, path):
+def keep_log(lines, logs):
+    """Write the log of a run, and return its path. The newest fifty are enough."""
+    logs.mkdir(parents=True, exist_ok=True)
+    for old in sorted(logs.glob("*.log"))[:-49]:
+        old.unlink(missing_ok=True)
+    path = logs / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def judge(run, outcome, rest, logs):
     """Return the exit status for the outcome of a run, and print the lines of the log that explain it."""
     # The log has the kernel's messages, and then QEMU's.
-    run.messages.seek(0)
-    lines = path.read_bytes().replace(b"\r", b"").decode(errors="replace").splitlines()
+    for file_read in run.console, run.messages:
+        file_read.seek(0)
+    lines = run.console.read().replace(b"\r", b"").decode(errors="replace").splitlines()
     lines += [f"qemu: {line}" for line in run.messages.read().decode(errors="replace").splitlines()]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if log.complaints(lines) and outcome != "timeout":
+    path = keep_log(lines, logs)
+    shown = log.complaints(lines)
+    if shown and outcome != "timeout":
         how = f"the command's exit status was {rest}" if outcome == "exit" else "the command did not finish"
-        shown, status, text = log.complaints(lines), STATUS_KERNEL, f"the kernel complained ({how})"
+        status, text = STATUS_KERNEL, f"the kernel complained ({how})"
     elif outcome == "exit":
         if run.options.verbose:
             print(f"vm: exit status {rest}; the kernel's log is {path}", file=sys.stderr)
@@ -288,19 +303,16 @@ def kvm_works(guest):
 
 def main():
     """Do what the command line says; return the exit status."""
-    for end in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
-        signal.signal(end, lambda signum, _: sys.exit(128 + signum))
+    for end in ENDS:
+        # A caller such as nohup may want to ignore it.
+        if signal.getsignal(end) != signal.SIG_IGN:
+            signal.signal(end, lambda signum, _: sys.exit(128 + signum))
     options = parse(sys.argv[1:])
     places = prepare(options.kernel)
     logs = pathlib.Path(places["CACHE"], "vm/logs")
-    logs.mkdir(parents=True, exist_ok=True)
-    # The newest fifty are enough.
-    for old in sorted(logs.glob("*.log"))[:-49]:
-        old.unlink(missing_ok=True)
-    path = logs / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    path.touch()
+    logs.parent.mkdir(parents=True, exist_ok=True)
     accelerator = "tcg" if machine.ARM else os.environ.get("DAXFS_VM_ACCEL") or ("kvm" if kvm_works(places["GUEST"]) else "tcg")
-    built = machine.Machine(options, places, accelerator, path)
+    built = machine.Machine(options, places, accelerator)
     if options.verbose:
         print(f"vm: starting {places['RELEASE']}: {shlex.join(built.qemu)}", file=sys.stderr)
     if os.environ.get("DAXFS_VM_KEEP") and options.mode != "boot":
@@ -314,11 +326,11 @@ def main():
         run.stop()
         if terminal:
             termios.tcsetattr(0, termios.TCSADRAIN, terminal)
-    return judge(run, *outcome, path)
+    return judge(run, *outcome, logs)
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except machine.Error as error:
+    except (machine.Error, OSError) as error:
         die(error)

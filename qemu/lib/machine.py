@@ -55,7 +55,7 @@ def pfn_header(size):
 class Machine:
     """Collects QEMU's arguments (qemu), the files that QEMU inherits (files), and this program's ends of the ports (ports)."""
 
-    def __init__(self, options, places, accelerator, console):
+    def __init__(self, options, places, accelerator):
         self.options, self.places = options, places
         self.files, self.ports = [], {}
         self.devices = 0  # pmem devices so far
@@ -71,7 +71,7 @@ class Machine:
                      "-display", "none", "-vga", "none", "-net", "none", "-run-with", "exit-with-parent=on",
                      "-L", f"{root}/share/qemu", "-L", f"{root}/share/seabios"]
         self.add_processor(accelerator)
-        self.add_channels(console)
+        self.add_channels()
         for image in options.nvdimm:
             self.add_nvdimm(image)
         for image in options.virtio_pmem:
@@ -94,7 +94,7 @@ class Machine:
         self.add_cxl(options.cxl)
         limit = options.memory * MIB + round_up(self.hotplug + 1, GIB) + 17 * GIB
         self.initrd = options.initrd or opened(self.make_initramfs())
-        self.qemu += ["-m", f"size={options.memory}M,slots={self.backends},maxmem={limit}", "-kernel", places["IMAGE"],
+        self.qemu += ["-m", f"size={options.memory}M,slots={self.backends + 8},maxmem={limit}", "-kernel", places["IMAGE"],
                       "-initrd", self.initrd, "-append", self.kernel_arguments(), *options.qemu]
 
     def nameless(self):
@@ -130,12 +130,13 @@ class Machine:
             model += ",hypervisor=off"
         self.qemu += ["-cpu", model, "-machine", "q35,nvdimm=on,vmport=off,i8042=on,hpet=off,smm=off,graphics=off"]
 
-    def add_channels(self, console):
-        """Connect the kernel's console to the log, and the monitor and the guest's ports to a socket each.
+    def add_channels(self):
+        """Connect the kernel's console to a file, and the monitor and the guest's ports to a socket each.
 
         The controller of the ports is the first virtio device: guest-init and boot-guest know their names.
         """
-        self.qemu += ["-serial", f"file:{quote(console)}", "-device", "virtio-serial-pci,max_ports=4"]
+        self.console = self.nameless()
+        self.qemu += ["-serial", f"file:{opened(self.console)}", "-device", "virtio-serial-pci,max_ports=4"]
         for number, name in enumerate(("monitor", "status", "stdout", "stderr")):
             self.ports[name], end = socket.socketpair()
             self.files.append(end)
