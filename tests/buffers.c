@@ -72,8 +72,8 @@ static void in_huge_pages(size_t offset)
 	int buffer = make_buffer(memfd, offset, image_room(&image));
 	struct mapped files;
 
-	/* Take the memfd's pages away before the mount, or while files are mapped. */
-	if (offset)
+	/* Take the memfd's pages away before the mount, or while files are mapped: by hand, or all when it is closed. */
+	if (offset && offset != 3 * page_size())
 		punch_memfd(memfd, room);
 	mount_buffer(buffer);
 	mapped_open(&files, mnt);

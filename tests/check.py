@@ -108,7 +108,8 @@ class Job:
             else:
                 sys.exit(f"check: {test.name}: unknown word {word} after Machine:")
         numbers = [(option, str(number)) for option, number in largest.items()]
-        return [word for option in [*dict.fromkeys(first + others), *numbers] for word in option]
+        # The first test's scratch device does for all.
+        return [word for option in [*first[:1], *dict.fromkeys(others), *numbers] for word in option]
 
 
 def by_default(test, kernel, everything):
@@ -135,7 +136,11 @@ def plan(groups, kernels, named, everything):
         # Groups that have no machine of their own.
         shared = {test.group: word.rpartition("=")[2] for tests in groups.values() for test in tests
                   for word in test.machine if re.match("(debug-)?with=" if kernel == "debug" else "with=", word)}
-        machine = {group: shared.get(shared.get(group, group), shared.get(group, group)) for group in groups}
+        machine = {}
+        for group in groups:
+            machine[group] = group
+            while machine[group] in shared:
+                machine[group] = shared[machine[group]]
         wanted = dict(named) or {group: [test for test in tests if by_default(test, kernel, everything)]
                                  for group, tests in groups.items()}
         if kernel == "debug" and len(kernels) > 1:

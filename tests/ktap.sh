@@ -131,16 +131,20 @@ meminfo() {
 	awk -v key="$1:" '$1 == key { print $2 }' /proc/meminfo
 }
 
-# frames_of FILE: print how many pages a process has of the file, and where they are.
-frames_of() {
-	local process ready status=0
-	exec {ready}< <(exec "$tests/mapper" "$1")
-	process=$!
-	read -r -u "$ready" && "$tests/mapper" --frames $process "$1" || status=1
-	exec {ready}<&-
-	kill $process
-	wait $process 2>/dev/null
-	return $status
+# same_frames FILE...: map each file in a process of its own, and check that all have the same page frames.
+same_frames() {
+	local file ready number=0 processes=() frames
+	for file; do
+		exec {ready}< <(exec "$tests/mapper" "$file")
+		processes+=($!)
+		read -r -u "$ready"
+		exec {ready}<&-
+	done
+	frames=$(for file; do "$tests/mapper" --frames "${processes[number++]}" "$file"; done)
+	kill "${processes[@]}"
+	wait "${processes[@]}" 2>/dev/null
+	echo "$frames"
+	[[ $frames != '0 '* ]] && [ "$(wc -l <<<"$frames")" = $# ] && [ "$(uniq <<<"$frames" | wc -l)" = 1 ]
 }
 
 # one_copy COUNT PAGES: wait until each of COUNT containers has the same PAGES page frames of FILE; a new program may not have

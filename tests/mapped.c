@@ -52,7 +52,10 @@ void good_files(const char *dir)
 		int fd = open_size(dir, size, O_RDONLY);
 
 		CHECK_EQ(read(fd, buffer, size), size);
+		CHECK_EQ(read(fd, buffer + size - 1, 1), 0);
 		CHECK(pattern_matches(buffer, size, size, 0));
+		CHECK_EQ(pread(fd, buffer, size, size / 2), size - size / 2);
+		CHECK(pattern_matches(buffer, size - size / 2, size, size / 2));
 		CHECK(pattern_in_pages(shared, size, size, 0));
 		private[size / 2] ^= 1;
 		CHECK_EQ((u8)shared[size / 2], pattern_byte(size, size / 2));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A page of memory fails, on every source: loads from mappings of the page get SIGBUS and reads
- * get EIO, now and after the next mount; all other data stays readable. A device that is bound again, and the module
- * that is loaded again, know nothing of it. It runs after the others, since pages of buffers stay poisoned.
+ * A page of memory fails, on each source that is mapped in a way of its own: loads from mappings of the page get SIGBUS
+ * and reads get EIO, now and after the next mount; all other data stays readable. A device that is bound again, and the
+ * module that is loaded again, know nothing of it. It runs after the others, since pages of buffers stay poisoned.
  *
  * Group: memory
  * Order: 8

@@ -159,6 +159,7 @@ POINT_IF(programs, "programs and scripts run", is_used)
 POINT_IF(direct_from_mapping, "direct I/O from a mapping", is_used)
 {
 	char *address = map_length(mnt, LARGE, LARGE, PROT_READ, MAP_SHARED);
+	char *small = map_length(mnt, MIDDLE, MIDDLE, PROT_READ, MAP_SHARED);
 	char *buffer = aligned_alloc(4096, 1 << 20);
 	int device = loop_device(-1, 4 << 20, O_RDWR | O_DIRECT, NULL);
 
@@ -171,6 +172,9 @@ POINT_IF(direct_from_mapping, "direct I/O from a mapping", is_used)
 	CHECK_EQ(pwrite(device, address + HUGE_SIZE - 8192, 1 << 20, 4096), 1 << 20);
 	CHECK_EQ(pread(device, buffer, 1 << 20, 4096), 1 << 20);
 	CHECK(pattern_matches(buffer, 1 << 20, LARGE, HUGE_SIZE - 8192));
+	CHECK_EQ(pwrite(device, small + 512, 8192, 4096), 8192);
+	CHECK_EQ(pread(device, buffer, 8192, 4096), 8192);
+	CHECK(pattern_matches(buffer, 8192, MIDDLE, 512));
 }
 
 /*
