@@ -169,8 +169,13 @@ debian_mirror() {
 		echo "${DAXFS_MIRROR%/}"
 		return
 	fi
-	uri=$(grep -h -s -v '^#' /etc/apt/sources.list{,.d/*.list,.d/*.sources} | grep -oE 'https?://[^] ]+' | grep -m 1 '/debian/*$') || true
-	[ -n "$uri" ] || die "no Debian mirror in this machine's apt configuration; set DAXFS_MIRROR=http://HOST/debian"
+	uri=$(
+		# shellcheck disable=SC2016 # apt's own variables
+		apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null
+		grep -hs -v '^#' /etc/apt/sources.list{,.d/*} | grep -oE 'https?://[^][:space:]]+'
+	) || true
+	uri=$(grep -m 1 -E '^https?://.*/debian/?$' <<<"$uri") ||
+		die "no Debian mirror in this machine's apt configuration; set DAXFS_MIRROR=http://HOST/debian"
 	echo "${uri%/}"
 }
 
@@ -408,6 +413,7 @@ configure_tree() {
 	/usr/bin/fakeroot /usr/bin/fakeroot-sysv
 	/usr/bin/faked /usr/bin/faked-sysv
 	/usr/bin/which /usr/bin/which.debianutils
+	/usr/bin/pager /usr/bin/less
 	/etc/dpkg/origins/default /etc/dpkg/origins/debian
 	END
 	mkdir -p "$dest"/{etc,dev,proc,sys,run,tmp,root,mnt}

@@ -4,8 +4,8 @@
 //!
 //! 7.2 has no `kernel::sync::Srcu`.
 //!
-//! Until the kernel has `rust: sync: add fast readers of SRCU`:
-//! that replaces the domain and [`Section`].
+//! The kernel crate's SRCU has no readers without memory barriers. Those would replace the domain
+//! and [`Section`].
 
 use crate::bindings;
 use core::ops::Deref;

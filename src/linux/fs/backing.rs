@@ -7,8 +7,8 @@
 //! only a file without a descriptor, which memory areas have (`vm_file`), has the address space
 //! that the file is mapped through.
 //!
-//! Until the kernel has `mm/filemap: leave DAX mappings out of cachestat(2)`:
-//! then open files can have that address space, and this file goes.
+//! If cachestat(2) left DAX mappings out, open files could have that address space, and this file
+//! would go.
 //!
 //! C headers: `include/linux/backing-file.h`, `include/linux/fs.h`.
 

@@ -5,8 +5,8 @@
 //! The page cache does the same, from `vm_ops->map_pages`, which must not sleep. Pages that the DAX
 //! code does not know yet need memory for their entries. So here the fault handler does it.
 //!
-//! Until the kernel has `dax: map the pages around a read fault`:
-//! that replaces all that is for DAX devices here, with iomaps that end where pages are not usable.
+//! A DAX fault that maps the pages around it, as far as the iomap goes, would replace all that is
+//! for DAX devices here, with iomaps that end where pages are not usable.
 
 use super::fault::Kept;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
