@@ -58,7 +58,7 @@ def die(text):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are told from the command's."""
+    """A parser that reports errors as this program does, with status 125."""
 
     def error(self, message):
         die(f"{message} (see qemu/vm --help)")
@@ -256,8 +256,8 @@ def keep_log(lines, logs):
 def judge(run, outcome, rest, logs):
     """Return the exit status for the outcome of a run, and print the lines of the log that explain it."""
     # The log has the kernel's messages, and then QEMU's.
-    for file_read in run.console, run.messages:
-        file_read.seek(0)
+    for output in run.console, run.messages:
+        output.seek(0)
     lines = run.console.read().replace(b"\r", b"").decode(errors="replace").splitlines()
     lines += [f"qemu: {line}" for line in run.messages.read().decode(errors="replace").splitlines()]
     path = keep_log(lines, logs)

@@ -12,7 +12,7 @@ const MEMBERS: u64 = 16 << 20;
 /// Limit of bytes that members have beyond that: 64 for each.
 const BYTES: u64 = 64 * MEMBERS;
 
-/// What members have bytes for.
+/// The parts of members that count towards [`BYTES`].
 const TEXTS: &str = "names, symlinks, extended attributes and maps of sparse files";
 
 /// The remedy for an archive that is too large.
