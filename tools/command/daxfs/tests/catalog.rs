@@ -724,7 +724,7 @@ fn changes() -> impl Strategy<Value = Change> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// Power is lost after any operation of the last change, and unsynced writes are partly stored.
     /// The catalogue is as it was before or after the change, and its images are whole.

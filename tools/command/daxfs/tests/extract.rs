@@ -42,7 +42,7 @@ fn check(place: &Place, expected: &listing::Listing) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn what_goes_in_comes_out(item in spec::tree()) {

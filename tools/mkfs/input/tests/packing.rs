@@ -286,13 +286,14 @@ fn huge_entries_stay() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
 
     /// The image has the files of the tree, and does not depend on the order in which they were created.
     #[test]
     fn whatever_the_options(tree in spec::tree(), block in 0..5u32, dedupe: bool, pack in 0..3usize) {
-        let directory = tempfile::tempdir().unwrap();
-        let (a, b) = (directory.path().join("a"), directory.path().join("b"));
+        let scratch = daxfs_testing::scratch();
+        let images = scratch.path();
+        let (a, b) = (images.join("tree a"), images.join("tree b"));
         spec::create(&tree, &a, false);
         spec::create(&tree, &b, true);
         // Two copies of everything.
@@ -302,8 +303,6 @@ proptest! {
         File::open(&b).unwrap().set_modified(time).unwrap();
         let pack = [Pack::Never, Pack::Small, Pack::Tails][pack];
         let options = Options { block_size: 4096 << block, dedupe, pack, ..daxfs_testing::options() };
-        let scratch = daxfs_testing::scratch();
-        let images = scratch.path();
         image_with(&a, &images.join("a"), &options).unwrap();
         assert_same(&listing_of(&images.join("a")), &of_directory(&a));
         image_with(&b, &images.join("b"), &options).unwrap();

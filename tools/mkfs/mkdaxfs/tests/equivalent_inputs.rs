@@ -37,7 +37,7 @@ fn image(inputs: &[Input], at: &Path) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 10, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn inputs_agree(tree in spec::tree(), other in spec::tree(), sparse: bool, gzip: bool) {

@@ -123,7 +123,7 @@ impl Memory for Flickering<'_> {
 impl Storage for Flickering<'_> {}
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn damaged_images(seeds in vec(any::<u32>(), 1..12)) {
