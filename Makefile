@@ -222,13 +222,16 @@ deb: tools manual library
 	$(Q)$(MAKE) packages
 
 # Make packages of what has been built, in a copy of debian/ beside links to all else. The build root is no Debian that
-# dpkg has installed; its database has what libraries need. -d: it lacks packages for another architecture.
+# dpkg has installed: its database is empty (-d), and shlibs.local names the packages of libraries.
 deb_dir ?= $(BUILD)/deb
-dpkg_database = $(CACHE)/root$(addprefix -,$(filter-out amd64,$(ARCHITECTURE)))/var/lib/dpkg
+dpkg_database = $(abspath $(deb_dir))/dpkg
 packages:
-	@rm -rf $(deb_dir) && mkdir -p $(deb_dir)/source
+	@rm -rf $(deb_dir) && mkdir -p $(deb_dir)/source $(dpkg_database)/info && touch $(dpkg_database)/status
 	@ln -s $(filter-out $(CURDIR)/debian,$(wildcard $(CURDIR)/*)) $(deb_dir)/source/
 	@cp -r debian $(deb_dir)/source/
+	@glibc=$$($(RUN) objdump -T $(BUILD)/lib/libdaxfs.so.0 | grep -o 'GLIBC_2\.[0-9]*' | sort -V | tail -n 1); printf '%s\n' \
+		"libc 6 libc6 (>= $${glibc#*_})" 'libgcc_s 1 libgcc-s1 (>= 4.2)' 'ld-linux-x86-64 2 libc6' 'ld-linux-aarch64 1 libc6' \
+		>$(deb_dir)/source/debian/shlibs.local
 	@sed -n 's/^Package: //p' debian/control >$(deb_dir)/source/debian/debhelper-build-stamp
 	@$(if $(deb_version),sed -i '1s/(.*)/($(deb_version))/' $(deb_dir)/source/debian/changelog)
 	$(Q)cd $(deb_dir)/source && DPKG_ADMINDIR=$(dpkg_database) $(if $(V),,DH_QUIET=1) $(RUN) dpkg-buildpackage -b -us -uc -nc -d -a$(ARCHITECTURE) --admindir=$(dpkg_database)
@@ -267,7 +270,7 @@ check-debug: debug-module tools tests prepare-guest
 SOAK ?= stock debug
 each = $(shell echo $$(($(1) / $(words $(SOAK)))))
 soak: $(if $(filter stock,$(SOAK)),all) $(if $(filter debug,$(SOAK)),debug-module) tools tests prepare-guest
-	qemu/soak $(addprefix --kernel ,$(SOAK)) $(if $(IMAGES),--images $(call each,$(IMAGES)),--seconds \
+	tests/soak_machines $(addprefix --kernel ,$(SOAK)) $(if $(IMAGES),--images $(call each,$(IMAGES)),--seconds \
 		$(call each,$(if $(findstring command,$(origin SECONDS)),$(SECONDS),3600)))
 
 fuzz: prepare-root

@@ -50,7 +50,7 @@ APT=$CACHE/apt$suite_suffix$arch_suffix	# package lists and archives
 #   FLAVOUR       how the names of its packages end: the architecture, with cloud- or rt- before it, or with -16k after it
 #   PAGE_SIZE     the size of its pages in bytes
 #   STOCK         its directory: release, vmlinuz, lib/modules, kdir; a link for stock
-#   DEBUG         the kernel with checkers that is made from the same source: release, bzImage, kdir
+#   DEBUG         the kernel with checkers that is made from the same source: release, kdir
 #   PACKAGES      the Debian that daxfs's packages are tested on, see debian-root
 use_kernel() {
 	[[ $1 =~ ^(stock|sid|experimental|[0-9]+\.[0-9]+(\.[0-9]+)?(-rc[0-9]+)?(-(cloud|rt|16k))?)$ ]] ||
@@ -112,13 +112,8 @@ logged() {
 
 # write_file FILE COMMAND...: write the text that a command prints to a file, which changes completely or not at all.
 write_file() {
-	local file=$1 text old
+	local file=$1 text
 	text=$("${@:2}") || die "cannot make $file"
-	# A process that was killed may have left its file. Until its parent has waited for it, it has a directory in /proc, but
-	# no program.
-	for old in "$file".[0-9]*; do
-		[ ! -e "$old" ] || [ -e "/proc/${old##*.}/exe" ] || rm -f "$old"
-	done
 	if ! { printf '%s\n' "$text" >"$file.$BASHPID" && mv "$file.$BASHPID" "$file"; }; then
 		rm -f "$file.$BASHPID"
 		die "cannot write $file"
