@@ -63,9 +63,7 @@ class Job:
         if self.on_host:
             self.name = os.path.relpath(tests[0].path, TOP)
             self.log = LOGS / f"{tests[0].name}-{self.label}.log"
-            words = [kernel if word == "KERNEL" else word for word in tests[0].arguments]
-            self.command = [tests[0].path] + [word.removeprefix("debug:") for word in words
-                                              if kernel == "debug" or not word.startswith("debug:")]
+            self.command = [tests[0].path] + [kernel if word == "KERNEL" else word for word in tests[0].arguments]
         else:
             self.name = f"group {self.group}, {self.label} kernel"
             self.log = LOGS / f"{'together-' * (len(groups) > 1)}{groups[0]}-{self.label}.log"
