@@ -316,7 +316,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel", metavar="NAME", action="append", default=[])
     parser.add_argument("--debug", dest="kernel", action="append_const", const="debug", help="as --kernel debug")
-    parser.add_argument("--all", action="store_true", help="also tests that rarely fail: rare and rare-debug in their headers")
+    parser.add_argument("--all", action="store_true", help="also tests that take long or rarely fail: rare and rare-debug in their headers")
     parser.add_argument("--list", action="store_true", help="print the tests of the module, their groups, and what they test")
     parser.add_argument("--dry-run", action="store_true", help="print what would be started")
     parser.add_argument("names", metavar="GROUP|TEST", nargs="*")

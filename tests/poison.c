@@ -179,5 +179,5 @@ int main(void)
 {
 	mnt = private_mount_point();
 	image = sources_image();
-	return run_on_sources(source_stands_for_way, &image, &source);
+	return run_on_sources(source_is_distinct, &image, &source);
 }

@@ -119,20 +119,24 @@ const char *source_device(const struct source *source)
 	return device_name[source - sources];
 }
 
+static bool is_one_of(const struct source *source, const char *const *names)
+{
+	while (*names && strcmp(source->name, *names))
+		names++;
+	return *names;
+}
+
 bool source_stands_for_way(const struct source *source)
 {
-	/* One of each way, and sources that are mapped exactly as NVDIMM or vgem. */
-	static const char *const some[] = {
-		"NVDIMM", "memfd, huge folios", "udmabuf", "qxl, device memory", NULL,
-	}, *const same[] = {
-		"virtio-pmem", "virtio-gpu", NULL,
-	};
-	bool slow = getenv("DAXFS_SLOW");
+	return is_one_of(source, (const char *const[]){ "NVDIMM", "memfd, huge folios", "udmabuf",
+							"qxl, device memory", NULL });
+}
 
-	for (const char *const *name = slow ? some : same; *name; name++)
-		if (!strcmp(source->name, *name))
-			return slow;
-	return !slow;
+bool source_is_distinct(const struct source *source)
+{
+	/* virtio-pmem and virtio-gpu are mapped exactly as NVDIMM and vgem. */
+	return getenv("DAXFS_SLOW") ? source_stands_for_way(source) :
+				      !is_one_of(source, (const char *const[]){ "virtio-pmem", "virtio-gpu", NULL });
 }
 
 static int make_phys(const struct source *source, const struct image *image)

@@ -95,11 +95,11 @@ bool source_is_device(const struct source *source);
 /* Return the device that make() found. */
 const char *source_device(const struct source *source);
 
-/*
- * Return true if a test that takes long should use @source: all of them, but one of those that daxfs maps alike, or one
- * for each way to map where the kernel is slow, which are DAX, pages, frames, I/O memory.
- */
+/* Return true for one source of each way to map, which are DAX, pages, frames, I/O memory. */
 bool source_stands_for_way(const struct source *source);
+
+/* Return true for one source of each way where the kernel is slow, elsewhere unless daxfs maps @source as another one. */
+bool source_is_distinct(const struct source *source);
 
 /*
  * Load the image that tests/images makes of mktree's tree @name, or make it with mkdaxfs and these @options. End the

@@ -368,7 +368,7 @@ static bool is_wanted(const struct source *source)
 	if (wanted_source)
 		return !strcmp(source->name, wanted_source);
 	/* In a long run all of them. */
-	return seconds >= 600 || source_stands_for_way(source);
+	return seconds >= 600 || source_is_distinct(source);
 }
 
 /* Have pages of private mappings swapped out, to a disk in memory. */
