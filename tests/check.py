@@ -23,8 +23,8 @@ MISSING = {"virtio-pmem": "nvdimm", "cxl": ""} if ARCH == "arm64" else {}
 
 # The order in which groups start: the longest first, any that are missing here last. Of those that share a machine,
 # signature is the last one, because after it only signed images can be mounted.
-ORDER = """host sources memory storm shortage sharing containerd packages kernels soak packing modules boot
-    files images distro fuse vfs nfs hashing catalog signature costs selinux""".split()
+ORDER = """host sources memory containerd modules files images distro fuse vfs nfs hashing catalog signature sharing
+    packages boot storm packing soak kernels shortage costs selinux""".split()
 
 EPILOG = """\
 Runs the tests of the tools and of the virtual machine's runner, then the module's tests in virtual machines with a
