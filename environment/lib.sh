@@ -167,7 +167,7 @@ debian_mirror() {
 	uri=$(
 		# shellcheck disable=SC2016 # apt's own variables
 		apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null
-		grep -hs -v '^#' /etc/apt/sources.list{,.d/*} | grep -oE 'https?://[^][:space:]]+'
+		grep -hs -v '^#' /etc/apt/sources.list{,.d/*} /etc/apt/mirrors/* | grep -oE 'https?://[^][:space:]]+'
 	) || true
 	uri=$(grep -m 1 -E '^https?://.*/debian/?$' <<<"$uri") ||
 		die "no Debian mirror in this machine's apt configuration; set DAXFS_MIRROR=http://HOST/debian"
