@@ -324,7 +324,7 @@ lint-c: prepare-kernel
 		--file $(wildcard tests/*.c tests/*.h)
 lint-documentation: html
 lint-english: prepare-root
-	git grep -lI '' | $(RUN) scripts/plain-english
+	files=$$(git grep -lI '') && echo "$$files" | $(RUN) scripts/plain-english
 # Any remark of lintian's fails. Its Debian takes a minute to make.
 lint-packages: deb
 	@mkdir -p build/lintian
