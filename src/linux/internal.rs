@@ -2,25 +2,18 @@
 
 //! The internal filesystem, whose inodes have the address spaces that files are mapped through.
 //!
-//! It is mounted while the module is loaded. Nothing can be looked up in it.
+//! It is mounted while memory is in use. Nothing can be looked up in it.
 
-use super::global_mutex;
 use crate::bindings;
-use core::ptr::NonNull;
-use kernel::{error::from_err_ptr, prelude::*, sync::Arc, types::Opaque};
-
-global_mutex! {
-    // The mount, while the module is loaded.
-    static MOUNT: Option<Arc<Mount>> = None;
-}
+use core::ptr::{null_mut, NonNull};
+use kernel::{error::to_result, ffi::c_int, prelude::*, types::Opaque};
 
 /// The filesystem type. It is never registered, so users cannot mount it.
 struct Type(Opaque<bindings::file_system_type>);
 
-// SAFETY: The VFS serializes its accesses to the type, and nothing else accesses it.
+// SAFETY: The VFS serializes its accesses to the type. All others are in `set_owner`.
 unsafe impl Sync for Type {}
 
-// It has no owner, because its mount would keep the module from being removed.
 #[expect(clippy::disallowed_methods)] // `as_char_ptr` is not const.
 static TYPE: Type = Type(Opaque::new(bindings::file_system_type {
     name: c"daxfs-internal".as_ptr().cast(),
@@ -29,12 +22,34 @@ static TYPE: Type = Type(Opaque::new(bindings::file_system_type {
     ..pin_init::zeroed()
 }));
 
+/// The mount, and the number of its pins.
+struct Mount {
+    mount: Opaque<*mut bindings::vfsmount>,
+    pins: Opaque<c_int>,
+}
+
+// SAFETY: The VFS changes both under a lock of its own. The mount does not change while there is a
+// pin, and is read by owners of one only.
+unsafe impl Sync for Mount {}
+
+static MOUNT: Mount = Mount {
+    mount: Opaque::new(null_mut()),
+    pins: Opaque::new(0),
+};
+
+/// Let superblocks keep `module` loaded. The VFS uses the type after the last unmount, until a
+/// sync(2) that has found the superblock is done with it.
+pub(crate) fn set_owner(module: &'static ThisModule) {
+    // SAFETY: The module is being loaded, so nothing uses the type yet.
+    unsafe { (*TYPE.0.get()).owner = module.as_ptr().cast() };
+}
+
 /// Set up a mount of a filesystem without files.
 ///
 /// # Safety
 ///
 /// `context` must be a valid context of this type.
-unsafe extern "C" fn init_context(context: *mut bindings::fs_context) -> kernel::ffi::c_int {
+unsafe extern "C" fn init_context(context: *mut bindings::fs_context) -> c_int {
     // The magic number is never shown, because no file of the filesystem can be opened.
     // SAFETY: The caller passes a valid context.
     if unsafe { bindings::init_pseudo(context, 0) }.is_null() {
@@ -43,44 +58,32 @@ unsafe extern "C" fn init_context(context: *mut bindings::fs_context) -> kernel:
     0
 }
 
-/// A mount of the filesystem.
+/// Keeps the filesystem mounted. Do not drop the last one in memory reclaim.
 ///
 /// # Invariants
 ///
-/// Owns the mount.
-struct Mount(NonNull<bindings::vfsmount>);
-
-// SAFETY: A mount may be used and unmounted by any thread.
-unsafe impl Send for Mount {}
-// SAFETY: The VFS locks what it changes.
-unsafe impl Sync for Mount {}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant this owns the mount. Each inode has a reference to this.
-        unsafe { bindings::kern_unmount(self.0.as_ptr()) };
-    }
-}
-
-/// Keeps the filesystem mounted.
+/// Owns a pin of [`MOUNT`].
 pub(crate) struct Internal(());
 
 impl Internal {
-    /// Mount it.
+    /// Mount it, if it is not mounted.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
     pub(crate) fn mount() -> Result<Self> {
-        // SAFETY: The type is static and complete.
-        let mount = from_err_ptr(unsafe { bindings::kern_mount(TYPE.0.get()) })?;
-        // INVARIANT: The mount was made above.
-        let mount = Mount(NonNull::new(mount).ok_or(ENOMEM)?);
-        *MOUNT.lock() = Some(Arc::new(mount, GFP_KERNEL)?);
+        let (mount, pins) = (MOUNT.mount.get(), MOUNT.pins.get());
+        // SAFETY: The type is complete, and its superblocks keep the module that it is part of.
+        to_result(unsafe { bindings::simple_pin_fs(TYPE.0.get(), mount, pins) })?;
+        // INVARIANT: The pin was made above.
         Ok(Internal(()))
     }
 }
 
 impl Drop for Internal {
     fn drop(&mut self) {
-        let mount = MOUNT.lock().take();
-        drop(mount);
+        // SAFETY: By the type invariant this owns a pin.
+        unsafe { bindings::simple_release_fs(MOUNT.mount.get(), MOUNT.pins.get()) };
     }
 }
 
@@ -88,10 +91,10 @@ impl Drop for Internal {
 ///
 /// # Invariants
 ///
-/// Owns a reference to `inode`, which is on the mount.
+/// Owns a reference to `inode`, which is on the mount that is pinned.
 pub(super) struct InternalInode {
     inode: NonNull<bindings::inode>,
-    _mount: Arc<Mount>,
+    _internal: Internal,
 }
 
 impl InternalInode {
@@ -99,15 +102,15 @@ impl InternalInode {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENXIO` if the filesystem is not mounted.
+    /// `ENOMEM`.
     pub(super) fn new() -> Result<Self> {
-        let mount = MOUNT.lock().clone().ok_or(ENXIO)?;
-        // SAFETY: The mount is valid, and keeps its superblock.
-        let inode = unsafe { bindings::new_inode((*mount.0.as_ptr()).mnt_sb) };
+        let internal = Internal::mount()?;
+        // SAFETY: The mount is pinned, and keeps its superblock.
+        let inode = unsafe { bindings::new_inode((**MOUNT.mount.get()).mnt_sb) };
         // INVARIANT: The inode was made above.
         Ok(InternalInode {
             inode: NonNull::new(inode).ok_or(ENOMEM)?,
-            _mount: mount,
+            _internal: internal,
         })
     }
 

@@ -3,7 +3,7 @@
 //! The list of all leases, and how they end.
 
 use super::lease::{Lease, Progress, Terms, Uses};
-use crate::linux::{global_mutex, workqueue::Work};
+use crate::linux::{global_mutex, internal::Internal, workqueue::Work};
 use kernel::{
     prelude::*,
     rbtree::{RBTree, RBTreeNode},
@@ -13,14 +13,16 @@ use kernel::{
 
 global_mutex! {
     // Protects the list only, which is sorted by address. Do not wait under it, not even for
-    // memory: the handler of a failure may hold the lock of a folio.
-    static LEASES: Option<RBTree<usize, Arc<Lease>>> = None;
+    // memory: the handler of a failure may hold the lock of a folio. Each lease keeps the internal
+    // filesystem mounted, for its extents.
+    static LEASES: Option<RBTree<usize, (Arc<Lease>, Internal)>> = None;
 }
 
 /// Make a lease and add it to the list.
 pub(super) fn start() -> Result<Tenure> {
     let lease = Lease::new()?;
-    let node = RBTreeNode::new(key(&lease), lease.clone(), GFP_KERNEL)?;
+    let entry = (lease.clone(), Internal::mount()?);
+    let node = RBTreeNode::new(key(&lease), entry, GFP_KERNEL)?;
     LEASES.lock().get_or_insert_with(RBTree::new).insert(node);
     // INVARIANT: Nothing else ends the new lease.
     let tenant = Arc::new(Tenant(lease), GFP_KERNEL)?;
@@ -70,7 +72,10 @@ fn remove(lease: &Arc<Lease>) {
 /// Return a lease whose owner uses what is `wanted`, if there is one.
 pub(super) fn find_by(wanted: impl Fn(&Uses) -> bool) -> Option<Arc<Lease>> {
     let leases = LEASES.lock();
-    let mut all = leases.iter().flat_map(RBTree::values);
+    let mut all = leases
+        .iter()
+        .flat_map(RBTree::values)
+        .map(|(lease, _)| lease);
     all.find(|lease| wanted(&lease.uses.lock())).cloned()
 }
 
@@ -92,7 +97,7 @@ pub(super) fn for_each(visit: impl Fn(&Arc<Lease>)) {
         let Some(cursor) = all.and_then(|all| all.cursor_lower_bound(&from)) else {
             return;
         };
-        let lease = cursor.current().1.clone();
+        let lease = cursor.current().1 .0.clone();
         drop(leases);
         from = key(&lease) + 1;
         visit(&lease);

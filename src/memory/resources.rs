@@ -4,7 +4,7 @@
 
 use super::{fsdev, poison, range, registry, Tenure};
 use crate::linux::dax::make_and_kill;
-use crate::linux::internal::Internal;
+use crate::linux::internal;
 use crate::linux::memory_failure::Probe;
 use crate::linux::workqueue::WorkQueue;
 use crate::linux::{bus::Notifier, pci};
@@ -16,7 +16,6 @@ pub(crate) struct Resources {
     _pci: Option<Notifier>,
     _failures: Option<Probe>,
     _queue: WorkQueue,
-    _internal: Internal,
 }
 
 impl Drop for Resources {
@@ -34,13 +33,12 @@ impl Drop for Resources {
 impl Resources {
     /// Set up the resources for `module`. Drop the result after the last region.
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
-        let internal = Internal::mount()?;
+        internal::set_owner(module);
         let queue = WorkQueue::new(c"daxfs", module)?;
         Ok(Resources {
             _pci: pci::watch_removals(range::removing)?,
             _failures: watch_failures(),
             _queue: queue,
-            _internal: internal,
         })
     }
 
