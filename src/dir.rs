@@ -5,7 +5,7 @@
 use crate::image::{Directory, FileType, Image};
 use crate::inode::{self, Object};
 use crate::linux::fs::{DirOperations, Emitter, INode, INodeRef};
-use crate::linux::Errno;
+use crate::linux::{fatal_signal_pending, Errno};
 use crate::mount::{report, DaxFs};
 use kernel::prelude::*;
 
@@ -64,8 +64,15 @@ impl DirOperations for DaxFs {
         let Ok(start) = u32::try_from(emitter.position() - DOTS) else {
             return Ok(());
         };
-        image.list(directory, start).each(refuse, |entry, name| {
-            Ok(emitter.emit(name, entry.ino.into(), entry.file_type as u8))
-        })
+        // A directory may have billions of entries, and overlayfs takes all of them in one call.
+        let check = || match fatal_signal_pending() {
+            true => Err(EINTR),
+            false => Ok(()),
+        };
+        image
+            .list(directory, start)
+            .each(refuse, check, |entry, name| {
+                Ok(emitter.emit(name, entry.ino.into(), entry.file_type as u8))
+            })
     }
 }

@@ -3,7 +3,6 @@
 //! Superblocks: mounting, remounting, and showing a mount.
 
 use crate::image::{self, Image, Problem};
-use crate::inode;
 use crate::linux::block::BlockDevice;
 use crate::linux::fs::{
     numbers, refusal, Context, FileSystem, INodeRef, Param, Refusal, Statistics, SuperBlock,
@@ -17,6 +16,7 @@ use crate::signature;
 use crate::source::{self, Found};
 use crate::usage::Usage;
 use crate::verify::{self, Pieces};
+use crate::{dir, inode};
 use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, seq_file::SeqFile, str::CString};
 
 /// Return true if the module's parameter demands a signature of every image. It does not change
@@ -53,7 +53,7 @@ fn verify(
     let mut piece = KVec::from_elem([0; LINE], length.div_ceil(LINE), GFP_KERNEL)?;
     let piece = piece.as_flattened_mut();
     if checks.metadata.unwrap_or(!verified.metadata) {
-        image.verify_metadata(piece)?;
+        image.verify_metadata(piece, verify::check_signal)?;
         verified.metadata = true;
     }
     if is_whole {
@@ -195,7 +195,12 @@ impl FileSystem for DaxFs {
     fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<Self>> {
         let access = sb.data().region.access()?;
         let root = sb.data().superblock.root;
-        inode::get(sb, &sb.data().image(&access), root)
+        let inode = inode::get(sb, &sb.data().image(&access), root)?;
+        // It may have changed since it was validated.
+        match dir::directory(&inode)?.is_root() {
+            true => Ok(inode),
+            false => Err(Errno::Corrupted.into()),
+        }
     }
 
     fn is_gone(sb: &SuperBlock<Self>) -> bool {

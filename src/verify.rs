@@ -27,7 +27,7 @@ const BAD: u8 = 2;
 const UNREADABLE: u8 = 3;
 
 /// Return an error if a signal is pending.
-fn check_signal() -> Result<(), Refusal> {
+pub(crate) fn check_signal() -> Result<(), Refusal> {
     match kernel::current!().signal_pending() {
         true => Err(EINTR.into()),
         false => Ok(()),

@@ -69,6 +69,13 @@ pub struct Directory {
     pub position: u32,
 }
 
+impl Directory {
+    /// Return true if it has the place of a root: it is its own parent.
+    pub fn is_root(&self) -> bool {
+        self.parent == self.ino && self.position == layout::NO_POSITION
+    }
+}
+
 /// The content of an inode. All offsets and lengths have been checked against the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {

@@ -66,18 +66,20 @@ impl<'a, M: Memory> Image<'a, M> {
 
 impl<M: Memory> Listing<'_, M> {
     /// Pass all entries and their names to `take`, until it returns false or an error. `refuse`
-    /// turns the problem of an entry into such an error.
+    /// turns the problem of an entry into such an error. Call `check` before each load of records.
     ///
     /// # Errors
     ///
-    /// The errors of `refuse` and `take`.
+    /// The errors of `refuse`, `check` and `take`.
     #[inline]
     pub fn each<E>(
         mut self,
         refuse: impl Fn(Error) -> E,
+        check: impl Fn() -> core::result::Result<(), E>,
         mut take: impl FnMut(Dirent, &[u8]) -> core::result::Result<bool, E>,
     ) -> core::result::Result<(), E> {
         loop {
+            check()?;
             self.load_records().map_err(&refuse)?;
             if self.loaded == 0 {
                 return Ok(());
@@ -97,8 +99,7 @@ impl<M: Memory> Listing<'_, M> {
         }
     }
 
-    /// Load the records of the next entries, none after the last one. If this fails, skip an
-    /// entry.
+    /// Load the records of the next entries, none after the last one.
     #[inline(never)]
     fn load_records(&mut self) -> Result<()> {
         self.loaded = 0;
@@ -109,10 +110,7 @@ impl<M: Memory> Listing<'_, M> {
         let count = left.min(RECORDS as u32);
         let offset = self.image.dirent_offset(&self.directory, self.next);
         let records = &mut self.records[..count as usize];
-        if let Err(error) = self.image.memory.read(offset, records.as_mut_bytes()) {
-            self.next += 1;
-            return Err(error);
-        }
+        self.image.memory.read(offset, records.as_mut_bytes())?;
         self.loaded = count;
         Ok(())
     }

@@ -63,11 +63,7 @@ impl<'a, M: Memory> Image<'a, M> {
         let ino = self.superblock.root;
         let inode = self.inode(ino)?;
         match inode.content {
-            Content::Directory(directory)
-                if directory.parent == ino && directory.position == layout::NO_POSITION =>
-            {
-                Ok(inode)
-            }
+            Content::Directory(directory) if directory.is_root() => Ok(inode),
             _ => {
                 let field = offset_of!(layout::Superblock, root) as u64;
                 Err(Error::new(Problem::Root, field, ino.into()))
@@ -76,22 +72,26 @@ impl<'a, M: Memory> Image<'a, M> {
     }
 
     /// Compare the metadata with their checksum, in parts of the size of `buffer` (at least 1
-    /// byte).
+    /// byte). Call `check` between them.
     ///
     /// # Errors
     ///
-    /// [`Problem::MetadataChecksum`], or [`Problem::Unreadable`].
-    pub fn verify_metadata(&self, buffer: &mut [u8]) -> Result<()> {
+    /// [`Problem::MetadataChecksum`], [`Problem::Unreadable`], or the error of `check`.
+    pub fn verify_metadata<E: From<Error>>(
+        &self,
+        buffer: &mut [u8],
+        check: impl Fn() -> core::result::Result<(), E>,
+    ) -> core::result::Result<(), E> {
         let mut crc = 0;
         let metadata = size_of::<layout::Superblock>() as u64..self.superblock.data.offset;
-        memory::parts(self.memory, metadata, buffer, |part| -> Result<()> {
+        memory::parts(self.memory, metadata, buffer, |part| {
             crc = M::crc32c(crc, part);
-            Ok(())
+            check()
         })?;
         if crc != self.superblock.metadata_crc {
             let field = offset_of!(layout::Superblock, metadata_crc) as u64;
             let stored = self.superblock.metadata_crc.into();
-            return Err(Error::new(Problem::MetadataChecksum, field, stored));
+            return Err(Error::new(Problem::MetadataChecksum, field, stored).into());
         }
         Ok(())
     }

@@ -160,6 +160,7 @@ fn list_from<M: Memory>(
     let mut passed = Vec::new();
     let result = image.list(directory, start).each(
         |error| error,
+        || Ok(()),
         |entry, name| {
             passed.push(owned(Ok((entry, name))));
             Ok(passed.len() < STARTS)

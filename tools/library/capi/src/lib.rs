@@ -277,8 +277,7 @@ pub extern "C" fn daxfs_verify(image: &Handle) -> c_int {
     status(
         image
             .image()
-            .verify_metadata(&mut vec![0; PIECE])
-            .map_err(Failure::from),
+            .verify_metadata(&mut vec![0; PIECE], || Ok(())),
     )
 }
 

@@ -87,17 +87,18 @@ fn checksums() {
         let memory = image.as_slice();
         let superblock = daxfs_reader::Superblock::load(&memory).unwrap();
         for length in [1, 7, 4096, 1 << 20] {
-            let error = Image::new(&memory, &superblock).verify_metadata(&mut vec![0; length]);
-            assert_eq!(error.unwrap_err().problem, Problem::MetadataChecksum);
+            let image = Image::new(&memory, &superblock);
+            let result = image.verify_metadata(&mut vec![0; length], || Ok(()));
+            let error: daxfs_reader::Error = result.unwrap_err();
+            assert_eq!(error.problem, Problem::MetadataChecksum);
         }
     }
     let image = specimen();
     let memory = image.as_slice();
     let superblock = daxfs_reader::Superblock::load(&memory).unwrap();
-    assert_eq!(
-        Image::new(&memory, &superblock).verify_metadata(&mut [0; 1000]),
-        Ok(())
-    );
+    let image = Image::new(&memory, &superblock);
+    let result: daxfs_reader::Result<()> = image.verify_metadata(&mut [0; 1000], || Ok(()));
+    assert_eq!(result, Ok(()));
 }
 
 #[test]

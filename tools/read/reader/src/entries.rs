@@ -52,6 +52,7 @@ impl<M: Memory> Entries<'_, M> {
         let loaded = &mut self.loaded;
         let result = listing.each(
             |error| error,
+            || Ok(()),
             |entry, name| {
                 loaded.push_back(Ok((entry, name.to_vec())));
                 Ok(loaded.len() < Self::PART)
