@@ -203,12 +203,12 @@ impl Lease {
     /// Handle the failure of the page at `offset` (on the DAX device if there is one), page frame
     /// `frame`. The caller must not be a reader.
     pub(super) fn page_failed(&self, offset: u64, frame: Frame<'_>, flags: kernel::ffi::c_int) {
+        frame.mark();
+        // A page fault that looked before the mark may still map the page, as a part of a folio.
+        self.memory.wait();
         // For a PMD entry the kernel marks the first page of the folio, which may be intact.
         let first = frame.first_of_folio();
         let intact = first.number() != frame.number() && !first.has_failed();
-        frame.mark();
-        // A page fault that looked before the mark may still map the page.
-        self.memory.wait();
         self.extents.page_failed(offset, flags);
         if intact {
             first.unmark();
