@@ -153,7 +153,7 @@ fn attributes(
         }
         Content::Symlink { target, length } => {
             let length = usize::from(length);
-            let mut text = KVec::from_elem(0, length + 1, GFP_KERNEL)?;
+            let mut text = KVec::from_elem(0, length + 1, GFP_KERNEL_ACCOUNT)?;
             image
                 .symlink(target, &mut text[..length])
                 .map_err(|error| report(sb, inode.ino, error))?;

@@ -211,7 +211,7 @@ pub(super) struct Private<T: FileSystem> {
     pub(super) found: Option<T::Found>,
     /// Key of the superblock, if it has one.
     pub(super) key: Option<Key>,
-    /// Set once a superblock has been filled from this context.
+    /// Set once the filling of a superblock from this context has begun.
     pub(super) filled: bool,
 }
 
