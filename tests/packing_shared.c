@@ -465,15 +465,9 @@ POINT(unmounts, "unmounts")
 	CHECK_EQ(bounded_umount_when_free(mnt), 0);
 }
 
-/* A kernel with checkers takes one source for each way to map. */
-static bool is_wanted(const struct source *source)
-{
-	return !getenv("DAXFS_SLOW") || source_stands_for_way(source);
-}
-
 int main(void)
 {
 	mnt = private_mount_point();
 	image = image_named("packing", "--pack");
-	return run_on_sources(is_wanted, &image, &source);
+	return run_on_sources(source_is_distinct, &image, &source);
 }
