@@ -106,8 +106,8 @@ class Job:
             else:
                 sys.exit(f"check: {test.name}: unknown word {word} after Machine:")
         numbers = [(option, str(number)) for option, number in largest.items()]
-        # The first test's scratch device does for all.
-        return [word for option in [*first[:1], *dict.fromkeys(others), *numbers] for word in option]
+        # One scratch device does for all. If there are NVDIMMs, DAXFS_DEV is the first of these.
+        return [word for option in [*sorted(first)[:1], *dict.fromkeys(others), *numbers] for word in option]
 
 
 def by_default(test, kernel, everything):
