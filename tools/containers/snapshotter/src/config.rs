@@ -71,7 +71,7 @@ impl Config {
             });
             Error::Invalid(format!(
                 "{}: line {line}: {}",
-                daxfs_writer::shown(path),
+                daxfs_writer::shown_path(path),
                 error.message().replace('\n', " ")
             ))
         })
@@ -84,7 +84,7 @@ impl Config {
         let metrics = given("metrics", &self.metrics);
         let paths = [("root", &*self.root), ("socket", &*self.socket)];
         for (what, path) in paths.into_iter().chain(device).chain(metrics) {
-            let shown = daxfs_writer::shown(path);
+            let shown = daxfs_writer::shown_path(path);
             if !path.is_absolute() {
                 return Err(Error::Invalid(format!(
                     "{what} = {shown:?}: use an absolute path"

@@ -26,7 +26,7 @@ pub enum Error {
         why: &'static str,
     },
     /// A mount is in the way: files at or below it cannot be read or removed.
-    #[error("{path}: {mount} is mounted there; unmount it first (umount {mount})", path = daxfs_writer::shown(path), mount = daxfs_writer::shown(mount))]
+    #[error("{path}: {mount} is mounted there; unmount it first (umount {mount})", path = daxfs_writer::shown_path(path), mount = daxfs_writer::shown_path(mount))]
     Mounted {
         /// The directory.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum Error {
         mount: PathBuf,
     },
     /// A mount elsewhere shows files of a directory, so they are not removed.
-    #[error("{path}: not removed, because the mount {mount} uses it; unmount that (umount {mount}), then call Cleanup or restart the daemon", path = daxfs_writer::shown(path), mount = daxfs_writer::shown(mount))]
+    #[error("{path}: not removed, because the mount {mount} uses it; unmount that (umount {mount}), then call Cleanup or restart the daemon", path = daxfs_writer::shown_path(path), mount = daxfs_writer::shown_path(mount))]
     Used {
         /// The directory.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum Error {
     #[error("{0}")]
     Invalid(String),
     /// The system refused an operation on a file.
-    #[error("{path}: cannot {operation}: {error}", path = daxfs_writer::shown(path), error = daxfs_writer::cause(error))]
+    #[error("{path}: cannot {operation}: {error}", path = daxfs_writer::shown_path(path), error = daxfs_writer::cause(error))]
     Io {
         /// The file.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum Error {
         error: io::Error,
     },
     /// A file of the snapshotter is damaged.
-    #[error("{path}: {why}", path = daxfs_writer::shown(path))]
+    #[error("{path}: {why}", path = daxfs_writer::shown_path(path))]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -21,7 +21,7 @@ pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), 
             Err(error) => {
                 return Err(format!(
                     "{error}; the files that the image was made of are in {}: copy them, then remove the snapshot",
-                    daxfs_writer::shown(&upper)
+                    daxfs_writer::shown_path(&upper)
                 ));
             }
         },
@@ -30,7 +30,7 @@ pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), 
         State::View | State::Active | State::Pending => {
             return Err(format!(
                 "{} is not there; restore it, or remove the snapshot",
-                daxfs_writer::shown(&upper)
+                daxfs_writer::shown_path(&upper)
             ));
         }
     };

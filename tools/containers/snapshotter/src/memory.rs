@@ -133,7 +133,7 @@ impl Kernel {
     fn check_device(device: &Path) -> Result<()> {
         let status = std::fs::metadata(device).map_err(Error::io(device, "examine"))?;
         let refuse = |why| {
-            let path = daxfs_writer::shown(device);
+            let path = daxfs_writer::shown_path(device);
             Err(Error::Unsupported(format!("{path}: memory.device {why}")))
         };
         if !status.file_type().is_block_device() {
@@ -227,7 +227,7 @@ fn own_layers(dir: &Path) -> Result<Layers> {
     lower(&place)?.ok_or_else(|| {
         Error::Unsupported(format!(
             "{}: something else is mounted there than the image of this snapshot; unmount it",
-            daxfs_writer::shown(dir)
+            daxfs_writer::shown_path(dir)
         ))
     })
 }

@@ -76,7 +76,7 @@ impl Room {
             };
             let free = if alone { most } else { free };
             if needed > free {
-                let group = daxfs_writer::shown(&group);
+                let group = daxfs_writer::shown_path(&group);
                 return Err(full(name, needed, needed - free, format!(
                     "{free} of {most} are free in this program's control group {group}; raise memory.max there, or remove images"
                 )));
@@ -108,7 +108,7 @@ impl Room {
     /// machine: a sixteenth of all memory.
     fn available(&self, alone: bool) -> Result<(u64, u64)> {
         let meminfo = self.root.join("proc/meminfo");
-        let path = daxfs_writer::shown(&meminfo);
+        let path = daxfs_writer::shown_path(&meminfo);
         let text = read_to_string(&meminfo);
         let text = text.map_err(|error| Error::system(&path, "cannot read", "", error))?;
         let bytes = |name: &str| {

@@ -96,7 +96,7 @@ fn listen(path: &Path) -> Result<UnixListener> {
             Ok(_) => {
                 return Err(Error::Invalid(format!(
                     "{}: another process listens on it; stop that, or name another socket",
-                    daxfs_writer::shown(path)
+                    daxfs_writer::shown_path(path)
                 )));
             }
             Err(error) => return Err(Error::io(path, "connect to")(error)),
@@ -104,7 +104,7 @@ fn listen(path: &Path) -> Result<UnixListener> {
         Ok(_) => {
             return Err(Error::Invalid(format!(
                 "{}: exists and is not a socket; remove it, or name another socket",
-                daxfs_writer::shown(path)
+                daxfs_writer::shown_path(path)
             )));
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {}

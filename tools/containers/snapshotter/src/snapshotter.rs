@@ -499,7 +499,7 @@ fn options(snapshot: &Snapshot, lower: &str) -> Result<Vec<String>> {
     ];
     let length: usize = options.iter().map(|option| option.len() + 1).sum();
     if length > OPTIONS_MAX {
-        let dir = daxfs_writer::shown(&snapshot.dir);
+        let dir = daxfs_writer::shown_path(&snapshot.dir);
         return Err(Error::Unsupported(format!(
             "{dir}: the options of a mount have {length} bytes, and mount(2) takes {OPTIONS_MAX}; use a root with a shorter name"
         )));
@@ -510,5 +510,5 @@ fn options(snapshot: &Snapshot, lower: &str) -> Result<Vec<String>> {
 /// Return a path as text.
 fn text(path: &Path) -> Result<String> {
     let text = path.to_str().map(str::to_owned);
-    text.ok_or_else(|| Error::Invalid(format!("{}: not UTF-8", daxfs_writer::shown(path))))
+    text.ok_or_else(|| Error::Invalid(format!("{}: not UTF-8", daxfs_writer::shown_path(path))))
 }

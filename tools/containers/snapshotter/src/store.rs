@@ -87,7 +87,7 @@ impl Store {
         let name = record.name.clone();
         let snapshot = Snapshot { dir, record };
         if let Some(other) = self.snapshots.get(&name) {
-            let other = daxfs_writer::shown(&other.dir);
+            let other = daxfs_writer::shown_path(&other.dir);
             why = Some(format!(
                 "it has the name {name:?}, as {other} has; remove one of both directories"
             ));

@@ -6,7 +6,7 @@ use crate::budget::Budget;
 use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};
 use daxfs_writer::build::Builder;
 use daxfs_writer::tree::{Attributes, Kind, Name, Node, NodeId, XattrSet, ROOT};
-use daxfs_writer::Reason;
+use daxfs_writer::{shown, Reason};
 use std::collections::{HashSet, VecDeque};
 
 /// Limit of symlinks in the path of a file, as in Linux.
@@ -44,20 +44,21 @@ pub(super) enum What {
 ///
 /// Fail if no image can have it.
 pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, Reason> {
-    let shown = || String::from_utf8_lossy(path).escape_debug().to_string();
     let mut names = Vec::new();
     for name in path.split(|&byte| byte == b'/') {
         match name {
             b"" | b"." => (),
             b".." => {
                 let why = "leads out of the tree; make the archive without '..'";
-                return Err(format!("the name '{}' {why}", shown()).into());
+                return Err(format!("the name '{}' {why}", shown(path)).into());
             }
             name if name.len() > NAME_MAX => {
                 let why = format!("has a name of more than {NAME_MAX} bytes");
-                return Err(format!("'{}' {why}", shown()).into());
+                return Err(format!("'{}' {why}", shown(path)).into());
             }
-            name if name.contains(&0) => return Err(format!("'{}' contains NUL", shown()).into()),
+            name if name.contains(&0) => {
+                return Err(format!("'{}' contains NUL", shown(path)).into())
+            }
             name => names.push(name),
         }
     }
@@ -210,7 +211,6 @@ impl<'a> Placer<'a> {
     }
 
     fn link(&mut self, parent: NodeId, name: &[u8], target: &[u8]) -> Result<(), Reason> {
-        let shown = || String::from_utf8_lossy(target).escape_debug().to_string();
         let names = components(target)?;
         let found = match names.split_last() {
             Some((last, parents)) => {
@@ -220,9 +220,9 @@ impl<'a> Placer<'a> {
             None => Some(ROOT),
         };
         match found {
-            None => Err(format!("a hard link to '{}', which is not there", shown()).into()),
+            None => Err(format!("a hard link to '{}', which is not there", shown(target)).into()),
             Some(node) if self.builder.is_directory(node) => {
-                Err(format!("a hard link to the directory '{}'", shown()).into())
+                Err(format!("a hard link to the directory '{}'", shown(target)).into())
             }
             Some(node) => {
                 if let Some(touched) = &mut self.touched {
@@ -278,10 +278,9 @@ impl<'a> Placer<'a> {
                 }
                 _ => (),
             }
-            let shown = || String::from_utf8_lossy(&name).escape_debug().to_string();
             let Some(next) = self.builder.find(at, &name) else {
                 if !make || name.len() > NAME_MAX {
-                    return Err(format!("no directory '{}'", shown()).into());
+                    return Err(format!("no directory '{}'", shown(&name)).into());
                 }
                 self.check_depth(at)?;
                 self.count(0)?;
@@ -300,7 +299,7 @@ impl<'a> Placer<'a> {
                 Kind::Symlink(target) => {
                     links += 1;
                     if links > LINKS {
-                        return Err(format!("the symlink '{}' leads nowhere", shown()).into());
+                        return Err(format!("the symlink '{}' leads nowhere", shown(&name)).into());
                     }
                     if target.starts_with(b"/") {
                         at = ROOT;
@@ -309,7 +308,7 @@ impl<'a> Placer<'a> {
                         pending.push_front(name.to_vec());
                     }
                 }
-                _ => return Err(format!("'{}' is not a directory", shown()).into()),
+                _ => return Err(format!("'{}' is not a directory", shown(&name)).into()),
             }
         }
         Ok(at)

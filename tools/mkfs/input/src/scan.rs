@@ -13,12 +13,10 @@ use daxfs_writer::origin::{Bytes, Origin};
 use daxfs_writer::tree::{
     identity, mtime, Attributes, Identity, Kind, Name, Node, NodeId, Place, Tree, XattrSet, ROOT,
 };
-use daxfs_writer::{Error, Losses, Result};
+use daxfs_writer::{shown, shown_path, Error, Losses, Result};
 use rayon::prelude::*;
 use rustix::fs::{major, minor, Stat};
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Directories that are read at the same time.
@@ -248,7 +246,7 @@ impl Scanner<'_> {
         let mut above = parent;
         loop {
             if self.directories.get(&above) == Some(&identity(stat)) {
-                let same = daxfs_writer::shown(&self.shown(above));
+                let same = shown_path(&self.shown(above));
                 let why = format!("is the same directory as {same} above it; unmount it first");
                 return Err(Error::refused(path, why));
             }
@@ -282,7 +280,7 @@ impl Scanner<'_> {
     ) -> Result<Attributes> {
         for name in unknown {
             let what = cannot_store(&name);
-            self.losses.add(what, || daxfs_writer::shown(path));
+            self.losses.add(what, || shown_path(path));
         }
         let mut permissions = (stat.st_mode & 0o7777) as u16;
         if let Some(file_type) = file_type(stat) {
@@ -331,6 +329,6 @@ fn kind(found: &Found, path: &Path) -> Result<Kind> {
 
 /// Return a warning about an extended attribute that images cannot store.
 pub(crate) fn cannot_store(name: &[u8]) -> String {
-    let name = daxfs_writer::shown(Path::new(OsStr::from_bytes(name)));
+    let name = shown(name);
     format!("extended attribute {name} left out: images cannot store its name space")
 }

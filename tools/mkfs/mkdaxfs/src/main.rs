@@ -14,7 +14,7 @@ use daxfs_input::exclude::Exclude;
 use daxfs_input::{self as input, Input};
 use daxfs_writer::options::{Options, Pack};
 use daxfs_writer::tree::Tree;
-use daxfs_writer::{make, measure, shown, Error, Output, Overwrite};
+use daxfs_writer::{make, measure, shown_path, Error, Output, Overwrite};
 use options::Args;
 use std::io::Write;
 use std::path::Path;
@@ -147,7 +147,7 @@ fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
 ///
 /// If standard output cannot be written, the image is complete nevertheless.
 fn tell(args: &Args, told: &str, on_stdout: bool) -> Result<()> {
-    let text = format!("{}: {told}", shown(&args.image));
+    let text = format!("{}: {told}", shown_path(&args.image));
     if args.quiet {
         return Ok(());
     }

@@ -120,6 +120,8 @@ fn names_on_a_terminal() {
         let made = place.ok(format!("mkdaxfs tree {name}"));
         assert!(made.text().starts_with(&format!("{shown}: ")), "{made:?}");
     }
+    // Bytes that are not UTF-8.
+    place.fails("mkdaxfs $'a\\xff\\\\b' image", r"mkdaxfs: a\xff\\b: ");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 //! Errors: one line each, with the file, the operation and the remedy.
 
+use std::fmt::Write;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 const READ: &str = "; run as a user who may read it, or leave it out of the tree";
@@ -13,7 +15,7 @@ const SNAPSHOT: &str = "stop what writes to the tree, or image a snapshot";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An operation on a file failed.
-    #[error("{}: cannot {operation}: {}", shown(path), system(error, READ))]
+    #[error("{}: cannot {operation}: {}", shown_path(path), system(error, READ))]
     Io {
         /// The file.
         path: PathBuf,
@@ -24,7 +26,7 @@ pub enum Error {
         error: io::Error,
     },
     /// An operation on the output failed.
-    #[error("{}: cannot {operation}: {}", shown(path), system(error, WRITE))]
+    #[error("{}: cannot {operation}: {}", shown_path(path), system(error, WRITE))]
     Output {
         /// The file.
         path: PathBuf,
@@ -35,7 +37,7 @@ pub enum Error {
         error: io::Error,
     },
     /// A file or directory of the tree changed between the scan and the end of its copy.
-    #[error("{}: changed while it was read ({how}); {SNAPSHOT}", shown(path))]
+    #[error("{}: changed while it was read ({how}); {SNAPSHOT}", shown_path(path))]
     Changed {
         /// The file.
         path: PathBuf,
@@ -43,7 +45,7 @@ pub enum Error {
         how: String,
     },
     /// A request or a file that is not supported.
-    #[error("{}: {}", shown(path), reason(why))]
+    #[error("{}: {}", shown_path(path), reason(why))]
     Refused {
         /// The file.
         path: PathBuf,
@@ -52,7 +54,7 @@ pub enum Error {
         why: Reason,
     },
     /// The image is not valid.
-    #[error("{}: invalid image: {}", shown(path), reason(what))]
+    #[error("{}: invalid image: {}", shown_path(path), reason(what))]
     Image {
         /// The image.
         path: PathBuf,
@@ -141,7 +143,7 @@ fn system(error: &io::Error, denied: &'static str) -> String {
 
 /// Return true for a character that a terminal obeys instead of showing it, or that starts a line:
 /// the categories Cc, Cf, Zl and Zp of Unicode.
-pub fn is_control(c: char) -> bool {
+fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
@@ -152,24 +154,32 @@ pub fn is_control(c: char) -> bool {
             | '\u{e0020}'..='\u{e007f}')
 }
 
-/// Return a path on one line: control characters escaped, bytes that are not UTF-8 replaced.
-pub fn shown(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    if text.chars().any(is_control) {
-        text.chars()
-            .flat_map(|c| {
-                let escape = is_control(c);
-                c.escape_default()
-                    .filter(move |_| escape)
-                    .chain(Some(c).filter(|_| !escape))
-            })
-            .collect()
-    } else {
-        text.into_owned()
+/// Format `bytes` on one line: escape control characters, and show bytes that are not UTF-8 as
+/// `\xNN`.
+pub fn shown(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if is_control(c) || c == '\\' {
+                text.extend(c.escape_default());
+            } else {
+                text.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            // Writing to a string does not fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
     }
+    text
 }
 
-/// Return a reason on one line: it may contain control characters of a file name.
+/// Format `path` on one line.
+pub fn shown_path(path: &Path) -> String {
+    shown(path.as_os_str().as_bytes())
+}
+
+/// Return a reason on one line: it may contain control characters, and names that are formatted already.
 fn reason(why: &Reason) -> String {
-    shown(Path::new(&why.to_string()))
+    shown(why.to_string().as_bytes()).replace(r"\\", r"\")
 }

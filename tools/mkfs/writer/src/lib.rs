@@ -66,7 +66,7 @@ mod source;
 pub mod tree;
 pub mod write;
 
-pub use error::{cause, is_control, shown, Error, Reason, Result};
+pub use error::{cause, shown, shown_path, Error, Reason, Result};
 pub use losses::Losses;
 pub use make::{make, measure, Summary};
 pub use mapping::Mapping;

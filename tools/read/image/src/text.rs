@@ -5,36 +5,8 @@
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use daxfs_reader::{FileType, Problem, Superblock};
-pub use daxfs_writer::{cause, is_control};
+pub use daxfs_writer::{cause, shown, shown_path};
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use std::fmt::Write;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-
-/// Format `bytes` on one line: escape control characters, and show bytes that are not UTF-8 as
-/// `\xNN`.
-pub fn shown(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if is_control(c) || c == '\\' {
-                text.extend(c.escape_default());
-            } else {
-                text.push(c);
-            }
-        }
-        for byte in chunk.invalid() {
-            // Writing to a string does not fail.
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
-
-/// Format `path` on one line.
-pub fn shown_path(path: &Path) -> String {
-    shown(path.as_os_str().as_bytes())
-}
 
 /// Return the label of an image without padding.
 pub fn label(superblock: &Superblock) -> &[u8] {
@@ -165,14 +137,6 @@ impl Serialize for Bytes<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names() {
-        assert_eq!(shown(b"a b"), "a b");
-        assert_eq!(shown(b"a\nb\x1b[1m"), "a\\nb\\u{1b}[1m");
-        assert_eq!(shown("a\u{202e}\u{ad}b".as_bytes()), "a\\u{202e}\\u{ad}b");
-        assert_eq!(shown(b"a\xff\xc3\xa4\\"), "a\\xff\u{e4}\\\\");
-    }
 
     #[test]
     fn modes() {

@@ -71,8 +71,7 @@ impl Store {
     pub fn get(&self, name: &str) -> Result<Blob> {
         let missing = || {
             let why = format!(
-                "has no '{}'; it is not a complete OCI image layout. skopeo copy makes one, also of docker-archive:FILE",
-                name.escape_debug()
+                "has no '{name}'; it is not a complete OCI image layout. skopeo copy makes one, also of docker-archive:FILE"
             );
             Error::refused(&self.path, why)
         };

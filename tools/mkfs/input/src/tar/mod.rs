@@ -17,7 +17,7 @@ use daxfs_reader::FileType;
 use daxfs_writer::acl;
 use daxfs_writer::origin::{Container, Piece};
 use daxfs_writer::tree::{Kind, Place, Xattr, XattrSet};
-use daxfs_writer::{occupant, Error, Losses, Reason, Result, HEAD};
+use daxfs_writer::{occupant, shown, shown_path, Error, Losses, Reason, Result, HEAD};
 use pax::Records;
 use tar::{EntryType, Header};
 
@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
     /// Read to the end. Return the container of the members' content, and warnings.
     pub fn finish(self) -> Result<(Container, Vec<String>)> {
         let mut warnings = self.warnings;
-        let path = daxfs_writer::shown(self.stream.path());
+        let path = shown_path(self.stream.path());
         let losses = self.losses.lines();
         warnings.extend(losses.map(|line| format!("{path}: {line}")));
         let mut container = self.stream.finish()?;
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
                 let why = "is empty and not an archive";
                 return Err(Error::refused(self.stream.path(), why));
             }
-            let path = daxfs_writer::shown(self.stream.path());
+            let path = shown_path(self.stream.path());
             self.warnings.push(format!(
                 "{path}: the archive has no end mark; make sure that it was not cut short"
             ));
@@ -312,7 +312,7 @@ impl<'a> Reader<'a> {
             other => {
                 let kind = char::from(other).escape_default();
                 let what = format!("the unknown type '{kind}' is taken for a regular file");
-                self.losses.add(what, || name(&path));
+                self.losses.add(what, || shown(&path));
                 What::File(self.regular(&head, EntryType::Regular, size)?)
             }
         };
@@ -339,7 +339,7 @@ impl<'a> Reader<'a> {
                     acl::settle(&mut set, &mut permissions, kind.file_type())?;
                     Ok(set)
                 })
-                .map_err(|why| self.error(at, format!("'{}' {why}", name(&path))))?;
+                .map_err(|why| self.error(at, format!("'{}' {why}", shown(&path))))?;
         }
         Ok(Some(Member {
             permissions,
@@ -420,11 +420,11 @@ impl<'a> Reader<'a> {
         let mut set = XattrSet::new();
         if head.records.libarchive && head.records.xattrs.is_empty() {
             let what = "attributes of LIBARCHIVE left out; make the archive with --options pax:xattrheader=SCHILY";
-            self.losses.add(what.into(), || name(path));
+            self.losses.add(what.into(), || shown(path));
         }
         for (attribute, value) in head.records.xattrs {
             if attribute.contains(&0) {
-                let name = attribute.escape_ascii();
+                let name = shown(&attribute);
                 let why = format!("has the extended attribute '{name}', whose name has a NUL");
                 return Err(why.into());
             }
@@ -434,7 +434,7 @@ impl<'a> Reader<'a> {
                     name: rest.into(),
                     value: value.into(),
                 }),
-                _ => self.losses.add(cannot_store(&attribute), || name(path)),
+                _ => self.losses.add(cannot_store(&attribute), || shown(path)),
             }
         }
         let kinds = [XattrPrefix::AclAccess, XattrPrefix::AclDefault];
@@ -453,11 +453,6 @@ impl<'a> Reader<'a> {
         }
         Ok(set)
     }
-}
-
-/// Return the name of a member in messages.
-fn name(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).escape_debug().to_string()
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {

@@ -4,7 +4,7 @@
 
 use super::sparse::decimal;
 use daxfs_reader::layout::XATTR_COUNT_MAX;
-use daxfs_writer::Reason;
+use daxfs_writer::{shown, Reason};
 use std::collections::btree_map::{BTreeMap, Entry};
 
 /// Records of extended headers for the next member, or for all following ones.
@@ -53,8 +53,8 @@ impl Records {
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), Reason> {
         let wrong = || {
-            let key = String::from_utf8_lossy(key).into_owned();
-            let value = String::from_utf8_lossy(&value[..value.len().min(40)]).into_owned();
+            let key = shown(key);
+            let value = shown(&value[..value.len().min(40)]);
             format!("the extended header {key} has the value '{value}'")
         };
         let number = || match value {

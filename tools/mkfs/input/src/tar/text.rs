@@ -15,10 +15,7 @@ pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Reason> {
         if entry.is_empty() {
             continue;
         }
-        let wrong = || {
-            let entry = entry.escape_debug();
-            format!("has an access control list with the entry '{entry}'")
-        };
+        let wrong = || format!("has an access control list with the entry '{entry}'");
         let entry = entry.strip_prefix("default:").unwrap_or(entry);
         let fields: Vec<&str> = entry.split(':').collect();
         let (kind, who, permissions, id) = match fields[..] {
