@@ -219,7 +219,8 @@ fn commands() {
          daxfs sign --key old.key --cert old.pem image | 1 | has expired
          daxfs sign --key old.key --cert cert.pem image | 1 | does not match the certificate
          daxfs sign --key cert.pem --cert cert.pem image | 1 | no private key
-         daxfs sign --cert cert.pem image | 2 | --key"
+         daxfs sign --cert cert.pem image | 2 | --key
+         cp image ./-; daxfs sign --attach cms - <image; r=$?; rm ./-; exit $r | 1 | standard input: is not a regular file"
     ));
     place.ok(format!("{sign} 4000000000"));
     place.fails("daxfs verify --cert old.pem image", "somebody else");

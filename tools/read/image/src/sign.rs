@@ -3,7 +3,7 @@
 //! `sign` and `verify`: signatures of images.
 
 use crate::error::{Error, Result};
-use crate::source::{cannot_open, open_now, At, Opened};
+use crate::source::{cannot_open, name_of, open_now, At, Opened, Source};
 use crate::text::shown_path;
 use daxfs_check::digest::hex;
 use daxfs_reader::Image;
@@ -47,26 +47,21 @@ pub fn sign(path: &Path, by: By<'_>, expires: Option<u64>) -> Result<String> {
             Box::new(|_| Ok(signed))
         }
     };
-    let image = Opened::open(path)?;
-    let name = shown_path(path);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(|error| cannot_open(&name, error))?;
-    let size = match file.metadata() {
-        Ok(status) if status.is_file() => status.len(),
-        _ => {
-            let why =
-                "is not a regular file; sign the image in a file, then write it with daxfs write";
-            return Err(Error::refused(name, why));
-        }
-    };
+    let name = name_of(path);
+    if path.as_os_str() == "-" || path.metadata().is_ok_and(|found| !found.is_file()) {
+        let why = "is not a regular file; sign the image in a file, then write it with daxfs write";
+        return Err(Error::refused(name, why));
+    }
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.map_err(|error| cannot_open(&name, error))?;
+    let failed = |error| Error::system(&name, "cannot write the signature", "", error);
+    let size = file.metadata().map_err(failed)?.len();
+    let image = Source::file(file.try_clone().map_err(failed)?, 0, size);
+    let image = Opened::of_source(image, name.clone())?;
     let digest = image.digest()?;
     let signed = sign(&digest)?;
     let padding = attach::usual_padding(&image.superblock, size);
-    attach::write::<crate::source::Source>(&file, &image.superblock, &signed, padding)
-        .map_err(|error| Error::system(name, "cannot write the signature", "", error))?;
+    attach::write::<Source>(&file, &image.superblock, &signed, padding).map_err(failed)?;
     Ok(hex(&digest))
 }
 

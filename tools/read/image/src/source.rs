@@ -149,7 +149,8 @@ impl Opened {
         Self::of_source(open_at(path, at)?, at.name_in(path))
     }
 
-    fn of_source(source: Source, name: String) -> Result<Self> {
+    /// Open the image `name` in `source`.
+    pub fn of_source(source: Source, name: String) -> Result<Self> {
         let superblock = superblock(&source, &name)?;
         Ok(Opened {
             source,
