@@ -234,6 +234,10 @@ fn commands() {
     let found = place.run("daxfs fsck image");
     let why = "malformed signature";
     assert!(found.status == 4 && found.stderr.contains(why), "{found:?}");
+    // An interrupted write leaves the signature of no image, which the next one replaces.
+    damaged[at + 8..at + 40].fill(0);
+    place.write("image", &damaged);
+    place.ok("daxfs sign --key key.pem --cert cert.pem image");
 }
 
 /// A signature goes into the padding after the sums. Without room, the file grows. A key may come from a pipe.
@@ -261,6 +265,12 @@ fn padding() {
         let end = plain.iter().rposition(|&byte| byte != 0).unwrap();
         assert_eq!(signed[..=end], plain[..=end]);
         place.ok("daxfs verify --cert cert.pem image");
+        if grows > 0 {
+            // Another image that follows stays.
+            place.write("both", [&plain[..], &plain].concat());
+            let row = "daxfs sign --key key.pem --cert cert.pem both | 1 | sign a copy of";
+            place.mistakes(row);
+        }
     }
 }
 

@@ -10,7 +10,10 @@ use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Bytes before the message.
+const HEADER: usize = size_of::<layout::Signature>();
 
 /// Load the signature of `image`, if any.
 ///
@@ -32,14 +35,10 @@ pub fn load<M: Memory>(image: &Image<'_, M>) -> image::Result<Option<Signed>> {
 /// the block size.
 pub fn stored_size<M: Memory>(image: &Image<'_, M>) -> u64 {
     let superblock = image.superblock();
-    let block = u64::from(superblock.block_size);
-    match Section::find(image.memory(), superblock) {
-        Ok(Some(section)) => {
-            let end = section.table.end().next_multiple_of(block);
-            superblock.stored_size().max(end)
-        }
-        _ => superblock.stored_size(),
-    }
+    let section = Section::find(image.memory(), superblock).ok().flatten();
+    let end = section.map_or(0, |section| section.table.end());
+    let end = end.next_multiple_of(superblock.block_size.into());
+    superblock.stored_size().max(end)
 }
 
 /// Return the padding for [`write`] of a file of `size` bytes that holds the image with this
@@ -52,10 +51,10 @@ pub fn usual_padding(superblock: &Superblock, size: u64) -> u64 {
     }
 }
 
-/// Write the signature `signed` after the image with this `superblock` in `file`, in place of another
-/// one. If it does not fit, the file grows to a multiple of `padding` bytes.
+/// Write the signature `signed` after the image with this `superblock` in `file`, in place of zeros or
+/// another one. If it does not fit, the file grows to a multiple of `padding` bytes.
 ///
-/// Return the system's errors. The image itself does not change.
+/// Return the system's errors, or that other data is there. The image itself does not change.
 pub fn write<M: Memory>(
     file: &File,
     superblock: &Superblock,
@@ -68,16 +67,36 @@ pub fn write<M: Memory>(
     };
     let header = Section::header::<M>(&line, &signed.cms);
     let offset = superblock.signature_offset();
-    let start = offset + header.as_bytes().len() as u64;
+    let start = offset + HEADER as u64;
     let size = file.metadata()?.len();
+    let room = HEADER as u64 + u64::from(layout::SIGNATURE_MAX);
+    let mut present = vec![0; size.saturating_sub(offset).min(room) as usize];
+    file.read_exact_at(&mut present, offset)?;
+    let old = match layout::Signature::read_from_prefix(&present) {
+        Ok((old, _)) if old.magic == layout::SIGNATURE_MAGIC => HEADER + old.length.get() as usize,
+        _ => 0,
+    };
+    let new = present.iter().take(HEADER + signed.cms.len());
+    if let Some((at, byte)) = new.enumerate().skip(old).find(|(_, &byte)| byte != 0) {
+        let at = offset + at as u64;
+        return Err(io::Error::other(format!(
+            "byte {at} is {byte:#x}, part of other data; sign a copy of the first {offset} bytes"
+        )));
+    }
+    // Zeros replace the rest of a longer one.
+    let rest = old.min(present.len()).saturating_sub(HEADER);
+    let mut cms = signed.cms.clone();
+    cms.resize(cms.len().max(rest), 0);
     let end = (start + signed.cms.len() as u64).next_multiple_of(padding);
     if end > size {
         file.set_len(end)?;
     }
-    // Clear the header first, so that an interrupted write leaves no partial signature.
-    file.write_all_at(&[0; size_of::<layout::Signature>()], offset)?;
+    // A signature of no image, so that an interrupted write leaves none of this one.
+    let mut none = header;
+    (none.sha256, none.length) = ([0; 32], (cms.len() as u32).into());
+    file.write_all_at(none.as_bytes(), offset)?;
     file.sync_data()?;
-    file.write_all_at(&signed.cms, start)?;
+    file.write_all_at(&cms, start)?;
     file.sync_data()?;
     file.write_all_at(header.as_bytes(), offset)?;
     file.sync_all()

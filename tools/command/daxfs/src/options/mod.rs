@@ -259,7 +259,7 @@ Examples:
     ///
     /// The signature is a CMS message (PKCS#7) of the SHA-256 of the image. It follows the image in
     /// its file, in place of another one. Neither the image nor its SHA-256 changes. Print the
-    /// SHA-256. It is an error if the image is damaged.
+    /// SHA-256. It is an error if the image is damaged, or if other data follow it.
     ///
     /// KEY is a private key in PKCS#8, in PEM or DER, without a password: RSA of 2048 to 4096 bits,
     /// or ECDSA on the curve P-256 or P-384. Sign a file, not a device; daxfs write, daxfs load and mount(8)
