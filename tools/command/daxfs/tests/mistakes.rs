@@ -64,7 +64,8 @@ daxfs ls AT/image /file/ | 1 | /file/: not a directory; leave out the slash at i
 daxfs extract AT/image AT/dir | 1 | AT/dir: 
 daxfs extract AT/image AT/missing/new | 1 | No such file or directory; create its parent directory first
 daxfs extract AT/image AT/image | 1 | cannot extract to it: Not a directory
-daxfs extract --path=/file AT/image AT/new | 1 | is not a directory
+daxfs extract --path=/file AT/image AT/new | 1 | AT/image: /file: is not a directory
+daxfs extract --tar --path=/file AT/image AT/new | 1 | AT/image: /file: is not a directory
 daxfs extract --tar AT/image AT/notes | 1 | give --force to overwrite it
 daxfs extract --tar --force AT/image AT/image | 1 | is an input as well
 daxfs write AT/image AT/notes | 1 | AT/notes: 

@@ -42,10 +42,6 @@ pub fn to_directory<S: Storage>(
     owner: bool,
     interrupt: &Interrupt,
 ) -> Result<Losses> {
-    if !matches!(start.content, Content::Directory(_)) {
-        let why = "is not a directory; 'daxfs cat' extracts a single file";
-        return Err(reader.refuse(b"", why));
-    }
     let fail = |operation: &'static str, error: io::Error| {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound => "; create its parent directory first",

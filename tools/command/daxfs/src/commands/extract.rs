@@ -11,6 +11,7 @@ use daxfs_image::handle_signals;
 use daxfs_image::reader::Reader;
 use daxfs_image::source::Source;
 use daxfs_image::text::shown_path;
+use daxfs_reader::{Content, Inode};
 use daxfs_writer::{replace, Overwrite};
 use std::ffi::OsStr;
 use std::io::BufWriter;
@@ -30,11 +31,15 @@ pub struct Target<'a> {
     pub owner: bool,
 }
 
-/// Unpack `start` of the image.
-pub fn unpack(picked: &ImageAt, target: &Target<'_>, start: &OsStr) -> Result<ExitCode> {
+/// Unpack the directory `path` of the image.
+pub fn unpack(picked: &ImageAt, target: &Target<'_>, path: &OsStr) -> Result<ExitCode> {
     let image = picked.open()?;
     let reader = image.reader();
-    let start = reader.find(start.as_bytes(), true)?;
+    let start = reader.find(path.as_bytes(), true)?;
+    if !matches!(start.content, Content::Directory(_)) {
+        let why = "is not a directory; 'daxfs cat' extracts a single file";
+        return Err(reader.refuse(path.as_bytes(), why));
+    }
     let interrupt = handle_signals()?;
     let done = if target.tar {
         let mut overwrite = Overwrite::new(target.force);
@@ -60,7 +65,7 @@ pub fn unpack(picked: &ImageAt, target: &Target<'_>, start: &OsStr) -> Result<Ex
 /// device.
 fn archive(
     reader: &Reader<'_, Source>,
-    start: &daxfs_reader::Inode,
+    start: &Inode,
     target: &Path,
     overwrite: &Overwrite,
     interrupt: &Interrupt,
