@@ -3,7 +3,7 @@
 //! Extracting an image, to a directory or to a tar archive, restores the tree; an interrupted
 //! extraction leaves nothing.
 
-use crate::support::{chmod, fixture, is_root, place, skip, who, Place};
+use crate::support::{available, chmod, fixture, is_root, place, skip, who, Place};
 use daxfs_testing::{assert_same, image_of, listing, spec};
 use proptest::prelude::*;
 use rustix::process::{kill_process, Pid, Signal};
@@ -162,6 +162,16 @@ fn targets() {
     assert_eq!(place.names("."), ["image", "part", "source", "target"]);
     // A user who is not root could not remove them otherwise.
     place.shell("chmod 755 source/dir target/dir part");
+    if is_root() && available("strace") {
+        place.shell("chmod 755 .; mkdir other; chown 1000 other");
+        let user = "timeout 60 setpriv --reuid=1000 --clear-groups";
+        // Another user takes the place of the directory that is made for the target.
+        let swap = "until n=$(ls -A) && [ $n ]; do sleep 0.01; done; mv $n away; mkdir $n";
+        let slow = "strace -f -o /dev/null -e inject=?mkdir,mkdirat:delay_exit=1000000";
+        let race =
+            format!("(cd other; {user} bash -c '{swap}') & {slow} daxfs extract image other/new");
+        place.fails(race, "cannot open the directory made for it");
+    }
 }
 
 /// Run `daxfs` with `words` and end it by a signal as soon as something of it is to be seen in

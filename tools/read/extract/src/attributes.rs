@@ -8,12 +8,12 @@ use daxfs_image::text::{cause, shown};
 use daxfs_reader::{FileType, Inode};
 use daxfs_writer::Losses;
 use rustix::fs::{
-    chmodat, chownat, fchmod, fchown, fgetxattr, fremovexattr, fsetxattr, fstat, futimens,
-    lsetxattr, statat, utimensat, AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags,
+    chmod, chownat, fchmod, fchown, fgetxattr, fremovexattr, fsetxattr, fstat, futimens, lsetxattr,
+    openat, statat, utimensat, AtFlags, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid,
+    XattrFlags,
 };
 use rustix::io::{Errno, Result};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 
 /// A file on disk.
 pub enum FileRef<'a> {
@@ -41,20 +41,14 @@ impl FileRef<'_> {
     }
 
     fn set_xattr(&self, xattr: &Xattr) -> Result<()> {
+        let name = xattr.name.as_slice();
+        let flags = XattrFlags::empty();
         match self {
-            FileRef::Open(fd) => {
-                fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty())
-            }
-            FileRef::Named(dir, name) => {
+            FileRef::Open(fd) => fsetxattr(fd, name, &xattr.value, flags),
+            FileRef::Named(dir, file) => {
                 let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
-                path.extend_from_slice(name);
-                let path = std::ffi::OsStr::from_bytes(&path);
-                lsetxattr(
-                    path,
-                    xattr.name.as_slice(),
-                    &xattr.value,
-                    XattrFlags::empty(),
-                )
+                path.extend_from_slice(file);
+                lsetxattr(path, name, &xattr.value, flags)
             }
         }
     }
@@ -62,8 +56,11 @@ impl FileRef<'_> {
     fn chmod(&self, mode: Mode) -> Result<()> {
         match self {
             FileRef::Open(fd) => fchmod(fd, mode),
-            // Only for files that are not symlinks.
-            FileRef::Named(dir, name) => chmodat(dir, *name, mode, AtFlags::empty()),
+            FileRef::Named(dir, name) => {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file = openat(dir, *name, flags, Mode::empty())?;
+                chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 /// How directories are opened.
-const DIRECTORY: OFlags = OFlags::RDONLY
+pub const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);

@@ -5,7 +5,7 @@
 //! failure.
 
 use crate::attributes::{inherit_nothing, restore, FileRef};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, DIRECTORY};
 use crate::links::Links;
 use daxfs_check::memory::Storage;
 use daxfs_check::Progress;
@@ -17,9 +17,11 @@ use daxfs_image::text::{shown, shown_path};
 use daxfs_reader::{Content, FileType, Inode};
 use daxfs_writer::{parent_of, plain, Losses};
 use rustix::fs::{
-    ftruncate, linkat, mknodat, open, openat, renameat, symlinkat, AtFlags, Mode, OFlags, CWD,
+    fstat, ftruncate, linkat, mknodat, open, openat, renameat, symlinkat, AtFlags, Mode, OFlags,
+    CWD,
 };
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io;
@@ -70,8 +72,13 @@ pub fn to_directory<S: Storage>(
         .permissions(Permissions::from_mode(0o700))
         .tempdir_in(parent)
         .map_err(|error| fail("cannot make a directory for it", plain(error)))?;
-    let root =
-        open_directory(temporary.path()).map_err(|error| fail("cannot open it", error.into()))?;
+    let root = open(temporary.path(), DIRECTORY, Mode::empty());
+    let root = root.and_then(|root| match fstat(&root)?.st_uid == geteuid().as_raw() {
+        true => Ok(root),
+        // Another user has put a directory in its place.
+        false => Err(Errno::PERM),
+    });
+    let root = root.map_err(|error| fail("cannot open the directory made for it", error.into()))?;
     inherit_nothing(&root);
 
     let mut extraction = Extraction {
@@ -106,18 +113,13 @@ pub fn to_directory<S: Storage>(
         }
         Err(why) => {
             // Files that cannot be removed stay in a hidden directory.
-            if let Ok(root) = open_directory(temporary.path()) {
+            if let Ok(root) = open(temporary.path(), DIRECTORY, Mode::empty()) {
                 let _ = rustix::fs::fchmod(&root, Mode::RWXU);
                 let _ = Cursor::new(root).clear();
             }
             Err(why)
         }
     }
-}
-
-fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    open(path, flags, Mode::empty())
 }
 
 /// Return what to do about `error`, with a separator from the text before.
