@@ -162,10 +162,15 @@ fn targets() {
     assert_eq!(place.names("."), ["image", "part", "source", "target"]);
     // A user who is not root could not remove them otherwise.
     place.shell("chmod 755 source/dir target/dir part");
+    // A directory whose attributes cannot be set stays empty.
     if is_root() && available("strace") {
-        place.shell("chmod 755 .; mkdir other; chown 1000 other");
+        place.shell("cp $(command -v daxfs) .; chmod 755 .; mkdir -m 777 other");
         let user = "timeout 60 setpriv --reuid=1000 --clear-groups";
+        let extract = format!("{user} ./daxfs extract image other");
+        place.fails(extract, "cannot set the mode");
+        assert_eq!(place.names("other"), [""; 0]);
         // Another user takes the place of the directory that is made for the target.
+        place.shell("chown 1000 other");
         let swap = "until n=$(ls -A) && [ $n ]; do sleep 0.01; done; mv $n away; mkdir $n";
         let slow = "strace -f -o /dev/null -e inject=?mkdir,mkdirat:delay_exit=1000000";
         let race =

@@ -12,13 +12,13 @@ use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Interrupt;
 use daxfs_image::error::{Error, Result};
-use daxfs_image::reader::{buffer_for, Event, Reader, PIECE};
+use daxfs_image::reader::{buffer_for, Child, Event, Reader, PIECE};
 use daxfs_image::text::{shown, shown_path};
 use daxfs_reader::{Content, FileType, Inode};
 use daxfs_writer::{parent_of, plain, Losses};
 use rustix::fs::{
-    fstat, ftruncate, linkat, mknodat, open, openat, renameat, symlinkat, AtFlags, Mode, OFlags,
-    CWD,
+    chmodat, fchmod, fstat, ftruncate, linkat, mknodat, open, openat, renameat, rmdir, symlinkat,
+    AtFlags, Mode, OFlags,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -93,17 +93,16 @@ pub fn to_directory<S: Storage>(
         bar: Bar::of("extracting", reader.image.superblock().data.length),
     };
     let made = extraction.pass(start, false).and_then(|()| {
-        if exists {
-            extraction.move_up(start, temporary.path())?;
-        }
         extraction.pass(start, true)?;
         interrupt.check()?;
-        if !exists {
-            // This replaces at most an empty directory.
-            std::fs::rename(temporary.path(), target)
-                .map_err(|error| fail("cannot put it in place", error))?;
+        if exists {
+            return extraction.move_up(start, temporary.path());
         }
-        Ok(())
+        let root = extraction.clone_root()?;
+        extraction.attributes(&FileRef::Open(root.as_fd()), start, b"")?;
+        // This replaces at most an empty directory.
+        std::fs::rename(temporary.path(), target)
+            .map_err(|error| fail("cannot put it in place", error))
     });
     match made {
         Ok(()) => {
@@ -113,10 +112,8 @@ pub fn to_directory<S: Storage>(
         }
         Err(why) => {
             // Files that cannot be removed stay in a hidden directory.
-            if let Ok(root) = open(temporary.path(), DIRECTORY, Mode::empty()) {
-                let _ = rustix::fs::fchmod(&root, Mode::RWXU);
-                let _ = Cursor::new(root).clear();
-            }
+            let _ = fchmod(&extraction.root, Mode::RWXU);
+            let _ = Cursor::new(extraction.root).clear();
             Err(why)
         }
     }
@@ -163,8 +160,9 @@ impl<S: Storage> Extraction<'_, S> {
         })
     }
 
-    /// Make all files, and directories without their attributes. Or, if `finish`, set the attributes of directories:
-    /// after all files, because creating files changes times and needs permissions.
+    /// Make all files, and directories without their attributes. Or, if `finish`, set the attributes
+    /// of the directories in `start`: after all files, because creating files changes times and needs
+    /// permissions.
     fn pass(&mut self, start: &Inode, finish: bool) -> Result<()> {
         let reader = self.reader;
         let mut at = Cursor::new(self.clone_root()?);
@@ -173,10 +171,9 @@ impl<S: Storage> Extraction<'_, S> {
             match event {
                 Event::Enter(_) | Event::Leave(_) if path.is_empty() => Ok(()),
                 Event::Enter(_) => {
-                    let entered = if finish {
-                        at.enter(name)
-                    } else {
-                        at.make(name)
+                    let entered = match finish {
+                        true => at.enter(name),
+                        false => at.make(name),
                     };
                     entered.map_err(|error| self.fail(path, "make the directory", error))
                 }
@@ -192,12 +189,7 @@ impl<S: Storage> Extraction<'_, S> {
                 Event::File(inode) if !finish => self.file(at.here(), path, name, inode),
                 Event::File(_) => Ok(()),
             }
-        })?;
-        if finish {
-            let root = self.clone_root()?;
-            self.attributes(&FileRef::Open(root.as_fd()), start, b"")?;
-        }
-        Ok(())
+        })
     }
 
     fn attributes(&mut self, place: &FileRef<'_>, inode: &Inode, path: &[u8]) -> Result<()> {
@@ -293,35 +285,45 @@ impl<S: Storage> Extraction<'_, S> {
             return Ok(());
         };
         let fail = |this: &Self, error| this.fail(b"", "put the files in place", error);
-        let target = open_directory_through(self.target).map_err(|error| fail(self, error))?;
+        // It may be a symlink to a directory.
+        let target = open(self.target, DIRECTORY - OFlags::NOFOLLOW, Mode::empty());
+        let target = target.map_err(|error| fail(self, error))?;
+        let children = self.reader.children(&directory, b"")?;
+        let is_directory = |child: &Child| matches!(child.inode.content, Content::Directory(_));
+        // Set the attributes that may fail before anything is moved. Moving changes times.
+        self.attributes(&FileRef::Open(target.as_fd()), start, b"")?;
+        let losses = std::mem::take(&mut self.losses);
+        fchmod(&target, Mode::RWXU).map_err(|error| fail(self, error))?;
         let mut moved = Vec::new();
-        for child in self.reader.children(&directory, b"")? {
-            match renameat(&self.root, &*child.name, &target, &*child.name) {
-                Ok(()) => moved.push(child.name),
+        for child in children {
+            let name = &*child.name;
+            // Only a directory that its owner may write can be moved.
+            let writable = match is_directory(&child) {
+                true => chmodat(&self.root, name, Mode::RWXU, AtFlags::empty()),
+                false => Ok(()),
+            };
+            match writable.and_then(|()| renameat(&self.root, name, &target, name)) {
+                Ok(()) => moved.push(child),
                 // Left out.
                 Err(Errno::NOENT) => (),
                 Err(error) => {
-                    for name in moved {
-                        let _ = renameat(&target, &*name, &self.root, &*name);
+                    for child in moved {
+                        let _ = renameat(&target, &*child.name, &self.root, &*child.name);
                     }
                     return Err(fail(self, error));
                 }
             }
         }
         // Gone before the target gets its time.
-        std::fs::remove_dir(temporary).map_err(|error| {
-            let operation = "cannot remove a temporary directory";
-            Error::system(shown_path(self.target), operation, "", error)
-        })?;
-        self.root = target;
+        rmdir(temporary).map_err(|error| fail(self, error))?;
+        for child in moved.iter().filter(|child| is_directory(child)) {
+            let place = FileRef::Named(target.as_fd(), &child.name);
+            self.attributes(&place, &child.inode, &child.name)?;
+        }
+        self.attributes(&FileRef::Open(target.as_fd()), start, b"")?;
+        self.losses = losses;
         Ok(())
     }
-}
-
-/// Open the target itself, which may be a symlink to a directory.
-fn open_directory_through(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::empty())
 }
 
 /// Write `piece` to `file` but for blocks of zeros.
