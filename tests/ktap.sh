@@ -126,6 +126,11 @@ soon() {
 	return 1
 }
 
+# mapper ARGUMENT...: run dmsetup without udev.
+mapper() {
+	dmsetup --noudevsync --noudevrules "$@"
+}
+
 # meminfo KEY: print a number of /proc/meminfo, in KiB.
 meminfo() {
 	awk -v key="$1:" '$1 == key { print $2 }' /proc/meminfo
