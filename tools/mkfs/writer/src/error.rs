@@ -179,7 +179,8 @@ pub fn shown_path(path: &Path) -> String {
     shown(path.as_os_str().as_bytes())
 }
 
-/// Return a reason on one line: it may contain control characters, and names that are formatted already.
+/// Return a reason on one line. It may contain control characters, and names that are formatted
+/// already, so it keeps its backslashes.
 fn reason(why: &Reason) -> String {
     shown(why.to_string().as_bytes()).replace(r"\\", r"\")
 }
