@@ -110,6 +110,11 @@ fn from_init_to_removal() {
     place.fails("daxfs catalog add --reuse always disk last one", why);
     place.ok("daxfs catalog remove --force disk two");
     assert_eq!(names(&place), ["more", "two removed", "one"]);
+    let why = "disk: cannot write byte 0 of the copy: File too large\n";
+    place.fails(
+        "trap '' XFSZ; ulimit -f 4096; daxfs catalog add --reuse always disk two one",
+        why,
+    );
 }
 
 #[test]

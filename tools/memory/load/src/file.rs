@@ -16,6 +16,7 @@ use daxfs_writer::device::Device;
 use daxfs_writer::Overwrite;
 use sha2::{Digest, Sha256};
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use zerocopy::IntoBytes;
@@ -25,6 +26,15 @@ const PIECE: usize = 1 << 20;
 
 /// Bytes of a superblock.
 const SUPERBLOCK: usize = 4096;
+
+/// Return the error of writing to `target`, or to ` part` of it.
+pub(crate) fn cannot_write(target: &str, part: &str, error: io::Error) -> Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space",
+        _ => "",
+    };
+    Error::system(target, format!("cannot write{part}"), remedy, error)
+}
 
 /// An image file with a valid superblock.
 pub struct ImageFile {
@@ -83,14 +93,18 @@ impl ImageFile {
     }
 
     /// Pass the image to `put`, piece by piece with the offset of each, and show a progress bar.
-    pub fn copy(&self, put: impl FnMut(u64, &[u8]) -> std::io::Result<()>) -> Result<()> {
-        self.pass(|_, _| (), put)
+    pub fn copy(&self, put: impl FnMut(u64, &[u8]) -> io::Result<()>) -> Result<()> {
+        self.pass("", |_, _| (), put)
     }
 
-    /// Do as [`ImageFile::copy`], and compute the SHA-256 of the copy.
+    /// Do as [`ImageFile::copy`], to `target`, and compute the SHA-256 of the copy.
     ///
     /// Fail if it differs from the superblock's.
-    pub fn copy_checked(&self, put: impl FnMut(u64, &[u8]) -> std::io::Result<()>) -> Result<()> {
+    pub fn copy_checked(
+        &self,
+        target: &str,
+        put: impl FnMut(u64, &[u8]) -> io::Result<()>,
+    ) -> Result<()> {
         let mut same = false;
         let (mut pieces, mut hash) = (Vec::new(), Sha256::new());
         let see = |offset: u64, bytes: &[u8]| {
@@ -111,7 +125,7 @@ impl ImageFile {
                 pieces.push(hash.finalize_reset().into());
             }
         };
-        self.pass(see, put)?;
+        self.pass(target, see, put)?;
         let name = shown_path(&self.path);
         if !same {
             let why = "another program changed it while it was copied; try again";
@@ -129,11 +143,12 @@ impl ImageFile {
         Ok(())
     }
 
-    /// Pass the image to `see` and to `put`.
+    /// Pass the image to `see` and to `put`, which writes it to `target`.
     fn pass(
         &self,
+        target: &str,
         mut see: impl FnMut(u64, &[u8]),
-        mut put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
+        mut put: impl FnMut(u64, &[u8]) -> io::Result<()>,
     ) -> Result<()> {
         let bar = Bar::of("copying", self.size);
         let mut piece = vec![0; PIECE];
@@ -145,8 +160,8 @@ impl ImageFile {
             read.map_err(|error| Error::system(name_of(&self.path), "cannot read", "", error))?;
             see(offset, piece);
             put(offset, piece).map_err(|error| {
-                let operation = format!("cannot write byte {offset} of the copy");
-                Error::system("", operation, "", error)
+                let part = format!(" byte {offset} of the copy");
+                cannot_write(target, &part, error)
             })?;
             offset += length as u64;
             bar.advance(length as u64);

@@ -4,6 +4,7 @@
 
 use super::change::commit;
 use super::medium::Medium;
+use crate::file::cannot_write;
 use daxfs_image::catalog::some;
 use daxfs_image::error::{Error, Result};
 use daxfs_reader::catalog::{room, Listed, Table, CATALOG_MAX};
@@ -65,7 +66,7 @@ pub fn insert(
     new: &New<'_>,
     users: &Users<'_>,
 ) -> Result<()> {
-    let cannot_write = |error| Error::system(device, "cannot write", "", error);
+    let cannot_write = |error| cannot_write(device, "", error);
     let (align, length) = room(new.size, new.block);
     let before = table.images.len();
     let unused = |image: &Listed| image.removed && (users.state)(image) == State::Unused;

@@ -16,7 +16,7 @@ pub use chosen::Chosen;
 pub use insert::{insert, New, State, Users};
 pub use medium::Medium;
 
-use crate::file::ImageFile;
+use crate::file::{cannot_write, ImageFile};
 use daxfs_image::catalog::unknown;
 use daxfs_image::error::{Error, Result};
 use daxfs_reader::catalog::{valid_name, Listed, Table, CATALOG_SIZE};
@@ -25,7 +25,6 @@ use daxfs_writer::{parent_of, Overwrite};
 use medium::{Access, Disk};
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::ops::Range;
 use std::path::Path;
 
@@ -40,15 +39,10 @@ pub enum Reuse {
     Always,
 }
 
-/// Return the error of writing to `disk`.
-fn cannot_write(disk: &Disk, error: io::Error) -> Error {
-    Error::system(&disk.name, "cannot write", "", error)
-}
-
 /// Write the changed catalogue of `disk`.
 fn write(table: &mut Table, disk: &mut Disk) -> Result<()> {
     let done = commit(table, &mut disk.bytes);
-    done.map_err(|error| cannot_write(disk, error))
+    done.map_err(|error| cannot_write(&disk.name, "", error))
 }
 
 /// Return the ranges of `disk`, with these `images`, that this kernel has mounted.
@@ -123,7 +117,7 @@ fn init_existing(path: &Path, force: bool) -> Result<()> {
     Overwrite::new(force).check_device(path, size, |at, into| disk.bytes.read(at, into))?;
     let mut table = Table::new(size);
     let done = create(&mut table, &mut disk.bytes);
-    done.map_err(|error| cannot_write(&disk, error))
+    done.map_err(|error| cannot_write(&disk.name, "", error))
 }
 
 /// Add the image file `image` to the device `path` as `name`, and activate it if `active` is set.
@@ -188,7 +182,7 @@ pub fn add_once(path: &Path, name: &str, image: &Path, active: bool, reuse: Reus
         uuid: image.superblock.uuid,
         size: image.size,
         block: image.superblock.block_size.into(),
-        copy: &|put| image.copy_checked(put),
+        copy: &|put| image.copy_checked(&disk.name, put),
         active,
     };
     insert(&mut disk.bytes, &disk.name, &mut table, &new, &users).map(|()| true)
