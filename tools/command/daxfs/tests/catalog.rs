@@ -145,6 +145,7 @@ fn text_and_json() {
 fn refused() {
     let place = catalog(2);
     add_file(&place, "file", "");
+    place.ok("truncate -s 5M middle && echo precious >>middle && truncate -s 9M middle");
     let long = "x".repeat(64);
     for name in ["", "a b", "a/b", "a,b", "ä", &long] {
         let why = "is not a name for an image; use 1 to 63 letters";
@@ -154,6 +155,7 @@ fn refused() {
         "daxfs catalog add disk file file | 1 | disk: has an image 'file' already;
         daxfs catalog add disk disk disk | 1 | a catalogue of images
         daxfs catalog init disk | 1 | disk: holds a catalogue of images, which would be lost;
+        daxfs catalog init middle | 1 | middle: holds data other than a daxfs image, which would be lost;
         daxfs catalog list file | 1 | has no catalogue; daxfs catalog init makes one
         daxfs catalog init --size 4M disk | 1 | cannot make: File exists
         daxfs catalog init --size 2M small | 1 | need at least 4194304

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 pub enum Catalog {
     /// Make an empty catalogue
     ///
-    /// The device's content is lost. Without --force, only zeros and a daxfs image are overwritten.
+    /// The device's content is lost. Without --force, only zeros and a daxfs image are overwritten;
+    /// of a device, the first 2 MiB and the last MiB are examined.
     #[command(after_help = "\
 Examples:
   daxfs catalog init /dev/pmem0

@@ -114,7 +114,11 @@ fn init_existing(path: &Path, force: bool) -> Result<()> {
         let why = "an image on it is mounted; unmount it first";
         return Err(Error::refused(&disk.name, why));
     }
-    Overwrite::new(force).check_device(path, size, |at, into| disk.bytes.read(at, into))?;
+    let overwrite = Overwrite::new(force);
+    match disk.device {
+        Some(_) => overwrite.check_device(path, size, |at, into| disk.bytes.read(at, into))?,
+        None => overwrite.check_file(path)?,
+    }
     let mut table = Table::new(size);
     let done = create(&mut table, &mut disk.bytes);
     done.map_err(|error| cannot_write(&disk.name, "", error))
