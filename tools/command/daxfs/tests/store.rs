@@ -544,6 +544,12 @@ fn durable_stores() {
     let lock = at("\"store/lock\", O_WRONLY|O_CREAT");
     assert!(synced(&top) < lock && lock < synced(&store), "{calls}");
     assert!(synced(&store) < at("store/packs/.mkdaxfs-"), "{calls}");
+    // An image that is in place, but may not be durable, has its packs.
+    let path = store.join("images").display().to_string();
+    let fault = format!("strace -f -o calls -P {path} -e inject=fsync:error=EIO");
+    let why = "store/images: cannot sync the directory: Input/output error";
+    place.fails(format!("{fault} daxfs store add store v2 v2"), why);
+    verify(&place);
 }
 
 /// Links of another user, or of all, would lead root to other files. Root may read such a store.

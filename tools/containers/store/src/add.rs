@@ -118,7 +118,8 @@ impl Store {
         let _change = lock(&self.change);
         let before = self.names("packs")?;
         let made = self.write(name, (tree, known), files, &objects, create, progress);
-        if made.is_err() {
+        // The image may be in place if only its directory could not be synced.
+        if made.is_err() && path.symlink_metadata().is_err() {
             // No image needs the packs that were complete. gc removes what remains.
             for id in self.names("packs")?.difference(&before) {
                 let _ = std::fs::remove_file(self.pack(id));
