@@ -38,7 +38,9 @@ fn check_owner(dir: &Path) -> Result<()> {
         owner if owner != own && owner != 0 => {
             format!("belongs to user {owner}; change the store as that user")
         }
-        _ if found.mode() & 0o002 != 0 => "every user may write to it; use chmod o-w".into(),
+        _ if found.mode() & 0o022 != 0 => {
+            "its group or every user may write to it; use chmod go-w".into()
+        }
         _ => return Ok(()),
     };
     Err(Error::refused(shown_path(dir), why))
