@@ -3,6 +3,7 @@
 //! The configuration file.
 
 use crate::error::{Error, Result};
+use crate::options::CONFIG;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::io::ErrorKind;
@@ -54,11 +55,13 @@ fn size<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<u64, D::Error
 }
 
 impl Config {
-    /// Read the configuration file `path`. If it does not exist, return the defaults.
+    /// Read the configuration file `path`. Return the defaults if [`CONFIG`] does not exist.
     pub fn read(path: &Path) -> Result<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Config::default()),
+            Err(error) if error.kind() == ErrorKind::NotFound && path == Path::new(CONFIG) => {
+                return Ok(Config::default());
+            }
             Err(error) => return Err(Error::io(path, "read")(error)),
         };
         toml::from_str(&text).map_err(|error| {
@@ -139,10 +142,7 @@ mod tests {
             .fold(String::new(), |text, line| text + line + "\n");
         assert_ne!(set, text);
         assert_eq!(parse(&set).unwrap(), Config::default());
-        assert_eq!(
-            Config::read(Path::new("/nonexistent")).unwrap(),
-            Config::default()
-        );
+        assert!(Config::read(Path::new("/nonexistent")).is_err());
     }
 
     #[test]

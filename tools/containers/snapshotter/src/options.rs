@@ -11,7 +11,8 @@ pub const CONFIG: &str = "/etc/daxfs-snapshotter.toml";
 const MORE: &str = "\
 Configuration:
 The file is in TOML. The comments in it describe each name and its default. Unknown
-names are refused. Without the file, or without a name, the default applies.
+names are refused. Without a name, or without the file of that name in /etc, the default
+applies.
 
 Device:
 The snapshotter adds images and packs to the catalogue of memory.device when they are
