@@ -4,19 +4,16 @@
 //! mount.
 //!
 //! A container, or a user who builds an image, may mount other directories below a snapshot, and the
-//! mounts propagate to it. So no walk crosses a mount or follows a symbolic link, whatever changes during it: each
-//! directory is opened by its name in the one above, with openat2(2).
+//! mounts propagate to it. So no walk crosses a mount or follows a symbolic link, whatever changes during it.
 
 use crate::error::{Error, Result};
+use daxfs_extract::cursor::{names_in, Cursor};
 use daxfs_load::mountinfo;
-use rustix::fs::{
-    open, openat2, statat, unlinkat, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags,
-};
+use rustix::fs::{fstat, open, statat, unlinkat, AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::HashSet;
-use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Space and inodes that a tree takes.
@@ -28,26 +25,26 @@ pub struct Size {
     pub inodes: u64,
 }
 
-/// Return `dir` without symbolic links, as mounts are listed, or `None` if it does not exist.
-fn real(dir: &Path) -> Result<Option<PathBuf>> {
-    match dir.canonicalize() {
-        Ok(dir) => Ok(Some(dir)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io(dir, "examine")(error)),
-    }
-}
-
 /// Return where a mount in `text` is that is at `dir`, which has no symbolic links, or below it.
 fn below(text: &[u8], dir: &Path) -> Option<PathBuf> {
     let mut places = mountinfo::mounts(text).map(|mount| mount.place);
     places.find(|place| place.starts_with(dir))
 }
 
-/// Return a mount at `dir` or below it, if there is one.
-pub fn mount_below(dir: &Path) -> Result<Option<PathBuf>> {
-    match real(dir)? {
-        Some(dir) => Ok(below(&mountinfo::read()?, &dir)),
-        None => Ok(None),
+/// Return `dir` without symbolic links, as mounts are listed, and the list of mounts; or `None` if it does not exist.
+/// Return an error if something is mounted at `dir` or below it.
+fn unmounted(dir: &Path) -> Result<Option<(PathBuf, Vec<u8>)>> {
+    let found = match dir.canonicalize() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        found => found.map_err(Error::io(dir, "examine"))?,
+    };
+    let text = mountinfo::read()?;
+    match below(&text, &found) {
+        Some(mount) => Err(Error::Mounted {
+            path: dir.into(),
+            mount,
+        }),
+        None => Ok(Some((found, text))),
     }
 }
 
@@ -55,15 +52,11 @@ pub fn mount_below(dir: &Path) -> Result<Option<PathBuf>> {
 /// directories: a bind mount, or an overlay that writes to it. Only mounts in this mount namespace are
 /// found.
 fn check_unused(dir: &Path) -> Result<()> {
-    let Some(found) = real(dir)? else {
+    let Some((found, text)) = unmounted(dir)? else {
         return Ok(());
     };
-    let text = mountinfo::read()?;
-    let path = dir.into();
-    if let Some(mount) = below(&text, &found) {
-        return Err(Error::Mounted { path, mount });
-    }
     let id = mountinfo::mount_id(&found).map_err(Error::io(dir, "examine"))?;
+    let path = dir.into();
     match user(&text, &[dir, &found], id) {
         Some(mount) => Err(Error::Used { path, mount }),
         None => Ok(()),
@@ -91,19 +84,18 @@ fn user(text: &[u8], names: &[&Path], id: u64) -> Option<PathBuf> {
 
 /// Return an error if something is mounted at `dir` or below it.
 pub fn check_unmounted(dir: &Path) -> Result<()> {
-    match mount_below(dir)? {
-        Some(mount) => Err(Error::Mounted {
-            path: dir.into(),
-            mount,
-        }),
-        None => Ok(()),
-    }
+    unmounted(dir).map(|_| ())
 }
 
 /// Remove the directory `dir` with all that it contains, if it exists. If something is mounted there or below it, or a
 /// mount elsewhere uses it, nothing is removed; later mounts stay.
 pub fn remove_tree(dir: &Path) -> Result<()> {
     check_unused(dir)?;
+    remove(dir)
+}
+
+/// Remove the directory `dir` with all that it contains, if it exists, but nothing that is mounted below it.
+fn remove(dir: &Path) -> Result<()> {
     let (parent, name) = match (dir.parent(), dir.file_name()) {
         (Some(parent), Some(name)) => (parent, name),
         _ => return Err(Error::io(dir, "remove")(Errno::INVAL.into())),
@@ -112,148 +104,74 @@ pub fn remove_tree(dir: &Path) -> Result<()> {
         Err(Errno::NOENT) => return Ok(()),
         above => above.map_err(|error| Error::io(parent, "open")(error.into()))?,
     };
-    let mut path = dir.to_owned();
-    remove_from(above.as_fd(), name, &mut path)
-        .map_err(|error| Error::io(&path, "remove")(error.into()))
-}
-
-/// A directory that is being removed.
-struct Level {
-    dir: OwnedFd,
-    /// Its name in the directory above.
-    name: OsString,
-    /// Names in it that remain.
-    left: Vec<CString>,
-}
-
-/// Remove `name` from the directory `parent`. `path` is its path, and afterwards the path of the file that caused an
-/// error.
-fn remove_from(
-    parent: BorrowedFd<'_>,
-    name: &OsStr,
-    path: &mut PathBuf,
-) -> std::result::Result<(), Errno> {
-    let mut levels = Vec::new();
-    levels.extend(enter(parent, name)?);
-    while let Some(level) = levels.last_mut() {
-        if let Some(name) = level.left.pop() {
-            let name = OsString::from_vec(name.into_bytes());
-            path.push(&name);
-            match enter(level.dir.as_fd(), &name)? {
-                Some(below) => levels.push(below),
-                None => _ = path.pop(),
+    let names = vec![CString::new(name.as_bytes()).unwrap_or_default()];
+    // The file that is removed.
+    let mut path = parent.to_owned();
+    let removed = Cursor::in_mount(above).each(names, &mut |at, name, left| {
+        let mut flags = AtFlags::REMOVEDIR;
+        if !left {
+            path.push(OsStr::from_bytes(name.to_bytes()));
+            match at.enter(name.to_bytes()) {
+                Ok(()) => return Ok(true),
+                // A file, or a symbolic link.
+                Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => flags = AtFlags::empty(),
+                Err(error) => return Err(error),
             }
-            continue;
         }
-        let Some(Level { name, .. }) = levels.pop() else {
-            break;
-        };
-        let above = levels.last().map_or(parent, |level| level.dir.as_fd());
-        missing(unlinkat(above, &name, AtFlags::REMOVEDIR))?;
-        if !levels.is_empty() {
-            path.pop();
+        match unlinkat(at.here(), name, flags) {
+            // Another call may have removed it.
+            Ok(()) | Err(Errno::NOENT) => _ = path.pop(),
+            Err(error) => return Err(error),
         }
-    }
-    Ok(())
-}
-
-/// Open the directory `name` in the directory `above`, or remove the file of that name.
-fn enter(above: BorrowedFd<'_>, name: &OsStr) -> std::result::Result<Option<Level>, Errno> {
-    let dir = match open_below(above, name) {
-        Ok(dir) => dir,
-        // A file, or a symbolic link.
-        Err(Errno::NOTDIR | Errno::LOOP) => {
-            missing(unlinkat(above, name, AtFlags::empty()))?;
-            return Ok(None);
-        }
-        Err(Errno::NOENT) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    // Another call may have removed it.
-    let left = match names(dir.as_fd()) {
-        Err(Errno::NOENT) => Vec::new(),
-        left => left?,
-    };
-    Ok(Some(Level {
-        dir,
-        name: name.into(),
-        left,
-    }))
-}
-
-/// Open the directory `name` in the directory `above`: [`Errno::XDEV`] if it is a mount,
-/// [`Errno::NOTDIR`] or [`Errno::LOOP`] if it is something else.
-fn open_below(above: BorrowedFd<'_>, name: &OsStr) -> std::result::Result<OwnedFd, Errno> {
-    openat2(
-        above,
-        name,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH,
-    )
-}
-
-/// Return all names in a directory.
-fn names(dir: BorrowedFd<'_>) -> std::result::Result<Vec<CString>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name != c"." && name != c".." {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
-}
-
-/// Count a file that is not there as removed.
-fn missing(result: std::result::Result<(), Errno>) -> std::result::Result<(), Errno> {
-    match result {
-        Err(Errno::NOENT) => Ok(()),
-        result => result,
-    }
+        Ok(false)
+    });
+    removed.map_err(|error| Error::io(&path, "remove")(error.into()))
 }
 
 /// Return the space on disk that the files in `dir` take. Files that disappear during the call, and mounts below, do
 /// not count.
 pub fn measure(dir: &Path) -> Result<Size> {
-    let fail = |error: Errno| Error::io(dir, "measure")(error.into());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let top = open(dir, flags, Mode::empty()).map_err(fail)?;
-    let status = rustix::fs::fstat(&top).map_err(fail)?;
-    let mut size = Size {
-        bytes: status.st_blocks as u64 * 512,
-        inodes: 1,
-    };
-    let mut seen = HashSet::new();
-    let left = names(top.as_fd()).map_err(fail)?;
-    let mut levels = vec![(top, left)];
-    while let Some((above, left)) = levels.last_mut() {
-        let Some(name) = left.pop() else {
-            levels.pop();
-            continue;
-        };
-        let status = match statat(&*above, &name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => continue,
-            status => status.map_err(fail)?,
-        };
-        let mut below = None;
-        if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
-            let opened = open_below(above.as_fd(), OsStr::from_bytes(name.as_bytes()));
-            let opened = opened.and_then(|dir| Ok((names(dir.as_fd())?, dir)));
-            below = match opened {
-                Ok((left, dir)) => Some((dir, left)),
-                // It was removed, replaced or mounted on.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => continue,
-                Err(error) => return Err(fail(error)),
-            };
+    let mut tries = 0..10;
+    loop {
+        match try_measure(dir) {
+            // A directory was moved while its files were counted.
+            Err(Errno::STALE) if tries.next().is_some() => (),
+            size => return size.map_err(|error| Error::io(dir, "measure")(error.into())),
         }
+    }
+}
+
+fn try_measure(dir: &Path) -> rustix::io::Result<Size> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = open(dir, flags, Mode::empty())?;
+    let mut size = Size::default();
+    let mut seen = HashSet::new();
+    let mut count = |status: Stat| {
         if seen.insert((status.st_dev, status.st_ino)) {
             size.bytes += status.st_blocks as u64 * 512;
             size.inodes += 1;
         }
-        levels.extend(below);
-    }
+    };
+    count(fstat(&top)?);
+    let names = names_in(&top)?;
+    Cursor::in_mount(top).each(names, &mut |at, name, left| {
+        if left {
+            return Ok(false);
+        }
+        let entered = at.enter(name.to_bytes());
+        let status = match entered {
+            Ok(()) => fstat(at.here()),
+            Err(Errno::NOTDIR | Errno::LOOP) => statat(at.here(), name, AtFlags::SYMLINK_NOFOLLOW),
+            Err(error) => Err(error),
+        };
+        match status {
+            Ok(status) => count(status),
+            // It was removed, or mounted on.
+            Err(Errno::NOENT | Errno::XDEV) => (),
+            Err(error) => return Err(error),
+        }
+        Ok(entered.is_ok())
+    })?;
     Ok(size)
 }
 
@@ -262,6 +180,7 @@ mod tests {
     use super::*;
     use daxfs_testing::can_mount;
     use rustix::mount::{MountFlags, UnmountFlags};
+    use rustix::process::{getrlimit, setrlimit, Resource};
     use std::os::unix::fs::symlink;
 
     /// Mount `from` on `place`, both below `top`.
@@ -285,17 +204,20 @@ mod tests {
     fn trees_without_mounts() {
         let (_top, tree, host) = place();
         std::fs::hard_link(tree.join("file"), tree.join("home/same")).unwrap();
-        // Deeper than a path may be long.
+        // Deeper than a path may be long, or files may be open.
+        let mut files = getrlimit(Resource::Nofile);
+        files.current = Some(256);
+        setrlimit(Resource::Nofile, files).unwrap();
         let mut deep = open(&tree, OFlags::PATH, Mode::empty()).unwrap();
         let name = "n".repeat(200);
-        for _ in 0..100 {
+        for _ in 0..300 {
             rustix::fs::mkdirat(&deep, &*name, Mode::RWXU).unwrap();
             deep = rustix::fs::openat(&deep, &*name, OFlags::PATH, Mode::empty()).unwrap();
         }
         let size = measure(&tree).unwrap();
         // The tree itself, home, below, file and link.
-        assert_eq!(size.inodes, 105);
-        assert!(size.bytes >= 1 << 20 && size.bytes < 2 << 20, "{size:?}");
+        assert_eq!(size.inodes, 305);
+        assert!(size.bytes >= 1 << 20 && size.bytes < 4 << 20, "{size:?}");
         remove_tree(&tree).unwrap();
         assert!(!tree.exists() && host.join("dir/precious").exists());
         remove_tree(&tree).unwrap();
@@ -314,10 +236,7 @@ mod tests {
         let before = measure(&tree).unwrap();
         // Of the same filesystem, so device numbers do not tell them apart.
         bind(&host, &tree.join("home/below"));
-        assert_eq!(
-            mount_below(&tree).unwrap(),
-            Some(tree.join("home/below").canonicalize().unwrap())
-        );
+        assert!(check_unmounted(&tree).is_err());
         assert_eq!(measure(&tree).unwrap().inodes, before.inodes - 1);
         let error = remove_tree(&tree).unwrap_err();
         assert_eq!(error.code(), tonic::Code::FailedPrecondition);
@@ -325,19 +244,17 @@ mod tests {
         assert!(tree.join("file").exists(), "part of it was removed");
 
         // A mount that appears after the check.
-        let above = open(tree.parent().unwrap(), OFlags::PATH, Mode::empty()).unwrap();
-        let mut path = tree.clone();
-        let error = remove_from(above.as_fd(), OsStr::new("tree"), &mut path).unwrap_err();
-        assert_eq!(error, Errno::XDEV);
-        assert_eq!(path, tree.join("home/below"));
-        assert!(host.join("dir/precious").exists());
-
+        let crosses = |place: &str| {
+            let error = remove(&tree).unwrap_err().to_string();
+            let said = format!("{place}: cannot remove: Invalid cross-device link");
+            assert!(error.ends_with(&said), "{error}");
+            assert!(host.join("dir/precious").exists());
+        };
+        crosses("/tree/home/below");
         // The tree itself.
         bind(&host, &tree);
         assert!(remove_tree(&tree).is_err());
-        let error = remove_from(above.as_fd(), OsStr::new("tree"), &mut path).unwrap_err();
-        assert_eq!(error, Errno::XDEV);
-        assert!(host.join("dir/precious").exists());
+        crosses("/tree");
     }
 
     #[test]

@@ -4,10 +4,10 @@
 //! directories may be of any depth.
 
 use rustix::fs::{
-    chmodat, fstat, mkdirat, openat, statat, unlinkat, AtFlags, Dir, FileType, Mode, OFlags,
+    chmodat, fstat, mkdirat, openat, openat2, unlinkat, AtFlags, Dir, Mode, OFlags, ResolveFlags,
 };
 use rustix::io::{Errno, Result};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
 /// How directories are opened.
@@ -15,6 +15,19 @@ pub const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
+
+/// Return all names in a directory.
+pub fn names_in(directory: &OwnedFd) -> Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
 
 /// Device and inode number.
 type Identity = (u64, u64);
@@ -24,6 +37,8 @@ type Identity = (u64, u64);
 pub struct Cursor {
     here: OwnedFd,
     above: Vec<Identity>,
+    /// Never enter or leave a mount.
+    one_mount: bool,
 }
 
 fn identity(directory: &OwnedFd) -> Result<Identity> {
@@ -37,6 +52,23 @@ impl Cursor {
         Cursor {
             here: root,
             above: Vec::new(),
+            one_mount: false,
+        }
+    }
+
+    /// Start at the root `root`, and stay in its mount: [`Cursor::enter`] returns `EXDEV` for another one.
+    pub fn in_mount(root: OwnedFd) -> Self {
+        Cursor {
+            one_mount: true,
+            ..Self::new(root)
+        }
+    }
+
+    fn open(&self, name: &[u8]) -> Result<OwnedFd> {
+        let (flags, mode) = (DIRECTORY, Mode::empty());
+        match self.one_mount {
+            true => openat2(&self.here, name, flags, mode, ResolveFlags::NO_XDEV),
+            false => openat(&self.here, name, flags, mode),
         }
     }
 
@@ -53,7 +85,7 @@ impl Cursor {
 
     /// Enter the directory `name`.
     pub fn enter(&mut self, name: &[u8]) -> Result<()> {
-        let inner = openat(&self.here, name, DIRECTORY, Mode::empty())?;
+        let inner = self.open(name)?;
         self.above.push(identity(&self.here)?);
         self.here = inner;
         Ok(())
@@ -61,46 +93,54 @@ impl Cursor {
 
     /// Go back up, and return the directory that was left; `ESTALE` if it was moved.
     pub fn leave(&mut self) -> Result<OwnedFd> {
-        let outer = openat(&self.here, "..", DIRECTORY, Mode::empty())?;
+        let outer = self.open(b"..")?;
         if self.above.pop() != Some(identity(&outer)?) {
             return Err(Errno::STALE);
         }
         Ok(std::mem::replace(&mut self.here, outer))
     }
 
-    /// Remove all that is in the directory.
-    pub fn clear(&mut self) -> Result<()> {
-        let depth = self.above.len();
-        // The names of the directories that are being cleared.
-        let mut names: Vec<CString> = Vec::new();
+    /// Call `step` with each of the `names` in the directory, and false. If it enters a directory and returns true, go
+    /// through all names in there, leave, and call `step` again, with true.
+    pub fn each(
+        &mut self,
+        mut names: Vec<CString>,
+        step: &mut dyn FnMut(&mut Self, &CStr, bool) -> Result<bool>,
+    ) -> Result<()> {
+        let mut above = Vec::new();
         loop {
-            let mut inner = None;
-            for entry in Dir::read_from(&self.here)? {
-                let entry = entry?;
-                let name = entry.file_name();
-                if name == c"." || name == c".." {
-                    continue;
+            if let Some(name) = names.pop() {
+                if step(self, &name, false)? {
+                    let inner = names_in(&self.here)?;
+                    above.push((name, std::mem::replace(&mut names, inner)));
                 }
-                let status = statat(&self.here, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
-                    inner = Some(name.to_owned());
-                    break;
-                }
-                unlinkat(&self.here, name, AtFlags::empty())?;
-            }
-            if let Some(name) = inner {
-                // Its author may have removed the owner's own rights.
-                chmodat(&self.here, &name, Mode::RWXU, AtFlags::empty())?;
-                self.enter(name.as_bytes())?;
-                names.push(name);
-            } else if let Some(name) = names.pop() {
+            } else if let Some((name, rest)) = above.pop() {
                 self.leave()?;
-                unlinkat(&self.here, &name, AtFlags::REMOVEDIR)?;
+                names = rest;
+                step(self, &name, true)?;
             } else {
-                debug_assert_eq!(self.above.len(), depth);
                 return Ok(());
             }
         }
+    }
+
+    /// Remove all that is in the directory.
+    pub fn clear(&mut self) -> Result<()> {
+        let names = names_in(&self.here)?;
+        self.each(names, &mut |at, name, left| {
+            if left {
+                unlinkat(&at.here, name, AtFlags::REMOVEDIR)?;
+            } else if let Err(error) = unlinkat(&at.here, name, AtFlags::empty()) {
+                if error != Errno::ISDIR {
+                    return Err(error);
+                }
+                // Its author may have removed the owner's own rights.
+                chmodat(&at.here, name, Mode::RWXU, AtFlags::empty())?;
+                at.enter(name.to_bytes())?;
+                return Ok(true);
+            }
+            Ok(false)
+        })
     }
 
     /// Open the directory `path`, relative to `root`, one component after the other.

@@ -3,7 +3,7 @@
 //! Extract an image to a directory or a tar archive.
 
 mod attributes;
-mod cursor;
+pub mod cursor;
 mod dir;
 mod links;
 mod pax;
