@@ -34,7 +34,7 @@ class DaxfsFileSystem(AbstractFileSystem):
     def _file(self, path: str, **options: Any) -> daxfs.File:
         return self.image.file("/" + self._strip_protocol(path), **options)
 
-    def _information(self, file: daxfs.File) -> dict[str, Any]:
+    def _information(self, file: daxfs.File, listed: bool = False) -> dict[str, Any]:
         target = file
         if file.is_symlink():
             try:
@@ -42,6 +42,9 @@ class DaxfsFileSystem(AbstractFileSystem):
             except OSError:
                 # It leads nowhere.
                 pass
+            # A walk that follows links to directories visits files many times.
+            if listed and target.is_dir():
+                target = file
         inode = target.stat()
         kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
         information: dict[str, Any] = {
@@ -60,7 +63,7 @@ class DaxfsFileSystem(AbstractFileSystem):
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         file = self._file(path)
         files = sorted(file.iterdir(), key=lambda child: child.name) if file.is_dir() else [file]
-        return [self._information(child) if detail else child.path.strip("/") for child in files]
+        return [self._information(child, listed=True) if detail else child.path.strip("/") for child in files]
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> IO[Any]:
         if mode != "rb":

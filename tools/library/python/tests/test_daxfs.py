@@ -286,6 +286,8 @@ class Filesystems(unittest.TestCase):
         kinds = {entry["name"]: entry["type"] for entry in system.ls("")}
         self.assertEqual(kinds, {"big": "file", "dir": "directory", "empty": "file", "loop": "link", "many": "directory"})
         self.assertEqual(len(system.find("many")), 100)
+        # No link to a directory is entered.
+        self.assertEqual(len(system.find("")), 108)
         self.assertEqual(sorted(system.glob("dir/*l*")), ["dir/hello", "dir/link"])
         self.assertEqual(system.cat_file("dir/hello", 7, -2), b"world")
         self.assertEqual(system.cat(["many/1", "many/2"]), {"many/1": b"1\n", "many/2": b"2\n"})
