@@ -32,7 +32,6 @@ pub mod fakeroot;
 mod image;
 mod inputs;
 mod listing;
-mod malformed;
 mod member;
 mod oci;
 mod options;

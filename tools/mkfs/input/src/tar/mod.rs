@@ -9,7 +9,6 @@ mod text;
 use super::member::{Member, What};
 use super::stream::Stream;
 use crate::budget::Budget;
-use crate::malformed::AtMember;
 use crate::scan::cannot_store;
 use crate::xattr::split_name;
 use daxfs_reader::layout::XattrPrefix;
@@ -80,9 +79,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Return an error about the member that begins at `at`.
-    pub fn error(&self, at: u64, why: impl Into<Reason>) -> Error {
-        let why = why.into();
-        Error::refused(self.stream.path(), AtMember { at, why })
+    pub fn error(&self, at: u64, why: impl std::fmt::Display) -> Error {
+        Error::refused(self.stream.path(), format!("{why} (member at byte {at})"))
     }
 
     /// Read to the end. Return the container of the members' content, and warnings.
