@@ -290,11 +290,6 @@ impl<'a> Reader<'a> {
             b'3' => What::File(self.device(&head, FileType::CharDevice)?),
             b'4' => What::File(self.device(&head, FileType::BlockDevice)?),
             b'5' => What::File(Kind::Directory(Vec::new())),
-            // The names in a directory, from an incremental archive.
-            b'D' => {
-                self.content(size)?;
-                What::File(Kind::Directory(Vec::new()))
-            }
             b'6' => What::File(Kind::Fifo),
             // A label of the archive.
             b'V' => return self.content(size).map(|()| None),
@@ -302,7 +297,8 @@ impl<'a> Reader<'a> {
                 let why = "is continued from another volume; join the volumes first";
                 return Err(self.error(at, why));
             }
-            b'\0' | b'0' if path.ends_with(b"/") => {
+            // An incremental archive has the names in a directory.
+            b'D' | b'\0' | b'0' if kind.as_byte() == b'D' || path.ends_with(b"/") => {
                 self.content(size)?;
                 What::File(Kind::Directory(Vec::new()))
             }
@@ -314,13 +310,9 @@ impl<'a> Reader<'a> {
                 What::File(self.regular(&head, EntryType::Regular, size)?)
             }
         };
-        let mtime = match head.records.mtime {
-            Some(mtime) => mtime,
-            None => match number(&old.mtime) {
-                Some(seconds) => (seconds, 0),
-                None => return Err(self.error(at, "its time is malformed")),
-            },
-        };
+        let seconds = || number(&old.mtime).map(|seconds| (seconds, 0));
+        let mtime = head.records.mtime.or_else(seconds);
+        let mtime = mtime.ok_or_else(|| self.error(at, "its time is malformed"))?;
         let mut permissions = (self.field(at, "mode", &old.mode)? & 0o7777) as u16;
         // As Linux has it, whatever another system wrote.
         if matches!(what, What::File(Kind::Symlink(_))) {
