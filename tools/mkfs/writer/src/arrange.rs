@@ -217,13 +217,11 @@ impl Plan {
         };
         self.note_places(block);
         for (node, first) in others {
-            let number = self.numbers[first as usize];
-            let place = &mut self.places[self.numbers[node as usize] as usize - 1];
-            place.original = number;
             self.incompat |= layout::INCOMPAT_SHARED;
+            let number = self.numbers[first as usize];
             let first = self.places[number as usize - 1];
             let place = &mut self.places[self.numbers[node as usize] as usize - 1];
-            (place.data, place.flags) = (first.data, first.flags);
+            (place.original, place.data, place.flags) = (number, first.data, first.flags);
         }
         // The sums use the padding.
         let sums = match options.sums {

@@ -220,7 +220,7 @@ impl<'a> Copier<'a> {
             if !hole {
                 let place = |at| (extent.offset + at - start) as usize;
                 self.skip(place(at));
-                source.read_all(&mut self.buffer[place(at)..place(stretch)], at)?;
+                source.fill(at, &mut self.buffer[place(at)..place(stretch)])?;
                 self.fill(place(at), place(stretch));
             }
             self.progress.advance(stretch - at);

@@ -145,13 +145,12 @@ impl Device {
     /// Refuse an image of `size` bytes if it does not fit.
     pub fn check_size(&self, size: u64) -> Result<()> {
         if size > self.size {
-            let why = match self.start {
-                0 => format!("the image has {size} bytes, the device {}; use a larger one", self.size),
-                start => format!(
-                    "the image has {size} bytes, the device {} from byte {start} on; use a larger one",
-                    self.size
-                ),
+            let from = match self.start {
+                0 => String::new(),
+                start => format!(" from byte {start} on"),
             };
+            let has = format!("{size} bytes, the device {}{from}", self.size);
+            let why = format!("the image has {has}; use a larger one");
             return Err(Error::refused(&self.path, why));
         }
         Ok(())

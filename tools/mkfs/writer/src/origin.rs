@@ -147,10 +147,9 @@ impl Container {
         let stamp = Some(Stamp::of(&stat));
         let sparse = stat.st_blocks < stat.st_size / 512;
         Ok(Container {
-            file,
-            pieces: Vec::new(),
             sparse,
             stamp,
+            ..Self::private(file)
         })
     }
 

@@ -58,14 +58,7 @@ impl Output {
                 let why = "is a terminal; redirect it, or name a file for the image";
                 return Err(Error::refused(&path, why));
             }
-            let directory = anywhere();
-            let target = Target::Stdout(nameless(&directory)?);
-            return Ok(Output {
-                path,
-                directory,
-                target,
-                overwrite,
-            });
+            return nameless(path, overwrite, Target::Stdout);
         }
         check_link(path)?;
         // Follow symlinks, so that the target is replaced, not the symlink.
@@ -83,14 +76,7 @@ impl Output {
             if file_type.is_block_device() || file_type.is_char_device() {
                 let device = Device::open(&path)?;
                 device.check_free(&overwrite)?;
-                let directory = anywhere();
-                let target = Target::Device(nameless(&directory)?, device);
-                return Ok(Output {
-                    path,
-                    directory,
-                    target,
-                    overwrite,
-                });
+                return nameless(path, overwrite, |file| Target::Device(file, device));
             }
             if !metadata.is_file() {
                 let why =
@@ -230,9 +216,22 @@ fn check_link(path: &Path) -> Result<()> {
     }
 }
 
-/// Return a file without a name in `directory`.
-fn nameless(directory: &Path) -> Result<File> {
-    tempfile::tempfile_in(directory).map_err(|error| creating(directory, plain(error)))
+/// Return an output whose temporary file has no name, and need not be beside the image.
+fn nameless(
+    path: PathBuf,
+    overwrite: Overwrite,
+    target: impl FnOnce(File) -> Target,
+) -> Result<Output> {
+    let large = Some(Path::new("/var/tmp")).filter(|large| large.is_dir());
+    let directory = scratch(large.unwrap_or(Path::new("/tmp")));
+    let file = tempfile::tempfile_in(&directory);
+    let file = file.map_err(|error| creating(&directory, plain(error)))?;
+    Ok(Output {
+        path,
+        directory,
+        target: target(file),
+        overwrite,
+    })
 }
 
 fn creating(directory: &Path, error: io::Error) -> Error {
@@ -245,14 +244,4 @@ pub fn scratch(default: &Path) -> PathBuf {
         Some(directory) if !directory.is_empty() => directory.into(),
         _ => default.into(),
     }
-}
-
-/// Return the directory for temporary files that need not be beside the image.
-fn anywhere() -> PathBuf {
-    let large = Path::new("/var/tmp");
-    scratch(if large.is_dir() {
-        large
-    } else {
-        Path::new("/tmp")
-    })
 }

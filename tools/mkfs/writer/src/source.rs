@@ -257,16 +257,6 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Read all of `into`, which is not longer than the stretch of data at `at`.
-    pub fn read_all(&self, mut into: &mut [u8], mut at: u64) -> Result<()> {
-        while !into.is_empty() {
-            let length = self.read(into, at)?;
-            into = &mut into[length..];
-            at += length as u64;
-        }
-        Ok(())
-    }
-
     /// Read all of `into` from `at` on, which is no more than the file has.
     pub fn fill(&self, mut at: u64, mut into: &mut [u8]) -> Result<()> {
         while !into.is_empty() {
