@@ -3,16 +3,19 @@
 //! Decompression of archives.
 
 use daxfs_writer::{Error, Result};
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use liblzma::bufread::XzDecoder;
-use std::io::{BufRead, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 /// Bytes that are read together.
 pub const BUFFER: usize = 256 << 10;
 
-/// Memory limit of decoding xz; the strongest preset takes 65 MiB.
-const XZ_MEMORY: u64 = 512 << 20;
+/// Memory limit of decoding, as a power of two; the strongest preset of xz takes 65 MiB, zstd's 128 MiB.
+const MEMORY: u32 = 29;
+
+/// Why a stream is refused whose decoding takes more.
+pub const MUCH_MEMORY: &str = "needs more than 512 MiB of memory to be decompressed; use";
 
 /// Return a decoder for a stream that starts with `start`, or the stream itself if it is not
 /// compressed.
@@ -24,12 +27,14 @@ pub(super) fn decoder<'a, R: BufRead + 'a>(
     let is = |magic: &[u8]| start.starts_with(magic);
     let failed = |error| Error::io(path, "decompress it", error);
     Ok(Ok(if is(&[0x1f, 0x8b]) {
-        Box::new(MultiGzDecoder::new(reader))
+        Box::new(Gzip(GzDecoder::new(Box::new(reader))))
     } else if is(&[0x28, 0xb5, 0x2f, 0xfd]) || is_skippable(start) {
-        Box::new(zstd::stream::read::Decoder::with_buffer(reader).map_err(failed)?)
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(reader).map_err(failed)?;
+        decoder.window_log_max(MEMORY).map_err(failed)?;
+        Box::new(decoder)
     } else if is(b"\xfd7zXZ\0") {
         let stream =
-            liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED);
+            liblzma::stream::Stream::new_stream_decoder(1 << MEMORY, liblzma::stream::CONCATENATED);
         let stream = stream.map_err(|error| failed(error.into()))?;
         Box::new(XzDecoder::new_stream(reader, stream))
     } else if let Some((_, program)) = OTHERS.iter().find(|(magic, _)| is(magic)) {
@@ -40,6 +45,29 @@ pub(super) fn decoder<'a, R: BufRead + 'a>(
     } else {
         return Ok(Err(reader));
     }))
+}
+
+/// Decompresses the members of a gzip file. Zeros after a member are ignored, as gzip(1) does.
+struct Gzip<'a>(GzDecoder<Box<dyn BufRead + 'a>>);
+
+impl Read for Gzip<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let length = self.0.read(into)?;
+            if length > 0 || into.is_empty() {
+                return Ok(length);
+            }
+            let rest = self.0.get_mut();
+            match rest.fill_buf()? {
+                [] => return Ok(0),
+                [0, ..] => rest.consume(1),
+                _ => {
+                    let rest = std::mem::replace(rest, Box::new(io::empty()));
+                    self.0.reset(rest);
+                }
+            }
+        }
+    }
 }
 
 /// Return true if a stream starts with a frame that zstd skips.

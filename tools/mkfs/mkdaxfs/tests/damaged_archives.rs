@@ -166,6 +166,11 @@ fn damaged_archives() {
     says(&sum, "is damaged");
     let remedy = "only bzip2 knows; use bzip2 -dc FILE | mkdaxfs - IMAGE";
     says(b"BZh91AY&SY00000000", remedy);
+    let remedy = "needs more than 512 MiB of memory to be decompressed; use";
+    let zstd = b"\x28\xb5\x2f\xfd\0\xa0\x01\0\0";
+    says(zstd, &format!("{remedy} zstd -dc --long=31 FILE | mkdaxfs"));
+    let xz = b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46\x02\0\x21\x01\x24\0\0\0\x5e\x1f\xc7\xf9";
+    says(xz, &format!("{remedy} xz -dc FILE | mkdaxfs"));
     let mut header = bytes.clone();
     header[512 * 3] ^= 1;
     header[512 * 5] ^= 1;
