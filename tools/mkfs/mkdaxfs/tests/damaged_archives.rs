@@ -171,6 +171,14 @@ fn damaged_archives() {
     says(zstd, &format!("{remedy} zstd -dc --long=31 FILE | mkdaxfs"));
     let xz = b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46\x02\0\x21\x01\x24\0\0\0\x5e\x1f\xc7\xf9";
     says(xz, &format!("{remedy} xz -dc FILE | mkdaxfs"));
+    let mut zeros = bytes.clone();
+    zeros[512 * 3..512 * 4].fill(0);
+    says(
+        &zeros,
+        "is damaged: no member's header at byte 1536; get it",
+    );
+    let what = "its extended headers have no member; get it again (member at byte 0)";
+    says(&bytes[..1024], what);
     let mut header = bytes.clone();
     header[512 * 3] ^= 1;
     header[512 * 5] ^= 1;

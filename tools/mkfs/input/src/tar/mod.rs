@@ -97,8 +97,8 @@ impl<'a> Reader<'a> {
     /// Refuse an archive that has no members, unless it is `named` an archive and nothing else. Disk
     /// images often start with zeros, as an archive ends.
     pub fn check_empty(&mut self, named: bool) -> Result<()> {
-        let found = match self.stream.position() == BLOCK as u64 {
-            true => self.foreign(&[0; BLOCK])?,
+        let found = match self.stream.position() == 2 * BLOCK as u64 {
+            true => self.foreign(&[0; 2 * BLOCK])?,
             false => None,
         };
         match found {
@@ -112,12 +112,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Return the type of the input, which has the first block `start` and is read up to there.
-    fn foreign(&mut self, start: &[u8; BLOCK]) -> Result<Option<&'static str>> {
+    /// Return the type of the input, which begins with `start` and is read up to there.
+    fn foreign(&mut self, start: &[u8]) -> Result<Option<&'static str>> {
         let mut head = start.to_vec();
         head.resize(HEAD, 0);
-        let length = self.stream.read(&mut head[BLOCK..])?;
-        Ok(occupant(&head[..BLOCK + length]))
+        let length = self.stream.read(&mut head[start.len()..])?;
+        Ok(occupant(&head[..start.len() + length]))
     }
 
     /// Return the error for an input that contains `what` instead.
@@ -159,8 +159,14 @@ impl<'a> Reader<'a> {
         if length < BLOCK {
             return Err(self.stream.cut_short());
         }
-        if bytes.iter().all(|&byte| byte == 0) {
-            return Ok(None);
+        let mut next = Vec::new();
+        if *bytes == [0; BLOCK] {
+            // A second one ends the archive; it may be missing.
+            next.resize(BLOCK, 0);
+            self.stream.read(&mut next)?;
+            if next == [0; BLOCK] {
+                return Ok(None);
+            }
         }
         // Both sums are in use. The field itself counts as blanks.
         let field = 148..156;
@@ -173,7 +179,7 @@ impl<'a> Reader<'a> {
         let sum = number(&bytes[field]);
         if sum != Some(unsigned) && sum != Some(signed) {
             if at == 0 {
-                let what = self.foreign(header.as_bytes())?;
+                let what = self.foreign(&[bytes, &next[..]].concat())?;
                 // Its first header is damaged.
                 return Err(
                     self.no_archive(what.filter(|_| header.as_bytes()[257..262] != *b"ustar"))
@@ -189,43 +195,41 @@ impl<'a> Reader<'a> {
     fn head(&mut self) -> Result<Option<Head>> {
         let at = self.stream.position();
         let mut records = self.global.clone();
-        let (mut pax, mut left) = (false, EXTENDED);
+        let (mut pax, mut pending, mut left) = (false, false, EXTENDED);
         while let Some(header) = self.header()? {
-            let size = |reader: &Self| reader.field(at, "size", &header.as_old().size);
-            match header.entry_type().as_byte() {
+            let kind = header.entry_type().as_byte();
+            if !b"gxXLK".contains(&kind) {
+                return Ok(Some(Head {
+                    header,
+                    at,
+                    pax,
+                    records,
+                }));
+            }
+            let size = self.field(at, "size", &header.as_old().size)?;
+            let bytes = self.extended(at, size, &mut left)?;
+            pending |= kind != b'g';
+            match kind {
+                b'L' => records.path = Some(until_nul(bytes)),
+                b'K' => records.link = Some(until_nul(bytes)),
                 b'g' => {
-                    let bytes = self.extended(at, size(self)?, &mut left)?;
-                    let mut global = std::mem::take(&mut self.global);
-                    global.add(&bytes).map_err(|why| self.error(at, why))?;
-                    if global.bytes() > GLOBAL {
+                    let added = records.add(&bytes).and_then(|()| self.global.add(&bytes));
+                    added.map_err(|why| self.error(at, why))?;
+                    if self.global.bytes() > GLOBAL {
                         let why = "bytes in global extended headers; make the archive without them";
                         return Err(self.error(at, format!("more than {GLOBAL} {why}")));
                     }
-                    self.global = global;
-                    records.add(&bytes).map_err(|why| self.error(at, why))?;
                 }
-                b'x' | b'X' => {
-                    let bytes = self.extended(at, size(self)?, &mut left)?;
+                _ => {
                     records.add(&bytes).map_err(|why| self.error(at, why))?;
                     pax = true;
                 }
-                b'L' => {
-                    records.path = Some(until_nul(self.extended(at, size(self)?, &mut left)?))
-                }
-                b'K' => {
-                    records.link = Some(until_nul(self.extended(at, size(self)?, &mut left)?))
-                }
-                _ => {
-                    return Ok(Some(Head {
-                        header,
-                        at,
-                        pax,
-                        records,
-                    }))
-                }
             }
         }
-        Ok(None)
+        match pending {
+            true => Err(self.error(at, "its extended headers have no member; get it again")),
+            false => Ok(None),
+        }
     }
 
     /// Return the content of an extended header.
