@@ -90,7 +90,7 @@ impl Records {
             _ => {
                 self.libarchive |= key.starts_with(b"LIBARCHIVE.xattr.");
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.xattr(name, value.to_vec(), true)?;
+                    self.xattr(&decoded(name), value.to_vec(), true)?;
                 }
             }
         }
@@ -121,6 +121,21 @@ impl Records {
             + xattrs
                 .map(|(name, value)| name.len() + value.len())
                 .sum::<usize>()
+    }
+}
+
+/// Return the name of an extended attribute, in which GNU tar encodes `%` and `=`.
+fn decoded(mut name: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    loop {
+        let (byte, rest) = match name {
+            [b'%', b'2', b'5', rest @ ..] => (b'%', rest),
+            [b'%', b'3', b'D', rest @ ..] => (b'=', rest),
+            [byte, rest @ ..] => (*byte, rest),
+            [] => return plain,
+        };
+        plain.push(byte);
+        name = rest;
     }
 }
 

@@ -83,7 +83,7 @@ pub fn make(place: &Place, can: Can) {
         let capability = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
         let all = [
             ("dir/one", "user.text", &b"value"[..]),
-            ("dir/one", "user.binary", &binary),
+            ("dir/one", "user.%=%3D", &binary),
             ("dir", "user.lines", b"\n=\n"),
             ("empty", "user.empty", b""),
             ("dir/block", "security.capability", capability),
