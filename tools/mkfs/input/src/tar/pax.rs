@@ -81,6 +81,8 @@ impl Records {
             b"GNU.sparse.major" => self.sparse_major = number()?,
             b"SCHILY.acl.access" => self.acls[0] = bytes(),
             b"SCHILY.acl.default" => self.acls[1] = bytes(),
+            // Lists of NFSv4, which images do not have.
+            b"SCHILY.acl.ace" => self.xattr(b"system.nfs4_acl", value.to_vec(), true)?,
             b"RHT.security.selinux" => {
                 // The kernel's own labels end with NUL.
                 let mut label = value.to_vec();
