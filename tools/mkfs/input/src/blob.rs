@@ -42,8 +42,7 @@ pub(crate) enum Raw {
 impl Raw {
     /// Open `path`; `-` is standard input.
     pub fn open(path: &Path) -> Result<Self> {
-        let stdin = path.as_os_str() == "-";
-        let (file, path) = if stdin {
+        let (file, path) = if path.as_os_str() == "-" {
             let path = PathBuf::from("standard input");
             let owned = io::stdin().as_fd().try_clone_to_owned();
             let owned = owned.map_err(|error| Error::io(&path, "read it", error))?;
@@ -55,12 +54,12 @@ impl Raw {
         let examine = |error| Error::io(&path, "examine", error);
         let stat = fstat(&file).map_err(examine)?;
         let (start, end) = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile if stdin => {
+            FileType::RegularFile | FileType::BlockDevice => {
+                // Standard input may have been read in part, and cut short since.
                 let start = seek(&file, SeekFrom::Current(0)).map_err(examine)?;
-                (start, stat.st_size as u64)
+                let end = seek(&file, SeekFrom::End(0)).map_err(examine)?;
+                (start, end.max(start))
             }
-            FileType::RegularFile => (0, stat.st_size as u64),
-            FileType::BlockDevice => (0, seek(&file, SeekFrom::End(0)).map_err(examine)?),
             FileType::Directory => {
                 let why = "expected an archive, found a directory";
                 return Err(Error::refused(&path, why));

@@ -4,18 +4,17 @@
 
 use super::blob::Blob;
 use daxfs_check as check;
-use daxfs_check::memory::FileMemory;
 use daxfs_reader::{self as image, Content, FileType, Image, Inode, Memory, Superblock};
 use daxfs_writer::build::Builder;
 use daxfs_writer::origin::Origin;
+use daxfs_writer::region::Region;
 use daxfs_writer::tree::{read_xattrs, Attributes, Kind, Name, Node, NodeId, Place, ROOT};
 use daxfs_writer::{Error, Result};
-use std::path::Path;
 
 /// Add the files of the image in `blob` to the tree. With `metadata`, files without data stay such.
 pub(super) fn read(builder: &mut Builder, blob: &Blob, metadata: bool) -> Result<()> {
     let path = &blob.path;
-    let memory = FileMemory::new(&blob.file).map_err(|error| Error::io(path, "examine", error))?;
+    let memory = Region::file(blob.container()?.file, blob.start, blob.size());
     if let Some(finding) = check::first(&memory) {
         return Err(Error::image(path, finding));
     }
@@ -28,7 +27,7 @@ pub(super) fn read(builder: &mut Builder, blob: &Blob, metadata: bool) -> Result
     let mut reader = Reader {
         builder,
         image: &image,
-        path,
+        blob,
         origin,
         metadata,
         nodes: vec![None; superblock.inode_count() as usize + 1],
@@ -46,7 +45,7 @@ pub(super) fn read(builder: &mut Builder, blob: &Blob, metadata: bool) -> Result
 struct Reader<'a, M> {
     builder: &'a mut Builder,
     image: &'a Image<'a, M>,
-    path: &'a Path,
+    blob: &'a Blob,
     origin: u32,
     metadata: bool,
     /// The node of each inode that was read.
@@ -55,7 +54,7 @@ struct Reader<'a, M> {
 
 impl<M: Memory> Reader<'_, M> {
     fn failed(&self, error: image::Error) -> Error {
-        Error::image(self.path, error)
+        Error::image(&self.blob.path, error)
     }
 
     fn directory(
@@ -103,7 +102,7 @@ impl<M: Memory> Reader<'_, M> {
         let kind = match inode.content {
             Content::Regular { data } => Kind::Regular {
                 size: inode.size,
-                place: Place::Part(data),
+                place: Place::Part(self.blob.start + data),
             },
             Content::MetadataOnly if self.metadata => Kind::Regular {
                 size: inode.size,

@@ -41,6 +41,7 @@ mkdaxfs image:one.tar new | 1 | one.tar:
 mkdaxfs oci:missing new | 1 | missing
 mkdaxfs docker://alpine new | 1 | docker://alpine: is not an OCI image layout; make one by skopeo copy
 mkdaxfs - new | 1 | standard input
+(dd skip=1M count=0 2>/dev/null; mkdaxfs - new) <one.tar | 1 | standard input: is empty and not an archive
 # Outputs.
 mkdaxfs tree tree/new | 1 | would be written into the tree
 mkdaxfs . new | 1 | would be written into the tree
@@ -73,6 +74,7 @@ mkdaxfs tree image two.img | 1 | holds a daxfs image, and so does an input
 mkdaxfs image:image two.img | 1 | holds a daxfs image, and so does an input
 mkdaxfs image one.tar two.img | 1 | holds a daxfs image, and so does an input
 mkdaxfs - two.img <image | 1 | holds a daxfs image, and so does an input
+(read; mkdaxfs - two.img) <behind | 1 | holds a daxfs image, and so does an input
 # Images beside the layers of a container image would become part of it.
 mkdaxfs oci:layout layout/image | 1 | is part of an input; write the image to another directory
 mkdaxfs --force oci:layout layout/blobs/image | 1 | is part of an input
@@ -86,7 +88,7 @@ fn files() -> Place {
          rm whole.tar.gz; gzip -k one.tar; ln -s two.tar link; ln two.tar hard; echo '*.o' >patterns
          yes notes | head -n 1000 >notes; truncate -s 1M zeros; : >empty; ln -s image image-link
          truncate -s 4M sparse; printf x | dd of=sparse bs=1 seek=3M conv=notrunc
-         for image in image two.img three.img; do mkdaxfs -q tree $image; done",
+         for image in image two.img three.img; do mkdaxfs -q tree $image; done; (echo; cat image) >behind",
     );
     let layout = Layout::new(&place.path(""));
     layout.index(&[layout.image(&["one.tar"])]);

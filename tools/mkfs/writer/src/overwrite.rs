@@ -9,7 +9,7 @@ use daxfs_reader::signature::Section;
 use daxfs_reader::{Memory, Superblock};
 use rustix::fs::{fstat, stat, FileType, Stat};
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
@@ -286,7 +286,8 @@ fn is_image(path: &Path) -> bool {
         false => return false,
     };
     let mut start = [0; MAGIC.len()];
-    let read = file.and_then(|file| file.read_exact_at(&mut start, 0));
+    // Standard input may have been read in part.
+    let read = file.and_then(|file| file.read_exact_at(&mut start, (&file).stream_position()?));
     read.is_ok() && start == MAGIC
 }
 
