@@ -85,6 +85,10 @@ f('hard2', H, linkname='abs/group')",
             "f('a', data=b'x' * 512, pax_headers={'GNU.sparse.major': '1', 'GNU.sparse.realsize': '10'})",
             "the map of a sparse file is malformed",
         ),
+        (
+            "for n in 'abc': f(n, data=b'0\\n'.ljust(512, b'\\0'), pax_headers={'GNU.sparse.major': '1', 'GNU.sparse.realsize': str(2**63 - 1)})",
+            "the tree has more file data than one image can hold",
+        ),
     ] {
         craft(&place, script);
         let told = place.fails("mkdaxfs crafted.tar none", what);

@@ -248,6 +248,6 @@ pub fn check_empty(tree: &Tree) -> Result<()> {
 /// Return [`Error::Io`] and [`Error::Changed`] if it cannot be read or has changed.
 pub fn sha256(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
     let mut hash = Sha256::new();
-    Source::stream(tree, node, |bytes| hash.update(bytes))?;
+    Source::blocks(tree, node, false, |_, block| hash.update(block))?;
     Ok(hash.finalize().into())
 }

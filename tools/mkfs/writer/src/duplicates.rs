@@ -42,8 +42,9 @@ impl Duplicates {
         files.sort_unstable();
         let groups = files.chunk_by(|a, b| a.0 == b.0);
         let groups: Vec<_> = groups.filter(|group| group.len() > 1).collect();
-        let bytes = |group: &[(u64, NodeId)]| group[0].0 * group.len() as u64;
-        progress.step("comparing", groups.iter().map(|group| bytes(group)).sum());
+        let bytes = |group: &[(u64, NodeId)]| group[0].0.saturating_mul(group.len() as u64);
+        let total = groups.iter().map(|group| bytes(group));
+        progress.step("comparing", total.fold(0, u64::saturating_add));
         let found: Vec<Result<Vec<_>>> = groups
             .into_par_iter()
             .map(|group| {
@@ -97,26 +98,12 @@ fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<(NodeId,
 /// Return a SHA-256 of the content of `node` that leaves out blocks of zeros, which sparse files have many of.
 fn sum(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
     let mut hash = Sha256::new();
-    let (mut at, mut block) = (0_u64, Vec::with_capacity(ZEROS.len()));
-    let mut add = |block: &mut Vec<u8>| {
-        // Where blocks begin does not depend on where holes are.
+    // Where blocks begin does not depend on where holes are.
+    Source::blocks(tree, node, true, |at, block| {
         if *block != ZEROS[..block.len()] {
             hash.update(at.to_le_bytes());
-            hash.update(&*block);
-        }
-        at += block.len() as u64;
-        block.clear();
-    };
-    Source::stream(tree, node, |mut bytes| {
-        while !bytes.is_empty() {
-            let (next, rest) = bytes.split_at(bytes.len().min(ZEROS.len() - block.len()));
-            block.extend_from_slice(next);
-            bytes = rest;
-            if block.len() == ZEROS.len() {
-                add(&mut block);
-            }
+            hash.update(block);
         }
     })?;
-    add(&mut block);
     Ok(hash.finalize().into())
 }

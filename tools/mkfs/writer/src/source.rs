@@ -5,15 +5,15 @@
 use crate::error::{Error, Result};
 use crate::origin::{Bytes, Container, Piece};
 use crate::tree::{identity, mtime, Identity, Kind, NodeId, Place, Tree};
-use daxfs_check::memory::{data_or_hole, ZEROS};
+use daxfs_check::memory::data_or_hole;
 use rustix::fs::{fstat, OFlags, Stat};
 use rustix::io::{pread, Errno};
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-/// Bytes that [`Source::stream`] reads together.
-const BUFFER: u64 = 64 << 10;
+/// Bytes of a block of [`Source::blocks`].
+const BLOCK: u64 = 64 << 10;
 
 /// A regular file of a tree, open for reading.
 pub struct Source<'a> {
@@ -86,27 +86,27 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// Pass the content of `node` to `sink`, piece by piece, and check that it is the file that the
-    /// tree describes.
-    pub fn stream(tree: &'a Tree, node: NodeId, mut sink: impl FnMut(&[u8])) -> Result<()> {
+    /// Pass the content of `node` to `sink`, in blocks of 64 KiB with their offsets, and check that it is the file that
+    /// the tree describes. With `skip`, leave out blocks that are in a hole.
+    pub fn blocks(
+        tree: &'a Tree,
+        node: NodeId,
+        skip: bool,
+        mut sink: impl FnMut(u64, &[u8]),
+    ) -> Result<()> {
         let source = Self::open(tree, node)?;
-        let mut buffer = vec![0; source.size.min(BUFFER) as usize];
+        let mut buffer = vec![0; source.size.min(BLOCK) as usize];
         let mut at = 0;
         while at < source.size {
             let (hole, until) = source.stretch(at)?;
-            while at < until {
-                let left = (until - at).min(BUFFER) as usize;
-                let length = if hole {
-                    let length = left.min(ZEROS.len());
-                    sink(&ZEROS[..length]);
-                    length
-                } else {
-                    let length = source.read(&mut buffer[..left], at)?;
-                    sink(&buffer[..length]);
-                    length
-                };
-                at += length as u64;
+            if skip && hole && until - at >= BLOCK {
+                at = until - until % BLOCK;
+                continue;
             }
+            let block = &mut buffer[..(source.size - at).min(BLOCK) as usize];
+            source.fill(at, block)?;
+            sink(at, block);
+            at += block.len() as u64;
         }
         source.finish()
     }
