@@ -147,7 +147,7 @@ impl Reader<'_> {
                 let Options {
                     platform, scratch, ..
                 } = self.options;
-                let layers = oci::oci(path, name, platform, scratch, self.progress)?;
+                let layers = oci::oci(path, name, platform.as_ref(), scratch, self.progress)?;
                 oci::flatten(
                     &mut self.builder,
                     &layers,

@@ -17,8 +17,8 @@ pub struct Options<'a> {
     pub exclude: Option<&'a Exclude>,
     /// Directory for temporary files, for archives that cannot be read twice.
     pub scratch: &'a Path,
-    /// Platform of the container image.
-    pub platform: Platform,
+    /// Platform of the container image. Without it, this machine's is chosen if there are several.
+    pub platform: Option<Platform>,
 }
 
 impl<'a> Options<'a> {
@@ -29,7 +29,7 @@ impl<'a> Options<'a> {
             one_file_system: false,
             exclude: None,
             scratch,
-            platform: Platform::default(),
+            platform: None,
         }
     }
 }

@@ -113,7 +113,7 @@ impl Wishes {
             one_file_system: args.one_file_system,
             exclude: self.exclude.as_ref(),
             scratch,
-            platform: args.platform.clone().unwrap_or_default(),
+            platform: args.platform.clone(),
         };
         let mut warn = |warning| bar.suspend(|| eprintln!("mkdaxfs: warning: {warning}"));
         let mut tree = input::read(&self.inputs, &options, bar, &mut warn)?;

@@ -234,7 +234,7 @@ pub struct Args {
 
     /// Platform to select from a container image for several platforms [default: this machine's]
     ///
-    /// The default is Linux on this machine's processor.
+    /// The default is Linux on this machine's processor. Without the option, the only image is taken for any platform.
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = "Content")]
     pub platform: Option<Platform>,
 

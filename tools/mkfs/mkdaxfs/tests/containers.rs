@@ -137,6 +137,7 @@ fn which_image() {
     // Two names of one image.
     layout.index(&[named(both[0].clone(), "one"), named(both[0].clone(), "two")]);
     gives(&place, "oci:layout", "flat.img");
+    place.fails("mkdaxfs --platform linux/mips oci:layout new", why);
     layout.index(&[]);
     place.fails("mkdaxfs oci:layout new", "has no image");
 }

@@ -127,7 +127,7 @@ fn add(args: &StoreAdd) -> Result<ExitCode> {
         one_file_system: args.one_file_system,
         exclude: exclude.as_ref(),
         scratch: &scratch(&args.store),
-        platform: args.platform.clone().unwrap_or_default(),
+        platform: args.platform.clone(),
     };
     let inputs: Vec<_> = args.inputs.iter().map(|text| Input::parse(text)).collect();
     let mut warn = |warning| bar.suspend(|| eprintln!("daxfs: warning: {warning}"));

@@ -31,7 +31,7 @@ const DEPTH: usize = 8;
 pub(super) fn oci(
     path: &Path,
     reference: Option<&str>,
-    platform: &Platform,
+    platform: Option<&Platform>,
     scratch: &Path,
     progress: &dyn Progress,
 ) -> Result<Vec<Blob>> {
@@ -55,7 +55,7 @@ fn select(
     store: &Store,
     mut index: Index,
     mut reference: Option<&str>,
-    platform: &Platform,
+    platform: Option<&Platform>,
 ) -> Result<Manifest> {
     for _ in 0..DEPTH {
         // The reference is in the outermost index.
@@ -75,7 +75,7 @@ fn choose<'a>(
     path: &Path,
     descriptors: &'a [Descriptor],
     reference: Option<&str>,
-    platform: &Platform,
+    platform: Option<&Platform>,
 ) -> Result<&'a Descriptor> {
     let mut left: Vec<&Descriptor> = descriptors
         .iter()
@@ -103,7 +103,9 @@ fn choose<'a>(
     // An image with several names has an entry for each.
     let mut seen = HashSet::new();
     left.retain(|descriptor| seen.insert(&descriptor.digest));
-    if left.len() > 1 {
+    // The only image is chosen unless a platform is named that it does not fit.
+    if left.len() > usize::from(platform.is_none()) {
+        let platform = platform.cloned().unwrap_or_default();
         let fits = |d: &&Descriptor| d.platform.as_ref().is_some_and(|is| platform.fits(is));
         let fitting: Vec<_> = left.iter().copied().filter(fits).collect();
         if fitting.is_empty() && left.iter().all(|d| d.platform.is_some()) {
