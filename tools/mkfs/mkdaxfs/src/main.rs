@@ -4,13 +4,14 @@
 
 mod options;
 
+use clap::error::ErrorKind;
 use clap::Parser;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Cleanup;
 use daxfs_command::stdout::{obey_pipe, say};
 use daxfs_command::usage;
-use daxfs_input::exclude::Exclude;
+use daxfs_input::exclude::{pattern, Exclude};
 use daxfs_input::{self as input, Input};
 use daxfs_writer::options::{Options, Pack};
 use daxfs_writer::tree::Tree;
@@ -42,10 +43,15 @@ impl Wishes {
         for path in &args.exclude_from {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| Error::io(path, "read the file", error))?;
-            let lines = text
-                .lines()
-                .filter(|line| !line.is_empty() && !line.starts_with('#'));
-            patterns.extend(lines.map(String::from));
+            for (number, line) in (1..).zip(text.lines()) {
+                if line.is_empty() || line.starts_with('#') {
+                    continue;
+                }
+                patterns.push(pattern(line).map_err(|why| {
+                    let why = Error::refused(path, format!("line {number}: {why}"));
+                    clap::Error::raw(ErrorKind::ValueValidation, why)
+                })?);
+            }
         }
         let exclude = Exclude::new(patterns);
         let exclude = exclude.map_err(|why| Error::refused(Path::new("--exclude"), why))?;
@@ -54,8 +60,8 @@ impl Wishes {
         if args.clamp_mtime {
             mtime = mtime.or(time);
             if mtime.is_none() {
-                let why = "needs a time; add --mtime or set SOURCE_DATE_EPOCH";
-                return Err(Error::refused(Path::new("--clamp-mtime"), why).into());
+                let why = "--clamp-mtime needs a time; add --mtime or set SOURCE_DATE_EPOCH";
+                return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, why).into());
             }
         }
         let padding = args.padding.next_multiple_of(args.block_size.into());
@@ -199,6 +205,9 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(error) = error.downcast_ref() {
+                return usage("mkdaxfs", error, USAGE);
+            }
             obey_pipe(&*error);
             eprintln!("mkdaxfs: {error}");
             ExitCode::FAILURE

@@ -28,7 +28,8 @@ mkdaxfs --time 1.1234567890 tree new | 2 | use SECONDS
 mkdaxfs --padding 5000 tree new | 2 | use a multiple of 4096
 mkdaxfs --huge-threshold 10Q tree new | 2 | K, M, G or T
 mkdaxfs --exclude-from missing tree new | 1 | missing: cannot read the file: No such file or directory; check
-mkdaxfs --clamp-mtime tree new | 1 | add --mtime or set SOURCE_DATE_EPOCH
+mkdaxfs --exclude-from wrong tree new | 2 | wrong: line 3: the pattern '[x' is wrong
+mkdaxfs --clamp-mtime tree new | 2 | add --mtime or set SOURCE_DATE_EPOCH
 mkdaxfs --platform linux oci:layout new | 2 | 'linux'
 # Inputs.
 mkdaxfs missing two.img | 1 | missing: cannot open the file: No such file or directory; check the path
@@ -85,7 +86,7 @@ fn files() -> Place {
     let place = place(
         "mkdir tree; echo text >tree/file; tar -cf one.tar tree; tar -cf two.tar tree; ln -s nowhere dangling
          head -c 100000 /dev/urandom >tree/large; tar -czf whole.tar.gz tree; head -c 9000 whole.tar.gz >cut.tar.gz
-         rm whole.tar.gz; gzip -k one.tar; ln -s two.tar link; ln two.tar hard; echo '*.o' >patterns
+         rm whole.tar.gz; gzip -k one.tar; ln -s two.tar link; ln two.tar hard; echo '*.o' >patterns; printf '#\n*.o\n[x' >wrong
          yes notes | head -n 1000 >notes; truncate -s 1M zeros; : >empty; ln -s image image-link
          truncate -s 4M sparse; printf x | dd of=sparse bs=1 seek=3M conv=notrunc
          for image in image two.img three.img; do mkdaxfs -q tree $image; done; (echo; cat image) >behind",
