@@ -38,12 +38,11 @@ impl Input {
     /// Parse an argument: a path, which may follow a kind and a colon.
     pub fn parse(text: &OsStr) -> Self {
         type Kind = fn(PathBuf) -> Input;
-        let kinds: [(&[u8], Kind); 5] = [
+        let kinds: [(&[u8], Kind); 4] = [
             (b"dir:", Input::Directory),
             (b"tar:", Input::Tar),
             (b"image:", Input::Image),
             (b"oci:", Input::Oci),
-            (b"oci-archive:", Input::Oci),
         ];
         for (prefix, kind) in kinds {
             if let Some(path) = text.as_bytes().strip_prefix(prefix) {
