@@ -204,7 +204,9 @@ fn copy(image: &File, size: u64, region: &mut Region, progress: &dyn Progress) -
     let head = &mut buffer[..HEAD as usize];
     image.read_exact_at(head, 0)?;
     region.write(0, head)?;
-    region.sync()
+    region.sync()?;
+    // The device is read next, not the page cache.
+    region.forget()
 }
 
 /// Return the first offset at which the device differs from the image, if any.
