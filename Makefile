@@ -153,7 +153,7 @@ tools: prepare-root
 	@$(call say,building the tools into $(BUILD)/bin)
 	$(Q)$(cargo) build $(demo_packages)
 	@mkdir -p $(BUILD)/bin
-	@find $(BUILD)/cargo/$(target)/release -maxdepth 1 -type f -executable -exec cp -p -t $(BUILD)/bin {} +
+	@find $(BUILD)/cargo/$(target)/release -maxdepth 1 -type f -executable ! -name manual -exec cp -p -t $(BUILD)/bin {} +
 	@ln -sf daxfs $(BUILD)/bin/mount.daxfs
 	@ln -sf daxfs $(BUILD)/bin/fsck.daxfs
 	@ln -sf mkdaxfs $(BUILD)/bin/mkfs.daxfs
@@ -177,10 +177,12 @@ wheel:
 	@echo "make: wheel is for the architecture of this machine only" >&2; exit 2
 endif
 
-# Manual pages and the shells' completions, from the programs' command lines.
+# Manual pages and the shells' completions, from the programs' command lines. Building all tools at once takes half as
+# long as building this program after them, with other features of its crates.
 manual: prepare-root build/man/daxfs.5 build/pages/benchmark-table.rst
 	@rm -rf build/man/*.8 build/completions
-	$(Q)$(NATIVE) $(cargo) run --quiet --example manual -- $(CURDIR)/build
+	$(Q)$(NATIVE) $(cargo) build --quiet
+	$(Q)build/cargo/x86_64-unknown-linux-gnu/release/manual build
 
 # $(call sphinx,builder,output directory). All pages are read each time (-E): a page that is not has no warnings.
 sphinx = scripts/sphinx -q -W -E -b $(1) -d build/doctrees/$(1) Documentation $(2)

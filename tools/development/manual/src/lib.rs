@@ -3,8 +3,7 @@
 //! Manual pages and shell completions of all programs, generated from their command lines and their
 //! help.
 //!
-//! `cargo run --example manual -- DIR` writes the pages to `DIR/man`, the completions to
-//! `DIR/completions`.
+//! `manual DIR` writes the pages to `DIR/man`, the completions to `DIR/completions`.
 
 #[allow(dead_code)]
 #[path = "../../../mkfs/mkdaxfs/src/options.rs"]
