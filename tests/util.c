@@ -370,14 +370,17 @@ long touch_pages(const char *address, size_t length, size_t step)
 	return faults() - before;
 }
 
-bool gets_sigbus(const char *address)
+bool access_gets_sigbus(const char *address, bool store)
 {
 	pid_t pid = fork();
 	int status;
 
 	if (!pid) {
 		signal(SIGBUS, SIG_DFL);
-		asm volatile("" : : "r"(*address) : "memory");
+		if (store)
+			__atomic_store_n((char *)address, 1, __ATOMIC_SEQ_CST);
+		else
+			asm volatile("" : : "r"(*address) : "memory");
 		_exit(0);
 	}
 	REQUIRE(waitpid(pid, &status, 0) == pid);

@@ -150,8 +150,10 @@ void page_frames(const char *address, size_t count, u64 frames[]);
 /* Load a byte at every @step bytes. Return the number of page faults that this took. */
 long touch_pages(const char *address, size_t length, size_t step);
 
-/* Return true if a load from @address ends a process with SIGBUS. */
-bool gets_sigbus(const char *address);
+/* Return true if a load from @address, or a store, ends a process with SIGBUS. */
+bool access_gets_sigbus(const char *address, bool store);
+#define gets_sigbus(address) access_gets_sigbus(address, false)
+#define store_gets_sigbus(address) access_gets_sigbus(address, true)
 
 /* Return @size bytes of zeros that this process and its children share. */
 void *shared_memory(size_t size);

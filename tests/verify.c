@@ -503,21 +503,6 @@ POINT(kernel_reads, "the kernel reads the mapping")
 	free(bytes);
 }
 
-/* Return true if a store to @address ends a process with SIGBUS. */
-static bool store_gets_sigbus(char *address)
-{
-	pid_t pid = fork();
-	int status;
-
-	if (!pid) {
-		signal(SIGBUS, SIG_DFL);
-		__atomic_store_n(address, 1, __ATOMIC_SEQ_CST);
-		_exit(0);
-	}
-	REQUIRE(waitpid(pid, &status, 0) == pid);
-	return WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS;
-}
-
 /*
  * Check that process_vm_readv(2) and write(2), which do not fault as loads do, get no byte at @hidden, and that
  * write(2) gets the one at @shown. Memory without pages is not for process_vm_readv(2).
