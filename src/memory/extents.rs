@@ -30,24 +30,16 @@ struct Extent {
 type Tree = RBTree<u64, Extent>;
 
 impl Extent {
-    /// Unmap and forget the pages that are not forgotten yet, up to one that is still in use.
-    /// Return false if there is one.
+    /// Have the DAX code forget the next pages that it still knows. Return false if one is in use.
     ///
     /// Call this only while no page fault can map a page of the extent.
-    fn forget(&mut self) -> bool {
-        let length = self.space.length;
-        if self.forgotten < length {
-            // All of it, also what comes after a page that is still in use.
-            self.space.unmap(0, 0);
-        }
-        while self.forgotten < length {
-            let piece = FORGET_PIECE.min(length - self.forgotten);
-            if !self.space.forget(self.forgotten, piece) {
-                return false;
-            }
+    fn forget_piece(&mut self) -> bool {
+        let piece = FORGET_PIECE.min(self.space.length - self.forgotten);
+        let forgotten = piece == 0 || self.space.forget(self.forgotten, piece);
+        if forgotten {
             self.forgotten += piece;
         }
-        true
+        forgotten
     }
 }
 
@@ -82,10 +74,16 @@ fn last_before(tree: &Tree, offset: u64) -> Option<&Arc<Space>> {
     Some(&tree.get(&start)?.space)
 }
 
+/// Return the start of the first extent that starts at `offset` or after it.
+fn first_from(tree: &Tree, offset: u64) -> Option<u64> {
+    Some(*tree.cursor_lower_bound(&offset)?.current().0)
+}
+
 /// All mapped extents of a region, none of which overlap.
 ///
 /// The mutex protects the tree and the user counts. Memory reclaim takes it, so do not allocate
-/// under it. Do not hold it while waiting for a page fault or for users of a page.
+/// under it. Do not hold it while waiting for a page fault or for users of a page, or for work on
+/// more pages than [`FORGET_PIECE`] has.
 #[pin_data]
 pub(super) struct Extents {
     #[pin]
@@ -130,21 +128,43 @@ impl Extents {
     /// Remove a user of the extent at `start`. Return false if pages of it are still in use, so
     /// that it must be swept later.
     pub(super) fn release(&self, start: u64) -> bool {
-        let mut tree = self.tree.lock();
-        let Some(extent) = tree.get_mut(&start) else {
-            return true;
+        if let Some(extent) = self.tree.lock().get_mut(&start) {
+            extent.users -= 1;
+        }
+        self.forget(start, false)
+    }
+
+    /// If no inode maps the extent at `start`, unmap and forget its pages, and remove it. With
+    /// `unmap`, also unmap and forget one that inodes map. Return false if a page is still in use.
+    ///
+    /// With `unmap`, see [`Extents::sweep`].
+    fn forget(&self, start: u64, unmap: bool) -> bool {
+        let is_wanted = |extent: &&mut Extent| unmap || extent.users == 0;
+        let space = match self.tree.lock().get_mut(&start).filter(is_wanted) {
+            Some(extent) if extent.forgotten < extent.space.length => Some(extent.space.clone()),
+            _ => None,
         };
-        extent.users -= 1;
-        if extent.users > 0 {
-            return true;
+        if let Some(space) = space {
+            // All of it, also what comes after a page that is still in use.
+            space.unmap(0, 0);
         }
-        if !extent.forget() {
-            return false;
+        loop {
+            let mut tree = self.tree.lock();
+            // An inode may have claimed it again.
+            let Some(extent) = tree.get_mut(&start).filter(is_wanted) else {
+                return true;
+            };
+            if !extent.forget_piece() {
+                return false;
+            }
+            if extent.forgotten == extent.space.length {
+                let unused = extent.users == 0;
+                let node = unused.then(|| tree.remove_node(&start));
+                drop(tree);
+                drop(node);
+                return true;
+            }
         }
-        let node = tree.remove_node(&start);
-        drop(tree);
-        drop(node);
-        true
     }
 
     /// Remove the extents that no inode maps. With `unmap`, also unmap all others and make their
@@ -156,22 +176,10 @@ impl Extents {
         let mut idle = true;
         let mut from = 0;
         loop {
-            let mut tree = self.tree.lock();
-            let Some(mut cursor) = tree.cursor_lower_bound_mut(&from) else {
+            let Some(start) = first_from(&self.tree.lock(), from) else {
                 return idle;
             };
-            let (&start, extent) = cursor.current_mut();
-            let mut node = None;
-            let unused = extent.users == 0;
-            if unused || unmap {
-                let forgotten = extent.forget();
-                idle &= forgotten;
-                if forgotten && unused {
-                    node = tree.remove_node(&start);
-                }
-            }
-            drop(tree);
-            drop(node);
+            idle &= self.forget(start, unmap);
             from = start + 1;
         }
     }
@@ -185,7 +193,9 @@ impl Extents {
                 return from > 0;
             };
             let (&start, extent) = cursor.current();
-            extent.space.unmap_suspects();
+            let space = extent.space.clone();
+            drop(tree);
+            space.unmap_suspects();
             from = start + 1;
         }
     }
