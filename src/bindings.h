@@ -95,6 +95,7 @@ static const u64 DAXFS_STATX_ATTR_IMMUTABLE = STATX_ATTR_IMMUTABLE;
 static const size_t DAXFS_NAME_MAX = NAME_MAX;
 static const int DAXFS_O_RDONLY = O_RDONLY;
 static const int DAXFS_O_LARGEFILE = O_LARGEFILE;
+static const int DAXFS_O_NONBLOCK = O_NONBLOCK;
 static const fmode_t DAXFS_FMODE_READ = FMODE_READ;
 static const fmode_t DAXFS_FMODE_NOWAIT = FMODE_NOWAIT;
 static const int DAXFS_IOCB_DIRECT = IOCB_DIRECT;

@@ -107,7 +107,8 @@ impl Context {
     /// The errors of open(2); `ENXIO` for a device node without a device.
     pub(crate) fn open_source(&self) -> Result<ARef<File>> {
         let name = self.source().as_char_ptr();
-        let flags = bindings::O_RDONLY | bindings::O_LARGEFILE;
+        // Do not wait for the writer of a FIFO that has taken the device's place.
+        let flags = bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NONBLOCK;
         // SAFETY: The name is a NUL-terminated string.
         let file = from_err_ptr(unsafe { bindings::filp_open(name, flags, 0) })?;
         let file = NonNull::new(file).ok_or(ENXIO)?;
