@@ -129,7 +129,7 @@ pub(super) unsafe fn device_name<'a>(sb: *const bindings::super_block) -> &'a CS
 }
 
 /// Key of a superblock, unique in its filesystem type.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key(pub(crate) [u64; 3]);
 
 /// The kind of superblock that a mount needs.

@@ -108,8 +108,9 @@ pub(crate) struct Registration<T: Operations> {
     // Dropped first, after the last inode is freed.
     pub(super) cache: Cache<T>,
     pub(super) shared: T::Shared,
-    /// Superblocks, by their address, and their keys: from before they can be found by them until
-    /// their resources are released, or their memory is gone. The lock is taken under `sb_lock`.
+    /// Superblocks, sorted by their address, and their keys: from before they can be found by them
+    /// until their resources are released, or their memory is gone. The lock is taken under
+    /// `sb_lock`.
     #[pin]
     pub(super) keys: SpinLock<KVec<(usize, Key)>>,
     #[pin]

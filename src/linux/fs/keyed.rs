@@ -102,12 +102,8 @@ unsafe extern "C" fn test<T: Operations>(
     let Ok((registration, key)) = (unsafe { parts::<T>(fc) }) else {
         return 0;
     };
-    let found = registration
-        .keys
-        .lock()
-        .iter()
-        .any(|&entry| entry == (sb as usize, key));
-    found.into()
+    let keys = registration.keys.lock();
+    keys.binary_search(&(sb as usize, key)).is_ok().into()
 }
 
 /// Give the new superblock `sb` the key of the context, and a device number. Fail with `EAGAIN` if
@@ -130,8 +126,9 @@ unsafe extern "C" fn set<T: Operations>(
         keys.reserve(1, GFP_ATOMIC)?;
         // SAFETY: The caller passes a new superblock.
         to_result(unsafe { bindings::set_anon_super_fc(sb, fc) })?;
+        let place = keys.partition_point(|entry| entry.0 < sb as usize);
         // There is room.
-        let _ = keys.push_within_capacity((sb as usize, key));
+        let _ = keys.insert_within_capacity(place, (sb as usize, key));
         Ok(0)
     })
 }
