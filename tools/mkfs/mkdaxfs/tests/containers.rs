@@ -134,6 +134,10 @@ fn which_image() {
     place.fails("mkdaxfs --platform linux/mips oci:layout new", why);
     layout.index(&both);
     gives(&place, "oci:layout", "flat.img");
+    // The index does not say for which platform.
+    layout.index(&[first]);
+    gives(&place, "--platform linux/riscv64 oci:layout", "one.img");
+    place.fails("mkdaxfs --platform linux/mips oci:layout new", why);
     // Two names of one image.
     layout.index(&[named(both[0].clone(), "one"), named(both[0].clone(), "two")]);
     gives(&place, "oci:layout", "flat.img");

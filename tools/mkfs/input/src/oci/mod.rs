@@ -61,10 +61,20 @@ fn select(
         // The reference is in the outermost index.
         let chosen = choose(store.path(), &index.manifests, reference.take(), platform)?;
         let content = store::read(&blob(store, chosen, &daxfs_check::Silent)?)?;
-        if !chosen.is_index() {
-            return json(store, &chosen.digest, &content);
+        if chosen.is_index() {
+            index = json(store, &chosen.digest, &content)?;
+            continue;
         }
-        index = json(store, &chosen.digest, &content)?;
+        let manifest: Manifest = json(store, &chosen.digest, &content)?;
+        // Many programs write no platform into the index.
+        if platform.is_some() && chosen.platform.is_none() {
+            let config = &manifest.config;
+            let content = store::read(&blob(store, config, &daxfs_check::Silent)?)?;
+            let mut known = chosen.clone();
+            known.platform = Some(json(store, &config.digest, &content)?);
+            choose(store.path(), &[known], None, platform)?;
+        }
+        return Ok(manifest);
     }
     let why = "has indices that lead to one another; it is not a valid image";
     Err(Error::refused(store.path(), why))

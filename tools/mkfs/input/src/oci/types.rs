@@ -74,5 +74,6 @@ pub struct Index {
 /// A manifest.
 #[derive(Deserialize)]
 pub struct Manifest {
+    pub config: Descriptor,
     pub layers: Vec<Descriptor>,
 }

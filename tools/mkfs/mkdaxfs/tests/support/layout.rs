@@ -57,7 +57,7 @@ impl Layout {
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": oci("manifest.v1+json"),
-            "config": self.blob(&oci("config.v1+json"), b"{}"),
+            "config": self.blob(&oci("config.v1+json"), br#"{"os": "linux", "architecture": "riscv64"}"#),
             "layers": layers,
         });
         self.blob(&oci("manifest.v1+json"), manifest.to_string().as_bytes())
