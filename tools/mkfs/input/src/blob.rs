@@ -8,7 +8,7 @@ use daxfs_writer::origin::Container;
 use daxfs_writer::{Error, Result};
 use rustix::fs::{fstat, open, seek, FileType, Mode, OFlags, SeekFrom};
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -54,10 +54,13 @@ impl Raw {
         let examine = |error| Error::io(&path, "examine", error);
         let stat = fstat(&file).map_err(examine)?;
         let (start, end) = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile | FileType::BlockDevice => {
+            kind @ (FileType::RegularFile | FileType::BlockDevice) => {
                 // Standard input may have been read in part, and cut short since.
                 let start = seek(&file, SeekFrom::Current(0)).map_err(examine)?;
-                let end = seek(&file, SeekFrom::End(0)).map_err(examine)?;
+                let end = match kind {
+                    FileType::BlockDevice => seek(&file, SeekFrom::End(0)).map_err(examine)?,
+                    _ => stat.st_size as u64,
+                };
                 (start, end.max(start))
             }
             FileType::Directory => {
@@ -115,8 +118,7 @@ impl Raw {
             Raw::Pipe(file, path, start) => {
                 let spool = Spool::new(scratch)?;
                 let write = |error| Error::output(scratch, "write a temporary file", error);
-                spool.file.write_all_at(&start, 0).map_err(write)?;
-                seek(&spool.file, SeekFrom::End(0)).map_err(|error| write(error.into()))?;
+                (&spool.file).write_all(&start).map_err(write)?;
                 let copied = io::copy(&mut &file, &mut &spool.file).map_err(write)?;
                 Ok(Blob {
                     file: spool.file,

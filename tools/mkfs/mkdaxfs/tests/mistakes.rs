@@ -42,6 +42,7 @@ mkdaxfs image:one.tar new | 1 | one.tar:
 mkdaxfs oci:missing new | 1 | missing
 mkdaxfs docker://alpine new | 1 | docker://alpine: is not an OCI image layout; make one by skopeo copy
 mkdaxfs - new | 1 | standard input
+mkdaxfs - new </proc/mounts | 1 | standard input: is empty and not an archive
 (dd skip=1M count=0 2>/dev/null; mkdaxfs - new) <one.tar | 1 | standard input: is empty and not an archive
 # Outputs.
 mkdaxfs tree tree/new | 1 | would be written into the tree
