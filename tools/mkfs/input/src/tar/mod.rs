@@ -412,7 +412,7 @@ impl<'a> Reader<'a> {
     /// Return the extended attributes of a member.
     fn xattrs(&mut self, path: &[u8], head: Head) -> std::result::Result<XattrSet, Reason> {
         let mut set = XattrSet::new();
-        if head.records.libarchive && head.records.xattrs.is_empty() {
+        if head.records.libarchive && !head.records.schily {
             let what = "attributes of LIBARCHIVE left out; make the archive with --options pax:xattrheader=SCHILY";
             self.losses.add(what.into(), || shown(path));
         }

@@ -22,6 +22,8 @@ pub struct Records {
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Set if there are records `LIBARCHIVE.xattr`, which bsdtar writes beside `SCHILY.xattr`, or alone.
     pub libarchive: bool,
+    /// Set if there are records `SCHILY.xattr`.
+    pub schily: bool,
     /// Access control lists as text: access, default.
     pub acls: [Option<Vec<u8>>; 2],
     /// GNU tar's records for sparse files: the name, the bytes of the whole file, and the format.
@@ -82,7 +84,8 @@ impl Records {
             b"SCHILY.acl.access" => self.acls[0] = bytes(),
             b"SCHILY.acl.default" => self.acls[1] = bytes(),
             // Lists of NFSv4, which images do not have.
-            b"SCHILY.acl.ace" => self.xattr(b"system.nfs4_acl", value.to_vec(), true)?,
+            b"SCHILY.acl.ace" if value.is_empty() => (),
+            b"SCHILY.acl.ace" => self.xattr(b"system.nfs4_acl", Vec::new(), true)?,
             b"RHT.security.selinux" => {
                 // The kernel's own labels end with NUL.
                 let mut label = value.to_vec();
@@ -92,6 +95,7 @@ impl Records {
             _ => {
                 self.libarchive |= key.starts_with(b"LIBARCHIVE.xattr.");
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    self.schily = true;
                     self.xattr(&decoded(name), value.to_vec(), true)?;
                 }
             }
