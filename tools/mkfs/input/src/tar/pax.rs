@@ -130,7 +130,8 @@ impl Records {
     }
 }
 
-/// Return the name of an extended attribute, in which GNU tar encodes `%` and `=`.
+/// Return the name of an extended attribute, in which GNU tar and bsdtar encode `%` and `=`. A record does not say which
+/// program wrote it, so `%25` and `%3D` are decoded in the names of other programs as well, as GNU tar does.
 fn decoded(mut name: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     loop {
