@@ -12,10 +12,7 @@ use std::path::Path;
 pub const BUFFER: usize = 256 << 10;
 
 /// Memory limit of decoding, as a power of two; the strongest preset of xz takes 65 MiB, zstd's 128 MiB.
-const MEMORY: u32 = 29;
-
-/// Why a stream is refused whose decoding takes more.
-pub const MUCH_MEMORY: &str = "needs more than 512 MiB of memory to be decompressed; use";
+pub const MEMORY: u32 = 29;
 
 /// Return a decoder for a stream that starts with `start`, or the stream itself if it is not
 /// compressed.
@@ -38,9 +35,8 @@ pub(super) fn decoder<'a, R: BufRead + 'a>(
         let stream = stream.map_err(|error| failed(error.into()))?;
         Box::new(XzDecoder::new_stream(reader, stream))
     } else if let Some((_, program)) = OTHERS.iter().find(|(magic, _)| is(magic)) {
-        let why = format!(
-            "is compressed in a way that only {program} knows; use {program} -dc FILE | mkdaxfs - IMAGE"
-        );
+        let why = "is compressed in a way that only";
+        let why = format!("{why} {program} knows; decompress it first with {program} -dc");
         return Err(Error::refused(path, why));
     } else {
         return Ok(Err(reader));

@@ -3,7 +3,7 @@
 //! Archives as streams of bytes: part of a file or not, compressed or not.
 
 use super::blob::{Blob, BlobReader, Raw, Spool, MAGIC};
-use super::decoder::{decoder, BUFFER, MUCH_MEMORY};
+use super::decoder::{decoder, BUFFER, MEMORY};
 use daxfs_check::Progress;
 use daxfs_writer::origin::Container;
 use daxfs_writer::{Error, Result};
@@ -167,11 +167,13 @@ impl<'a> Stream<'a> {
 fn broken(path: &Path, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
+            let limit = (1 << MEMORY) >> 20;
+            let much = |program| {
+                format!("needs more than {limit} MiB of memory; decompress it first with {program}")
+            };
             let why = match error.to_string().as_str() {
-                "Frame requires too much memory for decoding" => {
-                    format!("{MUCH_MEMORY} zstd -dc --long=31 FILE | mkdaxfs - IMAGE")
-                }
-                "memory limit reached" => format!("{MUCH_MEMORY} xz -dc FILE | mkdaxfs - IMAGE"),
+                "Frame requires too much memory for decoding" => much("zstd -dc --long=31"),
+                "memory limit reached" => much("xz -dc"),
                 text => format!("is damaged ({text}); get it again"),
             };
             Error::refused(path, why)
