@@ -86,7 +86,7 @@ f('hard2', H, linkname='abs/group')",
             "the map of a sparse file is malformed",
         ),
         (
-            "for n in 'abc': f(n, data=b'0\\n'.ljust(512, b'\\0'), pax_headers={'GNU.sparse.major': '1', 'GNU.sparse.realsize': str(2**63 - 1)})",
+            "f('a', data=b'0\\n'.ljust(512, b'\\0'), pax_headers={'GNU.sparse.major': '1', 'GNU.sparse.realsize': str(2**52)})",
             "the tree has more file data than one image can hold",
         ),
     ] {

@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 /// Alignment of packed files in bytes.
 const PIECE_ALIGN: u64 = 8;
 
+/// Largest image: no processor has addresses of more than 52 bits. The sums of each 2 MiB take memory, also of holes.
+const LARGEST: u64 = 1 << 52;
+
 /// A gap between the data of files: its length and its offset.
 type Hole = (u64, u64);
 
@@ -202,7 +205,7 @@ impl Plan {
             tree,
             block,
             dense: options.dense,
-            limit: i64::MAX as u64 - options.padding.max(HUGE_SIZE),
+            limit: LARGEST.saturating_sub(options.padding.max(HUGE_SIZE)),
             start,
             end: start,
             extents: Vec::new(),
@@ -232,7 +235,7 @@ impl Plan {
             .checked_add(sums)
             .and_then(|end| end.checked_next_multiple_of(options.padding));
         self.output_size = match padded {
-            Some(size) if size <= i64::MAX as u64 => size,
+            Some(size) if size <= LARGEST => size,
             _ => return Err(too_big(tree, "file data")),
         };
         self.total_size = match options.sums {
