@@ -53,8 +53,7 @@ impl Wishes {
                 })?);
             }
         }
-        let exclude = Exclude::new(patterns);
-        let exclude = exclude.map_err(|why| Error::refused(Path::new("--exclude"), why))?;
+        let exclude = Exclude::new(patterns)?;
         let time = args.time.map(|time| (time.0, time.1));
         let mut mtime = args.mtime.map(|time| (time.0, time.1));
         if args.clamp_mtime {
