@@ -72,28 +72,21 @@ impl<M: Memory> Reader<'_, M> {
             let (entry, name) = entry.map_err(|error| self.failed(error))?;
             let child = image.inode(entry.ino).map_err(|error| self.failed(error))?;
             let kept = self.builder.tree.keep_name(name);
-            if child.file_type != FileType::Directory {
-                let node = match self.nodes[child.ino as usize] {
-                    Some(node) => node,
-                    None => self.add(id, kept, &child)?,
-                };
-                self.builder.set(id, kept, node);
-                continue;
-            }
-            let present = self.builder.find(id, name);
-            let node = match present.filter(|&id| self.builder.is_directory(id)) {
-                Some(present) => {
-                    let attributes = self.attributes(&child)?;
-                    self.builder.describe(present, attributes, self.origin);
-                    present
-                }
-                None => {
-                    let node = self.add(id, kept, &child)?;
-                    self.builder.set(id, kept, node);
-                    node
-                }
+            let directory = child.file_type == FileType::Directory;
+            let present = match directory {
+                true => self.builder.find(id, name),
+                false => self.nodes[child.ino as usize],
             };
-            pending.push((node, child));
+            let node = match present.filter(|&id| !directory || self.builder.is_directory(id)) {
+                Some(node) => node,
+                None => self.add(id, kept, &child)?,
+            };
+            self.builder.set(id, kept, node);
+            if directory {
+                let attributes = self.attributes(&child)?;
+                self.builder.describe(node, attributes, self.origin);
+                pending.push((node, child));
+            }
         }
         Ok(())
     }

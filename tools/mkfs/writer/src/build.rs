@@ -75,9 +75,8 @@ impl Builder {
             kind: Kind::Directory(Vec::new()),
         });
         Builder {
-            tree,
-            index: None,
             implied: HashSet::from([ROOT]),
+            ..Builder::on(tree)
         }
     }
 

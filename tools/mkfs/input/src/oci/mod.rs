@@ -92,11 +92,8 @@ fn choose<'a>(
         .filter(|descriptor| descriptor.is_index() || descriptor.is_manifest())
         .collect();
     let names = |left: &[&Descriptor]| {
-        let names = left.iter().map(|descriptor| match name(descriptor) {
-            Some(name) => name.into(),
-            None => descriptor.digest.clone(),
-        });
-        names.collect::<Vec<String>>().join(", ")
+        let names = left.iter().map(|d| name(d).unwrap_or(&d.digest));
+        names.collect::<Vec<_>>().join(", ")
     };
     if let Some(reference) = reference {
         let all = names(&left);
@@ -141,10 +138,8 @@ fn choose<'a>(
         [only] => Ok(only),
         [first, ..] if same => Ok(first),
         _ => {
-            let why = format!(
-                "has several images; name one after a colon: {}",
-                names(&left)
-            );
+            let names = names(&left);
+            let why = format!("has several images; name one after a colon: {names}");
             Err(Error::refused(path, why))
         }
     }
@@ -172,15 +167,12 @@ fn blob(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Resu
         return Err(Error::refused(store.path(), why));
     };
     let blob = store.get(&format!("blobs/sha256/{digits}"))?;
-    if blob.size() != descriptor.size {
-        let why = format!(
-            "has {} bytes instead of {}; get it again",
-            blob.size(),
-            descriptor.size
-        );
+    let (found, size) = (blob.size(), descriptor.size);
+    if found != size {
+        let why = format!("has {found} bytes instead of {size}; get it again");
         return Err(Error::refused(&blob.path, why));
     }
-    progress.step("verifying", blob.size());
+    progress.step("verifying", size);
     let mut hash = Sha256::new();
     let (mut buffer, mut at) = (vec![0; BUFFER], 0);
     loop {
