@@ -31,6 +31,7 @@ use daxfs_check::check;
 use daxfs_check::memory::FileMemory;
 use daxfs_check::Silent;
 use daxfs_input::scan;
+use daxfs_reader::{Image, Inode, Superblock};
 use daxfs_writer::options::Options;
 use daxfs_writer::{make, Output, Summary};
 use std::ops::ControlFlow;
@@ -143,6 +144,17 @@ pub fn listing_of(image: &Path) -> listing::Listing {
     });
     assert_eq!(findings, []);
     listing::of_image(&memory)
+}
+
+/// Return the superblock and the inodes of the image in the file `image`.
+pub fn inodes_of(image: &Path) -> (Superblock, Vec<Inode>) {
+    let file = std::fs::File::open(image).unwrap();
+    let memory = FileMemory::new(&file).unwrap();
+    let superblock = Superblock::load(&memory).unwrap();
+    let image = Image::new(&memory, &superblock);
+    let inodes = 1..=superblock.inode_count() as u32;
+    let inodes = inodes.map(|ino| image.inode(ino).unwrap()).collect();
+    (superblock, inodes)
 }
 
 /// Fail with the first path at which two listings differ.

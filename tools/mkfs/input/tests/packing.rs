@@ -3,9 +3,10 @@
 //! Files of one content are stored once, small files take as little room as possible, and neither
 //! changes the files.
 
-use daxfs_check::memory::FileMemory;
-use daxfs_reader::{layout, Content, Image, Inode, Superblock};
-use daxfs_testing::{assert_same, image_with, listing::of_directory, listing_of, options, spec};
+use daxfs_reader::{layout, Content, Inode, Superblock};
+use daxfs_testing::{
+    assert_same, image_with, inodes_of, listing::of_directory, listing_of, options, spec,
+};
 use daxfs_writer::options::{Options, Pack};
 use proptest::prelude::*;
 use std::fs::{self, File};
@@ -18,12 +19,7 @@ fn image(tree: &Path, options: &Options) -> (Superblock, Vec<Inode>) {
     let path = scratch.path().join("image");
     image_with(tree, &path, options).unwrap();
     assert_same(&listing_of(&path), &of_directory(tree));
-    let file = File::open(&path).unwrap();
-    let memory = FileMemory::new(&file).unwrap();
-    let superblock = Superblock::load(&memory).unwrap();
-    let image = Image::new(&memory, &superblock);
-    let inodes = (1..=superblock.inode_count() as u32).map(|ino| image.inode(ino).unwrap());
-    let inodes: Vec<_> = inodes.collect();
+    let (superblock, inodes) = inodes_of(&path);
     inodes.iter().for_each(check_mappable);
     (superblock, inodes)
 }

@@ -3,11 +3,10 @@
 //! Images preserve all files: extreme sizes, times and names, and every file type.
 
 use crate::support::{is_root, place, skip, Place};
-use daxfs_check::memory::FileMemory;
-use daxfs_reader::{Content, Image, Superblock};
-use daxfs_testing::assert_same;
+use daxfs_reader::Content;
 use daxfs_testing::builder::access_list;
 use daxfs_testing::listing::{of_directory, What};
+use daxfs_testing::{assert_same, inodes_of};
 use rustix::fs::{
     fsetxattr, lsetxattr, mkdirat, mknodat, openat, FileType, Mode, OFlags, XattrFlags, CWD,
 };
@@ -148,12 +147,8 @@ fn extended_attributes() {
     set("dir", "system.posix_acl_default", &list);
     round_trip(&place);
     // The sets that three files share are stored once.
-    let file = File::open(place.path("image")).unwrap();
-    let memory = FileMemory::new(&file).unwrap();
-    let superblock = Superblock::load(&memory).unwrap();
-    let image = Image::new(&memory, &superblock);
-    let inodes = 1..=superblock.inode_count() as u32;
-    let mut sets: Vec<u64> = inodes.map(|ino| image.inode(ino).unwrap().xattrs).collect();
+    let inodes = inodes_of(&place.path("image")).1;
+    let mut sets: Vec<u64> = inodes.iter().map(|inode| inode.xattrs).collect();
     sets.retain(|&set| set != 0);
     let all = sets.len();
     sets.sort_unstable();
@@ -178,14 +173,7 @@ fn sparse_and_large_files() {
     );
 
     let file = File::open(place.path("image")).unwrap();
-    let memory = FileMemory::new(&file).unwrap();
-    let superblock = Superblock::load(&memory).unwrap();
-    let reader = Image::new(&memory, &superblock);
-    let Content::Directory(root) = reader.root().unwrap().content else {
-        panic!("no root");
-    };
-    let entry = reader.lookup(&root, b"sparse").unwrap().unwrap();
-    let inode = reader.inode(entry.ino).unwrap();
+    let inode = &inodes_of(&place.path("image")).1[1];
     let Content::Regular { data } = inode.content else {
         panic!("no file");
     };
