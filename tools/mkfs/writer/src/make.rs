@@ -25,6 +25,7 @@ use xxhash_rust::xxh3::Xxh3;
 use zerocopy::IntoBytes;
 
 /// Facts about a finished image.
+#[derive(Debug)]
 pub struct Summary {
     /// Bytes of the output.
     pub total_size: u64,
