@@ -94,7 +94,7 @@ pub fn remove_tree(dir: &Path) -> Result<()> {
     remove(dir)
 }
 
-/// Remove the directory `dir` with all that it contains, if it exists, but nothing that is mounted below it.
+/// Remove the directory `dir` with all that it contains, if it exists, but nothing that is mounted on it or below.
 fn remove(dir: &Path) -> Result<()> {
     let (parent, name) = match (dir.parent(), dir.file_name()) {
         (Some(parent), Some(name)) => (parent, name),
@@ -113,7 +113,7 @@ fn remove(dir: &Path) -> Result<()> {
             path.push(OsStr::from_bytes(name.to_bytes()));
             match at.enter(name.to_bytes()) {
                 Ok(()) => return Ok(true),
-                // A file, or a symbolic link.
+                // A file or a symbolic link, or it is gone.
                 Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => flags = AtFlags::empty(),
                 Err(error) => return Err(error),
             }
