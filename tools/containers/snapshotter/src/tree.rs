@@ -7,11 +7,12 @@
 //! mounts propagate to it. So no walk crosses a mount or follows a symbolic link, whatever changes during it.
 
 use crate::error::{Error, Result};
-use daxfs_extract::cursor::{names_in, Cursor};
+use daxfs_extract::cursor::{names_in, Cursor, DIRECTORY};
 use daxfs_load::mountinfo;
+use daxfs_writer::tree::{identity, Identity};
 use rustix::fs::{fstat, open, statat, unlinkat, AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -128,33 +129,40 @@ fn remove(dir: &Path) -> Result<()> {
     removed.map_err(|error| Error::io(&path, "remove")(error.into()))
 }
 
-/// Return the space on disk that the files in `dir` take. Files that disappear during the call, and mounts below, do
-/// not count.
+/// Return the space on disk that the files in `dir` take. Files that disappear during the call may count, and mounts
+/// below do not.
 pub fn measure(dir: &Path) -> Result<Size> {
-    let mut tries = 0..10;
-    loop {
-        match try_measure(dir) {
-            // A directory was moved while its files were counted.
-            Err(Errno::STALE) if tries.next().is_some() => (),
-            size => return size.map_err(|error| Error::io(dir, "measure")(error.into())),
+    let (mut blocks, mut moved) = (HashMap::new(), HashSet::new());
+    // A process that moves directories all the time must not prevent the call. The last attempt may miss files then.
+    for _ in 0..10 {
+        match count(dir, &mut blocks, &mut moved) {
+            Ok(()) => break,
+            Err(Errno::STALE | Errno::XDEV) => (),
+            Err(error) => return Err(Error::io(dir, "measure")(error.into())),
         }
     }
+    Ok(Size {
+        bytes: blocks.values().sum::<u64>() * 512,
+        inodes: blocks.len() as u64,
+    })
 }
 
-fn try_measure(dir: &Path) -> rustix::io::Result<Size> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let top = open(dir, flags, Mode::empty())?;
-    let mut size = Size::default();
-    let mut seen = HashSet::new();
-    let mut count = |status: Stat| {
-        if seen.insert((status.st_dev, status.st_ino)) {
-            size.bytes += status.st_blocks as u64 * 512;
-            size.inodes += 1;
-        }
+/// Add the `blocks` of all files in `dir`, but for directories in `moved`. If a directory is moved, or its parent mounted
+/// on, while its files are counted, add it to those, and fail.
+fn count(
+    dir: &Path,
+    blocks: &mut HashMap<Identity, u64>,
+    moved: &mut HashSet<Identity>,
+) -> rustix::io::Result<()> {
+    let top = open(dir, DIRECTORY, Mode::empty())?;
+    let mut add = |status: Stat| {
+        blocks.insert(identity(&status), status.st_blocks as u64);
+        identity(&status)
     };
-    count(fstat(&top)?);
+    add(fstat(&top)?);
     let names = names_in(&top)?;
-    Cursor::in_mount(top).each(names, &mut |at, name, left| {
+    let mut cursor = Cursor::in_mount(top);
+    let done = cursor.each(names, &mut |at, name, left| {
         if left {
             return Ok(false);
         }
@@ -164,21 +172,24 @@ fn try_measure(dir: &Path) -> rustix::io::Result<Size> {
             Err(Errno::NOTDIR | Errno::LOOP) => statat(at.here(), name, AtFlags::SYMLINK_NOFOLLOW),
             Err(error) => Err(error),
         };
-        match status {
-            Ok(status) => count(status),
+        match status.map(&mut add) {
+            Ok(directory) if moved.contains(&directory) => at.leave().map(|_| false),
             // It was removed, or mounted on.
-            Err(Errno::NOENT | Errno::XDEV) => (),
-            Err(error) => return Err(error),
+            Ok(_) | Err(Errno::NOENT | Errno::XDEV) => Ok(entered.is_ok()),
+            Err(error) => Err(error),
         }
-        Ok(entered.is_ok())
-    })?;
-    Ok(size)
+    });
+    if done.is_err() {
+        moved.insert(identity(&fstat(cursor.here())?));
+    }
+    done
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use daxfs_testing::can_mount;
+    use rustix::fs::inotify::{add_watch, init, CreateFlags, WatchFlags};
     use rustix::mount::{MountFlags, UnmountFlags};
     use std::os::unix::fs::symlink;
 
@@ -199,6 +210,24 @@ mod tests {
         (top, tree, host)
     }
 
+    /// Measure `tree`, with 2,000 files in `dir`, and call `change` whenever that is opened.
+    fn measure_with(tree: &Path, dir: &Path, change: &mut dyn FnMut()) -> Size {
+        for number in 0..2000 {
+            std::fs::write(dir.join(number.to_string()), "").unwrap();
+        }
+        let opened = init(CreateFlags::NONBLOCK).unwrap();
+        add_watch(&opened, dir, WatchFlags::OPEN).unwrap();
+        std::thread::scope(|scope| {
+            let size = scope.spawn(|| measure(tree).unwrap());
+            while !size.is_finished() {
+                if rustix::io::read(&opened, &mut [0; 4096]).is_ok() {
+                    change();
+                }
+            }
+            size.join().unwrap()
+        })
+    }
+
     #[test]
     fn trees_without_mounts() {
         let (_top, tree, host) = place();
@@ -214,6 +243,14 @@ mod tests {
         // The tree itself, home, below, file and link.
         assert_eq!(size.inodes, 1105);
         assert!(size.bytes >= 1 << 20 && size.bytes < 16 << 20, "{size:?}");
+        // A directory that moves all the time hides nothing.
+        let mut places = ["home/below", "below", "n/below"].map(|place| tree.join(place));
+        std::fs::create_dir(tree.join("n")).unwrap();
+        let size = measure_with(&tree, &places[0].clone(), &mut || {
+            std::fs::rename(&places[0], &places[1]).unwrap();
+            places.rotate_left(1);
+        });
+        assert_eq!(size.inodes, 3106);
         remove_tree(&tree).unwrap();
         assert!(!tree.exists() && host.join("dir/precious").exists());
         remove_tree(&tree).unwrap();
@@ -228,12 +265,18 @@ mod tests {
         if !can_mount("tree::tests::mounts_remain") {
             return;
         }
-        let (_top, tree, host) = place();
+        let (top, tree, host) = place();
         let before = measure(&tree).unwrap();
         // Of the same filesystem, so device numbers do not tell them apart.
         bind(&host, &tree.join("home/below"));
         assert!(check_unmounted(&tree).is_err());
         assert_eq!(measure(&tree).unwrap().inodes, before.inodes - 1);
+        let late = top.path().join("late");
+        std::fs::create_dir_all(late.join("home/below")).unwrap();
+        let size = measure_with(&late, &late.join("home/below"), &mut || {
+            bind(&host, &late.join("home"))
+        });
+        assert_eq!(size.inodes, 2003);
         let error = remove_tree(&tree).unwrap_err();
         assert_eq!(error.code(), tonic::Code::FailedPrecondition);
         assert!(error.to_string().contains("home/below"), "{error}");

@@ -3,6 +3,7 @@
 //! A place in a directory tree on disk, reached without a path: no symlink is ever followed, and
 //! directories may be of any depth.
 
+use daxfs_writer::tree::{identity, Identity};
 use rustix::fs::{
     chmodat, fstat, mkdirat, openat, openat2, unlinkat, AtFlags, Dir, Mode, OFlags, ResolveFlags,
 };
@@ -29,9 +30,6 @@ pub fn names_in(directory: &OwnedFd) -> Result<Vec<CString>> {
     Ok(names)
 }
 
-/// Device and inode number.
-type Identity = (u64, u64);
-
 /// An open directory below a root. No other is kept open; those above are remembered by what they
 /// are.
 pub struct Cursor {
@@ -39,11 +37,6 @@ pub struct Cursor {
     above: Vec<Identity>,
     /// Never enter or leave a mount.
     one_mount: bool,
-}
-
-fn identity(directory: &OwnedFd) -> Result<Identity> {
-    let status = fstat(directory)?;
-    Ok((status.st_dev, status.st_ino))
 }
 
 impl Cursor {
@@ -86,15 +79,15 @@ impl Cursor {
     /// Enter the directory `name`.
     pub fn enter(&mut self, name: &[u8]) -> Result<()> {
         let inner = self.open(name)?;
-        self.above.push(identity(&self.here)?);
+        self.above.push(identity(&fstat(&self.here)?));
         self.here = inner;
         Ok(())
     }
 
-    /// Go back up, and return the directory that was left; `ESTALE` if it was moved.
+    /// Go back up, and return the directory that was left; `ESTALE` if it was moved, `EXDEV` if something is mounted above.
     pub fn leave(&mut self) -> Result<OwnedFd> {
         let outer = self.open(b"..")?;
-        if self.above.pop() != Some(identity(&outer)?) {
+        if self.above.pop() != Some(identity(&fstat(&outer)?)) {
             return Err(Errno::STALE);
         }
         Ok(std::mem::replace(&mut self.here, outer))
