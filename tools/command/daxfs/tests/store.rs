@@ -558,12 +558,14 @@ fn stores_of_others() {
     let place = versions();
     add(&place, "v1", "v1", "");
     for who in ["g", "o"] {
-        place.ok(format!("chmod {who}+w store"));
-        for command in ["gc store", "add store v2 v2"] {
-            let why = "store: its group or every user may write to it; use chmod go-w";
-            place.fails(format!("daxfs store {command}"), why);
+        for dir in ["store", "store/images", "store/packs"] {
+            place.ok(format!("chmod {who}+w {dir}"));
+            for command in ["gc store", "add store v2 v2"] {
+                let why = format!("{dir}: its group or every user may write to it; use chmod go-w");
+                place.fails(format!("daxfs store {command}"), &why);
+            }
+            place.ok(format!("chmod go-w {dir}"));
         }
-        place.ok("chmod go-w store");
     }
     if is_root() {
         place.ok("chown -R 1000 store");

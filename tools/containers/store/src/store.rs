@@ -164,6 +164,11 @@ impl Store {
     /// Fail if another process changes or verifies the store.
     pub fn change(dir: &Path) -> Result<Self> {
         check_owner(dir)?;
+        // These are missing if the first addition was killed.
+        let inner = ["images", "packs"].map(|name| dir.join(name));
+        for inner in inner.iter().filter(|inner| inner.exists()) {
+            check_owner(inner)?;
+        }
         Self::lock(dir, Some(FlockOperation::NonBlockingLockExclusive))
     }
 
