@@ -11,8 +11,8 @@ pub const CONFIG: &str = "/etc/daxfs-snapshotter.toml";
 const MORE: &str = "\
 Configuration:
 The file is in TOML. The comments in it describe each name and its default. Unknown
-names are refused. Without a name, or without the file of that name in /etc, the default
-applies.
+names are refused. The default applies to a name that the file does not set, and to all if
+/etc/daxfs-snapshotter.toml is missing. Another FILE must exist.
 
 Device:
 The snapshotter adds images and packs to the catalogue of memory.device when they are
