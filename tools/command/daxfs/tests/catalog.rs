@@ -146,6 +146,7 @@ fn refused() {
     let place = catalog(2);
     add_file(&place, "file", "");
     place.ok("truncate -s 5M middle && echo precious >>middle && truncate -s 9M middle");
+    place.ok("echo precious | cat file - >behind && truncate -s 9M behind");
     let long = "x".repeat(64);
     for name in ["", "a b", "a/b", "a,b", "ä", &long] {
         let why = "is not a name for an image; use 1 to 63 letters";
@@ -156,6 +157,7 @@ fn refused() {
         daxfs catalog add disk disk disk | 1 | a catalogue of images
         daxfs catalog init disk | 1 | disk: holds a catalogue of images, which would be lost;
         daxfs catalog init middle | 1 | middle: holds data other than a daxfs image, which would be lost;
+        daxfs catalog init behind | 1 | behind: holds data other than a daxfs image in the bytes 0 to 9437183, which would be lost;
         daxfs catalog list file | 1 | has no catalogue; daxfs catalog init makes one
         daxfs catalog init --size 4M disk | 1 | cannot make: File exists
         daxfs catalog init --size 2M small | 1 | need at least 4194304

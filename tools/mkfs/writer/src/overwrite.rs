@@ -270,7 +270,7 @@ impl Overwrite {
         let last = start + size - 1;
         let why = format!(
             "holds data other than a daxfs image in the bytes {start} to {last}, which would be lost; \
-             name another range, or give --force to overwrite them"
+             name another file or range, or give --force to overwrite them"
         );
         Err(Error::refused(path, why))
     }

@@ -20,7 +20,7 @@ use crate::file::{cannot_write, ImageFile};
 use daxfs_image::catalog::unknown;
 use daxfs_image::error::{Error, Result};
 use daxfs_reader::catalog::{valid_name, Listed, Table, CATALOG_SIZE};
-use daxfs_reader::layout::HUGE_SIZE;
+use daxfs_reader::layout::{HUGE_SIZE, MAGIC};
 use daxfs_writer::{parent_of, Overwrite};
 use medium::{Access, Disk};
 use std::collections::HashSet;
@@ -115,8 +115,11 @@ fn init_existing(path: &Path, force: bool) -> Result<()> {
         return Err(Error::refused(&disk.name, why));
     }
     let overwrite = Overwrite::new(force);
+    let mut start = [0; MAGIC.len()];
+    let is_image = disk.bytes.read(0, &mut start).is_ok() && start == MAGIC;
     match disk.device {
         Some(_) => overwrite.check_device(path, size, |at, into| disk.bytes.read(at, into))?,
+        None if is_image => overwrite.check_part(path, 0, size, &disk.bytes)?,
         None => overwrite.check_file(path)?,
     }
     let mut table = Table::new(size);
