@@ -2,6 +2,7 @@
 
 //! Media of a catalogue: a block device, a DAX device in devdax mode, or a file.
 
+use crate::file::cannot_write;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{cannot_open, open_now};
 use daxfs_image::text::shown_path;
@@ -145,7 +146,7 @@ impl Disk {
         let synced = if write { disk.bytes.sync() } else { Ok(()) };
         synced
             .and_then(|()| disk.bytes.forget())
-            .map_err(|error| Error::system(&disk.name, "cannot write", "", error))?;
+            .map_err(|error| cannot_write(&disk.name, "", error))?;
         Ok(disk)
     }
 
