@@ -14,7 +14,7 @@ from daxfs._image import read_only
 
 
 class DaxfsFileSystem(AbstractFileSystem):
-    """The files of the image in the local file fo, see daxfs.open()."""
+    """The files of the image in the local file fo, see daxfs.open(). find() lists links to directories, as links."""
 
     protocol = "daxfs"
     root_marker = ""
