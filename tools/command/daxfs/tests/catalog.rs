@@ -400,10 +400,6 @@ impl Memory for Ram {
 }
 
 impl Medium for Ram {
-    fn get(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.read(offset, into).map_err(io::Error::other)
-    }
-
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         // The write in which power is lost may be there in part.
         let lost = self.count();
@@ -418,10 +414,6 @@ impl Medium for Ram {
             let at = offset as usize;
             self.bytes[at..at + piece.len()].copy_from_slice(&piece);
         }
-        Ok(())
-    }
-
-    fn forget(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -464,9 +456,6 @@ fn faulty_device() {
         daxfs_reader::hashes!();
     }
     impl Medium for Faulty {
-        fn get(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-            self.0.get(offset, into)
-        }
         fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
             self.0.write(offset, bytes)
         }

@@ -19,7 +19,9 @@ use std::path::Path;
 /// Memory that bytes are written to.
 pub trait Medium: Memory {
     /// Read `into.len()` bytes at `offset`, as [`Memory::read`], with the error of the device.
-    fn get(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+    fn get(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.read(offset, into).map_err(io::Error::other)
+    }
 
     /// Write `bytes` at `offset`.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
@@ -27,9 +29,11 @@ pub trait Medium: Memory {
     /// Wait until all that was written is where power loss does not affect it.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Forget what is cached, after [`Medium::sync`], so that the device is read next. Another
+    /// Forget what is cached, if there is a cache, after [`Medium::sync`], so that the device is read next. Another
     /// kernel may have written it.
-    fn forget(&mut self) -> io::Result<()>;
+    fn forget(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Medium for Region {

@@ -205,14 +205,10 @@ fn is_mounted(mounted: &[Range<u64>], range: &Range<u64>) -> bool {
 pub fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
     let mut disk = Disk::open(path, Access::Change)?;
     let mut table = load_to_change(&disk)?;
-    let Some(at) = table
-        .images
-        .iter()
-        .position(|image| image.name == name && !image.removed)
-    else {
+    let mut images = table.images.iter_mut();
+    let Some(image) = images.find(|image| image.name == name && !image.removed) else {
         return Err(unknown(&disk.name, &table, name));
     };
-    let image = &mut table.images[at];
     if image.active && !force {
         let why = format!(
             "'{name}' is active; activate another image first, or give --force to leave none active"

@@ -5,6 +5,7 @@
 use daxfs_reader::catalog::Listed;
 use daxfs_reader::layout::HUGE_SIZE;
 use rustix::fs::statfs;
+use rustix::io::Errno;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -46,9 +47,11 @@ fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<R
                 found.push(start..end.unwrap_or_else(|_| end_of(start, size)));
             }
             Ok(None) => {}
-            // A mount that went away has no files left.
-            Err(error) if is_gone(&error) => {}
-            Err(error) => return Err(error),
+            Err(error) => match Errno::from_io_error(&error) {
+                // A mount that went away has no files left. One may have been open.
+                Some(Errno::NOENT | Errno::NODEV) => {}
+                _ => return Err(error),
+            },
         }
     }
     Ok(found)
@@ -56,13 +59,6 @@ fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<R
 
 fn is_sysfs(path: &Path) -> io::Result<bool> {
     Ok(statfs(path)?.f_type as u64 == SYSFS_MAGIC)
-}
-
-/// Return true if a file of sysfs was removed, before it was opened or while it was open.
-fn is_gone(error: &io::Error) -> bool {
-    let gone = [rustix::io::Errno::NOENT, rustix::io::Errno::NODEV];
-    gone.iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Return where the image of the mount with the figures in `path` starts, and its bytes without sums,
