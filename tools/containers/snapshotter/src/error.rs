@@ -170,11 +170,6 @@ impl Error {
     }
 }
 
-/// Return true if an error means that the machine is not set up: it lacks daxfs, or this process may not use it.
-fn is_setup(error: i32) -> bool {
-    [Errno::NODEV, Errno::PERM].contains(&Errno::from_raw_os_error(error))
-}
-
 /// Return the code for an error of the system.
 fn system(error: &io::Error) -> Code {
     match error.kind() {
@@ -182,8 +177,11 @@ fn system(error: &io::Error) -> Code {
         | io::ErrorKind::QuotaExceeded
         | io::ErrorKind::OutOfMemory
         | io::ErrorKind::FileTooLarge => Code::ResourceExhausted,
-        _ if error.raw_os_error().is_some_and(is_setup) => Code::FailedPrecondition,
-        _ => Code::Internal,
+        _ => match Errno::from_io_error(error) {
+            // The machine is not set up: it lacks daxfs, or this process may not use it.
+            Some(Errno::NODEV | Errno::PERM) => Code::FailedPrecondition,
+            _ => Code::Internal,
+        },
     }
 }
 

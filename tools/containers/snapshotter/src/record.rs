@@ -124,7 +124,7 @@ impl Record {
         Some((name, field("parent").unwrap_or_default()))
     }
 
-    /// Replace the record in the directory `dir`. [`sync`] makes it durable.
+    /// Replace the record in the directory `dir`. [`Disk::sync`] makes it durable.
     ///
     /// Return [`Error::Io`]. The old record is still there.
     pub fn replace(&self, dir: &Path) -> Result<()> {
@@ -182,13 +182,6 @@ impl Record {
     }
 }
 
-/// Make the names in the directory `dir` durable.
-pub fn sync(dir: &Path) -> Result<()> {
-    File::open(dir)
-        .and_then(|file| file.sync_all())
-        .map_err(Error::io(dir, "sync"))
-}
-
 /// How records reach the disk.
 pub trait Disk: Send + 'static {
     /// Replace the record in the directory `dir`, as [`Record::replace`].
@@ -198,9 +191,10 @@ pub trait Disk: Send + 'static {
         record.replace(dir)
     }
 
-    /// Make the names in the directory `dir` durable, as [`sync`].
+    /// Make the names in the directory `dir` durable.
     fn sync(&self, dir: &Path) -> Result<()> {
-        sync(dir)
+        let synced = File::open(dir).and_then(|file| file.sync_all());
+        synced.map_err(Error::io(dir, "sync"))
     }
 }
 

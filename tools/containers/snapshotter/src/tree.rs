@@ -348,25 +348,15 @@ mod tests {
         let memory = top.path().join("memory");
         std::fs::create_dir(&memory).unwrap();
         rustix::mount::mount("tmpfs", &memory, "tmpfs", MountFlags::empty(), None).unwrap();
-        let tree = memory.join("tree");
-        for dir in ["tree/below", "work"] {
-            std::fs::create_dir_all(memory.join(dir)).unwrap();
+        let (tree, work) = (memory.join("tree"), memory.join("work"));
+        for dir in [&tree.join("below"), &work] {
+            std::fs::create_dir_all(dir).unwrap();
         }
-        let options = format!(
-            "lowerdir={},upperdir={},workdir={}",
-            host.display(),
-            tree.display(),
-            memory.join("work").display()
-        );
-        let options = std::ffi::CString::new(options).unwrap();
-        let mounted = rustix::mount::mount(
-            "overlay",
-            &elsewhere,
-            "overlay",
-            MountFlags::empty(),
-            Some(options.as_c_str()),
-        );
-        mounted.unwrap();
+        let [lower, upper, work] = [&host, &tree, &work].map(|dir| dir.display());
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        let options = CString::new(options).unwrap();
+        let (name, flags) = ("overlay", MountFlags::empty());
+        rustix::mount::mount(name, &elsewhere, name, flags, &*options).unwrap();
         std::fs::write(elsewhere.join("written"), "precious").unwrap();
         let error = remove_tree(&tree).unwrap_err();
         assert!(matches!(error, Error::Used { .. }), "{error}");

@@ -2,11 +2,12 @@
 
 //! State that survives the end of the daemon, of the machine, and errors in the middle.
 
+use crate::rules::nothing;
 use crate::{labels, lower, refused, refused_for, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::{Kind, Labels};
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::{Kernel, Memory};
-use daxfs_snapshotter::record::{sync, Disk, Record, State};
+use daxfs_snapshotter::record::{Disk, Real, Record, State};
 use daxfs_snapshotter::server::serve;
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
@@ -18,8 +19,6 @@ use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tonic::Code;
-
-fn nothing(_: &Path) {}
 
 #[tokio::test]
 async fn snapshots_survive_a_restart() {
@@ -204,14 +203,15 @@ async fn damage_stays_where_it_is() {
     std::fs::create_dir(snapshots.join("007")).unwrap();
 
     let machine = machine.restart().await;
-    for name in [
-        "bad",
-        "on bad",
+    let damaged = [
         "active on bad",
+        "on bad",
+        "bad",
         "on lost",
         "active twice",
         "o",
-    ] {
+    ];
+    for name in damaged {
         let status = machine.stat(name).await.unwrap_err();
         assert_eq!(status.code(), Code::DataLoss, "{name}: {status}");
         refused_for(name, machine.usage(name).await, Code::DataLoss);
@@ -224,14 +224,7 @@ async fn damage_stays_where_it_is() {
     refused(machine.stat("lost").await, Code::NotFound);
     machine.prepare("new", "good").await.unwrap();
     machine.commit("newer", "new").await.unwrap();
-    for name in [
-        "active on bad",
-        "on bad",
-        "bad",
-        "on lost",
-        "active twice",
-        "o",
-    ] {
+    for name in damaged {
         machine.remove(name).await.unwrap();
     }
     assert_eq!(machine.list().await.unwrap(), ["good", "newer"]);
@@ -310,7 +303,7 @@ impl Disk for Faulty {
 
     fn sync(&self, dir: &Path) -> Result<()> {
         fault(&self.syncs, &self.synced, dir)?;
-        sync(dir)
+        Real.sync(dir)
     }
 }
 

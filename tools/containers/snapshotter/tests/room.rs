@@ -164,10 +164,10 @@ where
     }
 }
 
-/// Commit a layer with a file of its name.
-fn commit(snapshotter: &Snapshotter, name: &str) -> Result<()> {
-    let mounts = snapshotter.create("key", "", State::Active, Labels::new())?;
-    std::fs::write(upper(&mounts).join(name), name).unwrap();
+/// Commit a layer with a file of its name and this size.
+fn commit(snapshotter: &Snapshotter, name: &str, parent: &str, size: usize) -> Result<()> {
+    let mounts = snapshotter.create("key", parent, State::Active, Labels::new())?;
+    std::fs::write(upper(&mounts).join(name), vec![name.as_bytes()[0]; size]).unwrap();
     snapshotter.commit(name, "key", Labels::new())?;
     snapshotter.finish(name)
 }
@@ -191,11 +191,11 @@ fn a_layer_that_is_used_meanwhile() {
     let snapshotter = Arc::new(snapshotter);
     assert!(itself.set(snapshotter.clone()).is_ok());
     for name in ["a", "b"] {
-        commit(&snapshotter, name).unwrap();
+        commit(&snapshotter, name, "", 1).unwrap();
     }
     let size = snapshotter.usage("a").unwrap().bytes;
     memory.set_limit(2 * size + size / 2);
-    commit(&snapshotter, "c").unwrap();
+    commit(&snapshotter, "c", "", 1).unwrap();
     assert_eq!(loaded(&memory), [1, 3]);
 }
 
@@ -212,8 +212,8 @@ fn a_full_disk() {
         evict: || panic!("the disk does not get emptier"),
     };
     let (_place, _, snapshotter) = Machine::alone(hooked);
-    commit(&snapshotter, "a").unwrap();
-    let error = commit(&snapshotter, "b").unwrap_err();
+    commit(&snapshotter, "a", "", 1).unwrap();
+    let error = commit(&snapshotter, "b", "", 1).unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted);
     assert_eq!(loaded(&memory), [1]);
 }
@@ -236,18 +236,12 @@ fn parts_that_are_loaded() {
         evict: move || evicts.store(false, Relaxed),
     };
     let (_place, _, snapshotter) = Machine::alone(hooked);
-    let layer = |name: &str, parent: &str, size: usize| {
-        let mounts = snapshotter.create("key", parent, State::Active, Labels::new());
-        std::fs::write(upper(&mounts.unwrap()).join(name), vec![1; size]).unwrap();
-        snapshotter.commit(name, "key", Labels::new()).unwrap();
-        snapshotter.finish(name).unwrap();
-    };
-    layer("a", "", 1 << 20);
+    commit(&snapshotter, "a", "", 1 << 20).unwrap();
     let view = snapshotter.create("view", "a", State::View, Labels::new());
     view.unwrap();
-    layer("unused", "", 300_000);
+    commit(&snapshotter, "unused", "", 300_000).unwrap();
     short.store(true, Relaxed);
-    layer("above", "a", 100_000);
+    commit(&snapshotter, "above", "a", 100_000).unwrap();
     assert_eq!(loaded(&memory), [1, 4]);
 }
 
@@ -259,7 +253,7 @@ fn long_roots() {
     config.root.extend(vec!["r".repeat(220); 6]);
     let memory = Unpacked::default();
     let snapshotter = Snapshotter::open(&config, Box::new(memory.clone())).unwrap();
-    commit(&snapshotter, "a").unwrap();
+    commit(&snapshotter, "a", "", 1).unwrap();
     let new = snapshotter.create("key", "a", State::Active, Labels::new());
     let error = new.unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition);

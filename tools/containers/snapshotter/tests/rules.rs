@@ -7,7 +7,7 @@ use daxfs_snapshotter::api::{Kind, Labels};
 use std::path::Path;
 use tonic::Code;
 
-fn nothing(_: &Path) {}
+pub fn nothing(_: &Path) {}
 
 #[tokio::test]
 async fn mounts_of_views_and_of_active_snapshots() {
