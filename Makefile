@@ -255,7 +255,9 @@ demo-machines: module tools tests prepare-guest
 	qemu/machines
 
 # With DEBUG=1 the tests on both kernels are in one queue, so that no processor waits for the last machine of each.
-check: all tests prepare-guest prepare-demo prepare-system $(if $(ALL),prepare-packages) $(if $(DEBUG),debug-module)
+check:
+	@$(MAKE) $(if $(findstring -j,$(MAKEFLAGS)),,-j2) all tests prepare-guest prepare-demo prepare-system \
+		$(if $(ALL),prepare-packages) $(if $(DEBUG),debug-module)
 	tests/check $(if $(ALL),--all) $(if $(DEBUG),--kernel $(KERNEL) --kernel debug)
 else
 demo: module tools native-programs prepare-guest prepare-demo
