@@ -67,12 +67,12 @@ impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         if super_block::signatures_required() {
             // Otherwise it could be loaded again without the parameter.
-            linux::keep_loaded(module);
+            linux::keep_loaded();
         }
         try_pin_init!(Self {
             registration <- linux::fs::Registration::new(module, mount::Shared {
                 directory: linux::sysfs::Directory::in_fs(c"daxfs")?,
-                memory: memory::Resources::new(module)?,
+                memory: memory::Resources::new()?,
                 keyring: Arc::new(linux::Keyring::new(signature::KEYRING)?, GFP_KERNEL)?,
             }),
         })

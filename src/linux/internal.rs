@@ -11,12 +11,15 @@ use kernel::{error::to_result, ffi::c_int, prelude::*, types::Opaque};
 /// The filesystem type. It is never registered, so users cannot mount it.
 struct Type(Opaque<bindings::file_system_type>);
 
-// SAFETY: The VFS serializes its accesses to the type. All others are in `set_owner`.
+// SAFETY: Only the VFS accesses the type, and serializes its accesses.
 unsafe impl Sync for Type {}
 
 #[expect(clippy::disallowed_methods)] // `as_char_ptr` is not const.
 static TYPE: Type = Type(Opaque::new(bindings::file_system_type {
     name: c"daxfs-internal".as_ptr().cast(),
+    // Superblocks keep the module loaded. The VFS uses the type after the last unmount, until a
+    // sync(2) that has found the superblock is done with it.
+    owner: super::this_module(),
     init_fs_context: Some(init_context),
     kill_sb: Some(bindings::kill_anon_super),
     ..pin_init::zeroed()
@@ -36,13 +39,6 @@ static MOUNT: Mount = Mount {
     mount: Opaque::new(null_mut()),
     pins: Opaque::new(0),
 };
-
-/// Let superblocks keep `module` loaded. The VFS uses the type after the last unmount, until a
-/// sync(2) that has found the superblock is done with it.
-pub(crate) fn set_owner(module: &'static ThisModule) {
-    // SAFETY: The module is being loaded, so nothing uses the type yet.
-    unsafe { (*TYPE.0.get()).owner = module.as_ptr().cast() };
-}
 
 /// Set up a mount of a filesystem without files.
 ///

@@ -31,7 +31,21 @@ pub(crate) use keyring::Keyring;
 pub(crate) use sha256::Sha256;
 
 use crate::bindings;
-use kernel::{task::Task, ThisModule};
+use kernel::task::Task;
+
+/// Returns this module (`THIS_MODULE`), null if it is built into the kernel.
+const fn this_module() -> *mut bindings::module {
+    #[cfg(MODULE)]
+    {
+        extern "C" {
+            // Only its address is used.
+            static __this_module: u8;
+        }
+        (&raw const __this_module).cast_mut().cast()
+    }
+    #[cfg(not(MODULE))]
+    core::ptr::null_mut()
+}
 
 /// Return true if a signal is going to kill the current process.
 pub(crate) fn fatal_signal_pending() -> bool {
@@ -52,10 +66,10 @@ pub(crate) fn xxh32(bytes: &[u8]) -> u32 {
     unsafe { bindings::xxh32(bytes.as_ptr().cast(), bytes.len(), 0) }
 }
 
-/// Keep `module` loaded until the machine is started again.
-pub(crate) fn keep_loaded(module: &'static ThisModule) {
-    // SAFETY: The module is being loaded, and its structure is valid as long as it is.
-    unsafe { bindings::__module_get(module.as_ptr().cast()) };
+/// Keeps the module loaded until the machine is started again.
+pub(crate) fn keep_loaded() {
+    // SAFETY: The module is loaded as long as its code runs.
+    unsafe { bindings::__module_get(this_module()) };
 }
 
 /// Return true if a message about an image in use may be logged: ten in five seconds.

@@ -4,6 +4,7 @@
 //!
 //! The kernel crate cannot make a workqueue, and its work items do not hold the module.
 
+use super::this_module;
 use crate::bindings;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
@@ -18,9 +19,6 @@ use kernel::{
 
 /// The workqueue, while the module is loaded. It stays as long as an RCU read lock is held.
 static QUEUE: AtomicPtr<bindings::workqueue_struct> = AtomicPtr::new(ptr::null_mut());
-
-/// This module, once there was a workqueue. It stays as long as its code runs.
-static MODULE: AtomicPtr<bindings::module> = AtomicPtr::new(ptr::null_mut());
 
 /// Number of jobs that are queued, or run.
 static JOBS: AtomicUsize = AtomicUsize::new(0);
@@ -38,13 +36,12 @@ unsafe impl Send for WorkQueue {}
 unsafe impl Sync for WorkQueue {}
 
 impl WorkQueue {
-    /// Make the workqueue for `module`.
+    /// Make the workqueue.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(name: &'static CStr, module: &'static ThisModule) -> Result<Self> {
-        MODULE.store(module.as_ptr().cast(), Ordering::Release);
+    pub(crate) fn new(name: &'static CStr) -> Result<Self> {
         // SAFETY: The name is NUL-terminated.
         let new = unsafe { bindings::alloc_workqueue(name.as_char_ptr(), bindings::WQ_UNBOUND) };
         // INVARIANT: The workqueue was made above.
@@ -112,16 +109,15 @@ impl<T: Work> Job<T> {
     /// Queue the job, to run after `delay`, unless it is queued already; without a delay, run it
     /// now, even if it is queued for later. May be called in any context.
     pub(crate) fn queue(self: &Arc<Self>, delay: Jiffies) {
-        let module = MODULE.load(Ordering::Acquire);
         // SAFETY: The module stays as long as this code runs.
-        if !unsafe { bindings::try_module_get(module) } {
+        if !unsafe { bindings::try_module_get(this_module()) } {
             return;
         }
         JOBS.fetch_add(1, Ordering::Relaxed);
         if !self.enqueue(delay) {
             JOBS.fetch_sub(1, Ordering::Relaxed);
             // SAFETY: The reference was got above.
-            unsafe { bindings::module_put(module) };
+            unsafe { bindings::module_put(this_module()) };
         }
     }
 
@@ -159,6 +155,6 @@ impl<T: Work> WorkItem for Job<T> {
         JOBS.fetch_sub(1, Ordering::Release);
         // SAFETY: `queue` has got this reference. The module is not unloaded before this returns,
         // because that destroys the workqueue.
-        unsafe { bindings::module_put(MODULE.load(Ordering::Acquire)) };
+        unsafe { bindings::module_put(this_module()) };
     }
 }

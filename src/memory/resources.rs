@@ -4,7 +4,6 @@
 
 use super::{fsdev, poison, range, registry, Tenure};
 use crate::linux::dax::make_and_kill;
-use crate::linux::internal;
 use crate::linux::memory_failure::Probe;
 use crate::linux::workqueue::WorkQueue;
 use crate::linux::{bus::Notifier, pci};
@@ -31,10 +30,9 @@ impl Drop for Resources {
 }
 
 impl Resources {
-    /// Set up the resources for `module`. Drop the result after the last region.
-    pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
-        internal::set_owner(module);
-        let queue = WorkQueue::new(c"daxfs", module)?;
+    /// Sets up the resources. Drop the result after the last region.
+    pub(crate) fn new() -> Result<Self> {
+        let queue = WorkQueue::new(c"daxfs")?;
         Ok(Resources {
             _pci: pci::watch_removals(range::removing)?,
             _failures: watch_failures(),
