@@ -113,6 +113,13 @@ impl InternalInode {
     pub(super) fn as_ptr(&self) -> *mut bindings::inode {
         self.inode.as_ptr()
     }
+
+    /// Keeps the inode, and the filesystem mounted, for good.
+    pub(super) fn leak(&self) {
+        // SAFETY: By the type invariant the inode has a reference.
+        unsafe { bindings::ihold(self.inode.as_ptr()) };
+        core::mem::forget(Internal::mount());
+    }
 }
 
 impl Drop for InternalInode {

@@ -11,15 +11,20 @@ use crate::bindings;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering};
-use kernel::{error::to_result, prelude::*, types::Opaque};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::{Arc, ArcBorrow},
+    types::Opaque,
+};
 
-/// A box that can be taken away from its readers, each of which delays that.
+/// A value that can be taken away from its readers, each of which delays that.
 ///
 /// # Invariants
 ///
 /// * `domain` is an SRCU domain with fast readers.
 /// * `seen` is null, and then may be `owned`, and [`Self::REVOKED`], in this order.
-/// * `owned` is null, or a box that this owns.
+/// * `owned` is null, or a reference that this owns, from [`Arc::into_raw`].
 #[pin_data(PinnedDrop)]
 pub(crate) struct Revocable<T> {
     /// The value that readers find.
@@ -29,16 +34,16 @@ pub(crate) struct Revocable<T> {
     domain: Opaque<bindings::srcu_struct>,
 }
 
-// SAFETY: A box may be sent, and an SRCU domain may be cleaned up by any thread.
-unsafe impl<T: Send> Send for Revocable<T> {}
-// SAFETY: Readers share the box, and any thread may take it. An SRCU domain may be used by several
+// SAFETY: The value may be shared and sent, and an SRCU domain may be cleaned up by any thread.
+unsafe impl<T: Send + Sync> Send for Revocable<T> {}
+// SAFETY: Readers share the value, and any thread may take it. An SRCU domain may be used by several
 // threads at the same time.
 unsafe impl<T: Send + Sync> Sync for Revocable<T> {}
 
 impl<T> Revocable<T> {
     const REVOKED: *mut T = ptr::without_provenance_mut(1);
 
-    /// Make one without a box.
+    /// Makes one without a value.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Revocable {
             seen: AtomicPtr::new(ptr::null_mut()),
@@ -64,7 +69,7 @@ impl<T> Revocable<T> {
     ///
     /// # Errors
     ///
-    /// `EIO` without a box, or if it is revoked.
+    /// `EIO` without a value, or if it is revoked.
     #[inline(always)]
     pub(crate) fn read(&self) -> Result<Reader<'_, T>> {
         let section = self.enter();
@@ -72,12 +77,13 @@ impl<T> Revocable<T> {
         if seen <= Self::REVOKED {
             return Err(EIO);
         }
-        // SAFETY: By the type invariant this is the box. `take` waits for the critical section.
-        let data = unsafe { &*seen };
+        // SAFETY: By the type invariant this is the reference. `take` waits for the critical
+        // section.
+        let data = unsafe { ArcBorrow::from_raw(seen) };
         Ok(Reader { data, section })
     }
 
-    /// Delay [`Self::wait`], as a reader does, also without a box.
+    /// Delay [`Self::wait`], as a reader does, also without a value.
     ///
     /// # Errors
     ///
@@ -91,18 +97,18 @@ impl<T> Revocable<T> {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if there is a box, `EIO` if it is revoked.
-    pub(crate) fn set(&self, data: KBox<T>) -> Result {
-        let (none, new) = (ptr::null_mut(), KBox::into_raw(data));
+    /// `EBUSY` if there is a value, `EIO` if it is revoked.
+    pub(crate) fn set(&self, data: Arc<T>) -> Result {
+        let (none, new) = (ptr::null_mut(), data.into_raw().cast_mut());
         let order = (Ordering::AcqRel, Ordering::Relaxed);
-        // INVARIANT: This gives up the box.
+        // INVARIANT: This gives up the reference.
         let owned = self.owned.compare_exchange(none, new, order.0, order.1);
         if owned.is_err() {
-            // SAFETY: The box was turned into a pointer above, and not given away.
-            drop(unsafe { KBox::from_raw(new) });
+            // SAFETY: The reference was turned into a pointer above, and not given away.
+            drop(unsafe { Arc::from_raw(new) });
             return Err(EBUSY);
         }
-        // If it is revoked, `take` or the drop finds the box.
+        // If it is revoked, `take` or the drop finds the value.
         match self.seen.compare_exchange(none, new, order.0, order.1) {
             Ok(_) => Ok(()),
             Err(_) => Err(EIO),
@@ -125,19 +131,19 @@ impl<T> Revocable<T> {
         unsafe { bindings::synchronize_srcu_expedited(self.domain.get()) };
     }
 
-    /// Revoke the box, if there is one or will be, and wait for its readers.
+    /// Revoke the value, if there is one or will be, and wait for its readers.
     pub(crate) fn drain(&self) {
         self.revoke();
         self.wait();
     }
 
-    /// [Drain](Self::drain) the box and return it, if there is one.
-    pub(crate) fn take(&self) -> Option<KBox<T>> {
+    /// [Drain](Self::drain) the value and return it, if there is one.
+    pub(crate) fn take(&self) -> Option<Arc<T>> {
         self.drain();
         let owned = NonNull::new(self.owned.swap(ptr::null_mut(), Ordering::AcqRel))?;
-        // SAFETY: By the type invariant this was a box, which has no readers. Nothing else takes it
-        // after the swap.
-        Some(unsafe { KBox::from_raw(owned.as_ptr()) })
+        // SAFETY: By the type invariant this was a reference, which has no readers. Nothing else
+        // takes it after the swap.
+        Some(unsafe { Arc::from_raw(owned.as_ptr()) })
     }
 }
 
@@ -171,9 +177,17 @@ impl Drop for Section<'_> {
 
 /// A reader of a [`Revocable`]. Do not wait while you have one.
 pub(crate) struct Reader<'a, T> {
-    data: &'a T,
+    data: ArcBorrow<'a, T>,
     #[allow(dead_code)] // Only its drop matters.
     section: Section<'a>,
+}
+
+impl<T> Reader<'_, T> {
+    /// Returns the value, from which a reference can be made that outlives the reader.
+    #[inline(always)]
+    pub(crate) fn borrow(&self) -> ArcBorrow<'_, T> {
+        self.data
+    }
 }
 
 impl<T> Deref for Reader<'_, T> {
@@ -181,6 +195,6 @@ impl<T> Deref for Reader<'_, T> {
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        self.data
+        &self.data
     }
 }

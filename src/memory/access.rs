@@ -7,7 +7,7 @@ use crate::image;
 use crate::linux::mm::{fault_in, Memory};
 use crate::linux::srcu::Reader;
 use crate::linux::{self, fatal_signal_pending};
-use kernel::{iov::IovIterDest, prelude::*};
+use kernel::{iov::IovIterDest, prelude::*, sync::ArcBorrow};
 
 /// Number of times that a page of a destination is faulted in before the read fails with `EFAULT`.
 const TRIES: u32 = 16;
@@ -108,8 +108,8 @@ impl<'a> Access<'a> {
 
     /// Return the memory.
     #[inline]
-    pub(super) fn memory(&self) -> &Memory {
-        &self.0
+    pub(super) fn memory(&self) -> ArcBorrow<'_, Memory> {
+        self.0.borrow()
     }
 
     /// Return how many of `length` bytes at `offset` can be read: those before the first page that

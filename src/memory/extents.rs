@@ -158,6 +158,9 @@ impl Extents {
                 return false;
             }
             if extent.forgotten == extent.space.length {
+                if !extent.space.release() {
+                    return false;
+                }
                 let unused = extent.users == 0;
                 let node = unused.then(|| tree.remove_node(&start));
                 drop(tree);

@@ -24,7 +24,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::{
     new_mutex, new_spinlock,
     prelude::*,
-    sync::{Arc, Mutex, SpinLock},
+    sync::{Arc, Mutex, SpinLock, UniqueArc},
     time::{delay::fsleep, msecs_to_jiffies, Delta, Instant, Jiffies, Monotonic},
 };
 
@@ -133,9 +133,9 @@ impl Lease {
     /// `EBUSY` if there is an owner, `EIO` if the lease is revoked, `ENOMEM`.
     pub(super) fn open(&self, owner: KBox<dyn Owner>) -> Result {
         // The caller may hold locks that the drop of an owner needs, so the lease keeps it.
-        let (owner, result) = match KBox::new_uninit(GFP_KERNEL) {
+        let (owner, result) = match UniqueArc::new_uninit(GFP_KERNEL) {
             Ok(place) => match Memory::new(owner) {
-                Ok(memory) => return self.memory.set(place.write(memory)),
+                Ok(memory) => return self.memory.set(place.write(memory).into()),
                 Err(owner) => (owner, Ok(())),
             },
             Err(error) => (owner, Err(error.into())),

@@ -15,6 +15,7 @@ use super::{Fault, FaultResult, MapMethod, Memory, Page, PAGE_SIZE};
 use crate::bindings;
 use core::ops::Range;
 use core::ptr;
+use kernel::sync::ArcBorrow;
 
 /// Number of pages that one fault maps at most, as in the page cache by default with pages of
 /// 4 KiB.
@@ -29,9 +30,9 @@ const PAGES_OF_TABLE: u64 = bindings::PMD_SIZE / PAGE_SIZE;
 impl<'a, C> Fault<'a, C> {
     /// Make the DAX code map an entry of the order of the fault, while `memory` is the file's.
     #[inline]
-    pub(crate) fn map_dax(&self, memory: &Memory) -> FaultResult<'a> {
-        match Kept::new(self, memory).map(Kept::method) {
-            Some(MapMethod::Dax(_)) => {
+    pub(crate) fn map_dax(&self, memory: ArcBorrow<'_, Memory>) -> FaultResult<'a> {
+        match Kept::new(self, &memory) {
+            Some(kept) if matches!(kept.method(), MapMethod::Dax(_)) => {
                 // SAFETY: The fault is on a DAX device, whose memory is kept. This is its result.
                 unsafe { self.result(bindings::dax_iomap_fault(self.as_raw(), self.order())) }
             }
@@ -44,11 +45,11 @@ impl<'a, C> Fault<'a, C> {
     /// are not `usable`, are left to later faults.
     pub(crate) fn map_pages(
         &self,
-        memory: &Memory,
+        memory: ArcBorrow<'_, Memory>,
         usable: impl Fn(u64, u64) -> bool,
     ) -> FaultResult<'a> {
         let here = self.page();
-        let kept = Kept::new(self, memory);
+        let kept = Kept::new(self, &memory);
         let Some(kept) = kept.filter(|kept| here <= kept.length / PAGE_SIZE) else {
             return FaultResult::SIGBUS;
         };
@@ -59,7 +60,7 @@ impl<'a, C> Fault<'a, C> {
             }
         }
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
-        let no_pmd = NoPmd::new(self, kept);
+        let no_pmd = NoPmd::new(self, *kept);
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         // SAFETY: The fault is valid, and has a PMD.
         if no_pmd.is_some() && unsafe { bindings::vmf_pmd_is_huge(self.as_raw()) } {
@@ -69,7 +70,7 @@ impl<'a, C> Fault<'a, C> {
         }
         // SAFETY: `no_pmd` excludes PMD entries, and `find_known` leaves out pages that could be in
         // one of a DAX device. This is the result of handling the fault.
-        unsafe { self.result(Around::new(self, kept).map(usable)) }
+        unsafe { self.result(Around::new(self, *kept).map(usable)) }
     }
 }
 

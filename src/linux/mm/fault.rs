@@ -7,6 +7,7 @@ use crate::bindings;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ops::Deref;
+use kernel::sync::ArcBorrow;
 
 /// Makes `'a` invariant, so that no other lifetime will do in its place.
 type Brand<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
@@ -146,14 +147,36 @@ pub(super) struct Kept<'f> {
     memory: &'f Memory,
 }
 
+/// Has the address space keep the memory. Dropped after the fault has inserted what it maps.
+pub(super) struct Keep<'f>(Kept<'f>, ArcBorrow<'f, Memory>);
+
+impl<'f> Deref for Keep<'f> {
+    type Target = Kept<'f>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Kept<'f> {
+        &self.0
+    }
+}
+
+impl Drop for Keep<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.space.keep(self.1);
+    }
+}
+
 impl<'f> Kept<'f> {
     /// Return the address space of `fault`, if `memory` is its memory.
     #[inline]
-    pub(super) fn new<C>(fault: &'f Fault<'_, C>, memory: &'f Memory) -> Option<Self> {
+    pub(super) fn new<C>(
+        fault: &'f Fault<'_, C>,
+        memory: &'f ArcBorrow<'_, Memory>,
+    ) -> Option<Keep<'f>> {
         let space = fault.mapping().space();
         // INVARIANT: This is the memory.
         let is_its = space.memory.id == memory.mappable().id;
-        is_its.then_some(Kept { space, memory })
+        is_its.then(|| Keep(Kept { space, memory }, *memory))
     }
 
     /// Return how processes map the memory.

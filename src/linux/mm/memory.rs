@@ -40,7 +40,7 @@ pub(crate) unsafe trait Owner: Send + Sync {
     fn mark_failed(&self) {}
 }
 
-/// Mapped memory. Unmap it from processes before it is dropped.
+/// Mapped memory. A [`Space`](super::Space) that processes may map has a reference to it.
 ///
 /// Copies of it survive a machine check, and are mixtures if others write the memory at the same
 /// time.

@@ -6,6 +6,7 @@ use super::fault::Kept;
 use super::{poison, Fault, FaultResult, MapMethod, Memory, Space, PAGE_SIZE};
 use crate::bindings;
 use core::ptr::NonNull;
+use kernel::sync::ArcBorrow;
 
 const PMD_SIZE: u64 = bindings::PMD_SIZE;
 
@@ -72,7 +73,7 @@ impl<'a, C> Fault<'a, C> {
     /// around the fault, which are `usable`.
     pub(crate) fn insert_pmd(
         &self,
-        memory: &Memory,
+        memory: ArcBorrow<'_, Memory>,
         usable: impl Fn(u64, u64) -> bool,
     ) -> Option<FaultResult<'a>> {
         // A write to a private mapping copies single pages. PUD entries are not safe: munmap() of a
@@ -80,7 +81,7 @@ impl<'a, C> Fault<'a, C> {
         if self.order() != bindings::PMD_ORDER || self.is_write() {
             return None;
         }
-        let kept = Kept::new(self, memory)?;
+        let kept = Kept::new(self, &memory)?;
         let first = whole(self, kept.space)?;
         if !usable(kept.offset + first * PAGE_SIZE, PMD_SIZE) {
             return None;

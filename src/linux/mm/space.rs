@@ -7,11 +7,19 @@
 //! it. So an address space belongs to an internal inode, which cannot be looked up, and outlives
 //! the file's inode while one of its pages is in use.
 
-use super::{MapMethod, Mappable, PageCopy, PAGE_SIZE};
+use super::{MapMethod, Mappable, Memory, PageCopy, PAGE_SIZE};
 use crate::bindings;
 use crate::linux::internal::InternalInode;
-use core::{marker::PhantomPinned, ops::Deref, ptr::NonNull};
-use kernel::{prelude::*, sync::Arc};
+use core::{
+    marker::PhantomPinned,
+    ops::Deref,
+    ptr::{null_mut, NonNull},
+    sync::atomic::{AtomicPtr, Ordering},
+};
+use kernel::{
+    prelude::*,
+    sync::{Arc, ArcBorrow},
+};
 
 /// A part of memory that files map.
 #[derive(Clone, Copy)]
@@ -43,11 +51,13 @@ impl Span {
 /// # Invariants
 ///
 /// `inode` is an internal inode whose `i_private` is this object. The span is whole pages of its
-/// memory.
+/// memory. `memory` is null, or a reference to this memory that the space owns, from
+/// [`Arc::into_raw`]. It is not null while processes may map a page, or the DAX code knows one.
 pub(crate) struct Space {
     inode: InternalInode,
     span: Span,
     copy: PageCopy,
+    kept: AtomicPtr<Memory>,
     /// `i_private` has the address.
     _pinned: PhantomPinned,
 }
@@ -86,6 +96,7 @@ impl Space {
             inode,
             span,
             copy: PageCopy::new(),
+            kept: AtomicPtr::new(null_mut()),
             _pinned: PhantomPinned,
         };
         let space = Arc::new(space, GFP_KERNEL)?;
@@ -125,6 +136,48 @@ impl Space {
         unsafe { bindings::dax_break_layout(inode, from, last, None) == 0 }
     }
 
+    /// Keeps `memory`, the memory of the space, until [`Self::release`]. Called after each fault, so
+    /// that a fault at the same time as a release keeps the memory, or is unmapped by the release.
+    #[inline(always)]
+    pub(super) fn keep(&self, memory: ArcBorrow<'_, Memory>) {
+        if self.kept.load(Ordering::Relaxed).is_null() {
+            self.put_back(memory.into());
+        }
+    }
+
+    /// Keeps `memory`.
+    #[cold]
+    fn put_back(&self, memory: Arc<Memory>) {
+        let (none, new) = (null_mut(), memory.into_raw().cast_mut());
+        let order = (Ordering::AcqRel, Ordering::Relaxed);
+        // INVARIANT: The pointer is a reference, which is given up here.
+        if self
+            .kept
+            .compare_exchange(none, new, order.0, order.1)
+            .is_err()
+        {
+            // SAFETY: The reference was turned into a pointer above, and not stored.
+            drop(unsafe { Arc::from_raw(new) });
+        }
+    }
+
+    /// Unmaps all pages, has the DAX code forget them, and stops keeping the memory. Returns false
+    /// if a page is in use. This does not wait for users of pages.
+    pub(crate) fn release(&self) -> bool {
+        let kept = self.kept.swap(null_mut(), Ordering::AcqRel);
+        if kept.is_null() {
+            return true;
+        }
+        // SAFETY: By the type invariant this is a reference, and nothing else takes it.
+        let memory = unsafe { Arc::from_raw(kept) };
+        self.unmap(0, 0);
+        let idle = self.length == 0 || self.forget(0, self.length);
+        if !idle {
+            self.put_back(memory);
+        }
+        idle
+    }
+
     /// Kill the processes that map page `index`, whose memory has failed, and unmap it.
     pub(crate) fn page_failed(&self, index: usize, flags: kernel::ffi::c_int) {
         if cfg!(CONFIG_MEMORY_FAILURE) {
@@ -143,6 +196,16 @@ impl Space {
         match is_dax || self.memory.io {
             true => self.unmap((self.length / PAGE_SIZE) as usize, 1),
             false => self.unmap(0, 0),
+        }
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        if !self.release() {
+            // Pages in use refer to the address space. Keep it and the memory for good.
+            pr_err!("pages are in use after their extent was dropped\n");
+            self.inode.leak();
         }
     }
 }
