@@ -4,11 +4,11 @@
 
 use crate::image::{self, layout, Image, Memory, Problem, Table};
 use crate::linux::fs::{refusal, Refusal};
-use crate::linux::{Errno, Sha256};
+use crate::linux::{load_acquire, Errno, Sha256};
 use crate::memory::Region;
 use crate::usage::{Event, Usage};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use kernel::sync::atomic::{Atomic, Relaxed, Release};
 use kernel::{cpu::nr_cpu_ids, new_mutex, page::PAGE_SIZE, prelude::*, sync::Mutex};
 
 /// Largest number of pieces that can be verified at the same time.
@@ -18,13 +18,13 @@ const LANES_MAX: usize = 64;
 const BAD_LOGGED: usize = 16;
 
 /// A piece that was not looked at.
-const UNKNOWN: u8 = 0;
+const UNKNOWN: i8 = 0;
 /// A piece that matches its SHA-256.
-const VERIFIED: u8 = 1;
+const VERIFIED: i8 = 1;
 /// A piece that does not match. It stays bad, whatever the memory holds later.
-const BAD: u8 = 2;
+const BAD: i8 = 2;
 /// A piece whose memory failed while it was read.
-const UNREADABLE: u8 = 3;
+const UNREADABLE: i8 = 3;
 
 /// Return an error if a signal is pending.
 pub(crate) fn check_signal() -> Result<(), Refusal> {
@@ -75,9 +75,9 @@ pub(crate) struct Pieces {
     /// SHA-256 of all pieces. Their own SHA-256 is the superblock's. This copy is private.
     sums: VVec<u8>,
     /// The state of each piece.
-    states: KVVec<AtomicU8>,
+    states: KVVec<Atomic<i8>>,
     /// The number of pieces that were found bad.
-    bad_count: AtomicUsize,
+    bad_count: Atomic<usize>,
     /// Each has a buffer, and is locked while a piece is verified: that with its number, modulo
     /// their number, a power of two. Only the memory of the image is read under it.
     lanes: KVec<Pin<KBox<Mutex<KVec<u8>>>>>,
@@ -109,12 +109,12 @@ impl Pieces {
         let sums = load(image, &table)?;
         let mut states = KVVec::with_capacity(superblock.pieces() as usize, GFP_KERNEL)?;
         for _ in 0..superblock.pieces() {
-            states.push(AtomicU8::new(UNKNOWN), GFP_KERNEL)?;
+            states.push(Atomic::new(UNKNOWN), GFP_KERNEL)?;
         }
         let pieces = Pieces {
             sums,
             states,
-            bad_count: AtomicUsize::new(0),
+            bad_count: Atomic::new(0),
             lanes,
         };
         pieces.verify_metadata(image)?;
@@ -136,15 +136,15 @@ impl Pieces {
 
     /// Return what is known of piece `index`. If it is verified, earlier writes are visible.
     #[inline]
-    fn state(&self, index: u64) -> u8 {
+    fn state(&self, index: u64) -> i8 {
         let state = self.states.get(index as usize);
-        state.map_or(UNKNOWN, |state| state.load(Ordering::Acquire))
+        state.map_or(UNKNOWN, load_acquire)
     }
 
     /// Take note of what is known of piece `index`.
-    fn set(&self, index: u64, known: u8) {
+    fn set(&self, index: u64, known: i8) {
         if let Some(state) = self.states.get(index as usize) {
-            state.store(known, Ordering::Release);
+            state.store(known, Release);
         }
     }
 
@@ -208,7 +208,7 @@ impl Pieces {
         }
         self.set(index, BAD);
         usage.count(Event::BadPiece);
-        let others = self.bad_count.fetch_add(1, Ordering::Relaxed);
+        let others = self.bad_count.fetch_add(1, Relaxed);
         let source = usage.source();
         if others < BAD_LOGGED {
             let Range { start, end } = layout::piece(index, image.superblock().total_size);

@@ -5,7 +5,7 @@
 use crate::bindings;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::AtomicU32;
+use kernel::sync::atomic::Atomic;
 use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
 
 /// A block device.
@@ -38,7 +38,7 @@ impl BlockDevice {
 
     /// Return a number that changes when the driver lists bad blocks, if it has a list. The number
     /// lives as long as the driver's data.
-    pub(super) fn bad_blocks(&self) -> Option<NonNull<AtomicU32>> {
+    pub(super) fn bad_blocks(&self) -> Option<NonNull<Atomic<u32>>> {
         // SAFETY: By the type invariant the device is open, so it has a disk.
         NonNull::new(unsafe { bindings::disk_badblocks_sequence(self.as_raw()) }).map(NonNull::cast)
     }

@@ -9,7 +9,7 @@ use super::mm::{cache_mode, MapMethod, Mappable, Owner};
 use super::Errno;
 use crate::bindings;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
+use kernel::sync::atomic::{Acquire, Atomic, Full, Release};
 use kernel::{
     error::{from_err_ptr, to_result},
     ffi,
@@ -140,7 +140,7 @@ struct Private<F> {
     revoked: F,
     /// Changes under the reservation lock. Before it is pinned the buffer may move, also by pinning
     /// it. Nothing is mapped then.
-    is_pinned: AtomicBool,
+    is_pinned: Atomic<bool>,
 }
 
 /// Return what makes a refusal of the error of an exporter, which failed at `step`.
@@ -204,7 +204,7 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
         let device = FauxDevice::new(device)?;
         let private = Private {
             revoked,
-            is_pinned: AtomicBool::new(false),
+            is_pinned: Atomic::new(false),
         };
         let private = KBox::new(private, GFP_KERNEL)?;
         let pointer = core::ptr::from_ref(&*private).cast_mut().cast();
@@ -234,7 +234,7 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
         // SAFETY: By the type invariant the attachment has the private data, which outlive it and
         // are only shared, never borrowed mutably.
         let private = unsafe { &*(*attachment).importer_priv.cast::<Private<F>>() };
-        if private.is_pinned.load(Ordering::Acquire) {
+        if private.is_pinned.load(Acquire) {
             (private.revoked)();
         }
     }
@@ -248,14 +248,14 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
     pub(crate) fn prepare(&mut self) -> Result<(), Refusal> {
         let buffer = self.buffer.0.as_ptr();
         let pin = || {
-            if self.private.is_pinned.load(Ordering::Acquire) {
+            if self.private.is_pinned.load(Acquire) {
                 return Err(EBUSY);
             }
             // SAFETY: By the type invariant the device is attached, dynamically. `locked` calls
             // this under the reservation lock.
             to_result(unsafe { bindings::dma_buf_pin(self.attachment.as_ptr()) })?;
             // INVARIANT: The buffer was pinned above.
-            self.private.is_pinned.store(true, Ordering::Release);
+            self.private.is_pinned.store(true, Release);
             Ok(())
         };
         self.buffer.locked(pin).map_err(failed(
@@ -320,7 +320,7 @@ impl<F: Fn() + Send + Sync> Drop for Attachment<F> {
                 // An error does not matter to a reader.
                 bindings::dma_buf_end_cpu_access(buffer, DIRECTION);
             }
-            if self.private.is_pinned.swap(false, Ordering::AcqRel) {
+            if self.private.is_pinned.xchg(false, Full) {
                 bindings::dma_resv_lock(resv, core::ptr::null_mut());
                 if let Some(map) = &mut self.map {
                     bindings::dma_buf_vunmap(buffer, map);

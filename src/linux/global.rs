@@ -5,16 +5,16 @@
 //! `global_lock!` of the kernel crate makes one that must be initialized before its first use,
 //! which the compiler cannot check. These initialize themselves.
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 use kernel::sync::{GlobalGuard, GlobalLock, GlobalLockBackend};
 use kernel::time::{delay::fsleep, Delta};
 
 /// The mutex is not initialized.
-const NEW: u8 = 0;
+const NEW: i8 = 0;
 /// A thread is initializing it.
-const BUSY: u8 = 1;
+const BUSY: i8 = 1;
 /// It can be used.
-const READY: u8 = 2;
+const READY: i8 = 2;
 
 /// A static mutex, see [`global_mutex`].
 ///
@@ -22,7 +22,7 @@ const READY: u8 = 2;
 ///
 /// `lock` is initialized if `state` is [`READY`], and by one thread if it is [`BUSY`].
 pub(crate) struct GlobalMutex<B: GlobalLockBackend> {
-    state: AtomicU8,
+    state: Atomic<i8>,
     lock: GlobalLock<B>,
 }
 
@@ -34,7 +34,7 @@ impl<B: GlobalLockBackend> GlobalMutex<B> {
     /// The type `B` must not be used with any other lock.
     pub(crate) const unsafe fn new(value: B::Item) -> Self {
         GlobalMutex {
-            state: AtomicU8::new(NEW),
+            state: Atomic::new(NEW),
             // SAFETY: The caller guarantees that the type is not used again. `lock` initializes it.
             lock: unsafe { GlobalLock::new(value) },
         }
@@ -42,17 +42,15 @@ impl<B: GlobalLockBackend> GlobalMutex<B> {
 
     /// Lock the mutex.
     pub(crate) fn lock(&'static self) -> GlobalGuard<B> {
-        while self.state.load(Ordering::Acquire) != READY {
-            let turn = self
-                .state
-                .compare_exchange(NEW, BUSY, Ordering::Relaxed, Ordering::Relaxed);
+        while self.state.load(Acquire) != READY {
+            let turn = self.state.cmpxchg(NEW, BUSY, Relaxed);
             if turn.is_err() {
                 fsleep(Delta::from_millis(1));
                 continue;
             }
             // SAFETY: Only one thread changes the state from `NEW`, and nothing changes it back.
             unsafe { self.lock.init() };
-            self.state.store(READY, Ordering::Release);
+            self.state.store(READY, Release);
         }
         self.lock.lock()
     }

@@ -2,6 +2,7 @@
 
 //! The kernel behind safe types, where the kernel crate has none.
 
+mod atomic;
 pub(crate) mod block;
 pub(crate) mod bus;
 mod counters;
@@ -24,6 +25,7 @@ pub(crate) mod srcu;
 pub(crate) mod sysfs;
 pub(crate) mod workqueue;
 
+pub(crate) use atomic::{load_acquire, read_once};
 pub(crate) use counters::Counters;
 pub(crate) use errno::Errno;
 pub(crate) use global::{global_mutex, GlobalMutex};

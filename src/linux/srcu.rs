@@ -7,10 +7,11 @@
 //! The kernel crate's SRCU has no readers without memory barriers. Those would replace the domain
 //! and [`Section`].
 
+use super::read_once;
 use crate::bindings;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::sync::atomic::{Acquire, Atomic, Full, Release};
 use kernel::{
     error::to_result,
     prelude::*,
@@ -28,8 +29,8 @@ use kernel::{
 #[pin_data(PinnedDrop)]
 pub(crate) struct Revocable<T> {
     /// The value that readers find.
-    seen: AtomicPtr<T>,
-    owned: AtomicPtr<T>,
+    seen: Atomic<*mut T>,
+    owned: Atomic<*mut T>,
     #[pin]
     domain: Opaque<bindings::srcu_struct>,
 }
@@ -46,8 +47,8 @@ impl<T> Revocable<T> {
     /// Makes one without a value.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Revocable {
-            seen: AtomicPtr::new(ptr::null_mut()),
-            owned: AtomicPtr::new(ptr::null_mut()),
+            seen: Atomic::new(ptr::null_mut()),
+            owned: Atomic::new(ptr::null_mut()),
             domain <- Opaque::try_ffi_init(|place| {
                 // SAFETY: The place is valid for writing and pinned. `drop` cleans it up.
                 to_result(unsafe { bindings::init_srcu_struct_fast(place) })
@@ -73,7 +74,8 @@ impl<T> Revocable<T> {
     #[inline(always)]
     pub(crate) fn read(&self) -> Result<Reader<'_, T>> {
         let section = self.enter();
-        let seen = self.seen.load(Ordering::Acquire);
+        // The reads of the value depend on its address.
+        let seen = read_once(&self.seen);
         if seen <= Self::REVOKED {
             return Err(EIO);
         }
@@ -100,16 +102,15 @@ impl<T> Revocable<T> {
     /// `EBUSY` if there is a value, `EIO` if it is revoked.
     pub(crate) fn set(&self, data: Arc<T>) -> Result {
         let (none, new) = (ptr::null_mut(), data.into_raw().cast_mut());
-        let order = (Ordering::AcqRel, Ordering::Relaxed);
         // INVARIANT: This gives up the reference.
-        let owned = self.owned.compare_exchange(none, new, order.0, order.1);
+        let owned = self.owned.cmpxchg(none, new, Full);
         if owned.is_err() {
             // SAFETY: The reference was turned into a pointer above, and not given away.
             drop(unsafe { Arc::from_raw(new) });
             return Err(EBUSY);
         }
         // If it is revoked, `take` or the drop finds the value.
-        match self.seen.compare_exchange(none, new, order.0, order.1) {
+        match self.seen.cmpxchg(none, new, Full) {
             Ok(_) => Ok(()),
             Err(_) => Err(EIO),
         }
@@ -117,12 +118,12 @@ impl<T> Revocable<T> {
 
     /// Return true if it is revoked.
     pub(crate) fn is_revoked(&self) -> bool {
-        self.seen.load(Ordering::Acquire) == Self::REVOKED
+        self.seen.load(Acquire) == Self::REVOKED
     }
 
     /// Prevent new readers. This does not wait.
     pub(crate) fn revoke(&self) {
-        self.seen.store(Self::REVOKED, Ordering::Release);
+        self.seen.store(Self::REVOKED, Release);
     }
 
     /// Wait for those who are readers now.
@@ -140,7 +141,7 @@ impl<T> Revocable<T> {
     /// [Drain](Self::drain) the value and return it, if there is one.
     pub(crate) fn take(&self) -> Option<Arc<T>> {
         self.drain();
-        let owned = NonNull::new(self.owned.swap(ptr::null_mut(), Ordering::AcqRel))?;
+        let owned = NonNull::new(self.owned.xchg(ptr::null_mut(), Full))?;
         // SAFETY: By the type invariant this was a reference, which has no readers. Nothing else
         // takes it after the swap.
         Some(unsafe { Arc::from_raw(owned.as_ptr()) })

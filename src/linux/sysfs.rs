@@ -10,7 +10,7 @@
 
 use crate::bindings;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
+use kernel::sync::atomic::{Atomic, Full};
 use kernel::{error::to_result, prelude::*};
 
 /// A directory.
@@ -21,7 +21,7 @@ use kernel::{error::to_result, prelude::*};
 /// sets `removed` deletes the kobject.
 pub(crate) struct Directory {
     kobject: NonNull<bindings::kobject>,
-    removed: AtomicBool,
+    removed: Atomic<bool>,
 }
 
 // SAFETY: Any thread may drop a reference to a kobject.
@@ -51,7 +51,7 @@ impl Directory {
         // INVARIANT: The kobject was created above, with one reference, and is not deleted.
         let directory = |kobject| Directory {
             kobject,
-            removed: AtomicBool::new(false),
+            removed: Atomic::new(false),
         };
         NonNull::new(made).map(directory).ok_or(ENOMEM)
     }
@@ -61,7 +61,7 @@ impl Directory {
     /// before that wait ends.
     fn remove(&self) {
         // INVARIANT: One caller only finds false here, and deletes the kobject.
-        if self.removed.swap(true, Ordering::AcqRel) {
+        if self.removed.xchg(true, Full) {
             return;
         }
         // SAFETY: By the type invariant the kobject is valid. This is the first and only call.

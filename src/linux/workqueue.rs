@@ -8,7 +8,7 @@ use super::this_module;
 use crate::bindings;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 use kernel::{
     impl_has_delayed_work, new_delayed_work,
     prelude::*,
@@ -18,10 +18,10 @@ use kernel::{
 };
 
 /// The workqueue, while the module is loaded. It stays as long as an RCU read lock is held.
-static QUEUE: AtomicPtr<bindings::workqueue_struct> = AtomicPtr::new(ptr::null_mut());
+static QUEUE: Atomic<*mut bindings::workqueue_struct> = Atomic::new(ptr::null_mut());
 
 /// Number of jobs that are queued, or run.
-static JOBS: AtomicUsize = AtomicUsize::new(0);
+static JOBS: Atomic<usize> = Atomic::new(0);
 
 /// The workqueue. Dropping it waits for work items that are queued or running.
 ///
@@ -46,7 +46,7 @@ impl WorkQueue {
         let new = unsafe { bindings::alloc_workqueue(name.as_char_ptr(), bindings::WQ_UNBOUND) };
         // INVARIANT: The workqueue was made above.
         let new = WorkQueue(NonNull::new(new).ok_or(ENOMEM)?);
-        QUEUE.store(new.0.as_ptr(), Ordering::Release);
+        QUEUE.store(new.0.as_ptr(), Release);
         Ok(new)
     }
 }
@@ -54,12 +54,12 @@ impl WorkQueue {
 impl Drop for WorkQueue {
     fn drop(&mut self) {
         // Another workqueue may have taken the place.
-        let (own, order) = (self.0.as_ptr(), Ordering::AcqRel);
-        let _ = QUEUE.compare_exchange(own, ptr::null_mut(), order, Ordering::Relaxed);
+        let own = self.0.as_ptr();
+        let _ = QUEUE.cmpxchg(own, ptr::null_mut(), Full);
         // SAFETY: The module is being loaded or unloaded, which can sleep.
         unsafe { bindings::synchronize_rcu() };
         // destroy_workqueue() does not wait for work that is to be queued later.
-        while JOBS.load(Ordering::Acquire) > 0 {
+        while JOBS.load(Acquire) > 0 {
             fsleep(Delta::from_millis(10));
         }
         // SAFETY: By the type invariant this owns the workqueue, which nothing finds after the
@@ -113,9 +113,9 @@ impl<T: Work> Job<T> {
         if !unsafe { bindings::try_module_get(this_module()) } {
             return;
         }
-        JOBS.fetch_add(1, Ordering::Relaxed);
+        JOBS.fetch_add(1, Relaxed);
         if !self.enqueue(delay) {
-            JOBS.fetch_sub(1, Ordering::Relaxed);
+            JOBS.fetch_sub(1, Relaxed);
             // SAFETY: The reference was got above.
             unsafe { bindings::module_put(this_module()) };
         }
@@ -125,7 +125,7 @@ impl<T: Work> Job<T> {
     /// there is a workqueue.
     fn enqueue(self: &Arc<Self>, delay: Jiffies) -> bool {
         let _guard = rcu::read_lock();
-        let raw = QUEUE.load(Ordering::Acquire);
+        let raw = QUEUE.load(Acquire);
         if raw.is_null() {
             return false;
         }
@@ -152,7 +152,7 @@ impl<T: Work> WorkItem for Job<T> {
             this.queue(delay);
         }
         drop(this);
-        JOBS.fetch_sub(1, Ordering::Release);
+        JOBS.fetch_sub(1, Release);
         // SAFETY: `queue` has got this reference. The module is not unloaded before this returns,
         // because that destroys the workqueue.
         unsafe { bindings::module_put(this_module()) };

@@ -9,7 +9,7 @@
 use super::{Region, Tenure};
 use crate::linux::dma_buf::{Attachment, DmaBuf};
 use crate::linux::fs::Refusal;
-use core::sync::atomic::{AtomicU64, Ordering};
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::{prelude::*, str::CString};
 
 /// Open the region of dma-buf `buffer`. The exporter may revoke the lease from now on.
@@ -19,8 +19,8 @@ use kernel::{prelude::*, str::CString};
 /// Any error of the exporter, see [`Attachment`].
 pub(crate) fn open(buffer: &DmaBuf, tenure: &Tenure) -> Result<Region, Refusal> {
     /// Number of the next device. Names on a bus must be unique.
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    static NEXT: Atomic<u64> = Atomic::new(0);
+    let number = NEXT.fetch_add(1, Relaxed);
     let name = CString::try_from_fmt(fmt!("daxfs-dmabuf.{}", number))?;
     let lease = tenure.lease().clone();
     let attached = Attachment::new(buffer.clone(), &name, move || lease.revoke());

@@ -20,7 +20,7 @@ use crate::linux::mm::{Memory, Owner};
 use crate::linux::srcu::Revocable;
 use crate::linux::workqueue::Job;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::{
     new_mutex, new_spinlock,
     prelude::*,
@@ -74,7 +74,7 @@ pub(crate) struct Terms {
     #[pin]
     state: Mutex<State>,
     /// Milliseconds after which the work item runs next, if pages are in use.
-    interval: AtomicU32,
+    interval: Atomic<u32>,
 }
 
 struct State {
@@ -105,14 +105,14 @@ impl Lease {
                 owner: None,
                 ended: false,
             }),
-            interval: AtomicU32::new(INTERVAL),
+            interval: Atomic::new(INTERVAL),
         }? Error))
     }
 
     /// Revoke the lease. This does not wait.
     pub(crate) fn revoke(self: &Arc<Self>) {
         self.memory.revoke();
-        self.interval.store(INTERVAL, Ordering::Relaxed);
+        self.interval.store(INTERVAL, Relaxed);
         self.queue(0);
     }
 
@@ -177,13 +177,13 @@ impl Lease {
         }
         let start = Instant::<Monotonic>::now();
         if !self.extents.sweep(revoked) {
-            let next = MOST.min(2 * self.interval.load(Ordering::Relaxed));
+            let next = MOST.min(2 * self.interval.load(Relaxed));
             let rest = RESTS * start.elapsed().as_millis().clamp(0, LONGEST);
             self.interval
-                .store(next.max(rest.min(LONGEST) as u32), Ordering::Relaxed);
+                .store(next.max(rest.min(LONGEST) as u32), Relaxed);
             return Progress::Busy;
         }
-        self.interval.store(INTERVAL, Ordering::Relaxed);
+        self.interval.store(INTERVAL, Relaxed);
         // The sweep does not look at pages of files that are in use. If they came to be unused and
         // the lease ended since, the work item runs again.
         if revoked || ended {
@@ -197,7 +197,7 @@ impl Lease {
 
     /// Return the delay after which pages in use are checked again.
     pub(super) fn pause(&self) -> Jiffies {
-        msecs_to_jiffies(self.interval.load(Ordering::Relaxed))
+        msecs_to_jiffies(self.interval.load(Relaxed))
     }
 
     /// Handle the failure of the page at `offset` (on the DAX device if there is one), page frame

@@ -10,7 +10,7 @@ use crate::linux::mm::{poison::Frame, DaxRange, MapMethod, Mappable, Owner};
 use crate::linux::Errno;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::sync::atomic::{Acquire, Atomic};
 use kernel::{prelude::*, sync::aref::ARef};
 
 /// Number of pages that are asked for at a time, 1 TiB: the pmem driver counts the sectors of a
@@ -60,7 +60,7 @@ impl Drop for PageMap {
 /// Owner and address of mapped memory.
 struct Mapped {
     base: NonNull<u8>,
-    bad_blocks: Option<(NonNull<AtomicU32>, u32)>,
+    bad_blocks: Option<(NonNull<Atomic<u32>>, u32)>,
     _pages: PageMap,
 }
 
@@ -114,7 +114,7 @@ impl<K> DeviceMemory<K> {
         });
         let bad_blocks = bdev.and_then(BlockDevice::bad_blocks).map(|number| {
             // SAFETY: The reference to the page map keeps the object.
-            let now = unsafe { number.as_ref() }.load(Ordering::Acquire);
+            let now = unsafe { number.as_ref() }.load(Acquire);
             (number, now)
         });
         self.for_each_part(refused, |page, found| {
@@ -198,7 +198,7 @@ unsafe impl<K: Send + Sync> Owner for DeviceMemory<K> {
         Some(Mappable::new(mapped.base, size, method))
     }
 
-    fn bad_blocks(&self) -> Option<(NonNull<AtomicU32>, u32)> {
+    fn bad_blocks(&self) -> Option<(NonNull<Atomic<u32>>, u32)> {
         self.mapped.as_ref()?.bad_blocks
     }
 

@@ -5,7 +5,7 @@
 use super::device::{make_and_kill, Device};
 use crate::bindings;
 use crate::linux::bus;
-use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::{device, fs::File, prelude::*, sync::aref::ARef};
 
 /// An open DAX character device.
@@ -23,11 +23,11 @@ impl Node {
     /// Return true if `number` may belong to a DAX character device.
     pub(crate) fn is_number(number: bindings::dev_t) -> Result<bool> {
         /// The major number of DAX character devices; 0 until it is known.
-        static MAJOR: AtomicU32 = AtomicU32::new(0);
-        if MAJOR.load(Ordering::Relaxed) == 0 {
-            MAJOR.store(make_and_kill()?, Ordering::Relaxed);
+        static MAJOR: Atomic<u32> = Atomic::new(0);
+        if MAJOR.load(Relaxed) == 0 {
+            MAJOR.store(make_and_kill()?, Relaxed);
         }
-        Ok(number >> bindings::MINORBITS == MAJOR.load(Ordering::Relaxed))
+        Ok(number >> bindings::MINORBITS == MAJOR.load(Relaxed))
     }
 
     /// Use `file`, if it is the DAX character device `number` and open for reading.

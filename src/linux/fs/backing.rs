@@ -13,10 +13,8 @@
 //! C headers: `include/linux/backing-file.h`, `include/linux/fs.h`.
 
 use crate::bindings;
-use core::{
-    ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, Ordering},
-};
+use core::ptr::{self, NonNull};
+use kernel::sync::atomic::{Acquire, Atomic, Full};
 use kernel::{error::from_err_ptr, prelude::*};
 
 /// Return the file that memory areas of `file` have, with `mapping` as its address space. The open
@@ -49,14 +47,14 @@ pub(super) unsafe fn open(
         return Ok(file);
     }
     // SAFETY: The file is open, and while it is, its private data are only accessed atomically.
-    let stored = unsafe { AtomicPtr::from_ptr((&raw mut (*raw).private_data).cast()) };
-    if let Some(backing) = NonNull::new(stored.load(Ordering::Acquire)) {
+    let stored = unsafe { Atomic::from_ptr((&raw mut (*raw).private_data).cast()) };
+    if let Some(backing) = NonNull::new(stored.load(Acquire)) {
         return Ok(backing);
     }
     // SAFETY: The file is open. The caller guarantees that the address space is valid.
     let new = from_err_ptr(unsafe { bindings::open_backing_file(raw, mapping.as_ptr()) })?;
-    let (null, order) = (ptr::null_mut(), Ordering::AcqRel);
-    match stored.compare_exchange(null, new, order, Ordering::Acquire) {
+    let null = ptr::null_mut();
+    match stored.cmpxchg(null, new, Full) {
         Ok(_) => NonNull::new(new).ok_or(ENOMEM),
         Err(other) => {
             // SAFETY: This is the only reference to the new file, which was not stored.

@@ -6,11 +6,11 @@ use super::slab::Slot;
 use super::{AclKind, FileSystem, MappedBy, Operations, PosixAcl, SuperBlock, VTable, XattrBuffer};
 use crate::bindings;
 use crate::linux::mm::FileMapping;
-use crate::linux::Errno;
+use crate::linux::{load_acquire, Errno};
 use core::marker::PhantomData;
 use core::mem;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::Ordering;
+use kernel::sync::atomic::Full;
 use kernel::{
     prelude::*,
     sync::aref::{ARef, AlwaysRefCounted},
@@ -140,7 +140,7 @@ impl<T: FileSystem> INode<T> {
         // that `set_mapping` stored. It lives until the inode is evicted.
         unsafe {
             let mapping = &(*Slot::<T>::of(self.as_raw())).mapping;
-            mapping.load(Ordering::Acquire).as_ref()
+            load_acquire(mapping).as_ref()
         }
     }
 
@@ -154,7 +154,7 @@ impl<T: FileSystem> INode<T> {
         let place = unsafe { &(*Slot::<T>::of(self.as_raw())).mapping };
         let new = KBox::into_raw(KBox::new(mapping, GFP_KERNEL)?);
         let null = ptr::null_mut();
-        let stored = place.compare_exchange(null, new, Ordering::AcqRel, Ordering::Acquire);
+        let stored = place.cmpxchg(null, new, Full);
         if stored.is_err() {
             // SAFETY: `new` is a box that was not stored.
             drop(unsafe { KBox::from_raw(new) });

@@ -8,8 +8,8 @@ use crate::linux::mm::FileMapping;
 use core::marker::PhantomData;
 use core::mem::{self, align_of, offset_of, size_of};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::AtomicPtr;
 use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
 
 /// An object of the slab: an inode, after the data of the filesystem.
 #[repr(C)]
@@ -17,7 +17,7 @@ pub(super) struct Slot<T: FileSystem> {
     /// `None` until the inode is set up.
     pub(super) data: Option<T::INode>,
     /// The mapping of a regular file: null until it is mapped, then a `KBox` until it is evicted.
-    pub(super) mapping: AtomicPtr<FileMapping<T::Claim>>,
+    pub(super) mapping: Atomic<*mut FileMapping<T::Claim>>,
     pub(super) inode: bindings::inode,
 }
 
@@ -96,7 +96,7 @@ impl<T: Operations> VTable<T> {
                 return ptr::null_mut();
             }
             (&raw mut (*slot).data).write(None);
-            (&raw mut (*slot).mapping).write(AtomicPtr::new(ptr::null_mut()));
+            (&raw mut (*slot).mapping).write(Atomic::new(ptr::null_mut()));
             &raw mut (*slot).inode
         }
     }

@@ -5,8 +5,8 @@
 use super::CacheMode;
 use crate::bindings;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::iov::IovIterDest;
+use kernel::sync::atomic::{Atomic, Relaxed};
 
 /// Number of bytes of a destination that are faulted in at a time.
 const PRESENT: usize = 2 << 20;
@@ -48,9 +48,9 @@ pub(crate) struct Mappable {
 impl Mappable {
     /// Return `size` bytes of ordinary memory at `base`.
     pub(crate) fn new(base: NonNull<u8>, size: u64, method: MapMethod) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+        static NEXT: Atomic<u64> = Atomic::new(0);
         Mappable {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: NEXT.fetch_add(1, Relaxed),
             base,
             size,
             io: false,

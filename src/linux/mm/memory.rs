@@ -7,8 +7,9 @@ use super::{
     MapMethod, Mappable, Page, PAGE_SIZE,
 };
 use crate::bindings;
+use crate::linux::load_acquire;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::sync::atomic::{Atomic, Release};
 use kernel::{iov::IovIterDest, prelude::*};
 
 /// Number of bytes that are copied at a time from I/O memory, which cannot be copied to user space
@@ -32,7 +33,7 @@ pub(crate) unsafe trait Owner: Send + Sync {
 
     /// Return a number that changes when more of the memory is known to have failed, and what it
     /// was before the memory was looked at.
-    fn bad_blocks(&self) -> Option<(NonNull<AtomicU32>, u32)> {
+    fn bad_blocks(&self) -> Option<(NonNull<Atomic<u32>>, u32)> {
         None
     }
 
@@ -51,14 +52,14 @@ pub(crate) unsafe trait Owner: Send + Sync {
 /// blocks, or to [`NO_LIST`].
 pub(crate) struct Memory {
     mappable: Mappable,
-    number: NonNull<AtomicU32>,
+    number: NonNull<Atomic<u32>>,
     /// The number when the owner was last asked.
-    seen: AtomicU32,
+    seen: Atomic<u32>,
     owner: KBox<dyn Owner>,
 }
 
 /// The number of a list of bad blocks that does not exist.
-static NO_LIST: AtomicU32 = AtomicU32::new(0);
+static NO_LIST: Atomic<u32> = Atomic::new(0);
 
 // SAFETY: An owner may be sent to another thread.
 unsafe impl Send for Memory {}
@@ -81,7 +82,7 @@ impl Memory {
         Ok(Memory {
             mappable,
             number,
-            seen: AtomicU32::new(seen),
+            seen: Atomic::new(seen),
             owner,
         })
     }
@@ -98,8 +99,8 @@ impl Memory {
     #[inline(always)]
     pub(crate) fn may_have_failed(&self) -> bool {
         // SAFETY: By the type invariant the number is valid.
-        let now = unsafe { self.number.as_ref() }.load(Ordering::Acquire);
-        if now != self.seen.load(Ordering::Acquire) {
+        let now = load_acquire(unsafe { self.number.as_ref() });
+        if now != load_acquire(&self.seen) {
             self.look_at_list(now);
         }
         poison::any()
@@ -110,7 +111,7 @@ impl Memory {
     #[inline(never)]
     fn look_at_list(&self, number: u32) {
         self.mark_failed();
-        self.seen.store(number, Ordering::Release);
+        self.seen.store(number, Release);
     }
 
     /// Mark the pages that are known to have failed.

@@ -4,9 +4,10 @@
 
 use super::{poison, PAGE_SIZE};
 use crate::bindings;
+use crate::linux::load_acquire;
 use core::marker::PhantomData;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::sync::atomic::{Acquire, Atomic, Full};
 
 /// A page.
 ///
@@ -51,19 +52,19 @@ impl Page<'_> {
 ///
 /// The pointer is null or a page with a reference, which is not put before the object is dropped,
 /// also if another page takes its place.
-pub(crate) struct PageCopy(AtomicPtr<bindings::page>);
+pub(crate) struct PageCopy(Atomic<*mut bindings::page>);
 
 impl PageCopy {
     /// Make the object, without a page.
     pub(super) const fn new() -> Self {
         // INVARIANT: The pointer is null.
-        PageCopy(AtomicPtr::new(ptr::null_mut()))
+        PageCopy(Atomic::new(ptr::null_mut()))
     }
 
     /// Return the page, good or not.
     #[inline]
     pub(super) fn get(&self) -> Option<Page<'_>> {
-        let page = self.0.load(Ordering::Acquire);
+        let page = load_acquire(&self.0);
         // INVARIANT: By the invariant of `self` the page has a reference as long as it is borrowed.
         (!page.is_null()).then_some(Page(page, PhantomData))
     }
@@ -85,7 +86,7 @@ impl PageCopy {
         length: u64,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<Option<Page<'_>>, E> {
-        let old = self.0.load(Ordering::Acquire);
+        let old = self.0.load(Acquire);
         if let Some(page) = self.good() {
             return Ok(Some(page));
         }
@@ -102,8 +103,7 @@ impl PageCopy {
             core::slice::from_raw_parts_mut(address, length)
         };
         let place = &self.0;
-        let stored = fill(bytes)
-            .map(|()| place.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire));
+        let stored = fill(bytes).map(|()| place.cmpxchg(old, new, Full));
         // A page that has failed keeps its reference: other page faults may still use it, and the
         // kernel would not use its memory again.
         if let Ok(Ok(_)) = stored {

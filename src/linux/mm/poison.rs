@@ -6,21 +6,22 @@
 //! small read, so pages are not checked before any memory of the machine has failed.
 
 use crate::bindings;
+use crate::linux::read_once;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, Ordering};
+use kernel::sync::atomic::{Atomic, Release};
 
 /// Set if memory of this machine has failed, or if the kernel does not report failures.
-static FAILED: AtomicBool = AtomicBool::new(false);
+static FAILED: Atomic<bool> = Atomic::new(false);
 
 /// Return true if any memory has failed, so that pages must be checked.
 #[inline]
 pub(crate) fn any() -> bool {
-    FAILED.load(Ordering::Relaxed)
+    read_once(&FAILED)
 }
 
 /// Have pages checked from now on.
 pub(crate) fn check_pages() {
-    FAILED.store(true, Ordering::Release);
+    FAILED.store(true, Release);
 }
 
 /// Return true if page frame `frame` has a struct page.

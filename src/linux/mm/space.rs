@@ -10,12 +10,13 @@
 use super::{MapMethod, Mappable, Memory, PageCopy, PAGE_SIZE};
 use crate::bindings;
 use crate::linux::internal::InternalInode;
+use crate::linux::read_once;
 use core::{
     marker::PhantomPinned,
     ops::Deref,
     ptr::{null_mut, NonNull},
-    sync::atomic::{AtomicPtr, Ordering},
 };
+use kernel::sync::atomic::{Atomic, Full};
 use kernel::{
     prelude::*,
     sync::{Arc, ArcBorrow},
@@ -57,7 +58,7 @@ pub(crate) struct Space {
     inode: InternalInode,
     span: Span,
     copy: PageCopy,
-    kept: AtomicPtr<Memory>,
+    kept: Atomic<*mut Memory>,
     /// `i_private` has the address.
     _pinned: PhantomPinned,
 }
@@ -96,7 +97,7 @@ impl Space {
             inode,
             span,
             copy: PageCopy::new(),
-            kept: AtomicPtr::new(null_mut()),
+            kept: Atomic::new(null_mut()),
             _pinned: PhantomPinned,
         };
         let space = Arc::new(space, GFP_KERNEL)?;
@@ -140,7 +141,7 @@ impl Space {
     /// that a fault at the same time as a release keeps the memory, or is unmapped by the release.
     #[inline(always)]
     pub(super) fn keep(&self, memory: ArcBorrow<'_, Memory>) {
-        if self.kept.load(Ordering::Relaxed).is_null() {
+        if read_once(&self.kept).is_null() {
             self.put_back(memory.into());
         }
     }
@@ -149,13 +150,8 @@ impl Space {
     #[cold]
     fn put_back(&self, memory: Arc<Memory>) {
         let (none, new) = (null_mut(), memory.into_raw().cast_mut());
-        let order = (Ordering::AcqRel, Ordering::Relaxed);
         // INVARIANT: The pointer is a reference, which is given up here.
-        if self
-            .kept
-            .compare_exchange(none, new, order.0, order.1)
-            .is_err()
-        {
+        if self.kept.cmpxchg(none, new, Full).is_err() {
             // SAFETY: The reference was turned into a pointer above, and not stored.
             drop(unsafe { Arc::from_raw(new) });
         }
@@ -164,7 +160,7 @@ impl Space {
     /// Unmaps all pages, has the DAX code forget them, and stops keeping the memory. Returns false
     /// if a page is in use. This does not wait for users of pages.
     pub(crate) fn release(&self) -> bool {
-        let kept = self.kept.swap(null_mut(), Ordering::AcqRel);
+        let kept = self.kept.xchg(null_mut(), Full);
         if kept.is_null() {
             return true;
         }
