@@ -337,23 +337,34 @@ vm_fault_t daxfs_helper_filemap_fault_at_once(struct vm_fault *vmf)
 	return result;
 }
 
+/* Number of pages that one fault maps at most. */
+static const unsigned int DAXFS_AROUND = 16;
+
 /* The struct pages of contiguous frames are contiguous: the next function and Rust rely on that. */
 static_assert(IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
 
 /*
- * Return a bit for each of count pages from page on that belongs to an address space as a single
- * page. The DAX code sets the owner of a page and stores its entry under this lock.
+ * Return a bit for each of count pages from page on, number index of an address space, that belongs
+ * to the space as a single page. The DAX code sets the owner of a page and stores its entry under
+ * the lock. If all of DAXFS_AROUND pages belong to it, mark the first entry: other processes that
+ * map the same pages take no lock then. The DAX code uses this mark for writes only. It deletes
+ * entries in ascending order, and their marks with them.
  */
-u32 daxfs_helper_dax_single_pages(struct address_space *mapping, struct page *page,
+u32 daxfs_helper_dax_single_pages(struct address_space *mapping, pgoff_t index, struct page *page,
 				  unsigned int count)
 {
+	const u32 all = GENMASK(DAXFS_AROUND - 1, 0);
 	u32 bits = 0;
 
+	if (count == DAXFS_AROUND && xa_get_mark(&mapping->i_pages, index, PAGECACHE_TAG_TOWRITE))
+		return all;
 	xa_lock_irq(&mapping->i_pages);
 	for (unsigned int n = 0; n < count; n++) {
 		if (!PageCompound(page + n) && page_folio(page + n)->mapping == mapping)
 			bits |= BIT(n);
 	}
+	if (count == DAXFS_AROUND && bits == all)
+		__xa_set_mark(&mapping->i_pages, index, PAGECACHE_TAG_TOWRITE);
 	xa_unlock_irq(&mapping->i_pages);
 	return bits;
 }

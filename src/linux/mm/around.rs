@@ -19,7 +19,7 @@ use kernel::sync::ArcBorrow;
 
 /// Number of pages that one fault maps at most, as in the page cache by default with pages of
 /// 4 KiB.
-const AROUND: u64 = 16;
+const AROUND: u64 = bindings::AROUND as u64;
 
 /// Number of attempts to map the faulting page.
 const ATTEMPTS: usize = 8;
@@ -145,7 +145,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
         // address spaces.
         unsafe {
             self.first = bindings::pfn_to_page(frame);
-            self.known = bindings::dax_single_pages(mapping, self.first, count);
+            self.known = bindings::dax_single_pages(mapping, start as usize, self.first, count);
         }
     }
 
