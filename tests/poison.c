@@ -9,6 +9,8 @@
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #include <setjmp.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 
 #include "device.h"
 #include "mapped.h"
@@ -172,6 +174,31 @@ POINT(memory_fails, "a page fails")
 	bring_back(source, &device, true);
 	REQUIRE(source_mount(source, &image, mnt));
 	good_files(mnt);
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+POINT(others_fail, "a page of other memory fails")
+{
+	char *shared, *other;
+	int status;
+	pid_t child;
+
+	skip_if_stuck();
+	REQUIRE(source_mount(source, &image, mnt));
+	shared = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
+	CHECK(pattern_in_pages(shared, LARGE, LARGE, 0));
+	child = fork();
+	if (!child) {
+		other = mmap(NULL, page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		*other = 1;
+		_exit(madvise(other, page_size(), MADV_HWPOISON) ? 77 : 0);
+	}
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		SKIP("needs CONFIG_MEMORY_FAILURE");
+	/* The mapping of memory that is intact stays as it is. */
+	CHECK(touch_pages(shared, LARGE, page_size()) == 0);
+	munmap(shared, LARGE);
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 

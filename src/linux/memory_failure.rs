@@ -7,9 +7,9 @@ use core::mem;
 use core::ptr::{self, NonNull};
 use kernel::ffi::{c_int, c_ulong, c_void};
 
-/// Called when some memory of the machine fails. It may sleep: memory_failure() does, and probes of
+/// Called with the number of a page frame when it fails. It may sleep: memory_failure() does, and probes of
 /// a tracepoint run under SRCU.
-pub(crate) type Failed = fn();
+pub(crate) type Failed = fn(usize);
 
 /// A probe of the tracepoint. Dropping it unregisters the probe, and waits for it.
 ///
@@ -53,10 +53,10 @@ impl Probe {
     ///
     /// `data` must be a [`Failed`]. The caller must be able to sleep: memory_failure() holds only
     /// mutexes and the lock of a folio.
-    unsafe extern "C" fn probe(data: *mut c_void, _frame: c_ulong, _kind: c_int, _result: c_int) {
+    unsafe extern "C" fn probe(data: *mut c_void, frame: c_ulong, _kind: c_int, _result: c_int) {
         // SAFETY: The caller passes what `new` has registered, the address of such a function.
         let failed = unsafe { mem::transmute::<*mut c_void, Failed>(data) };
-        failed();
+        failed(frame as usize);
     }
 }
 

@@ -116,7 +116,7 @@ impl<'a> Access<'a> {
     /// is known to have failed.
     #[inline(always)]
     pub(crate) fn readable(&self, offset: u64, length: u64) -> u64 {
-        match self.0.may_have_failed() && !self.0.mappable().is_io() {
+        match self.0.may_have_failed() {
             true => self.0.intact(offset, length),
             false => length,
         }

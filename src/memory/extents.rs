@@ -187,18 +187,19 @@ impl Extents {
         }
     }
 
-    /// Unmap all pages whose memory may have failed. Return true if there is an extent.
-    pub(super) fn unmap_suspects(&self) -> bool {
-        let mut from = 0;
+    /// Unmaps page frame `frame`, which has failed, as [`Space::unmap_failed`] does. Returns true if
+    /// an extent has it.
+    pub(super) fn unmap_failed(&self, frame: usize, has: bool) -> bool {
+        let (mut from, mut found) = (0, false);
         loop {
             let tree = self.tree.lock();
             let Some(cursor) = tree.cursor_lower_bound(&from) else {
-                return from > 0;
+                return found;
             };
             let (&start, extent) = cursor.current();
             let space = extent.space.clone();
             drop(tree);
-            space.unmap_suspects();
+            found |= space.unmap_failed(frame, has);
             from = start + 1;
         }
     }

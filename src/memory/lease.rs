@@ -135,7 +135,12 @@ impl Lease {
         // The caller may hold locks that the drop of an owner needs, so the lease keeps it.
         let (owner, result) = match UniqueArc::new_uninit(GFP_KERNEL) {
             Ok(place) => match Memory::new(owner) {
-                Ok(memory) => return self.memory.set(place.write(memory).into()),
+                Ok(memory) => {
+                    self.memory.set(place.write(memory).into())?;
+                    // After this, failures find the memory.
+                    self.memory.read()?.look_for_failures();
+                    return Ok(());
+                }
                 Err(owner) => (owner, Ok(())),
             },
             Err(error) => (owner, Err(error.into())),
@@ -204,6 +209,9 @@ impl Lease {
     /// `frame`. The caller must not be a reader.
     pub(super) fn page_failed(&self, offset: u64, frame: Frame<'_>, flags: kernel::ffi::c_int) {
         frame.mark();
+        if let Ok(memory) = self.memory.read() {
+            memory.check_pages();
+        }
         // A page fault that looked before the mark may still map the page, as a part of a folio.
         self.memory.wait();
         // For a PMD entry the kernel marks the first page of the folio, which may be intact.
@@ -219,13 +227,19 @@ impl Lease {
         }
     }
 
-    /// Unmap all pages that may be on memory that has failed, so that the next access to them
-    /// faults.
-    pub(super) fn unmap_suspects(&self) {
-        if self.extents.unmap_suspects() {
-            // A page fault that looked before the failure may have mapped them again.
+    /// Handles the failure of page frame `frame`, which may be ordinary memory of this lease:
+    /// unmaps it, so that the next access to it faults. The caller must not be a reader.
+    pub(super) fn frame_failed(&self, frame: usize) {
+        let memory = self.memory.read();
+        let has = memory.as_ref().is_ok_and(|memory| memory.must_watch(frame));
+        if let (true, Ok(memory)) = (has, &memory) {
+            memory.check_pages();
+        }
+        drop(memory);
+        if self.extents.unmap_failed(frame, has) {
+            // A page fault that looked before the failure may have mapped it again.
             self.memory.wait();
-            self.extents.unmap_suspects();
+            self.extents.unmap_failed(frame, has);
         }
     }
 }

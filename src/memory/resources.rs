@@ -49,17 +49,17 @@ impl Resources {
 /// Register a probe that is called when memory fails, until it is dropped.
 fn watch_failures() -> Option<Probe> {
     let probe = Probe::new(failed);
-    // Check all pages if memory has failed before, or if no failure would be reported.
-    if probe.is_none() || poison::failed_before() {
-        poison::check_pages();
+    if probe.is_none() {
+        poison::set_unreported();
+    } else if poison::failed_before() {
+        poison::set_any();
     }
     probe
 }
 
-/// Unmap what may be on memory that has failed: when memory_failure() returns, no process should
-/// have the page. Failures are rare, and the next faults map all that is intact, so the memory
-/// itself is not looked for.
-fn failed() {
-    poison::check_pages();
-    registry::for_each(|lease| lease.unmap_suspects());
+/// Unmaps page frame `frame`, which has failed: when memory_failure() returns, no process should
+/// have the page.
+fn failed(frame: usize) {
+    poison::set_any();
+    registry::for_each(|lease| lease.frame_failed(frame));
 }

@@ -7,7 +7,7 @@ use super::{
     MapMethod, Mappable, Page, PAGE_SIZE,
 };
 use crate::bindings;
-use crate::linux::load_acquire;
+use crate::linux::{load_acquire, read_once};
 use core::ptr::NonNull;
 use kernel::sync::atomic::{Atomic, Release};
 use kernel::{iov::IovIterDest, prelude::*};
@@ -55,6 +55,8 @@ pub(crate) struct Memory {
     number: NonNull<Atomic<u32>>,
     /// The number when the owner was last asked.
     seen: Atomic<u32>,
+    /// Set if a page may have failed, so that pages must be checked.
+    failed: Atomic<bool>,
     owner: KBox<dyn Owner>,
 }
 
@@ -83,6 +85,7 @@ impl Memory {
             mappable,
             number,
             seen: Atomic::new(seen),
+            failed: Atomic::new(false),
             owner,
         })
     }
@@ -103,7 +106,7 @@ impl Memory {
         if now != load_acquire(&self.seen) {
             self.look_at_list(now);
         }
-        poison::any()
+        read_once(&self.failed)
     }
 
     /// Mark the pages that the driver lists as bad. `number` is the number of the list.
@@ -111,7 +114,32 @@ impl Memory {
     #[inline(never)]
     fn look_at_list(&self, number: u32) {
         self.mark_failed();
+        self.look_for_failures();
         self.seen.store(number, Release);
+    }
+
+    /// Has pages checked from now on if one of them has failed.
+    pub(crate) fn look_for_failures(&self) {
+        if poison::any()
+            && (!poison::all_reported() || self.intact(0, self.mappable.size) < self.mappable.size)
+        {
+            self.check_pages();
+        }
+    }
+
+    /// Has pages checked from now on, because one of them has failed. I/O memory has no marks.
+    pub(crate) fn check_pages(&self) {
+        self.failed.store(!self.mappable.io, Release);
+    }
+
+    /// Returns true if the page frame `frame` is in the memory, and no DAX device announces its
+    /// failures.
+    pub(crate) fn must_watch(&self, frame: usize) -> bool {
+        let mapped = &self.mappable;
+        let mut pages = (0..mapped.size).step_by(PAGE_SIZE as usize);
+        !mapped.io
+            && !matches!(mapped.method, MapMethod::Dax(_))
+            && pages.any(|at| self.frame(at) == Some(frame))
     }
 
     /// Mark the pages that are known to have failed.

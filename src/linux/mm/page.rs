@@ -69,6 +69,13 @@ impl PageCopy {
         (!page.is_null()).then_some(Page(page, PhantomData))
     }
 
+    /// Returns true if the page has the page frame `frame`.
+    pub(super) fn is_at(&self, frame: usize) -> bool {
+        // SAFETY: The number is only turned into an address.
+        let page = unsafe { bindings::pfn_to_page(frame) };
+        self.get().is_some_and(|copy| copy.0 == page)
+    }
+
     /// Return the page, if its memory has not failed.
     #[inline]
     pub(super) fn good(&self) -> Option<Page<'_>> {

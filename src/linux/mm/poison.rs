@@ -3,25 +3,39 @@
 //! Memory that is known to have failed, by the numbers of its page frames.
 //!
 //! The kernel marks the struct page of failed memory. Checking it costs more than the rest of a
-//! small read, so pages are not checked before any memory of the machine has failed.
+//! small read, so only the pages of memory in which one has failed are checked.
 
 use crate::bindings;
 use crate::linux::read_once;
 use core::marker::PhantomData;
 use kernel::sync::atomic::{Atomic, Release};
 
-/// Set if memory of this machine has failed, or if the kernel does not report failures.
+/// Set if memory of this machine may have failed.
 static FAILED: Atomic<bool> = Atomic::new(false);
 
-/// Return true if any memory has failed, so that pages must be checked.
+/// Set if the kernel does not report failures.
+static UNREPORTED: Atomic<bool> = Atomic::new(false);
+
+/// Returns true if any memory may have failed.
 #[inline]
 pub(crate) fn any() -> bool {
     read_once(&FAILED)
 }
 
-/// Have pages checked from now on.
-pub(crate) fn check_pages() {
+/// Returns true if the kernel reports failures.
+pub(crate) fn all_reported() -> bool {
+    !read_once(&UNREPORTED)
+}
+
+/// Records that some memory has failed.
+pub(crate) fn set_any() {
     FAILED.store(true, Release);
+}
+
+/// Records that the kernel does not report failures.
+pub(crate) fn set_unreported() {
+    UNREPORTED.store(true, Release);
+    set_any();
 }
 
 /// Return true if page frame `frame` has a struct page.
@@ -68,7 +82,7 @@ impl Frame<'_> {
 
     /// Mark the page frame as failed, if it has a struct page.
     pub(crate) fn mark(self) {
-        check_pages();
+        set_any();
         self.set(true);
     }
 

@@ -184,15 +184,16 @@ impl Space {
         self.unmap(index, 1);
     }
 
-    /// Unmap all pages whose memory may have failed without notice, so that the next access faults.
-    /// A DAX device announces failures itself, and failures of I/O memory are not noticed here. But
-    /// the copy is in other memory.
-    pub(crate) fn unmap_suspects(&self) {
-        let is_dax = matches!(self.memory.method, MapMethod::Dax(_));
-        match is_dax || self.memory.io {
-            true => self.unmap((self.length / PAGE_SIZE) as usize, 1),
-            false => self.unmap(0, 0),
+    /// Unmaps page frame `frame`, which has failed, so that the next access faults: the copy if
+    /// that has it, and all pages if the memory `has` it. Returns true if one of them has it.
+    pub(crate) fn unmap_failed(&self, frame: usize, has: bool) -> bool {
+        let is_copy = self.copy.is_at(frame);
+        if has {
+            self.unmap(0, 0);
+        } else if is_copy {
+            self.unmap((self.length / PAGE_SIZE) as usize, 1);
         }
+        has || is_copy
     }
 }
 
