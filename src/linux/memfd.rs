@@ -8,7 +8,7 @@ use super::fs::{refusal, Refusal};
 use super::mm::{CacheMode, MapMethod, Mappable, Owner};
 use crate::bindings;
 use core::ptr::NonNull;
-use kernel::{fs::File, prelude::*, sync::aref::ARef};
+use kernel::{error::from_err_ptr, fs::File, prelude::*, sync::aref::ARef};
 
 /// The seals that keep the content from changing.
 const SEALS: u32 = bindings::F_SEAL_WRITE | bindings::F_SEAL_SHRINK | bindings::F_SEAL_GROW;
@@ -69,7 +69,45 @@ impl Folios {
         // SAFETY: The function has written this many, which is not more than the capacity.
         unsafe { folios.inc_len(count as usize) };
         // INVARIANT: The folios were pinned above.
-        Ok(Folios(folios))
+        let folios = Folios(folios);
+        folios.bring_up_to_date(memfd)?;
+        Ok(folios)
+    }
+
+    /// Returns true if they are hugetlb's, not shmem's.
+    fn is_hugetlb(&self) -> bool {
+        // SAFETY: By the type invariant the folio is pinned.
+        let is_hugetlb = |&folio: &*mut _| unsafe { bindings::folio_test_hugetlb(folio) };
+        self.0.first().is_some_and(is_hugetlb)
+    }
+
+    /// Brings all folios of `memfd` up to date, as the first read(2) does. fallocate(2) leaves old
+    /// memory of the kernel in shmem's folios until then.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if a folio is not up to date then, for example if fallocate(2) fails at the same time
+    /// and removes it; the errors of shmem.
+    fn bring_up_to_date(&self, memfd: &Memfd) -> Result {
+        let mut index = 0;
+        for &folio in &self.0 {
+            // SAFETY: By the type invariant the folio is pinned.
+            let is_up_to_date = || unsafe { bindings::folio_test_uptodate(folio) };
+            if !is_up_to_date() && !self.is_hugetlb() {
+                // SAFETY: The file is open, and one of shmem. The returned reference is put.
+                unsafe {
+                    let mapping = (*memfd.raw()).f_mapping;
+                    let read = from_err_ptr(bindings::shmem_read_folio(mapping, index))?;
+                    bindings::put_page(read.cast());
+                }
+            }
+            if !is_up_to_date() {
+                return Err(EIO);
+            }
+            // SAFETY: By the type invariant the folio is pinned.
+            index += unsafe { bindings::folio_nr_pages(folio) } as usize;
+        }
+        Ok(())
     }
 
     /// Map the first `count` pages into the kernel.
@@ -154,9 +192,7 @@ impl Content {
     /// A hugetlb folio is mapped by frame: its pages are not counted one by one, and its tail's
     /// struct pages may be read-only.
     fn method(&self) -> MapMethod {
-        // SAFETY: By the type invariant the folio is pinned.
-        let is_hugetlb = |&folio: &*mut _| unsafe { bindings::folio_test_hugetlb(folio) };
-        match self.folios.0.iter().any(is_hugetlb) {
+        match self.folios.is_hugetlb() {
             true => MapMethod::Frames(CacheMode::WriteBack),
             false => MapMethod::Pages,
         }
