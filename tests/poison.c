@@ -106,6 +106,49 @@ static void piece_is_bad(size_t bad)
 	close(fd);
 }
 
+struct use {
+	size_t at;
+	double end;
+};
+
+/* Read and map a page all the time. */
+static int use_page(void *argument)
+{
+	const struct use *use = argument;
+	char *shared = map_size(mnt, LARGE, PROT_READ, MAP_SHARED), byte;
+	int fd = open_size(mnt, LARGE, O_RDONLY);
+
+	signal(SIGBUS, SIG_DFL);
+	while (now() < use->end) {
+		if (pread(fd, &byte, 1, use->at) != 1)
+			return 2;
+		madvise(shared + use->at, page_size(), MADV_DONTNEED);
+		touch_pages(shared + use->at, 1, 1);
+	}
+	return 0;
+}
+
+/*
+ * The kernel marks the first page of a folio of 2 MiB when another one fails, here the page at @bad again and again. The
+ * first page must not fail for others then.
+ */
+static void first_page_is_good(size_t bad)
+{
+	struct use use = { bad & ~(HUGE_SIZE - 1), now() + 2 };
+	char *shared = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
+	u64 frame;
+	pid_t user;
+
+	touch_pages(shared + use.at, 1, 1);
+	page_frames(shared + use.at, 1, &frame);
+	munmap(shared, LARGE);
+	user = background(use_page, &use);
+	while (now() < use.end)
+		CHECK(write_text("/sys/devices/system/memory/hard_offline_page", "%#llx",
+				 (unsigned long long)frame * page_size() + (bad - use.at)));
+	CHECK_EQ(reaped("the user of the first page", user), 0);
+}
+
 /* Return 0, or an errno if the kernel cannot make this memory fail. The page stays poisoned. */
 static int page_fails(void)
 {
@@ -137,6 +180,9 @@ static int page_fails(void)
 	munmap(populated, LARGE);
 	munmap(private, LARGE);
 	munmap(injected, LARGE);
+	/* Devices and aligned ranges, which the kernel marks by folios. */
+	if (!error && source_maps_huge(source) && !source->key)
+		first_page_is_good(bad);
 	CHECK_EQ(bounded_umount(mnt), 0);
 	if (!error) {
 		/* The next mount knows that the page has failed. */

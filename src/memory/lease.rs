@@ -213,17 +213,18 @@ impl Lease {
             memory.check_pages();
         }
         // A page fault that looked before the mark may still map the page, as a part of a folio.
+        // This is also the wait before `Frame::spare`.
         self.memory.wait();
         // For a PMD entry the kernel marks the first page of the folio, which may be intact.
         let first = frame.first_of_folio();
-        let intact = first.number() != frame.number() && !first.has_failed();
-        self.extents.page_failed(offset, flags);
-        if intact {
-            first.unmark();
-            // A reader may have found it in the driver's list, and marked it before.
-            if let Ok(memory) = self.memory.read() {
-                memory.mark_failed();
-            }
+        let handle = || self.extents.page_failed(offset, flags);
+        if first.number() == frame.number() || first.has_failed() {
+            return handle();
+        }
+        first.spare(handle);
+        // A reader may have found it in the driver's list, and marked it before.
+        if let Ok(memory) = self.memory.read() {
+            memory.mark_failed();
         }
     }
 

@@ -8,13 +8,19 @@
 use crate::bindings;
 use crate::linux::read_once;
 use core::marker::PhantomData;
-use kernel::sync::atomic::{Atomic, Release};
+use kernel::sync::atomic::{Atomic, Full, Release};
 
 /// Set if memory of this machine may have failed.
 static FAILED: Atomic<bool> = Atomic::new(false);
 
 /// Set if the kernel does not report failures.
 static UNREPORTED: Atomic<bool> = Atomic::new(false);
+
+/// The number of a page frame that the kernel marks although it is intact, or [`NONE`].
+static SPARED: Atomic<usize> = Atomic::new(NONE);
+
+/// Not the number of a page frame.
+const NONE: usize = usize::MAX;
 
 /// Returns true if any memory may have failed.
 #[inline]
@@ -77,7 +83,13 @@ impl Frame<'_> {
     /// Return true if the memory is known to have failed.
     pub(crate) fn has_failed(self) -> bool {
         // SAFETY: By the type invariant the struct page stays.
-        unsafe { bindings::pfn_hwpoison(self.0) }
+        let is_marked = || unsafe { bindings::pfn_hwpoison(self.0) };
+        if !is_marked() {
+            return false;
+        }
+        // The number was stored before the mark was set. If it was removed since, so was the mark.
+        // This reads the number, with a full barrier.
+        SPARED.fetch_add(0, Full) != self.0 && is_marked()
     }
 
     /// Mark the page frame as failed, if it has a struct page.
@@ -86,9 +98,16 @@ impl Frame<'_> {
         self.set(true);
     }
 
-    /// Remove the mark.
-    pub(crate) fn unmark(self) {
+    /// Calls `mark`, which may mark this page frame although it is intact, and removes the mark.
+    /// [`Self::has_failed`] returns false for it throughout.
+    ///
+    /// Call this from memory_failure() only, of which one runs at a time. Between two calls for a
+    /// page frame, wait for the readers of its memory.
+    pub(crate) fn spare(self, mark: impl FnOnce()) {
+        SPARED.xchg(self.0, Full);
+        mark();
         self.set(false);
+        SPARED.store(NONE, Release);
     }
 
     fn set(self, failed: bool) {
