@@ -112,7 +112,7 @@ impl Extents {
             forgotten: 0,
             space: space.clone(),
         };
-        let node = RBTreeNode::new(span.key(), extent, GFP_KERNEL)?;
+        let node = RBTreeNode::new(span.key(), extent, GFP_KERNEL_ACCOUNT)?;
         let mut tree = self.tree.lock();
         // Another thread may have claimed the extent, or an overlapping one, in between.
         let found = share(&mut tree, &span);

@@ -152,7 +152,7 @@ impl<T: FileSystem> INode<T> {
     ) -> Result<&FileMapping<T::Claim>> {
         // SAFETY: By the type invariant the inode is in a slot.
         let place = unsafe { &(*Slot::<T>::of(self.as_raw())).mapping };
-        let new = KBox::into_raw(KBox::new(mapping, GFP_KERNEL)?);
+        let new = KBox::into_raw(KBox::new(mapping, GFP_KERNEL_ACCOUNT)?);
         let null = ptr::null_mut();
         let stored = place.cmpxchg(null, new, Full);
         if stored.is_err() {

@@ -100,7 +100,7 @@ impl Space {
             kept: Atomic::new(null_mut()),
             _pinned: PhantomPinned,
         };
-        let space = Arc::new(space, GFP_KERNEL)?;
+        let space = Arc::new(space, GFP_KERNEL_ACCOUNT)?;
         let dax = matches!(span.memory.method, MapMethod::Dax(_));
         // SAFETY: The inode is new, so nothing else accesses these fields.
         unsafe {
