@@ -11,6 +11,7 @@
 #include <linux/badblocks.h>
 #include <linux/blkdev.h>
 #include <linux/capability.h>
+#include <linux/cc_platform.h>
 #include <linux/cdev.h>
 #include <linux/crc32c.h>
 #include <linux/cred.h>

@@ -200,12 +200,16 @@ int daxfs_helper_cache_mode(unsigned long address, bool io, size_t *size)
 	const pteval_t mask = _PAGE_PWT | _PAGE_PCD;
 	unsigned int level;
 	pte_t *pte = lookup_address(address, &level);
-	pteval_t cache;
+	pteval_t entry, cache;
 
 	if (!pte)
 		return -ENXIO;
+	entry = pte_val(ptep_get(pte));
+	/* Processes map all memory as encrypted. */
+	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT) && cc_mkdec(entry) == entry)
+		return -EOPNOTSUPP;
 	*size = page_level_size(level);
-	cache = pte_flags(ptep_get(pte)) & mask;
+	cache = entry & mask;
 	if (!cache)
 		return DAXFS_CACHE_WRITEBACK;
 	if (cache == (pgprot_val(pgprot_writecombine(PAGE_KERNEL)) & mask))
@@ -214,8 +218,10 @@ int daxfs_helper_cache_mode(unsigned long address, bool io, size_t *size)
 #else
 	/*
 	 * A guess: this architecture exports no function that looks them up. Most exporters map
-	 * device memory write-combined and other memory cached.
+	 * device memory write-combined and other memory cached. None tells whether it is encrypted.
 	 */
+	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT))
+		return -EOPNOTSUPP;
 	*size = PMD_SIZE;
 	return io ? DAXFS_CACHE_WRITECOMBINE : DAXFS_CACHE_WRITEBACK;
 #endif

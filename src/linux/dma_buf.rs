@@ -286,9 +286,9 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
             Some(_) => Ok(()),
             None => Err(refusal!(
                 Errno::NotSupported,
-                "the exporter caches its pages in different ways"
+                "the exporter caches its pages in different ways, or shares them with the host"
             )
-            .remedy("use one buffer for each")),
+            .remedy("use one buffer for each, of encrypted memory")),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::mm::{
     poison::{self, Frame},
     CacheMode, DaxRange, MapMethod, Mappable, Owner,
 };
+use super::Errno;
 use crate::bindings;
 use core::marker::PhantomPinned;
 use core::mem::size_of;
@@ -199,7 +200,8 @@ impl Frames {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, also if its page tables would take more than half of the available memory.
+    /// `ENOMEM`, also if its page tables would take more than half of the available memory;
+    /// `EOPNOTSUPP` if processes would map it as encrypted, and the kernel does not.
     pub(crate) fn new(range: Requested) -> Result<Self> {
         let (start, size) = (range.start(), range.size());
         let mapped_by = match (start | size) % bindings::PMD_SIZE {
@@ -213,18 +215,22 @@ impl Frames {
         // SAFETY: The range is requested, and has no RAM in it.
         let base = unsafe { bindings::memremap(start, size as usize, bindings::MEMREMAP_WB) };
         // INVARIANT: The range was mapped above.
-        Ok(Frames(NonNull::new(base.cast()).ok_or(ENOMEM)?, range))
+        let frames = Frames(NonNull::new(base.cast()).ok_or(ENOMEM)?, range);
+        frames.mode(0).ok_or(Errno::NotSupported)?;
+        Ok(frames)
+    }
+
+    /// Returns how the processor caches byte `offset`, see [`cache_mode::mode`].
+    fn mode(&self, offset: u64) -> Option<CacheMode> {
+        let base = self.0.map_addr(|base| base.saturating_add(offset as usize));
+        // SAFETY: By the type invariant the byte is mapped.
+        unsafe { cache_mode::mode(base, 1, false) }
     }
 
     /// Return true if the processor caches the first and the last byte, as far as is known. It does
     /// not cache registers, which firmware reserves like memory.
     pub(crate) fn is_cached(&self) -> bool {
-        let is_cached = |offset: u64| {
-            let base = self.0.map_addr(|base| base.saturating_add(offset as usize));
-            // SAFETY: By the type invariant the byte is mapped.
-            let mode = unsafe { cache_mode::mode(base, 1, false) };
-            mode == Some(CacheMode::WriteBack)
-        };
+        let is_cached = |offset| self.mode(offset) == Some(CacheMode::WriteBack);
         is_cached(0) && is_cached(self.1.size() - 1)
     }
 }
