@@ -13,6 +13,7 @@ mod json;
 mod mistakes;
 mod output;
 mod places;
+mod reports;
 mod share;
 mod sign;
 mod store;

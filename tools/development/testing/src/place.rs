@@ -72,6 +72,13 @@ impl Place {
         place
     }
 
+    /// Adds a program, by its own name.
+    pub fn with(self, program: &Path) -> Self {
+        let name = program.file_name().unwrap();
+        std::os::unix::fs::symlink(program, self.programs.path().join(name)).unwrap();
+        self
+    }
+
     /// Return the path of the file `name`.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.directory.path().join(name)
