@@ -3,6 +3,7 @@
 //! Errors: one line each, with the snapshot, the problem and a remedy.
 
 use rustix::io::Errno;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -192,8 +193,8 @@ impl From<Error> for Status {
 }
 
 /// Print a warning.
-pub fn warn(error: &Error) {
-    eprintln!("daxfs-snapshotter: warning: {error}");
+pub fn warn(warning: &dyn fmt::Display) {
+    eprintln!("daxfs-snapshotter: warning: {warning}");
 }
 
 #[cfg(test)]

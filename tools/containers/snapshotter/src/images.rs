@@ -128,8 +128,8 @@ impl Images {
 
     /// Remove the packs that no image needs.
     pub fn collect(&self) {
-        if let Err(error) = self.store.gc(&mut |error| warn(&error.into())) {
-            warn(&error.into());
+        if let Err(error) = self.store.gc(&mut |error| warn(&error)) {
+            warn(&error);
         }
     }
 
@@ -173,12 +173,11 @@ pub fn upper(upper: &Path, scratch: &Path) -> Result<Tree> {
         one_file_system: true,
         ..daxfs_input::Options::new(scratch)
     };
-    let mut warn = |warning| eprintln!("daxfs-snapshotter: warning: {warning}");
     let mut tree = read(
         &[Input::Directory(upper.into())],
         &input,
         &Silent,
-        &mut warn,
+        &mut |warning| warn(&warning),
     )?;
     forget_unpacking(&mut tree, upper);
     Ok(tree)

@@ -5,7 +5,7 @@
 use clap::Parser;
 use daxfs_command::usage;
 use daxfs_snapshotter::config::Config;
-use daxfs_snapshotter::error::{Error, Result};
+use daxfs_snapshotter::error::{warn, Error, Result};
 use daxfs_snapshotter::memory::{Kernel, Memory};
 use daxfs_snapshotter::options::Args;
 use daxfs_snapshotter::server::{notify, report, serve};
@@ -48,7 +48,7 @@ fn run(args: Args) -> Result<()> {
         };
         let ready = || {
             if let Err(error) = notify() {
-                eprintln!("daxfs-snapshotter: warning: cannot notify systemd: {error}");
+                warn(&format_args!("cannot notify systemd: {error}"));
             }
         };
         if !config.metrics.as_os_str().is_empty() {
@@ -65,6 +65,7 @@ fn run(args: Args) -> Result<()> {
 }
 
 fn main() -> ExitCode {
+    daxfs_image::warning::send_to(warn);
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage("daxfs-snapshotter", &error, USAGE),

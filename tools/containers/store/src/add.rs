@@ -13,6 +13,7 @@ use daxfs_check::Progress;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::{buffer_for, Reader};
 use daxfs_image::text::shown_path;
+use daxfs_image::warning::warn;
 use daxfs_reader::{Image, Problem, Superblock};
 use daxfs_writer::content::{check_empty, sha256};
 use daxfs_writer::options::Options;
@@ -225,7 +226,7 @@ impl Store {
                 Ok(pack) => packs.push(pack),
                 // It may be good.
                 Err(error @ Error::System { .. }) if !error.is_damage() => return Err(error),
-                Err(error) => eprintln!("daxfs: warning: {error}; it is not used for new images, and daxfs store verify lists all damage"),
+                Err(error) => warn(format_args!("{error}; it is not used for new images, and daxfs store verify lists all damage")),
             }
         }
         packs.sort_by_key(|(bytes, _)| Reverse(*bytes));

@@ -19,6 +19,7 @@ use crate::run::{loaded, make, start_of, DIGITS};
 use crate::store::Loaded;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
+use daxfs_image::warning::warn;
 use daxfs_load::catalog;
 use daxfs_load::context::explain;
 use daxfs_load::mount::{place, MountOptions, Target};
@@ -117,7 +118,7 @@ pub fn mount(
     mounted.inspect_err(|_| {
         // Nothing stays in memory without a user.
         if let Err(error) = machine.sweep(&demands.home) {
-            eprintln!("daxfs: warning: {error}");
+            warn(error);
         }
     })
 }

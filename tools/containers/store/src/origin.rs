@@ -7,6 +7,7 @@ use crate::pack::PackRef;
 use crate::store::Store;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
+use daxfs_image::warning::warn;
 use daxfs_load::catalog::{self, Reuse};
 use daxfs_load::Kind;
 use rustix::fs::{fadvise, Advice};
@@ -161,7 +162,7 @@ fn mount_copy(
     let there = there.iter().any(|it| !it.removed && it.name == name);
     match there.then(mount) {
         Some(Err(error)) if is_damaged(&error) => {
-            eprintln!("daxfs: warning: {error}; the image is copied again");
+            warn(format_args!("{error}; the image is copied again"));
             catalog::remove(device, &name, true)?;
         }
         Some(mounted) => return mounted,

@@ -7,6 +7,7 @@
 use crate::file::ImageFile;
 use crate::huge::{self, HUGE};
 use daxfs_image::error::{Error, Result};
+use daxfs_image::warning::warn;
 use daxfs_writer::Mapping;
 use rustix::fs::{
     fcntl_add_seals, ftruncate, memfd_create, open, MemfdFlags, Mode, OFlags, SealFlags,
@@ -134,13 +135,13 @@ fn filled_memfd(image: &ImageFile, size: u64) -> Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Give the first `size` bytes of the memfd `fd` huge pages. Print a warning if that fails.
+/// Give the first `size` bytes of the memfd `fd` huge pages. Warn if that fails.
 fn enlarge_pages(fd: BorrowedFd<'_>, size: u64) {
     if let Err(error) = huge::allocate(fd, size) {
-        eprintln!(
-            "daxfs: warning: no huge pages for all of the image ({error}): files are mapped by \
-             pages of 4 KiB; daxfs load --into hugetlb or --into heap may do better"
-        );
+        warn(format_args!(
+            "no huge pages for all of the image ({error}): files are mapped by pages of 4 KiB; \
+             daxfs load --into hugetlb or --into heap may do better"
+        ));
     }
 }
 

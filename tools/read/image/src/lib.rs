@@ -5,7 +5,7 @@
 //! * [`source`]: files, devices and pipes with images, and their SHA-256; [`reader`]: files in images
 //! * [`sign`]: signatures of images
 //! * [`catalog`]: several images in one device or file
-//! * [`text`] and [`error`]: how names and errors are shown
+//! * [`text`] and [`error`]: how names and errors are shown; [`warning`]: where warnings go
 //!
 //! `daxfs-reader` and `daxfs-check` have the format, for other programs.
 //!
@@ -29,6 +29,7 @@ pub mod reader;
 pub mod sign;
 pub mod source;
 pub mod text;
+pub mod warning;
 
 pub use error::{Error, Result};
 

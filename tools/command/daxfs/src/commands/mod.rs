@@ -47,6 +47,7 @@ const TROUBLE: u8 = 2;
 
 /// Run the program under the name by which it was called.
 pub fn main() -> ExitCode {
+    daxfs_image::warning::send_to(|warning| eprintln!("daxfs: warning: {warning}"));
     let name = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&name).file_name().unwrap_or_default();
     if name == "mount.daxfs" {

@@ -6,6 +6,7 @@ use crate::file::cannot_write;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{cannot_open, open_now};
 use daxfs_image::text::shown_path;
+use daxfs_image::warning::warn;
 use daxfs_reader::catalog::{Table, CATALOG_SIZE};
 use daxfs_reader::Memory;
 use daxfs_writer::region::{examine, Region};
@@ -159,11 +160,13 @@ impl Disk {
         daxfs_image::catalog::load(&self.bytes, &self.name)
     }
 
-    /// Say if a copy is damaged: the catalogue may be the state before the last change.
+    /// Warn if a copy is damaged: the catalogue may be the state before the last change.
     pub fn warn_damaged(&self, table: &Table) {
         if let Some(error) = table.damaged {
             let name = &self.name;
-            eprintln!("daxfs: {name}: warning: a copy of the catalogue is damaged: {error}");
+            warn(format_args!(
+                "{name}: a copy of the catalogue is damaged: {error}"
+            ));
         }
     }
 
