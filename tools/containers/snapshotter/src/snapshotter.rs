@@ -213,11 +213,11 @@ impl Snapshotter {
         };
         let record = Record::new(key, parent, state, labels);
         let snapshot = lock(&self.store).create(record, like.as_ref())?;
-        let mounts = mounts(&snapshot, below);
-        if mounts.is_err() {
-            self.remove(key)?;
-        }
-        mounts
+        mounts(&snapshot, below).inspect_err(|_| {
+            if let Err(error) = self.remove(key) {
+                warn(&error);
+            }
+        })
     }
 
     /// Keep the committed snapshot `parent`, if that is not empty, from being removed. Wait until its image is made.

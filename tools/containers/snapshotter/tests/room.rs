@@ -6,7 +6,7 @@ use crate::{lower, refused, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::Labels;
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::Memory;
-use daxfs_snapshotter::record::State;
+use daxfs_snapshotter::record::{Disk, State};
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
 use std::collections::HashSet;
@@ -260,4 +260,27 @@ fn long_roots() {
     let why = "use a root with a shorter name";
     assert!(error.to_string().contains(why), "{error}");
     assert_eq!(snapshotter.list().len(), 1);
+    // The reason does not get lost if the snapshot cannot be removed again.
+    drop(snapshotter);
+    let snapshotter = Snapshotter::open_on(&config, Box::new(memory), Box::new(Stuck)).unwrap();
+    let new = snapshotter.create("key", "a", State::Active, Labels::new());
+    let error = new.unwrap_err().to_string();
+    assert!(error.contains(why), "{error}");
+    assert_eq!(snapshotter.list().len(), 2);
+}
+
+/// A disk on which records of active snapshots cannot be removed.
+struct Stuck;
+
+impl Disk for Stuck {
+    fn sync(&self, dir: &Path) -> Result<()> {
+        for entry in dir.read_dir().unwrap() {
+            let record = entry.unwrap().path().join("snapshot.json");
+            if std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"key\"")) {
+                std::fs::remove_file(&record).unwrap();
+                std::fs::create_dir(&record).unwrap();
+            }
+        }
+        Ok(())
+    }
 }
