@@ -5,7 +5,7 @@
 prefix ?= /usr/local
 bindir ?= $(prefix)/bin
 mandir ?= $(prefix)/share/man
-docdir ?= $(prefix)/share/doc/daxfs
+docdir ?= $(prefix)/share/doc/daxfs-doc
 libdir ?= $(prefix)/lib
 includedir ?= $(prefix)/include
 bashdir ?= $(prefix)/share/bash-completion/completions

@@ -41,7 +41,7 @@ Examples:
 /// --offset says where, or --image names it in a catalogue.
 /// mount(8) mounts images. Only load, write, and mounts of a store need privileges, and only load and these mounts need
 /// the kernel module. No command changes an image; sign adds a signature.
-/// /usr/share/doc/daxfs-doc/daxfs.schema.json describes what --json prints.
+/// daxfs.schema.json in share/doc/daxfs-doc, below /usr or /usr/local, describes what --json prints.
 #[derive(Parser)]
 #[command(name = "daxfs", version, max_term_width = 100, after_help = EXIT)]
 pub struct Args {
@@ -399,7 +399,7 @@ Examples:
     /// Keep several images on one device
     ///
     /// A catalogue at the start of the device says where each image is. mount(8) mounts the active image,
-    /// and others with the option image=NAME. /usr/share/doc/daxfs-doc/catalogue.rst describes the format.
+    /// and others with the option image=NAME. catalogue.rst in share/doc/daxfs-doc describes the format.
     ///
     /// DEVICE is a block device such as /dev/pmem0, a DAX device in devdax mode, or a file, for
     /// example one that virtual machines map. All changes survive power loss: afterwards the catalogue
