@@ -87,9 +87,17 @@ fn containers() {
             assert!(place.listing("made").contains_key(file), "{input}");
         }
     }
-    let why = "is a container image of docker save; make a layout by skopeo copy docker-archive:FILE oci:DIRECTORY:NAME";
+    let why = "is a container image of docker save or skopeo; make a layout by skopeo copy, of docker-archive:FILE or dir:DIRECTORY, to oci:DIRECTORY:NAME";
     place.shell("mkdir saved; cd saved; echo '[]' | tee manifest.json >repositories; tar -cf ../saved.tar .");
     for input in ["saved", "saved.tar", "- <saved.tar"] {
+        place.fails(format!("mkdaxfs -q {input} image"), why);
+    }
+    // skopeo's transport dir:, crane pull and kaniko have no such file.
+    place.shell(
+        r#"name=$(printf "%064d" 0); for file in $name sha256:$name $name.json; do
+        rm -rf saved; mkdir saved; cp saved.tar saved/$file; echo '[]' >saved/manifest.json; tar -C saved -cf ./$file.tar .; done"#,
+    );
+    for input in ["saved", "00*00.tar", "sha256:*.tar", "0*.json.tar"] {
         place.fails(format!("mkdaxfs -q {input} image"), why);
     }
     place.fails(
