@@ -202,3 +202,54 @@ fn fifos_in_layouts() {
         place.shell(format!("mv kept layout/{name}"));
     }
 }
+
+/// Layouts of small images, whose only file has the name of the image.
+fn small(names: &[&str]) -> (Place, Layout, Vec<serde_json::Value>) {
+    let place = place("");
+    let layout = Layout::new(&place.path(""));
+    let images = names.iter().map(|name| {
+        place.shell(format!(
+            "touch -d @1600000000 {name}; tar -cf {name}.tar {name}"
+        ));
+        layout.image(&[&format!("{name}.tar")])
+    });
+    let images = images.collect();
+    (place, layout, images)
+}
+
+/// Make an image of `input`, which has only the file `name`.
+#[track_caller]
+fn has(place: &Place, input: &str, name: &str) {
+    place.ok(format!("rm -f out; mkdaxfs -q {input} out"));
+    let listing = place.listing("out");
+    let names: Vec<_> = listing.keys().filter(|name| !name.is_empty()).collect();
+    assert_eq!(names, [name.as_bytes()], "{input}");
+}
+
+/// Layers without changes: of 0 bytes, plain or compressed.
+#[test]
+fn empty_layers() {
+    let (place, layout, _) = small(&["a"]);
+    place.shell("touch empty; gzip -kn empty");
+    let some = layout.layer("a.tar", "");
+    let gzip = fs::read(place.path("empty.gz")).unwrap();
+    for empty in [
+        layout.layer("empty", ""),
+        layout.blob(&oci("layer.v1.tar+gzip"), &gzip),
+    ] {
+        layout.index(&[layout.manifest(&[empty.clone(), some.clone(), empty.clone()])]);
+        place.shell("tar -C layout -cf oci.tar .");
+        for input in ["oci:layout", "oci:oci.tar"] {
+            has(&place, input, "a");
+        }
+        layout.index(&[layout.manifest(&[empty])]);
+        place.ok("rm out; mkdaxfs -q oci:layout out");
+        assert_eq!(place.listing("out").len(), 1);
+    }
+    for input in ["empty", "tar:empty", "oci:empty"] {
+        place.fails(
+            format!("mkdaxfs {input} new"),
+            "empty: is empty and not an archive",
+        );
+    }
+}

@@ -47,6 +47,9 @@ impl Store {
         let budget = Budget::default();
         let mut reader = Reader::new(Stream::new(&raw, scratch, progress)?, &budget);
         let members = list(&mut reader, &budget)?;
+        if members.is_empty() {
+            reader.check_empty(true)?;
+        }
         let (container, _) = reader.finish()?;
         let public = matches!(&raw, Raw::Blob(blob) if blob.public);
         let whole = Blob {

@@ -97,6 +97,10 @@ impl<'a> Reader<'a> {
     /// Refuse an archive that has no members, unless it is `named` an archive and nothing else. Disk
     /// images often start with zeros, as an archive ends.
     pub fn check_empty(&mut self, named: bool) -> Result<()> {
+        if self.stream.position() == 0 {
+            let why = "is empty and not an archive";
+            return Err(Error::refused(self.stream.path(), why));
+        }
         let found = match self.stream.position() == 2 * BLOCK as u64 {
             true => self.foreign(&[0; 2 * BLOCK])?,
             false => None,
@@ -147,8 +151,8 @@ impl<'a> Reader<'a> {
         let bytes = header.as_bytes();
         if length == 0 {
             if at == 0 {
-                let why = "is empty and not an archive";
-                return Err(Error::refused(self.stream.path(), why));
+                // Layers without changes may be so.
+                return Ok(None);
             }
             let path = shown_path(self.stream.path());
             self.warnings.push(format!(
