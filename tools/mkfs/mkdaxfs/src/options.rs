@@ -51,8 +51,8 @@ Inputs:
                       gzip or zstd. Every part is verified against its digest.
                       docker save and podman save --format=oci-archive write
                       such an archive.
-                      NAME is the value of the annotation
-                      org.opencontainers.image.ref.name, or a digest. It is
+                      NAME is the name of the image, such as alpine:3, its tag
+                      (org.opencontainers.image.ref.name), or a digest. It is
                       needed if the layout has several images. Of images for
                       several platforms, --platform selects one.
 
@@ -234,7 +234,9 @@ pub struct Args {
 
     /// Platform to select from a container image for several platforms [default: this machine's]
     ///
-    /// The default is Linux on this machine's processor. Without the option, the only image is taken for any platform.
+    /// The default is Linux on this machine's processor, without a variant. Without the option, the only image is taken for
+    /// any platform. Of several variants, as in linux/arm/v7 and linux/amd64/v3, the best one that runs on VARIANT is taken;
+    /// without VARIANT, that is v7 for arm, v8 for arm64, and v1 for amd64.
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = "Content")]
     pub platform: Option<Platform>,
 

@@ -5,6 +5,7 @@
 use crate::support::layout::{named, oci, platform, Layout};
 use crate::support::{available, place, Place};
 use serde_json::json;
+use sha2::Digest;
 use std::fs;
 
 /// Three layers and, in `flat`, the files of all of them merged.
@@ -175,10 +176,12 @@ fn damaged_layouts() {
     fs::write(&blob, &bytes).unwrap();
     let strange = layout.blob("application/x-encrypted", b"x");
     layout.index(&[layout.manifest(&[strange])]);
-    refused("has a layer of the type application/x-encrypted, which is not a file system");
+    refused("has a layer of the type application/x-encrypted, which is not a tar archive; ");
     let evil = json!({"mediaType": oci("manifest.v1+json"), "digest": "sha256:../../../../etc/passwd", "size": 5});
     layout.index(&[evil]);
-    refused("names a part 'sha256:../../../../etc/passwd', which is not a SHA-256 digest");
+    refused(
+        "names a part 'sha256:../../../../etc/passwd', which is not a SHA-256 or SHA-512 digest",
+    );
     place.write("layout/index.json", "{");
     refused("index.json is not understood");
 }
@@ -226,6 +229,122 @@ fn has(place: &Place, input: &str, name: &str) {
     assert_eq!(names, [name.as_bytes()], "{input}");
 }
 
+/// Variants of processors: containerd's rules. The plain one is the default.
+#[test]
+fn variants() {
+    let names = ["v3", "plain", "v5", "v7", "arm64", "s390x"];
+    let (place, layout, images) = small(&names);
+    let processors = ["amd64/v3", "amd64", "arm/v5", "arm/v7", "arm64", "s390x"];
+    let all = images.into_iter().zip(processors);
+    let all: Vec<_> = all.map(|(image, is)| platform(image, is)).collect();
+    layout.index(&all);
+    place.shell("tar -C layout -cf oci.tar .");
+    for (wanted, name) in [
+        ("amd64", "plain"),
+        ("x86_64", "plain"),
+        ("amd64/v1", "plain"),
+        ("amd64/v2", "plain"),
+        ("amd64/v4", "v3"),
+        ("arm", "v7"),
+        ("arm/v6", "v5"),
+        ("arm64/v8", "arm64"),
+        ("aarch64", "arm64"),
+    ] {
+        has(
+            &place,
+            &format!("--platform linux/{wanted} oci:layout"),
+            name,
+        );
+    }
+    for input in ["oci:layout", "oci:oci.tar", "oci:- <oci.tar"] {
+        has(
+            &place,
+            input,
+            if cfg!(target_arch = "x86_64") {
+                "plain"
+            } else {
+                "arm64"
+            },
+        );
+    }
+    // One that the processor may not run is not chosen on its own.
+    layout.index(&[all[0].clone(), all[5].clone()]);
+    let why =
+        "has no image for linux/amd64; choose one with --platform: linux/amd64/v3, linux/s390x";
+    place.fails("mkdaxfs --platform linux/amd64 oci:layout new", why);
+    has(&place, "--platform linux/amd64/v3 oci:layout", "v3");
+    // Features of the system, such as a layer's format.
+    let mut erofs = platform(all[3].clone(), "amd64");
+    erofs["platform"]["os.features"] = json!(["erofs"]);
+    layout.index(&[erofs, all[1].clone()]);
+    has(&place, "--platform linux/amd64 oci:layout", "plain");
+    let why = "--platform: 'linux(+erofs)/amd64', linux/amd64";
+    place.fails("mkdaxfs --platform linux/mips oci:layout new", why);
+    has(&place, "--platform 'linux(+erofs)/amd64' oci:layout", "v7");
+}
+
+/// Each name that an error offers selects an image.
+#[test]
+fn offered_names() {
+    let (place, layout, images) = small(&["a", "b"]);
+    let whole = |image: usize, name: &str| {
+        let mut image = named(images[image].clone(), "latest");
+        image["annotations"]["io.containerd.image.name"] = json!(name);
+        image
+    };
+    let offered = |input: &str| -> Vec<String> {
+        let why = place.fails(format!("mkdaxfs {input} new"), "name one after a colon: ");
+        let (_, names) = why.trim_end().rsplit_once("colon: ").unwrap();
+        names.split(", ").map(str::to_string).collect()
+    };
+    // docker save of two images.
+    layout.index(&[
+        whole(0, "docker.io/library/a:latest"),
+        whole(1, "example.org/b:latest"),
+    ]);
+    for input in ["oci:layout", "oci:layout:latest"] {
+        assert_eq!(
+            offered(input),
+            ["docker.io/library/a:latest", "example.org/b:latest"]
+        );
+    }
+    for name in ["docker.io/library/a:latest", "library/a:latest", "a:latest"] {
+        has(&place, &format!("oci:layout:{name}"), "a");
+    }
+    has(&place, "oci:layout:b:latest", "b");
+    place.shell("tar -C layout -cf saved.tar .");
+    has(&place, "oci:saved.tar:b:latest", "b");
+    has(&place, "oci:-:b:latest <saved.tar", "b");
+    // Names that are not different, and images below an index.
+    let both = [
+        platform(images[0].clone(), "amd64"),
+        platform(images[1].clone(), "amd64"),
+    ];
+    layout.index(&both.clone().map(|image| named(image, "latest")));
+    let twins = offered("oci:layout:latest");
+    layout.index(&[named(layout.nested(&both), "latest")]);
+    assert_eq!(offered("oci:layout"), twins);
+    for (name, file) in twins.iter().zip(["a", "b"]) {
+        has(&place, &format!("oci:layout:{name}"), file);
+    }
+    // One name is the end of another.
+    layout.index(&[
+        named(images[0].clone(), "x/b"),
+        named(images[1].clone(), "b"),
+    ]);
+    assert_eq!(offered("oci:layout"), ["x/b", "b"]);
+    has(&place, "oci:layout:b", "b");
+    // Attestations, and other things about an image, are no images.
+    let mut about = platform(images[1].clone(), "unknown");
+    about["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
+    let mut artifact = images[1].clone();
+    artifact["artifactType"] = json!("application/spdx+json");
+    for other in [about, artifact] {
+        layout.index(&[platform(images[0].clone(), "mips"), other]);
+        has(&place, "oci:layout", "a");
+    }
+}
+
 /// Layers without changes: of 0 bytes, plain or compressed.
 #[test]
 fn empty_layers() {
@@ -252,4 +371,94 @@ fn empty_layers() {
             "empty: is empty and not an archive",
         );
     }
+}
+
+/// A layout with the parts of one platform only.
+#[test]
+fn one_platform_of_several() {
+    let (place, layout, images) = small(&["a", "b", "c"]);
+    let platforms = ["amd64", "arm64", "mips"];
+    let all = images.iter().zip(platforms);
+    let all: Vec<_> = all.map(|(image, is)| platform(image.clone(), is)).collect();
+    layout.index(&[layout.nested(&all)]);
+    // Of one the manifest is missing, of another a layer.
+    fs::remove_file(layout.file(&all[1])).unwrap();
+    fs::remove_file(layout.file(&layout.layer("c.tar", ""))).unwrap();
+    place.shell("tar -C layout -cf oci.tar .");
+    for input in ["oci:layout", "oci:oci.tar"] {
+        has(&place, &format!("--platform linux/amd64 {input}"), "a");
+        for missing in ["arm64", "mips"] {
+            let why = format!(
+                "lacks parts of the image for linux/{missing}, and has all for linux/amd64; choose"
+            );
+            place.fails(
+                format!("mkdaxfs --platform linux/{missing} {input} new"),
+                &why,
+            );
+        }
+    }
+}
+
+/// What is not an archive of files, and what makes a directory of it.
+#[test]
+fn other_layers() {
+    let (place, layout, _) = small(&["a"]);
+    for (kind, remedy) in [
+        ("vnd.erofs.layer.v1", "fsck.erofs --extract="),
+        ("vnd.stacker.image.layer.squashfs+zstd", "unsquashfs -d"),
+        ("vnd.cncf.model.weight.v1.raw", "oras pull --oci-layout"),
+        (
+            "vnd.oci.image.layer.v1.tar+gzip+encrypted",
+            "--decryption-key",
+        ),
+    ] {
+        let kind = format!("application/{kind}");
+        layout.index(&[layout.manifest(&[layout.blob(&kind, b"x")])]);
+        let said = place.fails(
+            "mkdaxfs oci:layout new",
+            &format!("the type {kind}, which is not"),
+        );
+        assert!(said.contains(remedy), "{said}");
+    }
+}
+
+/// Images with null for an empty list, with digests of another kind, and as hard links in an archive.
+#[test]
+fn other_writers() {
+    let (place, layout, images) = small(&["a"]);
+    let config = br#"{"os": "linux", "rootfs": {"type": "layers", "diff_ids": ["sha256:0"]}}"#;
+    let config = layout.blob(&oci("config.v1+json"), config);
+    let manifest = json!({"config": config, "layers": null}).to_string();
+    layout.index(&[layout.blob(&oci("manifest.v1+json"), manifest.as_bytes())]);
+    place.fails(
+        "mkdaxfs oci:layout new",
+        "has an image with 0 of its 1 layers",
+    );
+    place.write("layout/index.json", r#"{"manifests": null}"#);
+    place.fails("mkdaxfs oci:layout new", "has no image");
+    // An index may say that it does not know the platform.
+    let mut image = images[0].clone();
+    image["platform"] = json!({"os": "", "architecture": ""});
+    layout.index(&[image]);
+    has(&place, "--platform linux/riscv64 oci:layout", "a");
+    let config = layout.blob(&oci("config.v1+json"), b"{}");
+    let manifest = json!({"config": config, "layers": []}).to_string();
+    layout.index(&[layout.blob(&oci("manifest.v1+json"), manifest.as_bytes())]);
+    let why = "has an image that does not say its platform; leave out --platform";
+    place.fails("mkdaxfs --platform linux/amd64 oci:layout new", why);
+    let bytes = fs::read(layout.file(&images[0])).unwrap();
+    let digest = daxfs_check::digest::hex(&sha2::Sha512::digest(&bytes));
+    fs::create_dir(layout.path.join("blobs/sha512")).unwrap();
+    let file = format!("layout/blobs/sha512/{digest}");
+    place.write(&file, &bytes);
+    let mut image = images[0].clone();
+    image["digest"] = json!(format!("sha512:{digest}"));
+    layout.index(&[image]);
+    has(&place, "oci:layout", "a");
+    has(&place, &format!("oci:layout:sha512:{digest}"), "a");
+    place.write(&file, String::from_utf8(bytes).unwrap().to_uppercase());
+    place.fails("mkdaxfs oci:layout new", "does not have its digest sha512:");
+    layout.index(&images);
+    place.shell("mkdir other; ln layout/blobs/sha256/* other; tar -cf oci.tar other -C layout blobs index.json oci-layout");
+    has(&place, "oci:oci.tar", "a");
 }

@@ -9,8 +9,10 @@ reports=${BASH_SOURCE[0]%/*}
 # archive FILE MEMBER...: write a tar archive of these members, in this order.
 # layout [OPTION...] TAR...: add an image of these layers to the OCI image layout in ./layout. Options: -n NAME,
 #   -p OS/ARCH[/VARIANT], -a KEY=VALUE for an annotation, -t TYPE for the media type of the layers.
+# edit CODE: change the layout's index by Python code; the variables are "index" and "images".
+# nest: put the layout's index into another one.
 # shown [IMAGE]: print the members of an image, or of the archive on standard input, sorted, in one line.
-for name in archive layout shown; do
+for name in archive layout edit nest shown; do
 	eval "$name() { python3 '$reports/make.py' $name \"\$@\"; }"
 done
 

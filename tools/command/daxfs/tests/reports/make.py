@@ -65,9 +65,26 @@ def layout(*words):
     if options.platform:
         entry["platform"] = platform
     index["manifests"].append(entry)
-    for name, content in ("index.json", index), ("oci-layout", {"imageLayoutVersion": "1.0.0"}):
-        with open(f"layout/{name}", "w", encoding="utf-8") as file:
-            json.dump(content, file)
+    write("index.json", index)
+    write("oci-layout", {"imageLayoutVersion": "1.0.0"})
+
+
+def write(name, content):
+    with open(f"layout/{name}", "w", encoding="utf-8") as file:
+        json.dump(content, file)
+
+
+def edit(code):
+    with open("layout/index.json", encoding="utf-8") as file:
+        index = json.load(file)
+    exec(code, {**globals(), "index": index, "images": index["manifests"]})
+    write("index.json", index)
+
+
+def nest():
+    with open("layout/index.json", "rb") as file:
+        entry = blob("index.v1+json", file.read())
+    write("index.json", {"schemaVersion": 2, "manifests": [entry]})
 
 
 def shown(image="-"):

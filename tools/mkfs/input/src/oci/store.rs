@@ -70,6 +70,14 @@ impl Store {
         &self.path
     }
 
+    /// Returns true if the part `name` is there.
+    pub fn has(&self, name: &str) -> bool {
+        match &self.parts {
+            Parts::Directory => self.path.join(name).exists(),
+            Parts::Archive { members, .. } => members.contains_key(name.as_bytes()),
+        }
+    }
+
     /// Return the part `name`, which must not contain components such as `..`.
     pub fn get(&self, name: &str) -> Result<Blob> {
         let missing = || {
@@ -83,11 +91,10 @@ impl Store {
         }
         match &self.parts {
             Parts::Directory => {
-                let path = self.path.join(name);
-                if !path.exists() {
+                if !self.has(name) {
                     return Err(missing());
                 }
-                Blob::open(&path)
+                Blob::open(&self.path.join(name))
             }
             Parts::Archive { whole, members } => {
                 let &(offset, size) = members.get(name.as_bytes()).ok_or_else(missing)?;
@@ -107,21 +114,32 @@ impl Store {
 
 /// Return the parts in an archive.
 fn list(reader: &mut Reader<'_>, budget: &Budget) -> Result<HashMap<Vec<u8>, (u64, u64)>> {
-    let mut members = HashMap::new();
+    let (mut members, mut links) = (HashMap::new(), Vec::new());
     while let Some(member) = reader.next()? {
         let at = member.at;
-        let What::File(Kind::Regular {
-            size,
-            place: Place::Part(offset),
-        }) = member.what
-        else {
-            continue;
-        };
-        let name = components(&member.path).map_err(|why| reader.error(at, why))?;
-        let name = name.join(&b'/');
-        let bytes = name.len() as u64;
-        budget.take(1, bytes).map_err(|why| reader.error(at, why))?;
-        members.insert(name, (offset, size));
+        let fail = |why| reader.error(at, why);
+        let name = components(&member.path).map_err(fail)?.join(&b'/');
+        match member.what {
+            What::File(Kind::Regular {
+                size,
+                place: Place::Part(offset),
+            }) => {
+                budget.take(1, name.len() as u64).map_err(fail)?;
+                members.insert(name, (offset, size));
+            }
+            What::HardLink(target) => {
+                let target = components(&target).map_err(fail)?.join(&b'/');
+                let bytes = name.len() + target.len();
+                budget.take(1, bytes as u64).map_err(fail)?;
+                links.push((name, target));
+            }
+            What::File(_) => (),
+        }
+    }
+    for (name, target) in links {
+        if let Some(&part) = members.get(&target) {
+            members.insert(name, part);
+        }
     }
     Ok(members)
 }

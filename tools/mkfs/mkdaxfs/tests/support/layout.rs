@@ -75,6 +75,12 @@ impl Layout {
         self.blob(&oci("index.v1+json"), index.to_string().as_bytes())
     }
 
+    /// Return the file of the blob of `descriptor`.
+    pub fn file(&self, descriptor: &Value) -> PathBuf {
+        let digest = descriptor["digest"].as_str().unwrap();
+        self.path.join("blobs/sha256").join(&digest[7..])
+    }
+
     /// Write the index of the whole layout.
     pub fn index(&self, manifests: &[Value]) {
         let index = json!({"schemaVersion": 2, "manifests": manifests});
@@ -88,8 +94,10 @@ pub fn named(mut descriptor: Value, name: &str) -> Value {
     descriptor
 }
 
-/// Return the descriptor for a platform.
-pub fn platform(mut descriptor: Value, architecture: &str) -> Value {
-    descriptor["platform"] = json!({"os": "linux", "architecture": architecture});
+/// Return the descriptor for a platform, such as `arm/v7`.
+pub fn platform(mut descriptor: Value, processor: &str) -> Value {
+    let (architecture, variant) = processor.split_once('/').unwrap_or((processor, ""));
+    descriptor["platform"] =
+        json!({"os": "linux", "architecture": architecture, "variant": variant});
     descriptor
 }
