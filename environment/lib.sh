@@ -108,6 +108,31 @@ logged() {
 	die "failed ($status): $1 ${2-} ${3-}...; the whole log is $log"
 }
 
+# ---- compilers ------------------------------------------------------------------------------------
+
+# compiler_version COMMAND...: print what a compiler says of its version, or why it says nothing.
+compiler_version() {
+	local file text
+	file=$(type -P "$1") || { echo 'not installed'; return; }
+	if text=$("$@" --version 2>/dev/null) && [ -n "$text" ]; then
+		head -n 1 <<<"$text"
+	else
+		# rustup's rustc, for one, which needs a toolchain.
+		text=$("$@" --version 2>&1 || true)
+		text=${text%%$'\n'*}
+		echo "broken: $file: ${text:-it prints no version}"
+	fi
+}
+
+# compiler_behind NAME VERSION: print the directory that has the compiler with this version, behind another one in PATH.
+compiler_behind() {
+	local file
+	while read -r file; do
+		[ "$(compiler_version "$file")" != "$2" ] || { echo "${file%/*}"; return; }
+	done < <(type -aP "$1"; echo "/usr/bin/$1")
+	return 1
+}
+
 # ---- the cache ------------------------------------------------------------------------------------
 
 # write_file FILE COMMAND...: write the text that a command prints to a file, which changes completely or not at all.
