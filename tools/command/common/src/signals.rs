@@ -5,10 +5,12 @@
 //! * [`Cleanup`] removes the unfinished output at once
 //! * [`Interrupt`] remembers the signal, for code that checks for it and cleans up itself
 //! * [`on_signal`] runs any code in a thread
+//! * [`survive_limits`] makes the limit of file sizes an error
 
 use daxfs_writer::Output;
-pub use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGXFSZ};
-use signal_hook::flag::register_usize;
+use signal_hook::consts::SIGXFSZ;
+pub use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
+use signal_hook::flag::{register, register_usize};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use std::fmt;
@@ -39,6 +41,13 @@ pub fn obey(signal: i32) {
     let _ = emulate_default_handler(signal);
 }
 
+/// Make a write above the limit of file sizes (`ulimit -f`) fail with `EFBIG` instead of ending the
+/// program by SIGXFSZ. Programs that this one starts are not affected, as they were by ignoring it.
+pub fn survive_limits() {
+    // Without the handler the signal ends the program, as before.
+    let _ = register(SIGXFSZ, Arc::default());
+}
+
 /// Call `action` with each of `signals` that arrives, in a separate thread.
 pub fn on_signal(signals: &[i32], mut action: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new(signals)?;
@@ -55,7 +64,7 @@ impl Cleanup {
     pub fn new() -> io::Result<Self> {
         let cleanup = Cleanup(Arc::default());
         let file = Arc::clone(&cleanup.0);
-        let ending = not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ]);
+        let ending = not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]);
         on_signal(&ending, move |signal| {
             // Hold the lock to the end, so that no new file appears.
             let file = lock(&file);
@@ -106,7 +115,7 @@ impl Interrupt {
     /// Remember signals that end a program, instead of ending it.
     pub fn new() -> io::Result<Self> {
         let interrupt = Interrupt::default();
-        for signal in not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ]) {
+        for signal in not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]) {
             register_usize(signal, Arc::clone(&interrupt.0), signal as usize)?;
         }
         Ok(interrupt)

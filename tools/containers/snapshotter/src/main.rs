@@ -3,6 +3,7 @@
 //! The program.
 
 use clap::Parser;
+use daxfs_command::signals::survive_limits;
 use daxfs_command::usage;
 use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{warn, Error, Result};
@@ -66,6 +67,7 @@ fn run(args: Args) -> Result<()> {
 
 fn main() -> ExitCode {
     daxfs_image::warning::send_to(warn);
+    survive_limits();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage("daxfs-snapshotter", &error, USAGE),

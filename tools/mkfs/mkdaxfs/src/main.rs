@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::Parser;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
-use daxfs_command::signals::Cleanup;
+use daxfs_command::signals::{survive_limits, Cleanup};
 use daxfs_command::stdout::{obey_pipe, say};
 use daxfs_command::usage;
 use daxfs_input::exclude::{pattern, Exclude};
@@ -194,6 +194,7 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
 }
 
 fn main() -> ExitCode {
+    survive_limits();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage("mkdaxfs", &error, USAGE),

@@ -17,6 +17,7 @@ use crate::{fsck, fuse};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use daxfs_check::digest::hex;
+use daxfs_command::signals::survive_limits;
 use daxfs_command::stdout::{written, Out};
 use daxfs_command::usage;
 use daxfs_image::error::{Error, Result};
@@ -48,6 +49,7 @@ const TROUBLE: u8 = 2;
 /// Run the program under the name by which it was called.
 pub fn main() -> ExitCode {
     daxfs_image::warning::send_to(|warning| eprintln!("daxfs: warning: {warning}"));
+    survive_limits();
     let name = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&name).file_name().unwrap_or_default();
     if name == "mount.daxfs" {
