@@ -29,8 +29,8 @@ impl Exclude {
             let pattern = pattern.as_ref();
             let directory = pattern.ends_with('/');
             let path = pattern.trim_end_matches('/');
-            if path.trim_start_matches('/').is_empty() {
-                return Err(format!("the pattern '{pattern}' names nothing in the tree"));
+            if let Some(why) = mistake(pattern) {
+                return Err(format!("the pattern '{pattern}' {why}"));
             }
             let glob = match path.contains('/') {
                 true => path.trim_start_matches('/').to_string(),
@@ -58,6 +58,25 @@ impl Exclude {
     /// Return true if the file at `path`, relative to the root, is left out.
     pub fn matches(&self, path: &Path, directory: bool) -> bool {
         self.any.is_match(path) || directory && self.directories.is_match(path)
+    }
+}
+
+/// Return why a pattern matches nothing, or not what other programs take it for.
+fn mistake(pattern: &str) -> Option<&'static str> {
+    let path = pattern.trim_matches('/');
+    let odd = |name| matches!(name, "" | "." | "..");
+    let rest = path.strip_suffix(char::is_whitespace);
+    let is_blank_at_end = rest.is_some_and(|rest| !rest.ends_with('\\'));
+    if path.is_empty() {
+        Some("names nothing in the tree")
+    } else if pattern.starts_with('!') {
+        Some("starts with '!', but patterns have no exceptions; write '\\!' for a name with '!'")
+    } else if path.split('/').any(odd) {
+        Some("has an empty name, '.' or '..', which match nothing; write the path from the root of the image")
+    } else if is_blank_at_end {
+        Some("ends with a blank; remove it, or write '[ ]' for a name with one")
+    } else {
+        None
     }
 }
 
@@ -90,6 +109,13 @@ mod tests {
             ("a?[bc]", "x/axb"),
             ("{a,b}", "b"),
             (r"\*", "*"),
+            (r"\!keep.o", "!keep.o"),
+            ("/!keep.o", "!keep.o"),
+            (r"a\ ", "a "),
+            ("a[ ]", "a "),
+            (" a", " a"),
+            (".a/..b", ".a/..b"),
+            ("...", "x/..."),
         ] {
             assert!(matches(pattern, path, false), "{pattern} {path}");
         }
@@ -112,7 +138,10 @@ mod tests {
     #[test]
     fn wrong_patterns() {
         assert!(Exclude::new([""; 0]).unwrap().is_none());
-        for wrong in ["", "/", "//", "[", "{a"] {
+        for wrong in [
+            "", "/", "//", "[", "{a", "!keep.o", "./x", "a/./b", "..", "a/../b", "a//b", "a ",
+            "a\t", "a\u{a0}", "a \r", "/ /",
+        ] {
             assert!(Exclude::new([wrong]).is_err(), "{wrong}");
         }
     }

@@ -43,7 +43,9 @@ impl Wishes {
         for path in &args.exclude_from {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| Error::io(path, "read the file", error))?;
-            for (number, line) in (1..).zip(text.lines()) {
+            // Other systems' editors write a byte order mark.
+            let lines = text.strip_prefix('\u{feff}').unwrap_or(&text).lines();
+            for (number, line) in (1..).zip(lines) {
                 if line.is_empty() || line.starts_with('#') {
                     continue;
                 }

@@ -77,6 +77,9 @@ image. Any other pattern is matched against each file name.
   \\       takes away the special meaning of the next character
   /       at the end: the pattern matches directories only
 
+A pattern that starts with ! is refused: a file that another pattern matches cannot
+be kept. So is one with a blank at its end, or with . or .. in the path.
+
 Output:
 IMAGE is a file, a block device, a DAX character device in devdax mode, or - for
 standard output. An image for a device or standard output is first written to a

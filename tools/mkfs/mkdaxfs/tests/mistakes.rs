@@ -29,6 +29,11 @@ mkdaxfs --padding 5000 tree new | 2 | use a multiple of 4096
 mkdaxfs --huge-threshold 10Q tree new | 2 | K, M, G or T
 mkdaxfs --exclude-from missing tree new | 1 | missing: cannot read the file: No such file or directory; check
 mkdaxfs --exclude-from wrong tree new | 2 | wrong: line 3: the pattern '[x' is wrong
+mkdaxfs --exclude-from kept tree new | 2 | kept: line 2: the pattern '!keep.o' starts with '!', but patterns have no exceptions; write '\!'
+mkdaxfs --exclude-from <(echo ./x) tree new | 2 | line 1: the pattern './x' has an empty name, '.' or '..', which match nothing
+mkdaxfs --exclude-from <(echo 'x ') tree new | 2 | line 1: the pattern 'x ' ends with a blank; remove it, or write '[ ]'
+mkdaxfs --exclude '!keep.o' tree new | 2 | starts with '!', but patterns have no exceptions
+mkdaxfs --exclude .. tree new | 2 | match nothing; write the path from the root of the image
 mkdaxfs --clamp-mtime tree new | 2 | add --mtime or set SOURCE_DATE_EPOCH
 mkdaxfs --platform linux oci:layout new | 2 | 'linux'
 # Inputs.
@@ -87,7 +92,7 @@ fn files() -> Place {
     let place = place(
         "mkdir tree; echo text >tree/file; tar -cf one.tar tree; tar -cf two.tar tree; ln -s nowhere dangling
          head -c 100000 /dev/urandom >tree/large; tar -czf whole.tar.gz tree; head -c 9000 whole.tar.gz >cut.tar.gz
-         rm whole.tar.gz; gzip -k one.tar; ln -s two.tar link; ln two.tar hard; echo '*.o' >patterns; printf '#\n*.o\n[x' >wrong
+         rm whole.tar.gz; gzip -k one.tar; ln -s two.tar link; ln two.tar hard; echo '*.o' >patterns; printf '#\n*.o\n[x' >wrong; printf '*.o\n!keep.o\n' >kept
          yes notes | head -n 1000 >notes; truncate -s 1M zeros; : >empty; ln -s image image-link
          truncate -s 4M sparse; printf x | dd of=sparse bs=1 seek=3M conv=notrunc
          for image in image two.img three.img; do mkdaxfs -q tree $image; done; (echo; cat image) >behind",
