@@ -4,6 +4,7 @@
 
 use crate::support::fixture::{self, Can, ALL};
 use crate::support::{available, place};
+use daxfs_testing::feed::{member, seal};
 
 /// Write an archive of the format of the first argument, with the others as for tar.
 const PACK: &str = "import sys, tarfile
@@ -86,6 +87,37 @@ fn compression_and_pipes() {
     }
     // No temporary file is left.
     assert!(!place.names(".").iter().any(|name| name.starts_with('.')));
+}
+
+/// Programs leave other bytes after the NUL that ends a number.
+#[test]
+fn numbers_end_at_nul() {
+    let place = place("");
+    let header = |text: &[u8]| {
+        let mut member = member(b"x", b'3', b"", 0o640, b"");
+        // Owner, group and both device numbers; size, which is 0, and time; and the mode.
+        for at in [108, 116, 329, 337] {
+            member[at..at + 8].copy_from_slice(&[b"17", text].concat());
+        }
+        for (at, number) in [(124, b"000000"), (136, b"013000")] {
+            member[at..at + 12].copy_from_slice(&[number, text].concat());
+        }
+        member[100..108].copy_from_slice(&[b"640", &text[..5]].concat());
+        seal(&mut member);
+        member[155] = text[5];
+        [member, vec![0; 1024]].concat()
+    };
+    for (name, text) in [
+        ("plain", b"\0\0\0\0\0\0"),
+        ("odd", b"\0/etc\xff"),
+        ("blank", b" root "),
+    ] {
+        place.write(name, header(text));
+        place.ok(format!("mkdaxfs -q {name} {name}.img"));
+        place.same(&format!("{name}.img"), "plain.img");
+    }
+    place.write("odd", header(b"xyzxyz"));
+    place.fails("mkdaxfs odd image", "is malformed (member at byte 0)");
 }
 
 /// Write the headers of the tree, in the format of the first argument, and instead of the content of

@@ -465,6 +465,8 @@ fn unsigned(field: &[u8]) -> Option<u64> {
 }
 
 /// Return the number in a header's field: octal digits, or, if the first bit is set, binary.
+///
+/// Digits end at a NUL or a blank. Some programs leave other bytes after it, or nothing before it.
 fn number(field: &[u8]) -> Option<i64> {
     let (&first, rest) = field.split_first()?;
     if first & 0x80 != 0 {
@@ -476,16 +478,19 @@ fn number(field: &[u8]) -> Option<i64> {
         }
         return i64::try_from(value).ok();
     }
-    let text = field
-        .iter()
-        .copied()
-        .skip_while(|byte| matches!(byte, b' ' | 0));
+    let is_blank = |byte: &u8| matches!(byte, b' ' | 0);
+    let start = field.iter().position(|byte| !is_blank(byte));
+    let (blanks, text) = field.split_at(start.unwrap_or(field.len()));
     let mut value = 0i64;
-    let mut text = text.peekable();
-    while let Some(digit) = text.next_if(|byte| (b'0'..b'8').contains(byte)) {
+    let digits = text.iter().take_while(|byte| (b'0'..b'8').contains(byte));
+    for digit in digits.clone() {
         value = value.checked_mul(8)?.checked_add(i64::from(digit - b'0'))?;
     }
-    text.all(|byte| matches!(byte, b' ' | 0)).then_some(value)
+    let ends = match digits.count() {
+        0 => text.is_empty() || blanks.contains(&0),
+        count => text.get(count).is_none_or(is_blank),
+    };
+    ends.then_some(value)
 }
 
 #[cfg(test)]
@@ -501,6 +506,11 @@ mod tests {
             (b"77777777777 ", 0o77_777_777_777),
             (b"", 0),
             (b"\0\0\0", 0),
+            (b"1 2", 1),
+            (b"644\0x/y", 0o644),
+            (b"0000644 \xff\0", 0o644),
+            (b"\0 644 ", 0o644),
+            (b"\0ustar\0", 0),
             (b"\x80\0\0\0\0\0\0\x03\0\0\0\0", 3 << 32),
             (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", -1),
             (b"\xff\xff\xff\xff\x80\0\0\0", -0x8000_0000),
@@ -511,7 +521,8 @@ mod tests {
         for wrong in [
             &b"8"[..],
             b"0x1",
-            b"1 2",
+            b"9\0",
+            b"  x\0",
             b"-1",
             b"7777777777777777777777777",
             b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
