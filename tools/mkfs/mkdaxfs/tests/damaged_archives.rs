@@ -188,6 +188,18 @@ fn damaged_archives() {
     );
     let what = "its extended headers have no member; get it again (member at byte 0)";
     says(&bytes[..1024], what);
+    // It is complete, and a program left a file out after it had written the headers.
+    let headers = [
+        &bytes[..last.next_multiple_of(512)],
+        &bytes[..1024],
+        &[0; 1024],
+    ]
+    .concat();
+    place.write("broken", headers);
+    let told = place.run("mkdaxfs -q broken out; cmp out image");
+    let what = "warning: broken: its extended headers have no member (member at byte ";
+    assert!(told.status == 0 && told.stderr.contains(what), "{told:?}");
+    place.shell("rm broken; rm out");
     let mut header = bytes.clone();
     header[512 * 3] ^= 1;
     header[512 * 5] ^= 1;

@@ -45,6 +45,8 @@ pub(super) struct Reader<'a> {
     /// Parts of members that images cannot store.
     losses: Losses,
     warnings: Vec<String>,
+    /// The end mark was read.
+    ended: bool,
 }
 
 /// A header, and the extended headers before it.
@@ -66,6 +68,7 @@ impl<'a> Reader<'a> {
             pieces: Vec::new(),
             losses: Losses::default(),
             warnings: Vec::new(),
+            ended: false,
         }
     }
 
@@ -169,6 +172,7 @@ impl<'a> Reader<'a> {
             next.resize(BLOCK, 0);
             self.stream.read(&mut next)?;
             if next == [0; BLOCK] {
+                self.ended = true;
                 return Ok(None);
             }
         }
@@ -230,9 +234,15 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        match pending {
-            true => Err(self.error(at, "its extended headers have no member; get it again")),
-            false => Ok(None),
+        let why = "its extended headers have no member";
+        match (pending, self.ended) {
+            (false, _) => Ok(None),
+            // Some programs write them for a file that they leave out then.
+            (true, true) => {
+                self.warnings.push(self.error(at, why).to_string());
+                Ok(None)
+            }
+            (true, false) => Err(self.error(at, format!("{why}; get it again"))),
         }
     }
 
