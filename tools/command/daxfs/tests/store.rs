@@ -105,6 +105,37 @@ fn versions_share_their_objects() {
     is_empty(&place);
 }
 
+/// Inputs are read as mkdaxfs reads them.
+#[test]
+fn options_of_inputs() {
+    let place = place(
+        "mkdir a b out; echo a >a/file; head -c 300000 /dev/urandom >b/large; echo 1 >out/file
+         for dir in a b; do tar -cf $dir.tar -C $dir .; done; cat a.tar b.tar >joined; ln -s ../out/file a/link",
+    );
+    let warns = |line: &str, part: &str| {
+        let run = place.run(line);
+        assert!(run.status == 0 && run.stderr.contains(part), "{run:?}");
+    };
+    let left = "bytes after the end of the archive are left out; --ignore-zeros reads";
+    warns("daxfs store add store one joined", left);
+    add(
+        &place,
+        "both",
+        "--ignore-zeros joined",
+        "1 objects (293K) are new",
+    );
+    let why = "--exclude: the pattern '!x' starts with '!'";
+    place.fails("daxfs store add -e '!x' store none a", why);
+    let limited = "ulimit -f 100; daxfs store add other big b.tar";
+    place.fails(
+        limited,
+        "cannot set the size of the image: File too large; raise the limit",
+    );
+    for directory in ["other/images", "other/packs"] {
+        assert_eq!(place.names(directory), [""; 0]);
+    }
+}
+
 #[test]
 fn metadata_images() {
     let place = versions();

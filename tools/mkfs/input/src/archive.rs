@@ -11,12 +11,14 @@ use daxfs_writer::build::Builder;
 use daxfs_writer::origin::{Container, Origin};
 use daxfs_writer::Result;
 
-/// Add the members of the archive in `stream` to the tree. If it is not `named` an archive, refuse
-/// one without members, and one of a container image.
+/// Add the members of the archive in `stream` to the tree, or of all archives in it if
+/// `ignore_zeros`. If it is not `named` an archive, refuse one without members, and one of a
+/// container image.
 pub(super) fn read(
     builder: &mut Builder,
     stream: Stream<'_>,
     named: bool,
+    ignore_zeros: bool,
     warn: &mut dyn FnMut(String),
 ) -> Result<()> {
     let path = stream.path().to_path_buf();
@@ -25,6 +27,7 @@ pub(super) fn read(
     builder.tree.origins.push(Origin::nothing(&path));
     let budget = Budget::default();
     let mut reader = Reader::new(stream, &budget);
+    reader.ignore_zeros = ignore_zeros;
     let mut placer = Placer::new(builder, origin, &budget);
     let (mut empty, mut marks) = (true, Marks::default());
     while let Some(member) = reader.next()? {

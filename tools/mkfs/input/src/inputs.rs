@@ -150,7 +150,7 @@ impl Reader<'_> {
                 oci::flatten(
                     &mut self.builder,
                     &layers,
-                    scratch,
+                    self.options,
                     self.progress,
                     self.warn,
                 )
@@ -169,7 +169,8 @@ impl Reader<'_> {
     fn tar(&mut self, raw: &Raw, named: bool) -> Result<()> {
         self.progress.step("reading", raw.size());
         let stream = stream::Stream::new(raw, self.options.scratch, self.progress)?;
-        archive::read(&mut self.builder, stream, named, self.warn)
+        let zeros = self.options.ignore_zeros;
+        archive::read(&mut self.builder, stream, named, zeros, self.warn)
     }
 
     fn image(&mut self, raw: Raw, metadata: bool) -> Result<()> {

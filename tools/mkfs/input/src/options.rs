@@ -13,6 +13,8 @@ pub struct Options<'a> {
     pub output: Option<Identity>,
     /// Leave mount points below the directory empty.
     pub one_file_system: bool,
+    /// Read on after the end of an archive.
+    pub ignore_zeros: bool,
     /// Files to leave out.
     pub exclude: Option<&'a Exclude>,
     /// Directory for temporary files, for archives that cannot be read twice.
@@ -27,6 +29,7 @@ impl<'a> Options<'a> {
         Options {
             output: None,
             one_file_system: false,
+            ignore_zeros: false,
             exclude: None,
             scratch,
             platform: None,

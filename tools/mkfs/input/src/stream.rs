@@ -3,10 +3,11 @@
 //! Archives as streams of bytes: part of a file or not, compressed or not.
 
 use super::blob::{Blob, BlobReader, Raw, Spool, MAGIC};
-use super::decoder::{decoder, BUFFER, MEMORY};
+use super::decoder::{decoder, Format, Frames, BUFFER, MEMORY};
 use daxfs_check::Progress;
 use daxfs_writer::origin::Container;
-use daxfs_writer::{Error, Result};
+use daxfs_writer::{shown_path, Error, Result};
+use rustix::fs::{fstat, FileType};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -23,7 +24,7 @@ enum Bytes<'a> {
     /// The content stays in the input.
     Direct(&'a Blob, BufReader<BlobReader<'a>>),
     /// The content is copied to a file.
-    Spooled(Box<dyn Read + 'a>, Spool<'a>),
+    Spooled(Box<Frames<'a>>, Spool<'a>),
 }
 
 impl<'a> Stream<'a> {
@@ -34,11 +35,12 @@ impl<'a> Stream<'a> {
             Raw::Pipe(file, path, start) => {
                 let rest = BufReader::with_capacity(BUFFER, file);
                 let reader = io::Cursor::new(start).chain(rest);
-                let reader = match decoder(start, reader, path)? {
-                    Ok(decoder) => decoder,
-                    Err(plain) => Box::new(plain),
+                let frames = match decoder(start, reader, path)? {
+                    Ok(frames) => frames,
+                    Err(plain) => Frames::new(Format::Plain, Box::new(plain))
+                        .map_err(|error| broken(path, error))?,
                 };
-                let bytes = Bytes::Spooled(reader, Spool::new(scratch)?);
+                let bytes = Bytes::Spooled(Box::new(frames), Spool::new(scratch)?);
                 Ok(Stream { path, at: 0, bytes })
             }
         }
@@ -52,7 +54,7 @@ impl<'a> Stream<'a> {
         let reader = BufReader::with_capacity(BUFFER / 4, BlobReader::new(blob, progress));
         let path = &blob.path;
         let bytes = match decoder(&start[..length], reader, path)? {
-            Ok(decoder) => Bytes::Spooled(decoder, Spool::new(scratch)?),
+            Ok(frames) => Bytes::Spooled(Box::new(frames), Spool::new(scratch)?),
             Err(plain) => Bytes::Direct(blob, plain),
         };
         Ok(Stream { path, at: 0, bytes })
@@ -97,6 +99,12 @@ impl<'a> Stream<'a> {
 
     /// Return the error for a stream that ends too early.
     pub fn cut_short(&self) -> Error {
+        if let Bytes::Spooled(frames, _) = &self.bytes {
+            if let Some((left, error)) = &frames.garbage {
+                let why = format!("its last {left} bytes are not compressed ({error})");
+                return Error::refused(self.path, format!("is damaged: {why}; get it again"));
+            }
+        }
         let at = self.at;
         let why =
             format!("ends in the middle of a file, at byte {at}; it is cut short, get it again");
@@ -150,14 +158,51 @@ impl<'a> Stream<'a> {
         Ok(start)
     }
 
-    /// Read the rest, so that its writer is not blocked and checksums at its end are verified.
+    /// Read the rest, so that its writer is not blocked and checksums at its end are verified. Add
+    /// a warning if it is more than zeros to `warnings`.
     /// Return the container of the stored content.
-    pub fn finish(self) -> Result<Container> {
+    pub fn finish(mut self, warnings: &mut Vec<String>) -> Result<Container> {
+        let path = shown_path(self.path);
+        let left = self.left()?;
+        if left > 0 {
+            warnings.push(format!(
+                "{path}: {left} bytes after the end of the archive are left out; --ignore-zeros reads them, if they are an archive"
+            ));
+        }
         match self.bytes {
             Bytes::Direct(blob, _) => blob.container(),
-            Bytes::Spooled(mut reader, spool) => {
-                io::copy(&mut reader, &mut io::sink()).map_err(|error| broken(self.path, error))?;
+            Bytes::Spooled(frames, spool) => {
+                if let Some((left, error)) = frames.garbage {
+                    warnings.push(format!(
+                        "{path}: {left} bytes after the compressed data are left out ({error})"
+                    ));
+                }
                 Ok(Container::private(spool.file))
+            }
+        }
+    }
+
+    /// Read the rest. Return the number of its bytes, without zeros at its start.
+    fn left(&mut self) -> Result<u64> {
+        if let Bytes::Direct(blob, _) = self.bytes {
+            let stat = fstat(&blob.file).map_err(|error| Error::io(self.path, "examine", error))?;
+            // The rest of a device was there before the archive.
+            if FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice {
+                return Ok(0);
+            }
+        }
+        let (mut buffer, mut left) = (vec![0; BUFFER / 4], 0);
+        loop {
+            let length = self.read(&mut buffer)?;
+            let mut rest = &buffer[..length];
+            while let (0, [0, more @ ..]) = (left, rest) {
+                rest = more;
+            }
+            left += rest.len() as u64;
+            match self.bytes {
+                _ if length == 0 => return Ok(left),
+                Bytes::Direct(blob, _) if left > 0 => return Ok(left + blob.size() - self.at),
+                _ => (),
             }
         }
     }

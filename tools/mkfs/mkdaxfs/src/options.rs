@@ -45,6 +45,8 @@ Inputs:
                       image. Symbolic links in the path of a member are
                       followed within the image. Names with .. are refused.
                       Owners are the numbers in the archive, not the names.
+                      A warning says how many bytes follow the end of the
+                      archive; --ignore-zeros reads them.
   image:PATH          A daxfs image, in a file or on a block device.
   oci:PATH[:NAME]     A container image in an OCI image layout, a directory or
                       an archive of one. Layers may be plain or compressed with
@@ -234,6 +236,12 @@ pub struct Args {
     /// Leave mount points empty: do not descend into other filesystems
     #[arg(long, short = 'x', help_heading = "Content")]
     pub one_file_system: bool,
+
+    /// Read on after the end of an archive, for archives that were joined
+    ///
+    /// Blocks of zeros, which mark the end, are skipped, also in the layers of container images.
+    #[arg(long, help_heading = "Content")]
+    pub ignore_zeros: bool,
 
     /// Platform to select from a container image for several platforms [default: this machine's]
     ///

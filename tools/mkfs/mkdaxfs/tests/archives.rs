@@ -89,6 +89,72 @@ fn compression_and_pipes() {
     assert!(!place.names(".").iter().any(|name| name.starts_with('.')));
 }
 
+/// Bytes after the end of an archive are counted, or read if they are another archive.
+#[test]
+fn joined_archives() {
+    let place = place(
+        "mkdir a b; echo a >a/file; echo b >b/file; echo c >b/other; touch -d @1600000000 a b a/* b/*
+         tar -cf a.tar -C a .; tar -cf b.tar -C b .; head -c 30000 /dev/urandom >noise
+         mkdaxfs -q a.tar first; mkdaxfs -q a.tar b.tar both",
+    );
+    let left = |bytes: usize| {
+        format!(
+            ": {bytes} bytes after the end of the archive are left out; --ignore-zeros reads them"
+        )
+    };
+    let size = place.read("b.tar").len();
+    for line in ["cat", "gzip -c", "zstd -c", "xz -c"] {
+        if !available(line.split(' ').next().unwrap()) {
+            continue;
+        }
+        for make in ["mkdaxfs -q packed out", "cat packed | mkdaxfs -q - out"] {
+            place.shell(format!("{line} a.tar b.tar >packed"));
+            let run = place.run(make);
+            assert!(
+                run.status == 0 && run.stderr.contains(&left(size)),
+                "{line}; {run:?}"
+            );
+            place.same("out", "first");
+            place.ok(make.replace(" -q", " -q --ignore-zeros"));
+            place.same("out", "both");
+            // The rest is not an archive.
+            place.shell(format!("{line} a.tar noise >packed"));
+            let run = place.run(make);
+            assert!(
+                run.status == 0 && run.stderr.contains(&left(30000)),
+                "{line}; {run:?}"
+            );
+            let why = "is damaged: no member's header at byte 10240; get it again";
+            place.fails(make.replace(" -q", " -q --ignore-zeros"), why);
+            if line == "cat" {
+                continue;
+            }
+            // The rest is not compressed, or its first frame is cut short.
+            for (rest, bytes) in [
+                ("printf garbage", 7),
+                ("cat noise", 30000),
+                (&format!("{line} noise | head -c 6"), 6),
+            ] {
+                place.shell(format!(
+                    "({line} a.tar; head -c 5000 /dev/zero; {rest}) >packed"
+                ));
+                let run = place.run(make);
+                let why = format!(": {bytes} bytes after the compressed data are left out (");
+                assert!(
+                    run.status == 0 && run.stderr.contains(&why),
+                    "{line}; {rest}; {run:?}"
+                );
+                place.same("out", "first");
+            }
+            // The archive needs it.
+            place.shell(format!(
+                "(head -c 1000 a.tar | {line}; echo garbage) >packed"
+            ));
+            place.fails(make, "is damaged: its last 8 bytes are not compressed (");
+        }
+    }
+}
+
 /// Programs leave other bytes after the NUL that ends a number.
 #[test]
 fn numbers_end_at_nul() {

@@ -150,6 +150,9 @@ pub struct StoreAdd {
     /// Leave mount points empty: do not descend into other filesystems
     #[arg(long, short = 'x')]
     pub one_file_system: bool,
+    /// Read on after the end of an archive, as mkdaxfs(8) does
+    #[arg(long)]
+    pub ignore_zeros: bool,
     /// Platform to select from a container image for several platforms [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,

@@ -7,12 +7,12 @@ use super::super::stream::Stream;
 use super::super::tar::Reader;
 use crate::blob::Blob;
 use crate::budget::Budget;
+use crate::options::Options;
 use daxfs_check::Progress;
 use daxfs_writer::build::Builder;
 use daxfs_writer::origin::Origin;
 use daxfs_writer::tree::{NodeId, ROOT};
 use daxfs_writer::Result;
-use std::path::Path;
 
 /// Prefix of whiteouts: marks of removed files.
 const WHITEOUT: &[u8] = b".wh.";
@@ -35,13 +35,13 @@ enum Mark {
 pub(in super::super) fn flatten(
     builder: &mut Builder,
     layers: &[Blob],
-    scratch: &Path,
+    options: &Options<'_>,
     progress: &dyn Progress,
     warn: &mut dyn FnMut(String),
 ) -> Result<()> {
     let budget = Budget::default();
     for layer in layers {
-        let (marks, touched) = read(builder, layer, &budget, scratch, progress, warn)?;
+        let (marks, touched) = read(builder, layer, &budget, options, progress, warn)?;
         // Marks apply to the lower layers, independent of their position in this one.
         for mark in marks {
             match mark {
@@ -75,7 +75,7 @@ fn read(
     builder: &mut Builder,
     layer: &Blob,
     budget: &Budget,
-    scratch: &Path,
+    options: &Options<'_>,
     progress: &dyn Progress,
     warn: &mut dyn FnMut(String),
 ) -> Result<(Vec<Mark>, Touched)> {
@@ -83,7 +83,8 @@ fn read(
     let path = layer.path.clone();
     let origin = builder.tree.origins.len() as u32;
     builder.tree.origins.push(Origin::nothing(&path));
-    let mut reader = Reader::new(Stream::of_blob(layer, scratch, progress)?, budget);
+    let mut reader = Reader::new(Stream::of_blob(layer, options.scratch, progress)?, budget);
+    reader.ignore_zeros = options.ignore_zeros;
     let mut placer = Placer::new(builder, origin, budget);
     placer.touched = Some(Touched::default());
     let mut marks = Vec::new();

@@ -47,6 +47,8 @@ pub(super) struct Reader<'a> {
     warnings: Vec<String>,
     /// The end mark was read.
     ended: bool,
+    /// Skip blocks of zeros, which end an archive, to read those after it.
+    pub ignore_zeros: bool,
 }
 
 /// A header, and the extended headers before it.
@@ -69,6 +71,7 @@ impl<'a> Reader<'a> {
             losses: Losses::default(),
             warnings: Vec::new(),
             ended: false,
+            ignore_zeros: false,
         }
     }
 
@@ -92,7 +95,7 @@ impl<'a> Reader<'a> {
         let path = shown_path(self.stream.path());
         let losses = self.losses.lines();
         warnings.extend(losses.map(|line| format!("{path}: {line}")));
-        let mut container = self.stream.finish()?;
+        let mut container = self.stream.finish(&mut warnings)?;
         container.pieces = self.pieces;
         Ok((container, warnings))
     }
@@ -148,9 +151,18 @@ impl<'a> Reader<'a> {
 
     /// Read a header. Return `None` at the end of the archive.
     fn header(&mut self) -> Result<Option<Header>> {
-        let at = self.stream.position();
         let mut header = Header::new_old();
-        let length = self.stream.read(header.as_mut_bytes())?;
+        let mut at = self.stream.position();
+        let mut length = self.stream.read(header.as_mut_bytes())?;
+        while self.ignore_zeros && length > 0 && header.as_bytes()[..length] == [0; BLOCK][..length]
+        {
+            at = self.stream.position();
+            length = self.stream.read(header.as_mut_bytes())?;
+            if length == 0 {
+                self.ended = true;
+                return Ok(None);
+            }
+        }
         let bytes = header.as_bytes();
         if length == 0 {
             if at == 0 {
