@@ -11,7 +11,8 @@ use daxfs_writer::build::Builder;
 use daxfs_writer::directory::Directory;
 use daxfs_writer::origin::{Bytes, Origin};
 use daxfs_writer::tree::{
-    identity, mtime, Attributes, Identity, Kind, Name, Node, NodeId, Place, Tree, XattrSet, ROOT,
+    identity, mtime, Attributes, Identity, Kind, Name, Node, NodeId, Place, Seen, Tree, XattrSet,
+    ROOT,
 };
 use daxfs_writer::{shown, shown_path, Error, Losses, Result};
 use rayon::prelude::*;
@@ -69,9 +70,9 @@ struct Scanner<'a> {
     merging: bool,
     options: &'a Options<'a>,
     /// All directories.
-    directories: HashMap<NodeId, Identity>,
-    /// Files with several names.
-    links: HashMap<Identity, NodeId>,
+    directories: HashMap<NodeId, Seen>,
+    /// Files with several names. Some FUSE filesystems give several files the same number.
+    links: HashMap<Seen, NodeId>,
     /// Extended attributes that cannot be stored.
     losses: Losses,
 }
@@ -156,10 +157,12 @@ impl Scanner<'_> {
         })?;
         let stat = listing.stat()?;
         let path = &listing.path;
-        if self.directories.get(&id) != Some(&identity(&stat)) {
+        let now = Seen::new(&stat);
+        let seen = self.directories.get(&id);
+        if !seen.is_some_and(|seen| seen.is(&now)) {
             return Err(Error::changed(path, "another directory took its place"));
         }
-        if mtime(&stat) != self.tree().node(id).attributes.mtime {
+        if seen.is_some_and(|seen| seen.modified(&now)) {
             return Err(Error::changed(path, "entries were added or removed"));
         }
         if self.merging {
@@ -188,13 +191,13 @@ impl Scanner<'_> {
         }
         let linked = stat.st_nlink > 1;
         if linked {
-            if let Some(&node) = self.links.get(&identity(&stat)) {
+            if let Some(&node) = self.links.get(&Seen::new(&stat)) {
                 return Ok(node);
             }
         }
         let node = self.add(found, parent, name, path)?;
         if linked {
-            self.links.insert(identity(&stat), node);
+            self.links.insert(Seen::new(&stat), node);
         }
         Ok(node)
     }
@@ -224,7 +227,7 @@ impl Scanner<'_> {
         };
         self.enter(node, &stat, path)?;
         let parent = self.directories.get(&parent);
-        let mounted = parent.is_none_or(|parent| parent.dev != stat.st_dev);
+        let mounted = parent.is_none_or(|parent| parent.identity.dev != stat.st_dev);
         if !(self.options.one_file_system && mounted) {
             pending.push(node);
         }
@@ -237,7 +240,7 @@ impl Scanner<'_> {
             let why = "the image would be written into the tree it is made of; write it elsewhere";
             return Err(Error::refused(path, why));
         }
-        self.directories.insert(id, identity(stat));
+        self.directories.insert(id, Seen::new(stat));
         Ok(())
     }
 
@@ -245,7 +248,7 @@ impl Scanner<'_> {
     fn refuse_loop(&self, parent: NodeId, stat: &Stat, path: &Path) -> Result<()> {
         let mut above = parent;
         loop {
-            if self.directories.get(&above) == Some(&identity(stat)) {
+            if self.directories.get(&above) == Some(&Seen::new(stat)) {
                 let same = shown_path(&self.shown(above));
                 let why = format!("is the same directory as {same} above it; unmount it first");
                 return Err(Error::refused(path, why));
@@ -303,10 +306,7 @@ fn kind(found: &Found, path: &Path) -> Result<Kind> {
     Ok(match file_type(stat) {
         Some(FileType::Regular) => Kind::Regular {
             size: stat.st_size as u64,
-            place: Place::File {
-                identity: identity(stat),
-                mtime: mtime(stat),
-            },
+            place: Place::File(Seen::new(stat)),
         },
         Some(FileType::Symlink) => {
             let target = found.target.as_ref().map(|target| target.as_bytes());
@@ -331,4 +331,50 @@ fn kind(found: &Found, path: &Path) -> Result<Kind> {
 pub(crate) fn cannot_store(name: &[u8]) -> String {
     let name = shown(name);
     format!("extended attribute {name} left out: images cannot store its name space")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    /// A filesystem gives two files one number, and calls both hard links.
+    #[test]
+    fn one_number_for_two_files() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, time) in [("a", 0), ("b", 0), ("c", 1)] {
+            let file = std::fs::File::create(directory.path().join(name)).unwrap();
+            let time = std::time::Duration::from_secs(time);
+            file.set_modified(SystemTime::UNIX_EPOCH + time).unwrap();
+        }
+        let mut builder = Builder::new();
+        builder
+            .tree
+            .origins
+            .push(Origin::directory(directory.path()).unwrap());
+        let mut scanner = Scanner {
+            builder: &mut builder,
+            origin: 0,
+            merging: false,
+            options: &Options::new(Path::new("")),
+            directories: HashMap::new(),
+            links: HashMap::new(),
+            losses: Losses::default(),
+        };
+        let mut nodes = HashMap::new();
+        let mut listing = scanner.list(ROOT).unwrap();
+        let all = listing.each(None, |mut found, path| {
+            (found.stat.st_ino, found.stat.st_nlink) = (1, 2);
+            (found.stat.st_ctime, found.stat.st_ctime_nsec) = (0, 0);
+            let name = found.name.to_bytes().to_vec();
+            let kept = scanner.builder.tree.keep_name(&name);
+            let node = scanner.child(found, ROOT, kept, path, &mut Vec::new())?;
+            nodes.insert(name, node);
+            Ok(())
+        });
+        all.unwrap();
+        let node = |name: &str| nodes[name.as_bytes()];
+        assert_eq!(node("a"), node("b"));
+        assert_ne!(node("a"), node("c"));
+    }
 }

@@ -12,6 +12,7 @@ mod fakeroot;
 mod fidelity;
 mod foreign;
 mod interrupt;
+mod links;
 mod lists;
 mod memory_use;
 mod messages;

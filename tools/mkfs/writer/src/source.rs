@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::origin::{Bytes, Container, Piece};
-use crate::tree::{identity, mtime, Identity, Kind, NodeId, Place, Tree};
+use crate::tree::{Kind, NodeId, Place, Seen, Tree};
 use daxfs_check::memory::data_or_hole;
 use rustix::fs::{fstat, OFlags, Stat};
 use rustix::io::{pread, Errno};
@@ -31,9 +31,7 @@ enum Open<'a> {
     /// In a separate file.
     File {
         fd: OwnedFd,
-        /// Expected identity.
-        identity: Identity,
-        mtime: (i64, u32),
+        seen: Seen,
         /// It may have holes.
         sparse: bool,
     },
@@ -123,7 +121,7 @@ impl<'a> Source<'a> {
         };
         let origin = &tree.origins[tree.node(node).origin as usize];
         let bytes = match (&origin.bytes, place) {
-            (Bytes::Directory(directory), Place::File { identity, mtime }) => {
+            (Bytes::Directory(directory), Place::File(seen)) => {
                 // If a FIFO replaced the file, do not wait for a writer.
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
                 let opened = directory.open_below(&tree.original_path(node), flags);
@@ -135,8 +133,7 @@ impl<'a> Source<'a> {
                 })?;
                 Open::File {
                     fd,
-                    identity,
-                    mtime,
+                    seen,
                     sparse: false,
                 }
             }
@@ -165,24 +162,20 @@ impl<'a> Source<'a> {
 
     /// Check that a separate file is unchanged since the tree was read.
     fn stat(&self) -> Result<Option<Stat>> {
-        let (fd, id, time) = match &self.bytes {
-            Open::File {
-                fd,
-                identity,
-                mtime,
-                ..
-            } => (fd, *identity, *mtime),
+        let (fd, seen) = match &self.bytes {
+            Open::File { fd, seen, .. } => (fd, seen),
             Open::Part(..) | Open::Pieces(..) => return Ok(None),
         };
         let stat = fstat(fd).map_err(|error| self.error("examine", error))?;
-        if identity(&stat) != id {
+        let now = Seen::new(&stat);
+        if !seen.is(&now) {
             return Err(Error::changed(&self.path(), "another file took its place"));
         }
         if stat.st_size as u64 != self.size {
             let how = format!("size {}, then {}", self.size, stat.st_size);
             return Err(Error::changed(&self.path(), how));
         }
-        if mtime(&stat) != time {
+        if seen.modified(&now) {
             return Err(Error::changed(&self.path(), "it was modified"));
         }
         Ok(Some(stat))

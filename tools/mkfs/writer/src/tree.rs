@@ -3,7 +3,7 @@
 //! A file tree in memory, without the content of its regular files.
 
 use crate::error::{Error, Result};
-pub use crate::identity::{identity, mtime, Identity, NodeId};
+pub use crate::identity::{identity, mtime, Identity, NodeId, Seen};
 use crate::origin::Origin;
 use daxfs_reader::hash::name_hash;
 use daxfs_reader::layout::XattrPrefix;
@@ -106,14 +106,8 @@ impl Kind {
 /// Where an origin has the content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In a file of a directory, at the path of the node. Identity and time detect that it was
-    /// replaced.
-    File {
-        /// Which file it is.
-        identity: Identity,
-        /// Its modification time.
-        mtime: (i64, u32),
-    },
+    /// In a file of a directory, at the path of the node.
+    File(Seen),
     /// In the origin's only file, from this offset on, in one piece.
     Part(u64),
     /// In the origin's only file, in pieces with zeros between them.
