@@ -124,6 +124,8 @@ fn options_of_inputs() {
         "--ignore-zeros joined",
         "1 objects (293K) are new",
     );
+    warns("daxfs store add store link a", "leads out of the tree");
+    add(&place, "file", "--dereference a", "1 objects (2) are new");
     let why = "--exclude: the pattern '!x' starts with '!'";
     place.fails("daxfs store add -e '!x' store none a", why);
     let limited = "ulimit -f 100; daxfs store add other big b.tar";

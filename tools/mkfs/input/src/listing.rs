@@ -26,6 +26,10 @@ const ENTRIES: usize = 4096;
 /// Entries that one thread reads alone, because starting others would take longer.
 const FEW: usize = 64;
 
+/// What the image lacks of a symlink like those in a snapshot of the Hugging Face cache.
+const LEADS_OUT: &str =
+    "the symlink leads out of the tree, to a file that the image lacks; --dereference stores it";
+
 /// An open directory and its entries.
 pub(crate) struct Listing {
     /// Name in messages.
@@ -33,6 +37,8 @@ pub(crate) struct Listing {
     /// Below the root.
     relative: PathBuf,
     fd: OwnedFd,
+    /// Follow symlinks.
+    pub follow: bool,
     /// Without `.` and `..`.
     names: Vec<CString>,
     /// Facts about all of them, if they are few.
@@ -45,6 +51,10 @@ pub(crate) struct Found {
     pub name: CString,
     /// Its inode.
     pub stat: Stat,
+    /// The inode of the symlink that was followed.
+    pub link: Option<Stat>,
+    /// What the image lacks of it.
+    pub loss: Option<&'static str>,
     /// Target of a symlink.
     pub target: Option<CString>,
     /// Its extended attributes.
@@ -75,6 +85,7 @@ impl Listing {
             path,
             relative,
             fd,
+            follow: false,
             names,
             entries: None,
         })
@@ -141,29 +152,48 @@ impl Listing {
     ) -> Result<Option<Found>> {
         let bytes = OsStr::from_bytes(name.to_bytes());
         let path = || self.path.join(bytes);
-        let stat = match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let mut stat = match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Err(Error::changed(&path(), "removed")),
             other => other.map_err(|error| Error::io(&path(), "examine", error))?,
         };
-        let file_type = file_type(&stat);
-        if let Some(exclude) = exclude {
-            let directory = file_type == Some(FileType::Directory);
-            if exclude.matches(&self.relative.join(bytes), directory) {
-                return Ok(None);
-            }
-        }
-        let target = match file_type {
-            Some(FileType::Symlink) => {
-                let target = readlinkat(&self.fd, name, Vec::new());
-                Some(target.map_err(|error| Error::io(&path(), "read the symlink", error))?)
-            }
-            _ => None,
+        let excluded = |stat: &Stat| {
+            let directory = file_type(stat) == Some(FileType::Directory);
+            exclude.is_some_and(|them| them.matches(&self.relative.join(bytes), directory))
         };
+        if excluded(&stat) {
+            return Ok(None);
+        }
+        let (mut target, mut link, mut loss) = (None, None, None);
+        if file_type(&stat) == Some(FileType::Symlink) {
+            let read = readlinkat(&self.fd, name, Vec::new());
+            let read = read.map_err(|error| Error::io(&path(), "read the symlink", error))?;
+            if self.follow {
+                match statat(&self.fd, name, AtFlags::empty()) {
+                    Ok(file) => link = Some(std::mem::replace(&mut stat, file)),
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                        loss = Some("the symlink leads to no file and is kept");
+                    }
+                    Err(error) => return Err(Error::io(&path(), "follow the symlink", error)),
+                }
+                if excluded(&stat) {
+                    return Ok(None);
+                }
+            } else if let Some(inside) = within(&self.relative, read.to_bytes()) {
+                let found = |path: &[u8]| statat(&self.fd, path, AtFlags::empty()).is_ok();
+                if found(name.to_bytes()) && !found(&inside) {
+                    loss = Some(LEADS_OUT);
+                }
+            }
+            target = Some(read);
+        }
         let mut unknown = Vec::new();
+        xattrs.follow = link.is_some();
         let xattrs = xattrs.read(&access.join(bytes), path, |name| unknown.push(name.into()))?;
         Ok(Some(Found {
             name: name.into(),
             stat,
+            link,
+            loss,
             target,
             xattrs,
             unknown,
@@ -174,6 +204,29 @@ impl Listing {
 /// Return the type of file in a `stat` structure.
 pub(crate) fn file_type(stat: &Stat) -> Option<FileType> {
     FileType::of_mode((stat.st_mode & 0o170_000) as u16)
+}
+
+/// Return the path that the relative `target` of a symlink in the directory `relative` has if the
+/// tree is the root, where `..` leads to itself. Return `None` if it does not lead out of the tree.
+fn within(relative: &Path, target: &[u8]) -> Option<Vec<u8>> {
+    let mut depth = relative.components().count();
+    let (mut out, mut names) = (target.starts_with(b"/"), Vec::new());
+    if out {
+        return None;
+    }
+    for name in target.split(|&byte| byte == b'/') {
+        match name {
+            b"" | b"." => continue,
+            b".." if depth == 0 => {
+                out = true;
+                continue;
+            }
+            b".." => depth -= 1,
+            _ => depth += 1,
+        }
+        names.push(name);
+    }
+    out.then(|| names.join(&b'/'))
 }
 
 /// Return the names in a directory, without `.` and `..`.

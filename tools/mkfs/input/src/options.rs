@@ -13,6 +13,8 @@ pub struct Options<'a> {
     pub output: Option<Identity>,
     /// Leave mount points below the directory empty.
     pub one_file_system: bool,
+    /// Store the files that symlinks lead to instead of the symlinks.
+    pub dereference: bool,
     /// Read on after the end of an archive.
     pub ignore_zeros: bool,
     /// Files to leave out.
@@ -29,6 +31,7 @@ impl<'a> Options<'a> {
         Options {
             output: None,
             one_file_system: false,
+            dereference: false,
             ignore_zeros: false,
             exclude: None,
             scratch,

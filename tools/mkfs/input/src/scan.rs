@@ -47,7 +47,10 @@ pub(crate) fn scan_into(
 ) -> Result<()> {
     let merging = !builder.is_empty();
     let origin = builder.tree.origins.len() as u32;
-    builder.tree.origins.push(Origin::directory(path)?);
+    builder
+        .tree
+        .origins
+        .push(Origin::directory(path, options.dereference)?);
     let mut scanner = Scanner {
         builder,
         origin,
@@ -73,7 +76,7 @@ struct Scanner<'a> {
     directories: HashMap<NodeId, Seen>,
     /// Files with several names. Some FUSE filesystems give several files the same number.
     links: HashMap<Seen, NodeId>,
-    /// Extended attributes that cannot be stored.
+    /// Extended attributes that cannot be stored, and symlinks that lead nowhere.
     losses: Losses,
 }
 
@@ -138,7 +141,9 @@ impl Scanner<'_> {
     fn list(&self, id: NodeId) -> Result<Listing> {
         let directory = self.directory_handle()?;
         let relative = self.tree().relative_path(id);
-        Listing::new(directory, relative, self.shown(id), id == ROOT)
+        let mut listing = Listing::new(directory, relative, self.shown(id), id == ROOT)?;
+        listing.follow = self.options.dereference;
+        Ok(listing)
     }
 
     /// Add the entries of a directory.
@@ -205,14 +210,26 @@ impl Scanner<'_> {
     /// Add a directory, or merge it with an existing one.
     fn subdirectory(
         &mut self,
-        found: Found,
+        mut found: Found,
         parent: NodeId,
         name: Name,
         path: &Path,
         pending: &mut Vec<NodeId>,
     ) -> Result<NodeId> {
         let stat = found.stat;
-        self.refuse_loop(parent, &stat, path)?;
+        if let Some(above) = self.same_above(parent, &stat) {
+            let Some(link) = found.link else {
+                let same = shown_path(&self.shown(above));
+                let why = "unmount it or leave it out with --exclude";
+                let why = format!("is the same directory as {same} above it; {why}");
+                return Err(Error::refused(path, why));
+            };
+            found.stat = link;
+            found.xattrs.clear();
+            found.unknown.clear();
+            found.loss = Some("the symlink leads to a directory above it and is kept");
+            return self.add(found, parent, name, path);
+        }
         let present = match self.merging {
             true => self.builder.find(parent, found.name.to_bytes()),
             false => None,
@@ -244,25 +261,20 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Refuse a directory that contains itself through a bind mount.
-    fn refuse_loop(&self, parent: NodeId, stat: &Stat, path: &Path) -> Result<()> {
-        let mut above = parent;
-        loop {
-            if self.directories.get(&above) == Some(&Seen::new(stat)) {
-                let same = shown_path(&self.shown(above));
-                let why = format!("is the same directory as {same} above it; unmount it first");
-                return Err(Error::refused(path, why));
-            }
-            if above == ROOT {
-                return Ok(());
-            }
-            above = self.tree().node(above).parent;
-        }
+    /// Return the directory in `stat`, if it is `parent` or above: it contains itself through a
+    /// bind mount or a symlink.
+    fn same_above(&self, parent: NodeId, stat: &Stat) -> Option<NodeId> {
+        let same = |id: &NodeId| self.directories.get(id) == Some(&Seen::new(stat));
+        let above = |id: &NodeId| (*id != ROOT).then(|| self.tree().node(*id).parent);
+        std::iter::successors(Some(parent), above).find(same)
     }
 
     /// Add an inode.
     fn add(&mut self, found: Found, parent: NodeId, name: Name, path: &Path) -> Result<NodeId> {
         let kind = kind(&found, path)?;
+        if let Some(what) = found.loss {
+            self.losses.add(what.into(), || shown_path(path));
+        }
         let attributes = self.attributes(&found.stat, found.xattrs, found.unknown, path)?;
         self.builder.add(Node {
             attributes,
@@ -351,7 +363,7 @@ mod tests {
         builder
             .tree
             .origins
-            .push(Origin::directory(directory.path()).unwrap());
+            .push(Origin::directory(directory.path(), false).unwrap());
         let mut scanner = Scanner {
             builder: &mut builder,
             origin: 0,

@@ -5,7 +5,7 @@
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_writer::tree::{Xattr, XattrSet};
 use daxfs_writer::{Error, Result};
-use rustix::fs::{lgetxattr, llistxattr};
+use rustix::fs::{getxattr, lgetxattr, listxattr, llistxattr};
 use rustix::io::Errno;
 use std::path::Path;
 
@@ -38,6 +38,8 @@ fn sized(
 
 /// Reads extended attributes, and reuses its buffers.
 pub struct XattrReader {
+    /// Read the attributes of the file that a symlink leads to.
+    pub follow: bool,
     list: Vec<u8>,
     value: Vec<u8>,
 }
@@ -45,7 +47,11 @@ pub struct XattrReader {
 impl Default for XattrReader {
     fn default() -> Self {
         let (list, value) = (vec![0; 4096], vec![0; 4096]);
-        XattrReader { list, value }
+        XattrReader {
+            follow: false,
+            list,
+            value,
+        }
     }
 }
 
@@ -59,7 +65,11 @@ impl XattrReader {
         mut unknown: impl FnMut(&[u8]),
     ) -> Result<XattrSet> {
         let mut set = XattrSet::new();
-        let length = match sized(&mut self.list, |buffer| llistxattr(access, buffer)) {
+        let follow = self.follow;
+        let length = match sized(&mut self.list, |buffer| match follow {
+            true => listxattr(access, buffer),
+            false => llistxattr(access, buffer),
+        }) {
             Ok(length) => length,
             // A file system without extended attributes.
             Err(Errno::NOTSUP | Errno::NOSYS) => 0,
@@ -73,7 +83,10 @@ impl XattrReader {
                 unknown(name);
                 continue;
             };
-            let length = match sized(&mut self.value, |buffer| lgetxattr(access, name, buffer)) {
+            let length = match sized(&mut self.value, |buffer| match follow {
+                true => getxattr(access, name, buffer),
+                false => lgetxattr(access, name, buffer),
+            }) {
                 Ok(length) => length,
                 // It was removed, or the file system or security module lists a name without a
                 // value.

@@ -118,6 +118,7 @@ impl Wishes {
         let options = input::Options {
             output: output.map(Output::directory).transpose()?.flatten(),
             one_file_system: args.one_file_system,
+            dereference: args.dereference,
             ignore_zeros: args.ignore_zeros,
             exclude: self.exclude.as_ref(),
             scratch,

@@ -237,6 +237,13 @@ pub struct Args {
     #[arg(long, short = 'x', help_heading = "Content")]
     pub one_file_system: bool,
 
+    /// Store the files that symlinks lead to, not the symlinks
+    ///
+    /// Symlinks of directories are followed on this machine, also out of the directory. One that leads to no file, or to
+    /// a directory that contains it, is stored as it is, with a warning.
+    #[arg(long, help_heading = "Content")]
+    pub dereference: bool,
+
     /// Read on after the end of an archive, for archives that were joined
     ///
     /// Blocks of zeros, which mark the end, are skipped, also in the layers of container images.

@@ -6,6 +6,96 @@
 use crate::support::{place, with_mounts};
 use daxfs_testing::listing::What;
 
+/// A snapshot in a cache like Hugging Face's: its files are in a directory beside it.
+#[test]
+fn links_out_of_the_tree() {
+    let place = place(
+        "mkdir -p cache/blobs cache/snapshots/1/dir etc; echo 1 >cache/blobs/a; echo 2 >cache/blobs/b; echo >etc/passwd
+         cd cache/snapshots/1; ln -s ../../blobs/a config.json; ln -s ../../../blobs/b dir/model.bin
+         ln -s dir/model.bin again; ln -s ../../../nowhere dir/dangling; ln -s /etc/passwd absolute",
+    );
+    let run = place.run("mkdaxfs -q cache/snapshots/1 image");
+    let why = "the symlink leads out of the tree, to a file that the image lacks; --dereference stores it (and 1 other file)\n";
+    assert_eq!((run.status, run.stderr.lines().count()), (0, 1), "{run:?}");
+    assert!(
+        run.stderr.contains("cache/snapshots/1/") && run.stderr.ends_with(why),
+        "{run:?}"
+    );
+    let links = place.listing("image");
+    assert!(matches!(
+        links[&b"config.json"[..]].content,
+        What::Symlink(_)
+    ));
+
+    let run = place.run("mkdaxfs -q --dereference cache/snapshots/1 image");
+    let why = "dir/dangling: the symlink leads to no file and is kept\n";
+    assert!(run.status == 0 && run.stderr.ends_with(why), "{run:?}");
+    let files = place.listing("image");
+    for (name, content) in [
+        ("config.json", "1\n"),
+        ("dir/model.bin", "2\n"),
+        ("again", "2\n"),
+    ] {
+        let wanted = What::Bytes(content.into());
+        assert_eq!(files[name.as_bytes()].content, wanted, "{name}");
+    }
+    assert!(matches!(files[&b"absolute"[..]].content, What::Bytes(_)));
+    // The tree is a root file system, where .. of the root is the root.
+    place.shell("mkdir -p root/etc root/lib; echo >root/etc/passwd; ln -s ../../../etc/passwd root/lib/users; ln -s .. root/lib/up");
+    place.ok("mkdaxfs -q root image");
+    // Excluded files are not mentioned.
+    place.ok("mkdaxfs -q -e '*.json' -e dir -e again cache/snapshots/1 image");
+    place.ok("mkdaxfs -q --dereference -e dangling cache/snapshots/1 image");
+}
+
+/// Links to directories, some of which lead to a directory above them.
+#[test]
+fn loops() {
+    let place = place(
+        "mkdir -p tree/a/b other/in; echo x >other/in/file; echo y >tree/a/file; chmod 700 other
+         ln -s . tree/here; ln -s .. tree/a/up; ln -s ../../a tree/a/b/a
+         ln -s self tree/self; ln -s ../other tree/out; ln -s ../other/in/file tree/file",
+    );
+    let run = place.run("mkdaxfs -q --dereference tree image");
+    let kept = "the symlink leads to a directory above it and is kept (and 2 other files)\n";
+    let nowhere = "tree/self: the symlink leads to no file and is kept\n";
+    assert!(run.status == 0 && run.stderr.contains(kept), "{run:?}");
+    assert!(
+        run.stderr.contains(nowhere) && run.stderr.lines().count() == 2,
+        "{run:?}"
+    );
+    let found = place.listing("image");
+    assert_eq!(found[&b"out"[..]].mode, 0o040_700);
+    assert_eq!(
+        found[&b"out/in/file"[..]].content,
+        found[&b"file"[..]].content
+    );
+    for (name, target) in [("here", "."), ("a/up", ".."), ("a/b/a", "../../a")] {
+        assert_eq!(
+            found[name.as_bytes()].content,
+            What::Symlink(target.into()),
+            "{name}"
+        );
+    }
+    // A directory that is also above the tree.
+    place.shell("mkdir -p x/tree; ln -s ../.. x/tree/all");
+    let why = "x/tree/all/x/tree: is the same directory as x/tree above it; unmount it or leave it out with --exclude";
+    place.fails("mkdaxfs -n --dereference x/tree image", why);
+}
+
+/// Trees that differ in hard links only give different images, but not by way of tar.
+#[test]
+fn hard_links() {
+    let place = place(
+        "mkdir one two; echo x >one/a; cp one/a one/b; echo x >two/a; ln two/a two/b
+         touch -d @1600000000 one one/* two two/*; for tree in one two; do mkdaxfs -q $tree $tree.img
+         tar --format=posix --hard-dereference -C $tree -c . | mkdaxfs -q - $tree.out; done",
+    );
+    place.same("one.out", "one.img");
+    place.same("two.out", "one.img");
+    assert_ne!(place.read("one.img"), place.read("two.img"));
+}
+
 /// Filesystems that give inodes other numbers when the kernel has forgotten them.
 #[test]
 fn changing_numbers() {

@@ -15,14 +15,16 @@ pub const PATH_MAX: usize = 4095;
 /// An open directory.
 pub struct Directory {
     root: OwnedFd,
+    /// Follow symlinks in the last component of paths.
+    follow: bool,
 }
 
 impl Directory {
-    /// Open the directory at `path`.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Open the directory at `path`. Files below it may be symlinks to the files if `follow`.
+    pub fn open(path: &Path, follow: bool) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match openat(CWD, path, flags, Mode::empty()) {
-            Ok(root) => Ok(Directory { root }),
+            Ok(root) => Ok(Directory { root, follow }),
             Err(Errno::NOTDIR) => Err(Error::refused(path, "not a directory; name a directory")),
             Err(error) => Err(Error::io(path, "open the directory", error)),
         }
@@ -33,10 +35,10 @@ impl Directory {
         fstat(&self.root)
     }
 
-    /// Open the file at `relative`, a path below the directory of any length. Do not follow a
-    /// symlink in its last component.
+    /// Open the file at `relative`, a path below the directory of any length.
     pub fn open_below(&self, relative: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut flags = flags | OFlags::CLOEXEC;
+        flags.set(OFlags::NOFOLLOW, !self.follow);
         let mut rest = relative.as_os_str().as_bytes();
         if rest.is_empty() {
             return openat(&self.root, ".", flags, Mode::empty());
@@ -49,7 +51,8 @@ impl Directory {
                 .rposition(|&byte| byte == b'/')
                 .ok_or(Errno::NAMETOOLONG)?;
             let at = parent.as_ref().map_or(self.root.as_fd(), |fd| fd.as_fd());
-            let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let step =
+                OFlags::PATH | OFlags::DIRECTORY | flags & OFlags::NOFOLLOW | OFlags::CLOEXEC;
             parent = Some(openat(at, &rest[..cut], step, Mode::empty())?);
             rest = &rest[cut + 1..];
         }

@@ -62,9 +62,10 @@ struct Stamp {
 }
 
 impl Origin {
-    /// Create an origin for the directory at `path`.
-    pub fn directory(path: &Path) -> Result<Self> {
-        Ok(Self::new(path, Bytes::Directory(Directory::open(path)?)))
+    /// Create an origin for the directory at `path`, see [`Directory::open`].
+    pub fn directory(path: &Path, follow: bool) -> Result<Self> {
+        let directory = Directory::open(path, follow)?;
+        Ok(Self::new(path, Bytes::Directory(directory)))
     }
 
     fn new(path: &Path, bytes: Bytes) -> Self {

@@ -125,6 +125,7 @@ fn add(args: &StoreAdd) -> Result<ExitCode> {
     let options = daxfs_input::Options {
         output: Some(store.identity()?),
         one_file_system: args.one_file_system,
+        dereference: args.dereference,
         ignore_zeros: args.ignore_zeros,
         exclude: exclude.as_ref(),
         scratch: &scratch(&args.store),

@@ -150,6 +150,9 @@ pub struct StoreAdd {
     /// Leave mount points empty: do not descend into other filesystems
     #[arg(long, short = 'x')]
     pub one_file_system: bool,
+    /// Store the files that symlinks of directories lead to, as mkdaxfs(8) does
+    #[arg(long)]
+    pub dereference: bool,
     /// Read on after the end of an archive, as mkdaxfs(8) does
     #[arg(long)]
     pub ignore_zeros: bool,
