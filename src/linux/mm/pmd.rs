@@ -82,6 +82,11 @@ impl<'a, C> Fault<'a, C> {
             return None;
         }
         let kept = Kept::new(self, &memory)?;
+        let by_frame = matches!(kept.method(), MapMethod::Frames(_));
+        if by_frame && !cfg!(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) {
+            // The MM would take the entry for one of counted pages, and drop counts of its own.
+            return None;
+        }
         let first = whole(self, kept.space)?;
         if !usable(kept.offset + first * PAGE_SIZE, PMD_SIZE) {
             return None;
