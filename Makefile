@@ -106,6 +106,11 @@ define kbuild
 		KRUSTFLAGS='$(KRUSTFLAGS) $(addprefix --remap-path-prefix=,$(call prefixes,$(2),$(3)))' modules
 endef
 
+# The tests load it from their directory, by the kernel's release.
+test_module := $(if $(filter amd64,$(ARCHITECTURE)),DAXFS_TESTS=m)
+copy_test_module = $(if $(test_module),@mkdir -p $(BUILD)/tests && $(1) strip --strip-debug \
+	-o "$(BUILD)/tests/$$(cat $(2)/release).ko" $(3)/tests/test_modules/daxfs_pages.ko)
+
 ifdef KDIR
 
 kdir := $(realpath $(KDIR))
@@ -127,14 +132,16 @@ else
 
 all: module tools library manual
 module: prepare-kernel
-	$(call kbuild,$(KERNEL_RUN),$(stock)/kdir,$(BUILD)/$(notdir $(stock)),)
+	$(call kbuild,$(KERNEL_RUN),$(stock)/kdir,$(BUILD)/$(notdir $(stock)),$(test_module))
 	@$(KERNEL_RUN) $(cross)strip --strip-debug -o $(BUILD)/daxfs.ko $(BUILD)/$(notdir $(stock))/daxfs.ko
+	$(call copy_test_module,$(KERNEL_RUN),$(stock),$(BUILD)/$(notdir $(stock)))
 
 endif
 
 debug := debug$(if $(filter-out stock,$(KERNEL)),-$(KERNEL))
 debug-module: prepare-debug
-	$(call kbuild,$(RUN),$(CACHE)/$(debug)/kdir,build/$(debug),LLVM=1)
+	$(call kbuild,$(RUN),$(CACHE)/$(debug)/kdir,build/$(debug),LLVM=1 $(test_module))
+	$(call copy_test_module,$(RUN),$(CACHE)/$(debug),build/$(debug))
 
 # ---- user space -----------------------------------------------------------------------------------
 
@@ -325,7 +332,7 @@ lint-shell: prepare-root
 lint-c: prepare-kernel
 	$(checkpatch) --strict --file $(wildcard src/*.c src/*.h)
 	$(checkpatch) --strict --ignore LONG_LINE,LONG_LINE_STRING,BIT_MACRO,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,PREFER_KERNEL_TYPES \
-		--file $(wildcard tests/*.c tests/*.h)
+		--file $(wildcard tests/*.c tests/*.h tests/test_modules/*.c)
 lint-documentation: html
 lint-english: prepare-root
 	files=$$(git grep -lI '') && echo "$$files" | $(RUN) scripts/plain-english
