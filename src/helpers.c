@@ -6,6 +6,9 @@
  * them.
  */
 #include "bindings.h"
+#ifdef CONFIG_X86
+#include <asm/memtype.h>
+#endif
 #ifdef DAXFS_VERSION
 /* Outside the kernel's tree: the prototypes of helpers.h as the kernel's BTF has them. */
 #include "prototypes_generated.h"
@@ -184,13 +187,17 @@ static const int DAXFS_CACHE_WRITEBACK = 1;
 static const int DAXFS_CACHE_WRITECOMBINE = 2;
 static const int DAXFS_CACHE_UNCACHED = 3;
 
-void daxfs_helper_vma_set_up(struct vm_area_struct *vma, vm_flags_t flags, int cache_mode)
+/*
+ * Return true if the kernel gives each frame that it inserts its own cache mode: x86 looks it up.
+ * In vm_page_prot, it would also be the mode of copies of pages.
+ */
+bool daxfs_helper_cache_mode_is_per_frame(void)
 {
-	vm_flags_set(vma, flags);
-	if (cache_mode == DAXFS_CACHE_WRITECOMBINE)
-		vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
-	if (cache_mode == DAXFS_CACHE_UNCACHED)
-		vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
+#ifdef CONFIG_X86
+	return pat_enabled();
+#else
+	return false;
+#endif
 }
 
 /* Return the cache attributes of the kernel's mapping of a page, and the size of its entry. */

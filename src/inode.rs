@@ -4,7 +4,6 @@
 
 use crate::image::{Content, Directory, Image, Inode};
 use crate::linux::fs::{Attributes, INodeRef, Kind, MappedBy, SuperBlock};
-use crate::linux::mm::CacheMode;
 use crate::memory::{Access, MapMethod};
 use crate::mount::{report, DaxFs};
 use kernel::{page::PAGE_SIZE, prelude::*};
@@ -107,8 +106,7 @@ fn owner_of_page_cache(
 #[inline]
 fn mappable(sb: &SuperBlock<DaxFs>, inode: &Inode) -> u64 {
     match sb.data().region.memory.method() {
-        // A mapping has one cache mode, and copies of pages are always cached.
-        MapMethod::Frames(cache) if inode.packed && cache != CacheMode::WriteBack => 0,
+        MapMethod::Frames(mode) if !mode.allows_copies() => 0,
         _ => inode.mappable(PAGE_SIZE as u64),
     }
 }

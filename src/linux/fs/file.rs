@@ -4,7 +4,7 @@
 
 use super::{backing, ioctl, FileSystem, INode, Operations, VTable};
 use crate::bindings;
-use crate::linux::mm::{CacheMode, Fault, FaultResult, FileMapping, MapMethod};
+use crate::linux::mm::{Fault, FaultResult, FileMapping, MapMethod};
 use crate::linux::Errno;
 use core::ptr::NonNull;
 use kernel::{
@@ -301,11 +301,9 @@ impl<T: Operations> VTable<T> {
             let backing = unsafe { backing::open(raw, mapping.space().as_raw()) }?;
             // Huge entries cost nothing here, so ask for them even if `thp` is set to `madvise`.
             let mut flags = bindings::VM_HUGEPAGE;
-            let mut cache_mode = CacheMode::WriteBack;
-            if let MapMethod::Frames(cache) = mapping.space().memory.method {
+            if let MapMethod::Frames(_) = mapping.space().memory.method {
                 // There may be no struct pages. get_user_pages() refuses I/O mappings.
                 flags |= bindings::VM_MIXEDMAP | bindings::VM_IO;
-                cache_mode = cache;
             }
             // SAFETY: The area is new, and the caller holds the mmap lock for writing. Both files
             // are valid, and `raw` is the user of the backing file.
@@ -316,7 +314,7 @@ impl<T: Operations> VTable<T> {
                     to_result(bindings::security_mmap_backing_file(vma, backing, raw))?;
                 }
                 (*vma).vm_ops = &Self::AREA;
-                bindings::vma_set_up(vma, flags, cache_mode as kernel::ffi::c_int);
+                bindings::vm_flags_set(vma, flags);
             }
             Ok(0)
         })

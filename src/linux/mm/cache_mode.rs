@@ -24,6 +24,15 @@ pub(crate) enum CacheMode {
     Uncached = bindings::CACHE_UNCACHED as isize,
 }
 
+impl CacheMode {
+    /// Returns true if a mapping of such page frames can also have copies of pages, which must be
+    /// cached: a file's last page, or pages that the process has written to.
+    pub(crate) fn allows_copies(self) -> bool {
+        // SAFETY: The function returns a flag.
+        self == CacheMode::WriteBack || unsafe { bindings::cache_mode_is_per_frame() }
+    }
+}
+
 /// Find the cache attributes of the kernel's own mapping, of I/O memory if `io` is set. Return
 /// `None` if its pages do not agree, or one of them is not mapped, or not encrypted on a machine
 /// that encrypts the memory of processes (SEV, TDX).
