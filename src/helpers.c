@@ -382,6 +382,23 @@ u32 daxfs_helper_dax_single_pages(struct address_space *mapping, pgoff_t index, 
 	return bits;
 }
 
+/*
+ * Get a page if it belongs to an address space, alone or in a huge page. It may have no user yet.
+ */
+bool daxfs_helper_dax_get_page(struct address_space *mapping, struct page *page)
+{
+	struct folio *folio;
+	bool known;
+
+	xa_lock_irq(&mapping->i_pages);
+	folio = page_folio(page);
+	known = folio->mapping == mapping;
+	if (known)
+		folio_ref_inc(folio);
+	xa_unlock_irq(&mapping->i_pages);
+	return known;
+}
+
 unsigned int *daxfs_helper_disk_badblocks_sequence(struct block_device *bdev)
 {
 	struct badblocks *list = bdev->bd_disk->bb;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Writes to private mappings. The copies of pages are ordinary memory, whatever the pages are. The module daxfs_pages
- * looks at the copies.
+ * Writes to private mappings. The copies of pages are ordinary memory, whatever the pages are. A page that cannot be
+ * copied gives SIGBUS, and only that page, also if nothing knew of its failure. The module daxfs_pages looks at the
+ * copies and has them fail.
  *
  * Group: memory
  * Order: 8
@@ -80,6 +81,66 @@ POINT_IF(copy_is_cached, "the copy of a page is write-back, in a child and after
 	munmap(shared, LARGE);
 	munmap(private, LARGE);
 	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+/* A copy from I/O memory does not survive a machine check. */
+static bool survives(void)
+{
+	return strcmp(source->name, "qxl, device memory");
+}
+
+/* Check that the first write to the page at @private, page frame @frame, gets SIGBUS if the page cannot be copied. */
+static void copy_of_page_fails(char *private, size_t at, u64 frame)
+{
+	const size_t page = page_size();
+	char *here = private + at;
+
+	REQUIRE(write_text(PARAMETERS "failing", "%llu", (unsigned long long)frame));
+	CHECK(store_gets_sigbus(here));
+	__atomic_store_n(here - page, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(here + page, 0, __ATOMIC_RELAXED);
+	REQUIRE(write_text(PARAMETERS "failing", "0"));
+	CHECK(pattern_matches(here - page + 1, page - 1, LARGE, at - page + 1));
+	CHECK(pattern_matches(here + page + 1, page - 1, LARGE, at + page + 1));
+}
+
+POINT_IF(copy_fails, "a page that cannot be copied gives SIGBUS", survives)
+{
+	const size_t page = page_size(), bad = 2 * HUGE_SIZE + 188 * page;
+	int kmsg = kmsg_open(), fd;
+	struct device device = {};
+	char *shared, *private;
+	long long faults;
+	u64 frame;
+
+	set_up();
+	fd = open_size(mnt, LARGE, O_RDONLY);
+	/* No other page gets a page-table entry. */
+	shared = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, bad);
+	close(fd);
+	private = map_size(mnt, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	touch_pages(shared, 1, 1);
+	page_frames(shared, 1, &frame);
+	REQUIRE(frame);
+	faults = counter_of(mnt, "faults_poisoned");
+	copy_of_page_fails(private, bad, frame);
+	if (source->pages) {
+		/* The kernel takes a counted page that it cannot copy for failed. */
+		if (!source->key)
+			copy_of_page_fails(private, bad + 64 * page, frame + 64);
+	} else {
+		CHECK_EQ(counter_of(mnt, "faults_poisoned"), faults + 1);
+		__atomic_store_n(private + bad, 0, __ATOMIC_RELAXED);
+		CHECK(pattern_matches(private + bad + 1, page - 1, LARGE, bad + 1));
+		CHECK(pattern_matches(shared, page, LARGE, bad));
+	}
+	CHECK_EQ(kmsg_count(kmsg, "WARNING", NULL, 0), 0);
+	munmap(shared, page);
+	munmap(private, LARGE);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	if (source_is_device(source))
+		device_find(source, &device);
+	bring_back(source, &device, true);
 }
 
 int main(void)

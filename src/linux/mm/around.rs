@@ -42,7 +42,8 @@ impl<'a, C> Fault<'a, C> {
 
     /// Map the faulting page, which the file or its copy of the last page has, while `memory` is
     /// the file's. For a read, also map the pages around it. Pages that cannot be mapped, or that
-    /// are not `usable`, are left to later faults.
+    /// are not `usable`, are left to later faults. For a write, which is to a private mapping, give
+    /// the MM the page to copy.
     pub(crate) fn map_pages(
         &self,
         memory: ArcBorrow<'_, Memory>,
@@ -54,9 +55,8 @@ impl<'a, C> Fault<'a, C> {
             return FaultResult::SIGBUS;
         };
         if self.is_write() {
-            // The MM copies the page. Then it need not be inserted first.
-            if let Some(page) = kept.page(here) {
-                return self.give(page);
+            if let Some(result) = self.give(*kept) {
+                return result;
             }
         }
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
@@ -168,31 +168,34 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
             fault.set_around();
             return bindings::VM_FAULT_NOPAGE;
         }
-        let vmf = fault.as_raw();
+        // A write also inserts the page as a read does, and faults again: then the MM has a page to
+        // copy. The copy that the DAX code makes for a write does not survive a machine check.
+        // SAFETY: The fault is valid. The copy of it is used here only.
+        let mut vmf = unsafe { fault.as_raw().read() };
+        vmf.flags &= !bindings::FAULT_FLAG_WRITE;
+        vmf.cow_page = ptr::null_mut();
         // MADV_DONTNEED of another thread frees a page table without entries (CONFIG_PT_RECLAIM).
         // When that happens after the MM got the table for this page, and before it locks it, the
         // MM says that memory is short. A system call would fail with EFAULT.
-        // SAFETY: This is the fault.
-        let mut results = (0..ATTEMPTS).map(|_| unsafe { self.map_page(vmf, here) });
+        // SAFETY: This is the fault, as a read.
+        let mut results = (0..ATTEMPTS).map(|_| unsafe { self.map_page(&mut vmf, here) });
         let result = results
             .find(|result| result & bindings::VM_FAULT_OOM == 0)
             .unwrap_or(bindings::VM_FAULT_OOM);
         if result != bindings::VM_FAULT_NOPAGE {
             return result;
         }
-        // SAFETY: The fault is valid. The copy is used for other pages only.
-        let mut near = unsafe { vmf.read() };
         let first = fault.address() as u64 - (here - start) * PAGE_SIZE;
         for page in self.pages.clone() {
             if page == here || !all_usable && !usable(page, 1) {
                 continue;
             }
             let address = (first + (page - start) * PAGE_SIZE) as usize;
-            near.__bindgen_anon_1.pgoff = page as usize;
-            near.__bindgen_anon_1.address = address;
-            near.__bindgen_anon_1.real_address = address;
+            vmf.__bindgen_anon_1.pgoff = page as usize;
+            vmf.__bindgen_anon_1.address = address;
+            vmf.__bindgen_anon_1.real_address = address;
             // SAFETY: The copy was made a fault on the page.
-            if unsafe { self.map_page(&mut near, page) } != bindings::VM_FAULT_NOPAGE {
+            if unsafe { self.map_page(&mut vmf, page) } != bindings::VM_FAULT_NOPAGE {
                 break;
             }
             fault.set_around();

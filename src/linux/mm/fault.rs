@@ -2,6 +2,7 @@
 
 //! Page faults on mappings of files (`struct vm_fault`).
 
+use super::page::new_page;
 use super::{FileMapping, MapMethod, Memory, Page, Space, PAGE_SIZE};
 use crate::bindings;
 use core::cell::Cell;
@@ -92,12 +93,27 @@ impl<'a, C> Fault<'a, C> {
         self.fields().flags & bindings::FAULT_FLAG_WRITE != 0
     }
 
-    /// Give `page` to the MM, which copies it for a write to a private mapping.
-    pub(crate) fn give(&self, page: Page<'_>) -> FaultResult<'a> {
+    /// Gives the faulting page to the MM, which copies it for a write to a private mapping. The MM
+    /// survives a machine check then. Returns `None` for a page of a DAX device that the DAX code
+    /// does not know yet.
+    pub(super) fn give(&self, kept: Kept<'_>) -> Option<FaultResult<'a>> {
+        let here = self.page();
+        let page = match (kept.page(here), kept.method()) {
+            (Some(page), _) => page.get(),
+            (None, _) if here >= kept.length / PAGE_SIZE => return None,
+            (None, MapMethod::Dax(_)) => kept.dax_page(here)?,
+            // The MM would copy a frame that it finds inserted from the address of the user. If
+            // that fails, it leaves zeros.
+            (None, _) => match kept.copy_of(here) {
+                Ok(page) if page.is_null() => return Some(FaultResult::OOM),
+                Ok(page) => page,
+                Err(()) => return Some(FaultResult::HWPOISON),
+            },
+        };
         // SAFETY: The current thread handles the fault. The MM gets the reference.
-        unsafe { (*self.vmf).page = page.get() };
+        unsafe { (*self.vmf).page = page };
         // INVARIANT: The fault has a page.
-        FaultResult(0, PhantomData)
+        Some(FaultResult(0, PhantomData))
     }
 
     /// Take note that pages around the faulting one are mapped too.
@@ -199,6 +215,31 @@ impl<'f> Kept<'f> {
             true => self.space.copy().get(),
             false => self.memory.page(self.space.offset + page * PAGE_SIZE),
         }
+    }
+
+    /// Returns page `page`, with a reference, if it belongs to the space according to the DAX code.
+    /// The space waits for the reference before it forgets the page.
+    fn dax_page(self, page: u64) -> Option<*mut bindings::page> {
+        let frame = self.frame(page)?;
+        let mapping = self.space.as_raw().as_ptr();
+        // SAFETY: By the invariant of `Memory` memory of a DAX device has struct pages. Fault
+        // handlers hold no locks of address spaces.
+        unsafe {
+            let page = bindings::pfn_to_page(frame);
+            bindings::dax_get_page(mapping, page).then_some(page)
+        }
+    }
+
+    /// Returns a new page with a copy of page `page`, or null if memory is short.
+    fn copy_of(self, page: u64) -> Result<*mut bindings::page, ()> {
+        let offset = self.space.offset + page * PAGE_SIZE;
+        // The last page may be more than the memory.
+        let left = self.memory.mappable().size().saturating_sub(offset);
+        new_page(bindings::GFP_KERNEL, PAGE_SIZE as usize, |copy| {
+            let (bytes, rest) = copy.split_at_mut(left.min(PAGE_SIZE) as usize);
+            rest.fill(0);
+            self.memory.read(offset, bytes).then_some(()).ok_or(())
+        })
     }
 }
 

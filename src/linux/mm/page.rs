@@ -45,6 +45,29 @@ impl Page<'_> {
     }
 }
 
+/// Returns a new page that begins with `length` bytes of `fill`, with its only reference, or null
+/// if memory is short. The caller may sleep.
+pub(super) fn new_page<E>(
+    flags: bindings::gfp_t,
+    length: usize,
+    fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+) -> Result<*mut bindings::page, E> {
+    // SAFETY: The caller may sleep for memory.
+    let new = unsafe { bindings::alloc_page(flags) };
+    if new.is_null() {
+        return Ok(new);
+    }
+    // SAFETY: The page is new, so nothing else accesses its bytes.
+    let bytes = unsafe {
+        let address = bindings::lowmem_page_address(new).cast::<u8>();
+        core::slice::from_raw_parts_mut(address, length)
+    };
+    fill(bytes)
+        // SAFETY: This is the only reference to the page.
+        .inspect_err(|_| unsafe { bindings::put_page(new) })
+        .map(|()| new)
+}
+
 /// A page with a copy of other memory, which is made when it is needed, and made again when its
 /// memory has failed.
 ///
@@ -98,29 +121,21 @@ impl PageCopy {
             return Ok(Some(page));
         }
         let flags = bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO;
-        // SAFETY: The callers may sleep for memory.
-        let new = unsafe { bindings::alloc_page(flags) };
+        let new = new_page(flags, length.min(PAGE_SIZE) as usize, fill)?;
         if new.is_null() {
             return Ok(None);
         }
-        let length = length.min(PAGE_SIZE) as usize;
-        // SAFETY: The new page is initialized with zeros, and nothing else accesses it.
-        let bytes = unsafe {
-            let address = bindings::lowmem_page_address(new).cast::<u8>();
-            core::slice::from_raw_parts_mut(address, length)
-        };
-        let place = &self.0;
-        let stored = fill(bytes).map(|()| place.cmpxchg(old, new, Full));
+        // INVARIANT: The page is stored with the reference that `new_page` returned.
+        let stored = self.0.cmpxchg(old, new, Full);
         // A page that has failed keeps its reference: other page faults may still use it, and the
         // kernel would not use its memory again.
-        if let Ok(Ok(_)) = stored {
-            // INVARIANT: The page was stored with the reference that alloc_page() returned.
+        if stored.is_ok() {
             return Ok(Some(Page(new, PhantomData)));
         }
+        // Another thread has stored a page.
         // SAFETY: This is the only reference to the page, which was not stored.
         unsafe { bindings::put_page(new) };
-        // Either the copy failed, or another thread has stored a page.
-        stored.map(|_| self.get())
+        Ok(self.get())
     }
 }
 
