@@ -8,6 +8,7 @@
 #define DAXFS_BINDINGS_H
 
 #include <crypto/sha2.h>
+#include <linux/backing-dev.h>
 #include <linux/badblocks.h>
 #include <linux/blkdev.h>
 #include <linux/capability.h>
@@ -79,6 +80,7 @@ static const unsigned int DAXFS_WQ_UNBOUND = WQ_UNBOUND;
 static const int DAXFS_FS_ALLOW_IDMAP = FS_ALLOW_IDMAP;
 static const unsigned long DAXFS_SB_RDONLY = SB_RDONLY;
 static const unsigned long DAXFS_SB_ACTIVE = SB_ACTIVE;
+static const unsigned long DAXFS_SB_I_RETIRED = SB_I_RETIRED;
 static const unsigned long DAXFS_SB_NOATIME = SB_NOATIME;
 /* 0 where the kernel knows no access control lists. */
 static const unsigned long DAXFS_SB_POSIXACL = IS_ENABLED(CONFIG_FS_POSIX_ACL) ? SB_POSIXACL : 0;
@@ -120,6 +122,7 @@ static const u16 DAXFS_IOMAP_MAPPED = IOMAP_MAPPED;
 
 /* Sources of memory. */
 static const blk_mode_t DAXFS_BLK_OPEN_READ = BLK_OPEN_READ;
+static const blk_mode_t DAXFS_BLK_OPEN_RESTRICT_WRITES = BLK_OPEN_RESTRICT_WRITES;
 static const unsigned long DAXFS_BUS_NOTIFY_DEL_DEVICE = BUS_NOTIFY_DEL_DEVICE;
 static const unsigned long DAXFS_BUS_NOTIFY_UNBIND_DRIVER = BUS_NOTIFY_UNBIND_DRIVER;
 static const int DAXFS_MF_MEM_PRE_REMOVE = MF_MEM_PRE_REMOVE;

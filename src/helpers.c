@@ -99,16 +99,25 @@ void daxfs_helper_super_set_identity(struct super_block *sb, const u8 *uuid)
 {
 	super_set_uuid(sb, uuid, UUID_SIZE);
 	super_set_sysfs_name_generic(sb, "%u:%u", MAJOR(sb->s_dev), MINOR(sb->s_dev));
-	/* A superblock on a block device has its name already. */
+	/* A superblock of a whole block device has its name already. */
 	if (!MAJOR(sb->s_dev))
 		scnprintf(sb->s_id, sizeof(sb->s_id), "0:%u", MINOR(sb->s_dev));
 }
 
+/*
+ * What setup_bdev_super() would set. s_bdev stays NULL, as on MTD: the device was opened before the
+ * superblock was there, and its holder is another object.
+ */
+void daxfs_helper_super_set_bdev(struct super_block *sb, struct block_device *bdev)
+{
+	sb->s_bdi = bdi_get(bdev->bd_disk->bdi);
+	scnprintf(sb->s_id, sizeof(sb->s_id), "%pg", bdev);
+}
+
 void daxfs_helper_kill_super(struct super_block *sb)
 {
-	/* s_bdev is NULL also if the device could not be opened. */
 	if (MAJOR(sb->s_dev))
-		kill_block_super(sb);
+		generic_shutdown_super(sb);
 	else
 		kill_anon_super(sb);
 }

@@ -3,6 +3,7 @@
 //! A mounted image, and how errors in it are reported.
 
 use crate::image::{self, layout, Image, Problem};
+use crate::linux::block::OpenBlockDevice;
 use crate::linux::fs::{refusal, Refusal, SuperBlock};
 use crate::linux::{
     self, security,
@@ -10,16 +11,11 @@ use crate::linux::{
     Errno, Keyring,
 };
 use crate::memory::{Access, Gate, Region, Resources};
-use crate::options::{Named, Options};
+use crate::options::{Checks, Named, Options};
 use crate::usage::{Event, Usage};
 use crate::verify::Pieces;
 use core::ops::Range;
-use kernel::{
-    fmt,
-    prelude::*,
-    seq_file::SeqFile,
-    sync::{Arc, Mutex},
-};
+use kernel::{fmt, prelude::*, seq_file::SeqFile, sync::Arc};
 
 /// The filesystem.
 pub(crate) struct DaxFs;
@@ -71,23 +67,12 @@ pub(crate) struct Mounted {
     pub(crate) pieces: Option<Pieces>,
     /// The memory that it has named.
     pub(crate) place: Place,
-    /// Results of the checks of all mounts. The checks run without the mutex, which /proc/mounts
-    /// takes. `s_umount` excludes mounts and remounts from each other.
-    pub(crate) verified: Pin<KBox<Mutex<Verified>>>,
+    /// The checks that the first mount has made, before any of the image was used.
+    pub(crate) checks: Checks,
     /// Certificates of those who sign images.
     pub(crate) keyring: Arc<Keyring>,
-}
-
-/// Results of an image's checks.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Verified {
-    /// The metadata match their checksum.
-    pub(crate) metadata: bool,
-    /// The first mount found that the image has the SHA-256 of its superblock, as an option
-    /// demanded. Later reads are in caches, for which another check proves nothing.
-    pub(crate) digest: bool,
-    /// The image has a signature of that SHA-256 by a trusted key.
-    pub(crate) signature: bool,
+    /// The block device, if the memory is one's. It keeps its number. Dropped last.
+    pub(crate) bdev: Option<OpenBlockDevice>,
 }
 
 impl Mounted {

@@ -2,20 +2,17 @@
 
 //! Opening the memory that a mount names.
 
-use crate::linux::block::BlockDevice;
+use crate::linux::block::OpenBlockDevice;
 use crate::linux::fs::{refusal, Context, Key, Refusal, SourceKind, SuperKind};
-use crate::memory::dax::{self, CharDevice};
-use crate::memory::{dmabuf, memfd, phys, Region, Tenure};
+use crate::memory::{dax, dmabuf, memfd, phys, Region, Tenure};
 use crate::options::{Named, Options, Source};
 use core::ops::Range;
 use kernel::{page::PAGE_SIZE, prelude::*};
 
-/// Facts about the source of a mount, found before it has a superblock.
+/// Facts about the source of a mount.
 pub(crate) struct Found {
     /// The device that is the source, unless an option names the memory.
     pub(crate) device: Option<SourceKind>,
-    /// That device, if it is a DAX character device.
-    opened: Option<CharDevice>,
     /// The range of physical addresses that the image may have, if `phys=` names one.
     range: Option<phys::Range>,
     /// The part of the source that the image may have, if not all of it.
@@ -40,7 +37,6 @@ pub(crate) fn super_kind(
     }
     let mut found = Found {
         device: None,
-        opened: None,
         range: None,
         part: part(options)?,
     };
@@ -54,11 +50,11 @@ pub(crate) fn super_kind(
             .map_err(|refusal| refusal.of(fmt!("phys={start:#x},size={size:#x}")))?;
         let part = found.part.clone().unwrap_or(0..size);
         found.range = Some(range.part(part));
-        let kind = key(u64::MAX, start).unwrap_or(SuperKind::NoDevice);
+        let kind = key(u64::MAX, start).unwrap_or(SuperKind::New);
         return Ok((kind, found));
     }
     if options.source.is_some() {
-        return Ok((SuperKind::NoDevice, found));
+        return Ok((SuperKind::New, found));
     }
     let source = context.source();
     let device = context.source_kind().map_err(|error| match error {
@@ -69,13 +65,10 @@ pub(crate) fn super_kind(
     // The numbers of both kinds of devices differ in one bit more.
     let kind = match device {
         SourceKind::BlockDevice(number) => {
-            key(u64::from(number) << 1, 0).unwrap_or(SuperKind::BlockDevice)
+            key(u64::from(number) << 1, 0).unwrap_or(SuperKind::BlockDevice(number))
         }
         SourceKind::CharDevice(number) => {
-            // Without s_umount, for which sync(2) waits.
-            let opened = CharDevice::open(number, || context.open_source());
-            found.opened = Some(opened.map_err(|refusal| of_device(refusal, &found, context))?);
-            key(u64::from(number) << 1 | 1, 0).unwrap_or(SuperKind::NoDevice)
+            key(u64::from(number) << 1 | 1, 0).unwrap_or(SuperKind::New)
         }
         SourceKind::Other => {
             return Err(
@@ -124,17 +117,16 @@ fn part(options: &Options) -> Result<Option<Range<u64>>, Refusal> {
     }
 }
 
-/// Open the memory that `options` name, or else the device that is the mount's source: `bdev` if
-/// the superblock has opened it. The lease of `tenure` owns the memory, also after a failure.
+/// Opens the memory that `options` name, or else the device that is the mount's source. Returns the
+/// device as well, if it is a block device.
 pub(crate) fn open(
-    bdev: Option<&BlockDevice>,
     options: &Options,
     found: &Found,
     tenure: &Tenure,
     context: &Context,
-) -> Result<Region, Refusal> {
+) -> Result<(Region, Option<OpenBlockDevice>), Refusal> {
     let part = found.part.clone();
-    match &options.source {
+    let region = match &options.source {
         Some(Source::Phys(_)) => {
             // A part has its own place in /proc/iomem.
             let range = found.range.ok_or(EINVAL)?;
@@ -148,18 +140,20 @@ pub(crate) fn open(
         Some(Source::Memfd(file)) => {
             memfd::open(file, tenure).map_err(|refusal| refusal.of(fmt!("memfd")))
         }
-        None => match (bdev, found.device, part) {
-            (Some(bdev), ..) => dax::open_block(bdev, None, (), tenure),
-            (None, Some(SourceKind::BlockDevice(number)), Some(part)) => {
-                dax::open_block_part(number, part, tenure)
+        None => match found.device {
+            Some(SourceKind::BlockDevice(number)) => {
+                let (region, bdev) = dax::open_block(number, part, tenure)
+                    .map_err(|refusal| of_device(refusal, found, context))?;
+                return Ok((region, Some(bdev)));
             }
-            (None, _, part) => {
-                let opened = found.opened.as_ref().ok_or(ENOTBLK)?;
-                dax::open_char(opened, part, tenure)
+            Some(SourceKind::CharDevice(number)) => {
+                dax::open_char(number, || context.open_source(), part, tenure)
+                    .map_err(|refusal| of_device(refusal, found, context))
             }
-        }
-        .map_err(|refusal| of_device(refusal, found, context)),
-    }
+            _ => Err(ENOTBLK.into()),
+        },
+    };
+    Ok((region?, None))
 }
 
 /// Say that a refusal is of the device that is the source, or a part of it.

@@ -3,21 +3,21 @@
 //! Superblocks: mounting, remounting, and showing a mount.
 
 use crate::image::{self, Image, Problem};
-use crate::linux::block::BlockDevice;
+use crate::linux::block::{BlockDevice, OpenBlockDevice};
 use crate::linux::fs::{
     numbers, refusal, Context, FileSystem, INodeRef, Param, Refusal, Statistics, SuperBlock,
     SuperKind, SuperOperations,
 };
-use crate::linux::{sysfs::Show, Errno};
-use crate::memory::{ExtentClaim, Region, Tenure};
-use crate::mount::{DaxFs, Mounted, Place, Shared, Verified};
+use crate::linux::{sysfs::Show, Errno, Keyring};
+use crate::memory::{ExtentClaim, Region};
+use crate::mount::{DaxFs, Mounted, Place, Shared};
 use crate::options::{Checks, Options, Verify};
 use crate::signature;
 use crate::source::{self, Found};
 use crate::usage::Usage;
 use crate::verify::{self, Pieces};
 use crate::{dir, inode};
-use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, seq_file::SeqFile, str::CString};
+use kernel::{page::PAGE_SIZE, prelude::*, seq_file::SeqFile, str::CString};
 
 /// Return true if the module's parameter demands a signature of every image. It does not change
 /// after the module was loaded.
@@ -31,17 +31,21 @@ const CHECK_PIECE: usize = 16384;
 /// Number of bytes of a cache line.
 const LINE: usize = 64;
 
-/// Make the `checks` of a mount of `image`, except of its signature. Repeat a check that has been
-/// made before only if an option asks for it. Return what all checks have shown.
+/// Makes the `checks` of a mount of `image`, of its metadata only if they are to be compared.
 ///
 /// # Errors
 ///
-/// `EBADMSG` if a check fails, `EIO` if the image cannot be read, `EINTR`, `ENOMEM`.
-fn verify(
+/// `EBADMSG` if a check fails, `EIO` if the image cannot be read, the errors of
+/// [`signature::verify`], `EINTR`, `ENOMEM`.
+fn prove(
     image: &Image<'_, Region>,
+    keyring: &Keyring,
     checks: &Checks,
-    mut verified: Verified,
-) -> Result<Verified, Refusal> {
+    metadata: bool,
+) -> Result<(), Refusal> {
+    if checks.signature {
+        signature::verify(image, keyring)?;
+    }
     let superblock = image.superblock();
     let is_whole = checks.compares(Verify::Full);
     // Many images have less metadata than that.
@@ -52,63 +56,100 @@ fn verify(
     // It is faster to initialize whole lines than bytes.
     let mut piece = KVec::from_elem([0; LINE], length.div_ceil(LINE), GFP_KERNEL)?;
     let piece = piece.as_flattened_mut();
-    if checks.metadata.unwrap_or(!verified.metadata) {
+    if metadata {
         image.verify_metadata(piece, verify::check_signal)?;
-        verified.metadata = true;
     }
     if is_whole {
         verify::whole(image, piece)?;
     }
-    // All else is compared with this copy of the superblock.
-    if let Some(expected) = &checks.digest {
-        verify::compare(&superblock.sha256, expected)?;
-    }
-    verified.digest |= checks.has_digest();
-    verified.signature |= checks.signature;
-    Ok(verified)
+    compare(checks, superblock)
 }
 
-/// Make the `checks` of another mount of `sb`. A digest can be compared again only if the first
-/// mount had it.
+/// Compares `digest=`, if it is given, with this copy of the superblock, which a mount uses.
+fn compare(checks: &Checks, superblock: &image::Superblock) -> Result<(), Refusal> {
+    match &checks.digest {
+        Some(expected) => verify::compare(&superblock.sha256, expected),
+        None => Ok(()),
+    }
+}
+
+/// Checks that the first mount of `mounted` has proved what can be proved only then.
 ///
 /// # Errors
 ///
-/// `EBUSY` if the first mount had no digest, and the errors of [`signature::verify`] and
-/// [`verify`].
-fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> {
-    let mounted = sb.data();
-    let image = Image::new(&mounted.region, &mounted.superblock);
-    if checks.signature {
-        signature::verify(&image, &mounted.keyring)?;
-    }
-    let before = *mounted.verified.lock();
+/// `EBUSY` if not.
+fn has_proved(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
     // Inodes, names and copies of pages are in caches already.
-    if checks.has_digest() && !before.digest {
-        return Err(refusal!(
-            EBUSY,
-            "mounted already without digest= or signature=required"
-        )
-        .remedy("unmount it everywhere first"));
+    if checks.has_digest() && !mounted.checks.has_digest() {
+        return Err(mounted_already("without digest= or signature=required"));
     }
-    if checks.compares(Verify::Lazy) {
-        let Some(pieces) = &mounted.pieces else {
-            return Err(refusal!(EBUSY, "mounted already without verify=lazy")
-                .remedy("unmount it everywhere first, or use verify=full"));
-        };
-        pieces.verify_metadata(&image)?;
+    if checks.compares(Verify::Lazy) && mounted.pieces.is_none() {
+        return Err(mounted_already("without verify=lazy")
+            .remedy("unmount it everywhere first, or use verify=full"));
     }
-    let verified = verify(&image, checks, before)?;
-    *mounted.verified.lock() = verified;
     Ok(())
 }
 
-/// Check the image in `region`, and make the data of its superblock, with the number `device`.
-fn fill(
-    device: u32,
+/// Checks that the first mount has proved all that a remount demands. sync(2) waits for a remount,
+/// so nothing is compared again but the SHA-256 that was proved.
+///
+/// # Errors
+///
+/// `EBUSY` if not, `EBADMSG` if that is another one, `EINVAL` if the options have no effect.
+fn remounted(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
+    checks.validate()?;
+    has_proved(mounted, checks)?;
+    if checks.signature && !mounted.checks.signature {
+        return Err(mounted_already("without signature=required"));
+    }
+    if checks.verify == Some(Verify::Full) && mounted.pieces.is_some() {
+        return Err(mounted_already("with verify=lazy"));
+    }
+    if checks.metadata == Some(true) && mounted.checks.metadata == Some(false) {
+        return Err(mounted_already("with check=none"));
+    }
+    compare(checks, &mounted.superblock)
+}
+
+/// Makes the `checks` of another mount, while the image is in use.
+///
+/// # Errors
+///
+/// `EBUSY` if the first mount has not proved enough, `ESTALE` if another image has taken the place
+/// of this one, the errors of [`prove`].
+fn prove_again(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
+    match image::Superblock::load(&mounted.region) {
+        Ok(current) if current == mounted.superblock => {}
+        Err(error) if error.problem == Problem::Unreadable => return Err(error.into()),
+        _ => {
+            return Err(
+                refusal!(Errno::Stale, "the image was replaced while it is mounted")
+                    .remedy("unmount it everywhere first"),
+            )
+        }
+    }
+    has_proved(mounted, checks)?;
+    let image = Image::new(&mounted.region, &mounted.superblock);
+    if let (true, Some(pieces)) = (checks.compares(Verify::Lazy), &mounted.pieces) {
+        pieces.verify_metadata(&image)?;
+    }
+    let unchecked = mounted.checks.metadata == Some(false);
+    let metadata = checks.metadata.unwrap_or(unchecked);
+    prove(&image, &mounted.keyring, checks, metadata)
+}
+
+/// Returns why a mount or a remount is refused that demands more than the first mount.
+fn mounted_already(how: &str) -> Refusal {
+    refusal!(EBUSY, "mounted already {how}").remedy("unmount it everywhere first")
+}
+
+/// Checks the image in `region`, which is `bdev`'s if that is given, and returns the data of its
+/// superblock.
+fn load(
     shared: &Shared,
-    region: Region,
+    (region, bdev): (Region, Option<OpenBlockDevice>),
     options: &Options,
-    found: &Found,
+    found: Found,
     context: &Context,
 ) -> Result<Mounted, Refusal> {
     let superblock = image::Superblock::load(&region)?;
@@ -122,10 +163,8 @@ fn fill(
     }
     let image = Image::new(&region, &superblock);
     let checks = options.checks.demanding(signatures_required());
-    if checks.signature {
-        signature::verify(&image, &shared.keyring)?;
-    }
-    let verified = verify(&image, &checks, Verified::default())?;
+    let metadata = checks.metadata.unwrap_or(true);
+    prove(&image, &shared.keyring, &checks, metadata)?;
     let pieces = match checks.compares(Verify::Lazy) {
         true => Some(Pieces::new(&image)?),
         false => None,
@@ -133,21 +172,19 @@ fn fill(
     image.root()?;
     let place = Place {
         named: options.named(),
-        part: found.part.clone(),
+        part: found.part,
     };
     let offset = place.part.as_ref().map_or(0, |part| part.start);
     let usage = Usage::new(context.source(), found.device, offset, &region, &superblock)?;
-    let verified = KBox::pin_init(new_mutex!(verified), GFP_KERNEL)?;
-    let (major, minor) = numbers(device);
-    let name = CString::try_from_fmt(fmt!("{major}:{minor}"))?;
     Ok(Mounted {
-        usage: Show::new(usage, &shared.directory, &name)?,
+        usage: Show::new(usage)?,
         region,
         superblock,
         pieces,
         place,
-        verified,
+        checks,
         keyring: shared.keyring.clone(),
+        bdev,
     })
 }
 
@@ -160,7 +197,6 @@ impl FileSystem for DaxFs {
     type Options = Options;
     type Found = Found;
     type Super = Mounted;
-    type Resources = Tenure;
     type INode = inode::Data;
     type Claim = ExtentClaim;
 
@@ -177,19 +213,26 @@ impl FileSystem for DaxFs {
         source::super_kind(options, context)
     }
 
-    fn fill_super(
-        device: u32,
+    fn open(
         shared: &Shared,
-        bdev: Option<&BlockDevice>,
         options: &Options,
-        found: &Found,
-        tenure: &mut Option<Tenure>,
+        found: Found,
         context: &Context,
     ) -> Result<Mounted, Refusal> {
-        let tenure = &*tenure.insert(shared.memory.start()?);
-        let region = source::open(bdev, options, found, tenure, context)?;
-        fill(device, shared, region, options, found, context)
+        let tenure = shared.memory.start()?;
+        let opened = source::open(options, &found, &tenure, context)?;
+        load(shared, opened, options, found, context)
             .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
+    }
+
+    fn block_device(mounted: &Mounted) -> Option<&BlockDevice> {
+        mounted.bdev.as_deref()
+    }
+
+    fn publish(mounted: &mut Mounted, shared: &Shared, device: u32) -> Result {
+        let (major, minor) = numbers(device);
+        let name = CString::try_from_fmt(fmt!("{major}:{minor}"))?;
+        mounted.usage.publish(&shared.directory, &name)
     }
 
     fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<Self>> {
@@ -208,18 +251,8 @@ impl FileSystem for DaxFs {
     }
 
     fn reuse(sb: &SuperBlock<Self>, options: &Options, context: &Context) -> Result<(), Refusal> {
-        let mounted = sb.data();
-        let again = match image::Superblock::load(&mounted.region) {
-            Ok(current) if current == mounted.superblock => {
-                verify_again(sb, &options.checks.demanding(signatures_required()))
-            }
-            Err(error) if error.problem == Problem::Unreadable => Err(error.into()),
-            _ => Err(
-                refusal!(Errno::Stale, "the image was replaced while it is mounted")
-                    .remedy("unmount it everywhere first"),
-            ),
-        };
-        again.map_err(|refusal| refusal.of(fmt!("{}", context.source())))
+        prove_again(sb.data(), &options.checks.demanding(signatures_required()))
+            .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
 
     fn reconfigure(
@@ -233,13 +266,8 @@ impl FileSystem for DaxFs {
                 "a remount cannot change the image's memory"
             ));
         }
-        let checks = Checks {
-            // Make no check that no option asks for.
-            metadata: Some(options.checks.metadata.unwrap_or(false)),
-            ..options.checks
-        };
-        checks.validate()?;
-        verify_again(sb, &checks).map_err(|refusal| refusal.of(fmt!("{}", context.source())))
+        remounted(sb.data(), &options.checks)
+            .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
 }
 
@@ -255,11 +283,11 @@ impl SuperOperations for DaxFs {
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) {
         let mounted = sb.data();
         mounted.place.show(seq);
-        let verified = *mounted.verified.lock();
-        if !verified.metadata {
+        let checks = &mounted.checks;
+        if checks.metadata == Some(false) {
             kernel::seq_print!(seq, ",check=none");
         }
-        if verified.digest {
+        if checks.has_digest() {
             kernel::seq_print!(seq, ",digest=");
             for byte in &mounted.superblock.sha256 {
                 kernel::seq_print!(seq, "{:02x}", byte);
@@ -268,13 +296,9 @@ impl SuperOperations for DaxFs {
         if mounted.pieces.is_some() {
             kernel::seq_print!(seq, ",verify=lazy");
         }
-        if verified.signature {
+        if checks.signature {
             kernel::seq_print!(seq, ",signature=required");
         }
-    }
-
-    fn shutdown(sb: &SuperBlock<Self>) {
-        sb.data().region.revoke();
     }
 
     fn retire(sb: &SuperBlock<Self>) {

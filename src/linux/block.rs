@@ -47,8 +47,8 @@ impl BlockDevice {
 /// A block device that this module has opened.
 ///
 /// The block layer lets one holder claim a device any number of times. All these have the same
-/// holder, which is not a superblock. So it excludes others, which mount all of the device or a
-/// partition of it, and is called when the device dies.
+/// holder, which is not a superblock: it is there before the superblock, and several images on a
+/// device share it. It excludes other filesystems, and is called when the device dies.
 ///
 /// # Invariants
 ///
@@ -67,15 +67,24 @@ static OPERATIONS: bindings::blk_holder_ops = bindings::blk_holder_ops {
 };
 
 impl OpenBlockDevice {
-    /// Open the block device `number` for reading, without blocking writers. Call `died` with its
-    /// number when it dies. The address of `died` is the holder.
+    /// Open the block device `number` for reading. Unless it `is_shared` with writers, the kernel
+    /// may be configured to exclude them. Call `died` with its number when it dies. The address of
+    /// `died` is the holder.
     ///
     /// # Errors
     ///
     /// `EBUSY` if another user has claimed it, `ENXIO` if it does not exist, `EPERM`, `ENOMEM`.
-    pub(crate) fn open(number: bindings::dev_t, died: &'static fn(u32)) -> Result<Self> {
+    pub(crate) fn open(
+        number: bindings::dev_t,
+        is_shared: bool,
+        died: &'static fn(u32),
+    ) -> Result<Self> {
         let holder = ptr::from_ref(died).cast_mut().cast();
-        let (mode, table) = (bindings::BLK_OPEN_READ, &raw const OPERATIONS);
+        let table = &raw const OPERATIONS;
+        let mode = match is_shared {
+            true => bindings::BLK_OPEN_READ,
+            false => bindings::BLK_OPEN_READ | bindings::BLK_OPEN_RESTRICT_WRITES,
+        };
         // SAFETY: The holder and its operations are static.
         let file = unsafe { bindings::bdev_file_open_by_dev(number, mode, holder, table) };
         let file = NonNull::new(from_err_ptr(file)?).ok_or(ENXIO)?;

@@ -118,7 +118,7 @@ struct Attribute<T: Shown> {
 /// `directory` belong to `attributes`.
 pub(crate) struct Show<T: Shown> {
     // Dropped first: its files use the others.
-    directory: Directory,
+    directory: Option<Directory>,
     // Only read by the files.
     attributes: KVec<Attribute<T>>,
     shown: KBox<T>,
@@ -130,14 +130,8 @@ unsafe impl<T: Shown> Send for Show<T> {}
 unsafe impl<T: Shown> Sync for Show<T> {}
 
 impl<T: Shown> Show<T> {
-    /// Show the files of `shown` in the directory `name` of `parent`, until the result is removed
-    /// or dropped.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`, also if the directory exists; the errors of sysfs_create_file(), such as `EEXIST`
-    /// for two files of one name.
-    pub(crate) fn new(shown: T, parent: &Directory, name: &CStr) -> Result<Self> {
+    /// Prepares the files of `shown`.
+    pub(crate) fn new(shown: T) -> Result<Self> {
         let shown = KBox::new(shown, GFP_KERNEL)?;
         let mut attributes = KVec::with_capacity(T::FILES.len(), GFP_KERNEL)?;
         for file in T::FILES {
@@ -148,27 +142,35 @@ impl<T: Shown> Show<T> {
             let shown = NonNull::from(&*shown);
             attributes.push(Attribute { raw, shown, file }, GFP_KERNEL)?;
         }
-        // SAFETY: By the invariant of `parent` its kobject is valid.
-        let directory = unsafe { Directory::new(name, parent.kobject.as_ptr()) }?;
-        // INVARIANT: The attributes are complete, and a vector that does not grow does not move
-        // them.
-        let show = Show {
-            directory,
+        // INVARIANT: A vector that does not grow does not move them.
+        Ok(Show {
+            directory: None,
             attributes,
             shown,
-        };
-        for attribute in show.attributes.iter() {
-            let kobject = show.directory.kobject.as_ptr();
+        })
+    }
+
+    /// Shows the files in the directory `name` of `parent`, until this is removed or dropped.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, also if the directory exists; the errors of sysfs_create_file(), such as `EEXIST`
+    /// for two files of one name.
+    pub(crate) fn publish(&mut self, parent: &Directory, name: &CStr) -> Result {
+        // SAFETY: By the invariant of `parent` its kobject is valid.
+        let directory = unsafe { Directory::new(name, parent.kobject.as_ptr()) }?;
+        let kobject = self.directory.insert(directory).kobject.as_ptr();
+        for attribute in self.attributes.iter() {
             // SAFETY: The kobject is in sysfs. The attribute lives until the directory is removed.
             to_result(unsafe { bindings::sysfs_create_file(kobject, &attribute.raw.attr) })?;
         }
-        Ok(show)
+        Ok(())
     }
 
     /// Remove the directory, and wait for readers of its files. A second caller at the same time
     /// returns before that wait ends.
     pub(crate) fn remove(&self) {
-        self.directory.remove();
+        self.directory.iter().for_each(Directory::remove);
     }
 
     /// Write the value of a file to `buffer`. Return its length.

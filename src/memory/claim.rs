@@ -6,8 +6,8 @@
 //! which it announces failures and its removal. Mounts of other parts join the claim, and the last
 //! one gives it up. Parts do not overlap: two address spaces must not have the same pages.
 //!
-//! Becoming the holder of a DAX character device may take as long as its pages have users. So a
-//! mount claims no bytes first, without `s_umount`, and joins this claim with its bytes later.
+//! Becoming the holder of a DAX character device may take as long as its pages have users. A mount
+//! has no superblock yet then, and holds no lock.
 
 use super::lease::Lease;
 use super::registry;
@@ -60,7 +60,7 @@ impl Claim {
     ///
     /// `EIO` if the device is about to be removed; `EBUSY` if the claim is pending, or another
     /// mount uses some of the bytes; `ENOMEM`.
-    fn join(&mut self, range: Range<u64>, lease: Option<&Lease>) -> Result<Part> {
+    fn join(&mut self, range: Range<u64>, lease: &Lease) -> Result<Part> {
         let overlaps = |part: &Range<u64>| part.start < range.end && range.start < part.end;
         if self.closed {
             return Err(EIO);
@@ -70,15 +70,12 @@ impl Claim {
         }
         self.parts.push(range.clone(), GFP_KERNEL)?;
         // Under the mutex, so that a removal finds the lease, or has closed the claim.
-        if let Some(lease) = lease {
-            let mut uses = lease.uses.lock();
-            uses.claim = Some(HolderId::of(&self.token));
-            uses.part = range.clone();
-            uses.fsdev = self.fsdev;
-        }
+        let mut uses = lease.uses.lock();
+        uses.claim = Some(HolderId::of(&self.token));
+        uses.part = range.clone();
+        uses.fsdev = self.fsdev;
         // INVARIANT: The range was added above.
         Ok(Part {
-            device: self.device.clone(),
             token: self.token.clone(),
             range,
         })
@@ -89,9 +86,8 @@ impl Claim {
 ///
 /// # Invariants
 ///
-/// `range` is one of the parts of the claim with this token, whose device is `device`.
+/// `range` is one of the parts of the claim with this token.
 pub(super) struct Part {
-    device: ARef<Device>,
     token: Arc<Token>,
     range: Range<u64>,
 }
@@ -109,7 +105,7 @@ impl Part {
         device: &ARef<Device>,
         fsdev: Option<DeviceId>,
         range: Range<u64>,
-        lease: Option<&Lease>,
+        lease: &Lease,
         hold: impl FnOnce(Arc<Token>) -> Result<Held<Token>>,
     ) -> Result<Self> {
         let token = Arc::new(Token(0), GFP_KERNEL)?;
@@ -158,23 +154,6 @@ impl Part {
             give_up(&mut claims, at);
         }
         joined
-    }
-
-    /// Use the bytes of `range` of the same device for `lease`.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if the device is about to be removed; `EBUSY` if another mount uses some of the bytes;
-    /// `ENOMEM`.
-    pub(super) fn join(&self, range: Range<u64>, lease: &Lease) -> Result<Self> {
-        let mut claims = CLAIMS.lock();
-        let at = place_of(&claims, HolderId::of(&self.token)).ok_or(EIO)?;
-        claims[at].join(range, Some(lease))
-    }
-
-    /// Return the device.
-    pub(super) fn device(&self) -> &ARef<Device> {
-        &self.device
     }
 }
 

@@ -14,29 +14,26 @@ use crate::linux::dax::{Device, DeviceMemory, Held, Node};
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::Errno;
 use core::ops::Range;
-use kernel::{
-    fs::File,
-    prelude::*,
-    sync::{aref::ARef, Arc},
-};
+use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
 /// Revoke the leases of all mounts on the block device `number`, which is dead.
 fn revoke(number: u32) {
     registry::revoke(|uses| uses.block == Some(number));
 }
 
-/// Open the region of `range` of a device, `bdev`'s if that is given, until `keep` is dropped.
-fn open<K: Send + Sync + 'static>(
-    device: &ARef<Device>,
+/// Opens the region of the `claim`, the bytes of `range` of a device, `bdev`'s if that is given.
+fn open(
+    device: ARef<Device>,
     range: Range<u64>,
     bdev: Option<&BlockDevice>,
-    keep: K,
+    claim: Part,
     tenure: &Tenure,
 ) -> Result<Region, Refusal> {
-    let mut memory = DeviceMemory::new(device.clone(), range.clone(), keep);
+    let is_empty = range.is_empty();
+    let mut memory = DeviceMemory::new(device, range, claim);
     // This keeps the device alive, and so its driver.
     let alive = tenure.lease().memory.delay()?;
-    let mapped = match range.is_empty() {
+    let mapped = match is_empty {
         true => Err(refusal!(EINVAL, "device is empty")),
         false => memory.map(bdev),
     };
@@ -53,11 +50,10 @@ fn no_fsdev() -> Refusal {
         .remedy("bind it to the driver fsdev_dax (daxctl list shows its mode)")
 }
 
-/// Return the `part` of a device of `size` bytes, or all of it.
-fn within(part: Option<Range<u64>>, size: u64) -> Result<Range<u64>, Refusal> {
-    let part = part.unwrap_or(0..size);
+/// Refuses a `part` that does not end within a device of `size` bytes.
+fn check_end(part: &Range<u64>, size: u64) -> Result<(), Refusal> {
     match part.end <= size {
-        true => Ok(part),
+        true => Ok(()),
         false => Err(refusal!(
             EINVAL,
             "the part ends after the device, which has {size:#x} bytes"
@@ -65,109 +61,80 @@ fn within(part: Option<Range<u64>>, size: u64) -> Result<Range<u64>, Refusal> {
     }
 }
 
-/// Return why a device cannot be claimed, or if `is_part`, a part of it.
-fn unclaimed(error: Error, is_part: bool) -> Refusal {
-    if error != EBUSY {
-        return error.into();
+/// Returns why bytes of a device cannot be claimed.
+fn unclaimed(error: Error) -> Refusal {
+    match error {
+        EBUSY => {
+            let in_use = "memory of the previous mount is still in use";
+            refusal!(EBUSY, "another mount has some of these bytes, or {in_use}")
+                .remedy("unmount it")
+        }
+        error => error.into(),
     }
-    let what = match is_part {
-        true => "some of these bytes",
-        false => "the device",
-    };
-    let in_use = "memory of the previous mount is still in use";
-    refusal!(EBUSY, "another mount has {what}, or {in_use}").remedy("unmount it")
 }
 
-/// Open the region of `part`, in bytes, of the block device `number`. Other mounts may use other
-/// parts at the same time.
-pub(crate) fn open_block_part(
+/// Opens the region of `part`, in bytes, of the block device `number`, or of all of it. Keep the
+/// device open until the superblock is gone: nothing else gets its number before.
+pub(crate) fn open_block(
     number: u32,
-    part: Range<u64>,
+    part: Option<Range<u64>>,
     tenure: &Tenure,
-) -> Result<Region, Refusal> {
+) -> Result<(Region, OpenBlockDevice), Refusal> {
     /// Its address is the holder of all devices.
     static DIED: fn(u32) = revoke;
     tenure.lease().uses.lock().block = Some(number);
-    let opened = OpenBlockDevice::open(number, &DIED);
-    let opened = Arc::new(opened.map_err(|error| unclaimed(error, true))?, GFP_KERNEL)?;
-    open_block(&opened, Some(part), opened.clone(), tenure)
-}
-
-/// Open the region of `part` of the open block device `bdev`, or of all of it. The lease keeps
-/// `keep`.
-pub(crate) fn open_block<K: Send + Sync + 'static>(
-    bdev: &BlockDevice,
-    part: Option<Range<u64>>,
-    keep: K,
-    tenure: &Tenure,
-) -> Result<Region, Refusal> {
-    let (device, start) = Device::of_block(bdev).ok_or_else(|| {
+    let bdev = OpenBlockDevice::open(number, part.is_some(), &DIED).map_err(unclaimed)?;
+    let (device, start) = Device::of_block(&bdev).ok_or_else(|| {
         refusal!(Errno::NotSupported, "device does not support DAX")
             .remedy("persistent memory must be in fsdax mode")
     })?;
-    let is_part = part.is_some();
-    let part = within(part, bdev.size())?;
+    let part = part.unwrap_or(0..bdev.size());
+    check_end(&part, bdev.size())?;
     let range = start + part.start..start + part.end;
-    let hold = |token| Held::of_block(bdev, token);
-    let claim = Part::get(&device, None, range.clone(), Some(tenure.lease()), hold)
-        .map_err(|error| unclaimed(error, is_part))?;
-    open(&device, range, Some(bdev), (claim, keep), tenure)
+    let hold = |token| Held::of_block(&bdev, token);
+    let claim = Part::get(&device, None, range.clone(), tenure.lease(), hold).map_err(unclaimed)?;
+    let region = open(device, range, Some(&bdev), claim, tenure)?;
+    Ok((region, bdev))
 }
 
-/// A DAX character device that is open, whose holder is a claim.
-pub(crate) struct CharDevice {
-    /// A part without bytes.
-    claim: Part,
-    _node: Node,
-}
-
-impl CharDevice {
-    /// Open the DAX character device `number`, whose device node `node` opens, and become its
-    /// holder. This may wait for the users of pages, so no lock may be held.
-    ///
-    /// # Errors
-    ///
-    /// `EOPNOTSUPP` if there is none, or it has lost its driver; `EBUSY` if it has another holder,
-    /// or is about to lose its driver while other mounts use it; the error of `node`, `ENOMEM`.
-    pub(crate) fn open(
-        number: u32,
-        node: impl FnOnce() -> Result<ARef<File>>,
-    ) -> Result<Self, Refusal> {
-        if !Node::is_number(number)? {
-            return Err(no_fsdev());
-        }
-        // For the number of a device that does not exist the DAX core would make an object without
-        // a device. A node with such a number cannot be opened, and an open node keeps its device.
-        let node = node().map_err(|error| match error {
-            error if error == ENXIO => no_fsdev(),
-            error => error.into(),
-        })?;
-        let node = Node::new(node, number)?.ok_or_else(no_fsdev)?;
-        fsdev::watch(&node)?;
-        let fsdev = Some(DeviceId::of(node.bus_device()));
-        let claim = Part::get(node.device(), fsdev, 0..0, None, |token| {
-            Held::of_node(&node, token)
-        });
-        let claim = claim.map_err(|error| {
-            if error == ENODEV || error == Errno::NotSupported.into() {
-                return no_fsdev();
-            }
-            unclaimed(error, false)
-        })?;
-        Ok(CharDevice { claim, _node: node })
-    }
-}
-
-/// Open the region of `part`, in bytes, of a DAX character device, or of all of it.
+/// Opens the region of `part`, in bytes, of the DAX character device `number`, whose device node
+/// `node` opens, or of all of it. This may wait for the users of pages.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` if there is none, or it has lost its driver; `EBUSY` if it has another holder, or
+/// is about to lose its driver while other mounts use it; the error of `node`, `ENOMEM`.
 pub(crate) fn open_char(
-    found: &CharDevice,
+    number: u32,
+    node: impl FnOnce() -> Result<ARef<File>>,
     part: Option<Range<u64>>,
     tenure: &Tenure,
 ) -> Result<Region, Refusal> {
-    let device = found.claim.device();
-    let is_part = part.is_some();
-    let range = within(part, device.linear_size())?;
-    let claim = found.claim.join(range.clone(), tenure.lease());
-    let claim = claim.map_err(|error| unclaimed(error, is_part))?;
-    open(device, range, None, claim, tenure)
+    if !Node::is_number(number)? {
+        return Err(no_fsdev());
+    }
+    // For the number of a device that does not exist the DAX core would make an object without
+    // a device. A node with such a number cannot be opened, and an open node keeps its device.
+    let node = node().map_err(|error| match error {
+        ENXIO => no_fsdev(),
+        error => error.into(),
+    })?;
+    let node = Node::new(node, number)?.ok_or_else(no_fsdev)?;
+    fsdev::watch(&node)?;
+    let fsdev = Some(DeviceId::of(node.bus_device()));
+    let device = node.device();
+    // Only a claimed device has the driver that knows its size.
+    let bytes = part.clone().unwrap_or(0..u64::MAX);
+    let claim = Part::get(device, fsdev, bytes, tenure.lease(), |token| {
+        Held::of_node(&node, token)
+    });
+    let claim = claim.map_err(|error| match error {
+        ENODEV => no_fsdev(),
+        error if error == Errno::NotSupported.into() => no_fsdev(),
+        error => unclaimed(error),
+    })?;
+    let size = device.linear_size();
+    let part = part.unwrap_or(0..size);
+    check_end(&part, size)?;
+    open(device.clone(), part, None, claim, tenure)
 }

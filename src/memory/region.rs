@@ -30,9 +30,4 @@ impl Region {
     pub(crate) fn revoked(&self) -> bool {
         self.tenure.lease().memory.is_revoked()
     }
-
-    /// Revoke the lease, because the memory goes away.
-    pub(crate) fn revoke(&self) {
-        self.tenure.lease().revoke();
-    }
 }

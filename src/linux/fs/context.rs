@@ -134,11 +134,11 @@ pub(crate) struct Key(pub(crate) [u64; 3]);
 
 /// The kind of superblock that a mount needs.
 pub(crate) enum SuperKind {
-    /// The superblock of the block device that is the mount's source.
-    BlockDevice,
-    /// A new superblock without a block device.
-    NoDevice,
-    /// The superblock with this key, without a block device.
+    /// The superblock of the block device with this number, which is the mount's source.
+    BlockDevice(bindings::dev_t),
+    /// A new superblock.
+    New,
+    /// The superblock with this key.
     Keyed(Key),
 }
 
@@ -205,26 +205,15 @@ impl<'a> Param<'a> {
     }
 }
 
-/// The target of `fs_private`.
-pub(super) struct Private<T: FileSystem> {
-    pub(super) options: T::Options,
-    /// Set by [`FileSystem::super_kind`].
-    pub(super) found: Option<T::Found>,
-    /// Key of the superblock, if it has one.
-    pub(super) key: Option<Key>,
-    /// Set once the filling of a superblock from this context has begun.
-    pub(super) filled: bool,
-}
-
-/// Return a context and its private data.
+/// Return a context and its options, the target of `fs_private`.
 ///
 /// # Safety
 ///
 /// `fc` must be a context of a filesystem type of `T`. For `'a`, its source must not change, and
-/// nothing else may use its `fs_private`: the caller holds its mutex, or fills a superblock for it.
+/// nothing else may use its `fs_private`: the caller holds its mutex.
 pub(super) unsafe fn parts<'a, T: FileSystem>(
     fc: *mut bindings::fs_context,
-) -> (&'a Context, &'a mut Private<T>) {
+) -> (&'a Context, &'a mut T::Options) {
     // SAFETY: The type is transparent over the C struct. A context of such a type has this box, and
     // the caller guarantees exclusive access.
     unsafe { (&*fc.cast(), &mut *(*fc).fs_private.cast()) }

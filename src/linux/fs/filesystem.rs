@@ -8,7 +8,13 @@ use super::{Context, INodeRef, Operations, Param, Refusal, SuperBlock, SuperKind
 use crate::bindings;
 use crate::linux::block::BlockDevice;
 use core::marker::PhantomPinned;
-use kernel::{error::to_result, new_spinlock, prelude::*, sync::SpinLock, types::Opaque};
+use kernel::{
+    error::to_result,
+    new_condvar, new_mutex,
+    prelude::*,
+    sync::{CondVar, Mutex},
+    types::Opaque,
+};
 
 /// A read-only filesystem.
 ///
@@ -29,14 +35,11 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Mount options while they are parsed.
     type Options: Default + Send + Sync;
 
-    /// Facts about the source of a mount, found before it has a superblock.
-    type Found: Send + Sync;
+    /// Facts about the source of a mount.
+    type Found;
 
-    /// Private data of a superblock.
+    /// Private data of a superblock. They are dropped without `s_umount`.
     type Super: Send + Sync;
-
-    /// Resources of a superblock that must not be released under `s_umount`.
-    type Resources: Send + Sync;
 
     /// Private data of an inode. It is dropped in an RCU callback, which must not sleep.
     type INode: Send + Sync;
@@ -55,24 +58,26 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
         context: &Context,
     ) -> Result<(), Refusal>;
 
-    /// Return the kind of superblock that this mount needs, and what is known of its source.
+    /// Returns the kind of superblock that this mount needs, and what is known of its source.
     fn super_kind(
         options: &Self::Options,
         context: &Context,
     ) -> Result<(SuperKind, Self::Found), Refusal>;
 
-    /// Fill the superblock with the number `device`, which is on `bdev` if it is on a block device.
-    /// Resources that are put into `resources` are dropped after the private data, or after a
-    /// failure, without `s_umount`.
-    fn fill_super(
-        device: u32,
+    /// Opens the source, and returns the data of a new superblock. There is none yet, so this may
+    /// take long: the VFS holds no lock but that of the context.
+    fn open(
         shared: &Self::Shared,
-        bdev: Option<&BlockDevice>,
         options: &Self::Options,
-        found: &Self::Found,
-        resources: &mut Option<Self::Resources>,
+        found: Self::Found,
         context: &Context,
     ) -> Result<Self::Super, Refusal>;
+
+    /// Returns the block device that holds the filesystem, if there is one.
+    fn block_device(data: &Self::Super) -> Option<&BlockDevice>;
+
+    /// Shows the superblock with these data, which has the number `device` now, to users.
+    fn publish(data: &mut Self::Super, shared: &Self::Shared, device: u32) -> Result;
 
     /// Return the inode of the root directory.
     fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<Self>>;
@@ -81,14 +86,15 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// superblock.
     fn is_gone(sb: &SuperBlock<Self>) -> bool;
 
-    /// Check that `sb`, which exists already, may be mounted once more with `options`.
+    /// Checks that `sb`, which exists already, may be mounted once more with `options`. This may
+    /// take long, as [`Self::open`].
     fn reuse(
         sb: &SuperBlock<Self>,
         options: &Self::Options,
         context: &Context,
     ) -> Result<(), Refusal>;
 
-    /// Remount `sb` with `options`.
+    /// Remounts `sb` with `options`. Called under `s_umount`, for which sync(2) waits.
     fn reconfigure(
         sb: &SuperBlock<Self>,
         options: &Self::Options,
@@ -108,11 +114,13 @@ pub(crate) struct Registration<T: Operations> {
     // Dropped first, after the last inode is freed.
     pub(super) cache: Cache<T>,
     pub(super) shared: T::Shared,
-    /// Superblocks, sorted by their address, and their keys: from before they can be found by them
-    /// until their resources are released, or their memory is gone. The lock is taken under
-    /// `sb_lock`.
+    /// The keys in use: from before their superblocks are made until the data of these are dropped,
+    /// or their memory is gone. Each has the address of its superblock, or 0 before and after it.
     #[pin]
-    pub(super) keys: SpinLock<KVec<(usize, Key)>>,
+    keys: Mutex<KVec<(Key, usize)>>,
+    /// Tells that `keys` have changed.
+    #[pin]
+    changed: CondVar,
     #[pin]
     _pin: PhantomPinned,
 }
@@ -134,7 +142,8 @@ impl<T: Operations> Registration<T> {
         try_pin_init!(Self {
             cache: Cache::new()?,
             shared,
-            keys <- new_spinlock!(KVec::new()),
+            keys <- new_mutex!(KVec::new()),
+            changed <- new_condvar!(),
             fs_type <- Opaque::try_ffi_init(|place: *mut bindings::file_system_type| {
                 let fs_type = bindings::file_system_type {
                     name: T::NAME.as_char_ptr(),
@@ -165,9 +174,68 @@ impl<T: Operations> Registration<T> {
         unsafe { &*kernel::container_of!(fs_type, Self, fs_type) }
     }
 
-    /// Forget the key of a superblock, if it has one.
-    pub(super) fn forget_key(&self, sb: *mut bindings::super_block) {
-        self.keys.lock().retain(|entry| entry.0 != sb as usize);
+    /// Returns the address of the superblock with `key`. If there is none, reserves the key and
+    /// returns 0. Waits while the key is reserved. Without a key, every mount has its superblock.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if a signal arrives first, `ENOMEM`.
+    pub(super) fn find_or_reserve(
+        &self,
+        key: Option<Key>,
+    ) -> Result<(usize, Option<Reserved<'_, T>>)> {
+        let Some(key) = key else {
+            return Ok((0, None));
+        };
+        let mut keys = self.keys.lock();
+        loop {
+            match keys.iter().find(|entry| entry.0 == key) {
+                None => break,
+                Some((_, 0)) => {}
+                Some((_, sb)) => return Ok((*sb, None)),
+            }
+            if self.changed.wait_interruptible(&mut keys) {
+                return Err(EINTR);
+            }
+        }
+        keys.push((key, 0), GFP_KERNEL)?;
+        Ok((0, Some(Reserved(self, key))))
+    }
+
+    /// Returns true if the superblock at this address has the key.
+    pub(super) fn has_key(&self, sb: usize, key: Option<Key>) -> bool {
+        key.is_some_and(|key| self.keys.lock().contains(&(key, sb)))
+    }
+
+    /// Takes the key away from the superblock at this address, if it has one. The key stays
+    /// reserved until the result is dropped.
+    pub(super) fn take_key(&self, sb: usize) -> Option<Reserved<'_, T>> {
+        let mut keys = self.keys.lock();
+        let entry = keys.iter_mut().find(|entry| entry.1 == sb)?;
+        entry.1 = 0;
+        Some(Reserved(self, entry.0))
+    }
+}
+
+/// A key that no superblock has. No other mount makes one with it.
+pub(super) struct Reserved<'a, T: Operations>(&'a Registration<T>, Key);
+
+impl<T: Operations> Reserved<'_, T> {
+    /// Gives the key to the superblock at this address.
+    pub(super) fn give_to(self, sb: usize) {
+        for entry in self.0.keys.lock().iter_mut() {
+            if entry.0 == self.1 {
+                entry.1 = sb;
+            }
+        }
+    }
+}
+
+impl<T: Operations> Drop for Reserved<'_, T> {
+    fn drop(&mut self) {
+        // A superblock that has got the key keeps it.
+        self.0.keys.lock().retain(|entry| *entry != (self.1, 0));
+        self.0.changed.notify_all();
     }
 }
 

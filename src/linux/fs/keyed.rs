@@ -1,134 +1,133 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Superblocks without a block device that are found again by a key.
+//! Superblocks that are found again by a key.
 //!
-//! get_tree_keyed() compares `s_fs_info`, which has another use here.
+//! sync(2) and others wait for each superblock from the moment it is in the VFS's list until it is
+//! born, and for its `s_umount` later. So a mount reserves the key, opens the source, and only then
+//! makes the superblock. get_tree_bdev() and get_tree_keyed() fill one that is there already.
 
-use super::context::{self, Key};
-use super::{Operations, Registration, SuperBlock, VTable};
+use super::{context::Key, Context, Operations, Refusal, Registration};
+use super::{SuperBlock, SuperKind, VTable};
 use crate::bindings;
-use kernel::{
-    error::{from_err_ptr, from_result, to_result},
-    prelude::*,
-    time::{delay::fsleep, Delta},
-};
+use core::ptr;
+use kernel::{error::from_err_ptr, prelude::*};
 
-/// Interval at which a superblock that is being released is looked at again.
-const INTERVAL: Delta = Delta::from_millis(1);
-
-/// Find or make the superblock with the key of the context `fc`, and set the context's root.
+/// Finds or makes the superblock for the context `fc`, and sets the context's root.
 ///
 /// # Errors
 ///
-/// `EINTR` if a signal kills the process, and the errors of sget_fc() and of filling the
-/// superblock.
+/// `EINTR` if a signal arrives first, the errors of `T` and of sget_fc().
 ///
 /// # Safety
 ///
-/// `fc` must be a context of a filesystem type of `T` with a key, whose mutex is held.
-pub(super) unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> Result {
-    let sb = loop {
-        // SAFETY: The caller passes a valid context. The functions are for contexts of `T`.
-        let found = unsafe { bindings::sget_fc(fc, Some(test::<T>), Some(set::<T>)) };
-        let sb = match from_err_ptr(found) {
-            Err(error) if error == EAGAIN => {
-                if crate::linux::fatal_signal_pending() {
-                    return Err(EINTR);
-                }
-                // No lock is held, and the other superblock has no users left.
-                fsleep(INTERVAL);
-                continue;
-            }
-            found => found?,
+/// `fc` must be the `context`, of a filesystem type of `T`, with its mutex held and without a root.
+pub(super) unsafe fn get_tree<T: Operations>(
+    fc: *mut bindings::fs_context,
+    options: &T::Options,
+    context: &Context,
+) -> Result<(), Refusal> {
+    // SAFETY: The context keeps its type registered.
+    let registration = unsafe { Registration::<T>::from_raw((*fc).fs_type) };
+    loop {
+        let (kind, found) = T::super_kind(options, context)?;
+        let key = match kind {
+            // No part has this length.
+            SuperKind::BlockDevice(number) => Some(Key([u64::from(number) << 1, 0, 0])),
+            SuperKind::Keyed(key) => Some(key),
+            SuperKind::New => None,
         };
-        // SAFETY: sget_fc() returns a superblock with a reference and its lock.
-        let is_filled = unsafe { !(*sb).s_root.is_null() };
-        // SAFETY: As above. `fill` succeeded on it, or it would have no root.
-        if !is_filled || !T::is_gone(unsafe { SuperBlock::<T>::from_raw(sb) }) {
-            break sb;
-        }
-        // The device may be there again. The mounts of the old one keep their superblock, which new
-        // mounts do not find.
-        // SAFETY: The context keeps its type. The reference is the one that sget_fc() returned.
-        unsafe {
-            Registration::<T>::from_raw((*fc).fs_type).forget_key(sb);
-            bindings::deactivate_locked_super(sb);
-        }
-    };
-    // SAFETY: The superblock has a reference, and its lock is held. If it has no root, it is new,
-    // and the context is its context. The caller holds the mutex of that.
-    unsafe {
-        if (*sb).s_root.is_null() {
-            let filled = VTable::<T>::fill(sb, fc);
-            if filled != 0 {
-                bindings::deactivate_locked_super(sb);
-                return to_result(filled);
+        // After a failure the key is dropped after the data.
+        let (known, reserved) = registration.find_or_reserve(key)?;
+        let data = match known {
+            0 => {
+                let data = T::open(&registration.shared, options, found, context)?;
+                Some(KBox::new(data, GFP_KERNEL)?)
             }
-            (*sb).s_flags |= bindings::SB_ACTIVE;
+            _ => None,
+        };
+        // SAFETY: The caller passes a valid context. The functions look up the number or the
+        // address, and return a superblock with a reference and its lock.
+        let sb = from_err_ptr(unsafe {
+            match kind {
+                SuperKind::BlockDevice(number) => bindings::sget_dev(fc, number),
+                _ => {
+                    (*fc).sget_key = known as *mut _;
+                    bindings::sget_fc(fc, Some(is_wanted), Some(bindings::set_anon_super_fc))
+                }
+            }
+        })?;
+        // SAFETY: As above.
+        let is_new = unsafe { (*sb).s_root.is_null() };
+        let done = match data {
+            Some(data) if is_new => {
+                // SAFETY: The superblock is new and has a number.
+                let filled = unsafe { VTable::<T>::fill(sb, data) };
+                Some(filled.map_err(Into::into))
+            }
+            // SAFETY: A superblock that has a root was filled, and it has a reference.
+            None if !is_new && registration.has_key(sb as usize, key) => unsafe {
+                reuse::<T>(sb, options, context)
+            },
+            // The superblock that was known is gone, and another one has its address or number.
+            _ => None,
+        };
+        if let Some(Ok(())) = done {
+            // SAFETY: The superblock has a root, and a reference.
+            unsafe { (*fc).root = bindings::dget((*sb).s_root) };
+            if let Some(key) = reserved {
+                key.give_to(sb as usize);
+            }
+            return Ok(());
         }
-        (*fc).root = bindings::dget((*sb).s_root);
+        // SAFETY: The reference and the lock are those that were returned above.
+        unsafe { bindings::deactivate_locked_super(sb) };
+        if let Some(result) = done {
+            return result;
+        }
     }
-    Ok(())
 }
 
-/// Return the filesystem type and the key of a context.
+/// Checks that `sb` may be mounted once more. Returns `None` if its memory is gone.
 ///
 /// # Safety
 ///
-/// As for [`get_tree`], for `'a`.
-unsafe fn parts<'a, T: Operations>(
-    fc: *mut bindings::fs_context,
-) -> Result<(&'a Registration<T>, Key)> {
-    // SAFETY: The caller passes a context, which keeps its type, and holds its mutex.
-    let (registration, (_, private)) = unsafe {
-        (
-            Registration::<T>::from_raw((*fc).fs_type),
-            context::parts::<T>(fc),
-        )
+/// `sb` must be a filled superblock of type `T`, with a reference, and its `s_umount` locked.
+unsafe fn reuse<T: Operations>(
+    sb: *mut bindings::super_block,
+    options: &T::Options,
+    context: &Context,
+) -> Option<Result<(), Refusal>> {
+    // SAFETY: The caller passes such a superblock and keeps its type.
+    let (this, registration) = unsafe {
+        let registration = Registration::<T>::from_raw((*sb).s_type);
+        (SuperBlock::<T>::from_raw(sb), registration)
     };
-    Ok((registration, private.key.ok_or(EINVAL)?))
+    if T::is_gone(this) {
+        // It may be there again. The mounts of the old memory keep their superblock, which new
+        // mounts do not find.
+        // SAFETY: The lock of the superblock is held.
+        unsafe { (*sb).s_iflags |= bindings::SB_I_RETIRED };
+        drop(registration.take_key(sb as usize));
+        return None;
+    }
+    // SAFETY: The lock is held.
+    unsafe { bindings::up_write(&raw mut (*sb).s_umount) };
+    let result = T::reuse(this, options, context);
+    // SAFETY: The reference keeps the superblock. No lock is held.
+    unsafe { bindings::down_write(&raw mut (*sb).s_umount) };
+    Some(result)
 }
 
-/// Return 1 if `sb` has the key of the context.
+/// Returns 1 if `sb` is the superblock that the context asks for.
 ///
 /// # Safety
 ///
-/// As for [`get_tree`], and `sb` is a superblock of the type of `fc`.
-unsafe extern "C" fn test<T: Operations>(
+/// The context must be valid.
+unsafe extern "C" fn is_wanted(
     sb: *mut bindings::super_block,
     fc: *mut bindings::fs_context,
 ) -> kernel::ffi::c_int {
-    // SAFETY: The caller guarantees what `parts` requires.
-    let Ok((registration, key)) = (unsafe { parts::<T>(fc) }) else {
-        return 0;
-    };
-    let keys = registration.keys.lock();
-    keys.binary_search(&(sb as usize, key)).is_ok().into()
-}
-
-/// Give the new superblock `sb` the key of the context, and a device number. Fail with `EAGAIN` if
-/// another superblock with the key, which sget_fc() already ignores, is not released yet.
-///
-/// # Safety
-///
-/// As for [`test`]. `sb_lock` is held.
-unsafe extern "C" fn set<T: Operations>(
-    sb: *mut bindings::super_block,
-    fc: *mut bindings::fs_context,
-) -> kernel::ffi::c_int {
-    from_result(|| {
-        // SAFETY: The caller guarantees what `parts` requires.
-        let (registration, key) = unsafe { parts::<T>(fc) }?;
-        let mut keys = registration.keys.lock();
-        if keys.iter().any(|entry| entry.1 == key) {
-            return Err(EAGAIN);
-        }
-        keys.reserve(1, GFP_ATOMIC)?;
-        // SAFETY: The caller passes a new superblock.
-        to_result(unsafe { bindings::set_anon_super_fc(sb, fc) })?;
-        let place = keys.partition_point(|entry| entry.0 < sb as usize);
-        // There is room.
-        let _ = keys.insert_within_capacity(place, (sb as usize, key));
-        Ok(0)
-    })
+    // SAFETY: The caller passes a valid context.
+    let wanted = unsafe { (*fc).sget_key };
+    ptr::eq(sb.cast(), wanted).into()
 }

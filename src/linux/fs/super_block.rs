@@ -4,10 +4,9 @@
 
 use super::{context, FileSystem, INodeRef, Operations, Registration, VTable};
 use crate::bindings;
-use crate::linux::block::BlockDevice;
 use core::marker::PhantomData;
 use core::ptr;
-use kernel::{error::from_result, prelude::*, seq_file::SeqFile, types::Opaque};
+use kernel::{prelude::*, seq_file::SeqFile, types::Opaque};
 
 /// Operations on a mounted superblock.
 pub(crate) trait SuperOperations: FileSystem {
@@ -16,9 +15,6 @@ pub(crate) trait SuperOperations: FileSystem {
 
     /// Show the mount options that differ from the default, each after a comma.
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile);
-
-    /// Handle the loss of the block device. Called under `s_umount`.
-    fn shutdown(sb: &SuperBlock<Self>);
 
     /// Give up what only one superblock with this device number can have. Called under `s_umount`
     /// before the number becomes free for another superblock, also if mounting failed. Inodes may
@@ -46,18 +42,11 @@ pub(crate) fn numbers(device: bindings::dev_t) -> (u32, u32) {
     (device >> bindings::MINORBITS, device & minors)
 }
 
-/// The target of `s_fs_info`. Fields are dropped in this order.
-struct Private<T: FileSystem> {
-    data: Option<T::Super>,
-    resources: Option<T::Resources>,
-}
-
 /// A superblock of a filesystem of type `T`.
 ///
 /// # Invariants
 ///
-/// `s_fs_info` is a boxed [`Private<T>`] whose `data` is `Some` and does not change before the last
-/// inode is gone.
+/// `s_fs_info` is a boxed `T::Super`, which does not change before the last inode is gone.
 #[repr(transparent)]
 pub(crate) struct SuperBlock<T: FileSystem>(Opaque<bindings::super_block>, PhantomData<T>);
 
@@ -88,11 +77,8 @@ impl<T: FileSystem> SuperBlock<T> {
 
     /// Return the data of the filesystem.
     pub(crate) fn data(&self) -> &T::Super {
-        // SAFETY: By the type invariant this is a box that does not change, with `data`.
-        unsafe {
-            let private = (*self.as_raw()).s_fs_info.cast::<Private<T>>();
-            (*private).data.as_ref().unwrap_unchecked()
-        }
+        // SAFETY: By the type invariant this is a box that does not change.
+        unsafe { &*(*self.as_raw()).s_fs_info.cast() }
     }
 
     /// Return the name of the device, for messages.
@@ -108,115 +94,86 @@ impl<T: Operations> VTable<T> {
         free_inode: Some(Self::free_inode),
         evict_inode: Some(Self::evict_inode),
         statfs: Some(Self::statfs),
-        shutdown: Some(Self::shutdown),
         show_options: Some(Self::show_options),
         ..pin_init::zeroed()
     };
 
-    /// Fill a superblock, for get_tree_bdev() and get_tree_nodev().
+    /// Fills a superblock. Its `data` are dropped by [`Self::kill`], also after a failure.
     ///
     /// # Safety
     ///
-    /// `sb` must be a new superblock of type `T` with its device open, and `fc` its context, which
-    /// nothing else uses.
-    pub(super) unsafe extern "C" fn fill(
-        sb: *mut bindings::super_block,
-        fc: *mut bindings::fs_context,
-    ) -> kernel::ffi::c_int {
-        from_result(|| {
-            // SAFETY: The caller passes a context that nothing else uses.
-            let (context, private) = unsafe { context::parts::<T>(fc) };
-            private.filled = true;
-            let found = private.found.as_ref().ok_or(EINVAL)?;
-            let options = &private.options;
-            // SAFETY: The caller passes a valid superblock of type `T`, which keeps its type.
-            let (registration, bdev, device) = unsafe {
-                let registration = Registration::<T>::from_raw((*sb).s_type);
-                (registration, (*sb).s_bdev, (*sb).s_dev)
-            };
-            // SAFETY: The superblock keeps its device open.
-            let bdev = (!bdev.is_null()).then(|| unsafe { BlockDevice::from_raw(bdev) });
-            let private = Private::<T> {
-                data: None,
-                resources: None,
-            };
-            let private = KBox::into_raw(KBox::new(private, GFP_KERNEL)?);
-            // `kill` frees the box, also after a failure below.
-            // SAFETY: Nothing else accesses a superblock that is being filled, or this new box.
-            let private = unsafe {
-                (*sb).s_fs_info = private.cast();
-                &mut *private
-            };
-            let resources = &mut private.resources;
-            let shared = &registration.shared;
-            let data = T::fill_super(device, shared, bdev, options, found, resources, context)
-                .map_err(|refusal| context.refuse(refusal))?;
-            private.data = Some(data);
-            // INVARIANT: `data` was set above, and `kill` drops it after the last inode.
-            // SAFETY: The superblock lives during this call.
-            let this = unsafe { SuperBlock::<T>::from_raw(sb) };
-            let flags = bindings::SB_RDONLY | bindings::SB_NOATIME | bindings::SB_POSIXACL;
-            // SAFETY: Nothing else accesses a superblock that is being filled. A UUID has 16 bytes.
-            unsafe {
-                bindings::super_set_identity(sb, T::uuid(this).as_ptr());
-                (*sb).s_op = &Self::SUPER;
-                (*sb).s_xattr = Self::XATTR_HANDLERS.as_ptr();
-                (*sb).s_export_op = Self::EXPORT;
-                (*sb).s_magic = T::MAGIC as usize;
-                (*sb).s_maxbytes = bindings::MAX_LFS_FILESIZE;
-                (*sb).s_blocksize = bindings::PAGE_SIZE as usize;
-                (*sb).s_blocksize_bits = bindings::PAGE_SHIFT as u8;
-                (*sb).s_time_gran = 1;
-                (*sb).s_flags |= flags;
-            }
-            let root = INodeRef::into_raw(T::root(this)?).as_ptr().cast();
-            // SAFETY: d_make_root() takes over the reference, also if it fails. Nothing else
-            // accesses the superblock.
-            let root = unsafe {
-                (*sb).s_root = bindings::d_make_root(root);
-                (*sb).s_root
-            };
-            if root.is_null() {
-                return Err(ENOMEM);
-            }
-            Ok(0)
-        })
+    /// `sb` must be a new superblock of type `T`, whose device number is set.
+    pub(super) unsafe fn fill(sb: *mut bindings::super_block, data: KBox<T::Super>) -> Result {
+        let data = KBox::into_raw(data);
+        // SAFETY: Nothing else accesses a superblock that is being filled, which keeps its type
+        // registered, or this box.
+        let (registration, device, data) = unsafe {
+            (*sb).s_fs_info = data.cast();
+            let registration = Registration::<T>::from_raw((*sb).s_type);
+            (registration, (*sb).s_dev, &mut *data)
+        };
+        if let Some(bdev) = T::block_device(data) {
+            // SAFETY: The superblock is new, and its data keep the device open.
+            unsafe { bindings::super_set_bdev(sb, bdev.as_raw()) };
+        }
+        T::publish(data, &registration.shared, device)?;
+        // INVARIANT: The data were set above, and `kill` drops them after the last inode.
+        // SAFETY: The superblock lives during this call.
+        let this = unsafe { SuperBlock::<T>::from_raw(sb) };
+        let flags = bindings::SB_RDONLY | bindings::SB_NOATIME | bindings::SB_POSIXACL;
+        // SAFETY: Nothing else accesses a superblock that is being filled. A UUID has 16 bytes.
+        unsafe {
+            bindings::super_set_identity(sb, T::uuid(this).as_ptr());
+            (*sb).s_op = &Self::SUPER;
+            (*sb).s_xattr = Self::XATTR_HANDLERS.as_ptr();
+            (*sb).s_export_op = Self::EXPORT;
+            (*sb).s_magic = T::MAGIC as usize;
+            (*sb).s_maxbytes = bindings::MAX_LFS_FILESIZE;
+            (*sb).s_blocksize = bindings::PAGE_SIZE as usize;
+            (*sb).s_blocksize_bits = bindings::PAGE_SHIFT as u8;
+            (*sb).s_time_gran = 1;
+            (*sb).s_flags |= flags;
+        }
+        let root = INodeRef::into_raw(T::root(this)?).as_ptr().cast();
+        // SAFETY: d_make_root() takes over the reference, also if it fails. Nothing else accesses
+        // the superblock.
+        let root = unsafe {
+            (*sb).s_root = bindings::d_make_root(root);
+            (*sb).s_root
+        };
+        if root.is_null() {
+            return Err(ENOMEM);
+        }
+        // SAFETY: Nothing else accesses the superblock.
+        unsafe { (*sb).s_flags |= bindings::SB_ACTIVE };
+        Ok(())
     }
 
     /// `kill_sb` of the filesystem type.
     ///
     /// # Safety
     ///
-    /// `sb` must be a superblock of type `T` whose device number get_tree_bdev() or
-    /// set_anon_super_fc() has set. It is not used afterwards.
+    /// `sb` must be a superblock of type `T` whose device number is set. It is not used afterwards.
     pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
+        // SAFETY: The superblock is valid, and keeps its type registered.
+        let registration = unsafe { Registration::<T>::from_raw((*sb).s_type) };
+        // The next mount must not find the memory in use.
+        let _reserved = registration.take_key(sb as usize);
         // SAFETY: The caller passes a valid superblock.
-        let private = unsafe { (*sb).s_fs_info }.cast::<Private<T>>();
-        // SAFETY: An `s_fs_info` that is not null is the box that `fill` made.
-        if unsafe { private.as_ref() }.is_some_and(|private| private.data.is_some()) {
+        let data = unsafe { (*sb).s_fs_info }.cast::<T::Super>();
+        if !data.is_null() {
             // SAFETY: `fill` has stored the data, which are dropped below.
             T::retire(unsafe { SuperBlock::<T>::from_raw(sb) });
         }
         // SAFETY: The caller passes a valid superblock, whose device number is set.
         unsafe { bindings::kill_super(sb) };
-        if !private.is_null() {
-            // SAFETY: This is the box that `fill` made. All inodes are gone, and its other users.
+        if !data.is_null() {
+            // SAFETY: This is the box that `fill` stored. All inodes are gone, and its other users.
             drop(unsafe {
                 (*sb).s_fs_info = ptr::null_mut();
-                KBox::from_raw(private)
+                KBox::from_raw(data)
             });
         }
-        // SAFETY: The superblock is valid, and keeps its type registered.
-        let registration = unsafe { Registration::<T>::from_raw((*sb).s_type) };
-        registration.forget_key(sb);
-    }
-
-    /// # Safety
-    ///
-    /// `sb` must be a mounted superblock of type `T`.
-    unsafe extern "C" fn shutdown(sb: *mut bindings::super_block) {
-        // SAFETY: A mounted superblock has been filled.
-        T::shutdown(unsafe { SuperBlock::<T>::from_raw(sb) });
     }
 
     /// # Safety
