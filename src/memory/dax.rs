@@ -33,14 +33,12 @@ fn open(
     let mut memory = DeviceMemory::new(device, range, claim);
     // This keeps the device alive, and so its driver.
     let alive = tenure.lease().memory.delay()?;
-    let mapped = match is_empty {
-        true => Err(refusal!(EINVAL, "device is empty")),
-        false => memory.map(bdev),
-    };
+    match is_empty {
+        true => return Err(refusal!(EINVAL, "device is empty")),
+        false => memory.map(bdev)?,
+    }
     drop(alive);
-    // The lease owns the device from now on, also after a failure.
     tenure.lease().open(KBox::new(memory, GFP_KERNEL)?)?;
-    mapped?;
     Ok(Region::of_owner(tenure)?)
 }
 

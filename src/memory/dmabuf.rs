@@ -25,10 +25,7 @@ pub(crate) fn open(buffer: &DmaBuf, tenure: &Tenure) -> Result<Region, Refusal> 
     let lease = tenure.lease().clone();
     let attached = Attachment::new(buffer.clone(), &name, move || lease.revoke());
     let mut import = KBox::new(attached?, GFP_KERNEL)?;
-    let prepared = import.prepare();
-    // The lease also drops the import after a failure, because that may wait for the reservation
-    // lock.
+    import.prepare()?;
     tenure.lease().open(import)?;
-    prepared?;
     Ok(Region::of_owner(tenure)?)
 }

@@ -24,7 +24,7 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::{
     new_mutex, new_spinlock,
     prelude::*,
-    sync::{Arc, Mutex, SpinLock, UniqueArc},
+    sync::{Arc, Mutex, MutexGuard, SpinLock},
     time::{delay::fsleep, msecs_to_jiffies, Delta, Instant, Jiffies, Monotonic},
 };
 
@@ -70,18 +70,12 @@ pub(crate) struct Terms {
     pub(super) memory: Revocable<Memory>,
     #[pin]
     pub(super) extents: Extents,
-    /// Under this mutex, the drop of an [`Owner`] may wait for any locks that it takes.
+    /// True after the region and all claims are gone. The memory goes when no page has users. Under
+    /// this mutex, the drop of an [`Owner`] may wait for any locks that it takes.
     #[pin]
-    state: Mutex<State>,
+    ended: Mutex<bool>,
     /// Milliseconds after which the work item runs next, if pages are in use.
     interval: Atomic<u32>,
-}
-
-struct State {
-    /// Owner of memory that is not mapped. The memory has its owner otherwise.
-    owner: Option<KBox<dyn Owner>>,
-    /// Set after the region and all claims are gone. The memory goes when no page has users.
-    ended: bool,
 }
 
 /// State of a lease's end.
@@ -101,10 +95,7 @@ impl Lease {
             uses <- new_spinlock!(Uses::default()),
             memory <- Revocable::new(),
             extents <- Extents::new(),
-            state <- new_mutex!(State {
-                owner: None,
-                ended: false,
-            }),
+            ended <- new_mutex!(false),
             interval: Atomic::new(INTERVAL),
         }? Error))
     }
@@ -126,34 +117,25 @@ impl Lease {
         }
     }
 
-    /// Set the owner of the memory. If it has mapped the memory, let readers find that.
+    /// Let readers find the memory that `owner` has mapped. After a failure this drops the owner,
+    /// which may wait for any locks.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if there is an owner, `EIO` if the lease is revoked, `ENOMEM`.
+    /// `EBUSY` if there is an owner, `EIO` if it has mapped none or the lease is revoked, `ENOMEM`.
     pub(super) fn open(&self, owner: KBox<dyn Owner>) -> Result {
-        // The caller may hold locks that the drop of an owner needs, so the lease keeps it.
-        let (owner, result) = match UniqueArc::new_uninit(GFP_KERNEL) {
-            Ok(place) => match Memory::new(owner) {
-                Ok(memory) => {
-                    self.memory.set(place.write(memory).into())?;
-                    // After this, failures find the memory.
-                    self.memory.read()?.look_for_failures();
-                    return Ok(());
-                }
-                Err(owner) => (owner, Ok(())),
-            },
-            Err(error) => (owner, Err(error.into())),
-        };
-        self.state.lock().owner.get_or_insert(owner);
-        result
+        let memory = Arc::new(Memory::new(owner).ok_or(EIO)?, GFP_KERNEL)?;
+        self.memory.set(memory)?;
+        // After this, failures find the memory.
+        self.memory.read()?.look_for_failures();
+        Ok(())
     }
 
     /// End the lease, when no region and no claim on an extent has it. Release the memory now, or
     /// when no page has users.
     pub(super) fn end(self: &Arc<Self>) -> Progress {
         if !self.extents.sweep(false) {
-            self.state.lock().ended = true;
+            *self.ended.lock() = true;
             pr_info!(
                 "pages of an unmounted image are still in use; \
                  its memory stays until they are released\n"
@@ -161,14 +143,13 @@ impl Lease {
             self.queue(self.pause());
             return Progress::Busy;
         }
-        self.release(&mut self.state.lock());
+        self.release(&self.ended.lock());
         Progress::Ended
     }
 
     /// Release the memory. This is under the mutex, so that a removal of the memory waits for it.
-    fn release(&self, state: &mut State) {
+    fn release(&self, _under: &MutexGuard<'_, bool>) {
         drop(self.memory.take());
-        drop(state.owner.take());
         // The next holder of the device may have the same address.
         *self.uses.lock() = Uses::default();
     }
@@ -176,7 +157,7 @@ impl Lease {
     /// If no page has users, release the memory of a lease that is revoked, or has ended. Called by
     /// the work item.
     pub(super) fn proceed(&self) -> Progress {
-        let (revoked, ended) = (self.memory.is_revoked(), self.state.lock().ended);
+        let (revoked, ended) = (self.memory.is_revoked(), *self.ended.lock());
         if revoked {
             self.memory.drain();
         }
@@ -192,7 +173,7 @@ impl Lease {
         // The sweep does not look at pages of files that are in use. If they came to be unused and
         // the lease ended since, the work item runs again.
         if revoked || ended {
-            self.release(&mut self.state.lock());
+            self.release(&self.ended.lock());
         }
         match ended {
             true => Progress::Ended,

@@ -69,19 +69,13 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// Use the memory of `owner`.
-    ///
-    /// # Errors
-    ///
-    /// `owner`, if it has mapped none.
-    pub(crate) fn new(owner: KBox<dyn Owner>) -> Result<Self, KBox<dyn Owner>> {
-        let Some(mappable) = owner.mappable() else {
-            return Err(owner);
-        };
+    /// Uses the memory of `owner`, if it has mapped some.
+    pub(crate) fn new(owner: KBox<dyn Owner>) -> Option<Self> {
+        let mappable = owner.mappable()?;
         let none = (NonNull::from(&NO_LIST), 0);
         let (number, seen) = owner.bad_blocks().unwrap_or(none);
         // INVARIANT: The owner has mapped the memory.
-        Ok(Memory {
+        Some(Memory {
             mappable,
             number,
             seen: Atomic::new(seen),
