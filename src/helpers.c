@@ -122,6 +122,11 @@ void daxfs_helper_kill_super(struct super_block *sb)
 		kill_anon_super(sb);
 }
 
+bool daxfs_helper_bdev_has_dax(struct block_device *bdev)
+{
+	return blk_queue_dax(bdev_get_queue(bdev));
+}
+
 /* Look up a path. Fail for a device that cannot be opened there. */
 int daxfs_helper_look_up(const char *name, umode_t *mode, dev_t *device)
 {

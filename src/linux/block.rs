@@ -6,7 +6,7 @@ use crate::bindings;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
 use kernel::sync::atomic::Atomic;
-use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
+use kernel::{block::SECTOR_SHIFT, error::from_err_ptr, prelude::*, types::Opaque};
 
 /// A block device.
 ///
@@ -34,6 +34,19 @@ impl BlockDevice {
     pub(crate) fn size(&self) -> u64 {
         // SAFETY: By the type invariant the device is open.
         unsafe { bindings::bdev_nr_bytes(self.as_raw()) as u64 }
+    }
+
+    /// Returns true if the driver offers DAX.
+    pub(crate) fn has_dax(&self) -> bool {
+        // SAFETY: By the type invariant the device is open.
+        unsafe { bindings::bdev_has_dax(self.as_raw()) }
+    }
+
+    /// Returns true if the device starts and ends with whole pages of its disk.
+    pub(crate) fn is_aligned(&self) -> bool {
+        // SAFETY: By the type invariant the device is open.
+        let start = unsafe { bindings::get_start_sect(self.as_raw()) } << SECTOR_SHIFT;
+        (start | self.size()) % bindings::PAGE_SIZE == 0
     }
 
     /// Return a number that changes when the driver lists bad blocks, if it has a list. The number

@@ -32,7 +32,7 @@ fn open(
     let is_empty = range.is_empty();
     let mut memory = DeviceMemory::new(device, range, claim);
     // This keeps the device alive, and so its driver.
-    let alive = tenure.lease().memory.delay()?;
+    let alive = tenure.lease().memory.delay().map_err(unclaimed)?;
     match is_empty {
         true => return Err(refusal!(EINVAL, "device is empty")),
         false => memory.map(bdev)?,
@@ -46,6 +46,19 @@ fn open(
 fn no_fsdev() -> Refusal {
     refusal!(Errno::NotSupported, "no DAX device in fsdev mode")
         .remedy("bind it to the driver fsdev_dax (daxctl list shows its mode)")
+}
+
+/// Returns why `bdev` has no DAX device.
+fn no_dax(bdev: &BlockDevice) -> Refusal {
+    if !bdev.has_dax() {
+        return refusal!(Errno::NotSupported, "device does not support DAX")
+            .remedy("persistent memory must be in fsdax mode");
+    }
+    if !bdev.is_aligned() {
+        return refusal!(EINVAL, "the partition does not consist of whole pages")
+            .remedy("let it start and end at multiples of 2 MiB");
+    }
+    unclaimed(ENODEV)
 }
 
 /// Refuses a `part` that does not end within a device of `size` bytes.
@@ -67,6 +80,9 @@ fn unclaimed(error: Error) -> Refusal {
             refusal!(EBUSY, "another mount has some of these bytes, or {in_use}")
                 .remedy("unmount it")
         }
+        EIO | ENODEV | ENXIO => {
+            refusal!(error, "the device was removed").remedy("mount it when it is back")
+        }
         error => error.into(),
     }
 }
@@ -81,11 +97,13 @@ pub(crate) fn open_block(
     /// Its address is the holder of all devices.
     static DIED: fn(u32) = revoke;
     tenure.lease().uses.lock().block = Some(number);
-    let bdev = OpenBlockDevice::open(number, part.is_some(), &DIED).map_err(unclaimed)?;
-    let (device, start) = Device::of_block(&bdev).ok_or_else(|| {
-        refusal!(Errno::NotSupported, "device does not support DAX")
-            .remedy("persistent memory must be in fsdax mode")
-    })?;
+    let bdev =
+        OpenBlockDevice::open(number, part.is_some(), &DIED).map_err(|error| match error {
+            EBUSY => refusal!(EBUSY, "another mount or program has claimed the device")
+                .remedy("unmount it, or stop the program"),
+            error => unclaimed(error),
+        })?;
+    let (device, start) = Device::of_block(&bdev).ok_or_else(|| no_dax(&bdev))?;
     let part = part.unwrap_or(0..bdev.size());
     check_end(&part, bdev.size())?;
     let range = start + part.start..start + part.end;

@@ -72,16 +72,20 @@ impl<T: Holder> Held<T> {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the device is missing, or has a holder.
+    /// `EBUSY` if the device has a holder, `ENODEV` if it is missing.
     pub(crate) fn of_block(bdev: &BlockDevice, holder: Arc<T>) -> Result<Self> {
-        let (bdev, mut start) = (bdev.as_raw(), 0);
+        let (raw, mut start) = (bdev.as_raw(), 0);
         let data = Arc::as_ptr(&holder).cast_mut().cast();
         // SAFETY: The block device is open. `drop` or the DAX core removes the holder.
         let held =
-            unsafe { bindings::fs_dax_get_by_bdev(bdev, &mut start, data, &Self::OPERATIONS) };
+            unsafe { bindings::fs_dax_get_by_bdev(raw, &mut start, data, &Self::OPERATIONS) };
+        let device = NonNull::new(held).ok_or_else(|| match Device::of_block(bdev) {
+            Some(_) => EBUSY,
+            None => ENODEV,
+        })?;
         // INVARIANT: The function has got a reference and has set the holder.
         Ok(Held {
-            device: NonNull::new(held).ok_or(EBUSY)?,
+            device,
             holder: Some(holder),
         })
     }
