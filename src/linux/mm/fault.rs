@@ -235,11 +235,11 @@ impl<'f> Kept<'f> {
         let offset = self.space.offset + page * PAGE_SIZE;
         // The last page may be more than the memory.
         let left = self.memory.mappable().size().saturating_sub(offset);
-        new_page(bindings::GFP_KERNEL, PAGE_SIZE as usize, |copy| {
-            let (bytes, rest) = copy.split_at_mut(left.min(PAGE_SIZE) as usize);
-            rest.fill(0);
-            self.memory.read(offset, bytes).then_some(()).ok_or(())
-        })
+        new_page(
+            bindings::GFP_KERNEL,
+            left.min(PAGE_SIZE) as usize,
+            |bytes| self.memory.read(offset, bytes).then_some(()).ok_or(()),
+        )
     }
 }
 

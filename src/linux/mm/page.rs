@@ -45,19 +45,19 @@ impl Page<'_> {
     }
 }
 
-/// Returns a new page that begins with `length` bytes of `fill`, with its only reference, or null
-/// if memory is short. The caller may sleep.
+/// Returns a new page that begins with `length` bytes of `fill`, followed by zeros, with its only
+/// reference, or null if memory is short. The caller may sleep.
 pub(super) fn new_page<E>(
     flags: bindings::gfp_t,
     length: usize,
     fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
 ) -> Result<*mut bindings::page, E> {
     // SAFETY: The caller may sleep for memory.
-    let new = unsafe { bindings::alloc_page(flags) };
+    let new = unsafe { bindings::alloc_page(flags | bindings::__GFP_ZERO) };
     if new.is_null() {
         return Ok(new);
     }
-    // SAFETY: The page is new, so nothing else accesses its bytes.
+    // SAFETY: The new page is initialized with zeros, and nothing else accesses it.
     let bytes = unsafe {
         let address = bindings::lowmem_page_address(new).cast::<u8>();
         core::slice::from_raw_parts_mut(address, length)
@@ -120,8 +120,11 @@ impl PageCopy {
         if let Some(page) = self.good() {
             return Ok(Some(page));
         }
-        let flags = bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO;
-        let new = new_page(flags, length.min(PAGE_SIZE) as usize, fill)?;
+        let new = new_page(
+            bindings::GFP_KERNEL_ACCOUNT,
+            length.min(PAGE_SIZE) as usize,
+            fill,
+        )?;
         if new.is_null() {
             return Ok(None);
         }
