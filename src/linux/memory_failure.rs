@@ -7,8 +7,8 @@ use core::mem;
 use core::ptr::{self, NonNull};
 use kernel::ffi::{c_int, c_ulong, c_void};
 
-/// Called with the number of a page frame when it fails. It may sleep: memory_failure() does, and probes of
-/// a tracepoint run under SRCU.
+/// Called with the number of a page frame when it fails. It may sleep: memory_failure() does, and
+/// probes of a tracepoint run under SRCU.
 pub(crate) type Failed = fn(usize);
 
 /// A probe of the tracepoint. Dropping it unregisters the probe, and waits for it.
@@ -56,7 +56,7 @@ impl Probe {
     unsafe extern "C" fn probe(data: *mut c_void, frame: c_ulong, _kind: c_int, _result: c_int) {
         // SAFETY: The caller passes what `new` has registered, the address of such a function.
         let failed = unsafe { mem::transmute::<*mut c_void, Failed>(data) };
-        failed(frame as usize);
+        failed(frame);
     }
 }
 

@@ -37,8 +37,8 @@ pub(crate) struct Revocable<T> {
 
 // SAFETY: The value may be shared and sent, and an SRCU domain may be cleaned up by any thread.
 unsafe impl<T: Send + Sync> Send for Revocable<T> {}
-// SAFETY: Readers share the value, and any thread may take it. An SRCU domain may be used by several
-// threads at the same time.
+// SAFETY: Readers share the value, and any thread may take it. An SRCU domain may be used by
+// several threads at the same time.
 unsafe impl<T: Send + Sync> Sync for Revocable<T> {}
 
 impl<T> Revocable<T> {

@@ -187,8 +187,8 @@ impl Extents {
         }
     }
 
-    /// Unmaps page frame `frame`, which has failed, as [`Space::unmap_failed`] does. Returns true if
-    /// an extent has it.
+    /// Unmaps page frame `frame`, which has failed, as [`Space::unmap_failed`] does. Returns true
+    /// if an extent has it.
     pub(super) fn unmap_failed(&self, frame: usize, has: bool) -> bool {
         let (mut from, mut found) = (0, false);
         loop {

@@ -8,7 +8,7 @@
 //! A DAX fault that maps the pages around it, as far as the iomap goes, would replace all that is
 //! for DAX devices here, with iomaps that end where pages are not usable.
 
-use super::fault::Kept;
+use super::fault::{Keep, Kept};
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 use super::pmd::NoPmd;
 use super::{Fault, FaultResult, MapMethod, Memory, Page, PAGE_SIZE};
@@ -31,7 +31,7 @@ impl<'a, C> Fault<'a, C> {
     /// Make the DAX code map an entry of the order of the fault, while `memory` is the file's.
     #[inline]
     pub(crate) fn map_dax(&self, memory: ArcBorrow<'_, Memory>) -> FaultResult<'a> {
-        match Kept::new(self, &memory) {
+        match Keep::new(self, &memory) {
             Some(kept) if matches!(kept.method(), MapMethod::Dax(_)) => {
                 // SAFETY: The fault is on a DAX device, whose memory is kept. This is its result.
                 unsafe { self.result(bindings::dax_iomap_fault(self.as_raw(), self.order())) }
@@ -50,7 +50,7 @@ impl<'a, C> Fault<'a, C> {
         usable: impl Fn(u64, u64) -> bool,
     ) -> FaultResult<'a> {
         let here = self.page();
-        let kept = Kept::new(self, &memory);
+        let kept = Keep::new(self, &memory);
         let Some(kept) = kept.filter(|kept| here <= kept.length / PAGE_SIZE) else {
             return FaultResult::SIGBUS;
         };

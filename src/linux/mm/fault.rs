@@ -182,19 +182,21 @@ impl Drop for Keep<'_> {
     }
 }
 
-impl<'f> Kept<'f> {
-    /// Return the address space of `fault`, if `memory` is its memory.
+impl<'f> Keep<'f> {
+    /// Returns the address space of `fault`, if `memory` is its memory.
     #[inline]
     pub(super) fn new<C>(
         fault: &'f Fault<'_, C>,
         memory: &'f ArcBorrow<'_, Memory>,
-    ) -> Option<Keep<'f>> {
+    ) -> Option<Self> {
         let space = fault.mapping().space();
         // INVARIANT: This is the memory.
         let is_its = space.memory.id == memory.mappable().id;
         is_its.then(|| Keep(Kept { space, memory }, *memory))
     }
+}
 
+impl<'f> Kept<'f> {
     /// Return how processes map the memory.
     #[inline]
     pub(super) fn method(self) -> MapMethod {

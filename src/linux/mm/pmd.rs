@@ -2,7 +2,7 @@
 
 //! PMD entries for memory without a DAX device.
 
-use super::fault::Kept;
+use super::fault::{Keep, Kept};
 use super::{poison, Fault, FaultResult, MapMethod, Memory, Space, PAGE_SIZE};
 use crate::bindings;
 use core::ptr::NonNull;
@@ -81,7 +81,7 @@ impl<'a, C> Fault<'a, C> {
         if self.order() != bindings::PMD_ORDER || self.is_write() {
             return None;
         }
-        let kept = Kept::new(self, &memory)?;
+        let kept = Keep::new(self, &memory)?;
         let by_frame = matches!(kept.method(), MapMethod::Frames(_));
         if by_frame && !cfg!(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) {
             // The MM would take the entry for one of counted pages, and drop counts of its own.

@@ -137,8 +137,8 @@ impl Space {
         unsafe { bindings::dax_break_layout(inode, from, last, None) == 0 }
     }
 
-    /// Keeps `memory`, the memory of the space, until [`Self::release`]. Called after each fault, so
-    /// that a fault at the same time as a release keeps the memory, or is unmapped by the release.
+    /// Keeps `memory`, the memory of the space, until [`Self::release`]. Called after each fault:
+    /// a fault at the same time as a release keeps the memory, or is unmapped by the release.
     #[inline(always)]
     pub(super) fn keep(&self, memory: ArcBorrow<'_, Memory>) {
         if read_once(&self.kept).is_null() {
