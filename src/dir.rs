@@ -12,7 +12,7 @@ use kernel::prelude::*;
 /// Number of positions that `.` and `..` take in a listing. Entry `n` has position `DOTS + n`.
 const DOTS: u64 = 2;
 
-/// Return the directory of an inode.
+/// Returns the directory of an inode.
 ///
 /// # Errors
 ///
@@ -65,9 +65,12 @@ impl DirOperations for DaxFs {
             return Ok(());
         };
         // A directory may have billions of entries, and overlayfs takes all of them in one call.
-        let check = || match fatal_signal_pending() {
-            true => Err(EINTR),
-            false => Ok(()),
+        let check = || {
+            if fatal_signal_pending() {
+                Err(EINTR)
+            } else {
+                Ok(())
+            }
         };
         image
             .list(directory, start)

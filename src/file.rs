@@ -20,7 +20,8 @@ fn file_data(file: &INode<DaxFs>) -> Result<&FileData> {
     }
 }
 
-/// Report an `error` of the content of `file`, unless its memory goes away. Return the error code.
+/// Reports an `error` of the content of `file`, unless its memory goes away. Returns the error
+/// code.
 #[cold]
 fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
     let sb = file.super_block();
@@ -30,8 +31,8 @@ fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
     }
 }
 
-/// Report that content at `offset` cannot be read with `error`, unless its memory goes away or the
-/// destination is bad. Return the error code.
+/// Reports that content at `offset` cannot be read with `error`, unless its memory goes away or the
+/// destination is bad. Returns the error code.
 #[cold]
 fn failed(file: &INode<DaxFs>, offset: u64, error: Error) -> Error {
     if error != EIO {
@@ -40,8 +41,8 @@ fn failed(file: &INode<DaxFs>, offset: u64, error: Error) -> Error {
     refuse(file, image::Error::new(Problem::Unreadable, offset, 0))
 }
 
-/// Verify the piece at `at`. Return how many of `length` bytes there are in the piece. `done` bytes
-/// of the read were copied before; `wait` is as for [`FileOperations::read_iter`].
+/// Verifies the piece at `at`. Returns how many of `length` bytes there are in the piece. `done`
+/// bytes of the read were copied before; `wait` is as for [`FileOperations::read_iter`].
 ///
 /// # Errors
 ///
@@ -66,7 +67,7 @@ fn verify_next(
     }
 }
 
-/// Read `length` bytes at `offset` of an image whose pieces are verified before their first use.
+/// Reads `length` bytes at `offset` of an image whose pieces are verified before their first use.
 /// Not inlined, so that all other reads need fewer registers.
 #[inline(never)]
 fn read_pieces(

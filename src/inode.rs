@@ -39,7 +39,7 @@ pub(crate) struct FileData {
     pub(crate) owner: u32,
 }
 
-/// Return the inode `ino`, from the inode cache or from `image`.
+/// Returns the inode `ino`, from the inode cache or from `image`.
 ///
 /// # Errors
 ///
@@ -59,8 +59,8 @@ pub(crate) fn get(
     })
 }
 
-/// Check that `inode` may share the data of its original. Return the original in memory if `inode`
-/// uses its page cache.
+/// Checks that `inode` may share the data of its original. Returns the original in memory if
+/// `inode` uses its page cache.
 #[cold]
 fn check_original(
     sb: &SuperBlock<DaxFs>,
@@ -79,7 +79,7 @@ fn check_original(
     }
 }
 
-/// Return the inode in memory of `original`, whose page cache `inode` uses. Its number is smaller,
+/// Returns the inode in memory of `original`, whose page cache `inode` uses. Its number is smaller,
 /// and it uses its own page cache. So new inodes are locked in one order, whatever the image says.
 fn owner_of_page_cache(
     sb: &SuperBlock<DaxFs>,
@@ -102,7 +102,7 @@ fn owner_of_page_cache(
     Err(report(sb, inode.ino, error))
 }
 
-/// Return the number of bytes of a regular file that can be mapped directly, from the first on.
+/// Returns the number of bytes of a regular file that can be mapped directly, from the first on.
 #[inline]
 fn mappable(sb: &SuperBlock<DaxFs>, inode: &Inode) -> u64 {
     match sb.data().region.memory.method() {
@@ -121,11 +121,12 @@ fn attributes(
     let (kind, object, allocated) = match inode.content {
         Content::Regular { data } => {
             let block = u64::from(image.superblock().block_size);
-            let allocated = match inode.packed {
-                true => inode.size,
+            let allocated = if inode.packed {
+                inode.size
+            } else {
                 // The size of blocks is a power of two. A division could panic, as far as the
                 // compiler knows, and objtool does not know that panic.
-                false => inode.size.wrapping_add(block - 1) & !(block - 1),
+                inode.size.wrapping_add(block - 1) & !(block - 1)
             };
             let mappable = mappable(sb, inode);
             let mapped_by = match sb.data().region.memory.method() {

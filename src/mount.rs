@@ -39,7 +39,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Show it as mount options. Only processes with `CAP_SYS_RAWIO` see physical addresses.
+    /// Shows it as mount options. Only processes with `CAP_SYS_RAWIO` see physical addresses.
     pub(crate) fn show(&self, seq: &SeqFile) {
         match self.named {
             Named::Device => {}
@@ -76,7 +76,7 @@ pub(crate) struct Mounted {
 }
 
 impl Mounted {
-    /// Return true if `options` name the region of this mount, or none.
+    /// Returns true if `options` name the region of this mount, or none.
     pub(crate) fn is_same_source(&self, options: &Options) -> bool {
         let part = self
             .place
@@ -94,7 +94,7 @@ impl Mounted {
         }
     }
 
-    /// Make bytes usable: verify the piece that holds the byte at `offset`. Return how many of
+    /// Makes bytes usable: verify the piece that holds the byte at `offset`. Returns how many of
     /// `length` bytes are in this piece; 0 if it is not verified yet and `wait` is not set.
     ///
     /// # Errors
@@ -127,14 +127,14 @@ impl Mounted {
         Ok(usable)
     }
 
-    /// Return the generation of all inodes, which file handles contain: the start of the image's
+    /// Returns the generation of all inodes, which file handles contain: the start of the image's
     /// SHA-256.
     pub(crate) fn generation(&self) -> u32 {
         let [a, b, c, d, ..] = self.superblock.sha256;
         u32::from_le_bytes([a, b, c, d])
     }
 
-    /// Return the image, while `access` keeps its memory.
+    /// Returns the image, while `access` keeps its memory.
     #[inline]
     pub(crate) fn image<'a>(&'a self, access: &'a Access<'a>) -> Image<'a, Access<'a>> {
         Image::new(access, &self.superblock)
@@ -191,8 +191,8 @@ impl From<image::Error> for Refusal {
     }
 }
 
-/// Report an error in a mounted image at inode `ino`: count it, and log it unless many were
-/// logged just before. Return the error code for it.
+/// Reports an error in a mounted image at inode `ino`: count it, and log it unless many were
+/// logged just before. Returns the error code for it.
 pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::Error) -> Error {
     let ino = ino.into();
     let (event, errno) = match error.problem {

@@ -66,7 +66,7 @@ pub(crate) enum Verify {
 }
 
 impl Checks {
-    /// Return these checks; demand a signature if `always`.
+    /// Returns these checks; demand a signature if `always`.
     pub(crate) fn demanding(&self, always: bool) -> Self {
         Checks {
             signature: self.signature || always,
@@ -74,7 +74,7 @@ impl Checks {
         }
     }
 
-    /// Refuse options that have no effect.
+    /// Refuses options that have no effect.
     ///
     /// # Errors
     ///
@@ -89,19 +89,19 @@ impl Checks {
         Ok(())
     }
 
-    /// Return true if the image is compared with a SHA-256: `digest=`, or the one that is signed.
+    /// Returns true if the image is compared with a SHA-256: `digest=`, or the one that is signed.
     pub(crate) fn has_digest(&self) -> bool {
         self.digest.is_some() || self.signature
     }
 
-    /// Return true if the image is compared with a SHA-256 in this way.
+    /// Returns true if the image is compared with a SHA-256 in this way.
     pub(crate) fn compares(&self, verify: Verify) -> bool {
         self.has_digest() && self.verify.unwrap_or(Verify::Full) == verify
     }
 }
 
 impl Options {
-    /// Return what names the memory. Without `size=`, the length after `phys=` is 0.
+    /// Returns what names the memory. Without `size=`, the length after `phys=` is 0.
     pub(crate) fn named(&self) -> Named {
         match &self.source {
             None => Named::Device,
@@ -111,7 +111,7 @@ impl Options {
         }
     }
 
-    /// Parse one option.
+    /// Parses one option.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl Options {
     }
 }
 
-/// Parse a number of bytes: decimal, or hexadecimal after `0x`, with an optional suffix K, M, G or
+/// Parses a number of bytes: decimal, or hexadecimal after `0x`, with an optional suffix K, M, G or
 /// T for a power of 1024.
 fn parse_bytes(text: &[u8]) -> Option<u64> {
     let (number, shift) = match text.split_last()? {
@@ -228,7 +228,7 @@ fn parse_bytes(text: &[u8]) -> Option<u64> {
         .checked_mul(1 << shift)
 }
 
-/// Parse 64 hexadecimal digits.
+/// Parses 64 hexadecimal digits.
 fn parse_digest(text: &[u8]) -> Option<[u8; 32]> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let mut digest = [0; 32];

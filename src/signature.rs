@@ -11,7 +11,7 @@ use kernel::{prelude::*, str::CString};
 /// Name of the keyring.
 pub(crate) const KEYRING: &CStr = c".daxfs";
 
-/// Verify the signature of `image`. It signs the SHA-256 in the superblock.
+/// Verifies the signature of `image`. It signs the SHA-256 in the superblock.
 ///
 /// # Errors
 ///
@@ -47,7 +47,7 @@ pub(crate) fn verify(image: &Image<'_, Region>, keyring: &Keyring) -> Result<(),
     Ok(())
 }
 
-/// Return what an `error` of [`Keyring::verify`] means.
+/// Returns what an `error` of [`Keyring::verify`] means.
 fn reason(error: Error) -> &'static str {
     let is = |errno: Errno| error == errno.into();
     if is(Errno::NoKey) {

@@ -19,7 +19,7 @@ pub(crate) struct Found {
     pub(crate) part: Option<Range<u64>>,
 }
 
-/// Return the kind of superblock that a mount needs, and what was found out about its source.
+/// Returns the kind of superblock that a mount needs, and what was found out about its source.
 ///
 /// # Errors
 ///
@@ -80,7 +80,7 @@ pub(crate) fn super_kind(
     Ok((kind, found))
 }
 
-/// Return the part of the source that `fsoffset=` and `fslength=` name, if they are given.
+/// Returns the part of the source that `fsoffset=` and `fslength=` name, if they are given.
 ///
 /// # Errors
 ///
@@ -156,7 +156,7 @@ pub(crate) fn open(
     Ok((region?, None))
 }
 
-/// Say that a refusal is of the device that is the source, or a part of it.
+/// Says that a refusal is of the device that is the source, or a part of it.
 fn of_device(refusal: Refusal, found: &Found, context: &Context) -> Refusal {
     let source = context.source();
     match &found.part {

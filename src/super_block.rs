@@ -19,7 +19,7 @@ use crate::verify::{self, Pieces};
 use crate::{dir, inode};
 use kernel::{page::PAGE_SIZE, prelude::*, seq_file::SeqFile, str::CString};
 
-/// Return true if the module's parameter demands a signature of every image. It does not change
+/// Returns true if the module's parameter demands a signature of every image. It does not change
 /// after the module was loaded.
 pub(crate) fn signatures_required() -> bool {
     crate::module_parameters::require_signatures.value().ne(&0)
@@ -49,9 +49,10 @@ fn prove(
     let superblock = image.superblock();
     let is_whole = checks.compares(Verify::Full);
     // Many images have less metadata than that.
-    let length = match is_whole {
-        true => CHECK_PIECE,
-        false => CHECK_PIECE.min(superblock.data.offset as usize),
+    let length = if is_whole {
+        CHECK_PIECE
+    } else {
+        CHECK_PIECE.min(superblock.data.offset as usize)
     };
     // It is faster to initialize whole lines than bytes.
     let mut piece = KVec::from_elem([0; LINE], length.div_ceil(LINE), GFP_KERNEL)?;
@@ -165,9 +166,10 @@ fn load(
     let checks = options.checks.demanding(signatures_required());
     let metadata = checks.metadata.unwrap_or(true);
     prove(&image, &shared.keyring, &checks, metadata)?;
-    let pieces = match checks.compares(Verify::Lazy) {
-        true => Some(Pieces::new(&image)?),
-        false => None,
+    let pieces = if checks.compares(Verify::Lazy) {
+        Some(Pieces::new(&image)?)
+    } else {
+        None
     };
     image.root()?;
     let place = Place {
@@ -240,9 +242,10 @@ impl FileSystem for DaxFs {
         let root = sb.data().superblock.root;
         let inode = inode::get(sb, &sb.data().image(&access), root)?;
         // It may have changed since it was validated.
-        match dir::directory(&inode)?.is_root() {
-            true => Ok(inode),
-            false => Err(Errno::Corrupted.into()),
+        if dir::directory(&inode)?.is_root() {
+            Ok(inode)
+        } else {
+            Err(Errno::Corrupted.into())
         }
     }
 

@@ -42,7 +42,7 @@ pub(crate) enum Event {
 /// Number of events.
 const EVENTS: usize = Event::BadPiece as usize + 1;
 
-/// Return the name of `device` below /sys/dev, or `none`.
+/// Returns the name of `device` below /sys/dev, or `none`.
 fn name_of(device: Option<SourceKind>) -> Result<CString> {
     let (kind, number) = match device {
         Some(SourceKind::BlockDevice(number)) => ("block", number),
@@ -65,7 +65,7 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Make the figures of the image in `region`, which was mounted from `source`: from the byte
+    /// Makes the figures of the image in `region`, which was mounted from `source`: from the byte
     /// `offset` of `device`, if it is on one.
     pub(crate) fn new(
         source: &CStr,
@@ -90,31 +90,31 @@ impl Usage {
         })
     }
 
-    /// Return the source of the mount.
+    /// Returns the source of the mount.
     pub(crate) fn source(&self) -> &CStr {
         &self.source
     }
 
-    /// Count an event.
+    /// Counts an event.
     #[inline]
     pub(crate) fn count(&self, event: Event) {
         self.counters.add(event as usize, 1);
     }
 
-    /// Count a read of `bytes` bytes.
+    /// Counts a read of `bytes` bytes.
     #[inline]
     pub(crate) fn count_read(&self, bytes: u64) {
         self.counters.add(Event::Read as usize, 1);
         self.counters.add(Event::ReadByte as usize, bytes);
     }
 
-    /// Return the value of a counter.
+    /// Returns the value of a counter.
     fn counter(&self, event: Event) -> Value<'_> {
         Value::Number(self.counters.sum(event as usize))
     }
 }
 
-/// Return a file that everybody can read.
+/// Returns a file that everybody can read.
 const fn file(name: &'static CStr, value: fn(&Usage) -> Value<'_>) -> File<Usage> {
     File {
         name,

@@ -26,15 +26,16 @@ const BAD: i8 = 2;
 /// A piece whose memory failed while it was read.
 const UNREADABLE: i8 = 3;
 
-/// Return an error if a signal is pending.
+/// Returns an error if a signal is pending.
 pub(crate) fn check_signal() -> Result<(), Refusal> {
-    match kernel::current!().signal_pending() {
-        true => Err(EINTR.into()),
-        false => Ok(()),
+    if kernel::current!().signal_pending() {
+        Err(EINTR.into())
+    } else {
+        Ok(())
     }
 }
 
-/// Return the SHA-256 of piece `index` of `image`. Call `check` between its parts, which have the
+/// Returns the SHA-256 of piece `index` of `image`. Call `check` between its parts, which have the
 /// size of `buffer`.
 fn sum<E: From<image::Error>>(
     image: &Image<'_, Region>,
@@ -50,7 +51,7 @@ fn sum<E: From<image::Error>>(
     Ok(hash.finish())
 }
 
-/// Return an error unless the SHA-256 `found` is the `expected` one.
+/// Returns an error unless the SHA-256 `found` is the `expected` one.
 pub(crate) fn compare(found: &[u8; 32], expected: &[u8; 32]) -> Result<(), Refusal> {
     if found == expected {
         return Ok(());
@@ -61,7 +62,7 @@ pub(crate) fn compare(found: &[u8; 32], expected: &[u8; 32]) -> Result<(), Refus
     Err(image::Error::new(Problem::Digest, 0, start).into())
 }
 
-/// Compare the SHA-256 of the whole image with the one in its superblock.
+/// Compares the SHA-256 of the whole image with the one in its superblock.
 pub(crate) fn whole(image: &Image<'_, Region>, buffer: &mut [u8]) -> Result<(), Refusal> {
     let mut whole = Sha256::new();
     for index in 0..image.superblock().pieces() {
@@ -84,8 +85,8 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// Load the table of sums of `image`, compare it with the SHA-256 in the superblock, and verify
-    /// the pieces that hold metadata.
+    /// Loads the table of sums of `image`, compare it with the SHA-256 in the superblock, and
+    /// verify the pieces that hold metadata.
     pub(crate) fn new(image: &Image<'_, Region>) -> Result<Self, Refusal> {
         let superblock = image.superblock();
         let table = superblock.sums().ok_or_else(|| {
@@ -121,7 +122,7 @@ impl Pieces {
         Ok(pieces)
     }
 
-    /// Compare the pieces that hold metadata with their SHA-256.
+    /// Compares the pieces that hold metadata with their SHA-256.
     pub(crate) fn verify_metadata(&self, image: &Image<'_, Region>) -> Result<(), Refusal> {
         let metadata = layout::pieces(image.superblock().data.offset);
         for index in 0..metadata {
@@ -134,14 +135,14 @@ impl Pieces {
         Ok(())
     }
 
-    /// Return what is known of piece `index`. If it is verified, earlier writes are visible.
+    /// Returns what is known of piece `index`. If it is verified, earlier writes are visible.
     #[inline]
     fn state(&self, index: u64) -> i8 {
         let state = self.states.get(index as usize);
         state.map_or(UNKNOWN, load_acquire)
     }
 
-    /// Take note of what is known of piece `index`.
+    /// Takes note of what is known of piece `index`.
     fn set(&self, index: u64, known: i8) {
         if let Some(state) = self.states.get(index as usize) {
             state.store(known, Release);
@@ -154,13 +155,13 @@ impl Pieces {
         Ok(lane)
     }
 
-    /// Return true if the table has this SHA-256 for piece `index`.
+    /// Returns true if the table has this SHA-256 for piece `index`.
     fn matches(&self, index: u64, sum: &[u8; 32]) -> bool {
         let mut sums = self.sums.chunks_exact(sum.len());
         sums.nth(index as usize) == Some(sum)
     }
 
-    /// Return an error if piece `index` was found bad or unreadable.
+    /// Returns an error if piece `index` was found bad or unreadable.
     pub(crate) fn refused(&self, index: u64) -> image::Result<()> {
         let offset = index.saturating_mul(layout::DIGEST_PIECE);
         match self.state(index) {
@@ -170,7 +171,7 @@ impl Pieces {
         }
     }
 
-    /// Return true if all pieces that hold `length` bytes at `offset` are verified.
+    /// Returns true if all pieces that hold `length` bytes at `offset` are verified.
     #[inline]
     pub(crate) fn are_verified(&self, offset: u64, length: u64) -> bool {
         let first = offset / layout::DIGEST_PIECE;
@@ -178,8 +179,8 @@ impl Pieces {
         (first..end).all(|index| self.state(index) == VERIFIED)
     }
 
-    /// Verify piece `index`, unless it is verified or refused already. This waits for other threads
-    /// that verify a piece, and for nothing else. Count the result in `usage`.
+    /// Verifies piece `index`, unless it is verified or refused already. This waits for other
+    /// threads that verify a piece, and for nothing else. Count the result in `usage`.
     ///
     /// Log a bad piece when it is found, which happens once. Other errors cannot suppress that
     /// line, and only the first bad pieces are logged: an ordinary user chooses the reads.
@@ -221,13 +222,13 @@ impl Pieces {
     }
 }
 
-/// Return the error for a piece that does not match its SHA-256.
+/// Returns the error for a piece that does not match its SHA-256.
 fn bad(index: u64) -> image::Error {
     let offset = index.saturating_mul(layout::DIGEST_PIECE);
     image::Error::new(Problem::Piece, offset, index)
 }
 
-/// Load the table of sums, and compare its SHA-256 with the one in the superblock. It needs a
+/// Loads the table of sums, and compare its SHA-256 with the one in the superblock. It needs a
 /// fraction of the image's memory, which the region holds.
 fn load(image: &Image<'_, Region>, table: &Table) -> Result<VVec<u8>, Refusal> {
     if table.end() > image.memory().size() {
@@ -242,8 +243,9 @@ fn load(image: &Image<'_, Region>, table: &Table) -> Result<VVec<u8>, Refusal> {
         hash.update(part);
         check_signal()?;
     }
-    match hash.finish() == image.superblock().sha256 {
-        true => Ok(sums),
-        false => Err(image::Error::new(Problem::Sums, table.offset, table.length).into()),
+    if hash.finish() == image.superblock().sha256 {
+        Ok(sums)
+    } else {
+        Err(image::Error::new(Problem::Sums, table.offset, table.length).into())
     }
 }

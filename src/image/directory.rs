@@ -38,14 +38,14 @@ pub struct Dirent {
 }
 
 impl Dirent {
-    /// Return the length of the name in bytes, at least 1.
+    /// Returns the length of the name in bytes, at least 1.
     pub const fn name_len(&self) -> usize {
         self.name_len as usize
     }
 }
 
 impl<M: Memory> Image<'_, M> {
-    /// Find `name`, which must not be empty, in `directory`.
+    /// Finds `name`, which must not be empty, in `directory`.
     ///
     /// This loads about three cache lines in a directory of 10,000 names, and O(log n) in any.
     ///
@@ -89,15 +89,14 @@ impl<M: Memory> Image<'_, M> {
             }
             for (position, raw) in (start..end).zip(&*entries) {
                 let found = raw.hash.get();
-                let order = match found == hash {
-                    false => found.cmp(&hash),
-                    true => {
-                        let entry = self.validate_dirent(directory, position, raw)?;
-                        match self.compare_name(&entry, name)? {
-                            Ordering::Equal => return Ok(Some(entry)),
-                            order => order,
-                        }
+                let order = if found == hash {
+                    let entry = self.validate_dirent(directory, position, raw)?;
+                    match self.compare_name(&entry, name)? {
+                        Ordering::Equal => return Ok(Some(entry)),
+                        order => order,
                     }
+                } else {
+                    found.cmp(&hash)
                 };
                 if order == Ordering::Greater {
                     (high, high_hash) = (position, found);
@@ -109,8 +108,8 @@ impl<M: Memory> Image<'_, M> {
         Ok(None)
     }
 
-    /// Check that `entry` of `directory` agrees with its inode: it has the same `file_type`, and if
-    /// the inode is a directory, `child`, that has the number of this entry.
+    /// Checks that `entry` of `directory` agrees with its inode: it has the same `file_type`, and
+    /// if the inode is a directory, `child`, that has the number of this entry.
     ///
     /// # Errors
     ///
@@ -138,20 +137,20 @@ impl<M: Memory> Image<'_, M> {
         Ok(())
     }
 
-    /// Return the offset in the image of entry `position` of `directory`, or of its end.
+    /// Returns the offset in the image of entry `position` of `directory`, or of its end.
     #[inline]
     pub(super) fn dirent_offset(&self, directory: &Directory, position: u32) -> u64 {
         self.superblock.dirents.offset
             + (directory.first + u64::from(position)) * layout::DIRENT_SIZE
     }
 
-    /// Return the offset in the image of the name of `entry`.
+    /// Returns the offset in the image of the name of `entry`.
     #[inline]
     pub(super) fn name_offset(&self, entry: &Dirent) -> u64 {
         self.superblock.names.offset + entry.name
     }
 
-    /// Validate the record of entry `position` of `directory`.
+    /// Validates the record of entry `position` of `directory`.
     ///
     /// # Errors
     ///
@@ -191,7 +190,7 @@ impl<M: Memory> Image<'_, M> {
         })
     }
 
-    /// Compare the name of `entry` with `name`, byte by byte.
+    /// Compares the name of `entry` with `name`, byte by byte.
     fn compare_name(&self, entry: &Dirent, name: &[u8]) -> Result<Ordering> {
         let mut chunk = [0; CHUNK];
         let offset = self.name_offset(entry);

@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-/// Define the problems: their names, and their descriptions for users and for the documentation.
+/// Defines the problems: their names, and their descriptions for users and for the documentation.
 macro_rules! problems {
     ($($name:ident: $text:literal,)*) => {
         /// A reason to refuse an image, or a record in it.
@@ -16,7 +16,7 @@ macro_rules! problems {
         }
 
         impl Problem {
-            /// Return a description.
+            /// Returns a description.
             pub const fn text(self) -> &'static str {
                 match self {
                     Problem::Catalog(text) => text,
@@ -79,7 +79,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// Make an error for `problem`, with the `value` found at `offset`.
+    /// Makes an error for `problem`, with the `value` found at `offset`.
     pub const fn new(problem: Problem, offset: u64, value: u64) -> Self {
         Error {
             problem,

@@ -32,7 +32,7 @@ pub enum FileType {
 }
 
 impl FileType {
-    /// Return the type with this number, if there is one.
+    /// Returns the type with this number, if there is one.
     #[inline]
     pub const fn from_u8(value: u8) -> Option<Self> {
         Some(match value {
@@ -47,7 +47,7 @@ impl FileType {
         })
     }
 
-    /// Return the type in an `st_mode`.
+    /// Returns the type in an `st_mode`.
     #[inline]
     pub const fn of_mode(mode: u16) -> Option<Self> {
         Self::from_u8((mode >> 12) as u8)
@@ -70,7 +70,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Return true if it has the place of a root: it is its own parent.
+    /// Returns true if it has the place of a root: it is its own parent.
     pub fn is_root(&self) -> bool {
         self.parent == self.ino && self.position == layout::NO_POSITION
     }
@@ -140,7 +140,7 @@ pub struct Inode {
 }
 
 impl Inode {
-    /// Validate the record of inode `ino`, which was loaded from `offset`.
+    /// Validates the record of inode `ino`, which was loaded from `offset`.
     #[inline(always)] // The inode need not go through memory.
     pub(super) fn validate(
         superblock: &Superblock,
@@ -287,7 +287,7 @@ impl Inode {
         })
     }
 
-    /// Check that this file may share the data of inode `original`: it must be a regular file with
+    /// Checks that this file may share the data of inode `original`: it must be a regular file with
     /// the same data, and not share data itself.
     ///
     /// # Errors
@@ -304,14 +304,14 @@ impl Inode {
         }
     }
 
-    /// Return the error for a file that may not share the data of [`Self::original`].
+    /// Returns the error for a file that may not share the data of [`Self::original`].
     pub fn unsuitable_original(&self, superblock: &Superblock) -> Error {
         let field = offset_of!(layout::Inode, original);
         let offset = field_offset(superblock, self.ino, field);
         Error::new(Problem::Original, offset, self.original.into())
     }
 
-    /// Return how many bytes of a regular file, from the first on, are in pages that hold nothing
+    /// Returns how many bytes of a regular file, from the first on, are in pages that hold nothing
     /// else and so can be mapped. A page has `page` bytes, a power of two, at most the block size.
     /// Unless the file is packed, this is its size rounded up to a page.
     #[inline]
@@ -331,13 +331,13 @@ impl Inode {
     }
 }
 
-/// Return the error for inode `ino` whose data, at offset `data`, overlap another file's.
+/// Returns the error for inode `ino` whose data, at offset `data`, overlap another file's.
 pub fn overlap(superblock: &Superblock, ino: u32, data: u64) -> Error {
     let offset = field_offset(superblock, ino, offset_of!(layout::Inode, data));
     Error::new(Problem::Overlap, offset, data)
 }
 
-/// Return the offset in the image of a field of inode `ino`.
+/// Returns the offset in the image of a field of inode `ino`.
 fn field_offset(superblock: &Superblock, ino: u32, field: usize) -> u64 {
     let record = u64::from(ino - 1) * layout::INODE_SIZE;
     superblock.inodes.offset + record + field as u64

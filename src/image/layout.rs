@@ -85,12 +85,12 @@ pub const SIGNATURE_MAX: u32 = 16 << 10;
 /// First eight bytes of a catalogue of images, which user space reads.
 pub const CATALOG_MAGIC: [u8; 8] = *b"\x89daxcat\n";
 
-/// Return the number of pieces of an image of `total_size` bytes.
+/// Returns the number of pieces of an image of `total_size` bytes.
 pub const fn pieces(total_size: u64) -> u64 {
     total_size.div_ceil(DIGEST_PIECE)
 }
 
-/// Return the range of piece `index` of an image of `total_size` bytes.
+/// Returns the range of piece `index` of an image of `total_size` bytes.
 pub fn piece(index: u64, total_size: u64) -> Range<u64> {
     let start = index.saturating_mul(DIGEST_PIECE);
     start..total_size.clamp(start, start.saturating_add(DIGEST_PIECE))
@@ -179,7 +179,7 @@ pub struct Superblock {
 }
 
 impl Superblock {
-    /// Return the record as it counts in the image's SHA-256: with `sha256` and `crc` zero.
+    /// Returns the record as it counts in the image's SHA-256: with `sha256` and `crc` zero.
     pub fn without_sums(mut self) -> Self {
         self.sha256 = [0; 32];
         self.crc = 0.into();
@@ -264,7 +264,7 @@ pub struct Dirent {
 }
 
 impl Dirent {
-    /// Return the offset of the name in the names.
+    /// Returns the offset of the name in the names.
     #[inline]
     pub fn name_offset(&self) -> u64 {
         (u64::from(self.name_high.get()) << 32) | u64::from(self.name_low.get())
@@ -323,17 +323,17 @@ impl XattrPrefix {
         XattrPrefix::Security,
     ];
 
-    /// Return the prefix with this number, if there is one.
+    /// Returns the prefix with this number, if there is one.
     pub fn from_number(number: u8) -> Option<XattrPrefix> {
         Self::ALL.into_iter().find(|&prefix| prefix as u8 == number)
     }
 
-    /// Return true if the prefix is a whole name.
+    /// Returns true if the prefix is a whole name.
     pub const fn is_whole(self) -> bool {
         matches!(self, XattrPrefix::AclAccess | XattrPrefix::AclDefault)
     }
 
-    /// Return the text.
+    /// Returns the text.
     pub const fn text(self) -> &'static str {
         match self {
             XattrPrefix::User => "user.",

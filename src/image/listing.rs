@@ -45,7 +45,7 @@ struct Names {
 }
 
 impl<'a, M: Memory> Image<'a, M> {
-    /// List the entries of `directory`, starting with entry `start`.
+    /// Lists the entries of `directory`, starting with entry `start`.
     #[inline]
     pub fn list(&self, directory: &Directory, start: u32) -> Listing<'a, M> {
         Listing {
@@ -65,7 +65,7 @@ impl<'a, M: Memory> Image<'a, M> {
 }
 
 impl<M: Memory> Listing<'_, M> {
-    /// Pass all entries and their names to `take`, until it returns false or an error. `refuse`
+    /// Passes all entries and their names to `take`, until it returns false or an error. `refuse`
     /// turns the problem of an entry into such an error. Call `check` before each load of records.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl<M: Memory> Listing<'_, M> {
         }
     }
 
-    /// Load the records of the next entries, none after the last one.
+    /// Loads the records of the next entries, none after the last one.
     #[inline(never)]
     fn load_records(&mut self) -> Result<()> {
         self.loaded = 0;
@@ -117,7 +117,7 @@ impl<M: Memory> Listing<'_, M> {
 }
 
 impl Names {
-    /// Validate entry `position` of `directory`, which has the record `raw`. Return it and its
+    /// Validates entry `position` of `directory`, which has the record `raw`. Returns it and its
     /// name.
     #[inline(always)] // As a function it would cost 50 instructions more for each entry.
     fn entry<M: Memory>(
@@ -144,7 +144,7 @@ impl Names {
         Ok((entry, name))
     }
 
-    /// Load bytes, starting at `start`, which must be the name of a validated entry.
+    /// Loads bytes, starting at `start`, which must be the name of a validated entry.
     #[inline(never)]
     fn load<M: Memory>(&mut self, image: &Image<'_, M>, start: u64) -> Result<()> {
         const { assert!(NAMES >= NAME_MAX) };
@@ -159,7 +159,7 @@ impl Names {
     }
 }
 
-/// Return true if no byte of `names` is `/` or NUL.
+/// Returns true if no byte of `names` is `/` or NUL.
 #[inline(never)]
 fn is_clean(names: &[u8]) -> bool {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
@@ -172,7 +172,7 @@ fn is_clean(names: &[u8]) -> bool {
     is_unmarked(names, |word| marks(word) | word) || is_unmarked(names, |word| marks(word) & !word)
 }
 
-/// Return true if `marks` sets the top bit of no byte, given eight bytes of `names` at a time, and
+/// Returns true if `marks` sets the top bit of no byte, given eight bytes of `names` at a time, and
 /// none of the rest is `/` or NUL.
 #[inline(always)]
 fn is_unmarked(names: &[u8], marks: impl Fn(u64) -> u64) -> bool {

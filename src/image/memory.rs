@@ -10,10 +10,10 @@ use zerocopy::{FromBytes, IntoBytes};
 ///
 /// It can only be copied from, never referenced. Validate the copy.
 pub trait Memory {
-    /// Return the size in bytes. It never changes.
+    /// Returns the size in bytes. It never changes.
     fn size(&self) -> u64;
 
-    /// Copy `into.len()` bytes at `offset`.
+    /// Copies `into.len()` bytes at `offset`.
     ///
     /// # Errors
     ///
@@ -21,15 +21,15 @@ pub trait Memory {
     /// the memory fails. The content of `into` is unspecified then.
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<()>;
 
-    /// Return the CRC-32C (Castagnoli) of the bytes that gave `crc`, 0 at first, and `bytes`.
+    /// Returns the CRC-32C (Castagnoli) of the bytes that gave `crc`, 0 at first, and `bytes`.
     fn crc32c(crc: u32, bytes: &[u8]) -> u32;
 
-    /// Return the hash of a name that orders a directory: XXH32 with seed 0. All bits are equally
+    /// Returns the hash of a name that orders a directory: XXH32 with seed 0. All bits are equally
     /// well distributed, which the interpolation search in directories needs.
     fn name_hash(name: &[u8]) -> u32;
 }
 
-/// Load a record by value.
+/// Loads a record by value.
 ///
 /// # Errors
 ///
@@ -41,7 +41,7 @@ pub fn load<M: Memory, T: FromBytes + IntoBytes>(memory: &M, offset: u64) -> Res
     Ok(record)
 }
 
-/// Pass the bytes of `range` to `take`, in order, in parts of the size of `buffer` (at least 1
+/// Passes the bytes of `range` to `take`, in order, in parts of the size of `buffer` (at least 1
 /// byte).
 ///
 /// # Errors

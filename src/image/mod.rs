@@ -38,23 +38,23 @@ pub struct Image<'a, M> {
 }
 
 impl<'a, M: Memory> Image<'a, M> {
-    /// Make an image of `memory` and the superblock that [`Superblock::load`] returned for it.
+    /// Makes an image of `memory` and the superblock that [`Superblock::load`] returned for it.
     #[inline]
     pub fn new(memory: &'a M, superblock: &'a Superblock) -> Self {
         Image { memory, superblock }
     }
 
-    /// Return the memory.
+    /// Returns the memory.
     pub fn memory(&self) -> &'a M {
         self.memory
     }
 
-    /// Return the superblock.
+    /// Returns the superblock.
     pub fn superblock(&self) -> &'a Superblock {
         self.superblock
     }
 
-    /// Load and validate the inode of the root directory.
+    /// Loads and validate the inode of the root directory.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl<'a, M: Memory> Image<'a, M> {
         }
     }
 
-    /// Compare the metadata with their checksum, in parts of the size of `buffer` (at least 1
+    /// Compares the metadata with their checksum, in parts of the size of `buffer` (at least 1
     /// byte). Call `check` between them.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl<'a, M: Memory> Image<'a, M> {
         Ok(())
     }
 
-    /// Pass the bytes of piece `index` to `take`, in order, in parts of at most the size of
+    /// Passes the bytes of piece `index` to `take`, in order, in parts of at most the size of
     /// `buffer` (at least 1 byte). In the superblock `sha256` and `crc` are zero.
     ///
     /// The image's SHA-256 is the hash of the SHA-256 of its [pieces](Superblock::pieces).
@@ -120,7 +120,7 @@ impl<'a, M: Memory> Image<'a, M> {
         memory::parts(self.memory, piece, buffer, take)
     }
 
-    /// Load and validate inode `ino`: one cache line.
+    /// Loads and validate inode `ino`: one cache line.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl<'a, M: Memory> Image<'a, M> {
         Inode::validate(self.superblock, ino, offset, &raw)
     }
 
-    /// Read the target of a symlink, at offset `target`, into `buffer`, which has its length.
+    /// Reads the target of a symlink, at offset `target`, into `buffer`, which has its length.
     ///
     /// # Errors
     ///

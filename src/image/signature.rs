@@ -44,8 +44,8 @@ pub struct Section {
 }
 
 impl Section {
-    /// Find the signature of the image with this `superblock`, or return `None`. Ignore a signature
-    /// that an image with another SHA-256 has left in the memory.
+    /// Finds the signature of the image with this `superblock`, or return `None`. Ignore a
+    /// signature that an image with another SHA-256 has left in the memory.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl Section {
         Ok(Some(Section { table, header }))
     }
 
-    /// Return the line that the message must sign. [`Section::find`] has compared its SHA-256 with
+    /// Returns the line that the message must sign. [`Section::find`] has compared its SHA-256 with
     /// the superblock.
     pub fn line(&self) -> Line {
         Line {
@@ -82,26 +82,27 @@ impl Section {
         }
     }
 
-    /// Load the message into `cms`, which has its length, and check its checksum.
+    /// Loads the message into `cms`, which has its length, and check its checksum.
     ///
     /// # Errors
     ///
     /// [`Problem::Signature`] if the checksum does not match, [`Problem::Unreadable`].
     pub fn load<M: Memory>(&self, memory: &M, cms: &mut [u8]) -> Result<()> {
         memory.read(self.table.offset, cms)?;
-        match crc::<M>(&self.header, cms) == self.header.crc.get() {
-            true => Ok(()),
-            false => Err(self.error(Problem::Signature, self.header.crc.get().into())),
+        if crc::<M>(&self.header, cms) == self.header.crc.get() {
+            Ok(())
+        } else {
+            Err(self.error(Problem::Signature, self.header.crc.get().into()))
         }
     }
 
-    /// Return an error for this signature.
+    /// Returns an error for this signature.
     pub const fn error(&self, problem: Problem, value: u64) -> Error {
         Error::new(problem, self.table.offset, value)
     }
 }
 
-/// Return the checksum of a header and a message.
+/// Returns the checksum of a header and a message.
 pub fn crc<M: Memory>(header: &layout::Signature, cms: &[u8]) -> u32 {
     let end = offset_of!(layout::Signature, crc);
     let start = header.as_bytes().get(..end).unwrap_or_default();

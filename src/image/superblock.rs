@@ -18,12 +18,12 @@ pub struct Table {
 }
 
 impl Table {
-    /// Return the offset of the first byte after the table.
+    /// Returns the offset of the first byte after the table.
     pub const fn end(&self) -> u64 {
         self.offset + self.length
     }
 
-    /// Return true if `length` bytes at `offset`, relative to the table, are in it.
+    /// Returns true if `length` bytes at `offset`, relative to the table, are in it.
     pub fn holds(&self, offset: u64, length: u64) -> bool {
         offset
             .checked_add(length)
@@ -69,7 +69,7 @@ pub struct Superblock {
 }
 
 impl Superblock {
-    /// Load the superblock at the start of `memory` and validate it.
+    /// Loads the superblock at the start of `memory` and validate it.
     ///
     /// # Errors
     ///
@@ -171,12 +171,12 @@ impl Superblock {
         Ok(superblock)
     }
 
-    /// Return the number of pieces that the SHA-256 of the image is made of.
+    /// Returns the number of pieces that the SHA-256 of the image is made of.
     pub const fn pieces(&self) -> u64 {
         layout::pieces(self.total_size)
     }
 
-    /// Return the table of the SHA-256 of all pieces, which follows the image; `None` if there is
+    /// Returns the table of the SHA-256 of all pieces, which follows the image; `None` if there is
     /// none. It may be outside the memory.
     pub fn sums(&self) -> Option<Table> {
         let table = Table {
@@ -186,18 +186,18 @@ impl Superblock {
         (self.compat & layout::COMPAT_SUMS != 0).then_some(table)
     }
 
-    /// Return the offset at which a signature of the image starts, if there is one.
+    /// Returns the offset at which a signature of the image starts, if there is one.
     pub fn signature_offset(&self) -> u64 {
         let end = self.sums().map_or(self.total_size, |table| table.end());
         end.saturating_add(layout::SIGNATURE_ALIGN - 1) & !(layout::SIGNATURE_ALIGN - 1)
     }
 
-    /// Return the number of inodes. Their numbers start at 1.
+    /// Returns the number of inodes. Their numbers start at 1.
     pub const fn inode_count(&self) -> u64 {
         self.inodes.length / layout::INODE_SIZE
     }
 
-    /// Return true if there is an inode `ino`.
+    /// Returns true if there is an inode `ino`.
     #[inline]
     pub const fn has_inode(&self, ino: u32) -> bool {
         // The place of inode 0 is after the longest table.

@@ -38,7 +38,7 @@ pub struct Xattrs<'a, M> {
 }
 
 impl<'a, M: Memory> Image<'a, M> {
-    /// Return the set of extended attributes at offset `start`, the
+    /// Returns the set of extended attributes at offset `start`, the
     /// [`xattrs`](super::Inode::xattrs) of an inode; an empty one for 0.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl<'a, M: Memory> Image<'a, M> {
         Ok(xattrs)
     }
 
-    /// Find the attribute `name`, without its prefix, in the [set](Self::xattr_set) at offset
+    /// Finds the attribute `name`, without its prefix, in the [set](Self::xattr_set) at offset
     /// `start`.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl<'a, M: Memory> Image<'a, M> {
         Ok(None)
     }
 
-    /// Read the name of `xattr` after its prefix.
+    /// Reads the name of `xattr` after its prefix.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl<'a, M: Memory> Image<'a, M> {
         Ok(name)
     }
 
-    /// Read the value of `xattr` into `buffer`, which has its length.
+    /// Reads the value of `xattr` into `buffer`, which has its length.
     ///
     /// # Errors
     ///

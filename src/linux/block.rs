@@ -30,7 +30,7 @@ impl BlockDevice {
         self.0.get()
     }
 
-    /// Return the size in bytes.
+    /// Returns the size in bytes.
     pub(crate) fn size(&self) -> u64 {
         // SAFETY: By the type invariant the device is open.
         unsafe { bindings::bdev_nr_bytes(self.as_raw()) as u64 }
@@ -49,7 +49,7 @@ impl BlockDevice {
         (start | self.size()) % bindings::PAGE_SIZE == 0
     }
 
-    /// Return a number that changes when the driver lists bad blocks, if it has a list. The number
+    /// Returns a number that changes when the driver lists bad blocks, if it has a list. The number
     /// lives as long as the driver's data.
     pub(super) fn bad_blocks(&self) -> Option<NonNull<Atomic<u32>>> {
         // SAFETY: By the type invariant the device is open, so it has a disk.
@@ -80,7 +80,7 @@ static OPERATIONS: bindings::blk_holder_ops = bindings::blk_holder_ops {
 };
 
 impl OpenBlockDevice {
-    /// Open the block device `number` for reading. Unless it `is_shared` with writers, the kernel
+    /// Opens the block device `number` for reading. Unless it `is_shared` with writers, the kernel
     /// may be configured to exclude them. Call `died` with its number when it dies. The address of
     /// `died` is the holder.
     ///
@@ -94,9 +94,10 @@ impl OpenBlockDevice {
     ) -> Result<Self> {
         let holder = ptr::from_ref(died).cast_mut().cast();
         let table = &raw const OPERATIONS;
-        let mode = match is_shared {
-            true => bindings::BLK_OPEN_READ,
-            false => bindings::BLK_OPEN_READ | bindings::BLK_OPEN_RESTRICT_WRITES,
+        let mode = if is_shared {
+            bindings::BLK_OPEN_READ
+        } else {
+            bindings::BLK_OPEN_READ | bindings::BLK_OPEN_RESTRICT_WRITES
         };
         // SAFETY: The holder and its operations are static.
         let file = unsafe { bindings::bdev_file_open_by_dev(number, mode, holder, table) };

@@ -11,13 +11,13 @@ use kernel::{device::Device, error::to_result, prelude::*, types::Opaque};
 pub(crate) struct DeviceId(usize);
 
 impl DeviceId {
-    /// Return what identifies `device`.
+    /// Returns what identifies `device`.
     pub(crate) fn of(device: &Device) -> Self {
         DeviceId(as_raw(device) as usize)
     }
 }
 
-/// Return the C object, over which `Device` is transparent.
+/// Returns the C object, over which `Device` is transparent.
 pub(super) fn as_raw(device: &Device) -> *mut bindings::device {
     ptr::from_ref(device).cast_mut().cast()
 }
@@ -43,7 +43,7 @@ unsafe impl Send for Notifier {}
 unsafe impl Sync for Notifier {}
 
 impl Notifier {
-    /// Call `call` for each `event` of `bus`.
+    /// Calls `call` for each `event` of `bus`.
     ///
     /// # Safety
     ///

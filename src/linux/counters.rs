@@ -20,7 +20,7 @@ unsafe impl<const N: usize> Send for Counters<N> {}
 unsafe impl<const N: usize> Sync for Counters<N> {}
 
 impl<const N: usize> Counters<N> {
-    /// Create counters that are 0.
+    /// Creates counters that are 0.
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: This may be called in any context that can sleep.
         let place = unsafe { bindings::alloc_percpu(N * size_of::<u64>(), align_of::<u64>()) };
@@ -28,21 +28,21 @@ impl<const N: usize> Counters<N> {
         NonNull::new(place.cast()).map(Counters).ok_or(ENOMEM)
     }
 
-    /// Return the per-CPU address of a counter. Clamp an index that is out of range, which can only
-    /// be a bug in this module.
+    /// Returns the per-CPU address of a counter. Clamp an index that is out of range, which can
+    /// only be a bug in this module.
     #[inline]
     fn address(&self, index: usize) -> *mut u64 {
         self.0.as_ptr().wrapping_add(index.min(N - 1))
     }
 
-    /// Add `amount` to counter `index`.
+    /// Adds `amount` to counter `index`.
     #[inline]
     pub(crate) fn add(&self, index: usize, amount: u64) {
         // SAFETY: By the type invariant there is a counter at this per-CPU address.
         unsafe { bindings::this_cpu_add(self.address(index), amount) };
     }
 
-    /// Return the value of counter `index`, to which other CPUs may add at the same time.
+    /// Returns the value of counter `index`, to which other CPUs may add at the same time.
     pub(crate) fn sum(&self, index: usize) -> u64 {
         let counter = self.address(index);
         // SAFETY: By the type invariant this is a counter.

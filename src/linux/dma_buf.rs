@@ -32,7 +32,7 @@ unsafe impl Send for DmaBuf {}
 unsafe impl Sync for DmaBuf {}
 
 impl DmaBuf {
-    /// Return the dma-buf of file descriptor `fd` of the calling process.
+    /// Returns the dma-buf of file descriptor `fd` of the calling process.
     ///
     /// # Errors
     ///
@@ -44,19 +44,19 @@ impl DmaBuf {
         NonNull::new(found).map(DmaBuf).ok_or(EINVAL)
     }
 
-    /// Return the size in bytes, which never changes.
+    /// Returns the size in bytes, which never changes.
     fn size(&self) -> u64 {
         // SAFETY: By the type invariant the dma-buf is valid.
         unsafe { (*self.0.as_ptr()).size as u64 }
     }
 
-    /// Return the reservation object, which never changes.
+    /// Returns the reservation object, which never changes.
     fn resv(&self) -> *mut bindings::dma_resv {
         // SAFETY: By the type invariant the dma-buf is valid.
         unsafe { (*self.0.as_ptr()).resv }
     }
 
-    /// Wait until the kernel has moved or cleared the buffer, or a signal arrives.
+    /// Waits until the kernel has moved or cleared the buffer, or a signal arrives.
     fn wait(&self) -> Result {
         let (kernel, forever) = (
             bindings::DMA_RESV_USAGE_KERNEL,
@@ -67,7 +67,7 @@ impl DmaBuf {
         to_result(left.min(0) as ffi::c_int)
     }
 
-    /// Call `inside` under the reservation lock, unless a signal arrives first.
+    /// Calls `inside` under the reservation lock, unless a signal arrives first.
     fn locked(&self, inside: impl FnOnce() -> Result) -> Result {
         let (resv, context) = (self.resv(), core::ptr::null_mut());
         // SAFETY: By the type invariant the dma-buf is valid.
@@ -108,7 +108,7 @@ unsafe impl Send for FauxDevice {}
 unsafe impl Sync for FauxDevice {}
 
 impl FauxDevice {
-    /// Register a device that can access all memory. Names on a bus must be unique.
+    /// Registers a device that can access all memory. Names on a bus must be unique.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl FauxDevice {
         Ok(FauxDevice(NonNull::new(made).ok_or(ENODEV)?))
     }
 
-    /// Return the generic part of the C object.
+    /// Returns the generic part of the C object.
     fn as_raw(&self) -> *mut bindings::device {
         // SAFETY: By the type invariant the device is valid.
         unsafe { &raw mut (*self.0.as_ptr()).dev }
@@ -143,7 +143,7 @@ struct Private<F> {
     is_pinned: Atomic<bool>,
 }
 
-/// Return what makes a refusal of the error of an exporter, which failed at `step`.
+/// Returns what makes a refusal of the error of an exporter, which failed at `step`.
 fn failed(step: &'static str, remedy: &'static str) -> impl FnOnce(Error) -> Refusal {
     move |error| match error {
         // The system call must not be restarted: the mount context cannot be used again.
@@ -183,7 +183,7 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
         invalidate_mappings: Some(Self::invalidate_mappings),
     };
 
-    /// Attach a new device, whose name is unique, to `buffer`.
+    /// Attaches a new device, whose name is unique, to `buffer`.
     ///
     /// If the exporter takes the memory back although it is pinned, call `revoked`, which must make
     /// all use of it stop. That is under the reservation lock, which is taken under locks of the
@@ -225,7 +225,7 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
         })
     }
 
-    /// Handle the exporter's announcement that the memory moves. It holds the reservation lock.
+    /// Handles the exporter's announcement that the memory moves. It holds the reservation lock.
     ///
     /// # Safety
     ///
@@ -239,7 +239,7 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
         }
     }
 
-    /// Pin the buffer, map it into the kernel, and begin CPU access.
+    /// Pins the buffer, map it into the kernel, and begin CPU access.
     ///
     /// # Errors
     ///

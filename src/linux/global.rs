@@ -27,7 +27,7 @@ pub(crate) struct GlobalMutex<B: GlobalLockBackend> {
 }
 
 impl<B: GlobalLockBackend> GlobalMutex<B> {
-    /// Make a mutex.
+    /// Makes a mutex.
     ///
     /// # Safety
     ///
@@ -40,7 +40,7 @@ impl<B: GlobalLockBackend> GlobalMutex<B> {
         }
     }
 
-    /// Lock the mutex.
+    /// Locks the mutex.
     pub(crate) fn lock(&'static self) -> GlobalGuard<B> {
         while self.state.load(Acquire) != READY {
             let turn = self.state.cmpxchg(NEW, BUSY, Relaxed);
@@ -56,7 +56,7 @@ impl<B: GlobalLockBackend> GlobalMutex<B> {
     }
 }
 
-/// Define a static mutex.
+/// Defines a static mutex.
 macro_rules! global_mutex {
     ($(#[$meta:meta])* static $name:ident: $type:ty = $value:expr;) => {
         /// The type that stands for the mutex.

@@ -40,7 +40,7 @@ static MOUNT: Mount = Mount {
     pins: Opaque::new(0),
 };
 
-/// Set up a mount of a filesystem without files.
+/// Sets up a mount of a filesystem without files.
 ///
 /// # Safety
 ///
@@ -62,7 +62,7 @@ unsafe extern "C" fn init_context(context: *mut bindings::fs_context) -> c_int {
 pub(crate) struct Internal(());
 
 impl Internal {
-    /// Mount it, if it is not mounted.
+    /// Mounts it, if it is not mounted.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ pub(super) struct InternalInode {
 }
 
 impl InternalInode {
-    /// Make an inode.
+    /// Makes an inode.
     ///
     /// # Errors
     ///

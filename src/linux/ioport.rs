@@ -8,13 +8,13 @@ use super::fs::{refusal, Refusal};
 use crate::bindings;
 use kernel::prelude::*;
 
-/// Return the last physical address of this machine.
+/// Returns the last physical address of this machine.
 pub(crate) fn last_address() -> u64 {
     // SAFETY: This reads a number that does not change.
     unsafe { bindings::last_address() }
 }
 
-/// Return true if all of the `size` bytes at `start` are in one resource (`IORESOURCE_MEM`).
+/// Returns true if all of the `size` bytes at `start` are in one resource (`IORESOURCE_MEM`).
 pub(crate) fn is_in_one_resource(start: u64, size: u64) -> bool {
     // SAFETY: This compares the range with all resources, under their lock.
     unsafe { bindings::is_in_one_resource(start, start.wrapping_add(size).wrapping_sub(1)) }
@@ -32,7 +32,7 @@ pub(crate) struct Requested {
 }
 
 impl Requested {
-    /// Request the `size` bytes at `start`. /proc/iomem shows the `name`.
+    /// Requests the `size` bytes at `start`. /proc/iomem shows the `name`.
     ///
     /// # Errors
     ///
@@ -86,17 +86,17 @@ impl Requested {
         })
     }
 
-    /// Return the address of the first byte.
+    /// Returns the address of the first byte.
     pub(crate) fn start(&self) -> u64 {
         self.start
     }
 
-    /// Return the length in bytes.
+    /// Returns the length in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// Return true if it is memory that is reserved, by its resource: for example by
+    /// Returns true if it is memory that is reserved, by its resource: for example by
     /// memmap=SIZE$ADDRESS, or for a driver.
     pub(crate) fn is_reserved(&self) -> bool {
         self.is_reserved

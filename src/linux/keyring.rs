@@ -27,7 +27,7 @@ unsafe impl Send for Keyring {}
 unsafe impl Sync for Keyring {}
 
 impl Keyring {
-    /// Make an empty keyring.
+    /// Makes an empty keyring.
     pub(crate) fn new(name: &'static CStr) -> Result<Self> {
         // SAFETY: The name is NUL-terminated.
         let key = from_err_ptr(unsafe { bindings::keyring_alloc(name.as_char_ptr()) })?;
@@ -35,8 +35,8 @@ impl Keyring {
         Ok(Keyring(NonNull::new(key)))
     }
 
-    /// Verify that `cms`, a CMS message without content, is a signature of `message` by a key that
-    /// a certificate in this keyring vouches for, or one in the kernel's builtin and secondary
+    /// Verifies that `cms`, a CMS message without content, is a signature of `message` by a key
+    /// that a certificate in this keyring vouches for, or one in the kernel's builtin and secondary
     /// trusted keyrings. The kernel does not compare the times of certificates with its clock.
     ///
     /// # Errors
@@ -71,7 +71,8 @@ impl Drop for Keyring {
     }
 }
 
-/// Verify a signature with the keys in `keyring`, which is valid, or null for the trusted keyrings.
+/// Verifies a signature with the keys in `keyring`, which is valid, or null for the trusted
+/// keyrings.
 fn verify(message: &[u8], cms: &[u8], keyring: *mut bindings::key) -> Result {
     let (data, length) = (message.as_ptr().cast(), message.len());
     // SAFETY: The kernel only reads the message and `cms`, and does not keep them. The keyring is
@@ -92,7 +93,7 @@ fn verify(message: &[u8], cms: &[u8], keyring: *mut bindings::key) -> Result {
     })
 }
 
-/// Return the time of the system's clock, in seconds since 1970.
+/// Returns the time of the system's clock, in seconds since 1970.
 pub(crate) fn now() -> i64 {
     // SAFETY: This may be called in any context.
     unsafe { bindings::ktime_get_real_seconds() }

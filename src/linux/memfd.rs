@@ -22,7 +22,7 @@ const SEALS: u32 = bindings::F_SEAL_WRITE | bindings::F_SEAL_SHRINK | bindings::
 pub(crate) struct Memfd(ARef<File>);
 
 impl Memfd {
-    /// Get a reference to `file`, if it is such a file. Files of no other kind are kept: they may
+    /// Gets a reference to `file`, if it is such a file. Files of no other kind are kept: they may
     /// have references in turn, such as a socket to whatever is sent over it.
     pub(crate) fn new(file: &File) -> Option<Self> {
         // INVARIANT: Checked below.
@@ -34,13 +34,13 @@ impl Memfd {
         self.0.as_ptr().cast()
     }
 
-    /// Return the seals, or a negative number if the file cannot have any.
+    /// Returns the seals, or a negative number if the file cannot have any.
     fn seals(&self) -> i32 {
         // SAFETY: The file is open.
         unsafe { bindings::file_seals(self.raw()) }
     }
 
-    /// Return the size in bytes.
+    /// Returns the size in bytes.
     fn size(&self) -> u64 {
         // SAFETY: The file is open, and a sealed one does not change its size.
         unsafe { (*(*self.raw()).f_inode).i_size as u64 }
@@ -55,7 +55,7 @@ impl Memfd {
 struct Folios(KVVec<*mut bindings::folio>);
 
 impl Folios {
-    /// Pin the folios of the first `size` bytes, `pages` pages, of `memfd`.
+    /// Pins the folios of the first `size` bytes, `pages` pages, of `memfd`.
     fn pin(memfd: &Memfd, size: u64, pages: usize) -> Result<Self> {
         let mut folios = KVVec::with_capacity(pages, GFP_KERNEL)?;
         let (last, mut offset) = ((size - 1) as bindings::loff_t, 0);
@@ -110,7 +110,7 @@ impl Folios {
         Ok(())
     }
 
-    /// Map the first `count` pages into the kernel.
+    /// Maps the first `count` pages into the kernel.
     fn map(&self, count: usize) -> Result<NonNull<u8>> {
         let mut pages = KVVec::with_capacity(count, GFP_KERNEL)?;
         for &folio in &self.0 {
@@ -157,7 +157,7 @@ unsafe impl Send for Content {}
 unsafe impl Sync for Content {}
 
 impl Content {
-    /// Map the content of `memfd`.
+    /// Maps the content of `memfd`.
     ///
     /// # Errors
     ///
@@ -182,7 +182,7 @@ impl Content {
         })
     }
 
-    /// Return how files are mapped.
+    /// Returns how files are mapped.
     ///
     /// The folios are in the memfd's page cache, whose reverse mappings do not include the mappings
     /// of our files. They can be mapped as counted pages nevertheless, because nothing that needs
@@ -192,9 +192,10 @@ impl Content {
     /// A hugetlb folio is mapped by frame: its pages are not counted one by one, and its tail's
     /// struct pages may be read-only.
     fn method(&self) -> MapMethod {
-        match self.folios.is_hugetlb() {
-            true => MapMethod::Frames(CacheMode::WriteBack),
-            false => MapMethod::Pages,
+        if self.folios.is_hugetlb() {
+            MapMethod::Frames(CacheMode::WriteBack)
+        } else {
+            MapMethod::Pages
         }
     }
 }

@@ -28,7 +28,7 @@ unsafe impl Send for Probe {}
 unsafe impl Sync for Probe {}
 
 impl Probe {
-    /// Register a probe that calls `failed`, if the kernel has the tracepoint.
+    /// Registers a probe that calls `failed`, if the kernel has the tracepoint.
     pub(crate) fn new(failed: Failed) -> Option<Self> {
         if !cfg!(CONFIG_TRACEPOINTS) {
             return None;

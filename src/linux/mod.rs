@@ -49,19 +49,19 @@ const fn this_module() -> *mut bindings::module {
     core::ptr::null_mut()
 }
 
-/// Return true if a signal is going to kill the current process.
+/// Returns true if a signal is going to kill the current process.
 pub(crate) fn fatal_signal_pending() -> bool {
     // SAFETY: The current task stays during the call.
     unsafe { bindings::fatal_signal_pending(Task::current_raw().cast()) != 0 }
 }
 
-/// Return the CRC-32C of `bytes` after bytes whose CRC-32C is `crc`.
+/// Returns the CRC-32C of `bytes` after bytes whose CRC-32C is `crc`.
 pub(crate) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     // SAFETY: The bytes are only read.
     !unsafe { bindings::crc32c(!crc, bytes.as_ptr().cast(), bytes.len()) }
 }
 
-/// Return the XXH32 of `bytes` with seed 0.
+/// Returns the XXH32 of `bytes` with seed 0.
 #[inline]
 pub(crate) fn xxh32(bytes: &[u8]) -> u32 {
     // SAFETY: The bytes are only read.
@@ -74,7 +74,7 @@ pub(crate) fn keep_loaded() {
     unsafe { bindings::__module_get(this_module()) };
 }
 
-/// Return true if a message about an image in use may be logged: ten in five seconds.
+/// Returns true if a message about an image in use may be logged: ten in five seconds.
 pub(crate) fn ratelimit() -> bool {
     // SAFETY: This may be called in any context.
     unsafe { bindings::ratelimit() }

@@ -17,7 +17,7 @@ use core::mem::size_of;
 use core::ptr::{self, NonNull};
 use kernel::{error::from_err_ptr, ffi::c_int, prelude::*, types::Opaque};
 
-/// Return true if `bytes` are at most half of the memory that is available to the kernel. When it
+/// Returns true if `bytes` are at most half of the memory that is available to the kernel. When it
 /// describes a range, the kernel takes all the memory that it can get before it fails.
 fn fit(bytes: u64) -> bool {
     // SAFETY: This reads counters.
@@ -25,7 +25,7 @@ fn fit(bytes: u64) -> bool {
     bytes >> bindings::PAGE_SHIFT <= available / 2
 }
 
-/// Return true if the `size` bytes at physical address `start`, which have no RAM in them, have
+/// Returns true if the `size` bytes at physical address `start`, which have no RAM in them, have
 /// struct pages.
 pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
     /// The smallest unit of memory that has struct pages.
@@ -89,7 +89,7 @@ impl Mapped {
 }
 
 impl OwnDax {
-    /// Make struct pages and a device for `range`. Call `failed` when some of the memory fails.
+    /// Makes struct pages and a device for `range`. Call `failed` when some of the memory fails.
     ///
     /// # Errors
     ///
@@ -144,7 +144,7 @@ impl OwnDax {
         Ok(OwnDax(KBox::into_pin(own)))
     }
 
-    /// Return page frame `frame`, if it is in the range.
+    /// Returns page frame `frame`, if it is in the range.
     pub(crate) fn frame(&self, frame: usize) -> Option<Frame<'_>> {
         let within = frame.checked_sub(self.0.memory.frame)?;
         // SAFETY: The struct pages stay as long as this is borrowed.
@@ -196,7 +196,7 @@ unsafe impl Send for Frames {}
 unsafe impl Sync for Frames {}
 
 impl Frames {
-    /// Map `range`.
+    /// Maps `range`.
     ///
     /// # Errors
     ///
@@ -227,8 +227,8 @@ impl Frames {
         unsafe { cache_mode::mode(base, 1, false) }
     }
 
-    /// Return true if the processor caches the first and the last byte, as far as is known. It does
-    /// not cache registers, which firmware reserves like memory.
+    /// Returns true if the processor caches the first and the last byte, as far as is known. It
+    /// does not cache registers, which firmware reserves like memory.
     pub(crate) fn is_cached(&self) -> bool {
         let is_cached = |offset| self.mode(offset) == Some(CacheMode::WriteBack);
         is_cached(0) && is_cached(self.1.size() - 1)

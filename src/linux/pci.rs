@@ -6,7 +6,7 @@ use super::bus::{as_raw, Notifier};
 use crate::bindings;
 use kernel::{device::Device, prelude::*};
 
-/// Return true if the `size` bytes at physical address `start` are in memory of a device that is
+/// Returns true if the `size` bytes at physical address `start` are in memory of a device that is
 /// not being removed: a prefetchable region, reads of which have no side effects, of a kind of
 /// device that has memory there.
 pub(crate) fn is_memory(start: u64, size: u64) -> bool {
@@ -14,14 +14,14 @@ pub(crate) fn is_memory(start: u64, size: u64) -> bool {
     unsafe { bindings::pci_range_is_memory(start, size) }
 }
 
-/// Return true if `device` is a PCI device with the `size` bytes at physical address `start`.
+/// Returns true if `device` is a PCI device with the `size` bytes at physical address `start`.
 pub(crate) fn has_range(device: &Device, start: u64, size: u64) -> bool {
     // SAFETY: The device is valid, and is compared only if it is a PCI device.
     unsafe { bindings::pci_device_has_range(as_raw(device), start, size) }
 }
 
-/// Call `removing` before a PCI device is removed, under a lock of all PCI devices. The device
-/// loses its resources when that returns. Return `None` if the kernel knows no PCI devices.
+/// Calls `removing` before a PCI device is removed, under a lock of all PCI devices. The device
+/// loses its resources when that returns. Returns `None` if the kernel knows no PCI devices.
 pub(crate) fn watch_removals(removing: fn(&Device)) -> Result<Option<Notifier>> {
     // SAFETY: This returns an address.
     let bus = unsafe { bindings::pci_bus() };

@@ -6,12 +6,12 @@ use crate::bindings;
 use core::ptr;
 use kernel::seq_file::SeqFile;
 
-/// Return true if the calling process has `CAP_SYS_RAWIO`.
+/// Returns true if the calling process has `CAP_SYS_RAWIO`.
 pub(crate) fn has_raw_io() -> bool {
     capable(bindings::CAP_SYS_RAWIO)
 }
 
-/// Return true if the calling process has `CAP_SYS_ADMIN`.
+/// Returns true if the calling process has `CAP_SYS_ADMIN`.
 pub(crate) fn is_admin() -> bool {
     capable(bindings::CAP_SYS_ADMIN)
 }
@@ -21,7 +21,7 @@ fn capable(capability: kernel::ffi::c_int) -> bool {
     unsafe { bindings::capable(capability) }
 }
 
-/// Return true if the process that opened the file of `seq` has `CAP_SYS_RAWIO`. Another one may
+/// Returns true if the process that opened the file of `seq` has `CAP_SYS_RAWIO`. Another one may
 /// read it, with more capabilities or less. statmount(2) has no file, and asks for itself.
 pub(crate) fn opener_has_raw_io(seq: &SeqFile) -> bool {
     let seq = ptr::from_ref(seq).cast::<bindings::seq_file>();
@@ -35,7 +35,7 @@ pub(crate) fn opener_has_raw_io(seq: &SeqFile) -> bool {
     unsafe { bindings::file_ns_capable(file, everywhere, bindings::CAP_SYS_RAWIO) }
 }
 
-/// Return true if the kernel is locked down against access to physical memory.
+/// Returns true if the kernel is locked down against access to physical memory.
 pub(crate) fn memory_is_locked_down() -> bool {
     // SAFETY: Mount options are parsed in the context of a process, which the hook looks at.
     unsafe { bindings::security_locked_down(bindings::LOCKDOWN_DEV_MEM) != 0 }

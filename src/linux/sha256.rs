@@ -14,7 +14,7 @@ use crate::bindings;
 pub(crate) struct Sha256(bindings::sha256_ctx);
 
 impl Sha256 {
-    /// Start a computation.
+    /// Starts a computation.
     pub(crate) fn new() -> Self {
         let mut context = pin_init::zeroed();
         // INVARIANT: This initializes the context.
@@ -23,13 +23,13 @@ impl Sha256 {
         Sha256(context)
     }
 
-    /// Add bytes to the message.
+    /// Adds bytes to the message.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         // SAFETY: The context is initialized by the type invariant, and the bytes are only read.
         unsafe { bindings::sha256_update(&mut self.0, bytes.as_ptr(), bytes.len()) };
     }
 
-    /// Finish the computation and return the digest.
+    /// Finishes the computation and return the digest.
     pub(crate) fn finish(mut self) -> [u8; 32] {
         let mut digest = [0; 32];
         // SAFETY: The context is initialized by the type invariant. A digest has 32 bytes.

@@ -56,7 +56,7 @@ impl<T> Revocable<T> {
         }? Error)
     }
 
-    /// Enter a read-side critical section.
+    /// Enters a read-side critical section.
     #[inline(always)]
     fn enter(&self) -> Section<'_> {
         let domain = &self.domain;
@@ -66,7 +66,7 @@ impl<T> Revocable<T> {
         Section { domain, counter }
     }
 
-    /// Become a reader, which delays [`Self::wait`].
+    /// Becomes a reader, which delays [`Self::wait`].
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl<T> Revocable<T> {
         Ok(Reader { data, section })
     }
 
-    /// Delay [`Self::wait`], as a reader does, also without a value.
+    /// Delays [`Self::wait`], as a reader does, also without a value.
     ///
     /// # Errors
     ///
@@ -95,7 +95,7 @@ impl<T> Revocable<T> {
         (!self.is_revoked()).then_some(section).ok_or(EIO)
     }
 
-    /// Show `data` to readers.
+    /// Shows `data` to readers.
     ///
     /// # Errors
     ///
@@ -116,23 +116,23 @@ impl<T> Revocable<T> {
         }
     }
 
-    /// Return true if it is revoked.
+    /// Returns true if it is revoked.
     pub(crate) fn is_revoked(&self) -> bool {
         self.seen.load(Acquire) == Self::REVOKED
     }
 
-    /// Prevent new readers. This does not wait.
+    /// Prevents new readers. This does not wait.
     pub(crate) fn revoke(&self) {
         self.seen.store(Self::REVOKED, Release);
     }
 
-    /// Wait for those who are readers now.
+    /// Waits for those who are readers now.
     pub(crate) fn wait(&self) {
         // SAFETY: By the type invariant the domain is initialized.
         unsafe { bindings::synchronize_srcu_expedited(self.domain.get()) };
     }
 
-    /// Revoke the value, if there is one or will be, and wait for its readers.
+    /// Revokes the value, if there is one or will be, and wait for its readers.
     pub(crate) fn drain(&self) {
         self.revoke();
         self.wait();

@@ -31,7 +31,7 @@ unsafe impl Send for Directory {}
 unsafe impl Sync for Directory {}
 
 impl Directory {
-    /// Make the directory `name` of /sys/fs.
+    /// Makes the directory `name` of /sys/fs.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Directory {
         NonNull::new(made).map(directory).ok_or(ENOMEM)
     }
 
-    /// Remove the directory and its files, and wait for callbacks of the files. They do not run
+    /// Removes the directory and its files, and wait for callbacks of the files. They do not run
     /// afterwards. Do nothing if somebody else has removed it, or does so now: this then returns
     /// before that wait ends.
     fn remove(&self) {
@@ -167,13 +167,13 @@ impl<T: Shown> Show<T> {
         Ok(())
     }
 
-    /// Remove the directory, and wait for readers of its files. A second caller at the same time
+    /// Removes the directory, and wait for readers of its files. A second caller at the same time
     /// returns before that wait ends.
     pub(crate) fn remove(&self) {
         self.directory.iter().for_each(Directory::remove);
     }
 
-    /// Write the value of a file to `buffer`. Return its length.
+    /// Writes the value of a file to `buffer`. Returns its length.
     ///
     /// # Safety
     ///

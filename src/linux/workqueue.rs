@@ -36,7 +36,7 @@ unsafe impl Send for WorkQueue {}
 unsafe impl Sync for WorkQueue {}
 
 impl WorkQueue {
-    /// Make the workqueue.
+    /// Makes the workqueue.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl Drop for WorkQueue {
 
 /// The work of a [`Job`].
 pub(crate) trait Work: Send + Sync + Sized + 'static {
-    /// Do the work. Return after which time to do it again, if at all.
+    /// Does the work. Returns after which time to do it again, if at all.
     fn run(job: &Arc<Job<Self>>) -> Option<Jiffies>;
 }
 
@@ -97,7 +97,7 @@ impl_has_delayed_work! {
 }
 
 impl<T: Work> Job<T> {
-    /// Make a job that is not queued.
+    /// Makes a job that is not queued.
     pub(crate) fn of(data: impl PinInit<T, Error>) -> Result<Arc<Self>> {
         let job = try_pin_init!(Job {
             work <- new_delayed_work!("daxfs_job"),
@@ -106,7 +106,7 @@ impl<T: Work> Job<T> {
         Arc::pin_init(job, GFP_KERNEL)
     }
 
-    /// Queue the job, to run after `delay`, unless it is queued already; without a delay, run it
+    /// Queues the job, to run after `delay`, unless it is queued already; without a delay, run it
     /// now, even if it is queued for later. May be called in any context.
     pub(crate) fn queue(self: &Arc<Self>, delay: Jiffies) {
         // SAFETY: The module stays as long as this code runs.
@@ -121,8 +121,8 @@ impl<T: Work> Job<T> {
         }
     }
 
-    /// Do what [`Self::queue`] does, without the module. Return true if the job was not queued, and
-    /// there is a workqueue.
+    /// Does what [`Self::queue`] does, without the module. Returns true if the job was not queued,
+    /// and there is a workqueue.
     fn enqueue(self: &Arc<Self>, delay: Jiffies) -> bool {
         let _guard = rcu::read_lock();
         let raw = QUEUE.load(Acquire);

@@ -20,7 +20,7 @@ const MOST: usize = 16 << 20;
 pub(crate) struct Access<'a>(Reader<'a, Memory>);
 
 impl Region {
-    /// Keep the memory from going away.
+    /// Keeps the memory from going away.
     ///
     /// # Errors
     ///
@@ -30,7 +30,7 @@ impl Region {
         Access::new(&self.tenure)
     }
 
-    /// Copy `length` bytes at `offset` to `to`. Return the number of bytes copied: fewer if the
+    /// Copies `length` bytes at `offset` to `to`. Returns the number of bytes copied: fewer if the
     /// destination cannot be written, or if the memory fails after them.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl Region {
         Ok(copied)
     }
 
-    /// Copy the rest after the first `done` bytes, where the first attempt stopped. A signal that
+    /// Copies the rest after the first `done` bytes, where the first attempt stopped. A signal that
     /// kills the process ends this.
     #[cold]
     fn copy_rest(
@@ -100,30 +100,31 @@ impl Region {
 }
 
 impl<'a> Access<'a> {
-    /// Keep the memory of a lease from going away, as [`Region::access`] does.
+    /// Keeps the memory of a lease from going away, as [`Region::access`] does.
     #[inline(always)]
     pub(super) fn new(tenure: &'a Tenure) -> Result<Self> {
         Ok(Access(tenure.lease().memory.read()?))
     }
 
-    /// Return the memory.
+    /// Returns the memory.
     #[inline]
     pub(super) fn memory(&self) -> ArcBorrow<'_, Memory> {
         self.0.borrow()
     }
 
-    /// Return how many of `length` bytes at `offset` can be read: those before the first page that
+    /// Returns how many of `length` bytes at `offset` can be read: those before the first page that
     /// is known to have failed.
     #[inline(always)]
     pub(crate) fn readable(&self, offset: u64, length: u64) -> u64 {
-        match self.0.may_have_failed() {
-            true => self.0.intact(offset, length),
-            false => length,
+        if self.0.may_have_failed() {
+            self.0.intact(offset, length)
+        } else {
+            length
         }
     }
 
-    /// Copy up to `length` bytes at `offset` to `to`, as far as that is present. Return the number
-    /// of bytes copied.
+    /// Copies up to `length` bytes at `offset` to `to`, as far as that is present. Returns the
+    /// number of bytes copied.
     ///
     /// # Errors
     ///
@@ -144,9 +145,10 @@ impl image::Memory for Access<'_> {
     #[inline]
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
         let (problem, length) = (image::Problem::Unreadable, into.len() as u64);
-        match self.readable(offset, length) == length && self.0.read(offset, into) {
-            true => Ok(()),
-            false => Err(image::Error::new(problem, offset, length)),
+        if self.readable(offset, length) == length && self.0.read(offset, into) {
+            Ok(())
+        } else {
+            Err(image::Error::new(problem, offset, length))
         }
     }
 

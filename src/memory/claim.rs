@@ -54,7 +54,7 @@ struct Claim {
 }
 
 impl Claim {
-    /// Use the bytes of `range` for `lease`.
+    /// Uses the bytes of `range` for `lease`.
     ///
     /// # Errors
     ///
@@ -93,8 +93,8 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Use the bytes of `range` of `device` for `lease`. `fsdev` is the device of the fsdev driver,
-    /// if it is one. `hold` makes the token that it is passed the holder of the device.
+    /// Uses the bytes of `range` of `device` for `lease`. `fsdev` is the device of the fsdev
+    /// driver, if it is one. `hold` makes the token that it is passed the holder of the device.
     ///
     /// # Errors
     ///
@@ -173,14 +173,14 @@ impl Drop for Part {
     }
 }
 
-/// Return the index of the claim with this holder, if there is one.
+/// Returns the index of the claim with this holder, if there is one.
 fn place_of(claims: &[Claim], holder: HolderId) -> Option<usize> {
     claims
         .iter()
         .position(|claim| HolderId::of(&claim.token) == holder)
 }
 
-/// Give up the claim at index `at`, which has no parts.
+/// Gives up the claim at index `at`, which has no parts.
 ///
 /// The next mount must not find the old holder, and a removal not a holder without a claim, so the
 /// caller holds the mutex.
@@ -192,7 +192,7 @@ fn give_up(claims: &mut KVec<Claim>, at: usize) {
     }
 }
 
-/// Let no mount join the claims on `fsdev`, a device of the fsdev driver that is about to be
+/// Lets no mount join the claims on `fsdev`, a device of the fsdev driver that is about to be
 /// removed.
 pub(super) fn close(fsdev: DeviceId) {
     for claim in CLAIMS.lock().iter_mut() {
@@ -200,7 +200,7 @@ pub(super) fn close(fsdev: DeviceId) {
     }
 }
 
-/// Return the part of the device that a lease uses by the claim with this holder.
+/// Returns the part of the device that a lease uses by the claim with this holder.
 fn part_of(lease: &Lease, holder: HolderId) -> Option<Range<u64>> {
     let uses = lease.uses.lock();
     (uses.claim == Some(holder)).then(|| uses.part.clone())

@@ -16,7 +16,7 @@ use crate::linux::Errno;
 use core::ops::Range;
 use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
-/// Revoke the leases of all mounts on the block device `number`, which is dead.
+/// Revokes the leases of all mounts on the block device `number`, which is dead.
 fn revoke(number: u32) {
     registry::revoke(|uses| uses.block == Some(number));
 }
@@ -33,16 +33,16 @@ fn open(
     let mut memory = DeviceMemory::new(device, range, claim);
     // This keeps the device alive, and so its driver.
     let alive = tenure.lease().memory.delay().map_err(unclaimed)?;
-    match is_empty {
-        true => return Err(refusal!(EINVAL, "device is empty")),
-        false => memory.map(bdev)?,
+    if is_empty {
+        return Err(refusal!(EINVAL, "device is empty"));
     }
+    memory.map(bdev)?;
     drop(alive);
     tenure.lease().open(KBox::new(memory, GFP_KERNEL)?)?;
     Ok(Region::of_owner(tenure)?)
 }
 
-/// Return why a mount of a character device without DAX is refused.
+/// Returns why a mount of a character device without DAX is refused.
 fn no_fsdev() -> Refusal {
     refusal!(Errno::NotSupported, "no DAX device in fsdev mode")
         .remedy("bind it to the driver fsdev_dax (daxctl list shows its mode)")
@@ -63,12 +63,13 @@ fn no_dax(bdev: &BlockDevice) -> Refusal {
 
 /// Refuses a `part` that does not end within a device of `size` bytes.
 fn check_end(part: &Range<u64>, size: u64) -> Result<(), Refusal> {
-    match part.end <= size {
-        true => Ok(()),
-        false => Err(refusal!(
+    if part.end <= size {
+        Ok(())
+    } else {
+        Err(refusal!(
             EINVAL,
             "the part ends after the device, which has {size:#x} bytes"
-        )),
+        ))
     }
 }
 

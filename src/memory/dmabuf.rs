@@ -12,7 +12,7 @@ use crate::linux::fs::Refusal;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::{prelude::*, str::CString};
 
-/// Open the region of dma-buf `buffer`. The exporter may revoke the lease from now on.
+/// Opens the region of dma-buf `buffer`. The exporter may revoke the lease from now on.
 ///
 /// # Errors
 ///

@@ -22,9 +22,9 @@ pub(crate) struct ExtentClaim {
 }
 
 impl Region {
-    /// Claim an extent for mappings of an inode: `length` bytes at `offset`, which are whole pages.
-    /// The files of the extent end with `tail` bytes of the page after it. All inodes with the same
-    /// extent must have the same `owner`.
+    /// Claims an extent for mappings of an inode: `length` bytes at `offset`, which are whole
+    /// pages. The files of the extent end with `tail` bytes of the page after it. All inodes with
+    /// the same extent must have the same `owner`.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl Region {
 }
 
 impl FileMapping<ExtentClaim> {
-    /// Keep the memory from going away, as [`Region::access`] does.
+    /// Keeps the memory from going away, as [`Region::access`] does.
     #[inline]
     pub(super) fn access(&self) -> Result<Access<'_>> {
         Access::new(&self.claim().tenure)

@@ -30,7 +30,7 @@ struct Extent {
 type Tree = RBTree<u64, Extent>;
 
 impl Extent {
-    /// Have the DAX code forget the next pages that it still knows. Return false if one is in use.
+    /// Has the DAX code forget the next pages that it still knows. Returns false if one is in use.
     ///
     /// Call this only while no page fault can map a page of the extent.
     fn forget_piece(&mut self) -> bool {
@@ -43,7 +43,7 @@ impl Extent {
     }
 }
 
-/// Add a user to the extent of `span`, if it exists.
+/// Adds a user to the extent of `span`, if it exists.
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ fn share(tree: &mut Tree, span: &Span) -> Result<Option<Arc<Space>>> {
     }
 }
 
-/// Return the last extent that starts before `offset`.
+/// Returns the last extent that starts before `offset`.
 fn last_before(tree: &Tree, offset: u64) -> Option<&Arc<Space>> {
     let start = match tree.cursor_lower_bound(&offset) {
         Some(cursor) => *cursor.peek_prev()?.0,
@@ -74,7 +74,7 @@ fn last_before(tree: &Tree, offset: u64) -> Option<&Arc<Space>> {
     Some(&tree.get(&start)?.space)
 }
 
-/// Return the start of the first extent that starts at `offset` or after it.
+/// Returns the start of the first extent that starts at `offset` or after it.
 fn first_from(tree: &Tree, offset: u64) -> Option<u64> {
     Some(*tree.cursor_lower_bound(&offset)?.current().0)
 }
@@ -97,7 +97,7 @@ impl Extents {
         })
     }
 
-    /// Claim the extent of `span` for one more inode. Return its address space.
+    /// Claims the extent of `span` for one more inode. Returns its address space.
     ///
     /// # Errors
     ///
@@ -125,7 +125,7 @@ impl Extents {
         Ok(found?.unwrap_or(space))
     }
 
-    /// Remove a user of the extent at `start`. Return false if pages of it are still in use, so
+    /// Removes a user of the extent at `start`. Returns false if pages of it are still in use, so
     /// that it must be swept later.
     pub(super) fn release(&self, start: u64) -> bool {
         if let Some(extent) = self.tree.lock().get_mut(&start) {
@@ -135,7 +135,7 @@ impl Extents {
     }
 
     /// If no inode maps the extent at `start`, unmap and forget its pages, and remove it. With
-    /// `unmap`, also unmap and forget one that inodes map. Return false if a page is still in use.
+    /// `unmap`, also unmap and forget one that inodes map. Returns false if a page is still in use.
     ///
     /// With `unmap`, see [`Extents::sweep`].
     fn forget(&self, start: u64, unmap: bool) -> bool {
@@ -170,8 +170,8 @@ impl Extents {
         }
     }
 
-    /// Remove the extents that no inode maps. With `unmap`, also unmap all others and make their
-    /// address spaces forget their pages. Return false if their pages are still in use.
+    /// Removes the extents that no inode maps. With `unmap`, also unmap all others and make their
+    /// address spaces forget their pages. Returns false if their pages are still in use.
     ///
     /// With `unmap`, the lease must be revoked and have no readers, so that no page fault maps a
     /// page during the sweep.
@@ -204,7 +204,7 @@ impl Extents {
         }
     }
 
-    /// Kill the processes that map the page at `offset`, whose memory has failed, and unmap it.
+    /// Kills the processes that map the page at `offset`, whose memory has failed, and unmap it.
     pub(super) fn page_failed(&self, offset: u64, flags: kernel::ffi::c_int) {
         let found = last_before(&self.tree.lock(), offset + 1).cloned();
         let Some(space) = found.filter(|space| offset < space.key() + space.length) else {

@@ -13,20 +13,20 @@ const MOST_VERIFIED: u64 = 2 * image::layout::DIGEST_PIECE;
 
 /// Says which bytes of a region processes may map.
 pub(crate) trait Gate {
-    /// Make `length` bytes at `offset` usable. This may take long, so call it without access to the
-    /// memory.
+    /// Makes `length` bytes at `offset` usable. This may take long, so call it without access to
+    /// the memory.
     ///
     /// # Errors
     ///
     /// The reason why they must not be used.
     fn open(&self, offset: u64, length: u64) -> image::Result<()>;
 
-    /// Return true if `length` bytes at `offset` may be used now.
+    /// Returns true if `length` bytes at `offset` may be used now.
     fn is_open(&self, offset: u64, length: u64) -> bool;
 }
 
 impl MappedExtent {
-    /// Handle a page fault. Map only pages that `gate` lets through.
+    /// Handles a page fault. Map only pages that `gate` lets through.
     ///
     /// # Errors
     ///
@@ -93,7 +93,7 @@ impl MappedExtent {
     }
 }
 
-/// Return the part of the extent that an entry of `order` maps for page `page`, which is in the
+/// Returns the part of the extent that an entry of `order` maps for page `page`, which is in the
 /// extent or the one after it: where it starts, and its length, both in bytes.
 #[inline]
 fn part(space: &Space, page: u64, order: u32) -> (u64, u64) {
@@ -102,8 +102,8 @@ fn part(space: &Space, page: u64, order: u32) -> (u64, u64) {
     (first, (PAGE_SIZE << order).min(most))
 }
 
-/// Make the copy of the page after the extent, which other files use too, so that it can be mapped.
-/// Return the result of the fault if it cannot.
+/// Makes the copy of the page after the extent, which other files use too, so that it can be
+/// mapped. Returns the result of the fault if it cannot.
 fn copy_tail<'a>(
     space: &Space,
     order: u32,

@@ -21,7 +21,7 @@ global_mutex! {
     static NOTIFIER: Option<Notifier> = None;
 }
 
-/// Register the notifier with the bus of `node`, unless it is registered already.
+/// Registers the notifier with the bus of `node`, unless it is registered already.
 pub(super) fn watch(node: &Node) -> Result {
     let mut notifier = NOTIFIER.lock();
     if notifier.is_none() {
@@ -30,13 +30,13 @@ pub(super) fn watch(node: &Node) -> Result {
     Ok(())
 }
 
-/// Unregister the notifier.
+/// Unregisters the notifier.
 pub(super) fn unwatch() {
     let notifier = NOTIFIER.lock().take();
     drop(notifier);
 }
 
-/// Wait for the users of a device's pages before the device is unbound from its driver.
+/// Waits for the users of a device's pages before the device is unbound from its driver.
 fn unbinding(device: &Device) {
     let device = DeviceId::of(device);
     // A mount that has joined before has a lease now.

@@ -89,7 +89,7 @@ pub(super) enum Progress {
 }
 
 impl Lease {
-    /// Make a lease.
+    /// Makes a lease.
     pub(super) fn new() -> Result<Arc<Self>> {
         Job::of(try_pin_init!(Terms {
             uses <- new_spinlock!(Uses::default()),
@@ -100,14 +100,14 @@ impl Lease {
         }? Error))
     }
 
-    /// Revoke the lease. This does not wait.
+    /// Revokes the lease. This does not wait.
     pub(crate) fn revoke(self: &Arc<Self>) {
         self.memory.revoke();
         self.interval.store(INTERVAL, Relaxed);
         self.queue(0);
     }
 
-    /// Wait for readers of the revoked lease, unmap everything, and wait until no page has users.
+    /// Waits for readers of the revoked lease, unmap everything, and wait until no page has users.
     pub(super) fn drain(&self) {
         self.memory.drain();
         let mut interval = INTERVAL;
@@ -117,7 +117,7 @@ impl Lease {
         }
     }
 
-    /// Let readers find the memory that `owner` has mapped. After a failure this drops the owner,
+    /// Lets readers find the memory that `owner` has mapped. After a failure this drops the owner,
     /// which may wait for any locks.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl Lease {
         Ok(())
     }
 
-    /// End the lease, when no region and no claim on an extent has it. Release the memory now, or
+    /// Ends the lease, when no region and no claim on an extent has it. Release the memory now, or
     /// when no page has users.
     pub(super) fn end(self: &Arc<Self>) -> Progress {
         if !self.extents.sweep(false) {
@@ -147,7 +147,7 @@ impl Lease {
         Progress::Ended
     }
 
-    /// Release the memory. This is under the mutex, so that a removal of the memory waits for it.
+    /// Releases the memory. This is under the mutex, so that a removal of the memory waits for it.
     fn release(&self, _under: &MutexGuard<'_, bool>) {
         drop(self.memory.take());
         // The next holder of the device may have the same address.
@@ -175,18 +175,19 @@ impl Lease {
         if revoked || ended {
             self.release(&self.ended.lock());
         }
-        match ended {
-            true => Progress::Ended,
-            false => Progress::Idle,
+        if ended {
+            Progress::Ended
+        } else {
+            Progress::Idle
         }
     }
 
-    /// Return the delay after which pages in use are checked again.
+    /// Returns the delay after which pages in use are checked again.
     pub(super) fn pause(&self) -> Jiffies {
         msecs_to_jiffies(self.interval.load(Relaxed))
     }
 
-    /// Handle the failure of the page at `offset` (on the DAX device if there is one), page frame
+    /// Handles the failure of the page at `offset` (on the DAX device if there is one), page frame
     /// `frame`. The caller must not be a reader.
     pub(super) fn page_failed(&self, offset: u64, frame: Frame<'_>, flags: kernel::ffi::c_int) {
         frame.mark();

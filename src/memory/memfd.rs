@@ -7,7 +7,7 @@ use crate::linux::fs::Refusal;
 use crate::linux::memfd::{Content, Memfd};
 use kernel::prelude::*;
 
-/// Open the region of `memfd`.
+/// Opens the region of `memfd`.
 ///
 /// # Errors
 ///

@@ -19,7 +19,7 @@ use kernel::{page, prelude::*, sync::Arc};
 /// Number of bytes whose attributes are looked at before all of a range is mapped.
 const HEAD: u64 = 2 << 20;
 
-/// Make struct pages for the range, or return it if that is not possible.
+/// Makes struct pages for the range, or return it if that is not possible.
 fn make_pages(
     ClaimedRange { requested, is_pci }: ClaimedRange,
     lease: &Arc<Lease>,
@@ -42,7 +42,7 @@ fn make_pages(
     OwnDax::new(requested, failed).inspect(poison::mark_recorded)
 }
 
-/// Open the region of `range`.
+/// Opens the region of `range`.
 pub(crate) fn open(range: Range, tenure: &Tenure) -> Result<Region, Refusal> {
     let lease = tenure.lease();
     let turn = Turn::wait();

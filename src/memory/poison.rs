@@ -18,12 +18,12 @@ global_mutex! {
     static FRAMES: KVec<usize> = KVec::new();
 }
 
-/// Empty the record of failed frames.
+/// Empties the record of failed frames.
 pub(super) fn forget() {
     *FRAMES.lock() = KVec::new();
 }
 
-/// Record page frame `frame` as failed, because its struct page does not last.
+/// Records page frame `frame` as failed, because its struct page does not last.
 pub(super) fn record(frame: usize) {
     let mut frames = FRAMES.lock();
     if !frames.contains(&frame) && frames.push(frame, GFP_KERNEL).is_err() {
@@ -34,7 +34,7 @@ pub(super) fn record(frame: usize) {
     }
 }
 
-/// Mark the recorded frames of `own`, whose struct pages are new.
+/// Marks the recorded frames of `own`, whose struct pages are new.
 pub(super) fn mark_recorded(own: &OwnDax) {
     for &frame in FRAMES.lock().iter() {
         if let Some(frame) = own.frame(frame) {

@@ -24,7 +24,7 @@ global_mutex! {
 pub(super) struct Turn(#[allow(dead_code)] GlobalGuard<REQUESTING>);
 
 impl Turn {
-    /// Wait for the turn.
+    /// Waits for the turn.
     pub(super) fn wait() -> Self {
         Turn(REQUESTING.lock())
     }
@@ -41,7 +41,7 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    /// Return the range of `size` bytes at `start`.
+    /// Returns the range of `size` bytes at `start`.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl Range {
         Ok(Range { start, size })
     }
 
-    /// Return the `part` of the range, which has whole pages and is in it.
+    /// Returns the `part` of the range, which has whole pages and is in it.
     pub(crate) fn part(&self, part: core::ops::Range<u64>) -> Self {
         Range {
             start: self.start + part.start,
@@ -83,7 +83,7 @@ pub(super) struct ClaimedRange {
 }
 
 impl ClaimedRange {
-    /// Request `range`, which must be memory.
+    /// Requests `range`, which must be memory.
     ///
     /// # Errors
     ///
@@ -98,14 +98,15 @@ impl ClaimedRange {
         let requested = Requested::new(start, size, c"daxfs")?;
         let reserved = reserved || requested.is_reserved();
         let is_pci = !reserved && pci::is_memory(start, size);
-        match reserved || is_pci {
-            true => Ok(ClaimedRange { requested, is_pci }),
-            false => Err(not_memory()),
+        if reserved || is_pci {
+            Ok(ClaimedRange { requested, is_pci })
+        } else {
+            Err(not_memory())
         }
     }
 }
 
-/// Return why a range is refused that may have registers in it.
+/// Returns why a range is refused that may have registers in it.
 pub(super) fn not_memory() -> Refusal {
     refusal!(
         EINVAL,
@@ -115,7 +116,7 @@ pub(super) fn not_memory() -> Refusal {
     .remedy("see /proc/iomem")
 }
 
-/// Release the memory of a PCI device that is about to be removed.
+/// Releases the memory of a PCI device that is about to be removed.
 pub(super) fn removing(device: &Device) {
     // Wait for requests in progress. Later ones find that the device is being removed.
     drop(Turn::wait());

@@ -14,7 +14,7 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// Make the region of the memory that the owner in the lease has mapped.
+    /// Makes the region of the memory that the owner in the lease has mapped.
     ///
     /// # Errors
     ///
@@ -26,7 +26,7 @@ impl Region {
         })
     }
 
-    /// Return true if the memory is about to go away, or gone.
+    /// Returns true if the memory is about to go away, or gone.
     pub(crate) fn revoked(&self) -> bool {
         self.tenure.lease().memory.is_revoked()
     }

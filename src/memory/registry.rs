@@ -18,7 +18,7 @@ global_mutex! {
     static LEASES: Option<RBTree<usize, (Arc<Lease>, Internal)>> = None;
 }
 
-/// Make a lease and add it to the list.
+/// Makes a lease and add it to the list.
 pub(super) fn start() -> Result<Tenure> {
     let lease = Lease::new()?;
     let entry = (lease.clone(), Internal::mount()?);
@@ -42,7 +42,7 @@ pub(crate) struct Tenure(Arc<Tenant>);
 struct Tenant(Arc<Lease>);
 
 impl Tenure {
-    /// Return the lease. It does not end before the tenure is dropped.
+    /// Returns the lease. It does not end before the tenure is dropped.
     pub(super) fn lease(&self) -> &Arc<Lease> {
         &self.0 .0
     }
@@ -56,12 +56,12 @@ impl Drop for Tenant {
     }
 }
 
-/// Return the key of a lease in the list.
+/// Returns the key of a lease in the list.
 fn key(lease: &Arc<Lease>) -> usize {
     Arc::as_ptr(lease) as usize
 }
 
-/// Remove a lease from the list.
+/// Removes a lease from the list.
 fn remove(lease: &Arc<Lease>) {
     let mut leases = LEASES.lock();
     let node = leases.as_mut().and_then(|all| all.remove_node(&key(lease)));
@@ -69,7 +69,7 @@ fn remove(lease: &Arc<Lease>) {
     drop(node);
 }
 
-/// Return a lease whose owner uses what is `wanted`, if there is one.
+/// Returns a lease whose owner uses what is `wanted`, if there is one.
 pub(super) fn find_by(wanted: impl Fn(&Uses) -> bool) -> Option<Arc<Lease>> {
     let leases = LEASES.lock();
     let mut all = leases
@@ -79,7 +79,7 @@ pub(super) fn find_by(wanted: impl Fn(&Uses) -> bool) -> Option<Arc<Lease>> {
     all.find(|lease| wanted(&lease.uses.lock())).cloned()
 }
 
-/// Revoke the leases whose owner uses what is `wanted`.
+/// Revokes the leases whose owner uses what is `wanted`.
 pub(super) fn revoke(wanted: impl Fn(&Uses) -> bool) {
     for_each(|lease| {
         if wanted(&lease.uses.lock()) {
@@ -88,7 +88,7 @@ pub(super) fn revoke(wanted: impl Fn(&Uses) -> bool) {
     });
 }
 
-/// Call `visit` for each lease, without the lock of the list.
+/// Calls `visit` for each lease, without the lock of the list.
 pub(super) fn for_each(visit: impl Fn(&Arc<Lease>)) {
     let mut from = 0;
     loop {

@@ -40,13 +40,13 @@ impl Resources {
         })
     }
 
-    /// Begin to use memory, which is not open yet.
+    /// Begins to use memory, which is not open yet.
     pub(crate) fn start(&self) -> Result<Tenure> {
         registry::start()
     }
 }
 
-/// Register a probe that is called when memory fails, until it is dropped.
+/// Registers a probe that is called when memory fails, until it is dropped.
 fn watch_failures() -> Option<Probe> {
     let probe = Probe::new(failed);
     if probe.is_none() {

@@ -35,7 +35,7 @@ unsafe impl AlwaysRefCounted for Device {
     }
 }
 
-/// Call `inside` under the read lock of the DAX core, which delays the removal of all devices.
+/// Calls `inside` under the read lock of the DAX core, which delays the removal of all devices.
 fn locked<R>(inside: impl FnOnce() -> R) -> R {
     // SAFETY: Any context may take the lock, also if it holds it already. It is released below.
     let lock = unsafe { bindings::dax_read_lock() };
@@ -74,7 +74,7 @@ impl Device {
         unsafe { &*device.cast() }
     }
 
-    /// Take over a reference.
+    /// Takes over a reference.
     ///
     /// # Safety
     ///
@@ -94,7 +94,7 @@ impl Device {
         unsafe { bindings::dax_inode(self.as_raw()) }
     }
 
-    /// Get the DAX device of `bdev`, and the offset at which the block device starts there. Return
+    /// Gets the DAX device of `bdev`, and the offset at which the block device starts there. Return
     /// `None` if it has none.
     pub(crate) fn of_block(bdev: &BlockDevice) -> Option<(ARef<Self>, u64)> {
         let (mut start, holder) = (0, ptr::null_mut());
@@ -105,7 +105,7 @@ impl Device {
         Some((unsafe { Self::take(found) }?, start))
     }
 
-    /// Return the number of contiguous bytes from the first on; 0 if the device is gone. DAX
+    /// Returns the number of contiguous bytes from the first on; 0 if the device is gone. DAX
     /// devices have no function that returns their size.
     pub(crate) fn linear_size(&self) -> u64 {
         let (mut low, mut high) = (0, 1 << (u64::BITS - 1 - bindings::PAGE_SHIFT));
@@ -120,7 +120,7 @@ impl Device {
         low << bindings::PAGE_SHIFT
     }
 
-    /// Call `visit` with the offset and the page frame of each page of `range`, in bytes. Stop
+    /// Calls `visit` with the offset and the page frame of each page of `range`, in bytes. Stop
     /// where the device has no memory.
     pub(crate) fn each_frame(&self, range: core::ops::Range<u64>, visit: impl Fn(u64, Frame<'_>)) {
         let pages = range.start >> bindings::PAGE_SHIFT..range.end.div_ceil(bindings::PAGE_SIZE);
@@ -136,7 +136,7 @@ impl Device {
         });
     }
 
-    /// Ask for `count` pages, starting with page `first`. The memory may go away after this.
+    /// Asks for `count` pages, starting with page `first`. The memory may go away after this.
     ///
     /// # Errors
     ///
@@ -164,7 +164,7 @@ impl Device {
     }
 }
 
-/// Make a DAX device, kill it, and return the major number that it had. Killing a device waits for
+/// Makes a DAX device, kill it, and return the major number that it had. Killing a device waits for
 /// the callbacks of all devices.
 pub(crate) fn make_and_kill() -> Result<u32> {
     // SAFETY: A device needs neither operations nor data.

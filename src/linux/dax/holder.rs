@@ -15,7 +15,7 @@ use kernel::{error::to_result, prelude::*, sync::Arc};
 pub(crate) struct HolderId(pub(crate) usize);
 
 impl HolderId {
-    /// Return what identifies `holder`.
+    /// Returns what identifies `holder`.
     pub(crate) fn of<T>(holder: &Arc<T>) -> Self {
         HolderId(Arc::as_ptr(holder) as usize)
     }
@@ -26,7 +26,7 @@ impl HolderId {
 /// The DAX core calls the methods under its read lock, which delays the removal of other devices.
 /// `holder` may belong to another filesystem by now. Return false then.
 pub(crate) trait Holder: Send + Sync + Sized + 'static {
-    /// Handle the failure of bytes of the device. `flags` are memory_failure()'s.
+    /// Handles the failure of bytes of the device. `flags` are memory_failure()'s.
     fn failed(
         device: &Device,
         holder: HolderId,
@@ -34,7 +34,7 @@ pub(crate) trait Holder: Send + Sync + Sized + 'static {
         flags: kernel::ffi::c_int,
     ) -> bool;
 
-    /// Handle the removal of the device. After this, its driver must not be asked for memory.
+    /// Handles the removal of the device. After this, its driver must not be asked for memory.
     fn removed(removed: Removed) -> bool;
 }
 
@@ -42,7 +42,7 @@ pub(crate) trait Holder: Send + Sync + Sized + 'static {
 pub(crate) struct Removed(HolderId);
 
 impl Removed {
-    /// Return the holder.
+    /// Returns the holder.
     pub(crate) fn holder(&self) -> HolderId {
         self.0
     }
@@ -68,7 +68,7 @@ impl<T: Holder> Held<T> {
         notify_failure: Some(Self::notify_failure),
     };
 
-    /// Make `holder` the holder of the DAX device of `bdev`.
+    /// Makes `holder` the holder of the DAX device of `bdev`.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl<T: Holder> Held<T> {
         })
     }
 
-    /// Make `holder` the holder of the device of `node`. This takes the lock of the device.
+    /// Makes `holder` the holder of the device of `node`. This takes the lock of the device.
     ///
     /// # Errors
     ///
@@ -126,16 +126,17 @@ impl<T: Holder> Held<T> {
             0 => T::failed(device, holder, offset..offset.saturating_add(length), flags),
             _ => T::removed(Removed(holder)),
         };
-        match handled {
-            true => 0,
-            false => Error::from(Errno::NotSupported).to_errno(),
+        if handled {
+            0
+        } else {
+            Error::from(Errno::NotSupported).to_errno()
         }
     }
 }
 
 impl<T> Held<T> {
-    /// Take note of the removal of the device, if `removed` announces it. The DAX core then removes
-    /// the holder, and there may be another one.
+    /// Takes note of the removal of the device, if `removed` announces it. The DAX core then
+    /// removes the holder, and there may be another one.
     pub(crate) fn forget_holder(&mut self, removed: &Removed) {
         self.holder
             .take_if(|holder| HolderId::of(holder) == removed.0);

@@ -17,7 +17,7 @@ use kernel::{prelude::*, sync::aref::ARef};
 /// request in 32 bits.
 const MOST_PAGES: u64 = 1 << 40 >> bindings::PAGE_SHIFT;
 
-/// Return why the memory of a device cannot be used that refuses access to byte `at`.
+/// Returns why the memory of a device cannot be used that refuses access to byte `at`.
 fn refused(at: u64, error: Error) -> Refusal {
     if error == Errno::HwPoison.into() {
         return refusal!(EIO, "byte {at:#x} cannot be read: the memory has failed")
@@ -34,7 +34,7 @@ fn refused(at: u64, error: Error) -> Refusal {
 struct PageMap(NonNull<bindings::dev_pagemap>);
 
 impl PageMap {
-    /// Get the page map that contains page frame `frame`, if the driver of `device` created it,
+    /// Gets the page map that contains page frame `frame`, if the driver of `device` created it,
     /// rather than the driver of a device that it is stacked on.
     fn of(frame: usize, device: &Device) -> Option<Self> {
         // SAFETY: The function looks the number up.
@@ -82,7 +82,7 @@ unsafe impl<K: Send> Send for DeviceMemory<K> {}
 unsafe impl<K: Sync> Sync for DeviceMemory<K> {}
 
 impl<K> DeviceMemory<K> {
-    /// Describe the bytes of `range`, whole pages of `device`.
+    /// Describes the bytes of `range`, whole pages of `device`.
     pub(crate) fn new(device: ARef<Device>, range: Range<u64>, keep: K) -> Self {
         // INVARIANT: They are not mapped yet.
         DeviceMemory {
@@ -93,7 +93,7 @@ impl<K> DeviceMemory<K> {
         }
     }
 
-    /// Find where the memory is mapped. The addresses and page frames must be contiguous. Mark the
+    /// Finds where the memory is mapped. The addresses and page frames must be contiguous. Mark the
     /// pages that are known to have failed: they are mapped like the others, but reads of them
     /// fail. If the device is `bdev`'s, its list of bad blocks may grow later.
     ///
@@ -120,13 +120,14 @@ impl<K> DeviceMemory<K> {
         self.for_each_part(refused, |page, found| {
             let at = page << bindings::PAGE_SHIFT;
             let address = start.address.as_ptr().wrapping_add(at as usize);
-            match found.address.as_ptr() == address && found.frame == start.frame + page as usize {
-                true => Ok(()),
-                false => Err(refusal!(
+            if found.address.as_ptr() == address && found.frame == start.frame + page as usize {
+                Ok(())
+            } else {
+                Err(refusal!(
                     EINVAL,
                     "device is not mapped in one piece (break at byte {at:#x})"
                 )
-                .remedy("use a linear one")),
+                .remedy("use a linear one"))
             }
         })?;
         // INVARIANT: All pages of the range have been found.
@@ -138,7 +139,7 @@ impl<K> DeviceMemory<K> {
         Ok(())
     }
 
-    /// Ask for all pages, and call `visit` with the number of the first page of each part that was
+    /// Asks for all pages, and call `visit` with the number of the first page of each part that was
     /// found. Mark pages that are known to have failed, and visit them too.
     ///
     /// The device refuses a request if any of its pages has failed, so ask for less and less until

@@ -20,7 +20,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Return true if `number` may belong to a DAX character device.
+    /// Returns true if `number` may belong to a DAX character device.
     pub(crate) fn is_number(number: bindings::dev_t) -> Result<bool> {
         /// The major number of DAX character devices; 0 until it is known.
         static MAJOR: Atomic<u32> = Atomic::new(0);
@@ -30,7 +30,7 @@ impl Node {
         Ok(number >> bindings::MINORBITS == MAJOR.load(Relaxed))
     }
 
-    /// Use `file`, if it is the DAX character device `number` and open for reading.
+    /// Uses `file`, if it is the DAX character device `number` and open for reading.
     pub(crate) fn new(file: ARef<File>, number: bindings::dev_t) -> Result<Option<Self>> {
         let raw = file.as_ptr().cast::<bindings::file>();
         // SAFETY: The mode of an open file does not change in the bit that matters. The file keeps
@@ -57,19 +57,19 @@ impl Node {
         unsafe { (*self.file.as_ptr().cast::<bindings::file>()).f_inode }
     }
 
-    /// Return the device of the DAX bus.
+    /// Returns the device of the DAX bus.
     pub(crate) fn bus_device(&self) -> &device::Device {
         // SAFETY: By the type invariant the inode has a character device with such a parent. The
         // open file keeps it.
         unsafe { device::Device::from_raw(bindings::cdev_parent(self.inode()).cast()) }
     }
 
-    /// Return the DAX device.
+    /// Returns the DAX device.
     pub(crate) fn device(&self) -> &ARef<Device> {
         &self.device
     }
 
-    /// Call `unbinding` before a device of the DAX bus is unbound from its driver, under the lock
+    /// Calls `unbinding` before a device of the DAX bus is unbound from its driver, under the lock
     /// of the device.
     pub(crate) fn watch_bus(&self, unbinding: fn(&device::Device)) -> Result<bus::Notifier> {
         // SAFETY: The node keeps the device, whose bus does not change and belongs to the DAX core.

@@ -17,7 +17,7 @@ use core::ptr::{self, NonNull};
 use kernel::sync::atomic::{Acquire, Atomic, Full};
 use kernel::{error::from_err_ptr, prelude::*};
 
-/// Return the file that memory areas of `file` have, with `mapping` as its address space. The open
+/// Returns the file that memory areas of `file` have, with `mapping` as its address space. The open
 /// file keeps it.
 ///
 /// # Errors
@@ -64,7 +64,7 @@ pub(super) unsafe fn open(
     }
 }
 
-/// Drop the backing file of an open file that is being closed.
+/// Drops the backing file of an open file that is being closed.
 ///
 /// # Safety
 ///

@@ -28,7 +28,7 @@ impl Context {
         unsafe { &*self.0.get() }
     }
 
-    /// Log a refusal: to the log of the context, which mount(8) prints. Without one, as for
+    /// Logs a refusal: to the log of the context, which mount(8) prints. Without one, as for
     /// mount(2), log it to the kernel's log, unless many messages were logged just before. Return
     /// the error code.
     pub(super) fn refuse(&self, refusal: Refusal) -> Error {
@@ -55,17 +55,17 @@ impl Context {
         unsafe { bindings::logfc(log, name, b'e' as kernel::ffi::c_char, format, message) };
     }
 
-    /// Return true if this is a remount.
+    /// Returns true if this is a remount.
     pub(crate) fn is_remount(&self) -> bool {
         self.get().purpose() == bindings::FS_CONTEXT_FOR_RECONFIGURE
     }
 
-    /// Return true if this remount clears the `flag` of the superblock.
+    /// Returns true if this remount clears the `flag` of the superblock.
     pub(super) fn clears(&self, flag: usize) -> bool {
         self.get().sb_flags_mask & !self.get().sb_flags & flag as u32 != 0
     }
 
-    /// Return the source of the mount, as user space gave it; for a remount, which has none, the
+    /// Returns the source of the mount, as user space gave it; for a remount, which has none, the
     /// name of the superblock's device.
     pub(crate) fn source(&self) -> &CStr {
         match self.source_path() {
@@ -82,7 +82,7 @@ impl Context {
         (!source.is_null()).then(|| unsafe { CStr::from_char_ptr(source) })
     }
 
-    /// Look up the source of the mount.
+    /// Looks up the source of the mount.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Context {
         })
     }
 
-    /// Open the source of the mount for reading.
+    /// Opens the source of the mount for reading.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl Context {
     }
 }
 
-/// Return the name of the device of a superblock.
+/// Returns the name of the device of a superblock.
 ///
 /// # Safety
 ///
@@ -205,7 +205,7 @@ impl<'a> Param<'a> {
     }
 }
 
-/// Return a context and its options, the target of `fs_private`.
+/// Returns a context and its options, the target of `fs_private`.
 ///
 /// # Safety
 ///

@@ -10,10 +10,10 @@ use kernel::{error::from_result, prelude::*};
 
 /// Operations on a directory.
 pub(crate) trait DirOperations: FileSystem {
-    /// Return the inode that `name` (1 to 255 bytes) refers to in `dir`, or `None`.
+    /// Returns the inode that `name` (1 to 255 bytes) refers to in `dir`, or `None`.
     fn lookup(dir: &INode<Self>, name: &[u8]) -> Result<Option<INodeRef<Self>>>;
 
-    /// Emit the entries of `dir`, starting at the position of `emitter`.
+    /// Emits the entries of `dir`, starting at the position of `emitter`.
     ///
     /// # Errors
     ///
@@ -25,14 +25,14 @@ pub(crate) trait DirOperations: FileSystem {
 pub(crate) struct Emitter<'a>(&'a mut bindings::dir_context);
 
 impl Emitter<'_> {
-    /// Return the position to start at: where the last call stopped, or where lseek(2) set it.
+    /// Returns the position to start at: where the last call stopped, or where lseek(2) set it.
     pub(crate) fn position(&self) -> u64 {
         // The VFS does not allow negative positions.
         self.0.pos as u64
     }
 
-    /// Emit an entry with the current position and the type `d_type`, and advance the position by
-    /// 1. Return false if the entry does not fit.
+    /// Emits an entry with the current position and the type `d_type`, and advance the position by
+    /// 1. Returns false if the entry does not fit.
     pub(crate) fn emit(&mut self, name: &[u8], ino: u64, d_type: u8) -> bool {
         let (start, length) = (name.as_ptr().cast(), name.len() as i32);
         // SAFETY: The context is borrowed exclusively, and dir_emit() only reads the name.

@@ -13,14 +13,14 @@ use kernel::prelude::*;
 
 /// Operations that file handles need.
 pub(crate) trait ExportOperations: FileSystem {
-    /// Return the inode `ino` if it has this generation.
+    /// Returns the inode `ino` if it has this generation.
     ///
     /// # Errors
     ///
     /// `ESTALE` if the inode does not exist.
     fn get_inode(sb: &SuperBlock<Self>, ino: u64, generation: u32) -> Result<INodeRef<Self>>;
 
-    /// Return the parent of the directory `dir`.
+    /// Returns the parent of the directory `dir`.
     ///
     /// # Errors
     ///
@@ -63,8 +63,8 @@ impl<T: Operations> VTable<T> {
         unsafe { bindings::generic_fh_to_parent(sb, fid, length, kind, Some(Self::inode::<true>)) }
     }
 
-    /// Return an inode that a handle names. The VFS looks up names in a `PARENT`, so that must be a
-    /// directory.
+    /// Returns an inode that a handle names. The VFS looks up names in a `PARENT`, so that must be
+    /// a directory.
     ///
     /// # Safety
     ///
@@ -77,9 +77,10 @@ impl<T: Operations> VTable<T> {
         // SAFETY: A mounted superblock has been filled.
         let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
         let inode = T::get_inode(sb, ino, generation);
-        into_raw(match PARENT {
-            true => inode.and_then(check_directory),
-            false => inode,
+        into_raw(if PARENT {
+            inode.and_then(check_directory)
+        } else {
+            inode
         })
     }
 
@@ -96,8 +97,9 @@ impl<T: Operations> VTable<T> {
 }
 
 fn check_directory<T: FileSystem>(inode: INodeRef<T>) -> Result<INodeRef<T>> {
-    match inode.is_dir() {
-        true => Ok(inode),
-        false => Err(Errno::Stale.into()),
+    if inode.is_dir() {
+        Ok(inode)
+    } else {
+        Err(Errno::Stale.into())
     }
 }

@@ -16,10 +16,10 @@ use kernel::{
 
 /// Operations on a regular file.
 pub(crate) trait FileOperations: FileSystem {
-    /// Copy bytes at `position`, which is before the end of the file, to `to`, which is not empty.
-    /// Return the number of bytes copied: fewer than there is room for only at the end of the file,
-    /// or if the destination faults, a later byte cannot be read, or it would have to be waited for
-    /// and `wait` is not set.
+    /// Copies bytes at `position`, which is before the end of the file, to `to`, which is not
+    /// empty. Returns the number of bytes copied: fewer than there is room for only at the end of
+    /// the file, or if the destination faults, a later byte cannot be read, or it would have to be
+    /// waited for and `wait` is not set.
     ///
     /// # Errors
     ///
@@ -31,23 +31,23 @@ pub(crate) trait FileOperations: FileSystem {
         wait: bool,
     ) -> Result<usize>;
 
-    /// Copy bytes at `position` into a page of the page cache. All of them are in the file. Called
-    /// for files that are [mapped by the page cache](MappedBy::PageCache).
+    /// Copies bytes at `position` into a page of the page cache. All of them are in the file.
+    /// Called for files that are [mapped by the page cache](MappedBy::PageCache).
     ///
     /// # Errors
     ///
     /// `EIO` if they cannot be read.
     fn read_page(file: &INode<Self>, position: u64, into: &mut [u8]) -> Result;
 
-    /// Return a mapping for `file`, which the page cache does not map. Called when the file is
+    /// Returns a mapping for `file`, which the page cache does not map. Called when the file is
     /// mapped first. The mapping is dropped when the inode is evicted.
     fn map(file: &INode<Self>) -> Result<FileMapping<Self::Claim>>;
 
-    /// Handle a page fault on a mapping of `file`. This maps the page itself, except for a write to
-    /// a private mapping, for which it may leave the page to the MM.
+    /// Handles a page fault on a mapping of `file`. This maps the page itself, except for a write
+    /// to a private mapping, for which it may leave the page to the MM.
     fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, Self::Claim>) -> FaultResult<'a>;
 
-    /// Return the extent of `file`, for `FS_IOC_FIEMAP`.
+    /// Returns the extent of `file`, for `FS_IOC_FIEMAP`.
     fn extent(file: &INode<Self>) -> Result<Extent>;
 }
 
@@ -142,7 +142,7 @@ impl<T: Operations> VTable<T> {
         ..pin_init::zeroed()
     };
 
-    /// Return the operations of an inode, of open files, and of the inode's own address space.
+    /// Returns the operations of an inode, of open files, and of the inode's own address space.
     pub(super) fn file_tables(
         mapped_by: MappedBy,
     ) -> (
@@ -222,9 +222,9 @@ impl<T: Operations> VTable<T> {
         Error::from(Errno::NotSupported).to_errno()
     }
 
-    /// Move the position. The generic operation would take the end of the file from the host of its
-    /// address space, which belongs to the [mapping](FileMapping) once a stacking
-    /// filesystem has mapped the file.
+    /// Moves the position. The generic operation would take the end of the file from the host of
+    /// its address space, which belongs to the [mapping](FileMapping) once a stacking filesystem
+    /// has mapped the file.
     ///
     /// # Safety
     ///
@@ -274,8 +274,8 @@ impl<T: Operations> VTable<T> {
         }
     }
 
-    /// Set up a memory area. A shared one cannot become writable: the file is not open for writing,
-    /// so the MM clears `VM_MAYWRITE`.
+    /// Sets up a memory area. A shared one cannot become writable: the file is not open for
+    /// writing, so the MM clears `VM_MAYWRITE`.
     ///
     /// This is not `mmap_prepare`, which loses references to the file that it sets: if the area is
     /// merged with another one, or under a stacking filesystem. The price is that areas are not
@@ -352,7 +352,7 @@ impl<T: Operations> VTable<T> {
         unsafe { Self::try_fault(vmf, 0) }.0
     }
 
-    /// Handle a fault for an entry of `order`. Return the result, and true if it was a write.
+    /// Handles a fault for an entry of `order`. Returns the result, and true if it was a write.
     ///
     /// # Safety
     ///
@@ -376,7 +376,7 @@ impl<T: Operations> VTable<T> {
         (T::fault(file, &fault).into_raw(), fault.is_write())
     }
 
-    /// Map no pages: [`Self::fault`] maps the pages around the address as well. The MM handles
+    /// Maps no pages: [`Self::fault`] maps the pages around the address as well. The MM handles
     /// faults under the lock of the memory area only if there is such a function, as is the case
     /// with the page cache. Without it, it starts again with `mmap_lock`.
     extern "C" fn map_pages(
@@ -387,7 +387,7 @@ impl<T: Operations> VTable<T> {
         0
     }
 
-    /// Set up a memory area that the page cache maps.
+    /// Sets up a memory area that the page cache maps.
     ///
     /// # Safety
     ///

@@ -47,7 +47,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// The claim of a regular file on its [mapping](crate::linux::mm::FileMapping).
     type Claim: Send + Sync;
 
-    /// Parse one mount option.
+    /// Parses one mount option.
     ///
     /// # Errors
     ///
@@ -79,10 +79,10 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Shows the superblock with these data, which has the number `device` now, to users.
     fn publish(data: &mut Self::Super, shared: &Self::Shared, device: u32) -> Result;
 
-    /// Return the inode of the root directory.
+    /// Returns the inode of the root directory.
     fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<Self>>;
 
-    /// Return true if the memory of `sb` has gone away. A mount with its key then gets another
+    /// Returns true if the memory of `sb` has gone away. A mount with its key then gets another
     /// superblock.
     fn is_gone(sb: &SuperBlock<Self>) -> bool;
 
@@ -133,7 +133,7 @@ unsafe impl<T: Operations> Sync for Registration<T> {}
 unsafe impl<T: Operations> Send for Registration<T> {}
 
 impl<T: Operations> Registration<T> {
-    /// Register `T` for `module`.
+    /// Registers `T` for `module`.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl<T: Operations> Registration<T> {
         })
     }
 
-    /// Return the registration that `fs_type` is part of.
+    /// Returns the registration that `fs_type` is part of.
     ///
     /// # Safety
     ///

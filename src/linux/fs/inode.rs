@@ -23,10 +23,10 @@ pub(crate) trait INodeOperations: FileSystem {
     /// lists itself.
     const XATTR_PREFIXES: [(&'static CStr, u8); 3];
 
-    /// Return the target of a symlink. Called once, when the inode is set up.
+    /// Returns the target of a symlink. Called once, when the inode is set up.
     fn get_link(inode: &INode<Self>) -> Result<&CStr>;
 
-    /// Write the value of the extended attribute `name`, after the prefix with this number, to
+    /// Writes the value of the extended attribute `name`, after the prefix with this number, to
     /// `value`. It has at most 64 KiB.
     ///
     /// # Errors
@@ -39,11 +39,11 @@ pub(crate) trait INodeOperations: FileSystem {
         value: &mut XattrBuffer<'_>,
     ) -> Result;
 
-    /// Add the names of all extended attributes to `list`, except those with a prefix that it
+    /// Adds the names of all extended attributes to `list`, except those with a prefix that it
     /// [does not show](XattrBuffer::shows).
     fn list_xattrs(inode: &INode<Self>, list: &mut XattrBuffer<'_>) -> Result;
 
-    /// Return an access control list of `inode`, if it has one.
+    /// Returns an access control list of `inode`, if it has one.
     fn get_acl(inode: &INode<Self>, kind: AclKind) -> Result<Option<PosixAcl>>;
 }
 
@@ -67,7 +67,7 @@ impl<T: FileSystem> INode<T> {
         unsafe { &*inode.cast() }
     }
 
-    /// Return the inode of an open file.
+    /// Returns the inode of an open file.
     ///
     /// # Safety
     ///
@@ -77,7 +77,7 @@ impl<T: FileSystem> INode<T> {
         unsafe { Self::from_raw((*file).f_inode) }
     }
 
-    /// Return the inode of a dentry.
+    /// Returns the inode of a dentry.
     ///
     /// # Safety
     ///
@@ -91,7 +91,7 @@ impl<T: FileSystem> INode<T> {
         self.0.get()
     }
 
-    /// Return the data of the filesystem.
+    /// Returns the data of the filesystem.
     pub(crate) fn data(&self) -> &T::INode {
         // SAFETY: By the type invariant the inode is in a slot whose `data` is `Some` and does not
         // change.
@@ -103,38 +103,38 @@ impl<T: FileSystem> INode<T> {
         }
     }
 
-    /// Return the superblock.
+    /// Returns the superblock.
     pub(crate) fn super_block(&self) -> &SuperBlock<T> {
         // SAFETY: `i_sb` does not change by the type invariant. A superblock outlives its inodes,
         // and has been filled, as `SuperBlock::inode` takes a filled one.
         unsafe { SuperBlock::from_raw((*self.as_raw()).i_sb) }
     }
 
-    /// Return the inode number.
+    /// Returns the inode number.
     pub(crate) fn ino(&self) -> u64 {
         // SAFETY: `i_ino` does not change by the type invariant.
         unsafe { (*self.as_raw()).i_ino }
     }
 
-    /// Return the file type and the permissions.
+    /// Returns the file type and the permissions.
     pub(crate) fn mode(&self) -> u16 {
         // SAFETY: `i_mode` does not change by the type invariant.
         unsafe { (*self.as_raw()).i_mode }
     }
 
-    /// Return true if this is a directory.
+    /// Returns true if this is a directory.
     pub(super) fn is_dir(&self) -> bool {
         self.mode() & bindings::S_IFMT == bindings::S_IFDIR
     }
 
-    /// Return the size in bytes.
+    /// Returns the size in bytes.
     pub(crate) fn size(&self) -> u64 {
         // `set_up` refuses sizes that would be negative.
         // SAFETY: `i_size` does not change by the type invariant.
         unsafe { (*self.as_raw()).i_size as u64 }
     }
 
-    /// Return the mapping of a regular file, if the file has been mapped.
+    /// Returns the mapping of a regular file, if the file has been mapped.
     pub(crate) fn mapping(&self) -> Option<&FileMapping<T::Claim>> {
         // SAFETY: By the type invariant the inode is in a slot. A pointer that is not null is a box
         // that `set_mapping` stored. It lives until the inode is evicted.
@@ -144,7 +144,7 @@ impl<T: FileSystem> INode<T> {
         }
     }
 
-    /// Set the mapping of a regular file, unless another thread has set it already. Return the
+    /// Sets the mapping of a regular file, unless another thread has set it already. Returns the
     /// mapping that is set.
     pub(super) fn set_mapping(
         &self,
@@ -225,7 +225,7 @@ pub(crate) struct Attributes<T: FileSystem> {
 }
 
 impl<T: Operations> SuperBlock<T> {
-    /// Return the inode `ino`. If it is not in the inode cache, call `init` for its attributes.
+    /// Returns the inode `ino`. If it is not in the inode cache, call `init` for its attributes.
     pub(crate) fn inode(
         &self,
         ino: u64,
@@ -254,7 +254,7 @@ impl<T: Operations> SuperBlock<T> {
     }
 }
 
-/// Set up a new inode.
+/// Sets up a new inode.
 ///
 /// # Safety
 ///
@@ -344,7 +344,7 @@ impl<T: Operations> VTable<T> {
     };
 }
 
-/// Fill in what statx(2) returns for an inode, none of which can change.
+/// Fills in what statx(2) returns for an inode, none of which can change.
 ///
 /// # Safety
 ///
@@ -377,7 +377,7 @@ pub(super) unsafe extern "C" fn getattr(
     0
 }
 
-/// Turn a result into what C functions return that return pointers to inodes.
+/// Turns a result into what C functions return that return pointers to inodes.
 pub(super) fn into_raw<T: FileSystem>(inode: Result<INodeRef<T>>) -> *mut bindings::inode {
     match inode {
         Ok(inode) => ARef::into_raw(inode).as_ptr().cast(),

@@ -15,7 +15,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// Refuse with the error code `errno` for this reason.
+    /// Refuses with the error code `errno` for this reason.
     pub(crate) fn new(errno: impl Into<Error>, reason: fmt::Arguments<'_>) -> Self {
         let reason = CString::try_from_fmt(reason).ok();
         Refusal {
@@ -24,20 +24,20 @@ impl Refusal {
         }
     }
 
-    /// Tell the user what to do.
+    /// Tells the user what to do.
     pub(crate) fn remedy(self, remedy: &'static str) -> Self {
         let remedy = Some(remedy);
         Refusal { remedy, ..self }
     }
 
-    /// Say what is refused, unless that was said before.
+    /// Says what is refused, unless that was said before.
     pub(crate) fn of(self, subject: fmt::Arguments<'_>) -> Self {
         let subject = self.subject.or_else(|| CString::try_from_fmt(subject).ok());
         Refusal { subject, ..self }
     }
 }
 
-/// Make a [`Refusal`] of an error code and a reason, which is formatted.
+/// Makes a [`Refusal`] of an error code and a reason, which is formatted.
 macro_rules! refusal {
     ($errno:expr, $($reason:tt)*) => {
         $crate::linux::fs::Refusal::new($errno, kernel::prelude::fmt!($($reason)*))

@@ -22,7 +22,7 @@ pub(super) struct Slot<T: FileSystem> {
 }
 
 impl<T: FileSystem> Slot<T> {
-    /// Return the slot of an inode. The result is valid if `inode` is the field of a slot.
+    /// Returns the slot of an inode. The result is valid if `inode` is the field of a slot.
     pub(super) fn of(inode: *mut bindings::inode) -> *mut Self {
         inode
             .wrapping_byte_sub(offset_of!(Self, inode))
@@ -43,7 +43,7 @@ unsafe impl<T> Send for Cache<T> {}
 unsafe impl<T> Sync for Cache<T> {}
 
 impl<T: FileSystem> Cache<T> {
-    /// Create the slab.
+    /// Creates the slab.
     pub(super) fn new() -> Result<Self> {
         // SAFETY: The name is a static string. `construct` initializes objects of this size.
         let cache = unsafe {
@@ -101,7 +101,8 @@ impl<T: Operations> VTable<T> {
         }
     }
 
-    /// Free an inode, after the grace period in which path walks may still read a symlink's target.
+    /// Frees an inode, after the grace period in which path walks may still read a symlink's
+    /// target.
     ///
     /// # Safety
     ///

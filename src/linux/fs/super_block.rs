@@ -10,21 +10,21 @@ use kernel::{prelude::*, seq_file::SeqFile, types::Opaque};
 
 /// Operations on a mounted superblock.
 pub(crate) trait SuperOperations: FileSystem {
-    /// Return the figures for statfs(2).
+    /// Returns the figures for statfs(2).
     fn statfs(sb: &SuperBlock<Self>) -> Statistics;
 
-    /// Show the mount options that differ from the default, each after a comma.
+    /// Shows the mount options that differ from the default, each after a comma.
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile);
 
-    /// Give up what only one superblock with this device number can have. Called under `s_umount`
+    /// Gives up what only one superblock with this device number can have. Called under `s_umount`
     /// before the number becomes free for another superblock, also if mounting failed. Inodes may
     /// be in use.
     fn retire(sb: &SuperBlock<Self>);
 
-    /// Return the label, without a NUL. Bytes after the first `FSLABEL_MAX` are not shown.
+    /// Returns the label, without a NUL. Bytes after the first `FSLABEL_MAX` are not shown.
     fn label(sb: &SuperBlock<Self>) -> &[u8];
 
-    /// Return the UUID. Also called while the superblock is filled, when only its data are set.
+    /// Returns the UUID. Also called while the superblock is filled, when only its data are set.
     fn uuid(sb: &SuperBlock<Self>) -> &[u8; 16];
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Statistics {
     pub(crate) inodes: u64,
 }
 
-/// Return the major and the minor number of a device.
+/// Returns the major and the minor number of a device.
 pub(crate) fn numbers(device: bindings::dev_t) -> (u32, u32) {
     let minors = (1 << bindings::MINORBITS) - 1;
     (device >> bindings::MINORBITS, device & minors)
@@ -61,7 +61,7 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { &*sb.cast() }
     }
 
-    /// Return the superblock of a dentry.
+    /// Returns the superblock of a dentry.
     ///
     /// # Safety
     ///
@@ -75,13 +75,13 @@ impl<T: FileSystem> SuperBlock<T> {
         self.0.get()
     }
 
-    /// Return the data of the filesystem.
+    /// Returns the data of the filesystem.
     pub(crate) fn data(&self) -> &T::Super {
         // SAFETY: By the type invariant this is a box that does not change.
         unsafe { &*(*self.as_raw()).s_fs_info.cast() }
     }
 
-    /// Return the name of the device, for messages.
+    /// Returns the name of the device, for messages.
     pub(crate) fn id(&self) -> &CStr {
         // SAFETY: The superblock is valid, and its device is set.
         unsafe { context::device_name(self.as_raw()) }

@@ -36,7 +36,7 @@ impl XattrBuffer<'_> {
         }
     }
 
-    /// Return room for `length` more bytes, or `None` if the caller asks for the length only.
+    /// Returns room for `length` more bytes, or `None` if the caller asks for the length only.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl XattrBuffer<'_> {
         }))
     }
 
-    /// Return true if the calling process may see names with `prefix`, such as `user.`.
+    /// Returns true if the calling process may see names with `prefix`, such as `user.`.
     pub(crate) fn shows(&self, prefix: &str) -> bool {
         match prefix {
             "user." | "security." => true,
@@ -68,7 +68,7 @@ impl XattrBuffer<'_> {
         }
     }
 
-    /// Add the name of the attribute `prefix` and `name` to a list.
+    /// Adds the name of the attribute `prefix` and `name` to a list.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ pub(crate) enum AclKind {
 pub(crate) struct PosixAcl(*mut bindings::posix_acl);
 
 impl PosixAcl {
-    /// Make a list of the value of an extended attribute.
+    /// Makes a list of the value of an extended attribute.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl PosixAcl {
         Ok(PosixAcl(from_err_ptr(acl)?))
     }
 
-    /// Return the C object, with the reference.
+    /// Returns the C object, with the reference.
     fn into_raw(self) -> *mut bindings::posix_acl {
         let acl = self.0;
         core::mem::forget(self);
@@ -136,7 +136,7 @@ impl<T: Operations> VTable<T> {
     const SECOND: &'static bindings::xattr_handler = &Self::xattr_handler(1);
     const THIRD: &'static bindings::xattr_handler = &Self::xattr_handler(2);
 
-    /// Return the handler of a prefix.
+    /// Returns the handler of a prefix.
     const fn xattr_handler(index: usize) -> bindings::xattr_handler {
         let (prefix, number) = T::XATTR_PREFIXES[index];
         bindings::xattr_handler {

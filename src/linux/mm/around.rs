@@ -28,7 +28,7 @@ const ATTEMPTS: usize = 8;
 const PAGES_OF_TABLE: u64 = bindings::PMD_SIZE / PAGE_SIZE;
 
 impl<'a, C> Fault<'a, C> {
-    /// Make the DAX code map an entry of the order of the fault, while `memory` is the file's.
+    /// Makes the DAX code map an entry of the order of the fault, while `memory` is the file's.
     #[inline]
     pub(crate) fn map_dax(&self, memory: ArcBorrow<'_, Memory>) -> FaultResult<'a> {
         match Keep::new(self, &memory) {
@@ -40,7 +40,7 @@ impl<'a, C> Fault<'a, C> {
         }
     }
 
-    /// Map the faulting page, which the file or its copy of the last page has, while `memory` is
+    /// Maps the faulting page, which the file or its copy of the last page has, while `memory` is
     /// the file's. For a read, also map the pages around it. Pages that cannot be mapped, or that
     /// are not `usable`, are left to later faults. For a write, which is to a private mapping, give
     /// the MM the page to copy.
@@ -92,7 +92,7 @@ struct Around<'f, 'a, C> {
 }
 
 impl<'f, 'a, C> Around<'f, 'a, C> {
-    /// Find the pages around `fault`: up to [`AROUND`] for a read, and one for a write.
+    /// Finds the pages around `fault`: up to [`AROUND`] for a read, and one for a write.
     ///
     /// # Safety
     ///
@@ -127,7 +127,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
         this
     }
 
-    /// Find out which of the pages belong to the space, if it is on a DAX device.
+    /// Finds out which of the pages belong to the space, if it is on a DAX device.
     ///
     /// Pages of a PMD entry are left to the DAX code, whose entry lock keeps other threads from
     /// mapping them by such an entry at the same time. If it already has an entry of a single page,
@@ -149,14 +149,14 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
         }
     }
 
-    /// Return page `page` of `pages`, if it belongs to the space according to the DAX code.
+    /// Returns page `page` of `pages`, if it belongs to the space according to the DAX code.
     #[inline]
     fn known(&self, page: u64) -> Option<*mut bindings::page> {
         let number = page - self.pages.start;
         (self.known >> number & 1 != 0).then(|| self.first.wrapping_add(number as usize))
     }
 
-    /// Map the pages. Return the result for the faulting one.
+    /// Maps the pages. Returns the result for the faulting one.
     fn map(self, usable: impl Fn(u64, u64) -> bool) -> bindings::vm_fault_t {
         let (fault, here, start) = (self.fault, self.fault.page(), self.pages.start);
         // Usable pages stay usable. If one fails, it is unmapped when the memory is let go.
@@ -203,9 +203,9 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
         result
     }
 
-    /// Insert all of the pages in one call. Return false if that is not possible: the DAX code does
-    /// not know one of them, they lack struct pages, one of the entries is set, or memory is short.
-    /// Some may have been inserted then. The caller has found that all of them are usable.
+    /// Inserts all of the pages in one call. Returns false if that is not possible: the DAX code
+    /// does not know one of them, they lack struct pages, one of the entries is set, or memory is
+    /// short. Some may have been inserted then. The caller has found that all of them are usable.
     fn insert_together(&self) -> bool {
         let mut list = [ptr::null_mut(); AROUND as usize];
         let mut count = 0;
@@ -240,7 +240,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
         result == 0
     }
 
-    /// Map one of the pages.
+    /// Maps one of the pages.
     ///
     /// # Safety
     ///
@@ -263,7 +263,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
     }
 }
 
-/// Map a page that the DAX code may not know yet.
+/// Maps a page that the DAX code may not know yet.
 ///
 /// # Safety
 ///

@@ -53,34 +53,34 @@ impl<'a, C> Fault<'a, C> {
         self.vmf
     }
 
-    /// Return the order of the page-table entry to set: 0 for a page.
+    /// Returns the order of the page-table entry to set: 0 for a page.
     pub(crate) fn order(&self) -> u32 {
         self.order
     }
 
-    /// Return the mapping.
+    /// Returns the mapping.
     pub(crate) fn mapping(&self) -> &'a FileMapping<C> {
         self.mapping
     }
 
-    /// Return the fields of the C object.
+    /// Returns the fields of the C object.
     #[inline(always)]
     fn fields(&self) -> &bindings::vm_fault {
         // SAFETY: The fault is valid by the type invariant, and belongs to this thread.
         unsafe { &*self.vmf }
     }
 
-    /// Return the page of the file, counted from 0.
+    /// Returns the page of the file, counted from 0.
     pub(crate) fn page(&self) -> u64 {
         self.fields().__bindgen_anon_1.pgoff as u64
     }
 
-    /// Return the address that faulted, rounded down to a page.
+    /// Returns the address that faulted, rounded down to a page.
     pub(super) fn address(&self) -> usize {
         self.fields().__bindgen_anon_1.address
     }
 
-    /// Return the memory area, which is locked, and its first and last byte.
+    /// Returns the memory area, which is locked, and its first and last byte.
     pub(super) fn area(&self) -> (*mut bindings::vm_area_struct, u64, u64) {
         let vma = self.fields().__bindgen_anon_1.vma;
         // SAFETY: A fault has a memory area, which is locked while the fault is handled.
@@ -88,7 +88,7 @@ impl<'a, C> Fault<'a, C> {
         (vma, bounds.vm_start as u64, bounds.vm_end as u64 - 1)
     }
 
-    /// Return true if the access was a write.
+    /// Returns true if the access was a write.
     pub(crate) fn is_write(&self) -> bool {
         self.fields().flags & bindings::FAULT_FLAG_WRITE != 0
     }
@@ -116,12 +116,12 @@ impl<'a, C> Fault<'a, C> {
         Some(FaultResult(0, PhantomData))
     }
 
-    /// Take note that pages around the faulting one are mapped too.
+    /// Takes note that pages around the faulting one are mapped too.
     pub(super) fn set_around(&self) {
         self.around.set(true);
     }
 
-    /// Return the result of this fault.
+    /// Returns the result of this fault.
     ///
     /// # Safety
     ///
@@ -132,7 +132,7 @@ impl<'a, C> Fault<'a, C> {
         FaultResult(raw, PhantomData)
     }
 
-    /// Return the outcome of this fault; `None` if the MM faults again, for a page.
+    /// Returns the outcome of this fault; `None` if the MM faults again, for a page.
     pub(crate) fn outcome(&self, result: FaultResult<'a>) -> Option<Outcome> {
         // VM_FAULT_ERROR includes VM_FAULT_FALLBACK, so test this first.
         if result.0 & bindings::VM_FAULT_FALLBACK != 0 {
@@ -197,25 +197,26 @@ impl<'f> Keep<'f> {
 }
 
 impl<'f> Kept<'f> {
-    /// Return how processes map the memory.
+    /// Returns how processes map the memory.
     #[inline]
     pub(super) fn method(self) -> MapMethod {
         self.space.memory.method
     }
 
-    /// Return the page frame of page `page`.
+    /// Returns the page frame of page `page`.
     #[inline]
     pub(super) fn frame(self, page: u64) -> Option<usize> {
         self.memory.frame(self.space.offset + page * PAGE_SIZE)
     }
 
-    /// Return page `page` if it has a reference: pages of [`MapMethod::Pages`], and the copy of the
-    /// page after the space, if any.
+    /// Returns page `page` if it has a reference: pages of [`MapMethod::Pages`], and the copy of
+    /// the page after the space, if any.
     #[inline]
     pub(super) fn page(self, page: u64) -> Option<Page<'f>> {
-        match page == self.space.length / PAGE_SIZE {
-            true => self.space.copy().get(),
-            false => self.memory.page(self.space.offset + page * PAGE_SIZE),
+        if page == self.space.length / PAGE_SIZE {
+            self.space.copy().get()
+        } else {
+            self.memory.page(self.space.offset + page * PAGE_SIZE)
         }
     }
 
@@ -287,7 +288,7 @@ impl FaultResult<'_> {
     /// Fault again, for an entry of a lower order.
     pub(crate) const FALLBACK: Self = FaultResult(bindings::VM_FAULT_FALLBACK, PhantomData);
 
-    /// Return the C value.
+    /// Returns the C value.
     pub(crate) fn into_raw(self) -> bindings::vm_fault_t {
         self.0
     }

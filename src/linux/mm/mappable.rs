@@ -46,7 +46,7 @@ pub(crate) struct Mappable {
 }
 
 impl Mappable {
-    /// Return `size` bytes of ordinary memory at `base`.
+    /// Returns `size` bytes of ordinary memory at `base`.
     pub(crate) fn new(base: NonNull<u8>, size: u64, method: MapMethod) -> Self {
         static NEXT: Atomic<u64> = Atomic::new(0);
         Mappable {
@@ -58,19 +58,19 @@ impl Mappable {
         }
     }
 
-    /// Return the length in bytes. The rest of the last page is mapped, too.
+    /// Returns the length in bytes. The rest of the last page is mapped, too.
     #[inline(always)]
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// Return true if it must be read as I/O memory.
+    /// Returns true if it must be read as I/O memory.
     #[inline(always)]
     pub(crate) fn is_io(&self) -> bool {
         self.io
     }
 
-    /// Return how processes map it.
+    /// Returns how processes map it.
     #[inline(always)]
     pub(crate) fn method(&self) -> MapMethod {
         self.method
@@ -82,8 +82,8 @@ unsafe impl Send for Mappable {}
 // SAFETY: As above.
 unsafe impl Sync for Mappable {}
 
-/// Fault in the next pages of a destination, at most `length` bytes. This may wait for anything.
-/// Return false if none of the bytes can be written.
+/// Faults in the next pages of a destination, at most `length` bytes. This may wait for anything.
+/// Returns false if none of the bytes can be written.
 pub(crate) fn fault_in(to: &mut IovIterDest<'_>, length: usize) -> bool {
     let length = length.min(PRESENT);
     let to = to.as_raw().cast();

@@ -28,16 +28,16 @@ const IO_PIECE: usize = 256;
 ///   that are mapped by [`Pages`](super::MapMethod::Pages) are vmap()'s, each with a reference.
 /// * The number of [`Self::bad_blocks`] is valid.
 pub(crate) unsafe trait Owner: Send + Sync {
-    /// Return the memory, if it is mapped.
+    /// Returns the memory, if it is mapped.
     fn mappable(&self) -> Option<Mappable>;
 
-    /// Return a number that changes when more of the memory is known to have failed, and what it
+    /// Returns a number that changes when more of the memory is known to have failed, and what it
     /// was before the memory was looked at.
     fn bad_blocks(&self) -> Option<(NonNull<Atomic<u32>>, u32)> {
         None
     }
 
-    /// Mark the pages that are known to have failed.
+    /// Marks the pages that are known to have failed.
     fn mark_failed(&self) {}
 }
 
@@ -84,13 +84,13 @@ impl Memory {
         })
     }
 
-    /// Return what is known of the memory, also when it is gone.
+    /// Returns what is known of the memory, also when it is gone.
     #[inline(always)]
     pub(crate) fn mappable(&self) -> &Mappable {
         &self.mappable
     }
 
-    /// Return true if some memory may have failed, so that pages must be checked.
+    /// Returns true if some memory may have failed, so that pages must be checked.
     ///
     /// A driver does not announce new bad blocks, so check if its list has changed.
     #[inline(always)]
@@ -103,7 +103,7 @@ impl Memory {
         read_once(&self.failed)
     }
 
-    /// Mark the pages that the driver lists as bad. `number` is the number of the list.
+    /// Marks the pages that the driver lists as bad. `number` is the number of the list.
     #[cold]
     #[inline(never)]
     fn look_at_list(&self, number: u32) {
@@ -136,12 +136,12 @@ impl Memory {
             && pages.any(|at| self.frame(at) == Some(frame))
     }
 
-    /// Mark the pages that are known to have failed.
+    /// Marks the pages that are known to have failed.
     pub(crate) fn mark_failed(&self) {
         self.owner.mark_failed();
     }
 
-    /// Return the address of `length` bytes at `offset`, if the memory has them.
+    /// Returns the address of `length` bytes at `offset`, if the memory has them.
     #[inline(always)]
     fn address(&self, offset: u64, length: usize) -> Option<*const u8> {
         let end = offset.checked_add(length as u64)?;
@@ -149,8 +149,8 @@ impl Memory {
         (end <= self.mappable.size).then_some(address.cast_const())
     }
 
-    /// Copy bytes at `offset` to `into`. Return false if the memory does not have them, or fails;
-    /// what is in `into` is unspecified then.
+    /// Copies bytes at `offset` to `into`. Returns false if the memory does not have them, or
+    /// fails; what is in `into` is unspecified then.
     #[inline(always)]
     pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> bool {
         let (length, to) = (into.len(), into.as_mut_ptr().cast());
@@ -167,7 +167,7 @@ impl Memory {
         unsafe { bindings::copy_mc_to_kernel(to, from.cast(), short) == 0 }
     }
 
-    /// Copy `length` bytes at `offset` to `to`, as far as that is present. Return the number of
+    /// Copies `length` bytes at `offset` to `to`, as far as that is present. Returns the number of
     /// bytes copied, which is also smaller if the memory fails, or `None` if the memory does not
     /// have the bytes.
     #[inline(always)]
@@ -188,7 +188,7 @@ impl Memory {
         Some(unsafe { bindings::copy_mc_to_iter_nofault(from, length, to) })
     }
 
-    /// Return how many of `length` bytes at `offset` are before the first page that is known to
+    /// Returns how many of `length` bytes at `offset` are before the first page that is known to
     /// have failed.
     #[cold]
     #[inline(never)]
@@ -206,7 +206,7 @@ impl Memory {
         length
     }
 
-    /// Return the page frame at `offset`, if the memory has it.
+    /// Returns the page frame at `offset`, if the memory has it.
     #[inline]
     pub(super) fn frame(&self, offset: u64) -> Option<usize> {
         let mapped = &self.mappable;
@@ -219,7 +219,7 @@ impl Memory {
         Some(unsafe { bindings::address_to_pfn(at) })
     }
 
-    /// Return the page at `offset`, if it is counted.
+    /// Returns the page at `offset`, if it is counted.
     #[inline]
     pub(super) fn page(&self, offset: u64) -> Option<Page<'_>> {
         let mapped = &self.mappable;
@@ -231,7 +231,7 @@ impl Memory {
     }
 }
 
-/// Do what [`Memory::copy_to`] does for `length` bytes of I/O memory at `from`.
+/// Does what [`Memory::copy_to`] does for `length` bytes of I/O memory at `from`.
 ///
 /// # Safety
 ///

@@ -18,7 +18,7 @@ use kernel::sync::atomic::{Acquire, Atomic, Full};
 pub(crate) struct Page<'a>(*mut bindings::page, PhantomData<&'a ()>);
 
 impl Page<'_> {
-    /// Return the page that vmap() has mapped at `address`.
+    /// Returns the page that vmap() has mapped at `address`.
     ///
     /// # Safety
     ///
@@ -36,7 +36,7 @@ impl Page<'_> {
         self.0
     }
 
-    /// Get another reference, and return the C object.
+    /// Gets another reference, and return the C object.
     #[inline]
     pub(super) fn get(self) -> *mut bindings::page {
         // SAFETY: By the type invariant the page has a reference.
@@ -78,13 +78,13 @@ pub(super) fn new_page<E>(
 pub(crate) struct PageCopy(Atomic<*mut bindings::page>);
 
 impl PageCopy {
-    /// Make the object, without a page.
+    /// Makes the object, without a page.
     pub(super) const fn new() -> Self {
         // INVARIANT: The pointer is null.
         PageCopy(Atomic::new(ptr::null_mut()))
     }
 
-    /// Return the page, good or not.
+    /// Returns the page, good or not.
     #[inline]
     pub(super) fn get(&self) -> Option<Page<'_>> {
         let page = load_acquire(&self.0);
@@ -99,7 +99,7 @@ impl PageCopy {
         self.get().is_some_and(|copy| copy.0 == page)
     }
 
-    /// Return the page, if its memory has not failed.
+    /// Returns the page, if its memory has not failed.
     #[inline]
     pub(super) fn good(&self) -> Option<Page<'_>> {
         let is_good = |page: &Page<'_>| {
@@ -109,8 +109,8 @@ impl PageCopy {
         self.get().filter(is_good)
     }
 
-    /// Return the page. Without a good one, make one that begins with `length` bytes of `fill`,
-    /// followed by zeros. Return `None` if memory is short.
+    /// Returns the page. Without a good one, make one that begins with `length` bytes of `fill`,
+    /// followed by zeros. Returns `None` if memory is short.
     pub(crate) fn get_or_make<E>(
         &self,
         length: u64,

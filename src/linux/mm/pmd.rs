@@ -13,7 +13,7 @@ const PMD_SIZE: u64 = bindings::PMD_SIZE;
 /// Number of pages that a PMD entry maps.
 const PAGES: usize = (PMD_SIZE / PAGE_SIZE) as usize;
 
-/// Return the first page of the 2 MiB around `fault`, if the file and the area have all of them.
+/// Returns the first page of the 2 MiB around `fault`, if the file and the area have all of them.
 /// Only there a PMD entry can be set.
 fn whole<C>(fault: &Fault<'_, C>, space: &Space) -> Option<u64> {
     let (_, area_start, area_end) = fault.area();
@@ -26,7 +26,7 @@ fn whole<C>(fault: &Fault<'_, C>, space: &Space) -> Option<u64> {
     fits.then_some(first)
 }
 
-/// Return the lock that excludes PMD entries and pages: inserting pages takes it for reading,
+/// Returns the lock that excludes PMD entries and pages: inserting pages takes it for reading,
 /// inserting PMD entries for writing. It is otherwise unused without a page cache.
 fn lock_of(space: &Space) -> *mut bindings::rw_semaphore {
     // SAFETY: The address space is valid, and this is the address of a field.
@@ -42,7 +42,7 @@ fn lock_of(space: &Space) -> *mut bindings::rw_semaphore {
 pub(super) struct NoPmd<'f>(&'f Space);
 
 impl<'f> NoPmd<'f> {
-    /// Exclude PMD entries around `fault`. Return `None` if there cannot be any.
+    /// Excludes PMD entries around `fault`. Returns `None` if there cannot be any.
     pub(super) fn new<C>(fault: &'f Fault<'_, C>, kept: Kept<'f>) -> Option<Self> {
         if let MapMethod::Dax(_) = kept.method() {
             // The DAX code locks its entries.
@@ -69,7 +69,7 @@ impl Drop for NoPmd<'_> {
 }
 
 impl<'a, C> Fault<'a, C> {
-    /// Insert a PMD entry. Return `None` unless the file, its `memory` and the area have 2 MiB
+    /// Inserts a PMD entry. Returns `None` unless the file, its `memory` and the area have 2 MiB
     /// around the fault, which are `usable`.
     pub(crate) fn insert_pmd(
         &self,

@@ -44,7 +44,7 @@ pub(crate) fn set_unreported() {
     set_any();
 }
 
-/// Return true if page frame `frame` has a struct page.
+/// Returns true if page frame `frame` has a struct page.
 pub(crate) fn has_page(frame: usize) -> bool {
     // SAFETY: The function looks the number up.
     unsafe { bindings::pfn_valid(frame) != 0 }
@@ -67,12 +67,12 @@ impl Frame<'_> {
         Frame(frame, PhantomData)
     }
 
-    /// Return the number.
+    /// Returns the number.
     pub(crate) fn number(self) -> usize {
         self.0
     }
 
-    /// Return the first page frame of the folio.
+    /// Returns the first page frame of the folio.
     pub(crate) fn first_of_folio(self) -> Self {
         // SAFETY: By the type invariant the struct page stays.
         let first = unsafe { bindings::pfn_folio(self.0) };
@@ -80,7 +80,7 @@ impl Frame<'_> {
         Frame(first, PhantomData)
     }
 
-    /// Return true if the memory is known to have failed.
+    /// Returns true if the memory is known to have failed.
     pub(crate) fn has_failed(self) -> bool {
         // SAFETY: By the type invariant the struct page stays.
         let is_marked = || unsafe { bindings::pfn_hwpoison(self.0) };
@@ -92,7 +92,7 @@ impl Frame<'_> {
         SPARED.fetch_add(0, Full) != self.0 && is_marked()
     }
 
-    /// Mark the page frame as failed, if it has a struct page.
+    /// Marks the page frame as failed, if it has a struct page.
     pub(crate) fn mark(self) {
         set_any();
         self.set(true);
@@ -116,7 +116,7 @@ impl Frame<'_> {
     }
 }
 
-/// Return true if memory has failed since boot.
+/// Returns true if memory has failed since boot.
 pub(crate) fn failed_before() -> bool {
     // SAFETY: This reads counters of the nodes that are online.
     unsafe { bindings::memory_failed_before() }

@@ -38,7 +38,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Return the offset of the first byte as the DAX device counts, which announces failures.
+    /// Returns the offset of the first byte as the DAX device counts, which announces failures.
     pub(crate) fn key(&self) -> u64 {
         match self.memory.method {
             MapMethod::Dax(range) => range.offset + self.offset,
@@ -79,7 +79,7 @@ unsafe impl Send for Space {}
 unsafe impl Sync for Space {}
 
 impl Space {
-    /// Make an address space for `span`.
+    /// Makes an address space for `span`.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl Space {
         Ok(space)
     }
 
-    /// Return the copy of the page after the space.
+    /// Returns the copy of the page after the space.
     pub(crate) fn copy(&self) -> &PageCopy {
         &self.copy
     }
@@ -122,13 +122,13 @@ impl Space {
         unsafe { NonNull::new_unchecked(&raw mut (*self.inode.as_ptr()).i_data) }
     }
 
-    /// Unmap `count` pages, starting with page `first`, or all pages if `count` is 0.
+    /// Unmaps `count` pages, starting with page `first`, or all pages if `count` is 0.
     pub(crate) fn unmap(&self, first: usize, count: usize) {
         // SAFETY: The address space is valid.
         unsafe { bindings::unmap_mapping_pages(self.as_raw().as_ptr(), first, count, false) };
     }
 
-    /// Have the DAX code forget `length` bytes at `from`, which are unmapped. Return false if one
+    /// Has the DAX code forget `length` bytes at `from`, which are unmapped. Returns false if one
     /// of their pages is in use. This does not wait for users of pages.
     pub(crate) fn forget(&self, from: u64, length: u64) -> bool {
         let (inode, last) = (self.inode.as_ptr(), from + length - 1);
@@ -174,7 +174,7 @@ impl Space {
         idle
     }
 
-    /// Kill the processes that map page `index`, whose memory has failed, and unmap it.
+    /// Kills the processes that map page `index`, whose memory has failed, and unmap it.
     pub(crate) fn page_failed(&self, index: usize, flags: kernel::ffi::c_int) {
         if cfg!(CONFIG_MEMORY_FAILURE) {
             // SAFETY: The address space is valid.
@@ -215,17 +215,17 @@ pub(crate) struct FileMapping<C> {
 }
 
 impl<C> FileMapping<C> {
-    /// Make the mapping.
+    /// Makes the mapping.
     pub(crate) fn new(claim: C, space: Arc<Space>) -> Self {
         FileMapping { claim, space }
     }
 
-    /// Return the claim.
+    /// Returns the claim.
     pub(crate) fn claim(&self) -> &C {
         &self.claim
     }
 
-    /// Return the address space, which does not change.
+    /// Returns the address space, which does not change.
     pub(crate) fn space(&self) -> &Space {
         &self.space
     }
@@ -237,7 +237,7 @@ const OPERATIONS: bindings::address_space_operations = bindings::address_space_o
     ..pin_init::zeroed()
 };
 
-/// Describe a whole space to the kernel's DAX code. Kernels differ in how they call this, so
+/// Describes a whole space to the kernel's DAX code. Kernels differ in how they call this, so
 /// `helpers.c` hands it to them.
 ///
 /// # Safety
