@@ -287,7 +287,7 @@ soak: $(if $(filter stock,$(SOAK)),all) $(if $(filter debug,$(SOAK)),debug-modul
 fuzz: prepare-root
 	scripts/fuzz $(if $(TARGET),--target $(TARGET)) $(if $(findstring command,$(origin SECONDS)),--seconds $(SECONDS))
 
-bench: all prepare-guest prepare-demo
+bench: all prepare-guest prepare-demo prepare-peers
 	bench/run $(SECTIONS)
 
 matrix: prepare-root

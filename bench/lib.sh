@@ -73,6 +73,11 @@ in_build_root() {
 	"$top/environment/run" "$@"
 }
 
+# of_peers COMMAND...: run a program of the root with the newest that Debian has.
+of_peers() {
+	DAXFS_ROOT=$PEERS "$top/environment/run" "$@"
+}
+
 # make_image PEER TREE: make $work/TREE.PEER of the directory $work/TREE. daxfs's is made each time, others once.
 make_image() {
 	local from=$work/$2 image=$work/$2.$1
@@ -87,7 +92,7 @@ make_image() {
 make_erofs() {
 	local from=$1 image=$2
 	shift 2
-	in_build_root mkfs.erofs --quiet "$@" "$image" "$from"
+	of_peers mkfs.erofs --quiet "$@" "$image" "$from"
 }
 
 # Files with inline tails would not be mapped by DAX.
@@ -104,7 +109,7 @@ make_erofs-aligned() {
 make_erofs-file() {
 	local file=$2 status
 	rm -rf "$file.tree" && mkdir "$file.tree" && make_erofs "$1" "$file.tree/image" &&
-		in_build_root mke2fs -q -t ext4 -b 4096 -d "$file.tree" "$file" "$(megabytes "$file.tree" 64)M"
+		of_peers mke2fs -q -t ext4 -b 4096 -d "$file.tree" "$file" "$(megabytes "$file.tree" 64)M"
 	status=$?
 	rm -rf "$file.tree"
 	return $status
@@ -112,17 +117,17 @@ make_erofs-file() {
 
 # With fingerprints of all files, which page-cache sharing needs.
 make_erofs-share() {
-	in_build_root "$top/bench/erofs-share" "$@"
+	make_erofs "$@" --xattr-inode-digest
 }
 
 # mke2fs makes directories without an index; e2fsck -D makes the indexes. It reports that it changed something by 1.
 make_ext4-dax() {
 	local inodes status
 	inodes=$(inode_count "$1")
-	in_build_root mke2fs -q -t ext4 -b 4096 -N $((inodes + inodes / 8 + 1000)) -d "$1" "$2" \
+	of_peers mke2fs -q -t ext4 -b 4096 -N $((inodes + inodes / 8 + 1000)) -d "$1" "$2" \
 		"$(($(megabytes "$1" 64) * 5 / 4 + inodes / 2000 + inodes / 100))M" || return
 	status=0
-	in_build_root e2fsck -fyD "$2" >/dev/null || status=$?
+	of_peers e2fsck -fyD "$2" >/dev/null || status=$?
 	[[ $status -le 1 ]]
 }
 
@@ -134,13 +139,13 @@ make_ext4() {
 make_xfs-dax() {
 	local size
 	size=$(($(megabytes "$1" 300) * 5 / 4))
-	truncate -s "${size}M" "$2" && in_build_root xfs_protofile "$1" >"$2.proto" &&
-		in_build_root mkfs.xfs -q -m reflink=0 -p "$2.proto" "$2" && rm "$2.proto"
+	truncate -s "${size}M" "$2" && of_peers xfs_protofile "$1" >"$2.proto" &&
+		of_peers mkfs.xfs -q -m reflink=0 -p "$2.proto" "$2" && rm "$2.proto"
 }
 
 # Not compressed, as the others.
 make_squashfs() {
-	in_build_root mksquashfs "$1" "$2" -noappend -noI -noD -noF -noX -no-progress -quiet
+	of_peers mksquashfs "$1" "$2" -noappend -noI -noD -noF -noX -no-progress -quiet
 }
 
 inode_count() {

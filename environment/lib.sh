@@ -37,6 +37,7 @@ suite_suffix=${suite_suffix:+-$suite_suffix}
 NATIVE_ROOT=$CACHE/root$suite_suffix
 ROOT=${DAXFS_ROOT:-$NATIVE_ROOT$arch_suffix}
 APT=$CACHE/apt$suite_suffix$arch_suffix	# package lists and archives
+PEERS=$CACHE/peers-root	# programs of sid, for bench
 }
 
 # use_kernel NAME: select Debian's kernel for this process and its children. NAME is

@@ -28,10 +28,19 @@ root_key() {
 	printf '%s\n' "${root_packages[@]}" | sha256sum | cut -d ' ' -f 1
 }
 
+# make_places DIRECTORY: make the files of a root that environment/run replaces by the machine's own.
+make_places() {
+	local file
+	mkdir -p "$1/etc/ssl"
+	for file in resolv.conf hosts passwd group; do
+		[ -e "$1/etc/$file" ] || : >"$1/etc/$file"
+	done
+}
+
 # Make the build root once, and again when other packages are needed. A subshell releases the lock: later steps may call
 # this script again.
 prepare_root() (
-	local key archives file
+	local key archives
 	[ "$ROOT" != / ] || return 0
 	if [ -n "$arch_suffix" ]; then
 		prepare_cross_root
@@ -52,10 +61,7 @@ prepare_root() (
 	rm -rf "$ROOT.tmp"
 	unpack_archives "$ROOT.tmp" <<<"$archives"
 	configure_tree "$ROOT.tmp"
-	# environment/run mounts the machine's own files here.
-	for file in resolv.conf hosts passwd group; do
-		[ -e "$ROOT.tmp/etc/$file" ] || : >"$ROOT.tmp/etc/$file"
-	done
+	make_places "$ROOT.tmp"
 	rm -rf "$ROOT"
 	mv "$ROOT.tmp" "$ROOT"
 	write_file "$ROOT/.complete" echo "$(LC_ALL=C sort <<<"${archives//"$APT/archives/"/}")"
