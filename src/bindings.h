@@ -130,5 +130,6 @@ static const unsigned long DAXFS_MEMREMAP_WB = MEMREMAP_WB;
 static const int DAXFS_CAP_SYS_RAWIO = CAP_SYS_RAWIO;
 static const unsigned long DAXFS_IORESOURCE_SYSTEM_RAM = IORESOURCE_SYSTEM_RAM;
 static const int DAXFS_REGION_DISJOINT = REGION_DISJOINT;
+static const int DAXFS_REGION_MIXED = REGION_MIXED;
 
 #endif /* DAXFS_BINDINGS_H */

@@ -36,14 +36,19 @@ impl Requested {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if a part of them is System RAM, or is requested already.
+    /// `EBUSY` if a part of them is System RAM, or is requested already; `EINVAL` if they leave the
+    /// resource that they are in.
     pub(crate) fn new(start: u64, size: u64, name: &'static CStr) -> Result<Self, Refusal> {
         let any = bindings::IORES_DESC_NONE as usize;
         let ram = bindings::IORESOURCE_SYSTEM_RAM;
         // SAFETY: This compares the range with all resources, under their lock.
         let found = unsafe { bindings::region_intersects(start, size as usize, ram, any) };
         if found != bindings::REGION_DISJOINT {
-            return Err(refusal!(EBUSY, "the range is System RAM")
+            let reason = match found == bindings::REGION_MIXED {
+                true => "a part of the range is System RAM",
+                false => "the range is System RAM",
+            };
+            return Err(refusal!(EBUSY, "{reason}")
                 .remedy("reserve it at boot, with memmap=SIZE$ADDRESS"));
         }
         // SAFETY: The name is static.
@@ -56,6 +61,12 @@ impl Requested {
                 0,
             )
         };
+        if resource.is_null() && !is_in_one_resource(start, size) {
+            return Err(
+                refusal!(EINVAL, "the range is not inside one range of /proc/iomem")
+                    .remedy("name a part of one that is reserved"),
+            );
+        }
         if resource.is_null() {
             return Err(refusal!(
                 EBUSY,
