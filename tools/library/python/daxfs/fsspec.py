@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 from datetime import datetime, timezone
 from typing import IO, Any, NoReturn
@@ -68,15 +69,31 @@ class DaxfsFileSystem(AbstractFileSystem):
     def _open(self, path: str, mode: str = "rb", **_: Any) -> IO[Any]:
         if mode != "rb":
             raise read_only(path)
-        return self._file(path).open(mode)
+        file = self._file(path)
+        stream = file.open(mode)
+        # read_block() and tail() ask for it.
+        setattr(stream, "size", file.stat().st_size)
+        return stream
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         file = self._file(path)
         first, last = slice(start, end).indices(file.stat().st_size)[:2]
         return file.read(max(last - first, 0), first)
 
+    def get(self, rpath: str | list[str], lpath: str | list[str], recursive: bool = False, **options: Any) -> None:
+        """Copy files. Raise OSError, before anything is copied, if one is neither a file nor a directory."""
+        paths = rpath if isinstance(rpath, list) else self.expand_path(rpath, recursive, options.get("maxdepth"))
+        for path in paths:
+            if self.info(path)["type"] not in ("file", "directory"):
+                raise OSError(errno.EINVAL, "neither a file nor a directory, so it cannot be copied", path)
+        super().get(rpath, lpath, recursive, **options)
+
     def modified(self, path: str) -> datetime:
-        return datetime.fromtimestamp(self.info(path)["mtime"], timezone.utc)
+        time = self.info(path)["mtime"]
+        try:
+            return datetime.fromtimestamp(time, timezone.utc)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{path}: datetime has the years 1 to 9999, not {time:.0f} seconds since 1970") from error
 
     def _refuse(self, path: str, *_: Any, **__: Any) -> NoReturn:
         """Raise OSError: images are read-only."""

@@ -295,11 +295,21 @@ class Filesystems(unittest.TestCase):
         self.assertEqual((information["type"], information["islink"], information["destination"]), ("file", True, "hello"))
         self.assertTrue(stat.S_ISREG(information["mode"]))
         self.assertEqual(system.modified("dir/hello").timestamp(), 10**9)
+        self.assertEqual((system.read_block("dir/hello", 7, 5), system.tail("dir/hello", 3)), (b"world", b"d!\n"))
+        self.assertEqual(system.read_block("many/10", 0, None, b"\n"), b"10\n")
         self.assertTrue(system.isdir("dir/sub/up") and system.isfile("big") and not system.exists("none"))
         with tempfile.TemporaryDirectory() as directory:
             copy = os.path.join(directory, "copy")
             system.get("many", copy, recursive=True)
             self.assertEqual(len(os.listdir(copy)), 100)
+            # Nothing is copied if not all can be.
+            special = self.fsspec.filesystem("daxfs", fo=IMAGE + ".special")
+            for which, path, name in (special, "", "pipe"), (system, ["big", "loop"], "loop"):
+                with self.assertRaisesRegex(OSError, f"neither a file nor a directory.*: '{name}'"):
+                    which.get(path, os.path.join(directory, "none"), recursive=True)
+            self.assertEqual(os.listdir(directory), ["copy"])
+        with self.assertRaisesRegex(ValueError, "late: .* not 300000000000 seconds"):
+            special.modified("late")
         self.assertRaises(FileNotFoundError, system.open, "none")
         for change in (lambda: system.open("none", "wb"), lambda: system.pipe("none", b""), lambda: system.rm("big"),
                        lambda: system.mkdir("none"), lambda: system.copy("big", "none"), lambda: system.mv("big", "none")):
