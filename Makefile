@@ -161,8 +161,7 @@ tools: prepare-root
 	$(Q)$(cargo) build $(demo_packages)
 	@mkdir -p $(BUILD)/bin
 	@find $(BUILD)/cargo/$(target)/release -maxdepth 1 -type f -executable ! -name manual -exec cp -p -t $(BUILD)/bin {} +
-	@ln -sf daxfs $(BUILD)/bin/mount.daxfs
-	@ln -sf daxfs $(BUILD)/bin/fsck.daxfs
+	@for name in mount.daxfs mount.fuse.daxfs fsck.daxfs; do ln -sf daxfs $(BUILD)/bin/$$name; done
 	@ln -sf mkdaxfs $(BUILD)/bin/mkfs.daxfs
 
 # libdaxfs. Cargo does not make a shared library from code for static programs, so link it here.

@@ -44,11 +44,12 @@ install-tools:
 	$(call built,build/completions, manual)
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(helperdir)
 	install -m 0755 $(BUILD)/bin/mkdaxfs $(BUILD)/bin/daxfs $(DESTDIR)$(bindir)
-	for name in mount.daxfs fsck.daxfs; do ln -srf $(DESTDIR)$(bindir)/daxfs $(DESTDIR)$(helperdir)/$$name; done
+	for name in mount.daxfs mount.fuse.daxfs fsck.daxfs; do ln -srf $(DESTDIR)$(bindir)/daxfs $(DESTDIR)$(helperdir)/$$name; done
 	ln -srf $(DESTDIR)$(bindir)/mkdaxfs $(DESTDIR)$(helperdir)/mkfs.daxfs
 	install -d $(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8
 	install -m 0644 build/man/daxfs.5 $(DESTDIR)$(mandir)/man5
 	install -m 0644 $(filter-out %/$(snapshotter).8,$(wildcard build/man/*.8)) $(DESTDIR)$(mandir)/man8
+	ln -sf mount.daxfs.8 $(DESTDIR)$(mandir)/man8/mount.fuse.daxfs.8
 	install -d $(DESTDIR)$(bashdir) $(DESTDIR)$(zshdir) $(DESTDIR)$(fishdir)
 	for name in $(tools); do $(call completions,$$name,build/completions) || exit 1; done
 	install -d $(DESTDIR)$(udevdir)

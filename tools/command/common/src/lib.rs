@@ -3,6 +3,7 @@
 //! Common parts of the command lines of `mkdaxfs` and `daxfs`.
 //!
 //! * [`bar`]: the progress bar on a terminal
+//! * `notify`: tell systemd that a service is ready
 //! * [`signals`]: clean up before a signal ends the program
 //! * [`stdout`]: standard output that may be a closed pipe or a full disk
 //! * [`values`]: values of options: labels, sizes, times
@@ -19,9 +20,11 @@
 //! ```
 
 pub mod bar;
+mod notify;
 pub mod signals;
 pub mod stdout;
 mod usage;
 pub mod values;
 
+pub use notify::notify;
 pub use usage::usage;

@@ -5,21 +5,30 @@
 mod filesystem;
 
 use crate::options::ImageAt;
+use daxfs_command::notify;
 use daxfs_command::signals::{on_signal, SIGHUP, SIGINT, SIGTERM};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
+use daxfs_load::context::explain;
+use daxfs_load::mount::{examine, place as place_on, set, shortened, MountOptions};
 use daxfs_load::mountinfo::mount_id;
 use filesystem::ImageFs;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
-use std::ffi::OsString;
+use rustix::mount::{fsconfig_set_string, fsopen, FsOpenFlags, MountAttrFlags, UnmountFlags};
+use rustix::process::{getegid, geteuid};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
+
+/// The device through which the kernel asks.
+const DEVICE: &str = "/dev/fuse";
 
 /// Threads that serve requests, at most.
 const THREADS: usize = 8;
@@ -27,20 +36,21 @@ const THREADS: usize = 8;
 /// Serve the image at `dir` with the mount options `words` until it is unmounted. If `ready`, write
 /// a line to standard output when it is mounted, for the process that started this one.
 pub fn serve(image: &ImageAt, dir: &Path, words: &[String], ready: bool) -> Result<()> {
-    let config = config(&image.image, words)?;
+    let (acl, options) = parse(words)?;
+    let source = &image.image;
     let image = image.open()?;
     // Other damage is an error when it is accessed; without a root there is nothing to mount.
     image.reader().root()?;
+    examine(dir)?;
     let name = shown_path(dir);
     let fail = |error: io::Error| {
         let remedy = match error.kind() {
-            io::ErrorKind::NotFound if !Path::new("/dev/fuse").exists() => {
+            io::ErrorKind::NotFound if !Path::new(DEVICE).exists() => {
                 "; /dev/fuse is missing: load the module fuse (modprobe fuse)"
             }
-            io::ErrorKind::NotFound if dir.exists() => {
+            io::ErrorKind::NotFound => {
                 "; users other than root need the program fusermount3 (package fuse3)"
             }
-            io::ErrorKind::NotFound => "; make the directory first",
             io::ErrorKind::PermissionDenied => {
                 "; the directory must be yours, and /dev/fuse be open to you"
             }
@@ -50,7 +60,37 @@ pub fn serve(image: &ImageAt, dir: &Path, words: &[String], ready: bool) -> Resu
     };
     // Before the mount: afterwards a look-up would wait for an answer.
     let place = dir.canonicalize().map_err(fail)?;
-    let session = Session::new(ImageFs::new(image), &place, &config).map_err(fail)?;
+    let mut config = Config::default();
+    let threads = thread::available_parallelism().map_or(1, |threads| threads.get());
+    config.n_threads = Some(threads.min(THREADS));
+    config.clone_fd = true;
+    config.acl = acl;
+    let served = ImageFs::new(image);
+    let session = match fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC) {
+        // fusermount3 may.
+        Err(Errno::PERM) => {
+            config.mount_options = for_fusermount(source, &options);
+            let begun = Session::new(served, &place, &config).and_then(Session::spawn);
+            begun.map_err(|error| match error.get_ref() {
+                Some(said) => fail(io::Error::other(said.to_string().trim_end())),
+                None => fail(error),
+            })?
+        }
+        opened => {
+            let device = File::options().read(true).write(true).open(DEVICE);
+            let device = device.map_err(fail)?;
+            let fs = opened.map_err(|error| fail(error.into()))?;
+            describe(&fs, source, &device, acl, &options)?;
+            let mut session = None;
+            place_on(&fs, &place, options.attributes, |_| {
+                let begun = Session::from_fd(served, device.into(), acl, config);
+                session = Some(begun.and_then(Session::spawn).map_err(fail)?);
+                Ok(())
+            })?;
+            // It was called.
+            session.ok_or_else(|| fail(Errno::NOTCONN.into()))?
+        }
+    };
     let id = mount_id(&place).map_err(fail)?;
     let unmount = move |_| {
         // Never unmount another mount at the same place.
@@ -61,11 +101,11 @@ pub fn serve(image: &ImageAt, dir: &Path, words: &[String], ready: bool) -> Resu
     };
     on_signal(&[SIGHUP, SIGINT, SIGTERM], unmount)
         .map_err(|error| Error::system("", "cannot handle signals", "", error))?;
-    let session = session.spawn().map_err(fail)?;
     if ready {
         tell_parent()
             .map_err(|error| Error::system("", "cannot go on in the background", "", error))?;
     }
+    notify().map_err(|error| Error::system("", "cannot notify systemd", "", error))?;
     ended(session).map_err(|error| Error::system(&name, "stopped serving", "", error))
 }
 
@@ -148,45 +188,74 @@ pub fn in_background(picked: &ImageAt, dir: &Path, words: &[String]) -> Result<E
     Ok(ExitCode::FAILURE)
 }
 
-fn config(image: &Path, words: &[String]) -> Result<Config> {
-    let mut config = Config::default();
-    config.mount_options = vec![
-        MountOption::RO,
-        MountOption::DefaultPermissions,
-        MountOption::FSName(image.to_string_lossy().into()),
-        // fusermount3 adds it to mounts of users other than root.
-        if rustix::process::geteuid().is_root() {
-            MountOption::CUSTOM("subtype=daxfs".into())
-        } else {
-            MountOption::Subtype("daxfs".into())
-        },
-    ];
-    for word in words {
-        let option = match word.as_str() {
-            "" | "ro" | "defaults" | "nosuid" | "nodev" | "default_permissions" => continue,
-            "allow_other" => {
-                config.acl = SessionACL::All;
-                continue;
-            }
-            "allow_root" => {
-                config.acl = SessionACL::RootAndOwner;
-                continue;
-            }
-            "suid" => MountOption::Suid,
-            "dev" => MountOption::Dev,
-            "exec" => MountOption::Exec,
-            "noexec" => MountOption::NoExec,
-            "noatime" => MountOption::NoAtime,
+/// Sort mount options. As fusermount3 does, leave out set-user-ID bits and devices by default.
+fn parse(words: &[String]) -> Result<(SessionACL, MountOptions)> {
+    let safe = ["nosuid", "nodev"].map(str::to_owned);
+    let options = MountOptions::parse(&[&safe, words].concat());
+    let mut acl = SessionACL::Owner;
+    for (name, value) in &options.filesystem {
+        acl = match (name.as_str(), value) {
+            ("allow_other", None) => SessionACL::All,
+            ("allow_root", None) => SessionACL::RootAndOwner,
+            ("default_permissions", None) => acl,
             _ => {
-                let known = "allow_other, allow_root, suid, dev, exec, noexec, noatime";
-                let why = format!("unknown mount option {word}; there are {known}");
-                return Err(Error::refused("", why));
+                let why = "unknown mount option; use allow_other, allow_root or generic ones of mount(8), such as noexec";
+                return Err(Error::refused(name.clone(), why));
             }
         };
-        config.mount_options.push(option);
     }
-    let threads = thread::available_parallelism().map_or(1, |threads| threads.get());
-    config.n_threads = Some(threads.min(THREADS));
-    config.clone_fd = true;
-    Ok(config)
+    Ok((acl, options))
+}
+
+/// Describe the mount of the image `source` to the kernel. `device` is open for it.
+fn describe(
+    fs: &OwnedFd,
+    source: &Path,
+    device: &File,
+    acl: SessionACL,
+    options: &MountOptions,
+) -> Result<()> {
+    let shown = shortened(source);
+    fsconfig_set_string(fs.as_fd(), "source", OsStr::from_bytes(&shown))
+        .map_err(|error| explain(fs, "cannot set the source", error))?;
+    let pair = |name: &str, value: String| (name.to_owned(), Some(value));
+    let flag = |name: &str| (name.to_owned(), None);
+    let mut own = vec![
+        pair("subtype", "daxfs".into()),
+        pair("fd", device.as_raw_fd().to_string()),
+        // A directory.
+        pair("rootmode", "40000".into()),
+        pair("user_id", geteuid().as_raw().to_string()),
+        pair("group_id", getegid().as_raw().to_string()),
+        flag("default_permissions"),
+        flag("ro"),
+    ];
+    if acl != SessionACL::Owner {
+        own.push(flag("allow_other"));
+    }
+    set(fs, &own)?;
+    set(fs, &options.generic)
+}
+
+/// Return options for fusermount3, which ignores those that it does not grant.
+fn for_fusermount(source: &Path, options: &MountOptions) -> Vec<MountOption> {
+    let words = [
+        (MountAttrFlags::MOUNT_ATTR_NOEXEC, "noexec"),
+        (MountAttrFlags::MOUNT_ATTR_NOATIME, "noatime"),
+        (MountAttrFlags::MOUNT_ATTR_NODIRATIME, "nodiratime"),
+        (MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
+    ];
+    let given = words
+        .into_iter()
+        .filter(|(attribute, _)| options.attributes.contains(*attribute));
+    let mut all: Vec<_> = given
+        .map(|(_, word)| MountOption::CUSTOM(word.into()))
+        .collect();
+    all.extend([
+        MountOption::RO,
+        MountOption::DefaultPermissions,
+        MountOption::FSName(source.to_string_lossy().into()),
+        MountOption::Subtype("daxfs".into()),
+    ]);
+    all
 }

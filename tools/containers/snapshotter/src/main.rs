@@ -3,13 +3,14 @@
 //! The program.
 
 use clap::Parser;
+use daxfs_command::notify;
 use daxfs_command::signals::survive_limits;
 use daxfs_command::usage;
 use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{warn, Error, Result};
 use daxfs_snapshotter::memory::{Kernel, Memory};
 use daxfs_snapshotter::options::Args;
-use daxfs_snapshotter::server::{notify, report, serve};
+use daxfs_snapshotter::server::{report, serve};
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use std::process::ExitCode;
 use std::sync::Arc;

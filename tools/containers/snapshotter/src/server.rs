@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The server: listens on a Unix socket, and tells systemd when it does.
+//! The server, which listens on a Unix socket.
 
 use crate::api::snapshots_server::SnapshotsServer;
 use crate::config::Config;
@@ -10,10 +10,8 @@ use crate::snapshotter::Snapshotter;
 use std::fs::{DirBuilder, Permissions};
 use std::future::Future;
 use std::io::{self, ErrorKind, Write};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,21 +112,6 @@ fn listen(path: &Path) -> Result<UnixListener> {
     std::fs::set_permissions(path, Permissions::from_mode(0o600))
         .map_err(Error::io(path, "set the permissions of"))?;
     Ok(listener)
-}
-
-/// Tell systemd that the service is ready, if systemd has started it: sd_notify(3).
-///
-/// Return the errors of the socket in `NOTIFY_SOCKET`.
-pub fn notify() -> io::Result<()> {
-    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
-        return Ok(());
-    };
-    let address = match name.as_bytes() {
-        [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
-        _ => SocketAddr::from_pathname(&name)?,
-    };
-    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address)?;
-    Ok(())
 }
 
 #[cfg(test)]

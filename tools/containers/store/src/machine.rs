@@ -84,8 +84,7 @@ pub fn mount(
     }
     let options = MountOptions::parse(&demands.options);
     if let Some((option, _)) = options.filesystem.first() {
-        let why =
-            "is not an option of these mounts; use nosuid, nodev, noexec, noatime or nosymfollow";
+        let why = "is not an option of these mounts; use generic ones of mount(8), such as nosuid";
         return Err(Error::refused(option.clone(), why));
     }
     // Report problems before anything is loaded.
@@ -107,6 +106,7 @@ pub fn mount(
                     .map_err(|error| explain(&fs, format!("cannot set {key}"), error))
             };
             set("source", Path::new(name))?;
+            daxfs_load::mount::set(&fs, &options.generic)?;
             set("lowerdir+", &layers[0])?;
             layers[1..].iter().try_for_each(|it| set("datadir+", it))?;
             let attributes = options.attributes | MountAttrFlags::MOUNT_ATTR_RDONLY;

@@ -8,7 +8,7 @@ use crate::context::explain;
 use crate::file::ImageFile;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
-use rustix::fs::CWD;
+use rustix::fs::{fstat, fstatfs, open, FileType, Mode, OFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::{
     fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
@@ -16,7 +16,6 @@ use rustix::mount::{
 };
 use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -26,37 +25,94 @@ use std::path::Path;
 pub struct MountOptions {
     /// For the mount itself.
     pub attributes: MountAttrFlags,
-    /// For the filesystem: names and values.
+    /// For any filesystem: names and values.
+    pub generic: Vec<(String, Option<String>)>,
+    /// For this filesystem: names and values.
     pub filesystem: Vec<(String, Option<String>)>,
 }
 
+/// Returns the attributes of a mount that the option `word` of mount(8) sets, and those that it clears first. Options for
+/// mount(8) itself do neither, and those for writers have no effect on mounts that are always read-only.
+fn attributes(word: &str) -> Option<(MountAttrFlags, MountAttrFlags)> {
+    let none = MountAttrFlags::empty();
+    let atime = MountAttrFlags::MOUNT_ATTR__ATIME;
+    let nosuid = MountAttrFlags::MOUNT_ATTR_NOSUID;
+    let nodev = MountAttrFlags::MOUNT_ATTR_NODEV;
+    let noexec = MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let nodiratime = MountAttrFlags::MOUNT_ATTR_NODIRATIME;
+    let nosymfollow = MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW;
+    Some(match word {
+        "nosuid" => (nosuid, none),
+        "suid" => (none, nosuid),
+        "nodev" => (nodev, none),
+        "dev" => (none, nodev),
+        "noexec" => (noexec, none),
+        "exec" => (none, noexec),
+        "nosymfollow" => (nosymfollow, none),
+        "symfollow" => (none, nosymfollow),
+        "nodiratime" => (nodiratime, none),
+        "diratime" => (none, nodiratime),
+        "noatime" => (MountAttrFlags::MOUNT_ATTR_NOATIME, atime),
+        "strictatime" => (MountAttrFlags::MOUNT_ATTR_STRICTATIME, atime),
+        "relatime" | "norelatime" | "atime" | "nostrictatime" => (none, atime),
+        "user" | "users" => (nosuid | nodev | noexec, none),
+        "owner" | "group" => (nosuid | nodev, none),
+        "" | "ro" | "rw" | "defaults" | "auto" | "noauto" | "nouser" | "nousers" | "noowner"
+        | "nogroup" | "nofail" | "_netdev" | "loop" | "silent" | "loud" | "iversion"
+        | "noiversion" | "mand" | "nomand" => (none, none),
+        // X-mount.subdir= and the like do something.
+        _ if word.starts_with("X-mount.") => return None,
+        _ => {
+            let comments = ["x-", "X-", "comment=", "user=", "uhelper=", "helper="];
+            let mut comments = comments.iter();
+            comments.find(|start| word.starts_with(**start))?;
+            (none, none)
+        }
+    })
+}
+
+/// Options that any filesystem takes.
+const GENERIC: [&str; 9] = [
+    "sync",
+    "async",
+    "dirsync",
+    "lazytime",
+    "nolazytime",
+    "context",
+    "fscontext",
+    "defcontext",
+    "rootcontext",
+];
+
 impl MountOptions {
-    /// Sort `words`, such as `nosuid` and `check=none`.
+    /// Sort `words`, such as `nosuid` and `check=none`. Of words that exclude each other, the last one counts.
     pub fn parse(words: &[String]) -> Self {
         let mut options = MountOptions {
             attributes: MountAttrFlags::empty(),
+            generic: Vec::new(),
             filesystem: Vec::new(),
         };
-        for word in words {
-            let flag = match word.as_str() {
-                // MountOptions for mount(8) itself, and defaults.
-                "" | "ro" | "rw" | "defaults" | "auto" | "noauto" | "user" | "users" | "nofail"
-                | "_netdev" | "suid" | "dev" | "exec" | "relatime" | "loop" => continue,
-                "nosuid" => MountAttrFlags::MOUNT_ATTR_NOSUID,
-                "nodev" => MountAttrFlags::MOUNT_ATTR_NODEV,
-                "noexec" => MountAttrFlags::MOUNT_ATTR_NOEXEC,
-                "noatime" => MountAttrFlags::MOUNT_ATTR_NOATIME,
-                "nosymfollow" => MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW,
-                _ => {
-                    let (name, value) = match word.split_once('=') {
-                        Some((name, value)) => (name, Some(value.to_owned())),
-                        None => (word.as_str(), None),
-                    };
-                    options.filesystem.push((name.to_owned(), value));
-                    continue;
-                }
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let mut word = word.clone();
+            // A value in quotes may have commas: context="system_u:object_r:tmp_t:s0:c1,c2".
+            while word.matches('"').count() % 2 == 1 {
+                let Some(rest) = words.next() else { break };
+                word = format!("{word},{rest}");
+            }
+            if let Some((set, clear)) = attributes(&word) {
+                options.attributes = options.attributes.difference(clear) | set;
+                continue;
+            }
+            let (name, value) = match word.split_once('=') {
+                Some((name, value)) => (name, Some(value.trim_matches('"').to_owned())),
+                None => (word.as_str(), None),
             };
-            options.attributes |= flag;
+            let list = match GENERIC.contains(&name) {
+                true => &mut options.generic,
+                false => &mut options.filesystem,
+            };
+            list.push((name.to_owned(), value));
         }
         options
     }
@@ -75,16 +131,21 @@ pub enum Memory<'a> {
 /// Bytes of a string that fsconfig(2) takes.
 const STRING_MAX: usize = 255;
 
-/// Return the name of `source` for the kernel, which only shows an image file's. So omit the start
-/// of a long one.
+/// Returns the name of an image file for the kernel, which only shows it. Omits the start of a long one.
+pub fn shortened(source: &Path) -> Cow<'_, [u8]> {
+    let name = source.as_os_str().as_bytes();
+    match name.len().checked_sub(STRING_MAX) {
+        None | Some(0) => name.into(),
+        Some(more) => [b"...", &name[more + 3..]].concat().into(),
+    }
+}
+
+/// Return the name of `source` for the kernel.
 fn source_name<'a>(source: &'a Path, memory: &Memory<'_>) -> Result<Cow<'a, [u8]>> {
     let name = source.as_os_str().as_bytes();
     match memory {
+        Memory::Buffer(_) => Ok(shortened(source)),
         _ if name.len() <= STRING_MAX => Ok(name.into()),
-        Memory::Buffer(_) => {
-            let end = &name[name.len() - (STRING_MAX - 3)..];
-            Ok([b"...", end].concat().into())
-        }
         _ => Err(Error::refused(
             shown_path(source),
             "the name has more than 255 bytes, which mounting does not take; use a shorter path",
@@ -92,8 +153,7 @@ fn source_name<'a>(source: &'a Path, memory: &Memory<'_>) -> Result<Cow<'a, [u8]
     }
 }
 
-/// A place to mount an image on, of which is known that it is a directory, that the kernel has daxfs
-/// and that this process may mount.
+/// A checked mount point: a directory, on a kernel with daxfs, where this process may mount.
 pub struct Target<'a> {
     fs: OwnedFd,
     dir: &'a Path,
@@ -102,10 +162,7 @@ pub struct Target<'a> {
 impl<'a> Target<'a> {
     /// Examine `dir`, and begin a mount.
     pub fn new(dir: &'a Path) -> Result<Self> {
-        let status = dir.metadata().map_err(|error| refuse(dir, error))?;
-        if !status.is_dir() {
-            return Err(refuse(dir, Errno::NOTDIR.into()));
-        }
+        examine(dir)?;
         let fs = fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
             let remedy = match error {
                 Errno::NODEV => "; load the module (modprobe daxfs), or use daxfs fuse",
@@ -118,11 +175,25 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Checks that something can be mounted on `dir`. Never waits for a mount of systemd there, which may wait for this one.
+pub fn examine(dir: &Path) -> Result<()> {
+    let fail = |error| refuse(dir, error);
+    let place = open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
+    let status = fstat(&place).map_err(fail)?;
+    // The server of a FUSE may have ended, which cached attributes do not show.
+    fstatfs(&place).map_err(fail)?;
+    match FileType::from_raw_mode(status.st_mode) {
+        FileType::Directory => Ok(()),
+        _ => Err(refuse(dir, Errno::NOTDIR)),
+    }
+}
+
 /// Return the error for a directory that nothing can be mounted on.
-fn refuse(dir: &Path, error: io::Error) -> Error {
-    let remedy = match Errno::from_io_error(&error) {
-        Some(Errno::NOENT) => "; make the directory first",
-        Some(Errno::NOTDIR) => "; name a directory",
+fn refuse(dir: &Path, error: Errno) -> Error {
+    let remedy = match error {
+        Errno::NOENT => "; make the directory first",
+        Errno::NOTDIR => "; name a directory",
+        Errno::NOTCONN => "; a FUSE server that was mounted there has ended: unmount it first",
         _ => "",
     };
     Error::system(shown_path(dir), "cannot mount there", remedy, error)
@@ -145,16 +216,22 @@ pub fn attach(
         fsconfig_set_fd(fs.as_fd(), buffer.option, buffer.fd.as_fd())
             .map_err(|error| explain(&fs, "cannot hand over the memory", error))?;
     }
-    for (name, value) in &options.filesystem {
+    set(&fs, &options.filesystem)?;
+    set(&fs, &options.generic)?;
+    place(&fs, dir, options.attributes, |mount| match memory {
+        Memory::Part(mut chosen) => chosen.check(mount),
+        _ => Ok(()),
+    })
+}
+
+/// Pass `options` to the mount context `fs`.
+pub fn set(fs: &OwnedFd, options: &[(String, Option<String>)]) -> Result<()> {
+    options.iter().try_for_each(|(name, value)| {
         match value {
             Some(value) => fsconfig_set_string(fs.as_fd(), name, value),
             None => fsconfig_set_flag(fs.as_fd(), name),
         }
-        .map_err(|error| explain(&fs, format!("cannot set option {name}"), error))?;
-    }
-    place(&fs, dir, options.attributes, |mount| match memory {
-        Memory::Part(mut chosen) => chosen.check(mount),
-        _ => Ok(()),
+        .map_err(|error| explain(fs, format!("cannot set option {name}"), error))
     })
 }
 
@@ -171,7 +248,7 @@ pub fn place(
     check(mount.as_fd())?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
     let moved = move_mount(mount.as_fd(), "", CWD, dir, flags);
-    moved.map_err(|error| refuse(dir, error.into()))
+    moved.map_err(|error| refuse(dir, error))
 }
 
 /// Load the image file `image` into memory of this kind and mount it on `dir`. `words` are mount
@@ -219,16 +296,28 @@ mod tests {
 
     #[test]
     fn options_are_sorted() {
-        let words = ["rw", "nosuid", "check=none", "noexec", "odd"].map(str::to_owned);
-        let options = MountOptions::parse(&words);
+        let parse = |text: &str| {
+            let words: Vec<_> = text.split(',').map(str::to_owned).collect();
+            MountOptions::parse(&words)
+        };
+        let options =
+            parse("rw,nosuid,check=none,sync,context=\"a:b,c\",noexec,X-mount.subdir=a,odd");
         assert_eq!(
             options.attributes,
             MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC
         );
+        let option = |(name, value): (&str, Option<&str>)| (name.to_owned(), value.map(Into::into));
         let expected = [
-            ("check".to_owned(), Some("none".to_owned())),
-            ("odd".to_owned(), None),
+            ("check", Some("none")),
+            ("X-mount.subdir", Some("a")),
+            ("odd", None),
         ];
-        assert_eq!(options.filesystem, expected);
+        assert_eq!(options.filesystem, expected.map(option));
+        let expected = [("sync", None), ("context", Some("a:b,c"))];
+        assert_eq!(options.generic, expected.map(option));
+        assert_eq!(
+            parse("noatime,strictatime,relatime,nosuid,nodev,suid,dev"),
+            parse("")
+        );
     }
 }

@@ -28,7 +28,7 @@ use daxfs_image::text::shown;
 use daxfs_load::file::ImageFile;
 use daxfs_load::range;
 use extract::{unpack, Target};
-use mount::helper;
+use mount::{fuse_helper, helper};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -52,13 +52,18 @@ pub fn main() -> ExitCode {
     survive_limits();
     let name = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&name).file_name().unwrap_or_default();
-    if name == "mount.daxfs" {
+    if name == "mount.daxfs" || name == "mount.fuse.daxfs" {
         let args = match HelperArgs::try_parse() {
             Ok(args) => args,
             Err(error) => return usage("mount.daxfs", &error, MOUNT_USAGE),
         };
-        return match helper(&args) {
-            Ok(()) => ExitCode::SUCCESS,
+        let done = match name == "mount.daxfs" {
+            true => helper(&args).map(|()| ExitCode::SUCCESS),
+            false => fuse_helper(&args),
+        };
+        return match done {
+            Ok(status) if status == ExitCode::FAILURE => ExitCode::from(MOUNT_FAILED),
+            Ok(status) => status,
             Err(why) => {
                 eprintln!("mount.daxfs: {why}");
                 ExitCode::from(MOUNT_FAILED)

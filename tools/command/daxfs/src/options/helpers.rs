@@ -9,7 +9,8 @@ use std::path::PathBuf;
 /// Mount a daxfs image; called by mount(8)
 ///
 /// An image file is loaded into a sealed memfd first, as daxfs load does. Of a device with a catalogue, the image of the
-/// option image=NAME is mounted, or the active one. Everything else is passed back to mount(8).
+/// option image=NAME is mounted, or the active one. Everything else is passed back to mount(8). With the type fuse.daxfs
+/// (mount.fuse.daxfs), the image is served as by daxfs fuse; what root mounts is for all users then.
 #[derive(Parser)]
 #[command(
     name = "mount.daxfs",

@@ -317,10 +317,13 @@ Examples:
     /// Serve an image through FUSE, without the kernel module
     ///
     /// Users other than root need the program fusermount3. Files look as they do with the module,
-    /// but reads go through this process and the page cache. Unmount with umount or fusermount3 -u.
+    /// but reads go through this process and the page cache. Unmount with umount or fusermount3 -u. In fstab(5), use the
+    /// type fuse.daxfs. In a service of systemd, use --foreground: it says when the image is mounted (Type=notify).
+    /// If the process is killed, the mount stays, and all access fails with ENOTCONN until it is unmounted.
     #[command(after_help = "\
 Examples:
-  daxfs fuse base.img mnt; ls mnt; fusermount3 -u mnt")]
+  daxfs fuse base.img mnt; ls mnt; fusermount3 -u mnt
+  mount -t fuse.daxfs base.img mnt")]
     Fuse {
         #[command(flatten)]
         image: ImageAt,
@@ -329,7 +332,7 @@ Examples:
         /// Stay in the foreground
         #[arg(short, long)]
         foreground: bool,
-        /// Mount options: allow_other, allow_root, suid, dev, noexec
+        /// Mount options: allow_other, allow_root, and generic ones of mount(8); the default is nosuid,nodev
         #[arg(short, long, value_delimiter = ',')]
         options: Vec<String>,
         /// Write a line to standard output when the image is mounted

@@ -55,7 +55,7 @@ Examples:
         /// daxfs sign signs the file STORE/images/NAME.daxfs.
         #[arg(long)]
         signed: bool,
-        /// Mount options: nosuid, nodev, noexec, noatime, nosymfollow
+        /// Mount options for all filesystems, as for mount(8)
         #[arg(short, long, value_delimiter = ',')]
         options: Vec<String>,
     },

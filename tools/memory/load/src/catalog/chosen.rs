@@ -26,7 +26,7 @@ pub struct Chosen {
 }
 
 /// Return the value of the mount option `name`, the last one if there are several.
-fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
+pub fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
     let value = |word: &'a String| word.strip_prefix(name)?.strip_prefix('=');
     words.iter().rev().find_map(value)
 }

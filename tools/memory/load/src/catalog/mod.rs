@@ -12,7 +12,7 @@ mod medium;
 mod mounted;
 
 pub use change::{commit, create};
-pub use chosen::Chosen;
+pub use chosen::{value, Chosen};
 pub use insert::{insert, New, State, Users};
 pub use medium::Medium;
 
