@@ -57,7 +57,7 @@ install-tools:
 	install -D -m 0644 packaging/magic $(DESTDIR)$(prefix)/share/daxfs/magic
 	install -D -m 0755 packaging/initramfs-tools/hook $(DESTDIR)$(initramfsdir)/daxfs
 	install -D -m 0755 packaging/initramfs-tools/local-premount $(DESTDIR)$(dir $(initramfsdir))scripts/local-premount/daxfs
-	install -D -m 0755 -t $(DESTDIR)$(dracutdir)/90daxfs packaging/dracut/module-setup.sh
+	install -D -m 0755 -t $(DESTDIR)$(dracutdir)/90daxfs packaging/dracut/module-setup.sh packaging/dracut/parse-daxfs.sh
 
 # The configuration is left as it is if there is one.
 install-snapshotter:

@@ -11,7 +11,7 @@ check() {
 
 # The machine that makes the initramfs need not have this memory.
 installkernel() {
-	hostonly='' instmods daxfs nfit nd_pmem virtio_pmem
+	hostonly='' instmods daxfs nfit nd_pmem nd_e820 virtio_pmem
 }
 
 # root=/dev/disk/by-label/... needs the links that the rule makes, and the program that the rule names.
@@ -22,4 +22,5 @@ install() {
 	inst "$program"
 	# mount calls it, for an image of a catalogue.
 	inst_multiple mount.daxfs
+	inst_hook cmdline 95 "$moddir/parse-daxfs.sh"
 }
