@@ -11,7 +11,11 @@ const DAXFS: &str = env!("CARGO_BIN_EXE_daxfs");
 
 /// Make a directory, run `script` in it, and let lines of the shell find the program by all its names.
 pub fn place(script: &str) -> Place {
-    Place::new(DAXFS, &["daxfs", "fsck.daxfs", "mount.daxfs"], script)
+    Place::new(
+        DAXFS,
+        &["daxfs", "fsck.daxfs", "mount.daxfs", "mount.fuse.daxfs"],
+        script,
+    )
 }
 
 /// Return a place with a small tree, `source`, and its image.
