@@ -114,13 +114,6 @@ impl Descriptor {
                 | "application/vnd.docker.distribution.manifest.v2+json"
         )
     }
-
-    /// Returns true for an attestation of an image, which BuildKit puts beside it in the index.
-    pub fn is_attestation(&self) -> bool {
-        let annotations = self.annotations.as_ref();
-        let kind = annotations.and_then(|all| all.get("vnd.docker.reference.type"));
-        kind.is_some_and(|kind| kind == "attestation-manifest")
-    }
 }
 
 /// Returns true for the type of a container's configuration.
