@@ -14,10 +14,10 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_input::{Input, Options};
 use daxfs_reader::layout::XattrPrefix;
-use daxfs_writer::build::Builder;
+use daxfs_writer::build::{Builder, Marks};
 use daxfs_writer::origin::{Container, Origin};
-use daxfs_writer::tree::{Kind, NodeId, Place, Tree, Xattr, XattrSet, ROOT};
-use std::collections::{HashMap, HashSet};
+use daxfs_writer::tree::{Kind, NodeId, Place, Tree, Xattr, XattrSet};
+use std::collections::HashMap;
 use std::fs::File;
 
 /// Objects of files whose content is in packs: by the origin in the tree, and the offset in it.
@@ -85,7 +85,7 @@ impl Store {
     ///
     /// Fail if the upper directory has data of files elsewhere, by `metacopy` or `redirect_dir`.
     pub fn stack(&self, below: Option<&str>, mut layer: Tree) -> Result<(Tree, Known)> {
-        let mut opaque = HashSet::new();
+        let mut marks = Marks::default();
         for (node, id) in layer.nodes.iter().zip(0..) {
             let set = &layer.xattrs[node.attributes.xattrs as usize];
             if value_of(set, "trusted.overlay.metacopy").is_some()
@@ -95,59 +95,29 @@ impl Store {
                 return Err(daxfs_writer::Error::refused(&layer.path(id), why).into());
             }
             if value_of(set, "trusted.overlay.opaque") == Some(b"y") {
-                opaque.insert(id);
+                marks.opaque.insert(id);
             }
         }
         see(&mut layer);
-        let mut builder = Builder::on(layer);
-        let count = builder.tree.nodes.len();
-        let mut known = Known::new();
-        if let Some(below) = below {
-            let (tree, objects) = self.whole_tree(below)?;
-            let origins = builder.tree.origins.len() as u32;
-            let moved = objects
-                .into_iter()
-                .map(|((origin, data), sum)| ((origin + origins, data), sum));
-            known = moved.collect();
-            let root = builder.tree.append(tree)?;
-            // The path of a name that the layer hides leads through it, if the file has another name.
-            builder.tree.nodes[root as usize].parent = ROOT;
-            merge(&mut builder, &opaque, root);
-        }
-        for id in 0..count as NodeId {
+        let (mut builder, known) = match below {
+            Some(below) => {
+                let (tree, known) = self.whole_tree(below)?;
+                (Builder::on(tree), known)
+            }
+            None => (Builder::new(), Known::new()),
+        };
+        let root = builder.tree.append(layer)?;
+        marks.opaque = marks.opaque.iter().map(|id| root + id).collect();
+        for id in root..builder.tree.nodes.len() as NodeId {
             for (name, node) in builder.list(id) {
                 if builder.tree.node(node).kind.is_whiteout() {
                     builder.remove(id, &name);
+                    marks.removed.entry(id).or_default().push(name);
                 }
             }
         }
+        builder.merge(root, &marks);
         Ok((builder.finish(), known))
-    }
-}
-
-/// Add the files below the directory `root` to the tree above it, where that has no other ones.
-fn merge(builder: &mut Builder, opaque: &HashSet<NodeId>, root: NodeId) {
-    let mut pairs = vec![(ROOT, root)];
-    while let Some((upper, lower)) = pairs.pop() {
-        if opaque.contains(&upper) {
-            continue;
-        }
-        for (name, below) in builder.list(lower) {
-            match builder.find(upper, &name) {
-                None => {
-                    let name = builder.tree.keep_name(&name);
-                    builder.set(upper, name, below);
-                    let node = &mut builder.tree.nodes[below as usize];
-                    if node.parent == lower {
-                        (node.parent, node.name) = (upper, name);
-                    }
-                }
-                Some(above) if builder.is_directory(above) && builder.is_directory(below) => {
-                    pairs.push((above, below));
-                }
-                Some(_) => {}
-            }
-        }
     }
 }
 

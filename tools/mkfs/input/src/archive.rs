@@ -9,6 +9,7 @@ use super::tar::Reader;
 use crate::budget::Budget;
 use daxfs_writer::build::Builder;
 use daxfs_writer::origin::{Container, Origin};
+use daxfs_writer::tree::ROOT;
 use daxfs_writer::Result;
 
 /// Add the members of the archive in `stream` to the tree, or of all archives in it if
@@ -28,7 +29,7 @@ pub(super) fn read(
     let budget = Budget::default();
     let mut reader = Reader::new(stream, &budget);
     reader.ignore_zeros = ignore_zeros;
-    let mut placer = Placer::new(builder, origin, &budget);
+    let mut placer = Placer::new(builder, ROOT, origin, &budget);
     let (mut empty, mut marks) = (true, Marks::default());
     while let Some(member) = reader.next()? {
         let at = member.at;
@@ -38,6 +39,7 @@ pub(super) fn read(
             .put(member)
             .map_err(|refusal| reader.refused(at, refusal))?;
     }
+    placer.finish().map_err(|(at, why)| reader.refused(at, why))?;
     if empty {
         reader.check_empty(named)?;
     }

@@ -72,6 +72,7 @@ pub(crate) mod tests {
     use daxfs_testing::feed;
     use daxfs_writer::build::Builder;
     use daxfs_writer::origin::Container;
+    use daxfs_writer::tree::ROOT;
     use daxfs_writer::Error;
     use std::io::Write;
 
@@ -110,7 +111,7 @@ pub(crate) mod tests {
     /// Put all of `archive` into a tree.
     fn place(archive: &[u8], budget: &Budget) -> daxfs_writer::Result<(Container, Vec<String>)> {
         let mut builder = Builder::new();
-        let mut placer = Placer::new(&mut builder, 0, budget);
+        let mut placer = Placer::new(&mut builder, ROOT, 0, budget);
         reading(archive, budget, &mut |reader| {
             while let Some(member) = reader.next()? {
                 let at = member.at;

@@ -5,9 +5,9 @@
 use crate::budget::Budget;
 use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};
 use daxfs_writer::build::Builder;
-use daxfs_writer::tree::{Attributes, Kind, Name, Node, NodeId, XattrSet, ROOT};
+use daxfs_writer::tree::{Attributes, Kind, Name, Node, NodeId, Place, XattrSet, ROOT};
 use daxfs_writer::{shown, Reason};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Limit of symlinks in the path of a file, as in Linux.
 const LINKS: usize = 40;
@@ -65,19 +65,11 @@ pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, Reason> {
     Ok(names)
 }
 
-/// Nodes that an archive added to a tree, and the directories above them.
-#[derive(Default)]
-pub(super) struct Touched {
-    nodes: HashSet<NodeId>,
-    /// Names of hard links, whose nodes may have been there before.
-    links: HashSet<(NodeId, Vec<u8>)>,
-}
-
-impl Touched {
-    /// Return true if it has `node`, or the hard link `name` in `parent`.
-    pub fn has(&self, parent: NodeId, name: &[u8], node: NodeId) -> bool {
-        self.nodes.contains(&node) || self.links.contains(&(parent, name.to_vec()))
-    }
+/// A hard link whose target is not there yet. A file without content has its name until then.
+struct Pending {
+    target: Vec<u8>,
+    /// Offset of the member in the archive.
+    at: u64,
 }
 
 /// Adds members to a tree.
@@ -88,19 +80,21 @@ pub(super) struct Placer<'a> {
     budget: &'a Budget,
     /// Bytes of the tree's text that the budget has paid for.
     paid: u64,
-    /// Records added nodes, and the directories above them.
-    pub touched: Option<Touched>,
+    /// The directory that the archive's root becomes.
+    root: NodeId,
+    pending: BTreeMap<NodeId, Pending>,
 }
 
 impl<'a> Placer<'a> {
-    /// Create a placer for members of the origin with that number.
-    pub fn new(builder: &'a mut Builder, origin: u32, budget: &'a Budget) -> Self {
+    /// Create a placer for members of the origin with that number, below the directory `root`.
+    pub fn new(builder: &'a mut Builder, root: NodeId, origin: u32, budget: &'a Budget) -> Self {
         Placer {
             paid: builder.tree.text_bytes(),
             builder,
             origin,
             budget,
-            touched: None,
+            root,
+            pending: BTreeMap::new(),
         }
     }
 
@@ -112,16 +106,11 @@ impl<'a> Placer<'a> {
         self.budget.take(1, grown + bytes as u64)
     }
 
-    fn touch(&mut self, id: NodeId) {
-        if let Some(touched) = &mut self.touched {
-            touched.nodes.insert(id);
-        }
-    }
-
     /// Add a member at its path. Follow symlinks in the path, but never leave the tree.
     pub fn put(&mut self, member: Member) -> Result<(), Reason> {
         let target = match &member.what {
             What::File(Kind::Symlink(target)) => target.len(),
+            What::HardLink(target) => target.len(),
             _ => 0,
         };
         self.place(member)?;
@@ -140,16 +129,17 @@ impl<'a> Placer<'a> {
         let Some((name, parents)) = names.split_last() else {
             return match member.what {
                 What::File(Kind::Directory(_)) => {
-                    self.builder.describe(ROOT, attributes, self.origin);
-                    self.touch(ROOT);
+                    self.builder.describe(self.root, attributes, self.origin);
                     Ok(())
                 }
                 _ => Err("the root of the tree is not a directory".into()),
             };
         };
-        let parent = self.walk(ROOT, parents, true)?;
+        let parent = self.walk(self.root, parents, true)?;
         let kind = match member.what {
-            What::HardLink(target) => return self.link(parent, name, &target),
+            What::HardLink(target) => {
+                return self.link(parent, name, target, attributes, member.at)
+            }
             What::File(kind) => kind,
         };
         match &kind {
@@ -158,7 +148,6 @@ impl<'a> Placer<'a> {
                 let present = self.builder.find(parent, name);
                 if let Some(present) = present.filter(|&id| self.builder.is_directory(id)) {
                     self.builder.describe(present, attributes, self.origin);
-                    self.touch(present);
                     return Ok(());
                 }
             }
@@ -192,14 +181,13 @@ impl<'a> Placer<'a> {
             kind,
         })?;
         self.builder.set(parent, name, id);
-        self.touch(id);
         Ok(id)
     }
 
     /// Refuse another directory in `parent` if it would be nested too deeply.
     fn check_depth(&self, parent: NodeId) -> Result<(), Reason> {
         let (mut at, mut depth) = (parent, 1);
-        while at != ROOT {
+        while at != self.root {
             at = self.builder.tree.node(at).parent;
             depth += 1;
             if depth > DEPTH {
@@ -210,53 +198,86 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    fn link(&mut self, parent: NodeId, name: &[u8], target: &[u8]) -> Result<(), Reason> {
-        let names = components(target)?;
-        let found = match names.split_last() {
-            Some((last, parents)) => {
-                let directory = self.walk(ROOT, parents, false)?;
-                self.builder.find(directory, last)
+    fn link(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        target: Vec<u8>,
+        attributes: Attributes,
+        at: u64,
+    ) -> Result<(), Reason> {
+        components(&target)?;
+        let name = self.builder.tree.keep_name(name);
+        match self.find(self.root, &target)? {
+            Some(node) if !self.pending.contains_key(&node) => self.builder.set(parent, name, node),
+            _ => {
+                let (size, place) = (0, Place::Nowhere);
+                let node = self.add(parent, name, attributes, Kind::Regular { size, place })?;
+                self.pending.insert(node, Pending { target, at });
             }
-            None => Some(ROOT),
+        }
+        Ok(())
+    }
+
+    /// Return the file at the path `target` of a hard link in the tree below `root`, if any.
+    fn find(&mut self, root: NodeId, target: &[u8]) -> Result<Option<NodeId>, Reason> {
+        let names = components(target)?;
+        let own = std::mem::replace(&mut self.root, root);
+        let found = match names.split_last() {
+            Some((last, parents)) => match self.walk(root, parents, false) {
+                Ok(directory) => self.builder.find(directory, last),
+                Err(_) => None,
+            },
+            None => Some(root),
         };
+        self.root = own;
         match found {
-            None => Err(format!("a hard link to '{}', which is not there", shown(target)).into()),
             Some(node) if self.builder.is_directory(node) => {
                 Err(format!("a hard link to the directory '{}'", shown(target)).into())
             }
-            Some(node) => {
-                if let Some(touched) = &mut self.touched {
-                    touched.links.insert((parent, name.to_vec()));
-                }
-                let name = self.builder.tree.keep_name(name);
-                self.builder.set(parent, name, node);
-                Ok(())
-            }
+            found => Ok(found),
         }
     }
 
-    /// Return the directory in which a mark of a removed file hides something, as [`Placer::walk`]
-    /// does.
+    /// Resolve the hard links that came before their targets, in a layer also those to files of the layers below. Return
+    /// the offset of a link whose target is missing, and the reason.
+    pub fn finish(mut self) -> Result<(), (u64, Reason)> {
+        let pending = std::mem::take(&mut self.pending);
+        let mut targets = HashMap::new();
+        for (&node, Pending { target, at }) in &pending {
+            let mut found = self.find(self.root, target).map_err(|why| (*at, why))?;
+            if found.is_none() && self.root != ROOT {
+                found = self.find(ROOT, target).map_err(|why| (*at, why))?;
+            }
+            targets.extend(found.map(|found| (node, found)));
+        }
+        for (&node, Pending { target, at }) in &pending {
+            // The target may be such a link.
+            let next = |node: &NodeId| targets.get(node).copied();
+            let mut chain = std::iter::successors(Some(node), next).take(LINKS + 1);
+            let Some(found) = chain.find(|node| !pending.contains_key(node)) else {
+                let why = format!("a hard link to '{}', which is not there", shown(target));
+                return Err((*at, why.into()));
+            };
+            let Node { parent, name, .. } = *self.builder.tree.node(node);
+            let bytes = self.builder.tree.name(&name).to_vec();
+            // A later member may have replaced it.
+            if self.builder.find(parent, &bytes) == Some(node) {
+                self.builder.set(parent, name, found);
+            }
+        }
+        Ok(())
+    }
+
+    /// Return the directory in which a mark hides something. Missing directories are added.
     ///
-    /// Return `None` if a file is in the way, or a symlink that these members brought: it has
-    /// replaced the directory of the layers below, with all that was in it. Some tools nevertheless
-    /// mark each file of such a directory.
+    /// Return `None` if the layer has a file or a symlink in its place: it has replaced the directory of the layers below,
+    /// with all its files. Some tools nevertheless mark each of them.
     pub fn walk_to_mark(&mut self, names: &[&[u8]]) -> Result<Option<NodeId>, Reason> {
-        let mut at = ROOT;
+        let mut at = self.root;
         for (done, name) in names.iter().enumerate() {
-            let found = self.builder.find(at, name);
-            match found.map(|id| (id, &self.builder.tree.node(id).kind)) {
-                Some((id, Kind::Directory(_))) => {
-                    at = id;
-                    self.touch(at);
-                }
-                Some((id, Kind::Symlink(_))) => {
-                    let touched = self.touched.as_ref();
-                    if touched.is_some_and(|touched| touched.has(at, name, id)) {
-                        return Ok(None);
-                    }
-                    return self.walk(at, &names[done..], true).map(Some);
-                }
+            match self.builder.find(at, name) {
+                Some(id) if self.builder.is_directory(id) => at = id,
                 Some(_) => return Ok(None),
                 None => return self.walk(at, &names[done..], true).map(Some),
             }
@@ -278,7 +299,14 @@ impl<'a> Placer<'a> {
                 }
                 _ => (),
             }
-            let Some(next) = self.builder.find(at, &name) else {
+            let found = self.builder.find(at, &name);
+            // A file of an earlier input makes way.
+            let stays = |&id: &NodeId| {
+                let node = self.builder.tree.node(id);
+                let leads = matches!(node.kind, Kind::Directory(_) | Kind::Symlink(_));
+                leads || !make || node.origin == self.origin
+            };
+            let Some(next) = found.filter(stays) else {
                 if !make || name.len() > NAME_MAX {
                     return Err(format!("no directory '{}'", shown(&name)).into());
                 }
@@ -286,15 +314,11 @@ impl<'a> Placer<'a> {
                 self.count(0)?;
                 let kept = self.builder.tree.keep_name(&name);
                 at = self.builder.imply(at, kept, self.origin)?;
-                self.touch(at);
                 continue;
             };
             match &self.builder.tree.node(next).kind {
                 Kind::Directory(_) => {
                     at = next;
-                    if make {
-                        self.touch(at);
-                    }
                 }
                 Kind::Symlink(target) => {
                     links += 1;
@@ -302,7 +326,7 @@ impl<'a> Placer<'a> {
                         return Err(format!("the symlink '{}' leads nowhere", shown(&name)).into());
                     }
                     if target.starts_with(b"/") {
-                        at = ROOT;
+                        at = self.root;
                     }
                     for name in target.rsplit(|&byte| byte == b'/') {
                         pending.push_front(name.to_vec());

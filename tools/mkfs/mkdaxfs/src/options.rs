@@ -38,7 +38,7 @@ Inputs:
                       tar's formats 0.0 and 0.1) and members of any size are
                       supported. If several members have the same name,
                       the last one wins. A hard link refers to the file that has
-                      the name at that point.
+                      the name at that point, or to a later one if there is none.
                       Directories without a member of their own belong to user
                       and group 0, have mode 755 and the time of the newest
                       file in them. Absolute names start at the root of the
@@ -53,6 +53,14 @@ Inputs:
                       gzip or zstd. Every part is verified against its digest.
                       docker save and podman save --format=oci-archive write
                       such an archive.
+                      Layers are merged as containerd and overlayfs do, whatever
+                      the order of a layer's members: a layer replaces a symbolic
+                      link or a file of a lower layer by a directory if it has
+                      anything below that name, and never follows the link. A
+                      directory that a layer removes and has again is new. Other
+                      than there, the root may be opaque, a hard link may refer
+                      to a file of a lower layer, and marks below a symbolic link
+                      or a file of the same layer are ignored.
                       NAME is the name of the image, such as alpine:3, its tag
                       (org.opencontainers.image.ref.name), or a digest. It is
                       needed if the layout has several images. Of images for

@@ -20,14 +20,14 @@ const LAYERS: &str = r#"
     cd ../three; mkdir -p a/one d keep; echo 3 >a/one/dir; >keep/.wh.missing; echo 3 >d/other
     cd ../flat; mkdir -p a/b a/one d usr/lib opaque keep swap
     echo 3 >a/one/dir; echo 1 >a/b/two; echo 2 >a/b/new; echo 1 >d/file; ln d/file d/hard; echo 3 >d/other
-    echo 2 >opaque/new; ln -s usr/lib lib; echo 1 >usr/lib/libc; echo 2 >usr/lib/libm; echo 1 >keep/x; echo 2 >keep/y
+    echo 2 >opaque/new; mkdir lib; echo 1 >usr/lib/libc; echo 2 >lib/libm; echo 1 >keep/x; echo 2 >keep/y
     echo 2 >swap/inside; ln d/file linked
     cd ..; mkdir -p extra/lib; echo 2 >extra/lib/libm
     find . -exec touch -h -d @1600000000 {} +
     pack() { tar --format=posix --sort=name --owner=0 --group=0 --numeric-owner -C "$1" -cf $1.tar .; }
     pack one; pack two; pack three
-    # A file reached through a symlink of the layer below, and a hard link into it: the archive has no entry for either's parent.
-    tar --format=posix --owner=0 --group=0 -C extra -rf two.tar lib/libm
+    # A file below what is a symlink in the layer below, and a hard link into that layer: the archive has no entry for its parent.
+    tar --format=posix --owner=0 --group=0 --no-recursion -C extra -rf two.tar lib lib/libm
     python3 - <<-'END'
 	import tarfile
 	with tarfile.open('two.tar', 'a', format=tarfile.PAX_FORMAT) as archive:
@@ -61,14 +61,14 @@ fn marks_below_what_is_no_directory() {
         r#"
         mkdir one flat; mkdir -p one/a/b/d one/etc one/a/s; cd one; echo 1 >a/b/c; echo 1 >a/b/d/e; echo 1 >etc/c; echo 1 >a/s/c
         ln -s etc lower; echo 1 >etc/gone
-        cd ../flat; mkdir -p a etc; echo 2 >a/b; ln -s ../etc a/s; echo 1 >etc/c; ln -s etc lower
+        cd ../flat; mkdir -p a etc lower; echo 2 >a/b; ln -s ../etc a/s; echo 1 >etc/c; echo 1 >etc/gone
         cd ..; mkdir -p two/a; cp -P flat/a/b flat/a/s two/a; mkdir -p marks/a/b/d marks/a/s marks/lower
         >marks/a/b/.wh.c; >marks/a/b/.wh.d; >marks/a/b/d/.wh.e; >marks/a/s/.wh.c; >marks/lower/.wh.gone
         find . -exec touch -h -d @1600000000 {} +
         pack() { tar --format=posix --no-recursion --owner=0 --group=0 --numeric-owner -C "$1" "$2"f two.tar "${@:3}"; }
         tar --format=posix --owner=0 --group=0 -C one -cf one.tar .
         pack two -c ./a ./a/b ./a/s
-        pack marks -r ./a/b/.wh.c ./a/b/.wh.d ./a/b/d/.wh.e ./a/s/.wh.c ./lower/.wh.gone
+        pack marks -r ./a/b/.wh.c ./a/b/.wh.d ./a/b/d/.wh.e ./a/s/.wh.c ./lower ./lower/.wh.gone
         mkdaxfs -q --all-root flat flat.img"#,
     );
     let layout = Layout::new(&place.path(""));

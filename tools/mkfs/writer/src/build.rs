@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use crate::tree::{Attributes, Entry, Kind, Name, Node, NodeId, Tree, ROOT};
 use hashbrown::HashTable;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,15 @@ pub const IMPLIED: Attributes = Attributes {
     mtime: (0, 0),
     xattrs: 0,
 };
+
+/// What a layer hides of the tree below it.
+#[derive(Default)]
+pub struct Marks {
+    /// Names that the layer removes, by the layer's directory.
+    pub removed: HashMap<NodeId, Vec<Vec<u8>>>,
+    /// Directories of the layer that hide all files below.
+    pub opaque: HashSet<NodeId>,
+}
 
 /// A tree that is being built.
 pub struct Builder {
@@ -117,6 +126,64 @@ impl Builder {
         self.implied.insert(id);
         self.set(parent, name, id);
         Ok(id)
+    }
+
+    /// Add the root of a layer: a directory without an entry.
+    pub fn root(&mut self, origin: u32) -> Result<NodeId> {
+        let id = self.add(Node {
+            attributes: IMPLIED,
+            parent: self.tree.nodes.len() as NodeId,
+            name: self.tree.node(ROOT).name,
+            origin,
+            kind: Kind::Directory(Vec::new()),
+        })?;
+        self.implied.insert(id);
+        Ok(id)
+    }
+
+    /// Merge the layer below `root`, which has no whiteouts, into the tree, as overlayfs shows it:
+    /// nothing of a layer acts through symlinks of the tree below. Unlike there, `root` may be opaque.
+    ///
+    /// Return the directories that no input describes and that replace symlinks.
+    pub fn merge(&mut self, root: NodeId, marks: &Marks) -> Vec<NodeId> {
+        let mut replacing = Vec::new();
+        let mut pairs = vec![(root, ROOT)];
+        while let Some((upper, lower)) = pairs.pop() {
+            if !self.implied.contains(&upper) {
+                let Node {
+                    attributes, origin, ..
+                } = *self.tree.node(upper);
+                self.describe(lower, attributes, origin);
+            }
+            if marks.opaque.contains(&upper) {
+                for (name, _) in self.list(lower) {
+                    self.remove(lower, &name);
+                }
+            }
+            for name in marks.removed.get(&upper).into_iter().flatten() {
+                self.remove(lower, name);
+            }
+            let all = entries(&self.tree, upper).to_vec();
+            for Entry { name, node, .. } in all {
+                let bytes = self.tree.name(&name).to_vec();
+                if let Some(below) = self.find(lower, &bytes) {
+                    match &self.tree.node(below).kind {
+                        Kind::Directory(_) if self.is_directory(node) => {
+                            pairs.push((node, below));
+                            continue;
+                        }
+                        Kind::Symlink(_) if self.implied.contains(&node) => replacing.push(node),
+                        _ => {}
+                    }
+                }
+                self.set(lower, name, node);
+                let moved = &mut self.tree.nodes[node as usize];
+                if moved.parent == upper {
+                    (moved.parent, moved.name) = (lower, name);
+                }
+            }
+        }
+        replacing
     }
 
     /// Set the attributes of the directory `id`.

@@ -96,6 +96,13 @@ impl Origin {
         self.moved.insert(node, path);
     }
 
+    /// Add `base` to the numbers of all nodes.
+    pub(crate) fn renumber(mut self, base: NodeId) -> Self {
+        let moved = self.moved.into_iter();
+        self.moved = moved.map(|(node, path)| (node + base, path)).collect();
+        self
+    }
+
     /// Return the path of `node` before it was moved, if it was.
     pub fn original(&self, node: NodeId) -> Option<&Path> {
         self.moved.get(&node).map(PathBuf::as_path)

@@ -257,8 +257,8 @@ impl Tree {
         self.names.len() as u64 + self.xattr_bytes
     }
 
-    /// Add all nodes of `other`, whose origins are archives or images, and return its root's number.
-    /// The root has no entry and no name yet, and is its own parent.
+    /// Add all nodes of `other`, and return its root's number. The root has no entry and no name
+    /// yet, and is its own parent.
     ///
     /// Return [`Error::Refused`] if there are too many nodes.
     pub fn append(&mut self, other: Tree) -> Result<NodeId> {
@@ -276,7 +276,9 @@ impl Tree {
         let sets = other.xattrs.into_iter();
         let sets: Vec<u32> = sets.map(|set| self.keep_xattrs(set)).collect();
         self.names.extend(other.names);
-        self.origins.extend(other.origins);
+        let moved_origin = |origin: Origin| origin.renumber(base);
+        self.origins
+            .extend(other.origins.into_iter().map(moved_origin));
         for mut node in other.nodes {
             node.name = moved(node.name);
             node.parent += base;
@@ -330,8 +332,10 @@ impl Tree {
     /// Return the path of `node` relative to the root; empty for the root itself.
     pub fn relative_path(&self, node: NodeId) -> PathBuf {
         let name = |id| self.name(&self.node(id).name);
-        let above = |&id: &NodeId| Some(self.node(id).parent).filter(|&parent| parent != ROOT);
-        let components = || std::iter::successors(Some(node).filter(|&id| id != ROOT), above);
+        // Only roots, those of layers as well, have no name.
+        let named = |&id: &NodeId| !name(id).is_empty();
+        let above = |&id: &NodeId| Some(self.node(id).parent).filter(named);
+        let components = || std::iter::successors(Some(node).filter(named), above);
         // Measure first, then fill from the end, without intermediate allocations.
         let length: usize = components().map(|id| name(id).len() + 1).sum();
         let mut path = vec![b'/'; length.saturating_sub(1)];
