@@ -14,8 +14,10 @@
 //! directory, and may contain bars. `DAXFS_REPORTS=moby#18226` runs only the cases of that source.
 
 use crate::support::place;
+use daxfs_testing::can_mount;
+use daxfs_testing::place::available;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 /// A line of a file.
@@ -57,15 +59,21 @@ fn run(case: &Case, reports: &Path, mkdaxfs: &Path) -> Option<String> {
     })
 }
 
-#[test]
-fn public_reports() {
-    let reports = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reports");
+/// Returns the path of mkdaxfs.
+fn mkdaxfs() -> PathBuf {
     let mkdaxfs = Path::new(env!("CARGO_BIN_EXE_daxfs")).with_file_name("mkdaxfs");
     assert!(
         mkdaxfs.exists(),
         "{} is missing; build it: environment/cargo build -p mkdaxfs",
         mkdaxfs.display()
     );
+    mkdaxfs
+}
+
+#[test]
+fn public_reports() {
+    let reports = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reports");
+    let mkdaxfs = mkdaxfs();
     let only = std::env::var("DAXFS_REPORTS").unwrap_or_default();
     let mut cases = Vec::new();
     for entry in fs::read_dir(&reports).unwrap() {
@@ -96,4 +104,32 @@ fn public_reports() {
     });
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "\n{}", failed.join("\n"));
+}
+
+/// Images of random layers have the files that an overlay of these layers shows. `DAXFS_SEED` and `DAXFS_SETS` choose others.
+#[test]
+fn random_layers() {
+    if !available("python3") || !can_mount("reports::random_layers") {
+        return;
+    }
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let place = place("").with(&mkdaxfs());
+    let script = r#"
+        mkdir overlay; mount -t tmpfs tmpfs overlay
+        layers() { python3 "$TESTS/support/layers.py" "$@"; }
+        (cd overlay; layers "${DAXFS_SEED:-1}" "${DAXFS_SETS:-300}"; layers show merged >../wanted; mv [123].tar ..)
+        layout 1.tar 2.tar 3.tar; mkdaxfs -q oci:layout image 2>warnings; daxfs extract image out
+        layers show out >found; umount -R overlay; [ "$(wc -l <wanted)" -gt 100 ]; diff wanted found"#;
+    let mut command = place.command("bash");
+    command.args(["-ec", script]).env("TESTS", &tests);
+    let run = command
+        .env("BASH_ENV", tests.join("reports/lib.sh"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(
+        run.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&run.stderr)
+    );
 }
