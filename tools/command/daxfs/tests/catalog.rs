@@ -274,7 +274,7 @@ fn damage_is_said() {
     };
     let run = |words: &str, status: i32, part: &str| {
         let run = place.run(format!("daxfs catalog {words}"));
-        let said = "warning: a copy of the catalogue is damaged: ";
+        let said = "warning: disk: a copy of the catalogue is damaged: ";
         assert_eq!(run.status, status, "{words}: {run:?}");
         assert!(run.stderr.contains(said), "{words}: {run:?}");
         assert!(run.stderr.contains(part), "{words}: {run:?}");
