@@ -26,7 +26,7 @@ const ENTRIES: usize = 4096;
 /// Entries that one thread reads alone, because starting others would take longer.
 const FEW: usize = 64;
 
-/// What the image lacks of a symlink like those in a snapshot of the Hugging Face cache.
+/// Warning about a symlink like those in a snapshot of the Hugging Face cache.
 const LEADS_OUT: &str =
     "the symlink leads out of the tree, to a file that the image lacks; --dereference stores it";
 
@@ -53,7 +53,7 @@ pub(crate) struct Found {
     pub stat: Stat,
     /// The inode of the symlink that was followed.
     pub link: Option<Stat>,
-    /// What the image lacks of it.
+    /// A warning about it.
     pub loss: Option<&'static str>,
     /// Target of a symlink.
     pub target: Option<CString>,

@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn best() {
-        // What is asked for, the images in their order, and the one that is chosen.
+        // The platform that is asked for, the images in their order, and the one that is chosen.
         for (wanted, images, best) in [
             ("amd64", "amd64/v3 amd64", "amd64"),
             ("amd64", "amd64/v3 amd64/v2", ""),

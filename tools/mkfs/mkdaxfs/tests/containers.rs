@@ -399,7 +399,7 @@ fn one_platform_of_several() {
     }
 }
 
-/// What is not an archive of files, and what makes a directory of it.
+/// Layers that are not archives of files: the error names the program that makes a directory.
 #[test]
 fn other_layers() {
     let (place, layout, _) = small(&["a"]);

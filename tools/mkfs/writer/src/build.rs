@@ -20,7 +20,7 @@ pub const IMPLIED: Attributes = Attributes {
     xattrs: 0,
 };
 
-/// What a layer hides of the tree below it.
+/// Files of the tree below that a layer hides.
 #[derive(Default)]
 pub struct Marks {
     /// Names that the layer removes, by the layer's directory.

@@ -118,7 +118,7 @@ class Layer:
             os.link(f"{self.root}/{self.walk(os.path.dirname(value), True)}/{os.path.basename(value)}", place, follow_symlinks=False)
 
     def end(self):
-        """What is below an opaque directory has nothing of the hidden files."""
+        """Give directories below an opaque one no attributes of hidden ones."""
         for path in self.implied:
             names = path.split("/")
             above = ["/".join([self.root, *names[:end]]) for end in range(1, len(names) + 1)]
