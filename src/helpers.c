@@ -398,6 +398,8 @@ u32 daxfs_helper_dax_single_pages(struct address_space *mapping, pgoff_t index, 
 
 /*
  * Get a page if it belongs to an address space, alone or in a huge page. It may have no user yet.
+ * The kernel marks the first page of a huge page for a moment when another one fails, and the MM,
+ * which looks at the mark, would send SIGBUS.
  */
 bool daxfs_helper_dax_get_page(struct address_space *mapping, struct page *page)
 {
@@ -406,7 +408,8 @@ bool daxfs_helper_dax_get_page(struct address_space *mapping, struct page *page)
 
 	xa_lock_irq(&mapping->i_pages);
 	folio = page_folio(page);
-	known = folio->mapping == mapping;
+	known = folio->mapping == mapping &&
+		(page != &folio->page || !folio_test_large(folio));
 	if (known)
 		folio_ref_inc(folio);
 	xa_unlock_irq(&mapping->i_pages);

@@ -48,8 +48,9 @@ impl Requested {
                 true => "a part of the range is System RAM",
                 false => "the range is System RAM",
             };
-            return Err(refusal!(EBUSY, "{reason}")
-                .remedy("reserve it at boot, with memmap=SIZE$ADDRESS"));
+            return Err(
+                refusal!(EBUSY, "{reason}").remedy("reserve it at boot, with memmap=SIZE$ADDRESS")
+            );
         }
         // SAFETY: The name is static.
         let resource = unsafe {

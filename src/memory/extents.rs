@@ -83,7 +83,7 @@ fn first_from(tree: &Tree, offset: u64) -> Option<u64> {
 ///
 /// The mutex protects the tree and the user counts. Memory reclaim takes it, so do not allocate
 /// under it. Do not hold it while waiting for a page fault or for users of a page, or for work on
-/// more pages than [`FORGET_PIECE`] has.
+/// more pages than [`FORGET_PIECE`] has, except [`Space::release`] after all are forgotten.
 #[pin_data]
 pub(super) struct Extents {
     #[pin]

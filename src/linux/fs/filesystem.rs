@@ -6,15 +6,19 @@ use super::context::Key;
 use super::slab::Cache;
 use super::{Context, INodeRef, Operations, Param, Refusal, SuperBlock, SuperKind, VTable};
 use crate::bindings;
-use crate::linux::block::BlockDevice;
+use crate::linux::{block::BlockDevice, fatal_signal_pending};
 use core::marker::PhantomPinned;
 use kernel::{
     error::to_result,
     new_condvar, new_mutex,
     prelude::*,
     sync::{CondVar, Mutex},
+    time::{delay::fsleep, Delta},
     types::Opaque,
 };
+
+/// Interval at which a key is looked at while a signal is pending.
+const INTERVAL: Delta = Delta::from_millis(10);
 
 /// A read-only filesystem.
 ///
@@ -179,7 +183,7 @@ impl<T: Operations> Registration<T> {
     ///
     /// # Errors
     ///
-    /// `EINTR` if a signal arrives first, `ENOMEM`.
+    /// `EINTR` if a signal kills the process first, `ENOMEM`.
     pub(super) fn find_or_reserve(
         &self,
         key: Option<Key>,
@@ -195,7 +199,13 @@ impl<T: Operations> Registration<T> {
                 Some((_, sb)) => return Ok((*sb, None)),
             }
             if self.changed.wait_interruptible(&mut keys) {
-                return Err(EINTR);
+                if fatal_signal_pending() {
+                    return Err(EINTR);
+                }
+                // Others do not interrupt mount(2), such as that of the freezer.
+                drop(keys);
+                fsleep(INTERVAL);
+                keys = self.keys.lock();
             }
         }
         keys.push((key, 0), GFP_KERNEL)?;

@@ -16,7 +16,7 @@ use kernel::{error::from_err_ptr, prelude::*};
 ///
 /// # Errors
 ///
-/// `EINTR` if a signal arrives first, the errors of `T` and of sget_fc().
+/// `EINTR` if a signal kills the process first, the errors of `T` and of sget_fc().
 ///
 /// # Safety
 ///
@@ -108,6 +108,7 @@ unsafe fn reuse<T: Operations>(
         // SAFETY: The lock of the superblock is held.
         unsafe { (*sb).s_iflags |= bindings::SB_I_RETIRED };
         drop(registration.take_key(sb as usize));
+        T::retire(this);
         return None;
     }
     // SAFETY: The lock is held.
@@ -115,7 +116,8 @@ unsafe fn reuse<T: Operations>(
     let result = T::reuse(this, options, context);
     // SAFETY: The reference keeps the superblock. No lock is held.
     unsafe { bindings::down_write(&raw mut (*sb).s_umount) };
-    Some(result)
+    // The memory may have gone during the checks.
+    (!T::is_gone(this)).then_some(result)
 }
 
 /// Returns 1 if `sb` is the superblock that the context asks for.

@@ -95,7 +95,7 @@ impl<'a, C> Fault<'a, C> {
 
     /// Gives the faulting page to the MM, which copies it for a write to a private mapping. The MM
     /// survives a machine check then. Returns `None` for a page of a DAX device that the DAX code
-    /// does not know yet.
+    /// does not know yet, and for the first page of a huge page.
     pub(super) fn give(&self, kept: Kept<'_>) -> Option<FaultResult<'a>> {
         let here = self.page();
         let page = match (kept.page(here), kept.method()) {

@@ -133,7 +133,8 @@ impl PageCopy {
         // A page that has failed keeps its reference: other page faults may still use it, and the
         // kernel would not use its memory again.
         if stored.is_ok() {
-            return Ok(Some(Page(new, PhantomData)));
+            // It may have failed before it could be found here.
+            return Ok(self.good());
         }
         // Another thread has stored a page.
         // SAFETY: This is the only reference to the page, which was not stored.

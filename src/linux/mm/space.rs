@@ -158,7 +158,8 @@ impl Space {
     }
 
     /// Unmaps all pages, has the DAX code forget them, and stops keeping the memory. Returns false
-    /// if a page is in use. This does not wait for users of pages.
+    /// if a page is in use. This does not wait for users of pages. A second call at the same time
+    /// returns true at once.
     pub(crate) fn release(&self) -> bool {
         let kept = self.kept.xchg(null_mut(), Full);
         if kept.is_null() {
