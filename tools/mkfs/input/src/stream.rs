@@ -97,6 +97,11 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
+    /// Returns true if bytes are left that are not compressed.
+    pub fn has_garbage(&self) -> bool {
+        matches!(&self.bytes, Bytes::Spooled(frames, _) if frames.garbage.is_some())
+    }
+
     /// Return the error for a stream that ends too early.
     pub fn cut_short(&self) -> Error {
         if let Bytes::Spooled(frames, _) = &self.bytes {

@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
         {
             at = self.stream.position();
             length = self.stream.read(header.as_mut_bytes())?;
-            if length == 0 {
+            if length == 0 && !self.stream.has_garbage() {
                 self.ended = true;
                 return Ok(None);
             }
@@ -168,6 +168,9 @@ impl<'a> Reader<'a> {
             if at == 0 {
                 // Layers without changes may be so.
                 return Ok(None);
+            }
+            if self.stream.has_garbage() {
+                return Err(self.stream.cut_short());
             }
             let path = shown_path(self.stream.path());
             self.warnings.push(format!(
