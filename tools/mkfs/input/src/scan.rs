@@ -75,7 +75,7 @@ struct Scanner<'a> {
     /// All directories.
     directories: HashMap<NodeId, Seen>,
     /// Files with several names. Some FUSE filesystems give several files the same number.
-    links: HashMap<Seen, NodeId>,
+    links: HashMap<(Identity, (i64, u32)), NodeId>,
     /// Extended attributes that cannot be stored, and symlinks that lead nowhere.
     losses: Losses,
 }
@@ -196,13 +196,14 @@ impl Scanner<'_> {
         }
         let linked = stat.st_nlink > 1;
         if linked {
-            if let Some(&node) = self.links.get(&Seen::new(&stat)) {
+            // Not by the time of change, which link(2) sets.
+            if let Some(&node) = self.links.get(&(identity(&stat), mtime(&stat))) {
                 return Ok(node);
             }
         }
         let node = self.add(found, parent, name, path)?;
         if linked {
-            self.links.insert(Seen::new(&stat), node);
+            self.links.insert((identity(&stat), mtime(&stat)), node);
         }
         Ok(node)
     }
@@ -220,7 +221,10 @@ impl Scanner<'_> {
         if let Some(above) = self.same_above(parent, &stat) {
             let Some(link) = found.link else {
                 let same = shown_path(&self.shown(above));
-                let why = "unmount it or leave it out with --exclude";
+                let why = match self.options.dereference {
+                    true => "leave it, or the symlink that leads there, out with --exclude",
+                    false => "unmount it or leave it out with --exclude",
+                };
                 let why = format!("is the same directory as {same} above it; {why}");
                 return Err(Error::refused(path, why));
             };
@@ -230,6 +234,7 @@ impl Scanner<'_> {
             found.loss = Some("the symlink leads to a directory above it and is kept");
             return self.add(found, parent, name, path);
         }
+        let followed = found.link.is_some();
         let present = match self.merging {
             true => self.builder.find(parent, found.name.to_bytes()),
             false => None,
@@ -247,6 +252,10 @@ impl Scanner<'_> {
         let mounted = parent.is_none_or(|parent| parent.identity.dev != stat.st_dev);
         if !(self.options.one_file_system && mounted) {
             pending.push(node);
+        } else if followed {
+            let what =
+                "the symlink leads to a directory of another file system, which is left empty";
+            self.losses.add(what.into(), || shown_path(path));
         }
         Ok(node)
     }
@@ -264,7 +273,8 @@ impl Scanner<'_> {
     /// Return the directory in `stat`, if it is `parent` or above: it contains itself through a
     /// bind mount or a symlink.
     fn same_above(&self, parent: NodeId, stat: &Stat) -> Option<NodeId> {
-        let same = |id: &NodeId| self.directories.get(id) == Some(&Seen::new(stat));
+        let seen = |id: &NodeId| self.directories.get(id).map(|seen| seen.identity);
+        let same = |id: &NodeId| seen(id) == Some(identity(stat));
         let above = |id: &NodeId| (*id != ROOT).then(|| self.tree().node(*id).parent);
         std::iter::successors(Some(parent), above).find(same)
     }
@@ -377,7 +387,8 @@ mod tests {
         let mut listing = scanner.list(ROOT).unwrap();
         let all = listing.each(None, |mut found, path| {
             (found.stat.st_ino, found.stat.st_nlink) = (1, 2);
-            (found.stat.st_ctime, found.stat.st_ctime_nsec) = (0, 0);
+            // Another name was made in between.
+            found.stat.st_ctime += nodes.len() as i64;
             let name = found.name.to_bytes().to_vec();
             let kept = scanner.builder.tree.keep_name(&name);
             let node = scanner.child(found, ROOT, kept, path, &mut Vec::new())?;
