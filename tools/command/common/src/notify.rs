@@ -11,9 +11,10 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 ///
 /// Return the errors of the socket in `NOTIFY_SOCKET`.
 pub fn notify() -> io::Result<()> {
-    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
+    let name = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    if name.is_empty() {
         return Ok(());
-    };
+    }
     let address = match name.as_bytes() {
         [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
         _ => SocketAddr::from_pathname(&name)?,

@@ -105,7 +105,10 @@ pub fn serve(image: &ImageAt, dir: &Path, words: &[String], ready: bool) -> Resu
         tell_parent()
             .map_err(|error| Error::system("", "cannot go on in the background", "", error))?;
     }
-    notify().map_err(|error| Error::system("", "cannot notify systemd", "", error))?;
+    // In the background, the parent's exit tells.
+    if let (false, Err(error)) = (ready, notify()) {
+        eprintln!("daxfs: warning: cannot notify systemd: {error}");
+    }
     ended(session).map_err(|error| Error::system(&name, "stopped serving", "", error))
 }
 
