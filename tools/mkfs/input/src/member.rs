@@ -252,19 +252,20 @@ impl<'a> Placer<'a> {
             targets.extend(found.map(|found| (node, found)));
         }
         for (&node, Pending { target, at }) in &pending {
+            let Node { parent, name, .. } = *self.builder.tree.node(node);
+            let bytes = self.builder.tree.name(&name).to_vec();
+            if self.builder.find(parent, &bytes) != Some(node) {
+                // A later member has replaced it.
+                continue;
+            }
             // The target may be such a link.
             let next = |node: &NodeId| targets.get(node).copied();
-            let mut chain = std::iter::successors(Some(node), next).take(LINKS + 1);
+            let mut chain = std::iter::successors(Some(node), next).take(pending.len() + 1);
             let Some(found) = chain.find(|node| !pending.contains_key(node)) else {
                 let why = format!("a hard link to '{}', which is not there", shown(target));
                 return Err((*at, why.into()));
             };
-            let Node { parent, name, .. } = *self.builder.tree.node(node);
-            let bytes = self.builder.tree.name(&name).to_vec();
-            // A later member may have replaced it.
-            if self.builder.find(parent, &bytes) == Some(node) {
-                self.builder.set(parent, name, found);
-            }
+            self.builder.set(parent, name, found);
         }
         Ok(())
     }

@@ -71,8 +71,8 @@ impl Platform {
         let mut features = self.features.clone().unwrap_or_default();
         features.sort();
         match features.is_empty() {
-            true => self.os.clone(),
-            false => format!("{}(+{})", self.os, features.join("+")),
+            true => self.os.to_lowercase(),
+            false => format!("{}(+{})", self.os.to_lowercase(), features.join("+")),
         }
     }
 

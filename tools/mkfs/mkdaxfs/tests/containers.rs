@@ -462,3 +462,19 @@ fn other_writers() {
     place.shell("mkdir other; ln layout/blobs/sha256/* other; tar -cf oci.tar other -C layout blobs index.json oci-layout");
     has(&place, "oci:oci.tar", "a");
 }
+
+/// A layer with overlayfs's attributes, as a directory that an overlay had as its upper one.
+#[test]
+fn opaque_attributes() {
+    let place = place(
+        r"mkdir -p d; echo 1 >d/x; tar -cf 1.tar d; rm d/x; echo 2 >d/n
+        tar --format=posix --pax-option=SCHILY.xattr.trusted.overlay.opaque:=y -cf 2.tar d",
+    );
+    let layout = Layout::new(&place.path(""));
+    layout.index(&[layout.image(&["1.tar", "2.tar"])]);
+    place.ok("mkdaxfs -q oci:layout image");
+    let listing = place.listing("image");
+    let names: Vec<_> = listing.keys().map(|name| &name[..]).collect();
+    assert_eq!(names, [&b""[..], b"d", b"d/n"]);
+    assert!(listing.values().all(|entry| entry.xattrs.is_empty()));
+}

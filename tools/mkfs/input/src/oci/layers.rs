@@ -9,9 +9,10 @@ use crate::blob::Blob;
 use crate::budget::Budget;
 use crate::options::Options;
 use daxfs_check::Progress;
+use daxfs_reader::layout::XattrPrefix;
 use daxfs_writer::build::{Builder, Marks};
 use daxfs_writer::origin::Origin;
-use daxfs_writer::tree::NodeId;
+use daxfs_writer::tree::{NodeId, XattrSet};
 use daxfs_writer::{shown_path, Result};
 
 /// Prefix of whiteouts: marks of removed files.
@@ -69,7 +70,7 @@ fn read(
 ) -> Result<Marks> {
     let mut placer = Placer::new(builder, root, origin, budget);
     let mut marks = Marks::default();
-    while let Some(member) = reader.next()? {
+    while let Some(mut member) = reader.next()? {
         let at = member.at;
         let fail = |refusal| reader.refused(at, refusal);
         let names = components(&member.path).map_err(fail)?;
@@ -92,7 +93,14 @@ fn read(
             },
         };
         let Some(hidden) = hidden else {
+            let opaque = take_marks(&mut member.xattrs).then(|| member.path.clone());
             placer.put(member).map_err(fail)?;
+            if let Some(path) = opaque {
+                let names = components(&path).map_err(fail)?;
+                marks
+                    .opaque
+                    .extend(placer.walk_to_mark(&names).map_err(fail)?);
+            }
             continue;
         };
         if let Some(directory) = placer.walk_to_mark(parents).map_err(fail)? {
@@ -110,4 +118,22 @@ fn read(
     finished.map_err(|(at, why)| reader.refused(at, why))?;
     builder.remove(root, LINKS);
     Ok(marks)
+}
+
+/// Replace overlayfs's own attributes by those that it shows. Return true if one of them makes a directory opaque.
+fn take_marks(set: &mut XattrSet) -> bool {
+    let mut opaque = false;
+    set.retain_mut(|xattr| {
+        let rest = xattr.name.strip_prefix(b"overlay.");
+        let Some(rest) = rest.filter(|_| xattr.prefix == XattrPrefix::Trusted) else {
+            return true;
+        };
+        opaque |= rest == b"opaque" && *xattr.value == *b"y";
+        let escaped = rest.starts_with(b"overlay.");
+        if escaped {
+            xattr.name = rest.into();
+        }
+        escaped
+    });
+    opaque
 }

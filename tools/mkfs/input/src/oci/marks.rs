@@ -12,7 +12,7 @@ use std::path::Path;
 const NAMES: [&str; 3] = ["oci-layout", "index.json", "manifest.json"];
 
 /// Which of these files there are, and whether there is a part as docker, skopeo and others name it.
-#[derive(Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Marks([bool; NAMES.len()], bool);
 
 impl Marks {
@@ -45,8 +45,10 @@ pub fn refuse_directory(path: &Path) -> Result<()> {
     let mut marks = Marks::default();
     // Reading it later fails with a better message.
     for entry in path.read_dir().into_iter().flatten().flatten() {
-        if entry.path().is_file() {
-            marks.file(entry.file_name().as_bytes());
+        let mut found = marks.clone();
+        found.file(entry.file_name().as_bytes());
+        if found != marks && entry.path().is_file() {
+            marks = found;
         }
     }
     refuse(path, &marks, "dir:")
