@@ -82,7 +82,9 @@ class DaxfsFileSystem(AbstractFileSystem):
 
     def get(self, rpath: str | list[str], lpath: str | list[str], recursive: bool = False, **options: Any) -> None:
         """Copy files. Raise OSError, before anything is copied, if one is neither a file nor a directory."""
-        paths = rpath if isinstance(rpath, list) else self.expand_path(rpath, recursive, options.get("maxdepth"))
+        paths = rpath
+        if not (isinstance(rpath, list) and isinstance(lpath, list)):
+            paths = self.expand_path(rpath, recursive, options.get("maxdepth"))
         for path in paths:
             if self.info(path)["type"] not in ("file", "directory"):
                 raise OSError(errno.EINVAL, "neither a file nor a directory, so it cannot be copied", path)
