@@ -75,6 +75,7 @@ in_build_root() {
 
 # of_peers COMMAND...: run a program of the root with the newest that Debian has.
 of_peers() {
+	[ -e "$PEERS/.complete" ] || "$top/environment/prepare" peers || return
 	DAXFS_ROOT=$PEERS "$top/environment/run" "$@"
 }
 
