@@ -39,7 +39,9 @@ pub(super) fn read(
             .put(member)
             .map_err(|refusal| reader.refused(at, refusal))?;
     }
-    placer.finish().map_err(|(at, why)| reader.refused(at, why))?;
+    placer
+        .finish()
+        .map_err(|(at, why)| reader.refused(at, why))?;
     if empty {
         reader.check_empty(named)?;
     }
