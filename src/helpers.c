@@ -105,8 +105,8 @@ void daxfs_helper_super_set_identity(struct super_block *sb, const u8 *uuid)
 }
 
 /*
- * What setup_bdev_super() would set. s_bdev stays NULL, as on MTD: the device was opened before the
- * superblock was there, and its holder is another object.
+ * Set the fields that setup_bdev_super() would set. s_bdev stays NULL, as on MTD: the device was
+ * opened before the superblock was there, and its holder is another object.
  */
 void daxfs_helper_super_set_bdev(struct super_block *sb, struct block_device *bdev)
 {

@@ -69,7 +69,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     ) -> Result<(SuperKind, Self::Found), Refusal>;
 
     /// Opens the source, and returns the data of a new superblock. There is none yet, so this may
-    /// take long: the VFS holds no lock but that of the context.
+    /// take long: the VFS holds only the lock of the context.
     fn open(
         shared: &Self::Shared,
         options: &Self::Options,
@@ -202,7 +202,7 @@ impl<T: Operations> Registration<T> {
                 if fatal_signal_pending() {
                     return Err(EINTR);
                 }
-                // Others do not interrupt mount(2), such as that of the freezer.
+                // Others, such as the freezer's, do not interrupt mount(2).
                 drop(keys);
                 fsleep(INTERVAL);
                 keys = self.keys.lock();
