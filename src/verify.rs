@@ -228,7 +228,7 @@ fn bad(index: u64) -> image::Error {
     image::Error::new(Problem::Piece, offset, index)
 }
 
-/// Loads the table of sums, and compare its SHA-256 with the one in the superblock. It needs a
+/// Loads the table of sums, and compares its SHA-256 with the one in the superblock. It needs a
 /// fraction of the image's memory, which the region holds.
 fn load(image: &Image<'_, Region>, table: &Table) -> Result<VVec<u8>, Refusal> {
     if table.end() > image.memory().size() {

@@ -44,7 +44,7 @@ pub struct Section {
 }
 
 impl Section {
-    /// Finds the signature of the image with this `superblock`, or return `None`. Ignore a
+    /// Finds the signature of the image with this `superblock`, or returns `None`. Ignores a
     /// signature that an image with another SHA-256 has left in the memory.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl Section {
         }
     }
 
-    /// Loads the message into `cms`, which has its length, and check its checksum.
+    /// Loads the message into `cms`, which has its length, and checks its checksum.
     ///
     /// # Errors
     ///

@@ -239,7 +239,7 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
         }
     }
 
-    /// Pins the buffer, map it into the kernel, and begin CPU access.
+    /// Pins the buffer, maps it into the kernel, and begins CPU access.
     ///
     /// # Errors
     ///

@@ -29,7 +29,7 @@ impl Sha256 {
         unsafe { bindings::sha256_update(&mut self.0, bytes.as_ptr(), bytes.len()) };
     }
 
-    /// Finishes the computation and return the digest.
+    /// Finishes the computation and returns the digest.
     pub(crate) fn finish(mut self) -> [u8; 32] {
         let mut digest = [0; 32];
         // SAFETY: The context is initialized by the type invariant. A digest has 32 bytes.

@@ -132,7 +132,7 @@ impl<T> Revocable<T> {
         unsafe { bindings::synchronize_srcu_expedited(self.domain.get()) };
     }
 
-    /// Revokes the value, if there is one or will be, and wait for its readers.
+    /// Revokes the value, if there is one or will be, and waits for its readers.
     pub(crate) fn drain(&self) {
         self.revoke();
         self.wait();

@@ -56,7 +56,7 @@ impl Directory {
         NonNull::new(made).map(directory).ok_or(ENOMEM)
     }
 
-    /// Removes the directory and its files, and wait for callbacks of the files. They do not run
+    /// Removes the directory and its files, and waits for callbacks of the files. They do not run
     /// afterwards. Do nothing if somebody else has removed it, or does so now: this then returns
     /// before that wait ends.
     fn remove(&self) {
@@ -167,7 +167,7 @@ impl<T: Shown> Show<T> {
         Ok(())
     }
 
-    /// Removes the directory, and wait for readers of its files. A second caller at the same time
+    /// Removes the directory, and waits for readers of its files. A second caller at the same time
     /// returns before that wait ends.
     pub(crate) fn remove(&self) {
         self.directory.iter().for_each(Directory::remove);

@@ -170,7 +170,7 @@ impl Extents {
         }
     }
 
-    /// Removes the extents that no inode maps. With `unmap`, also unmap all others and make their
+    /// Removes the extents that no inode maps. With `unmap`, also unmaps all others and makes their
     /// address spaces forget their pages. Returns false if their pages are still in use.
     ///
     /// With `unmap`, the lease must be revoked and have no readers, so that no page fault maps a
@@ -204,7 +204,7 @@ impl Extents {
         }
     }
 
-    /// Kills the processes that map the page at `offset`, whose memory has failed, and unmap it.
+    /// Kills the processes that map the page at `offset`, whose memory has failed, and unmaps it.
     pub(super) fn page_failed(&self, offset: u64, flags: kernel::ffi::c_int) {
         let found = last_before(&self.tree.lock(), offset + 1).cloned();
         let Some(space) = found.filter(|space| offset < space.key() + space.length) else {

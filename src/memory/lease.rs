@@ -107,7 +107,7 @@ impl Lease {
         self.queue(0);
     }
 
-    /// Waits for readers of the revoked lease, unmap everything, and wait until no page has users.
+    /// Waits for readers of the revoked lease, unmaps everything, and waits until no page is used.
     pub(super) fn drain(&self) {
         self.memory.drain();
         let mut interval = INTERVAL;

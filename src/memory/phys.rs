@@ -19,7 +19,7 @@ use kernel::{page, prelude::*, sync::Arc};
 /// Number of bytes whose attributes are looked at before all of a range is mapped.
 const HEAD: u64 = 2 << 20;
 
-/// Makes struct pages for the range, or return it if that is not possible.
+/// Makes struct pages for the range, or returns it if that is not possible.
 fn make_pages(
     ClaimedRange { requested, is_pci }: ClaimedRange,
     lease: &Arc<Lease>,

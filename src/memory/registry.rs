@@ -18,7 +18,7 @@ global_mutex! {
     static LEASES: Option<RBTree<usize, (Arc<Lease>, Internal)>> = None;
 }
 
-/// Makes a lease and add it to the list.
+/// Makes a lease and adds it to the list.
 pub(super) fn start() -> Result<Tenure> {
     let lease = Lease::new()?;
     let entry = (lease.clone(), Internal::mount()?);

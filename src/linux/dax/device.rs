@@ -164,7 +164,7 @@ impl Device {
     }
 }
 
-/// Makes a DAX device, kill it, and return the major number that it had. Killing a device waits for
+/// Makes a DAX device, kills it, and returns its major number. Killing a device waits for
 /// the callbacks of all devices.
 pub(crate) fn make_and_kill() -> Result<u32> {
     // SAFETY: A device needs neither operations nor data.

@@ -139,8 +139,8 @@ impl<K> DeviceMemory<K> {
         Ok(())
     }
 
-    /// Asks for all pages, and call `visit` with the number of the first page of each part that was
-    /// found. Mark pages that are known to have failed, and visit them too.
+    /// Asks for all pages, and calls `visit` with the number of the first page of each part
+    /// that was found. Mark pages that are known to have failed, and visit them too.
     ///
     /// The device refuses a request if any of its pages has failed, so ask for less and less until
     /// it does not, and then for more and more.

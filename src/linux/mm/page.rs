@@ -36,7 +36,7 @@ impl Page<'_> {
         self.0
     }
 
-    /// Gets another reference, and return the C object.
+    /// Gets another reference, and returns the C object.
     #[inline]
     pub(super) fn get(self) -> *mut bindings::page {
         // SAFETY: By the type invariant the page has a reference.

@@ -175,7 +175,7 @@ impl Space {
         idle
     }
 
-    /// Kills the processes that map page `index`, whose memory has failed, and unmap it.
+    /// Kills the processes that map page `index`, whose memory has failed, and unmaps it.
     pub(crate) fn page_failed(&self, index: usize, flags: kernel::ffi::c_int) {
         if cfg!(CONFIG_MEMORY_FAILURE) {
             // SAFETY: The address space is valid.
