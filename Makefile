@@ -2,7 +2,7 @@
 #
 # For people; the kernel's build reads Kbuild instead, also when this directory is fs/daxfs in its tree.
 # All output lands in build/. Compilers come from a cached build root, so that the machine needs none; see
-# environment/prepare --help.
+# scripts/prepare --help.
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
@@ -10,22 +10,22 @@ MAKEFLAGS += --no-print-directory
 ifneq ($(words $(subst :, ,$(CURDIR))),1)
 $(error The build of a kernel module needs a directory without white space or a colon in its name, unlike $(CURDIR))
 endif
-# As environment/lib.sh has it.
+# As scripts/lib.sh has it.
 export HOME := $(or $(HOME),$(shell bash -c 'echo ~'))
 CACHE := $(or $(DAXFS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/daxfs)
-RUN := environment/run
+RUN := scripts/run
 # The architecture that everything is for, by Debian's name: amd64, arm64, or loong64 for the module only.
 ARCHITECTURE := $(or $(if $(findstring command,$(origin ARCH)),$(ARCH)),$(DAXFS_ARCH),amd64)
 ifdef KDIR
 ARCHITECTURE := $(or $(shell sed -n 's/^CONFIG_ARM64=y$$/arm64/p; s/^CONFIG_LOONGARCH=y$$/loong64/p' $(KDIR)/.config 2>/dev/null),amd64)
 endif
 export DAXFS_ARCH := $(ARCHITECTURE)
-# The kernel has other names for it. environment/run sets this variable for its build.
+# The kernel has other names for it. scripts/run sets this variable for its build.
 unexport ARCH CDPATH
 machine := $(patsubst arm64,aarch64,$(patsubst loong64,loongarch64,$(filter-out amd64,$(ARCHITECTURE))))
 cross := $(if $(machine),$(if $(filter $(machine),$(shell uname -m)),,$(machine)-linux-gnu-))
 BUILD := build$(if $(cross),/$(ARCHITECTURE))
-# Debian's kernel that everything is for: stock, or a version such as 7.2.12; see environment/prepare --help.
+# Debian's kernel that everything is for: stock, or a version such as 7.2.12; see scripts/prepare --help.
 KERNEL = $(or $(DAXFS_KERNEL),stock)
 export DAXFS_KERNEL := $(KERNEL)
 # Its directory. It is read when the kernel is prepared: stock is a link.
@@ -46,12 +46,12 @@ help:
 	@echo '                      build/daxfs.ko, build/bin/mkdaxfs, ...'
 	@echo '  make TARGET KERNEL=NAME'
 	@echo '                      TARGET for another kernel than the newest known one of Debian 13 backports: a version'
-	@echo '                      in backports, such as 7.2.12 or 7.2.12-rt (environment/prepare --list-kernels), sid or experimental'
+	@echo '                      in backports, such as 7.2.12 or 7.2.12-rt (scripts/prepare --list-kernels), sid or experimental'
 	@echo '  make TARGET ARCH=arm64'
 	@echo '                      TARGET for arm64, in build/arm64: module, tools, tests, demo, check, shell'
 	@echo '  make KDIR=DIR       the module only, for the kernel tree DIR, with the compilers of this machine'
 	@echo '                      if they are those of DIR; for the Debian kernel that is running, make'
-	@echo '                      DIR with environment/rust-metadata --output DIR'
+	@echo '                      DIR with scripts/rust-metadata --output DIR'
 	@echo '  make demo           a real Debian root filesystem, mounted from emulated persistent memory'
 	@echo '  make demo-containers'
 	@echo '                      containerd in the virtual machine, with images of containers in memory'
@@ -117,8 +117,8 @@ kdir := $(realpath $(KDIR))
 output := $(BUILD)/kdir$(subst /,-,$(kdir))
 CROSS_COMPILE := $(or $(CROSS_COMPILE),$(cross))
 
-# Asked once, and only when it is needed: nothing or environment/run, or "failed".
-runner = $(eval runner := $(shell environment/check-kdir "$(KDIR)" || echo failed))$(runner)
+# Asked once, and only when it is needed: nothing or scripts/run, or "failed".
+runner = $(eval runner := $(shell scripts/check-kdir "$(KDIR)" || echo failed))$(runner)
 
 all: module
 module: check-kdir
@@ -147,7 +147,7 @@ debug-module: prepare-debug
 
 # Static, so that they run on any machine and in the guest.
 target := $(if $(filter arm64,$(ARCHITECTURE)),aarch64,x86_64)-unknown-linux-gnu
-cargo := environment/cargo
+cargo := scripts/cargo
 # Programs that run here: those that write the documentation, and those that make the tests' images.
 NATIVE := env DAXFS_ARCH=amd64 DAXFS_KERNEL=stock
 
@@ -168,7 +168,7 @@ tools: prepare-root
 library: tools
 	@mkdir -p $(BUILD)/lib
 	$(Q)$(RUN) $(cross)strip --strip-debug -o $(BUILD)/lib/libdaxfs.a $(BUILD)/cargo/$(target)/release/libdaxfs_capi.a
-	$(Q)$(RUN) $(cross)gcc -shared -o $(BUILD)/lib/libdaxfs.so.0 -Wl,-soname,libdaxfs.so.0 -Wl,--version-script=tools/library/capi/libdaxfs.map \
+	$(Q)$(RUN) $(cross)gcc -shared -o $(BUILD)/lib/libdaxfs.so.0 -Wl,-soname,libdaxfs.so.0 -Wl,--version-script=tools/capi/libdaxfs.map \
 		-Wl,--whole-archive $(BUILD)/lib/libdaxfs.a -Wl,--no-whole-archive -Wl,--gc-sections -Wl,-z,defs,-z,relro,-z,now -s
 
 # libdaxfs and the Python package, to be installed with pip.
@@ -176,7 +176,7 @@ ifeq ($(cross),)
 wheel: library
 	$(Q)mkdir -p build/wheel
 	$(Q)rm -f build/wheel/*.whl
-	$(Q)cd tools/library/python && $(CURDIR)/$(RUN) python3 -B -m hatchling build --target wheel --directory $(CURDIR)/build/wheel >/dev/null
+	$(Q)cd tools/python && $(CURDIR)/$(RUN) python3 -B -m hatchling build --target wheel --directory $(CURDIR)/build/wheel >/dev/null
 	$(Q)echo "the wheel is $$(echo build/wheel/*.whl)"
 else
 wheel:
@@ -192,10 +192,10 @@ manual: prepare-root build/man/daxfs.5 build/pages/benchmark-table.rst
 
 # $(call sphinx,builder,output directory). All pages are read each time (-E): a page that is not has no warnings.
 sphinx = scripts/sphinx -q -W -E -b $(1) -d build/doctrees/$(1) Documentation $(2)
-page_date = $(shell sed -n 's/^const DATE.*"\(.*\)";/\1/p' tools/development/manual/src/lib.rs)
+page_date = $(shell sed -n 's/^const DATE.*"\(.*\)";/\1/p' tools/manual/src/lib.rs)
 
 # Give it the header of the other pages.
-build/man/daxfs.5: Documentation/daxfs.5.rst Documentation/conf.py tools/Cargo.toml tools/development/manual/src/lib.rs | build/pages/benchmark-table.rst
+build/man/daxfs.5: Documentation/daxfs.5.rst Documentation/conf.py Cargo.toml tools/manual/src/lib.rs | build/pages/benchmark-table.rst
 	@$(call say,building the manual pages into build/man)
 	@mkdir -p $(@D)
 	$(Q)$(call sphinx,man,build/pages)
@@ -223,7 +223,7 @@ native-programs:
 
 # ---- installation ---------------------------------------------------------------------------------
 
-include packaging/install.mk
+include debian/install.mk
 
 deb: tools manual library
 	@$(call say,building the packages into $(BUILD)/deb)
@@ -290,11 +290,11 @@ bench: all prepare-guest prepare-demo prepare-peers
 	bench/run $(SECTIONS)
 
 matrix: prepare-root
-	CHECKS="$(CHECKS)" environment/matrix $(ONLY)
+	CHECKS="$(CHECKS)" scripts/matrix $(ONLY)
 
 patches:
 	@test -n "$(KERNEL_TREE)" || { echo "make: KERNEL_TREE=DIR is needed, the source of a kernel" >&2; exit 2; }
-	environment/patches --check "$(KERNEL_TREE)" build/patches
+	scripts/patches --check "$(KERNEL_TREE)" build/patches
 
 shell: all tests prepare-guest
 	qemu/vm shell
@@ -303,23 +303,23 @@ shell: all tests prepare-guest
 
 prepare: prepare-all
 prepare-%:
-	@environment/prepare $*
+	@scripts/prepare $*
 
 # ---- source ---------------------------------------------------------------------------------------
 
 module_rust := $(shell find src -name '*.rs' 2>/dev/null)
 checkpatch = $(RUN) $(stock)/kdir/source/scripts/checkpatch.pl --no-tree --terse --no-summary
 # Shell scripts are recognized by their first line; files that they source are checked too.
-scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' environment qemu tests bench packaging debian scripts .ci 2>/dev/null)
+scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' scripts qemu tests bench debian .ci 2>/dev/null)
 
 format: prepare-root
 	$(RUN) rustfmt --edition 2021 $(module_rust)
-	$(RUN) cargo fmt --all --manifest-path tools/Cargo.toml
+	$(RUN) cargo fmt --all --manifest-path Cargo.toml
 
 lint: lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-english
 lint-format: prepare-root
 	$(RUN) rustfmt --edition 2021 --check $(module_rust)
-	$(RUN) cargo fmt --all --check --manifest-path tools/Cargo.toml
+	$(RUN) cargo fmt --all --check --manifest-path Cargo.toml
 	@awk 'length > 100 { print FILENAME ":" FNR ": more than 100 columns"; bad = 1 } END { exit bad }' $(module_rust)
 	$(RUN) scripts/check-imports
 lint-tools: prepare-root
@@ -339,7 +339,7 @@ lint-english: prepare-root
 lint-packages: deb
 	@mkdir -p build/lintian
 	$(Q)cp build/deb/*.deb build/lintian/
-	$(Q)root=$$(environment/debian-root lintian --make) && environment/debian-root lintian --exec \
+	$(Q)root=$$(scripts/debian-root lintian --make) && scripts/debian-root lintian --exec \
 		$(RUN) bwrap --bind "$$root" / --dev-bind /dev /dev --ro-bind /proc /proc --tmpfs /tmp --ro-bind $(CURDIR)/build/lintian /mnt \
 		env -i PATH=/usr/bin LC_ALL=C.UTF-8 sh -c 'lintian --allow-root --display-info --tag-display-limit 0 --fail-on error,warning,info /mnt/*.deb'
 lint-commits:
@@ -359,7 +359,7 @@ clean:
 	rm -rf build
 
 distclean: clean
-	@echo "The cache is left. Remove it with: for tree in demo system packages nginx valkey tomcat nginx-security valkey-security tomcat-security; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
+	@echo "The cache is left. Remove it with: for tree in demo system packages nginx valkey tomcat nginx-security valkey-security tomcat-security; do scripts/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers demo-machines check check-debug bench soak fuzz matrix patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits lines hooks unhooks deb packages \

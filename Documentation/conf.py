@@ -7,7 +7,7 @@ import subprocess
 
 # The version is in one place, for the programs and for the documentation.
 _top = pathlib.Path(__file__).resolve().parent.parent
-release = re.search(r'^version = "(.*)"$', (_top / "tools/Cargo.toml").read_text(), re.MULTILINE).group(1)
+release = re.search(r'^version = "(.*)"$', (_top / "Cargo.toml").read_text(), re.MULTILINE).group(1)
 version = release
 
 project = "daxfs"

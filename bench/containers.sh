@@ -16,7 +16,7 @@ make_servers() {
 
 make_server_root() {
 	local root
-	root=$("$top/environment/debian-root" "$1" --make) && link_tree "$root" "$2"
+	root=$("$top/scripts/debian-root" "$1" --make) && link_tree "$root" "$2"
 }
 
 # make_joint FILE SERVER...: make the tree FILE of the servers' trees.

@@ -35,12 +35,12 @@ make_tree_at() {
 			print $f substr($mib, $i, 100 + ($i * 7919) % 4900);
 			close($f) or die;
 		}' "$1" || return
-	"$top/environment/run" gcc -O2 -static -nostdlib -o "$1/static" "$top/bench/static.c"
+	"$top/scripts/run" gcc -O2 -static -nostdlib -o "$1/static" "$top/bench/static.c"
 }
 
 # make_program NAME: compile bench/NAME.c to $work/NAME.
 make_program() {
-	"$top/environment/run" gcc -O2 -static -Wall -Wextra -o "$work/$1" "$top/bench/$1.c"
+	"$top/scripts/run" gcc -O2 -static -Wall -Wextra -o "$work/$1" "$top/bench/$1.c"
 }
 
 known_peers() {
@@ -70,13 +70,13 @@ key_of() {
 }
 
 in_build_root() {
-	"$top/environment/run" "$@"
+	"$top/scripts/run" "$@"
 }
 
 # of_peers COMMAND...: run a program of the root with the newest that Debian has.
 of_peers() {
-	[ -e "$PEERS/.complete" ] || "$top/environment/prepare" peers || return
-	DAXFS_ROOT=$PEERS "$top/environment/run" "$@"
+	[ -e "$PEERS/.complete" ] || "$top/scripts/prepare" peers || return
+	DAXFS_ROOT=$PEERS "$top/scripts/run" "$@"
 }
 
 # make_image PEER TREE: make $work/TREE.PEER of the directory $work/TREE. daxfs's is made each time, others once.
@@ -168,7 +168,7 @@ grouped() {
 # make_root: make the tree $work/root of the demo's Debian root and a git repository, unless it is there.
 make_root() {
 	local demo=$CACHE/demo-root
-	[[ -e $demo.complete ]] || "$top/environment/prepare" demo
+	[[ -e $demo.complete ]] || "$top/scripts/prepare" demo
 	once "$work/root" make_root_at "$demo"
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Declarations that helpers.c needs and no public header has. environment/prototypes compares the
+ * Declarations that helpers.c needs and no public header has. scripts/prototypes compares the
  * functions and the type of the probe with the BTF of the kernel.
  */
 #ifndef DAXFS_HELPERS_H

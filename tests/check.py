@@ -274,7 +274,7 @@ def show(lines):
 
 def check_kernel(name):
     """Select a kernel for all children, or exit if there is none of that name."""
-    script = '. environment/lib.sh && use_kernel "$1"'
+    script = '. scripts/lib.sh && use_kernel "$1"'
     if subprocess.run(["bash", "-c", script, "check", name], cwd=TOP, check=False).returncode:
         sys.exit(1)
     os.environ["DAXFS_KERNEL"] = name

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # Functions that the scripts in this directory share: run programs of the build root, make archives and module
-# indexes. Needs environment/lib.sh.
+# indexes. Needs scripts/lib.sh.
 
 # shellcheck disable=SC2034 # used by the scripts that read this file
 GUEST=$CACHE/guest$arch_suffix
@@ -20,7 +20,7 @@ in_root() {
 			return
 		fi
 	done
-	die "no $name in the build root $ROOT; run environment/prepare root"
+	die "no $name in the build root $ROOT; run scripts/prepare root"
 }
 
 # make_cpio TREE ARCHIVE: make an archive whose files belong to root. Links to files are followed.

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Adds the members of a tar archive to a tree.
+
+use super::member::Placer;
+use super::oci::Marks;
+use super::stream::Stream;
+use super::tar::Reader;
+use crate::input::budget::Budget;
+use crate::writer::build::Builder;
+use crate::writer::origin::{Container, Origin};
+use crate::writer::tree::ROOT;
+use daxfs_files::Result;
+
+/// Add the members of the archive in `stream` to the tree, or of all archives in it if
+/// `ignore_zeros`. If it is not `named` an archive, refuse one without members, and one of a
+/// container image.
+pub(super) fn read(
+    builder: &mut Builder,
+    stream: Stream<'_>,
+    named: bool,
+    ignore_zeros: bool,
+    warn: &mut dyn FnMut(String),
+) -> Result<()> {
+    let path = stream.path().to_path_buf();
+    let origin = builder.tree.origins.len() as u32;
+    // The container is known at the end; messages need the name before.
+    builder.tree.origins.push(Origin::nothing(&path));
+    let budget = Budget::default();
+    let mut reader = Reader::new(stream, &budget);
+    reader.ignore_zeros = ignore_zeros;
+    let mut placer = Placer::new(builder, ROOT, origin, &budget);
+    let (mut empty, mut marks) = (true, Marks::default());
+    while let Some(member) = reader.next()? {
+        let at = member.at;
+        empty = false;
+        marks.note(&member);
+        placer
+            .put(member)
+            .map_err(|refusal| reader.refused(at, refusal))?;
+    }
+    placer
+        .finish()
+        .map_err(|(at, why)| reader.refused(at, why))?;
+    if empty {
+        reader.check_empty(named)?;
+    }
+    let (container, warnings): (Container, Vec<String>) = reader.finish()?;
+    warnings.into_iter().for_each(warn);
+    if !named {
+        marks.refuse(&path)?;
+    }
+    builder.tree.origins[origin as usize] = Origin::file(&path, container);
+    Ok(())
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Inputs of trees, and reading them.
+
+use crate::input::blob::Raw;
+use crate::input::options::Options;
+use crate::input::scan::scan_into;
+use crate::input::{archive, image, oci, stream};
+use crate::writer::build::Builder;
+use crate::writer::tree::Tree;
+use daxfs_files::{Error, Progress, Result};
+use daxfs_reader::layout::MAGIC;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A source of files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A directory, a daxfs image or a tar archive, recognized by its content; `-` is standard
+    /// input.
+    Any(PathBuf),
+    /// A directory.
+    Directory(PathBuf),
+    /// A tar archive, compressed or not.
+    Tar(PathBuf),
+    /// A daxfs image.
+    Image(PathBuf),
+    /// A daxfs image whose files may have no data; no argument means this.
+    Metadata(PathBuf),
+    /// A container image in an OCI layout or an archive of one: the path, followed by a colon and
+    /// the image's name if there are several.
+    Oci(PathBuf),
+}
+
+impl Input {
+    /// Parse an argument: a path, which may follow a kind and a colon.
+    pub fn parse(text: &OsStr) -> Self {
+        type Kind = fn(PathBuf) -> Input;
+        let kinds: [(&[u8], Kind); 4] = [
+            (b"dir:", Input::Directory),
+            (b"tar:", Input::Tar),
+            (b"image:", Input::Image),
+            (b"oci:", Input::Oci),
+        ];
+        for (prefix, kind) in kinds {
+            if let Some(path) = text.as_bytes().strip_prefix(prefix) {
+                return kind(OsStr::from_bytes(path).into());
+            }
+        }
+        Input::Any(text.into())
+    }
+
+    /// Return the file or directory that is read, without the name of a container image.
+    pub fn file(&self) -> &Path {
+        match self {
+            Input::Oci(path) => reference(path).0,
+            Input::Any(path)
+            | Input::Directory(path)
+            | Input::Tar(path)
+            | Input::Image(path)
+            | Input::Metadata(path) => path,
+        }
+    }
+}
+
+/// Read `inputs`, each on top of the previous ones. Directories are merged, other files are
+/// replaced. Call `warn` with a line for each thing that is left out.
+pub fn read(
+    inputs: &[Input],
+    options: &Options<'_>,
+    progress: &dyn Progress,
+    warn: &mut dyn FnMut(String),
+) -> Result<Tree> {
+    let mut reader = Reader {
+        builder: Builder::new(),
+        options,
+        progress,
+        warn,
+    };
+    for input in inputs {
+        reader.input(input)?;
+    }
+    let mut builder = reader.builder;
+    if let Some(exclude) = options.exclude {
+        builder.prune(|path, directory| exclude.matches(path, directory));
+    }
+    Ok(builder.finish())
+}
+
+/// Split a path from the name that follows it, unless a file of the whole name exists.
+pub fn reference(path: &Path) -> (&Path, Option<&str>) {
+    let whole = path.as_os_str().as_bytes();
+    let name = |at: usize| std::str::from_utf8(&whole[at + 1..]).ok();
+    if path.exists() {
+        return (path, None);
+    }
+    // The name may contain colons, as in example.org:5000/name:tag.
+    for at in (0..whole.len()).filter(|&at| whole[at] == b':') {
+        let start = Path::new(OsStr::from_bytes(&whole[..at]));
+        if start.as_os_str() == "-" || start.exists() {
+            return (start, name(at));
+        }
+    }
+    (path, None)
+}
+
+struct Reader<'a> {
+    builder: Builder,
+    options: &'a Options<'a>,
+    progress: &'a dyn Progress,
+    warn: &'a mut dyn FnMut(String),
+}
+
+impl Reader<'_> {
+    fn input(&mut self, input: &Input) -> Result<()> {
+        match input {
+            Input::Any(path) if path.is_dir() => {
+                oci::refuse_directory(path)?;
+                self.directory(path)
+            }
+            Input::Directory(path) => self.directory(path),
+            Input::Any(path) => {
+                let is_docker = |kind| path.as_os_str().as_bytes().starts_with(kind);
+                if (is_docker(b"docker:") || is_docker(b"docker-archive:")) && !path.exists() {
+                    let why =
+                        "is not an OCI image layout; make one by skopeo copy, of docker://IMAGE \
+                               or docker-archive:FILE, to oci:DIRECTORY:NAME";
+                    return Err(Error::refused(path, why));
+                }
+                // A pipe may take its time.
+                self.progress.step("reading", 0);
+                let raw = Raw::open(path)?;
+                if raw.begins_with(&MAGIC)? {
+                    self.image(raw, false)
+                } else {
+                    self.tar(&raw, false)
+                }
+            }
+            Input::Tar(path) => self.tar(&Raw::open(path)?, true),
+            Input::Image(path) => self.image(Raw::open(path)?, false),
+            Input::Metadata(path) => self.image(Raw::open(path)?, true),
+            Input::Oci(path) => {
+                let (path, name) = reference(path);
+                let Options {
+                    platform, scratch, ..
+                } = self.options;
+                let layers = oci::oci(path, name, platform.as_ref(), scratch, self.progress)?;
+                oci::flatten(
+                    &mut self.builder,
+                    &layers,
+                    self.options,
+                    self.progress,
+                    self.warn,
+                )
+            }
+        }
+    }
+
+    fn directory(&mut self, path: &Path) -> Result<()> {
+        let remedy =
+            "let tar read them: tar --format=posix --xattrs -C DIRECTORY -c . | mkdaxfs - IMAGE";
+        crate::input::fakeroot::check(path, remedy)?;
+        self.progress.step("scanning", 0);
+        scan_into(&mut self.builder, path, self.options, self.warn)
+    }
+
+    fn tar(&mut self, raw: &Raw, named: bool) -> Result<()> {
+        self.progress.step("reading", raw.size());
+        let stream = stream::Stream::new(raw, self.options.scratch, self.progress)?;
+        let zeros = self.options.ignore_zeros;
+        archive::read(&mut self.builder, stream, named, zeros, self.warn)
+    }
+
+    fn image(&mut self, raw: Raw, metadata: bool) -> Result<()> {
+        self.progress.step("reading", 0);
+        let blob = raw.into_blob(self.options.scratch)?;
+        image::read(&mut self.builder, &blob, metadata)
+    }
+}

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Members of archives, and their places in a tree.
+
+use crate::input::budget::Budget;
+use crate::writer::build::Builder;
+use crate::writer::tree::{Attributes, Kind, Name, Node, NodeId, Place, XattrSet, ROOT};
+use daxfs_files::{shown, Reason};
+use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// Limit of symlinks in the path of a file, as in Linux.
+const LINKS: usize = 40;
+
+/// Limit of nested directories. No path that Linux takes has more; a few bytes of a compressed
+/// archive could make any number of them, and the work grows with its square.
+const DEPTH: usize = 4096;
+
+/// A member of an archive.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// Path in the archive.
+    pub path: Vec<u8>,
+    pub permissions: u16,
+    pub uid: u32,
+    pub gid: u32,
+    pub mtime: (i64, u32),
+    pub xattrs: XattrSet,
+    pub what: What,
+    /// Offset in the archive.
+    pub at: u64,
+}
+
+/// Type and content of a member.
+#[derive(Debug)]
+pub(super) enum What {
+    /// A file; a directory is empty.
+    File(Kind),
+    /// Another name of the member with this path.
+    HardLink(Vec<u8>),
+}
+
+/// Return the names in a path, without empty ones and dots.
+///
+/// Fail if no image can have it.
+pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, Reason> {
+    let mut names = Vec::new();
+    for name in path.split(|&byte| byte == b'/') {
+        match name {
+            b"" | b"." => (),
+            b".." => {
+                let why = "leads out of the tree; make the archive without '..'";
+                return Err(format!("the name '{}' {why}", shown(path)).into());
+            }
+            name if name.len() > NAME_MAX => {
+                let why = format!("has a name of more than {NAME_MAX} bytes");
+                return Err(format!("'{}' {why}", shown(path)).into());
+            }
+            name if name.contains(&0) => {
+                return Err(format!("'{}' contains NUL", shown(path)).into())
+            }
+            name => names.push(name),
+        }
+    }
+    Ok(names)
+}
+
+/// A hard link whose target is not there yet. A file without content has its name until then.
+struct Pending {
+    target: Vec<u8>,
+    /// Offset of the member in the archive.
+    at: u64,
+}
+
+/// Adds members to a tree.
+pub(super) struct Placer<'a> {
+    builder: &'a mut Builder,
+    /// Number of the members' origin.
+    origin: u32,
+    budget: &'a Budget,
+    /// Bytes of the tree's text that the budget has paid for.
+    paid: u64,
+    /// The directory that the archive's root becomes.
+    root: NodeId,
+    pending: BTreeMap<NodeId, Pending>,
+}
+
+impl<'a> Placer<'a> {
+    /// Create a placer for members of the origin with that number, below the directory `root`.
+    pub fn new(builder: &'a mut Builder, root: NodeId, origin: u32, budget: &'a Budget) -> Self {
+        Placer {
+            paid: builder.tree.text_bytes(),
+            builder,
+            origin,
+            budget,
+            root,
+            pending: BTreeMap::new(),
+        }
+    }
+
+    /// Count a member, or a directory that is not a member. It has `bytes` that are not in the
+    /// tree's text.
+    pub fn count(&mut self, bytes: usize) -> Result<(), Reason> {
+        let text = self.builder.tree.text_bytes();
+        let grown = text - std::mem::replace(&mut self.paid, text);
+        self.budget.take(1, grown + bytes as u64)
+    }
+
+    /// Add a member at its path. Follow symlinks in the path, but never leave the tree.
+    pub fn put(&mut self, member: Member) -> Result<(), Reason> {
+        let target = match &member.what {
+            What::File(Kind::Symlink(target)) => target.len(),
+            What::HardLink(target) => target.len(),
+            _ => 0,
+        };
+        self.place(member)?;
+        self.count(target)
+    }
+
+    fn place(&mut self, member: Member) -> Result<(), Reason> {
+        let names = components(&member.path)?;
+        let attributes = Attributes {
+            permissions: member.permissions,
+            uid: member.uid,
+            gid: member.gid,
+            mtime: member.mtime,
+            xattrs: self.builder.tree.keep_xattrs(member.xattrs),
+        };
+        let Some((name, parents)) = names.split_last() else {
+            return match member.what {
+                What::File(Kind::Directory(_)) => {
+                    self.builder.describe(self.root, attributes, self.origin);
+                    Ok(())
+                }
+                _ => Err("the root of the tree is not a directory".into()),
+            };
+        };
+        let parent = self.walk(self.root, parents, true)?;
+        let kind = match member.what {
+            What::HardLink(target) => {
+                return self.link(parent, name, target, attributes, member.at)
+            }
+            What::File(kind) => kind,
+        };
+        match &kind {
+            Kind::Directory(_) => {
+                self.check_depth(parent)?;
+                let present = self.builder.find(parent, name);
+                if let Some(present) = present.filter(|&id| self.builder.is_directory(id)) {
+                    self.builder.describe(present, attributes, self.origin);
+                    return Ok(());
+                }
+            }
+            Kind::Symlink(target) => {
+                if target.is_empty() || target.len() as u64 > SYMLINK_MAX {
+                    return Err(format!("a symlink's target has {} bytes", target.len()).into());
+                }
+                if target.contains(&0) {
+                    return Err("a symlink's target contains NUL".into());
+                }
+            }
+            _ => (),
+        }
+        let name = self.builder.tree.keep_name(name);
+        self.add(parent, name, attributes, kind)?;
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        parent: NodeId,
+        name: Name,
+        attributes: Attributes,
+        kind: Kind,
+    ) -> daxfs_files::Result<NodeId> {
+        let id = self.builder.add(Node {
+            attributes,
+            parent,
+            name,
+            origin: self.origin,
+            kind,
+        })?;
+        self.builder.set(parent, name, id);
+        Ok(id)
+    }
+
+    /// Refuse another directory in `parent` if it would be nested too deeply.
+    fn check_depth(&self, parent: NodeId) -> Result<(), Reason> {
+        let (mut at, mut depth) = (parent, 1);
+        while at != self.root {
+            at = self.builder.tree.node(at).parent;
+            depth += 1;
+            if depth > DEPTH {
+                let why = "directories are nested; leave the innermost out";
+                return Err(format!("more than {DEPTH} {why}").into());
+            }
+        }
+        Ok(())
+    }
+
+    fn link(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        target: Vec<u8>,
+        attributes: Attributes,
+        at: u64,
+    ) -> Result<(), Reason> {
+        components(&target)?;
+        let name = self.builder.tree.keep_name(name);
+        match self.find(self.root, &target)? {
+            Some(node) if !self.pending.contains_key(&node) => self.builder.set(parent, name, node),
+            _ => {
+                let (size, place) = (0, Place::Nowhere);
+                let node = self.add(parent, name, attributes, Kind::Regular { size, place })?;
+                self.pending.insert(node, Pending { target, at });
+            }
+        }
+        Ok(())
+    }
+
+    /// Return the file at the path `target` of a hard link in the tree below `root`, if any.
+    fn find(&mut self, root: NodeId, target: &[u8]) -> Result<Option<NodeId>, Reason> {
+        let names = components(target)?;
+        let own = std::mem::replace(&mut self.root, root);
+        let found = match names.split_last() {
+            Some((last, parents)) => match self.walk(root, parents, false) {
+                Ok(directory) => self.builder.find(directory, last),
+                Err(_) => None,
+            },
+            None => Some(root),
+        };
+        self.root = own;
+        match found {
+            Some(node) if self.builder.is_directory(node) => {
+                Err(format!("a hard link to the directory '{}'", shown(target)).into())
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Resolve the hard links that came before their targets, in a layer also those to files of the layers below. Return
+    /// the offset of a link whose target is missing, and the reason.
+    pub fn finish(mut self) -> Result<(), (u64, Reason)> {
+        let pending = std::mem::take(&mut self.pending);
+        let mut targets = HashMap::new();
+        for (&node, Pending { target, at }) in &pending {
+            let mut found = self.find(self.root, target).map_err(|why| (*at, why))?;
+            if found.is_none() && self.root != ROOT {
+                found = self.find(ROOT, target).map_err(|why| (*at, why))?;
+            }
+            targets.extend(found.map(|found| (node, found)));
+        }
+        for (&node, Pending { target, at }) in &pending {
+            let Node { parent, name, .. } = *self.builder.tree.node(node);
+            let bytes = self.builder.tree.name(&name).to_vec();
+            if self.builder.find(parent, &bytes) != Some(node) {
+                // A later member has replaced it.
+                continue;
+            }
+            // The target may be such a link.
+            let next = |node: &NodeId| targets.get(node).copied();
+            let mut chain = std::iter::successors(Some(node), next).take(pending.len() + 1);
+            let Some(found) = chain.find(|node| !pending.contains_key(node)) else {
+                let why = format!("a hard link to '{}', which is not there", shown(target));
+                return Err((*at, why.into()));
+            };
+            self.builder.set(parent, name, found);
+        }
+        Ok(())
+    }
+
+    /// Return the directory in which a mark hides something. Missing directories are added.
+    ///
+    /// Return `None` if the layer has a file or a symlink in its place: it has replaced the directory of the layers below,
+    /// with all its files. Some tools nevertheless mark each of them.
+    pub fn walk_to_mark(&mut self, names: &[&[u8]]) -> Result<Option<NodeId>, Reason> {
+        let mut at = self.root;
+        for (done, name) in names.iter().enumerate() {
+            match self.builder.find(at, name) {
+                Some(id) if self.builder.is_directory(id) => at = id,
+                Some(_) => return Ok(None),
+                None => return self.walk(at, &names[done..], true).map(Some),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// Return the directory that `names` lead to from the directory `at`. Missing directories are
+    /// added if `make`; symlinks are followed within the tree.
+    pub fn walk(&mut self, mut at: NodeId, names: &[&[u8]], make: bool) -> Result<NodeId, Reason> {
+        let mut pending: VecDeque<Vec<u8>> = names.iter().map(|name| name.to_vec()).collect();
+        let mut links = 0;
+        while let Some(name) = pending.pop_front() {
+            match &name[..] {
+                b"" | b"." => continue,
+                b".." => {
+                    at = self.builder.tree.node(at).parent;
+                    continue;
+                }
+                _ => (),
+            }
+            let found = self.builder.find(at, &name);
+            // A file of an earlier input makes way.
+            let stays = |&id: &NodeId| {
+                let node = self.builder.tree.node(id);
+                let leads = matches!(node.kind, Kind::Directory(_) | Kind::Symlink(_));
+                leads || !make || node.origin == self.origin
+            };
+            let Some(next) = found.filter(stays) else {
+                if !make || name.len() > NAME_MAX {
+                    return Err(format!("no directory '{}'", shown(&name)).into());
+                }
+                self.check_depth(at)?;
+                self.count(0)?;
+                let kept = self.builder.tree.keep_name(&name);
+                at = self.builder.imply(at, kept, self.origin)?;
+                continue;
+            };
+            match &self.builder.tree.node(next).kind {
+                Kind::Directory(_) => {
+                    at = next;
+                }
+                Kind::Symlink(target) => {
+                    links += 1;
+                    if links > LINKS {
+                        return Err(format!("the symlink '{}' leads nowhere", shown(&name)).into());
+                    }
+                    if target.starts_with(b"/") {
+                        at = self.root;
+                    }
+                    for name in target.rsplit(|&byte| byte == b'/') {
+                        pending.push_front(name.to_vec());
+                    }
+                }
+                _ => return Err(format!("'{}' is not a directory", shown(&name)).into()),
+            }
+        }
+        Ok(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let names = |path: &'static str| components(path.as_bytes());
+        assert_eq!(names("/a//b/./c/").unwrap(), [b"a", b"b", b"c"]);
+        assert!(names("./").unwrap().is_empty());
+        for wrong in ["..", "a/../b", "/..", "a\0b"] {
+            assert!(names(wrong).is_err(), "{wrong}");
+        }
+        assert!(components(&[b'x'; 256]).is_err());
+    }
+}

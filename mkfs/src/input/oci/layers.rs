@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Merges layers.
+
+use super::super::member::{components, Placer, What};
+use super::super::stream::Stream;
+use super::super::tar::Reader;
+use crate::input::blob::Blob;
+use crate::input::budget::Budget;
+use crate::input::options::Options;
+use crate::writer::build::{Builder, Marks};
+use crate::writer::origin::Origin;
+use crate::writer::tree::{NodeId, XattrSet};
+use daxfs_files::{shown_path, Progress, Result};
+use daxfs_reader::layout::XattrPrefix;
+
+/// Prefix of whiteouts: marks of removed files.
+const WHITEOUT: &[u8] = b".wh.";
+
+/// Prefix of other marks.
+const META: &[u8] = b".wh..wh.";
+
+/// Directory of AUFS with files that other names are hard links to.
+const LINKS: &[u8] = b".wh..wh.plnk";
+
+/// Add `layers` to the tree, each on top of the previous ones.
+pub(in super::super) fn flatten(
+    builder: &mut Builder,
+    layers: &[Blob],
+    options: &Options<'_>,
+    progress: &dyn Progress,
+    warn: &mut dyn FnMut(String),
+) -> Result<()> {
+    let budget = Budget::default();
+    for layer in layers {
+        let origin = builder.tree.origins.len() as u32;
+        builder.tree.origins.push(Origin::nothing(&layer.path));
+        let root = builder.root(origin)?;
+        progress.step("reading", layer.size());
+        let mut reader = Reader::new(Stream::of_blob(layer, options.scratch, progress)?, &budget);
+        reader.ignore_zeros = options.ignore_zeros;
+        let marks = read(builder, root, origin, &mut reader, &budget)?;
+        let (container, warnings) = reader.finish()?;
+        warnings.into_iter().for_each(&mut *warn);
+        builder.tree.origins[origin as usize] = Origin::file(&layer.path, container);
+        let replaced = builder.merge(root, &marks);
+        if let [first, more @ ..] = &replaced[..] {
+            let more = match more.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let directory = shown_path(&builder.tree.relative_path(*first));
+            let layer = shown_path(&layer.path);
+            warn(format!(
+                "{layer}: '{directory}'{more}: replaced a symlink of the layers below by a directory, as overlayfs does"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Add the files of a layer to the tree below `root`. Return its marks.
+fn read(
+    builder: &mut Builder,
+    root: NodeId,
+    origin: u32,
+    reader: &mut Reader<'_>,
+    budget: &Budget,
+) -> Result<Marks> {
+    let mut placer = Placer::new(builder, root, origin, budget);
+    let mut marks = Marks::default();
+    while let Some(mut member) = reader.next()? {
+        let at = member.at;
+        let fail = |refusal| reader.refused(at, refusal);
+        let names = components(&member.path).map_err(fail)?;
+        let (name, parents) = names
+            .split_last()
+            .map_or((&b""[..], &[][..]), |(n, p)| (*n, p));
+        let hidden = match name.strip_prefix(WHITEOUT) {
+            _ if names.first() == Some(&LINKS) => None,
+            Some(b".wh..opq") => Some(None),
+            // Internal files of older tools.
+            _ if names.iter().any(|name| name.starts_with(META)) => continue,
+            Some(b"" | b"." | b"..") => {
+                return Err(reader.error(at, "a mark of a removed file names none"));
+            }
+            Some(name) => Some(Some(name)),
+            // Overlayfs's own mark.
+            None => match &member.what {
+                What::File(kind) if kind.is_whiteout() => Some(Some(name)),
+                _ => None,
+            },
+        };
+        let Some(hidden) = hidden else {
+            let opaque = take_marks(&mut member.xattrs).then(|| member.path.clone());
+            placer.put(member).map_err(fail)?;
+            if let Some(path) = opaque {
+                let names = components(&path).map_err(fail)?;
+                marks
+                    .opaque
+                    .extend(placer.walk_to_mark(&names).map_err(fail)?);
+            }
+            continue;
+        };
+        if let Some(directory) = placer.walk_to_mark(parents).map_err(fail)? {
+            placer.count(hidden.map_or(0, <[u8]>::len)).map_err(fail)?;
+            match hidden {
+                Some(name) => {
+                    let removed = marks.removed.entry(directory).or_default();
+                    removed.push(name.to_vec());
+                }
+                None => _ = marks.opaque.insert(directory),
+            }
+        }
+    }
+    let finished = placer.finish();
+    finished.map_err(|(at, why)| reader.refused(at, why))?;
+    builder.remove(root, LINKS);
+    Ok(marks)
+}
+
+/// Replace overlayfs's own attributes by those that it shows. Return true if one of them makes a directory opaque.
+fn take_marks(set: &mut XattrSet) -> bool {
+    let mut opaque = false;
+    set.retain_mut(|xattr| {
+        let rest = xattr.name.strip_prefix(b"overlay.");
+        let Some(rest) = rest.filter(|_| xattr.prefix == XattrPrefix::Trusted) else {
+            return true;
+        };
+        opaque |= rest == b"opaque" && *xattr.value == *b"y";
+        let escaped = rest.starts_with(b"overlay.");
+        if escaped {
+            xattr.name = rest.into();
+        }
+        escaped
+    });
+    opaque
+}

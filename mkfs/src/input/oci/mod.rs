@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Container images: OCI layouts, and archives of them.
+
+mod layers;
+mod marks;
+mod store;
+mod types;
+
+use super::blob::Blob;
+use super::decoder::BUFFER;
+use super::platform::Platform;
+use daxfs_files::{Error, Progress, Result, Silent};
+pub(super) use layers::flatten;
+pub(super) use marks::{refuse_directory, Marks};
+use serde::Deserialize;
+use sha2::digest::DynDigest;
+use sha2::{Sha256, Sha512};
+use std::collections::HashSet;
+use std::path::Path;
+use store::Store;
+use types::{is_config, Config, Descriptor, Index, Manifest};
+
+/// Limit of nested indices.
+const DEPTH: usize = 8;
+
+/// Verify the layers of an image in an OCI layout. Return them, archives of changes, the lowest first.
+pub(super) fn oci(
+    path: &Path,
+    reference: Option<&str>,
+    platform: Option<&Platform>,
+    scratch: &Path,
+    progress: &dyn Progress,
+) -> Result<Vec<Blob>> {
+    let store = Store::open(path, scratch, progress)?;
+    store.read("oci-layout")?;
+    let index = json::<Index>(&store, "index.json", &store.read("index.json")?)?;
+    let images = index.images();
+    let layout = Layout {
+        store,
+        images,
+        platform,
+    };
+    let mut images = layout.images.clone();
+    if let Some(name) = reference {
+        images = layout.called(name);
+        if images.is_empty() {
+            let all = layout.offer(&layout.images.iter().collect::<Vec<_>>());
+            return Err(layout.refused(format!("has no image called '{name}'; it has: {all}")));
+        }
+    }
+    for _ in 0..DEPTH {
+        let chosen = layout.choose(&images)?;
+        if chosen.is_index() {
+            images = layout.describe::<Index>(chosen)?.images();
+        } else {
+            return layout.layers(&images, chosen, progress);
+        }
+    }
+    Err(layout.refused("has indices that lead to one another; it is not a valid image"))
+}
+
+/// An OCI layout to read one image from.
+struct Layout<'a> {
+    store: Store,
+    /// Images and indices in the outermost index.
+    images: Vec<Descriptor>,
+    platform: Option<&'a Platform>,
+}
+
+impl Layout<'_> {
+    fn refused(&self, why: impl Into<String>) -> Error {
+        Error::refused(self.store.path(), why.into())
+    }
+
+    /// Returns the images called `name`: by digest, also in nested indices, by whole name, or by a part of it.
+    fn called(&self, name: &str) -> Vec<Descriptor> {
+        let all = |fits: &dyn Fn(&Descriptor) -> bool| -> Vec<Descriptor> {
+            self.images.iter().filter(|it| fits(it)).cloned().collect()
+        };
+        if types::parse(name).is_some() {
+            let (mut pending, mut seen) = (self.images.clone(), HashSet::new());
+            while let Some(descriptor) = pending.pop() {
+                if descriptor.digest == name {
+                    return vec![descriptor];
+                }
+                if descriptor.is_index() && seen.insert(descriptor.digest.clone()) {
+                    // It may be left out of the layout.
+                    let nested = self.describe::<Index>(&descriptor);
+                    pending.extend(nested.map_or(Vec::new(), Index::images));
+                }
+            }
+            return Vec::new();
+        }
+        let exact = all(&|it| it.name() == Some(name));
+        if !exact.is_empty() {
+            return exact;
+        }
+        let end = format!("/{name}");
+        all(&|it| it.tag() == Some(name) || it.name().is_some_and(|it| it.ends_with(&end)))
+    }
+
+    /// Returns names that select each of `images`.
+    fn offer(&self, images: &[&Descriptor]) -> String {
+        let name = |it: &&Descriptor| {
+            let name = it.name().filter(|name| {
+                let called = self.called(name);
+                !called.is_empty() && called.iter().all(|other| other.digest == it.digest)
+            });
+            name.unwrap_or(&it.digest).to_owned()
+        };
+        images.iter().map(name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Returns the error for images of other platforms than the wanted one.
+    fn unfit<'a>(&self, wanted: &Platform, platforms: impl Iterator<Item = &'a Platform>) -> Error {
+        // A shell takes parentheses for its own.
+        let quoted = |platform: &Platform| match platform.to_string() {
+            text if text.contains('(') => format!("'{text}'"),
+            text => text,
+        };
+        let all: Vec<_> = platforms.map(quoted).collect();
+        match all.join(", ") {
+            all if all.is_empty() => {
+                self.refused("has an image that does not say its platform; leave out --platform")
+            }
+            all => self.refused(format!(
+                "has no image for {wanted}; choose one with --platform: {all}"
+            )),
+        }
+    }
+
+    /// Returns the selected image or index of `images`.
+    fn choose<'a>(&self, images: &'a [Descriptor]) -> Result<&'a Descriptor> {
+        // An image with several names has an entry for each.
+        let mut seen = HashSet::new();
+        let mut left: Vec<&Descriptor> = images.iter().collect();
+        left.retain(|descriptor| seen.insert(&descriptor.digest));
+        // The only image is chosen unless a platform is named that it does not fit.
+        if left.len() > usize::from(self.platform.is_none()) {
+            let wanted = self.platform.cloned().unwrap_or_else(Platform::here);
+            let rank = |it: &&Descriptor| it.platform().and_then(|is| wanted.rank(is));
+            if let best @ Some(_) = left.iter().filter_map(rank).max() {
+                left.retain(|it| rank(it) == best);
+            } else if left.iter().all(|it| it.platform().is_some()) {
+                return Err(self.unfit(&wanted, left.iter().filter_map(|it| it.platform())));
+            }
+        }
+        match left[..] {
+            [] => Err(self.refused("has no image")),
+            [only] => Ok(only),
+            _ => {
+                let names = self.offer(&left);
+                Err(self.refused(format!(
+                    "has several images; name one after a colon: {names}"
+                )))
+            }
+        }
+    }
+
+    /// Returns the verified layers of `chosen`, which is a manifest of `images`.
+    fn layers(
+        &self,
+        images: &[Descriptor],
+        chosen: &Descriptor,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Blob>> {
+        let part = |part: &Descriptor, progress| {
+            let error = match self.store.has(&file(&self.store, part)?) {
+                true => None,
+                false => self.incomplete(images, chosen),
+            };
+            error.map_or_else(|| blob(&self.store, part, progress), Err)
+        };
+        let content = store::read(&part(chosen, &Silent)?)?;
+        let manifest: Manifest = json(&self.store, &chosen.digest, &content)?;
+        let (config, layers) = (&manifest.config, manifest.layers());
+        // Many programs write no platform into the index.
+        let wanted = self.platform.filter(|_| chosen.platform().is_none());
+        let is_there = || Ok(self.store.has(&file(&self.store, config)?));
+        if wanted.is_some() || is_config(&config.media_type) && is_there()? {
+            let content = store::read(&part(config, &Silent)?)?;
+            let config: Config = json(&self.store, &config.digest, &content)?;
+            if let Some(wanted) = wanted.filter(|it| it.rank(&config.platform).is_none()) {
+                let known = Some(&config.platform).filter(|it| it.is_known());
+                return Err(self.unfit(wanted, known.into_iter()));
+            }
+            let (found, all) = (layers.len(), config.layers());
+            if found < all {
+                return Err(self.refused(format!(
+                    "has an image with {found} of its {all} layers; save it again with another version of the program"
+                )));
+            }
+        }
+        let verified = layers.iter().map(|layer| {
+            if !layer.is_layer() {
+                let (kind, remedy) = (&layer.media_type, layer.remedy());
+                return Err(self.refused(format!(
+                    "has a layer of the type {kind}, which is not a tar archive; {remedy}"
+                )));
+            }
+            part(layer, progress)
+        });
+        verified.collect()
+    }
+
+    /// Returns the error for a part of `chosen` that is missing if all parts of another one of `images` are there.
+    fn incomplete(&self, images: &[Descriptor], chosen: &Descriptor) -> Option<Error> {
+        let is_complete = |image: &&Descriptor| {
+            let manifest = self.describe::<Manifest>(image);
+            manifest.is_ok_and(|manifest| {
+                let mut files = manifest.layers().iter().map(|it| file(&self.store, it));
+                files.all(|file| file.is_ok_and(|file| self.store.has(&file)))
+            })
+        };
+        let platform = chosen.platform()?;
+        let complete = images.iter().filter(is_complete);
+        let there: Vec<String> = complete
+            .filter_map(|it| it.platform())
+            .map(Platform::to_string)
+            .collect();
+        let all = there.join(", ");
+        (!all.is_empty()).then(|| {
+            self.refused(format!(
+                "lacks parts of the image for {platform}, and has all for {all}; choose with --platform, or save the image again for {platform}"
+            ))
+        })
+    }
+
+    /// Returns the index or manifest of `descriptor`.
+    fn describe<T: for<'de> Deserialize<'de>>(&self, descriptor: &Descriptor) -> Result<T> {
+        let content = store::read(&blob(&self.store, descriptor, &Silent)?)?;
+        json(&self.store, &descriptor.digest, &content)
+    }
+}
+
+fn json<T: for<'de> Deserialize<'de>>(store: &Store, name: &str, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let why = format!("{name} is not understood: {error}");
+        Error::refused(store.path(), why)
+    })
+}
+
+/// Returns the file of the blob of a descriptor.
+fn file(store: &Store, descriptor: &Descriptor) -> Result<String> {
+    let digest = &descriptor.digest;
+    let parsed = types::parse(digest).ok_or_else(|| {
+        let why = format!(
+            "names a part '{digest}', which is not a SHA-256 or SHA-512 digest; copy the image with skopeo"
+        );
+        Error::refused(store.path(), why)
+    })?;
+    let (kind, digits) = parsed;
+    Ok(format!("blobs/{kind}/{digits}"))
+}
+
+/// Verify the blob of a descriptor and return it.
+fn blob(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Blob> {
+    let digest = &descriptor.digest;
+    let blob = store.get(&file(store, descriptor)?)?;
+    let (found, size) = (blob.size(), descriptor.size);
+    if found != size {
+        let why = format!("has {found} bytes instead of {size}; get it again");
+        return Err(Error::refused(&blob.path, why));
+    }
+    progress.step("verifying", size);
+    let mut hash: Box<dyn DynDigest> = match digest.starts_with("sha512:") {
+        true => Box::new(Sha512::default()),
+        false => Box::new(Sha256::default()),
+    };
+    let (mut buffer, mut at) = (vec![0; BUFFER], 0);
+    loop {
+        let length = blob.read_at(&mut buffer, at)?;
+        if length == 0 {
+            break;
+        }
+        hash.update(&buffer[..length]);
+        progress.advance(length as u64);
+        at += length as u64;
+    }
+    let found = daxfs_files::digest::hex(&hash.finalize());
+    if !digest.ends_with(&format!(":{found}")) {
+        let why = format!("does not have its digest {digest}; it is damaged, get it again");
+        return Err(Error::refused(&blob.path, why));
+    }
+    Ok(blob)
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The parts of a container image, in a directory or in an archive.
+
+use super::super::blob::{Blob, Raw};
+use super::super::member::{components, What};
+use super::super::stream::Stream;
+use super::super::tar::Reader;
+use crate::input::budget::Budget;
+use crate::writer::tree::{Kind, Place};
+use daxfs_files::{Error, Progress, Result};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Size limit of a description, which is read into memory.
+pub const DESCRIPTION: u64 = 16 << 20;
+
+/// The parts of a container image, by name.
+pub struct Store {
+    path: PathBuf,
+    parts: Parts,
+}
+
+enum Parts {
+    Directory,
+    Archive {
+        /// The archive.
+        whole: Blob,
+        /// Offset and size of each member.
+        members: HashMap<Vec<u8>, (u64, u64)>,
+    },
+}
+
+impl Store {
+    /// Open the directory or archive `path`.
+    pub fn open(path: &Path, scratch: &Path, progress: &dyn Progress) -> Result<Self> {
+        if path.is_dir() {
+            return Ok(Store {
+                path: path.into(),
+                parts: Parts::Directory,
+            });
+        }
+        let raw = Raw::open(path)?;
+        let path = raw.path().to_path_buf();
+        progress.step("reading", raw.size());
+        let budget = Budget::default();
+        let mut reader = Reader::new(Stream::new(&raw, scratch, progress)?, &budget);
+        let members = list(&mut reader, &budget)?;
+        if members.is_empty() {
+            reader.check_empty(true)?;
+        }
+        let (container, _) = reader.finish()?;
+        let public = matches!(&raw, Raw::Blob(blob) if blob.public);
+        let whole = Blob {
+            file: container.file,
+            path: path.clone(),
+            start: 0,
+            end: u64::MAX,
+            public,
+        };
+        Ok(Store {
+            path,
+            parts: Parts::Archive { whole, members },
+        })
+    }
+
+    /// Return its name in messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns true if the part `name` is there.
+    pub fn has(&self, name: &str) -> bool {
+        match &self.parts {
+            Parts::Directory => self.path.join(name).exists(),
+            Parts::Archive { members, .. } => members.contains_key(name.as_bytes()),
+        }
+    }
+
+    /// Return the part `name`, which must not contain components such as `..`.
+    pub fn get(&self, name: &str) -> Result<Blob> {
+        let missing = || {
+            let why = format!(
+                "has no '{name}'; it is not a complete OCI image layout. skopeo copy makes one, also of docker-archive:FILE"
+            );
+            Error::refused(&self.path, why)
+        };
+        if components(name.as_bytes()).is_err() {
+            return Err(missing());
+        }
+        match &self.parts {
+            Parts::Directory => {
+                if !self.has(name) {
+                    return Err(missing());
+                }
+                Blob::open(&self.path.join(name))
+            }
+            Parts::Archive { whole, members } => {
+                let &(offset, size) = members.get(name.as_bytes()).ok_or_else(missing)?;
+                let mut path = self.path.clone().into_os_string();
+                path.push(":");
+                path.push(name);
+                whole.part(offset, size, path.into())
+            }
+        }
+    }
+
+    /// Return the content of the part called `name`, a description in JSON.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        read(&self.get(name)?)
+    }
+}
+
+/// Return the parts in an archive.
+fn list(reader: &mut Reader<'_>, budget: &Budget) -> Result<HashMap<Vec<u8>, (u64, u64)>> {
+    let (mut members, mut links) = (HashMap::new(), Vec::new());
+    while let Some(member) = reader.next()? {
+        let at = member.at;
+        let fail = |why| reader.error(at, why);
+        let name = components(&member.path).map_err(fail)?.join(&b'/');
+        match member.what {
+            What::File(Kind::Regular {
+                size,
+                place: Place::Part(offset),
+            }) => {
+                budget.take(1, name.len() as u64).map_err(fail)?;
+                members.insert(name, (offset, size));
+            }
+            What::HardLink(target) => {
+                let target = components(&target).map_err(fail)?.join(&b'/');
+                let bytes = name.len() + target.len();
+                budget.take(1, bytes as u64).map_err(fail)?;
+                links.push((name, target));
+            }
+            What::File(_) => (),
+        }
+    }
+    for (name, target) in links {
+        if let Some(&part) = members.get(&target) {
+            members.insert(name, part);
+        }
+    }
+    Ok(members)
+}
+
+/// Return the content of a description.
+pub fn read(blob: &Blob) -> Result<Vec<u8>> {
+    if blob.size() > DESCRIPTION {
+        let why = format!("has {} bytes, too many for a description", blob.size());
+        return Err(Error::refused(&blob.path, why));
+    }
+    let mut bytes = vec![0; blob.size() as usize];
+    let length = blob.read_at(&mut bytes, 0)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::list;
+    use crate::input::budget::tests::{member, reading, refused};
+    use crate::input::budget::Budget;
+
+    /// The parts of an image count as the files of an archive do.
+    #[test]
+    fn parts() {
+        let names: Vec<String> = (0..8)
+            .map(|n| format!("blobs/{n}/{}", "x".repeat(80)))
+            .collect();
+        let archive: Vec<u8> = names
+            .iter()
+            .flat_map(|name| member(b'0', name, b""))
+            .collect();
+        let listed = |members, bytes| {
+            let budget = Budget::new(members, bytes);
+            reading(&archive, &budget, &mut |reader| {
+                list(reader, &budget).map(drop)
+            })
+        };
+        listed(8, 1000).unwrap();
+        refused(listed(7, 1000), "members and directories", 7 * 512);
+        refused(listed(8, 500), "MiB of names", 5 * 512);
+    }
+}

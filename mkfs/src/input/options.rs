@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Options of reading.
+
+use crate::input::exclude::Exclude;
+use crate::input::platform::Platform;
+use daxfs_files::Identity;
+use std::path::Path;
+
+/// How inputs are read.
+pub struct Options<'a> {
+    /// The directory that the image is written to, which must not be in the tree.
+    pub output: Option<Identity>,
+    /// Leave mount points below the directory empty.
+    pub one_file_system: bool,
+    /// Store the files that symlinks lead to instead of the symlinks.
+    pub dereference: bool,
+    /// Read on after the end of an archive.
+    pub ignore_zeros: bool,
+    /// Files to leave out.
+    pub exclude: Option<&'a Exclude>,
+    /// Directory for temporary files, for archives that cannot be read twice.
+    pub scratch: &'a Path,
+    /// Platform of the container image. Without it, this machine's is chosen if there are several.
+    pub platform: Option<Platform>,
+}
+
+impl<'a> Options<'a> {
+    /// Read all files of inputs, with temporary files in the directory `scratch`.
+    pub fn new(scratch: &'a Path) -> Self {
+        Options {
+            output: None,
+            one_file_system: false,
+            dereference: false,
+            ignore_zeros: false,
+            exclude: None,
+            scratch,
+            platform: None,
+        }
+    }
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Copies the content of the tree's files into the image.
+
+use crate::writer::plan::{DataExtent, Plan};
+use crate::writer::source::Source;
+use crate::writer::tree::{Kind, NodeId, Place, Tree};
+use daxfs_files::digest::{combine, in_order, Fingerprint, Sum};
+use daxfs_files::{Error, Progress, Result};
+use daxfs_reader::layout::{self, DIGEST_PIECE};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::mem::size_of;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use xxhash_rust::xxh3::Xxh3;
+use zerocopy::IntoBytes;
+
+/// Largest file that is read at once if it is in one piece of the image.
+const SMALL: u64 = 128 << 10;
+
+/// Most bytes that one call writes. For longer writes, the page cache takes larger blocks of memory.
+/// These may have been free for long, and the host of a virtual machine may have taken them back: to
+/// get them again can double the time of a run.
+pub const WRITTEN_AT_ONCE: usize = 256 << 10;
+
+/// Sums of the pieces of an image.
+pub struct Pieces {
+    /// The bytes of the first piece after the superblock.
+    first: Vec<u8>,
+    /// The sums of the others.
+    others: Vec<Sum>,
+}
+
+impl Pieces {
+    /// Return the SHA-256 of the image with this superblock.
+    pub fn digest(&self, superblock: &layout::Superblock) -> [u8; 32] {
+        combine(self.sums(superblock))
+    }
+
+    /// Return the SHA-256 of the pieces of the image with this superblock.
+    pub fn sums(&self, superblock: &layout::Superblock) -> impl Iterator<Item = [u8; 32]> + '_ {
+        let first = Sha256::new()
+            .chain_update(superblock.without_sums().as_bytes())
+            .chain_update(self.after_superblock())
+            .finalize();
+        let others = self.others.iter().map(|sum| sum.digest);
+        std::iter::once(first.into()).chain(others)
+    }
+
+    /// Return the fingerprints of the pieces of the image with this superblock.
+    pub fn fingerprints(&self, superblock: &layout::Superblock) -> Vec<Fingerprint> {
+        let mut first = Xxh3::new();
+        first.update(superblock.as_bytes());
+        first.update(self.after_superblock());
+        let others = self.others.iter().map(|sum| sum.fingerprint);
+        std::iter::once(first.digest128()).chain(others).collect()
+    }
+
+    fn after_superblock(&self) -> &[u8] {
+        &self.first[size_of::<layout::Superblock>()..]
+    }
+}
+
+/// Copy every file of `plan` to its place in `image`, which is called `path` and has its metadata.
+///
+/// Return [`Error::Io`] and [`Error::Changed`] for the first file that cannot be read or has
+/// changed.
+pub fn copy(
+    tree: &Tree,
+    plan: &Plan,
+    image: &File,
+    path: &Path,
+    progress: &dyn Progress,
+) -> Result<Pieces> {
+    let target = Target {
+        image,
+        path,
+        turn: Mutex::new(()),
+    };
+    let copier = || Copier::new(tree, plan, &target, progress);
+    let first = copier().piece(0)?.unwrap_or_default().to_vec();
+    let count = layout::pieces(plan.total_size);
+    let others = in_order(1..count, copier, |copier, index| {
+        Ok(copier.piece(index)?.map_or_else(Sum::zeros, Sum::of))
+    })?;
+    Ok(Pieces { first, others })
+}
+
+/// The image, shared by all workers.
+struct Target<'a> {
+    image: &'a File,
+    path: &'a Path,
+    /// Taken for writing: the system serializes writes to a file, and threads that wait in the
+    /// kernel waste their time.
+    turn: Mutex<()>,
+}
+
+impl Target<'_> {
+    fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        for (part, bytes) in bytes.chunks(WRITTEN_AT_ONCE).enumerate() {
+            self.image
+                .write_all_at(bytes, offset + (part * WRITTEN_AT_ONCE) as u64)
+                .map_err(|error| Error::output(self.path, "write the image", error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Assembles pieces of the image.
+struct Copier<'a> {
+    tree: &'a Tree,
+    plan: &'a Plan,
+    target: &'a Target<'a>,
+    progress: &'a dyn Progress,
+    /// The piece, and one byte more, see [`Source::whole`].
+    buffer: Vec<u8>,
+    /// Number of bytes at its start that are complete.
+    filled: usize,
+    /// Ranges of it to write. The rest are holes, or already in the image.
+    written: Vec<Range<usize>>,
+    /// The last file of this piece, which may continue in the next.
+    source: Option<Source<'a>>,
+}
+
+impl<'a> Copier<'a> {
+    fn new(
+        tree: &'a Tree,
+        plan: &'a Plan,
+        target: &'a Target<'a>,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        Copier {
+            tree,
+            plan,
+            target,
+            progress,
+            buffer: vec![0; DIGEST_PIECE as usize + 1],
+            filled: 0,
+            written: Vec::new(),
+            source: None,
+        }
+    }
+
+    /// Write the data of piece `index` of the image, and return the piece, or `None` if it is all
+    /// zeros.
+    fn piece(&mut self, index: u64) -> Result<Option<&[u8]>> {
+        let Range { start, end } = layout::piece(index, self.plan.total_size);
+        self.filled = 0;
+        self.written.clear();
+        if start < self.plan.data.offset {
+            let metadata = end.min(self.plan.data.offset) - start;
+            self.filled = metadata as usize;
+            self.target
+                .image
+                .read_exact_at(&mut self.buffer[..self.filled], start)
+                .map_err(|error| Error::output(self.target.path, "read back the image", error))?;
+        }
+        let extents = &self.plan.extents;
+        let first = extents.partition_point(|extent| extent.offset + extent.size <= start);
+        for extent in extents[first..]
+            .iter()
+            .take_while(|extent| extent.offset < end)
+        {
+            self.file(extent, start, end)?;
+        }
+        if self.filled == 0 && end - start == DIGEST_PIECE {
+            return Ok(None);
+        }
+        let length = (end - start) as usize;
+        self.skip(length);
+        for part in &self.written {
+            self.target
+                .write(&self.buffer[part.clone()], start + part.start as u64)?;
+        }
+        Ok(Some(&self.buffer[..length]))
+    }
+
+    /// Fill the buffer with zeros up to `to`.
+    fn skip(&mut self, to: usize) {
+        self.buffer[self.filled..to].fill(0);
+        self.filled = to;
+    }
+
+    /// Write the buffer's bytes from the last position up to `to`, starting at `from`.
+    fn fill(&mut self, from: usize, to: usize) {
+        self.filled = to;
+        match self.written.last_mut() {
+            // A gap of a block may be a hole of the image file.
+            Some(last) if from - last.end < self.plan.block_size as usize => last.end = to,
+            _ => self.written.push(from..to),
+        }
+    }
+
+    /// Fill the buffer with the image's bytes of a file from `start`, the offset of the buffer, to
+    /// `end`.
+    fn file(&mut self, extent: &DataExtent, start: u64, end: u64) -> Result<()> {
+        let mut at = start.saturating_sub(extent.offset);
+        let until = extent.size.min(end - extent.offset);
+        if at == 0 && until == extent.size && extent.size <= SMALL {
+            let from = (extent.offset - start) as usize;
+            let to = from + extent.size as usize;
+            self.skip(from);
+            Source::whole(self.tree, extent.node, &mut self.buffer[from..=to])?;
+            self.fill(from, to);
+            self.progress.advance(extent.size);
+            return Ok(());
+        }
+        let source = match self.source.take().filter(|source| source.is(extent.node)) {
+            Some(source) => source,
+            None => Source::open(self.tree, extent.node)?,
+        };
+        while at < until {
+            let (hole, stretch) = source.stretch(at)?;
+            let stretch = stretch.min(until);
+            if !hole {
+                let place = |at| (extent.offset + at - start) as usize;
+                self.skip(place(at));
+                source.fill(at, &mut self.buffer[place(at)..place(stretch)])?;
+                self.fill(place(at), place(stretch));
+            }
+            self.progress.advance(stretch - at);
+            at = stretch;
+        }
+        source.finish()?;
+        self.source = Some(source);
+        Ok(())
+    }
+}
+
+/// Make sure that the empty files of the tree can be read and are empty, which files in /proc are
+/// not.
+pub fn check_empty(tree: &Tree) -> Result<()> {
+    for (node, id) in tree.nodes.iter().zip(0..) {
+        if matches!(node.kind, Kind::Regular { size: 0, place } if place != Place::Nowhere) {
+            Source::open(tree, id)?.finish()?;
+        }
+    }
+    Ok(())
+}
+
+/// Return the SHA-256 of the content of the regular file `node`.
+///
+/// Return [`Error::Io`] and [`Error::Changed`] if it cannot be read or has changed.
+pub fn sha256(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    Source::blocks(tree, node, false, |_, block| hash.update(block))?;
+    Ok(hash.finalize().into())
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Finds the files of a tree that have the same content.
+//!
+//! Only files of the same size are compared: first their beginnings, then a SHA-256 of all bytes.
+//! So identical files are read twice, and most other files are not read.
+
+use crate::writer::source::Source;
+use crate::writer::tree::{Kind, NodeId, Place, Tree};
+use daxfs_files::memory::ZEROS;
+use daxfs_files::{Progress, Result};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Bytes at the start of a file that are compared first.
+const BEGINNING: u64 = 4096;
+
+/// Identical files of a tree.
+#[derive(Default)]
+pub struct Duplicates {
+    /// Of each file that is identical to another, unless it is the representative itself.
+    representatives: HashMap<NodeId, NodeId>,
+}
+
+impl Duplicates {
+    /// Find identical files in `tree`.
+    ///
+    /// Return [`Error::Io`](daxfs_files::Error::Io) and [`Error::Changed`](daxfs_files::Error::Changed) for a
+    /// file that cannot be read or has changed.
+    pub fn find(tree: &Tree, progress: &dyn Progress) -> Result<Self> {
+        let mut files = Vec::new();
+        for (node, id) in tree.nodes.iter().zip(0..) {
+            if let Kind::Regular { size, place } = node.kind {
+                if size > 0 && place != Place::Nowhere {
+                    files.push((size, id));
+                }
+            }
+        }
+        files.sort_unstable();
+        let groups = files.chunk_by(|a, b| a.0 == b.0);
+        let groups: Vec<_> = groups.filter(|group| group.len() > 1).collect();
+        let bytes = |group: &[(u64, NodeId)]| group[0].0.saturating_mul(group.len() as u64);
+        let total = groups.iter().map(|group| bytes(group));
+        progress.step("comparing", total.fold(0, u64::saturating_add));
+        let found: Vec<Result<Vec<_>>> = groups
+            .into_par_iter()
+            .map(|group| {
+                let found = alike(tree, group[0].0, group);
+                progress.advance(bytes(group));
+                found
+            })
+            .collect();
+        let mut representatives = HashMap::new();
+        for group in found {
+            representatives.extend(group?);
+        }
+        Ok(Duplicates { representatives })
+    }
+
+    /// Return the representative of the files that are identical to `node`, which may be `node`
+    /// itself.
+    pub fn representative(&self, node: NodeId) -> NodeId {
+        self.representatives.get(&node).copied().unwrap_or(node)
+    }
+}
+
+/// Find identical files among `files`, which all have `size` bytes: return each of them but the
+/// first, with the first.
+fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<(NodeId, NodeId)>> {
+    let mut beginnings = files
+        .par_iter()
+        .map(|&(_, node)| {
+            let mut buffer = [0; BEGINNING as usize];
+            let beginning = &mut buffer[..size.min(BEGINNING) as usize];
+            Source::beginning(tree, node, beginning)?;
+            Ok((xxh3_128(beginning), node))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    beginnings.sort_unstable();
+    let mut found = Vec::new();
+    let groups = beginnings.chunk_by(|a, b| a.0 == b.0);
+    for group in groups.filter(|group| group.len() > 1) {
+        let mut sums = group
+            .par_iter()
+            .map(|&(_, node)| Ok((sum(tree, node)?, node)))
+            .collect::<Result<Vec<_>>>()?;
+        sums.sort_unstable();
+        for same in sums.chunk_by(|a, b| a.0 == b.0) {
+            found.extend(same[1..].iter().map(|&(_, node)| (node, same[0].1)));
+        }
+    }
+    Ok(found)
+}
+
+/// Return a SHA-256 of the content of `node` that leaves out blocks of zeros, which sparse files have many of.
+fn sum(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    // Where blocks begin does not depend on where holes are.
+    Source::blocks(tree, node, true, |at, block| {
+        if *block != ZEROS[..block.len()] {
+            hash.update(at.to_le_bytes());
+            hash.update(block);
+        }
+    })?;
+    Ok(hash.finalize().into())
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Origins of a tree: where the content of its files is.
+
+use crate::writer::directory::Directory;
+use daxfs_files::{identity, mtime, Error, Identity, Result};
+use rustix::fs::{fstat, FileType, Stat};
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Index of a node in the nodes of a tree.
+pub type NodeId = u32;
+
+/// A directory, an archive or an image that the content of files is read from.
+pub struct Origin {
+    /// As the user wrote it.
+    path: PathBuf,
+    /// Original paths of nodes that were moved in the tree.
+    moved: HashMap<NodeId, PathBuf>,
+    /// Where the bytes are.
+    pub bytes: Bytes,
+}
+
+/// Where an origin has its bytes.
+pub enum Bytes {
+    /// In files below a directory, at the paths of their nodes.
+    Directory(Directory),
+    /// All in one file.
+    File(Container),
+    /// Nowhere.
+    Nothing,
+}
+
+/// A file with the content of many files.
+pub struct Container {
+    /// The file.
+    pub file: File,
+    /// Pieces of sparse files; the pieces of one file are adjacent.
+    pub pieces: Vec<Piece>,
+    /// The file may have holes.
+    pub sparse: bool,
+    /// State when it was opened, if other processes may write to it.
+    stamp: Option<Stamp>,
+}
+
+/// Contiguous bytes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Their offset in the file.
+    pub at: u64,
+    /// Their number, at least one.
+    pub length: u64,
+    /// Where they are in the container.
+    pub offset: u64,
+}
+
+/// Values that change when a file changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    identity: Identity,
+    size: i64,
+    mtime: (i64, u32),
+}
+
+impl Origin {
+    /// Create an origin for the directory at `path`, see [`Directory::open`].
+    pub fn directory(path: &Path, follow: bool) -> Result<Self> {
+        let directory = Directory::open(path, follow)?;
+        Ok(Self::new(path, Bytes::Directory(directory)))
+    }
+
+    fn new(path: &Path, bytes: Bytes) -> Self {
+        Origin {
+            path: path.into(),
+            moved: HashMap::new(),
+            bytes,
+        }
+    }
+
+    /// Create an origin without content.
+    pub fn nothing(path: &Path) -> Self {
+        Self::new(path, Bytes::Nothing)
+    }
+
+    /// Create an origin whose content is in `container`. `path` is its name in messages.
+    pub fn file(path: &Path, container: Container) -> Self {
+        Self::new(path, Bytes::File(container))
+    }
+
+    /// Return the path as the user wrote it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Record that `node` was moved from `path` to another place in the tree.
+    pub fn moved(&mut self, node: NodeId, path: PathBuf) {
+        self.moved.insert(node, path);
+    }
+
+    /// Add `base` to the numbers of all nodes.
+    pub(crate) fn renumber(mut self, base: NodeId) -> Self {
+        let moved = self.moved.into_iter();
+        self.moved = moved.map(|(node, path)| (node + base, path)).collect();
+        self
+    }
+
+    /// Return the path of `node` before it was moved, if it was.
+    pub fn original(&self, node: NodeId) -> Option<&Path> {
+        self.moved.get(&node).map(PathBuf::as_path)
+    }
+
+    /// Take the content, for another tree in which no node was moved.
+    pub fn take(&mut self) -> Self {
+        Self::new(
+            &self.path,
+            std::mem::replace(&mut self.bytes, Bytes::Nothing),
+        )
+    }
+
+    /// Give back the content that was [taken](Self::take).
+    pub fn give(&mut self, taken: Self) {
+        self.bytes = taken.bytes;
+    }
+
+    /// Return the name of the file at `relative` in messages.
+    pub fn show(&self, relative: &Path) -> PathBuf {
+        if relative.as_os_str().is_empty() {
+            return self.path.clone();
+        }
+        match self.bytes {
+            Bytes::Directory(_) => self.path.join(relative),
+            Bytes::File(_) | Bytes::Nothing => {
+                let mut text = self.path.clone().into_os_string();
+                text.push(":");
+                text.push(relative);
+                text.into()
+            }
+        }
+    }
+}
+
+impl Container {
+    /// Create a container from a file without a name.
+    pub fn private(file: File) -> Self {
+        Container {
+            file,
+            pieces: Vec::new(),
+            sparse: false,
+            stamp: None,
+        }
+    }
+
+    /// Create a container from the file `path`.
+    pub fn public(file: File, path: &Path) -> Result<Self> {
+        let stat = fstat(&file).map_err(|error| Error::io(path, "examine", error))?;
+        let stamp = Some(Stamp::of(&stat));
+        let sparse = stat.st_blocks < stat.st_size / 512;
+        Ok(Container {
+            sparse,
+            stamp,
+            ..Self::private(file)
+        })
+    }
+
+    /// Check that the file is unchanged.
+    pub fn check(&self, path: &Path) -> Result<()> {
+        let Some(stamp) = &self.stamp else {
+            return Ok(());
+        };
+        let stat = fstat(&self.file).map_err(|error| Error::io(path, "examine", error))?;
+        if *stamp != Stamp::of(&stat) {
+            return Err(Error::changed(path, "it was modified"));
+        }
+        Ok(())
+    }
+}
+
+impl Stamp {
+    fn of(stat: &Stat) -> Self {
+        // The times of a device belong to its node, and change whenever it is written.
+        let device = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
+        Stamp {
+            identity: identity(stat),
+            size: stat.st_size,
+            mtime: if device { (0, 0) } else { mtime(stat) },
+        }
+    }
+}

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The content of a regular file.
+
+use crate::writer::origin::{Bytes, Container, Piece};
+use crate::writer::tree::{Kind, NodeId, Place, Tree};
+use daxfs_files::memory::data_or_hole;
+use daxfs_files::{Error, Result, Seen};
+use rustix::fs::{fstat, OFlags, Stat};
+use rustix::io::{pread, Errno};
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+/// Bytes of a block of [`Source::blocks`].
+const BLOCK: u64 = 64 << 10;
+
+/// A regular file of a tree, open for reading.
+pub struct Source<'a> {
+    tree: &'a Tree,
+    node: NodeId,
+    size: u64,
+    bytes: Open<'a>,
+    /// Last result of [`Source::stretch`]: whether it is a hole, the requested offset, and its end.
+    /// Finding the end of data is slow on some file systems.
+    found: Cell<(bool, u64, u64)>,
+}
+
+/// Where the bytes are.
+enum Open<'a> {
+    /// In a separate file.
+    File {
+        fd: OwnedFd,
+        seen: Seen,
+        /// It may have holes.
+        sparse: bool,
+    },
+    /// In one piece of a container.
+    Part(&'a Container, u64),
+    /// In several pieces of it.
+    Pieces(&'a Container, &'a [Piece]),
+}
+
+impl<'a> Source<'a> {
+    /// Open the content of `node`, a regular file.
+    ///
+    /// Return [`Error::Io`], and [`Error::Changed`] if it does not match the tree.
+    pub fn open(tree: &'a Tree, node: NodeId) -> Result<Self> {
+        let mut source = Self::unexamined(tree, node)?;
+        if let Some(stat) = source.stat()? {
+            let holes = (stat.st_blocks as u64) < source.size / 512;
+            if let Open::File { sparse, .. } = &mut source.bytes {
+                *sparse = holes;
+            }
+        }
+        Ok(source)
+    }
+
+    /// Read the start of `node` without checking that it is the file that the tree describes.
+    pub fn beginning(tree: &'a Tree, node: NodeId, into: &mut [u8]) -> Result<()> {
+        Self::unexamined(tree, node)?.fill(0, into)
+    }
+
+    /// Read all of `node` with few system calls, and check that it is the file that the tree
+    /// describes. `into` has room for one byte more than the file.
+    pub fn whole(tree: &'a Tree, node: NodeId, into: &mut [u8]) -> Result<()> {
+        let source = Self::unexamined(tree, node)?;
+        let Open::File { fd, .. } = &source.bytes else {
+            source.fill(0, &mut into[..source.size as usize])?;
+            return source.finish();
+        };
+        let read = loop {
+            match pread(fd, &mut *into, 0) {
+                Err(Errno::INTR) => (),
+                read => break read.map_err(|error| source.error("read the file", error))?,
+            }
+        };
+        // Report how the file changed, if it did.
+        source.stat()?;
+        if read as u64 != source.size {
+            source.fill(0, &mut into[..source.size as usize])?;
+            return source.finish();
+        }
+        Ok(())
+    }
+
+    /// Pass the content of `node` to `sink`, in blocks of 64 KiB with their offsets, and check that it is the file that
+    /// the tree describes. With `skip`, leave out blocks that are in a hole.
+    pub fn blocks(
+        tree: &'a Tree,
+        node: NodeId,
+        skip: bool,
+        mut sink: impl FnMut(u64, &[u8]),
+    ) -> Result<()> {
+        let source = Self::open(tree, node)?;
+        let mut buffer = vec![0; source.size.min(BLOCK) as usize];
+        let mut at = 0;
+        while at < source.size {
+            let (hole, until) = source.stretch(at)?;
+            if skip && hole && until - at >= BLOCK {
+                at = until - until % BLOCK;
+                continue;
+            }
+            let block = &mut buffer[..(source.size - at).min(BLOCK) as usize];
+            source.fill(at, block)?;
+            sink(at, block);
+            at += block.len() as u64;
+        }
+        source.finish()
+    }
+
+    /// Return true if this is the content of `node`.
+    pub fn is(&self, node: NodeId) -> bool {
+        self.node == node
+    }
+
+    /// Open the content of `node` without checking that it is the file that the tree describes.
+    fn unexamined(tree: &'a Tree, node: NodeId) -> Result<Self> {
+        let Kind::Regular { size, place } = tree.node(node).kind else {
+            return Err(Error::changed(&tree.path(node), "no longer a regular file"));
+        };
+        let origin = &tree.origins[tree.node(node).origin as usize];
+        let bytes = match (&origin.bytes, place) {
+            (Bytes::Directory(directory), Place::File(seen)) => {
+                // If a FIFO replaced the file, do not wait for a writer.
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+                let opened = directory.open_below(&tree.original_path(node), flags);
+                let fd = opened.map_err(|error| match error {
+                    Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO => {
+                        Error::changed(&tree.path(node), "removed or replaced")
+                    }
+                    error => Error::io(&tree.path(node), "open the file", error),
+                })?;
+                Open::File {
+                    fd,
+                    seen,
+                    sparse: false,
+                }
+            }
+            (Bytes::File(container), Place::Part(offset)) => Open::Part(container, offset),
+            (Bytes::File(container), Place::Pieces { first, count }) => {
+                Open::Pieces(container, &container.pieces[first..first + count])
+            }
+            _ => return Err(Error::changed(&tree.path(node), "removed or replaced")),
+        };
+        Ok(Source {
+            tree,
+            node,
+            size,
+            bytes,
+            found: Cell::new((false, 0, 0)),
+        })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.tree.path(self.node)
+    }
+
+    fn error(&self, operation: &'static str, error: Errno) -> Error {
+        Error::io(&self.path(), operation, error)
+    }
+
+    /// Check that a separate file is unchanged since the tree was read.
+    fn stat(&self) -> Result<Option<Stat>> {
+        let (fd, seen) = match &self.bytes {
+            Open::File { fd, seen, .. } => (fd, seen),
+            Open::Part(..) | Open::Pieces(..) => return Ok(None),
+        };
+        let stat = fstat(fd).map_err(|error| self.error("examine", error))?;
+        let now = Seen::new(&stat);
+        if !seen.is(&now) {
+            return Err(Error::changed(&self.path(), "another file took its place"));
+        }
+        if stat.st_size as u64 != self.size {
+            let how = format!("size {}, then {}", self.size, stat.st_size);
+            return Err(Error::changed(&self.path(), how));
+        }
+        if seen.modified(&now) {
+            return Err(Error::changed(&self.path(), "it was modified"));
+        }
+        Ok(Some(stat))
+    }
+
+    /// Find the extent at `at`, an offset in the file. Return whether it is a hole, and its end,
+    /// which is at most the end of the file. The data of an extent are contiguous in their
+    /// container, see [`Source::place`].
+    pub fn stretch(&self, at: u64) -> Result<(bool, u64)> {
+        let (hole, from, until) = self.found.get();
+        if (from..until).contains(&at) {
+            return Ok((hole, until));
+        }
+        let (hole, until) = self.find_stretch(at)?;
+        self.found.set((hole, at, until));
+        Ok((hole, until))
+    }
+
+    fn find_stretch(&self, at: u64) -> Result<(bool, u64)> {
+        match &self.bytes {
+            Open::File { sparse: false, .. } => Ok((false, self.size)),
+            Open::File { fd, .. } => data_or_hole(fd, at, self.size)
+                .map_err(|error| self.error("find the holes of the file", error)),
+            Open::Part(container, _) if !container.sparse => Ok((false, self.size)),
+            Open::Part(container, offset) => {
+                let found = data_or_hole(&container.file, offset + at, offset + self.size);
+                found
+                    .map(|(hole, until)| (hole, until - offset))
+                    .map_err(|error| self.error("find the holes of the file", error))
+            }
+            Open::Pieces(_, pieces) => {
+                let next = pieces.partition_point(|piece| piece.at + piece.length <= at);
+                Ok(match pieces.get(next) {
+                    Some(piece) if piece.at <= at => (false, piece.at + piece.length),
+                    Some(piece) => (true, piece.at),
+                    None => (true, self.size),
+                })
+            }
+        }
+    }
+
+    /// Return the descriptor and the offset in it of the data at `at`, which is in no hole.
+    fn place(&self, at: u64) -> (BorrowedFd<'_>, u64) {
+        match &self.bytes {
+            Open::File { fd, .. } => (fd.as_fd(), at),
+            Open::Part(container, offset) => (container.file.as_fd(), offset + at),
+            Open::Pieces(container, pieces) => {
+                let next = pieces.partition_point(|piece| piece.at + piece.length <= at);
+                let offset = pieces
+                    .get(next)
+                    .map_or(0, |piece| piece.offset + (at - piece.at));
+                (container.file.as_fd(), offset)
+            }
+        }
+    }
+
+    /// Read at least one byte at `at`; `into` is not longer than the stretch of data there.
+    ///
+    /// Return [`Error::Io`], and [`Error::Changed`] if the file ends there.
+    pub fn read(&self, into: &mut [u8], at: u64) -> Result<usize> {
+        let (fd, offset) = self.place(at);
+        loop {
+            match pread(fd, &mut *into, offset) {
+                Ok(0) => {
+                    let how = format!("size {}, then {at}", self.size);
+                    return Err(Error::changed(&self.path(), how));
+                }
+                Ok(length) => return Ok(length),
+                Err(Errno::INTR) => (),
+                Err(error) => return Err(self.error("read the file", error)),
+            }
+        }
+    }
+
+    /// Read all of `into` from `at` on, which is no more than the file has.
+    pub fn fill(&self, mut at: u64, mut into: &mut [u8]) -> Result<()> {
+        while !into.is_empty() {
+            let (hole, until) = self.stretch(at)?;
+            let length = (until - at).min(into.len() as u64) as usize;
+            let length = if hole {
+                into[..length].fill(0);
+                length
+            } else {
+                self.read(&mut into[..length], at)?
+            };
+            into = &mut into[length..];
+            at += length as u64;
+        }
+        Ok(())
+    }
+
+    /// Check that the file is unchanged and ends at its size, which files in /proc do not.
+    pub fn finish(&self) -> Result<()> {
+        let fd = match &self.bytes {
+            Open::File { fd, .. } => fd,
+            Open::Part(container, _) | Open::Pieces(container, _) => {
+                let origin = &self.tree.origins[self.tree.node(self.node).origin as usize];
+                return container.check(origin.path());
+            }
+        };
+        match pread(fd, &mut [0; 1][..], self.size) {
+            Ok(0) => self.stat().map(drop),
+            Ok(_) => Err(Error::changed(
+                &self.path(),
+                format!("it continues after its size of {}", self.size),
+            )),
+            Err(error) => Err(self.error("read the file", error)),
+        }
+    }
+}

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A file tree in memory, without the content of its regular files.
+
+pub use crate::writer::origin::NodeId;
+use crate::writer::origin::Origin;
+use daxfs_files::{Error, Result, Seen};
+use daxfs_reader::hash::name_hash;
+use daxfs_reader::layout::XattrPrefix;
+use daxfs_reader::{self as image, FileType, Image, Inode, Memory};
+use hashbrown::HashTable;
+use std::cmp::Ordering;
+use std::ffi::OsString;
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// The root's node.
+pub const ROOT: NodeId = 0;
+
+/// Attributes that all types of inodes have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// Permission bits with set-id and sticky bits.
+    pub permissions: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time: seconds since 1970, nanoseconds within the second.
+    pub mtime: (i64, u32),
+    /// Index in [`Tree::xattrs`].
+    pub xattrs: u32,
+}
+
+/// An inode of the tree.
+#[derive(Debug)]
+pub struct Node {
+    /// Owner, mode, time, xattrs.
+    pub attributes: Attributes,
+    /// First directory with an entry for the node; the root is its own parent.
+    pub parent: NodeId,
+    /// First name.
+    pub name: Name,
+    /// Index of the origin that described it last.
+    pub origin: u32,
+    /// Type and content.
+    pub kind: Kind,
+}
+
+/// Type and content of a node.
+#[derive(Debug)]
+pub enum Kind {
+    /// A regular file.
+    Regular {
+        /// Bytes.
+        size: u64,
+        /// Where the node's origin has them.
+        place: Place,
+    },
+    /// A directory: its entries in the order of the image, (hash, name), once the tree is complete.
+    Directory(Vec<Entry>),
+    /// A symlink with its target.
+    Symlink(Box<[u8]>),
+    /// A device.
+    Device {
+        /// Block or character device.
+        file_type: FileType,
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+impl Kind {
+    /// Return the file type of the node.
+    pub fn file_type(&self) -> FileType {
+        match self {
+            Kind::Regular { .. } => FileType::Regular,
+            Kind::Directory(_) => FileType::Directory,
+            Kind::Symlink(_) => FileType::Symlink,
+            Kind::Device { file_type, .. } => *file_type,
+            Kind::Fifo => FileType::Fifo,
+            Kind::Socket => FileType::Socket,
+        }
+    }
+
+    /// Return true if it is overlayfs's mark of a removed file.
+    pub fn is_whiteout(&self) -> bool {
+        matches!(
+            self,
+            Kind::Device {
+                file_type: FileType::CharDevice,
+                major: 0,
+                minor: 0,
+            }
+        )
+    }
+}
+
+/// Where an origin has the content of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a file of a directory, at the path of the node.
+    File(Seen),
+    /// In the origin's only file, from this offset on, in one piece.
+    Part(u64),
+    /// In the origin's only file, in pieces with zeros between them.
+    Pieces {
+        /// The first of the origin's pieces.
+        first: usize,
+        /// Their number.
+        count: usize,
+    },
+    /// Nowhere: the image gets the size of the file and no data.
+    Nowhere,
+}
+
+/// A name that a tree keeps; see [`Tree::name`].
+#[derive(Clone, Copy, Debug)]
+pub struct Name {
+    start: usize,
+    length: u8,
+}
+
+/// A directory entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Hash of the name.
+    pub hash: u32,
+    /// The inode.
+    pub node: NodeId,
+    /// The name.
+    pub name: Name,
+}
+
+/// An extended attribute. Comparisons give the order of the image.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Xattr {
+    /// Start of the name.
+    pub prefix: XattrPrefix,
+    /// The rest of the name.
+    pub name: Box<[u8]>,
+    /// The value.
+    pub value: Box<[u8]>,
+}
+
+/// The extended attributes of an inode, ascending by (prefix, name).
+pub type XattrSet = Vec<Xattr>;
+
+/// Return the extended attributes of `inode`, in the order of the image.
+pub fn read_xattrs<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> image::Result<XattrSet> {
+    let memory = image.memory();
+    let mut set = XattrSet::new();
+    for xattr in image.xattr_set(inode.xattrs)? {
+        let xattr = xattr?;
+        let mut name = vec![0; xattr.name_len.into()];
+        let mut value = vec![0; xattr.value_len as usize];
+        memory.read(xattr.name, &mut name)?;
+        memory.read(xattr.value, &mut value)?;
+        set.push(Xattr {
+            prefix: xattr.prefix,
+            name: name.into(),
+            value: value.into(),
+        });
+    }
+    Ok(set)
+}
+
+/// A file tree.
+pub struct Tree {
+    /// The inodes; [`ROOT`] is the first.
+    pub nodes: Vec<Node>,
+    /// All sets of extended attributes; the first is empty.
+    pub xattrs: Vec<XattrSet>,
+    names: Vec<u8>,
+    /// Finds a set in `xattrs`.
+    xattr_ids: HashTable<u32>,
+    xattr_hash: RandomState,
+    /// Bytes of extended attributes.
+    xattr_bytes: u64,
+    /// Origins of the tree, in order.
+    pub origins: Vec<Origin>,
+}
+
+impl Tree {
+    /// Return a tree without nodes.
+    pub(crate) fn new() -> Self {
+        Tree {
+            nodes: Vec::new(),
+            xattrs: vec![XattrSet::new()],
+            names: Vec::new(),
+            xattr_ids: HashTable::new(),
+            xattr_hash: RandomState::new(),
+            xattr_bytes: 0,
+            origins: Vec::new(),
+        }
+    }
+
+    /// Store `name`, which has at most 255 bytes; only the name of the root is empty.
+    pub fn keep_name(&mut self, name: &[u8]) -> Name {
+        let start = self.names.len();
+        self.names.extend_from_slice(name);
+        Name {
+            start,
+            length: name.len() as u8,
+        }
+    }
+
+    /// Return the index of `set` in [`Tree::xattrs`]. Add it if it is new.
+    pub fn keep_xattrs(&mut self, mut set: XattrSet) -> u32 {
+        if set.is_empty() {
+            return 0;
+        }
+        set.sort_unstable();
+        let (sets, hasher) = (&self.xattrs, &self.xattr_hash);
+        let hash = hasher.hash_one(&set);
+        let same = |&id: &u32| sets[id as usize] == set;
+        if let Some(&id) = self.xattr_ids.find(hash, same) {
+            return id;
+        }
+        let id = sets.len() as u32;
+        let again = |&id: &u32| hasher.hash_one(&sets[id as usize]);
+        self.xattr_ids.insert_unique(hash, id, again);
+        let bytes = |xattr: &Xattr| size_of::<Xattr>() + xattr.name.len() + xattr.value.len();
+        self.xattr_bytes += set.iter().map(bytes).sum::<usize>() as u64;
+        set.shrink_to_fit();
+        self.xattrs.push(set);
+        id
+    }
+
+    /// Return all nodes with a name, directory by directory: breadth first from the root.
+    pub fn order(&self) -> Vec<NodeId> {
+        let mut seen = vec![false; self.nodes.len()];
+        seen[ROOT as usize] = true;
+        let mut order = vec![ROOT];
+        let mut next = 0;
+        while let Some(&id) = order.get(next) {
+            if let Kind::Directory(entries) = &self.node(id).kind {
+                let nodes = entries.iter().map(|entry| entry.node);
+                order.extend(
+                    nodes.filter(|&node| !std::mem::replace(&mut seen[node as usize], true)),
+                );
+            }
+            next += 1;
+        }
+        order
+    }
+
+    /// Return the bytes of memory that names and extended attributes take.
+    pub fn text_bytes(&self) -> u64 {
+        self.names.len() as u64 + self.xattr_bytes
+    }
+
+    /// Add all nodes of `other`, and return its root's number. The root has no entry and no name
+    /// yet, and is its own parent.
+    ///
+    /// Return [`Error::Refused`] if there are too many nodes.
+    pub fn append(&mut self, other: Tree) -> Result<NodeId> {
+        let (nodes, names) = (self.nodes.len(), self.names.len());
+        let origins = self.origins.len() as u32;
+        if nodes + other.nodes.len() > NodeId::MAX as usize {
+            let why = "has more files than an image can hold (4294967294)";
+            return Err(Error::refused(&self.title(), why));
+        }
+        let base = nodes as NodeId;
+        let moved = |name: Name| Name {
+            start: name.start + names,
+            ..name
+        };
+        let sets = other.xattrs.into_iter();
+        let sets: Vec<u32> = sets.map(|set| self.keep_xattrs(set)).collect();
+        self.names.extend(other.names);
+        let moved_origin = |origin: Origin| origin.renumber(base);
+        self.origins
+            .extend(other.origins.into_iter().map(moved_origin));
+        for mut node in other.nodes {
+            node.name = moved(node.name);
+            node.parent += base;
+            node.origin += origins;
+            node.attributes.xattrs = sets[node.attributes.xattrs as usize];
+            if let Kind::Directory(entries) = &mut node.kind {
+                for entry in entries {
+                    entry.name = moved(entry.name);
+                    entry.node += base;
+                }
+            }
+            self.nodes.push(node);
+        }
+        Ok(base)
+    }
+
+    /// Sort the entries of all directories into the order of the image.
+    pub fn sort(&mut self) {
+        let names = &self.names;
+        let bytes = |name: &Name| &names[name.start..name.start + usize::from(name.length)];
+        for node in &mut self.nodes {
+            if let Kind::Directory(entries) = &mut node.kind {
+                entries.sort_unstable_by(|a, b| match a.hash.cmp(&b.hash) {
+                    Ordering::Equal => bytes(&a.name).cmp(bytes(&b.name)),
+                    unequal => unequal,
+                });
+                entries.shrink_to_fit();
+            }
+        }
+    }
+
+    /// Return the bytes of `name`.
+    pub fn name(&self, name: &Name) -> &[u8] {
+        &self.names[name.start..name.start + usize::from(name.length)]
+    }
+
+    /// Return an entry for `node` under `name`.
+    pub fn entry(&self, name: Name, node: NodeId) -> Entry {
+        Entry {
+            hash: name_hash(self.name(&name)),
+            node,
+            name,
+        }
+    }
+
+    /// Return a node.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id as usize]
+    }
+
+    /// Return the path of `node` relative to the root; empty for the root itself.
+    pub fn relative_path(&self, node: NodeId) -> PathBuf {
+        let name = |id| self.name(&self.node(id).name);
+        // Only roots, those of layers as well, have no name.
+        let named = |&id: &NodeId| !name(id).is_empty();
+        let above = |&id: &NodeId| Some(self.node(id).parent).filter(named);
+        let components = || std::iter::successors(Some(node).filter(named), above);
+        // Measure first, then fill from the end, without intermediate allocations.
+        let length: usize = components().map(|id| name(id).len() + 1).sum();
+        let mut path = vec![b'/'; length.saturating_sub(1)];
+        let mut end = path.len();
+        for id in components() {
+            let start = end - name(id).len();
+            path[start..end].copy_from_slice(name(id));
+            end = start.saturating_sub(1);
+        }
+        OsString::from_vec(path).into()
+    }
+
+    /// Return the path of `node`, as the user would write it or find it.
+    pub fn path(&self, node: NodeId) -> PathBuf {
+        match self.origins.get(self.node(node).origin as usize) {
+            Some(origin) => origin.show(&self.original_path(node)),
+            None => self.relative_path(node),
+        }
+    }
+
+    /// Return the path of `node` relative to the root, before it was moved.
+    pub fn original_path(&self, node: NodeId) -> PathBuf {
+        let origin = self.origins.get(self.node(node).origin as usize);
+        let moved = origin.and_then(|origin| origin.original(node));
+        moved.map_or_else(|| self.relative_path(node), PathBuf::from)
+    }
+
+    /// Return the path of the first origin, for messages about the whole tree.
+    pub fn title(&self) -> PathBuf {
+        let first = self.origins.first();
+        first.map_or_else(PathBuf::new, |origin| origin.path().into())
+    }
+
+    /// Return the size of all regular files, or the largest number if it is larger.
+    pub fn content_size(&self) -> u64 {
+        let size = |node: &Node| match node.kind {
+            Kind::Regular { size, .. } => size,
+            _ => 0,
+        };
+        self.nodes.iter().map(size).fold(0, u64::saturating_add)
+    }
+}

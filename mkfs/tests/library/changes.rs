@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A tree that changes between or during the scan and the copy is an error that names the file; an
+//! image that differs from the written bytes is one, too.
+
+use daxfs_files::{Output, Progress, Silent};
+use mkdaxfs::input::scan;
+use mkdaxfs::writer::make;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// Scans a tree with the file `a/file` of 10,000 bytes and the empty file `a/empty`, changes it,
+/// and returns the message of the failure to copy it.
+fn after(change: impl FnOnce(&Path)) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("tree");
+    fs::create_dir_all(root.join("a")).unwrap();
+    fs::write(root.join("a/file"), [1; 10_000]).unwrap();
+    fs::write(root.join("a/empty"), []).unwrap();
+    let scratch = daxfs_testing::scratch();
+    let output = Output::create(&scratch.path().join("image")).unwrap();
+    let tree = scan::scan(&root, None, |warning| panic!("{warning}")).unwrap();
+    change(&root);
+    let error = make(&tree, &daxfs_testing::options(), &output, &Silent).unwrap_err();
+    drop(output);
+    assert_eq!(scratch.path().read_dir().unwrap().count(), 0);
+    error
+        .to_string()
+        .replace(&format!("{}/", root.display()), "")
+}
+
+fn changed(how: &str) -> String {
+    let remedy = "stop what writes to the tree, or image a snapshot";
+    format!("a/file: changed while it was read ({how}); {remedy}")
+}
+
+#[test]
+fn files_that_change() {
+    let open = |root: &Path| {
+        File::options()
+            .append(true)
+            .open(root.join("a/file"))
+            .unwrap()
+    };
+    assert_eq!(
+        after(|root| open(root).set_len(5000).unwrap()),
+        changed("size 10000, then 5000")
+    );
+    assert_eq!(
+        after(|root| open(root).write_all(b"x").unwrap()),
+        changed("size 10000, then 10001")
+    );
+    let later = SystemTime::now() + Duration::from_secs(10);
+    assert_eq!(
+        after(|root| open(root).set_modified(later).unwrap()),
+        changed("it was modified")
+    );
+    let gone = |root: &Path| fs::remove_file(root.join("a/file")).unwrap();
+    assert_eq!(after(gone), changed("removed or replaced"));
+    let other = |root: &Path| {
+        fs::write(root.join("other"), [2; 10_000]).unwrap();
+        fs::rename(root.join("other"), root.join("a/file")).unwrap();
+    };
+    assert_eq!(after(other), changed("another file took its place"));
+    let link = |root: &Path| {
+        gone(root);
+        std::os::unix::fs::symlink("empty", root.join("a/file")).unwrap();
+    };
+    assert_eq!(after(link), changed("removed or replaced"));
+    let socket = |root: &Path| {
+        gone(root);
+        drop(std::os::unix::net::UnixListener::bind(root.join("a/file")).unwrap());
+    };
+    assert_eq!(after(socket), changed("removed or replaced"));
+    let parent = |root: &Path| fs::rename(root.join("a"), root.join("b")).unwrap();
+    assert!(after(parent).contains("removed or replaced"));
+    let grown = after(|root| fs::write(root.join("a/empty"), "x").unwrap());
+    assert_eq!(grown, changed("size 0, then 1").replace("file:", "empty:"));
+}
+
+/// Modifies a file as soon as a part of it was copied.
+struct WhileCopied {
+    file: File,
+    copying: AtomicBool,
+}
+
+impl Progress for WhileCopied {
+    fn step(&self, name: &'static str, _total: u64) {
+        self.copying.store(name == "writing", Ordering::Relaxed);
+    }
+
+    fn advance(&self, _bytes: u64) {
+        if self.copying.swap(false, Ordering::Relaxed) {
+            let later = SystemTime::now() + Duration::from_secs(10);
+            self.file.set_modified(later).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_copied() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("large");
+    fs::write(&path, vec![3; 300_000]).unwrap();
+    let scratch = daxfs_testing::scratch();
+    let output = Output::create(&scratch.path().join("image")).unwrap();
+    let progress = WhileCopied {
+        file: File::options().append(true).open(&path).unwrap(),
+        copying: AtomicBool::new(false),
+    };
+    let tree = scan::scan(directory.path(), None, |warning| panic!("{warning}")).unwrap();
+    let error = make(&tree, &daxfs_testing::options(), &output, &progress);
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("large: changed while it was read (it was modified)"),
+        "{error}"
+    );
+}
+
+/// An archive is read twice: for its members, and for their content.
+#[test]
+fn archives_that_change() {
+    use mkdaxfs::input::{read, Input, Options};
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("archive.tar");
+    let member = daxfs_testing::feed::member(b"file", b'0', b"", 0o644, &[1; 10_000]);
+    fs::write(&archive, [member, vec![0; 1024]].concat()).unwrap();
+    let scratch = daxfs_testing::scratch();
+    let output = Output::create(&scratch.path().join("image")).unwrap();
+    let options = Options::new(scratch.path());
+    let inputs = [Input::Any(archive.clone())];
+    let tree = read(&inputs, &options, &Silent, &mut |warning| {
+        panic!("{warning}")
+    });
+    let later = SystemTime::now() + Duration::from_secs(10);
+    let file = File::options().append(true).open(&archive).unwrap();
+    file.set_modified(later).unwrap();
+    let error = make(&tree.unwrap(), &daxfs_testing::options(), &output, &Silent);
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("archive.tar: changed while it was read (it was modified); stop"),
+        "{error}"
+    );
+    // While it is read for the first time.
+    file.set_len(5000).unwrap();
+    let error = read(&inputs, &options, &Silent, &mut |_| ()).map(|_| ());
+    assert!(error.unwrap_err().to_string().contains("cut short"));
+}
+
+/// Files whose size says nothing: they must not become zeros, nor empty.
+#[test]
+fn files_that_lie() {
+    for (directory, expected) in [
+        (
+            "/proc/sys/kernel/random",
+            "it continues after its size of 0",
+        ),
+        (
+            "/sys/kernel/mm/transparent_hugepage",
+            "changed while it was read",
+        ),
+    ] {
+        if !Path::new(directory).is_dir() {
+            println!("SKIP: no {directory}");
+            continue;
+        }
+        let scratch = daxfs_testing::scratch();
+        let image = scratch.path().join("image");
+        let error = daxfs_testing::image_of(Path::new(directory), &image)
+            .unwrap_err()
+            .to_string();
+        let unreadable = error.contains("Permission denied");
+        assert!(
+            error.starts_with(directory) && (error.contains(expected) || unreadable),
+            "{error}"
+        );
+        assert!(!image.exists());
+    }
+}
+
+/// Changes one byte of the image when it is complete and about to be read back.
+struct Faulty {
+    image: File,
+    offset: u64,
+}
+
+impl Progress for Faulty {
+    fn step(&self, name: &'static str, _total: u64) {
+        if name == "verifying" {
+            let mut byte = [0];
+            self.image.read_exact_at(&mut byte, self.offset).unwrap();
+            byte[0] ^= 1;
+            self.image.write_all_at(&byte, self.offset).unwrap();
+        }
+    }
+
+    fn advance(&self, _bytes: u64) {}
+}
+
+#[test]
+fn an_image_that_reads_back_differently() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("tree");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("small"), [1; 10_000]).unwrap();
+    fs::write(root.join("large"), vec![2; 5 << 20]).unwrap();
+    let scratch = daxfs_testing::scratch();
+    let path = scratch.path().join("image");
+    let fails = |offset| {
+        let output = Output::create(&path).unwrap();
+        let temporary = output.temporary().unwrap();
+        let image = File::options().read(true).write(true).open(temporary);
+        let progress = Faulty {
+            image: image.unwrap(),
+            offset,
+        };
+        let tree = scan::scan(&root, None, |warning| panic!("{warning}")).unwrap();
+        let error = make(&tree, &daxfs_testing::options(), &output, &progress);
+        let start = format!("{}: invalid image: ", path.display());
+        let text = error.unwrap_err().to_string();
+        text.strip_prefix(&start).unwrap_or(&text).to_owned()
+    };
+    let differently = |start: u64, end: u64| {
+        format!(
+            "bytes {start} to {end} read back differently; the disk or the memory may be faulty"
+        )
+    };
+    // Errors in metadata and unused bytes are reported more precisely.
+    assert!(fails(60).contains("checksum"), "{}", fails(60));
+    assert!(fails(4160).contains("checksum"), "{}", fails(4160));
+    assert!(fails(1 << 20).contains("unused"), "{}", fails(1 << 20));
+    // Data, in the first piece and in another.
+    assert_eq!(fails(8192 + 5), differently(0, (2 << 20) - 1));
+    assert_eq!(fails((4 << 20) + 5), differently(4 << 20, (6 << 20) - 1));
+}

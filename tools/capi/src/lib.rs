@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! libdaxfs: reads daxfs images from C, and from every language that calls C.
+//!
+//! `include/daxfs.h` declares these functions and says what they do. Rust programs use
+//! `daxfs-reader`, which this is a thin layer over: no reference into an image exists, records are
+//! copied and validated, and the outcome of a damaged image is an error.
+//!
+//! * `source`: the bytes of an image
+//! * `place`: where files of mounted images are
+//! * `error`: error numbers and messages
+//! * [`Stat`], [`Info`], [`Entry`]: the structures of the header
+
+#![allow(unsafe_code)]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod error;
+mod place;
+mod records;
+mod source;
+
+use daxfs_reader::layout::XattrPrefix;
+use daxfs_reader::{Content, Directory, Image, Inode, Memory, Superblock};
+use error::{count, status, Failure, Result};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use source::Source;
+use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
+use std::fs::File;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::slice::from_raw_parts_mut;
+
+pub use error::daxfs_error;
+pub use place::locate;
+pub use records::{Entry, Info, Stat};
+
+/// Flag of [`daxfs_find`]: do not follow a symlink at the end.
+pub const DAXFS_NOFOLLOW: c_uint = 1;
+
+/// Bytes of metadata that [`daxfs_verify`] reads at a time.
+const PIECE: usize = 64 << 10;
+
+/// An open image, `struct daxfs`.
+pub struct Handle {
+    source: Source,
+    superblock: Superblock,
+}
+
+impl Handle {
+    fn new(source: Source) -> Result<Box<Self>> {
+        let superblock = Superblock::load(&source)?;
+        Ok(Box::new(Handle { source, superblock }))
+    }
+
+    fn image(&self) -> Image<'_, Source> {
+        Image::new(&self.source, &self.superblock)
+    }
+
+    fn directory(&self, ino: u32) -> Result<Directory> {
+        match self.image().inode(ino)?.content {
+            Content::Directory(directory) => Ok(directory),
+            _ => Err(Failure::new(Errno::NOTDIR, "not a directory")),
+        }
+    }
+
+    fn read(&self, ino: u32, into: &mut [u8], offset: u64) -> Result<usize> {
+        let inode = self.image().inode(ino)?;
+        let data = match inode.content {
+            Content::Regular { data } => data,
+            Content::MetadataOnly => return Err(inode.no_data(&self.superblock).into()),
+            Content::Directory(_) => return Err(Failure::new(Errno::ISDIR, "is a directory")),
+            _ => return Err(Failure::new(Errno::INVAL, "not a regular file")),
+        };
+        let length = inode.size.saturating_sub(offset).min(into.len() as u64) as usize;
+        if length > 0 {
+            self.source.read(data + offset, &mut into[..length])?;
+        }
+        Ok(length)
+    }
+
+    /// Call `put` with up to `limit` entries of a directory, and return how many. Entries before one
+    /// that is damaged are good.
+    fn list(
+        &self,
+        ino: u32,
+        position: u32,
+        limit: usize,
+        mut put: impl FnMut(usize, Entry),
+    ) -> Result<usize> {
+        let directory = self.directory(ino)?;
+        let image = self.image();
+        let mut entries = image.entries(&directory, position);
+        let mut found = 0;
+        while found < limit {
+            let Some(entry) = entries.next() else { break };
+            let entry = entry.and_then(|(entry, name)| {
+                let inode = image.inode(entry.ino)?;
+                image.check_child(&directory, &entry, &inode)?;
+                Ok(Entry::new(&inode, name))
+            });
+            match entry {
+                Ok(entry) => put(found, entry),
+                Err(_) if found > 0 => break,
+                Err(error) => return Err(error.into()),
+            }
+            found += 1;
+        }
+        Ok(found)
+    }
+
+    fn target(&self, ino: u32) -> Result<Vec<u8>> {
+        let Content::Symlink { target, length } = self.image().inode(ino)?.content else {
+            return Err(Failure::new(Errno::INVAL, "not a symbolic link"));
+        };
+        let mut text = vec![0; length.into()];
+        self.image().symlink(target, &mut text)?;
+        Ok(text)
+    }
+
+    /// Return the names of all attributes, each with a NUL.
+    fn xattr_names(&self, inode: &Inode) -> Result<Vec<u8>> {
+        let image = self.image();
+        let mut names = Vec::new();
+        let mut buffer = [0; daxfs_reader::XATTR_NAME_MAX];
+        for xattr in image.xattr_set(inode.xattrs)? {
+            let xattr = xattr?;
+            names.extend_from_slice(xattr.prefix.text().as_bytes());
+            names.extend_from_slice(image.xattr_name(&xattr, &mut buffer)?);
+            names.push(0);
+        }
+        Ok(names)
+    }
+
+    fn xattr(&self, inode: &Inode, name: &[u8]) -> Result<Vec<u8>> {
+        let image = self.image();
+        for prefix in XattrPrefix::ALL {
+            let Some(rest) = name.strip_prefix(prefix.text().as_bytes()) else {
+                continue;
+            };
+            if let Some(xattr) = image.xattr(inode.xattrs, prefix, rest)? {
+                let mut value = vec![0; xattr.value_len as usize];
+                image.xattr_value(&xattr, &mut value)?;
+                return Ok(value);
+            }
+        }
+        Err(Failure::new(Errno::NODATA, "no such attribute"))
+    }
+}
+
+/// Place for an open image in the caller's memory.
+type Place = MaybeUninit<Option<Box<Handle>>>;
+
+/// Store the image in `image`, or NULL.
+fn store(image: &mut Place, opened: Result<Box<Handle>>) -> c_int {
+    let (handle, result) = match opened {
+        Ok(handle) => (Some(handle), Ok(())),
+        Err(failure) => (None, Err(failure)),
+    };
+    image.write(handle);
+    status(result)
+}
+
+/// Open the image in the file or block device `path`.
+///
+/// # Safety
+///
+/// `path` must be a C string.
+#[no_mangle]
+pub unsafe extern "C" fn daxfs_open(path: *const c_char, image: &mut Place) -> c_int {
+    // SAFETY: The caller passes a C string.
+    let path = unsafe { CStr::from_ptr(path) };
+    let open = || {
+        // A FIFO is refused, not waited for.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = rustix::fs::open(path, flags, Mode::empty())?;
+        Handle::new(Source::file(file.into())?)
+    };
+    store(image, open())
+}
+
+/// Return the file descriptor `fd`.
+fn borrowed<'a>(fd: RawFd) -> Result<BorrowedFd<'a>> {
+    if fd < 0 {
+        return Err(Errno::BADF.into());
+    }
+    // SAFETY: It is not -1. If it is not open, using it fails.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Return the bytes of the open file `fd`, which is duplicated.
+fn source_of(fd: RawFd) -> Result<Source> {
+    Source::file(borrowed(fd)?.try_clone_to_owned().map(File::from)?)
+}
+
+/// Open the image in the open file `fd`, which is duplicated.
+#[no_mangle]
+pub extern "C" fn daxfs_open_fd(fd: RawFd, image: &mut Place) -> c_int {
+    store(image, source_of(fd).and_then(Handle::new))
+}
+
+/// Open the image at byte `offset` of the open file `fd`, which is duplicated, or the one called `name`
+/// in the catalogue there.
+///
+/// # Safety
+///
+/// `name` must be NULL or a C string.
+#[no_mangle]
+pub unsafe extern "C" fn daxfs_open_part(
+    fd: RawFd,
+    offset: u64,
+    name: *const c_char,
+    image: &mut Place,
+) -> c_int {
+    let name = match name.is_null() {
+        true => None,
+        // SAFETY: The caller passes a C string.
+        false => Some(unsafe { CStr::from_ptr(name) }.to_bytes()),
+    };
+    let part = source_of(fd).and_then(|source| source.part(offset, name));
+    store(image, part.and_then(Handle::new))
+}
+
+/// Return where the image starts in its file in bytes.
+#[no_mangle]
+pub extern "C" fn daxfs_offset(image: &Handle) -> u64 {
+    image.source.start()
+}
+
+/// Find the bytes of the open file `fd` of a mounted image.
+#[no_mangle]
+pub extern "C" fn daxfs_locate(
+    fd: RawFd,
+    offset: &mut MaybeUninit<u64>,
+    length: &mut MaybeUninit<u64>,
+) -> c_int {
+    let mut locate = || {
+        let (start, size) = place::locate(borrowed(fd)?).map_err(|error| match error {
+            Errno::NODEV => Failure::new(error, "not on a mounted image"),
+            error => error.into(),
+        })?;
+        offset.write(start);
+        length.write(size);
+        Ok(())
+    };
+    status(locate())
+}
+
+/// Open the image in `size` bytes at `memory`.
+///
+/// # Safety
+///
+/// The memory must be readable and unchanged until [`daxfs_close`].
+#[no_mangle]
+pub unsafe extern "C" fn daxfs_open_memory(
+    memory: *const c_void,
+    size: usize,
+    image: &mut Place,
+) -> c_int {
+    // SAFETY: The caller lends the memory until the image is closed.
+    let source = unsafe { Source::memory(memory.cast(), size) };
+    store(image, Handle::new(source))
+}
+
+/// Close an image.
+#[no_mangle]
+pub extern "C" fn daxfs_close(_image: Option<Box<Handle>>) {}
+
+/// Describe the image.
+#[no_mangle]
+pub extern "C" fn daxfs_info(image: &Handle, info: &mut MaybeUninit<Info>) {
+    info.write(Info::new(&image.superblock));
+}
+
+/// Compare the metadata with their checksum.
+#[no_mangle]
+pub extern "C" fn daxfs_verify(image: &Handle) -> c_int {
+    status(
+        image
+            .image()
+            .verify_metadata(&mut vec![0; PIECE], || Ok(())),
+    )
+}
+
+/// Find the file at `path`.
+///
+/// # Safety
+///
+/// `path` must be a C string.
+#[no_mangle]
+pub unsafe extern "C" fn daxfs_find(
+    image: &Handle,
+    path: *const c_char,
+    flags: c_uint,
+    stat: &mut MaybeUninit<Stat>,
+) -> c_int {
+    // SAFETY: The caller passes a C string.
+    let path = unsafe { CStr::from_ptr(path) };
+    let mut find = || {
+        if flags & !DAXFS_NOFOLLOW != 0 {
+            return Err(Failure::new(Errno::INVAL, "unknown flag"));
+        }
+        let inode = image
+            .image()
+            .find(path.to_bytes(), flags & DAXFS_NOFOLLOW == 0)?;
+        stat.write(Stat::new(&inode));
+        Ok(())
+    };
+    status(find())
+}
+
+/// Look at inode `ino`.
+#[no_mangle]
+pub extern "C" fn daxfs_stat(image: &Handle, ino: u32, stat: &mut MaybeUninit<Stat>) -> c_int {
+    let mut look = || {
+        let inode = image.image().inode(ino)?;
+        stat.write(Stat::new(&inode));
+        Ok(())
+    };
+    status(look())
+}
+
+/// Read content of the regular file `ino` from `offset` on.
+///
+/// # Safety
+///
+/// `buffer` must be valid for writing `size` bytes.
+#[no_mangle]
+pub unsafe extern "C" fn daxfs_read(
+    image: &Handle,
+    ino: u32,
+    buffer: *mut c_void,
+    size: usize,
+    offset: u64,
+) -> isize {
+    // SAFETY: The caller passes a buffer of this size.
+    let buffer = unsafe { bytes(buffer.cast(), size) };
+    count(image.read(ino, buffer, offset))
+}
+
+/// Read up to `limit` entries of the directory `ino` from entry `position` on.
+///
+/// # Safety
+///
+/// `entries` must be valid for writing `limit` structures.
+#[no_mangle]
+pub unsafe extern "C" fn daxfs_readdir(
+    image: &Handle,
+    ino: u32,
+    position: u32,
+    entries: *mut Entry,
+    limit: usize,
+) -> isize {
+    count(image.list(ino, position, limit, |index, entry| {
+        // SAFETY: `index` is below `limit`.
+        let place = unsafe { entries.add(index) };
+        // SAFETY: The caller passes places for `limit` structures.
+        unsafe { place.write(entry) };
+    }))
+}
+
+/// Read the target of the symlink `ino`.
+///
+/// # Safety
+///
+/// `target` must be valid for writing `size` bytes.
+#[no_mangle]
+pub unsafe extern "C" fn daxfs_readlink(
+    image: &Handle,
+    ino: u32,
+    target: *mut c_char,
+    size: usize,
+) -> isize {
+    // SAFETY: The caller passes a buffer of this size.
+    let buffer = unsafe { bytes(target.cast(), size) };
+    count(image.target(ino).and_then(|text| fill(buffer, &text)))
+}
+
+/// List the names of the extended attributes of inode `ino`.
+///
+/// # Safety
+///
+/// `names` must be valid for writing `size` bytes.
+#[no_mangle]
+pub unsafe extern "C" fn daxfs_listxattr(
+    image: &Handle,
+    ino: u32,
+    names: *mut c_char,
+    size: usize,
+) -> isize {
+    // SAFETY: The caller passes a buffer of this size.
+    let buffer = unsafe { bytes(names.cast(), size) };
+    let names = || image.xattr_names(&image.image().inode(ino)?);
+    count(names().and_then(|names| fill(buffer, &names)))
+}
+
+/// Read the value of the extended attribute `name` of inode `ino`.
+///
+/// # Safety
+///
+/// `name` must be a C string, and `value` valid for writing `size` bytes.
+#[no_mangle]
+pub unsafe extern "C" fn daxfs_getxattr(
+    image: &Handle,
+    ino: u32,
+    name: *const c_char,
+    value: *mut c_void,
+    size: usize,
+) -> isize {
+    // SAFETY: The caller passes a C string.
+    let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+    // SAFETY: The caller passes a buffer of this size.
+    let buffer = unsafe { bytes(value.cast(), size) };
+    let value = || image.xattr(&image.image().inode(ino)?, name);
+    count(value().and_then(|value| fill(buffer, &value)))
+}
+
+/// Return the caller's buffer; NULL is an empty one. It is only written to.
+///
+/// # Safety
+///
+/// `start` must be NULL, or valid for writing `size` bytes for as long as the result is used.
+unsafe fn bytes<'a>(start: *mut u8, size: usize) -> &'a mut [u8] {
+    let size = size.min(isize::MAX as usize);
+    if start.is_null() || size == 0 {
+        return &mut [];
+    }
+    // SAFETY: By the contract of this function.
+    unsafe { from_raw_parts_mut(start, size) }
+}
+
+/// Copy `text` to the start of `buffer`, unless that is empty, and return the length of `text`.
+fn fill(buffer: &mut [u8], text: &[u8]) -> Result<usize> {
+    if !buffer.is_empty() {
+        buffer
+            .get_mut(..text.len())
+            .ok_or(Failure::new(Errno::RANGE, "the buffer is too small"))?
+            .copy_from_slice(text);
+    }
+    Ok(text.len())
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Checks daxfs images in files and on block devices.
+//!
+//! * [`check`]: check an image against every rule of the format; [`cached`] makes it cheap
+//! * [`acl`]: access control lists, as `setxattr(2)` validates them
+//!
+//! ```
+//! use daxfs_check::check;
+//! use daxfs_files::memory::FileMemory;
+//! use std::ops::ControlFlow;
+//!
+//! let file = std::fs::File::open("../reader/tests/small.daxfs")?;
+//! let mut findings = Vec::new();
+//! check(&FileMemory::new(&file)?, &mut |finding| {
+//!     findings.push(finding);
+//!     ControlFlow::Continue(())
+//! });
+//! assert_eq!(findings, []);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+pub mod acl;
+pub mod cached;
+mod rules;
+
+pub use rules::{check, first, Finding, Paths};

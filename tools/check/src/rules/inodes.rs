@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Checks the inode table.
+
+use super::{Checker, DataRange, Seen};
+use daxfs_files::memory::Storage;
+use daxfs_reader::layout;
+use daxfs_reader::memory::load;
+use daxfs_reader::{Content, Inode};
+use std::mem::offset_of;
+use std::ops::ControlFlow;
+
+impl<S: Storage> Checker<'_, '_, S> {
+    /// Check each inode by itself, and record facts for the other checks.
+    pub(super) fn check_inodes(&mut self) -> ControlFlow<()> {
+        let root = self.image.root();
+        self.ok(root)?;
+        let count = self.image.superblock().inode_count() as u32;
+        for ino in 1..=count {
+            let seen = match self.load_inode(ino)? {
+                Some(inode) => self.inode(&inode)?,
+                None => Seen::default(),
+            };
+            self.inodes.push(seen);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn inode(&mut self, inode: &Inode) -> ControlFlow<(), Seen> {
+        let offset = self.inode_offset(inode.ino);
+        let raw = load::<_, layout::Inode>(self.image.memory(), offset);
+        let Some(raw) = self.ok(raw)? else {
+            return ControlFlow::Continue(Seen::default());
+        };
+        let mut unused = vec![(
+            offset_of!(layout::Inode, reserved),
+            u64::from(raw.reserved.get()),
+        )];
+        let directory = match inode.content {
+            Content::Directory(directory) => {
+                self.directories.push(directory);
+                true
+            }
+            Content::Regular { data } if inode.size > 0 => {
+                if inode.original == 0 {
+                    self.extents.push(DataRange {
+                        offset: data,
+                        size: inode.size,
+                        ino: inode.ino,
+                        packed: inode.packed,
+                    });
+                } else if let Some(original) = self.load_inode(inode.original)? {
+                    let checked = inode.check_original(self.image.superblock(), &original);
+                    self.ok(checked)?;
+                }
+                false
+            }
+            Content::Regular { .. } | Content::Special => {
+                unused.push((offset_of!(layout::Inode, data), raw.data.get()));
+                unused.push((offset_of!(layout::Inode, flags), raw.flags.get().into()));
+                unused.push((
+                    offset_of!(layout::Inode, original),
+                    raw.original.get().into(),
+                ));
+                false
+            }
+            Content::Symlink { target, length } => {
+                let mut buffer = [0; layout::SYMLINK_MAX as usize];
+                let buffer = &mut buffer[..length.into()];
+                let read = self.image.symlink(target, buffer);
+                self.ok(read)?;
+                false
+            }
+            // The reader checks the fields of a file without data.
+            Content::MetadataOnly | Content::Device { .. } => false,
+        };
+        if !directory {
+            let (parent, position) = (raw.parent.get(), raw.position.get());
+            unused.push((offset_of!(layout::Inode, parent), parent.into()));
+            unused.push((offset_of!(layout::Inode, position), position.into()));
+        }
+        for (field, value) in unused {
+            if value != 0 {
+                self.rule(
+                    "unused field of an inode is not zero",
+                    offset + field as u64,
+                    value,
+                )?;
+            }
+        }
+        if inode.xattrs != 0 {
+            self.xattrs.push((inode.xattrs, inode.ino));
+        }
+        ControlFlow::Continue(Seen {
+            valid: true,
+            directory,
+            nlink: inode.nlink,
+            links: 0,
+            walk: directory,
+        })
+    }
+
+    /// Check the link count of each inode. The directories must have been checked before.
+    pub(super) fn check_links(&mut self) -> ControlFlow<()> {
+        let root = self.image.superblock().root;
+        for index in 0..self.inodes.len() {
+            let seen = self.inodes[index];
+            let ino = index as u32 + 1;
+            let offset = self.inode_offset(ino);
+            if !seen.valid {
+                continue;
+            }
+            // The subdirectories of a directory that was not walked were not counted.
+            let reached = if seen.directory {
+                seen.walk
+            } else {
+                seen.links > 0
+            };
+            if !reached && ino != root {
+                self.rule("inode is in no directory", offset, ino.into())?;
+            } else if seen.links != seen.nlink {
+                let field = offset_of!(layout::Inode, nlink) as u64;
+                self.rule("wrong link count", offset + field, seen.nlink.into())?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}

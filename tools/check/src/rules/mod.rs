@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Check an image against every rule of the format.
+//!
+//! The rules of `Documentation/format.rst` apply, including the reader's. Time and memory are
+//! proportional to the size of the image; no field of an image can make them grow faster.
+
+mod data;
+mod directories;
+mod inodes;
+mod paths;
+mod xattrs;
+
+use crate::cached::Cached;
+use daxfs_files::memory::{Storage, ZEROS};
+use daxfs_reader::layout::{self, SUPERBLOCK_SIZE};
+use daxfs_reader::{self as image, Directory, Image, Inode, Superblock};
+use std::mem::size_of;
+use std::ops::ControlFlow;
+
+pub use paths::Paths;
+
+/// Bytes that are read together.
+const BUFFER: usize = 64 << 10;
+
+/// A rule that an image violates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Finding {
+    /// A rule that the reader checks.
+    #[error("{0}")]
+    Reader(#[from] image::Error),
+    /// A rule that the reader does not check.
+    #[error("{what} (offset {offset:#x}, value {value:#x})")]
+    Rule {
+        /// The problem.
+        what: &'static str,
+        /// Where, in bytes from the start of the image.
+        offset: u64,
+        /// The offending value, if it is a number.
+        value: u64,
+    },
+}
+
+impl Finding {
+    /// Return where it is, in bytes from the start of the image.
+    pub fn offset(&self) -> u64 {
+        match self {
+            Finding::Reader(error) => error.offset,
+            Finding::Rule { offset, .. } => *offset,
+        }
+    }
+}
+
+/// Check the image in `memory`, and call `report` for every violation until it breaks. Content is
+/// not compared with the image's SHA-256; [`digest`](mod@daxfs_files::digest) does that.
+pub fn check<S: Storage>(memory: &S, report: &mut dyn FnMut(Finding) -> ControlFlow<()>) {
+    let superblock = match Superblock::load(memory) {
+        Ok(superblock) => superblock,
+        Err(error) => {
+            let _ = report(error.into());
+            return;
+        }
+    };
+    let cached = Cached::new(memory, superblock.data.offset);
+    let mut checker = Checker {
+        image: Image::new(&cached, &superblock),
+        report,
+        inodes: Vec::new(),
+        directories: Vec::new(),
+        extents: Vec::new(),
+        xattrs: Vec::new(),
+    };
+    // It ends early only if `report` breaks.
+    let _ = checker.run();
+}
+
+/// Return the first violation that [`check`] finds in `memory`, if there is one.
+pub fn first<S: Storage>(memory: &S) -> Option<Finding> {
+    let mut finding = None;
+    check(memory, &mut |found| {
+        finding = Some(found);
+        ControlFlow::Break(())
+    });
+    finding
+}
+
+/// Facts about an inode.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// It is valid.
+    valid: bool,
+    directory: bool,
+    /// Its link count.
+    nlink: u32,
+    /// Links that were found: names, and for directories also `.` and the subdirectories' `..`.
+    links: u32,
+    /// Whether a directory may be walked: valid, and no other has its records.
+    walk: bool,
+}
+
+/// A file's data.
+struct DataRange {
+    offset: u64,
+    size: u64,
+    ino: u32,
+    packed: bool,
+}
+
+struct Checker<'a, 'b, S> {
+    image: Image<'a, S>,
+    report: &'b mut dyn FnMut(Finding) -> ControlFlow<()>,
+    /// Inode number 1 comes first.
+    inodes: Vec<Seen>,
+    directories: Vec<Directory>,
+    extents: Vec<DataRange>,
+    /// Offsets of the xattr sets, each with an inode that has it.
+    xattrs: Vec<(u64, u32)>,
+}
+
+impl<S: Storage> Checker<'_, '_, S> {
+    fn run(&mut self) -> ControlFlow<()> {
+        self.tables()?;
+        let verified = self.image.verify_metadata(&mut vec![0; BUFFER], || Ok(()));
+        self.ok(verified)?;
+        self.check_inodes()?;
+        self.check_directories()?;
+        self.check_links()?;
+        self.check_xattrs()?;
+        self.check_data()
+    }
+
+    fn report(&mut self, finding: impl Into<Finding>) -> ControlFlow<()> {
+        (self.report)(finding.into())
+    }
+
+    /// Return the value in `result`, or report its error.
+    fn ok<T>(&mut self, result: image::Result<T>) -> ControlFlow<(), Option<T>> {
+        match result {
+            Ok(value) => ControlFlow::Continue(Some(value)),
+            Err(error) => {
+                self.report(error)?;
+                ControlFlow::Continue(None)
+            }
+        }
+    }
+
+    fn rule(&mut self, what: &'static str, offset: u64, value: u64) -> ControlFlow<()> {
+        self.report(Finding::Rule {
+            what,
+            offset,
+            value,
+        })
+    }
+
+    /// Check the label, and the space between the tables.
+    fn tables(&mut self) -> ControlFlow<()> {
+        let superblock = *self.image.superblock();
+        let text = superblock
+            .label
+            .split(|&byte| byte == 0)
+            .next()
+            .unwrap_or_default();
+        let padded = superblock.label[text.len()..].iter().all(|&byte| byte == 0);
+        if !padded || std::str::from_utf8(text).is_err() {
+            let field = std::mem::offset_of!(layout::Superblock, label) as u64;
+            self.rule(
+                "label is not UTF-8 padded with NUL",
+                field,
+                text.len() as u64,
+            )?;
+        }
+        let mut end = size_of::<layout::Superblock>() as u64;
+        self.zeros(end, SUPERBLOCK_SIZE)?;
+        end = SUPERBLOCK_SIZE;
+        for table in [
+            superblock.inodes,
+            superblock.dirents,
+            superblock.names,
+            superblock.xattrs,
+            superblock.data,
+        ] {
+            self.zeros(end, table.offset)?;
+            end = table.end();
+        }
+        self.zeros(end, superblock.total_size)
+    }
+
+    /// Check that the unused bytes from `start` to `end` are zero.
+    fn zeros(&mut self, start: u64, end: u64) -> ControlFlow<()> {
+        let length = |at: u64| end.saturating_sub(at).min(BUFFER as u64) as usize;
+        let mut buffer = vec![0; length(start)];
+        let mut at = start;
+        while at < end {
+            let piece = &mut buffer[..length(at)];
+            if let Err(error) = self.image.memory().read(at, piece) {
+                return self.report(error);
+            }
+            // The whole piece is compared at once.
+            if *piece != ZEROS[..piece.len()] {
+                let bytes = (at..).zip(piece.iter());
+                let found = bytes.clone().find(|(_, &byte)| byte != 0);
+                let (offset, &byte) = found.unwrap_or((at, &0));
+                return self.rule("unused byte is not zero", offset, byte.into());
+            }
+            at += piece.len() as u64;
+            // Skip holes. Most ranges are short: do not look for holes after their end.
+            if at < end {
+                match self.image.memory().data(at) {
+                    Ok(data) => at = data,
+                    Err(error) => return self.report(error),
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Return the offset of the record of inode `ino`.
+    fn inode_offset(&self, ino: u32) -> u64 {
+        self.image.superblock().inodes.offset + u64::from(ino - 1) * layout::INODE_SIZE
+    }
+
+    /// Load an inode, or report why it is not valid.
+    fn load_inode(&mut self, ino: u32) -> ControlFlow<(), Option<Inode>> {
+        let inode = self.image.inode(ino);
+        self.ok(inode)
+    }
+}

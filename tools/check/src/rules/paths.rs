@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Finds the file that a place in an image belongs to.
+
+use daxfs_files::memory::Storage;
+use daxfs_reader::layout;
+use daxfs_reader::memory::load;
+use daxfs_reader::{Content, Image, Inode};
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+
+/// The files of an image, by their places in it, without damaged ones.
+pub struct Paths {
+    inodes: Range<u64>,
+    root: u32,
+    /// Parent and name of each inode that can be reached from the root.
+    names: HashMap<u32, (u32, Box<[u8]>)>,
+    /// Bytes that belong to an inode, in the order of their starts.
+    places: Vec<(Range<u64>, u32)>,
+}
+
+impl Paths {
+    /// Walk through `image`. Visit no more entries than its table has, even if directories share
+    /// them.
+    pub fn new<S: Storage>(image: &Image<'_, S>) -> Self {
+        let superblock = image.superblock();
+        let mut paths = Paths {
+            inodes: superblock.inodes.offset..superblock.inodes.end(),
+            root: superblock.root,
+            names: HashMap::new(),
+            places: Vec::new(),
+        };
+        let mut left = superblock.dirents.length / layout::DIRENT_SIZE;
+        let mut pending = VecDeque::new();
+        if let Ok(root) = image.root() {
+            paths.places(image, &root);
+            pending.push_back(root);
+        }
+        while let Some(inode) = pending.pop_front() {
+            let Content::Directory(directory) = inode.content else {
+                continue;
+            };
+            let mut entries = image.entries(&directory, 0);
+            while let Some(entry) = entries.next() {
+                if left == 0 {
+                    break;
+                }
+                left -= 1;
+                let Ok((entry, name)) = entry else {
+                    continue;
+                };
+                if entry.ino == paths.root || paths.names.contains_key(&entry.ino) {
+                    continue;
+                }
+                paths.names.insert(entry.ino, (inode.ino, name.into()));
+                if let Ok(child) = image.inode(entry.ino) {
+                    paths.places(image, &child);
+                    pending.push_back(child);
+                }
+            }
+        }
+        paths.places.sort_by_key(|(place, _)| place.start);
+        paths
+    }
+
+    /// Note which bytes belong to `inode`.
+    fn places<S: Storage>(&mut self, image: &Image<'_, S>, inode: &Inode) {
+        let mut add = |start: u64, length: u64| {
+            let place = start..start.saturating_add(length);
+            self.places.push((place, inode.ino));
+        };
+        match inode.content {
+            Content::Directory(directory) => {
+                let first = directory.first.saturating_mul(layout::DIRENT_SIZE);
+                let start = image.superblock().dirents.offset.saturating_add(first);
+                add(start, u64::from(directory.entries) * layout::DIRENT_SIZE);
+            }
+            Content::Regular { data } => add(data, inode.size),
+            Content::Symlink { target, length } => add(target, length.into()),
+            Content::MetadataOnly | Content::Device { .. } | Content::Special => (),
+        }
+        if inode.xattrs != 0 {
+            if let Ok(set) = load::<_, layout::XattrSet>(image.memory(), inode.xattrs) {
+                add(inode.xattrs, set.length.get().into());
+            }
+        }
+    }
+
+    /// Return the path of a file that the byte at `offset` belongs to, if one can be told.
+    pub fn find(&self, offset: u64) -> Option<Vec<u8>> {
+        if self.inodes.contains(&offset) {
+            let ino = (offset - self.inodes.start) / layout::INODE_SIZE + 1;
+            return self.path(u32::try_from(ino).ok()?);
+        }
+        let after = self
+            .places
+            .partition_point(|(place, _)| place.start <= offset);
+        let (place, ino) = self.places.get(after.checked_sub(1)?)?;
+        place.contains(&offset).then(|| self.path(*ino))?
+    }
+
+    fn path(&self, ino: u32) -> Option<Vec<u8>> {
+        let mut names = Vec::new();
+        let mut at = ino;
+        while at != self.root {
+            // Each inode was found through its parent, so that this comes to the root.
+            let (parent, name) = self.names.get(&at)?;
+            names.push(&name[..]);
+            at = *parent;
+        }
+        names.reverse();
+        Some([b"/", &names.join(&b'/')[..]].concat())
+    }
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Whatever the bytes of an image say, now or a moment later, the reader and the checker come to an
+//! end, do not panic, and take no more memory than the image is large.
+
+use daxfs_check::check;
+use daxfs_files::memory::Storage;
+use daxfs_reader::{self as image, Memory, Problem};
+use daxfs_testing::builder::{seal, Builder, DIRECTORY, FIFO};
+use daxfs_testing::overlay;
+use daxfs_testing::reader::read_everything;
+use daxfs_testing::specimen::specimen;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::sync::LazyLock;
+
+/// Counts what the current thread has allocated.
+struct Counting;
+
+thread_local! {
+    static NOW: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(bytes: isize) {
+    NOW.set(NOW.get() + bytes);
+    PEAK.set(PEAK.get().max(NOW.get()));
+}
+
+// SAFETY: every call goes to the system's allocator as it is; counting allocates nothing.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Run reader and checker, and holds their memory against the size of the image.
+fn survive<S: Storage>(memory: &S) {
+    NOW.set(0);
+    PEAK.set(0);
+    let mut findings = 0;
+    check(memory, &mut |_| {
+        findings += 1;
+        if findings < 100_000 {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    });
+    let limit = 2 * memory.size() as isize + (1 << 20);
+    assert!(PEAK.get() < limit, "{} bytes allocated", PEAK.get());
+    read_everything(memory);
+}
+
+static SPECIMEN: LazyLock<Vec<u8>> = LazyLock::new(specimen);
+
+/// A directory of many names below another, so that a damaged look-up has room to go astray.
+static WIDE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut builder = Builder::default();
+    let root = builder.inode(DIRECTORY, 0, 0);
+    let inner = builder.inode(DIRECTORY, 0, 0);
+    let fifo = builder.inode(FIFO, 0, 0);
+    builder.inodes[2].nlink = 300.into();
+    builder.directory(root, root, vec![(b"inner".to_vec(), inner)]);
+    let names = (0..300)
+        .map(|n| (format!("name{n}").into_bytes(), fifo))
+        .collect();
+    builder.directory(inner, root, names);
+    builder.image()
+});
+
+/// Memory in which a bit is wrong now and then, never the same twice.
+struct Flickering<'a> {
+    bytes: &'a [u8],
+    state: Cell<u64>,
+}
+
+impl Memory for Flickering<'_> {
+    fn size(&self) -> u64 {
+        self.bytes.size()
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
+        self.bytes.read(offset, into)?;
+        let random = self
+            .state
+            .get()
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        self.state.set(random);
+        let random = (random >> 32) as usize;
+        if offset >= 256 && !into.is_empty() {
+            match random % 32 {
+                0..=3 => {
+                    let at = (random >> 8) % into.len();
+                    into[at] ^= 1 << ((random >> 5) & 7);
+                }
+                4 => return Err(image::Error::new(Problem::Unreadable, offset, 0)),
+                _ => (),
+            }
+        }
+        Ok(())
+    }
+
+    daxfs_reader::hashes!();
+}
+
+impl Storage for Flickering<'_> {}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn damaged_images(seeds in vec(any::<u32>(), 1..12)) {
+        let (mut data, mut size) = ([0; 8192], 0);
+        for seed in seeds {
+            size = overlay::mutate(&SPECIMEN, &mut data, size, seed);
+        }
+        survive(&overlay::overlaid(&SPECIMEN, &data[..size]).as_slice());
+    }
+
+    #[test]
+    fn flickering_memory(wide in any::<bool>(), seed in any::<u64>()) {
+        let image = if wide { &WIDE } else { &SPECIMEN };
+        survive(&Flickering { bytes: image, state: Cell::new(seed) });
+    }
+
+    #[test]
+    fn noise(bytes in vec(any::<u8>(), 0..10_000), magic in any::<bool>()) {
+        let mut bytes = bytes;
+        if magic && bytes.len() > 4096 {
+            bytes[..136].copy_from_slice(&SPECIMEN[..136]);
+            let size = bytes.len() as u64 / 4096 * 4096;
+            bytes[32..40].copy_from_slice(&size.to_le_bytes());
+            seal(&mut bytes);
+        }
+        survive(&bytes.as_slice());
+    }
+}

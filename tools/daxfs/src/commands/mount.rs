@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `mount.daxfs` and `mount.fuse.daxfs`, which mount(8) calls.
+
+use crate::fuse::in_background;
+use crate::options::{HelperArgs, ImageAt};
+use daxfs_files::stdout::{written, Out};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::source::At;
+use daxfs_load::buffer::Kind;
+use daxfs_load::catalog::{value, Chosen};
+use daxfs_load::mount::{attach, load, Memory, MountOptions, Target};
+use rustix::process::geteuid;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::ExitCode;
+
+/// Run `mount.fuse.daxfs`, which mount(8) calls: serve an image through FUSE, in the background. As with other
+/// filesystems, what root mounts is for all users, with devices and set-user-ID bits.
+pub fn fuse_helper(args: &HelperArgs) -> Result<ExitCode> {
+    let (mut given, mut words) = (args.words(), Vec::new());
+    if given.iter().any(|word| word == "remount") {
+        // FUSE takes none of its own options again, which mount(8) repeats.
+        let own = |word: &String| MountOptions::parse(std::slice::from_ref(word)).filesystem;
+        given.retain(|word| word == "remount" || own(word).is_empty());
+        given.push("ro".into());
+        return Err(pass_on(args, "fuse.daxfs", &given));
+    }
+    let at = At {
+        offset: None,
+        name: value(&given, "image").map(str::to_owned),
+    };
+    if geteuid().is_root() {
+        words.extend(["suid", "dev", "allow_other"].map(str::to_owned));
+    }
+    given.retain(|word| !word.starts_with("image="));
+    words.append(&mut given);
+    let image = ImageAt {
+        image: args.source.clone(),
+        at,
+    };
+    match args.fake {
+        true => Ok(ExitCode::SUCCESS),
+        false => in_background(&image, &args.dir, &words),
+    }
+}
+
+/// Run `mount.daxfs`, which mount(8) calls: load an image file into a memfd and mount it, mount an image
+/// of a catalogue, or pass anything else back to mount(8).
+pub fn helper(args: &HelperArgs) -> Result<()> {
+    // The image of a remount stays in its memory.
+    let remount = args.words().iter().any(|word| word == "remount");
+    if args.source.is_file() && !remount {
+        if args.fake {
+            return Ok(());
+        }
+        return load(&args.source, &args.dir, Kind::Memfd, &args.words());
+    }
+    let mut words = args.words();
+    let named = words.iter().any(|word| word.starts_with("image="));
+    if remount && named {
+        // mount(8) repeats what /proc/mounts shows.
+        words.retain(|word| !word.starts_with("fsoffset=") && !word.starts_with("fslength="));
+    }
+    // A remount without a name keeps the image, whichever one is active now.
+    let chosen = match remount && !named {
+        true => None,
+        false => Chosen::find(&args.source, &mut words)?,
+    };
+    if args.fake && args.verbose {
+        written(writeln!(Out::open(), "{}", words.join(",")))?;
+    }
+    match chosen {
+        Some(_) if args.fake && !remount => return Ok(()),
+        Some(chosen) if !remount => {
+            let memory = Memory::Part(chosen);
+            let target = Target::new(&args.dir)?;
+            return attach(&args.source, memory, target, &MountOptions::parse(&words));
+        }
+        _ => {}
+    }
+    Err(pass_on(args, "daxfs", &words))
+}
+
+/// Run mount(8) without a helper for the filesystem type `kind`. Return only if that fails.
+fn pass_on(args: &HelperArgs, kind: &str, words: &[String]) -> Error {
+    let mut mount = std::process::Command::new("mount");
+    mount.arg("-i");
+    for (given, flag) in [(args.fake, "-f"), (args.verbose, "-v")] {
+        if given {
+            mount.arg(flag);
+        }
+    }
+    // Of other users mount(8) takes a mount point in fstab, and nothing else.
+    if geteuid().is_root() {
+        mount.args(["-t", kind]);
+        if !words.is_empty() {
+            mount.arg("-o").arg(words.join(","));
+        }
+        mount.arg(&args.source);
+    }
+    Error::system("", "cannot run mount", "", mount.arg(&args.dir).exec())
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `diff`: compares two images.
+
+use clap::ValueEnum;
+use daxfs_files::memory::Storage;
+use daxfs_image::error::Result;
+use daxfs_image::reader::{join, Child, Reader, Xattr};
+use daxfs_image::text::{mode, shown, time, type_name};
+use daxfs_reader::{Content, FileType, Inode};
+use std::collections::HashMap;
+
+/// Bytes of content that are compared at a time.
+const PIECE: usize = 256 << 10;
+
+/// Aspects that a comparison can ignore.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Aspect {
+    /// Owner and group
+    Owner,
+    /// Permission bits
+    Mode,
+    /// Modification times
+    Time,
+    /// Extended attributes
+    Xattrs,
+    /// Which names are hard links of each other
+    Links,
+}
+
+/// Called with the path of a file and a difference.
+type Report<'a> = dyn FnMut(&[u8], &str) -> Result<()> + 'a;
+
+/// Compare two images, and call `report` for each difference. Return true if they differ.
+pub fn diff<S: Storage>(
+    a: &Reader<'_, S>,
+    b: &Reader<'_, S>,
+    ignore: &[Aspect],
+    report: &mut Report<'_>,
+) -> Result<bool> {
+    let mut comparison = Comparison {
+        a,
+        b,
+        ignore,
+        report,
+        differ: false,
+        there: HashMap::new(),
+        back: HashMap::new(),
+        buffers: (vec![0; PIECE], vec![0; PIECE]),
+    };
+    // Directories to compare with their paths, the next one last.
+    let mut pending = vec![(b"/".to_vec(), a.root()?, b.root()?)];
+    while let Some((path, first, second)) = pending.pop() {
+        if !comparison.pair(&path, &first, &second)? {
+            continue;
+        }
+        let mut inner = Vec::new();
+        let mut right = children(b, &second, &path)?.into_iter().peekable();
+        for Child { name, inode, .. } in children(a, &first, &path)? {
+            while let Some(other) = right.next_if(|other| other.name < name) {
+                comparison.only("second", &join(&path, &other.name))?;
+            }
+            let path = join(&path, &name);
+            let Some(other) = right.next_if(|other| other.name == name) else {
+                comparison.only("first", &path)?;
+                continue;
+            };
+            let kinds = (inode.file_type, other.inode.file_type);
+            if kinds == (FileType::Directory, FileType::Directory) {
+                inner.push((path, inode, other.inode));
+            } else {
+                comparison.pair(&path, &inode, &other.inode)?;
+            }
+        }
+        for other in right {
+            comparison.only("second", &join(&path, &other.name))?;
+        }
+        pending.extend(inner.into_iter().rev());
+    }
+    Ok(comparison.differ)
+}
+
+/// Return the entries of the directory `inode`, sorted by name.
+fn children<S: Storage>(reader: &Reader<'_, S>, inode: &Inode, path: &[u8]) -> Result<Vec<Child>> {
+    match inode.content {
+        Content::Directory(directory) => reader.children(&directory, path),
+        _ => Ok(Vec::new()),
+    }
+}
+
+struct Comparison<'a, S> {
+    a: &'a Reader<'a, S>,
+    b: &'a Reader<'a, S>,
+    ignore: &'a [Aspect],
+    report: &'a mut Report<'a>,
+    differ: bool,
+    /// Files with several names on one side, and their counterparts on the other.
+    there: HashMap<u32, u32>,
+    back: HashMap<u32, u32>,
+    buffers: (Vec<u8>, Vec<u8>),
+}
+
+impl<S: Storage> Comparison<'_, S> {
+    fn say(&mut self, path: &[u8], text: &str) -> Result<()> {
+        self.differ = true;
+        (self.report)(path, text)
+    }
+
+    fn ignores(&self, aspect: Aspect) -> bool {
+        self.ignore.contains(&aspect)
+    }
+
+    fn only(&mut self, side: &str, path: &[u8]) -> Result<()> {
+        self.say(path, &format!("only in the {side}"))
+    }
+
+    /// Compare two files; return whether they are of the same type.
+    fn pair(&mut self, path: &[u8], a: &Inode, b: &Inode) -> Result<bool> {
+        let kind = a.file_type;
+        if kind != b.file_type {
+            let what = format!("type {} and {}", type_name(kind), type_name(b.file_type));
+            return self.say(path, &what).map(|()| false);
+        }
+        let permissions = (a.permissions(), b.permissions());
+        // The mode of a symlink means nothing.
+        if permissions.0 != permissions.1
+            && !self.ignores(Aspect::Mode)
+            && kind != FileType::Symlink
+        {
+            let (a, b) = (mode(kind, permissions.0), mode(kind, permissions.1));
+            self.say(path, &format!("mode {a} and {b}"))?;
+        }
+        if (a.uid, a.gid) != (b.uid, b.gid) && !self.ignores(Aspect::Owner) {
+            let text = format!("owner {}:{} and {}:{}", a.uid, a.gid, b.uid, b.gid);
+            self.say(path, &text)?;
+        }
+        let times = [a, b].map(|inode| (inode.mtime_sec, inode.mtime_nsec));
+        if times[0] != times[1] && !self.ignores(Aspect::Time) {
+            let [a, b] = times.map(|(sec, nsec)| time(sec, nsec));
+            self.say(path, &format!("time {a} and {b}"))?;
+        }
+        if !self.ignores(Aspect::Xattrs) {
+            self.xattrs(path, a, b)?;
+        }
+        if kind != FileType::Directory && !self.ignores(Aspect::Links) {
+            self.links(path, a, b)?;
+        }
+        match (&a.content, &b.content) {
+            (
+                Content::Device { major, minor },
+                Content::Device {
+                    major: other_major,
+                    minor: other_minor,
+                },
+            ) if (major, minor) != (other_major, other_minor) => {
+                let text = format!("device {major}:{minor} and {other_major}:{other_minor}");
+                self.say(path, &text)?;
+            }
+            (Content::Symlink { .. }, _) => {
+                let (a, b) = (self.a.target(a, path)?, self.b.target(b, path)?);
+                if a != b {
+                    let text = format!("target {} and {}", shown(&a), shown(&b));
+                    self.say(path, &text)?;
+                }
+            }
+            _ if kind == FileType::Regular && a.size != b.size => {
+                self.say(path, &format!("size {} and {}", a.size, b.size))?;
+            }
+            _ if kind == FileType::Regular => self.content(path, a, b)?,
+            _ => (),
+        }
+        Ok(true)
+    }
+
+    fn xattrs(&mut self, path: &[u8], first: &Inode, second: &Inode) -> Result<()> {
+        let (a, b) = (self.a.xattrs(first, path)?, self.b.xattrs(second, path)?);
+        let find = |set: &[Xattr], name: &[u8]| set.iter().position(|xattr| xattr.name == name);
+        for xattr in &a {
+            let how = match find(&b, &xattr.name) {
+                None => "only in the first",
+                Some(index) if b[index].value != xattr.value => "differs",
+                Some(_) => continue,
+            };
+            self.xattr(path, &xattr.name, how)?;
+        }
+        for xattr in b.iter().filter(|xattr| find(&a, &xattr.name).is_none()) {
+            self.xattr(path, &xattr.name, "only in the second")?;
+        }
+        Ok(())
+    }
+
+    fn xattr(&mut self, path: &[u8], name: &[u8], how: &str) -> Result<()> {
+        let text = format!("extended attribute {} {how}", shown(name));
+        self.say(path, &text)
+    }
+
+    /// Check that hard links on one side are hard links on the other.
+    fn links(&mut self, path: &[u8], a: &Inode, b: &Inode) -> Result<()> {
+        let same = (a.nlink, b.nlink) == (1, 1)
+            || *self.there.entry(a.ino).or_insert(b.ino) == b.ino
+                && *self.back.entry(b.ino).or_insert(a.ino) == a.ino;
+        match same {
+            true => Ok(()),
+            false => self.say(path, "hard links to other files"),
+        }
+    }
+
+    /// Compare the content of two files of the same size.
+    fn content(&mut self, path: &[u8], first: &Inode, second: &Inode) -> Result<()> {
+        let mut offset = 0;
+        while offset < first.size {
+            let length = (first.size - offset).min(PIECE as u64) as usize;
+            let (a, b) = (&mut self.buffers.0[..length], &mut self.buffers.1[..length]);
+            let read = self.a.read(first, offset, a);
+            read.map_err(|error| self.a.fail(path, error))?;
+            let read = self.b.read(second, offset, b);
+            read.map_err(|error| self.b.fail(path, error))?;
+            if let Some(at) = a.iter().zip(&*b).position(|(a, b)| a != b) {
+                return self.say(path, &format!("content from byte {}", offset + at as u64));
+            }
+            offset += length as u64;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `fsck`: check an image against every rule of the format, and its bytes against its SHA-256.
+
+use clap::Args;
+use daxfs_check::{check, Finding, Paths};
+use daxfs_files::bar::Bar;
+use daxfs_files::digest::{combine, hex, sums, wrong_sum};
+use daxfs_files::memory::Storage;
+use daxfs_files::Progress;
+use daxfs_image::error::Error;
+use daxfs_image::source::{self, superblock, At};
+use daxfs_image::text::shown;
+use daxfs_reader::{Error as ImageError, Image, Problem, Superblock};
+use daxfs_signature::attach;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
+
+/// Exit status: errors were found, and stay.
+pub const UNCORRECTED: u8 = 4;
+/// Exit status: the check itself failed.
+pub const OPERATIONAL: u8 = 8;
+/// Exit status: wrong usage.
+pub const USAGE: u8 = 16;
+
+/// How to check.
+#[derive(Args, Clone, Copy, Default)]
+pub struct FsckOptions {
+    /// Print nothing about clean images
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Check the images at the place `at` in each of `paths` and return fsck's exit status.
+pub fn fsck(paths: &[impl AsRef<Path>], at: &At, options: FsckOptions) -> u8 {
+    paths
+        .iter()
+        .fold(0, |status, path| status | one(path.as_ref(), at, options))
+}
+
+fn one(path: &Path, at: &At, options: FsckOptions) -> u8 {
+    let name = at.name_in(path);
+    let source = match source::open_at(path, at) {
+        Ok(source) => source,
+        Err(why) => {
+            eprintln!("fsck.daxfs: {why}");
+            return OPERATIONAL;
+        }
+    };
+    // The kind of file says more than an offset and a value.
+    if let Err(why @ Error::Foreign { .. }) = superblock(&source, &name) {
+        eprintln!("fsck.daxfs: {why}");
+        return UNCORRECTED;
+    }
+    let bar = Bar::of("checking", 0);
+    let mut count = 0;
+    let mut status = 0;
+    let outcome = examine(&source, &bar, &mut |violation| {
+        count += 1;
+        status |= match violation.unreadable {
+            true => OPERATIONAL,
+            false => UNCORRECTED,
+        };
+        bar.suspend(|| eprintln!("{name}: {violation}"));
+    });
+    drop(bar);
+    match outcome {
+        Some(superblock) if status == 0 => {
+            if !options.quiet {
+                let (inodes, size) = (superblock.inode_count(), superblock.total_size);
+                status |= say(&format!("{name}: clean, {inodes} inodes, {size} bytes"));
+            }
+        }
+        _ => eprintln!(
+            "{name}: {count} error{}, nothing was changed; restore the image from a copy, or make it again",
+            if count == 1 { "" } else { "s" }
+        ),
+    }
+    status
+}
+
+/// Print `text` to standard output. Return the exit status: 0, or that this failed.
+pub fn say(text: &str) -> u8 {
+    match daxfs_files::stdout::say(text) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("fsck.daxfs: {error}");
+            OPERATIONAL
+        }
+    }
+}
+
+/// A violation of a rule.
+pub struct Violation<'a> {
+    /// Path of the file, if one can be told.
+    pub path: Option<&'a [u8]>,
+    /// The image cannot be read there.
+    pub unreadable: bool,
+    /// The problem.
+    pub text: String,
+}
+
+impl fmt::Display for Violation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = self.path {
+            write!(f, "{}: ", shown(path))?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
+/// Check the image in `source` against every rule. Call `report` for each violation. Return the
+/// superblock if it is valid.
+pub fn examine<S: Storage + Sync>(
+    source: &S,
+    progress: &dyn Progress,
+    report: &mut (dyn FnMut(&Violation<'_>) + Send),
+) -> Option<Superblock> {
+    let superblock = Superblock::load(source).ok();
+    let report = Mutex::new(report);
+    let submit = |violation: &Violation<'_>| {
+        if let Ok(mut report) = report.lock() {
+            report(violation);
+        }
+    };
+    // Problems of the whole image's bytes.
+    let whole = |text: String, unreadable| Violation {
+        path: None,
+        unreadable,
+        text,
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Most images have no findings: create it for the first one.
+            let mut paths = None;
+            check(source, &mut |finding| {
+                let unreadable =
+                    matches!(finding, Finding::Reader(error) if error.problem == Problem::Unreadable);
+                let path = superblock.as_ref().and_then(|superblock| {
+                    let image = Image::new(source, superblock);
+                    let paths = paths.get_or_insert_with(|| Paths::new(&image));
+                    paths.find(finding.offset())
+                });
+                submit(&Violation {
+                    path: path.as_deref(),
+                    unreadable,
+                    text: finding.to_string(),
+                });
+                ControlFlow::Continue(())
+            });
+        });
+        if let Some(superblock) = &superblock {
+            progress.step("checking", superblock.total_size);
+            let image = Image::new(source, superblock);
+            let result = sums(&image, progress).and_then(|sums| {
+                let digest = combine(sums.iter().copied());
+                if digest != superblock.sha256 {
+                    let (found, stored) = (hex(&digest), hex(&superblock.sha256));
+                    let text = format!("SHA-256 is {found}, the superblock says {stored}");
+                    submit(&whole(text, false));
+                }
+                let end = superblock
+                    .sums()
+                    .map_or(superblock.total_size, |table| table.end());
+                if end > source.size() {
+                    let error = ImageError::new(Problem::Truncated, superblock.total_size, end);
+                    submit(&whole(error.to_string(), false));
+                } else if let Some((index, stored)) = wrong_sum(&image, &sums)? {
+                    let (found, stored) = (hex(&sums[index as usize]), hex(&stored));
+                    let text =
+                        format!("SHA-256 of piece {index} is {found}, the table says {stored}");
+                    submit(&whole(text, false));
+                }
+                match attach::load(&image) {
+                    Err(error) if error.problem == Problem::Signature => {
+                        submit(&whole(error.to_string(), false));
+                        Ok(())
+                    }
+                    result => result.map(|_| ()),
+                }
+            });
+            if let Err(error) = result {
+                submit(&whole(error.to_string(), true));
+            }
+        }
+    });
+    superblock
+}

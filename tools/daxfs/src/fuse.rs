@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `fuse`: serve an image through FUSE, on machines without the module.
+
+mod filesystem;
+
+use crate::options::ImageAt;
+use daxfs_files::notify;
+use daxfs_files::signals::{on_signal, SIGHUP, SIGINT, SIGTERM};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::text::shown_path;
+use daxfs_load::context::explain;
+use daxfs_load::mount::{examine, place as place_on, set, shortened, MountOptions};
+use daxfs_load::mountinfo::mount_id;
+use filesystem::ImageFs;
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use rustix::io::Errno;
+use rustix::mount::{fsconfig_set_string, fsopen, FsOpenFlags, MountAttrFlags, UnmountFlags};
+use rustix::process::{getegid, geteuid};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+
+/// The device through which the kernel asks.
+const DEVICE: &str = "/dev/fuse";
+
+/// Threads that serve requests, at most.
+const THREADS: usize = 8;
+
+/// Serve the image at `dir` with the mount options `words` until it is unmounted. If `ready`, write
+/// a line to standard output when it is mounted, for the process that started this one.
+pub fn serve(image: &ImageAt, dir: &Path, words: &[String], ready: bool) -> Result<()> {
+    let (acl, options) = parse(words)?;
+    let source = &image.image;
+    let image = image.open()?;
+    // Other damage is an error when it is accessed; without a root there is nothing to mount.
+    image.reader().root()?;
+    examine(dir)?;
+    let name = shown_path(dir);
+    let fail = |error: io::Error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound if !Path::new(DEVICE).exists() => {
+                "; /dev/fuse is missing: load the module fuse (modprobe fuse)"
+            }
+            io::ErrorKind::NotFound => {
+                "; users other than root need the program fusermount3 (package fuse3)"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "; the directory must be yours, and /dev/fuse be open to you"
+            }
+            _ => "",
+        };
+        Error::system(&name, "cannot mount", remedy, error)
+    };
+    // Before the mount: afterwards a look-up would wait for an answer.
+    let place = dir.canonicalize().map_err(fail)?;
+    let mut config = Config::default();
+    let threads = thread::available_parallelism().map_or(1, |threads| threads.get());
+    config.n_threads = Some(threads.min(THREADS));
+    config.clone_fd = true;
+    config.acl = acl;
+    let served = ImageFs::new(image);
+    let session = match fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC) {
+        // fusermount3 may.
+        Err(Errno::PERM) => {
+            config.mount_options = for_fusermount(source, &options);
+            let begun = Session::new(served, &place, &config).and_then(Session::spawn);
+            begun.map_err(|error| match error.get_ref() {
+                Some(said) => fail(io::Error::other(said.to_string().trim_end())),
+                None => fail(error),
+            })?
+        }
+        opened => {
+            let device = File::options().read(true).write(true).open(DEVICE);
+            let device = device.map_err(fail)?;
+            let fs = opened.map_err(|error| fail(error.into()))?;
+            describe(&fs, source, &device, acl, &options)?;
+            let mut session = None;
+            place_on(&fs, &place, options.attributes, |_| {
+                let begun = Session::from_fd(served, device.into(), acl, config);
+                session = Some(begun.and_then(Session::spawn).map_err(fail)?);
+                Ok(())
+            })?;
+            // It was called.
+            session.ok_or_else(|| fail(Errno::NOTCONN.into()))?
+        }
+    };
+    let id = mount_id(&place).map_err(fail)?;
+    let unmount = move |_| {
+        // Never unmount another mount at the same place.
+        if mount_id(&place).is_ok_and(|now| now == id) {
+            // While files are open it stays mounted, and the next signal tries again.
+            detach(&place);
+        }
+    };
+    on_signal(&[SIGHUP, SIGINT, SIGTERM], unmount)
+        .map_err(|error| Error::system("", "cannot handle signals", "", error))?;
+    if ready {
+        tell_parent()
+            .map_err(|error| Error::system("", "cannot go on in the background", "", error))?;
+    }
+    // In the background, the parent's exit tells.
+    if let (false, Err(error)) = (ready, notify()) {
+        eprintln!("daxfs: warning: cannot notify systemd: {error}");
+    }
+    ended(session).map_err(|error| Error::system(&name, "stopped serving", "", error))
+}
+
+/// Unmount the topmost mount on `place`, which is absolute and leads through no symlinks, unless it is
+/// in use. A user who is not root needs fusermount3.
+fn detach(place: &Path) {
+    if rustix::mount::unmount(place, UnmountFlags::NOFOLLOW) == Err(Errno::PERM) {
+        let mut fusermount = Command::new("fusermount3");
+        fusermount.args(["-u", "--"]).arg(place);
+        let _ = fusermount
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+/// Wait until the mount of `session` is gone.
+///
+/// Dropping a session unmounts any file system at its mount point, even if its own mount is gone.
+/// So do not drop it.
+fn ended(mut session: BackgroundSession) -> io::Result<()> {
+    let nothing = thread::spawn(|| Ok(()));
+    let guard = std::mem::replace(&mut session.guard, nothing);
+    std::mem::forget(session);
+    let panicked = |_| io::Error::other("a thread panicked");
+    guard.join().map_err(panicked)?
+}
+
+/// Report to the parent that the image is mounted, and detach from its terminal.
+fn tell_parent() -> io::Result<()> {
+    let mut stdout = io::stdout();
+    stdout.write_all(b"\n")?;
+    stdout.flush()?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    let _ = rustix::process::setsid();
+    std::env::set_current_dir("/")
+}
+
+/// Start a process that serves the image at `dir`, and wait until it is mounted.
+///
+/// Fail if the process cannot be started. The process reports its own errors.
+pub fn in_background(picked: &ImageAt, dir: &Path, words: &[String]) -> Result<ExitCode> {
+    let ImageAt { image, at } = picked;
+    let mut arguments: Vec<OsString> = vec!["fuse".into(), "--ready".into()];
+    if !words.is_empty() {
+        arguments.push("--options".into());
+        arguments.push(words.join(",").into());
+    }
+    if let Some(offset) = at.offset {
+        arguments.push(format!("--offset={offset}").into());
+    }
+    if let Some(name) = &at.name {
+        arguments.push(format!("--image={name}").into());
+    }
+    arguments.extend(["--".into(), image.into(), dir.into()]);
+    let from_stdin = image.as_os_str() == "-";
+    let mut child = Command::new("/proc/self/exe")
+        .arg0("daxfs")
+        .args(arguments)
+        .stdin(if from_stdin {
+            Stdio::inherit()
+        } else {
+            Stdio::null()
+        })
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| Error::system("", "cannot start a process", "", error))?;
+    let mut line = [0];
+    let ready = child
+        .stdout
+        .take()
+        .map(|mut stdout| stdout.read_exact(&mut line));
+    if matches!(ready, Some(Ok(()))) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let _ = child.wait();
+    Ok(ExitCode::FAILURE)
+}
+
+/// Sort mount options. As fusermount3 does, leave out set-user-ID bits and devices by default.
+fn parse(words: &[String]) -> Result<(SessionACL, MountOptions)> {
+    let safe = ["nosuid", "nodev"].map(str::to_owned);
+    let options = MountOptions::parse(&[&safe, words].concat());
+    let mut acl = SessionACL::Owner;
+    for (name, value) in &options.filesystem {
+        acl = match (name.as_str(), value) {
+            ("allow_other", None) => SessionACL::All,
+            ("allow_root", None) => SessionACL::RootAndOwner,
+            ("default_permissions", None) => acl,
+            _ => {
+                let why = "unknown mount option; use allow_other, allow_root or generic ones of mount(8), such as noexec";
+                return Err(Error::refused(name.clone(), why));
+            }
+        };
+    }
+    Ok((acl, options))
+}
+
+/// Describe the mount of the image `source` to the kernel. `device` is open for it.
+fn describe(
+    fs: &OwnedFd,
+    source: &Path,
+    device: &File,
+    acl: SessionACL,
+    options: &MountOptions,
+) -> Result<()> {
+    let shown = shortened(source);
+    fsconfig_set_string(fs.as_fd(), "source", OsStr::from_bytes(&shown))
+        .map_err(|error| explain(fs, "cannot set the source", error))?;
+    let pair = |name: &str, value: String| (name.to_owned(), Some(value));
+    let flag = |name: &str| (name.to_owned(), None);
+    let mut own = vec![
+        pair("subtype", "daxfs".into()),
+        pair("fd", device.as_raw_fd().to_string()),
+        // A directory.
+        pair("rootmode", "40000".into()),
+        pair("user_id", geteuid().as_raw().to_string()),
+        pair("group_id", getegid().as_raw().to_string()),
+        flag("default_permissions"),
+        flag("ro"),
+    ];
+    if acl != SessionACL::Owner {
+        own.push(flag("allow_other"));
+    }
+    set(fs, &own)?;
+    set(fs, &options.generic)
+}
+
+/// Return options for fusermount3, which ignores those that it does not grant.
+fn for_fusermount(source: &Path, options: &MountOptions) -> Vec<MountOption> {
+    let words = [
+        (MountAttrFlags::MOUNT_ATTR_NOEXEC, "noexec"),
+        (MountAttrFlags::MOUNT_ATTR_NOATIME, "noatime"),
+        (MountAttrFlags::MOUNT_ATTR_NODIRATIME, "nodiratime"),
+        (MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
+    ];
+    let given = words
+        .into_iter()
+        .filter(|(attribute, _)| options.attributes.contains(*attribute));
+    let mut all: Vec<_> = given
+        .map(|(_, word)| MountOption::CUSTOM(word.into()))
+        .collect();
+    all.extend([
+        MountOption::RO,
+        MountOption::DefaultPermissions,
+        MountOption::FSName(source.to_string_lossy().into()),
+        MountOption::Subtype("daxfs".into()),
+    ]);
+    all
+}

@@ -1,0 +1,833 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `catalog`: several images in one file, and power loss while a catalogue is changed.
+
+use crate::support::{available, fixture, Place};
+use daxfs_load::catalog::{commit, create, insert, Medium, New, State, Users};
+use daxfs_reader::catalog::{
+    room, Listed, Table, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAX, CATALOG_SIZE, CHECKSUM,
+};
+use daxfs_reader::layout::{Superblock as Record, HUGE_SIZE};
+use daxfs_reader::{Error, Memory, Problem, Result, Superblock};
+use daxfs_testing::catalog::check_rules;
+use daxfs_testing::{builder, image_with};
+use proptest::prelude::*;
+use std::cell::Cell;
+use std::fs;
+use std::io;
+use std::mem::offset_of;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+/// Bytes that memory stores at once.
+const LINE: usize = 64;
+
+/// Return a directory with a tree, `source`, and `disk`, an empty catalogue with room for `images` images.
+fn catalog(images: u64) -> Place {
+    let place = fixture();
+    let size = CATALOG_SIZE + images * HUGE_SIZE;
+    place.ok(format!("daxfs catalog init --size {size} disk"));
+    place
+}
+
+/// Add an image with the label `name`, its file.
+#[track_caller]
+fn add_file(place: &Place, name: &str, options: &str) {
+    let mut image = daxfs_testing::options();
+    image.label = name.into();
+    image_with(&place.path("source"), &place.path(name), &image).unwrap();
+    place.ok(format!("daxfs catalog add {options} disk {name} {name}"));
+}
+
+/// Return what `list --json` prints.
+#[track_caller]
+fn list(place: &Place) -> serde_json::Value {
+    place.ok("daxfs catalog list --json disk").json()
+}
+
+/// Return the names, with their states.
+#[track_caller]
+fn names(place: &Place) -> Vec<String> {
+    let list = list(place);
+    let images = list["images"].as_array().unwrap().iter();
+    let text = |image: &serde_json::Value| {
+        let mut text = image["name"].as_str().unwrap().to_owned();
+        for flag in ["active", "removed"] {
+            if image[flag].as_bool().unwrap() {
+                text += &format!(" {flag}");
+            }
+        }
+        text
+    };
+    images.map(text).collect()
+}
+
+/// Open the file.
+fn disk(place: &Place) -> fs::File {
+    let mut options = fs::File::options();
+    options
+        .read(true)
+        .write(true)
+        .open(place.path("disk"))
+        .unwrap()
+}
+
+#[test]
+fn from_init_to_removal() {
+    let place = catalog(3);
+    assert_eq!(names(&place), [""; 0]);
+    add_file(&place, "one", "--activate");
+    add_file(&place, "two", "");
+    assert_eq!(names(&place), ["one active", "two"]);
+    // The images are there, byte by byte.
+    for (name, offset) in [("one", CATALOG_SIZE), ("two", 2 * CATALOG_SIZE)] {
+        place.ok(format!(
+            "cmp -n $(stat -c %s {name}) {name} disk 0 {offset}"
+        ));
+    }
+    place.ok("daxfs catalog activate disk two");
+    assert_eq!(names(&place), ["one", "two active"]);
+    let why =
+        "disk: 'two' is active; activate another image first, or give --force to leave none active";
+    place.fails("daxfs catalog remove disk two", why);
+    place.ok("daxfs catalog remove disk one");
+    assert_eq!(names(&place), ["one removed", "two active"]);
+    for command in ["activate", "remove"] {
+        let why = "disk: the catalogue has no image 'one'; it has two\n";
+        place.fails(format!("daxfs catalog {command} disk one"), why);
+    }
+    // The name is free, the space is not: a file's users are unknown.
+    add_file(&place, "one", "");
+    assert_eq!(names(&place), ["one removed", "two active", "one"]);
+    let why = "disk: no room for an image of 2097152 bytes: the largest free range has 0 bytes; \
+               if nobody uses the removed 'one' (2097152 bytes), give --reuse always\n";
+    place.fails("daxfs catalog add disk more one", why);
+    place.fails("daxfs catalog add --reuse never disk more one", why);
+    add_file(&place, "more", "--reuse always");
+    assert_eq!(names(&place), ["more", "two active", "one"]);
+    assert_eq!(list(&place)["images"][0]["offset"], CATALOG_SIZE);
+    let why = "; remove an image, or use a larger device\n";
+    place.fails("daxfs catalog add --reuse always disk last one", why);
+    place.ok("daxfs catalog remove --force disk two");
+    assert_eq!(names(&place), ["more", "two removed", "one"]);
+    let why = "disk: cannot write byte 0 of the copy: File too large\n";
+    place.fails(
+        "ulimit -f 4096; daxfs catalog add --reuse always disk two one",
+        why,
+    );
+}
+
+#[test]
+fn text_and_json() {
+    let place = catalog(4);
+    add_file(&place, "base", "--activate");
+    let text = place.ok("daxfs catalog list disk");
+    let lines: Vec<_> = text.text().lines().collect();
+    let start = "base  active   ?               2097152   2.0M  ";
+    assert_eq!(
+        lines[0],
+        "NAME  STATE    MOUNTED          OFFSET   SIZE  UUID"
+    );
+    assert!(lines[1].starts_with(start), "{lines:?}");
+    assert_eq!(lines[2], "Largest free range: 6.0M");
+    let list = list(&place);
+    assert_eq!(list["schema"], "daxfs-catalog-1");
+    assert_eq!(list["generation"], 3);
+    assert_eq!(list["size"], 5 * HUGE_SIZE);
+    assert_eq!(list["free"], 3 * HUGE_SIZE);
+    assert_eq!(list["images"][0]["length"], HUGE_SIZE);
+    assert!(list["images"][0].get("mounted").is_none());
+    let info = place.ok("daxfs info --json base").json();
+    assert_eq!(list["images"][0]["uuid"], info["uuid"]);
+}
+
+#[test]
+fn refused() {
+    let place = catalog(2);
+    add_file(&place, "file", "");
+    place.ok("truncate -s 5M middle && echo precious >>middle && truncate -s 9M middle");
+    place.ok("echo precious | cat file - >behind && truncate -s 9M behind");
+    let long = "x".repeat(64);
+    for name in ["", "a b", "a/b", "a,b", "ä", &long] {
+        let why = "is not a name for an image; use 1 to 63 letters";
+        place.fails(format!("daxfs catalog add disk '{name}' file"), why);
+    }
+    place.mistakes(
+        "daxfs catalog add disk file file | 1 | disk: has an image 'file' already;
+        daxfs catalog add disk disk disk | 1 | a catalogue of images
+        daxfs catalog init disk | 1 | disk: holds a catalogue of images, which would be lost;
+        daxfs catalog init middle | 1 | middle: holds data other than a daxfs image, which would be lost;
+        daxfs catalog init behind | 1 | behind: holds data other than a daxfs image in the bytes 0 to 9437183, which would be lost;
+        daxfs catalog list file | 1 | has no catalogue; daxfs catalog init makes one
+        daxfs catalog init --size 4M disk | 1 | cannot make: File exists
+        daxfs catalog init --size 2M small | 1 | need at least 4194304
+        daxfs catalog list /dev/null | 1 | a catalogue needs one of these
+        # Other commands recognize it.
+        daxfs info disk | 1 | a catalogue of images, not an image
+        daxfs digest disk | 1 | a catalogue of images, not an image
+        daxfs write file disk | 1 | neither a block nor a DAX device",
+    );
+    let run = place.run("daxfs fsck disk");
+    let why = "disk: a catalogue of images, not an image";
+    assert!(run.status == 4 && run.stderr.contains(why), "{run:?}");
+    assert_eq!(place.run("daxfs catalog list").status, 2);
+    place.ok(format!("daxfs catalog add disk {} file", &long[1..]));
+    place.ok("daxfs catalog init --force disk");
+    assert_eq!(names(&place), [""; 0]);
+}
+
+/// A copy that is damaged does not count, and the next change replaces it.
+#[test]
+fn damaged_copies() {
+    let place = catalog(2);
+    add_file(&place, "one", "");
+    add_file(&place, "two", "--activate");
+    let disk = disk(&place);
+    let generation = list(&place)["generation"].as_u64().unwrap();
+    // The last change wrote one of them.
+    let states = CATALOG_COPIES.map(|start| {
+        let mut byte = [0];
+        disk.read_exact_at(&mut byte, start + 200).unwrap();
+        disk.write_all_at(&[byte[0] ^ 1], start + 200).unwrap();
+        let found = list(&place);
+        let damaged = found["damaged"].as_str().unwrap();
+        let said = format!("checksum mismatch of the copy (offset {:#x}, ", start + 124);
+        assert!(damaged.starts_with(&said), "{damaged}");
+        disk.write_all_at(&byte, start + 200).unwrap();
+        assert!(list(&place).get("damaged").is_none());
+        found["generation"].as_u64().unwrap()
+    });
+    assert_eq!(states.iter().max(), Some(&generation));
+    assert_eq!(states.iter().min(), Some(&(generation - 1)));
+    for start in CATALOG_COPIES {
+        disk.write_all_at(b"damage", start + 140).unwrap();
+    }
+    let why = "disk: no copy of the catalogue is whole ";
+    place.fails("daxfs catalog list disk", why);
+    // A version counts if the checksum says that it was written so.
+    disk.write_all_at(&[9], CATALOG_COPIES[0] + 8).unwrap();
+    place.fails("daxfs catalog list disk", why);
+    seal(&disk, 0);
+    let why = "disk: unknown format version (offset 0x8, value 0x9)";
+    place.fails("daxfs catalog list disk", why);
+}
+
+/// Give copy `index` the right checksum.
+fn seal(disk: &fs::File, index: usize) {
+    let mut copy = vec![0; 8192];
+    let start = CATALOG_COPIES[index];
+    disk.read_exact_at(&mut copy, start).unwrap();
+    seal_bytes(&mut copy);
+    disk.write_all_at(&copy, start).unwrap();
+}
+
+/// Give the copy that starts `bytes` the right checksum.
+fn seal_bytes(bytes: &mut [u8]) {
+    let count = u32::from_le_bytes(bytes[12..16].try_into().unwrap());
+    let Some(entries) = bytes[128..].get(..count as usize * 128) else {
+        return;
+    };
+    let crc32c = <&[u8] as daxfs_reader::Memory>::crc32c;
+    let crc = crc32c(crc32c(0, &bytes[..124]), entries);
+    bytes[124..128].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// A bit that flips in the version of one copy leaves the other one, also if that is the older one.
+#[test]
+fn damaged_version() {
+    let place = catalog(2);
+    add_file(&place, "one", "");
+    let disk = disk(&place);
+    for start in CATALOG_COPIES {
+        for field in [8, 12] {
+            let mut bytes = [0; 4];
+            disk.read_exact_at(&mut bytes, start + field).unwrap();
+            disk.write_all_at(&[bytes[0] ^ 2], start + field).unwrap();
+            assert!(list(&place)["damaged"].is_string(), "{start} {field}");
+            disk.write_all_at(&bytes, start + field).unwrap();
+        }
+    }
+    // A whole copy of another version may be the newer one.
+    for index in [0, 1] {
+        let version = CATALOG_COPIES[index] + 8;
+        disk.write_all_at(&[1], version).unwrap();
+        seal(&disk, index);
+        let why = "disk: unknown format version ";
+        place.fails("daxfs catalog list disk", why);
+        disk.write_all_at(&[2], version).unwrap();
+        seal(&disk, index);
+    }
+    assert_eq!(names(&place), ["one"]);
+}
+
+/// The damaged copy may have listed an image, whose place must not be taken for free.
+#[test]
+fn damage_is_said() {
+    let place = catalog(3);
+    add_file(&place, "one", "");
+    let damage = || {
+        let index = list(&place)["generation"].as_u64().unwrap() % 2;
+        // The copy that does not count.
+        let start = CATALOG_COPIES[1 - index as usize];
+        disk(&place).write_all_at(&[0xff], start + 30).unwrap();
+        assert!(list(&place)["damaged"].is_string());
+    };
+    let run = |words: &str, status: i32, part: &str| {
+        let run = place.run(format!("daxfs catalog {words}"));
+        let said = "warning: disk: a copy of the catalogue is damaged: ";
+        assert_eq!(run.status, status, "{words}: {run:?}");
+        assert!(run.stderr.contains(said), "{words}: {run:?}");
+        assert!(run.stderr.contains(part), "{words}: {run:?}");
+    };
+    damage();
+    run("add disk two one", 1, "activate or remove an image");
+    assert_eq!(names(&place), ["one"]);
+    run("activate disk one", 0, "");
+    add_file(&place, "two", "");
+    damage();
+    run("add --reuse always disk three one", 0, "");
+    assert_eq!(names(&place), ["one active", "two", "three"]);
+}
+
+/// Another filesystem that leaves the second copy as it is has no catalogue, and no command writes
+/// over it.
+#[test]
+fn other_contents() {
+    let place = catalog(2);
+    add_file(&place, "one", "--activate");
+    let disk = disk(&place);
+    disk.write_all_at(&[0; 8192], 0).unwrap();
+    // As mkfs.ext4 does.
+    disk.write_all_at(&[0x53, 0xef], 1024 + 56).unwrap();
+    place.mistakes(
+        "daxfs catalog list disk | 1 | disk: has no catalogue; daxfs catalog init makes one
+        daxfs catalog add disk two one | 1 | disk: has no catalogue; daxfs catalog init makes one
+        daxfs catalog remove --force disk one | 1 | disk: has no catalogue;
+        daxfs catalog activate disk one | 1 | disk: has no catalogue;",
+    );
+    // A damaged first copy has a magic number.
+    let magic = daxfs_reader::layout::CATALOG_MAGIC;
+    disk.write_all_at(&magic, 0).unwrap();
+    assert_eq!(list(&place)["generation"], 3);
+}
+
+/// Bytes that lose power.
+#[derive(Clone)]
+struct Ram {
+    bytes: Vec<u8>,
+    /// Writes since the last sync.
+    pending: Vec<(u64, Vec<u8>)>,
+    /// Operations that are left until power is lost.
+    left: usize,
+    /// Decides which lines of the pending writes are there after power was lost.
+    luck: u64,
+    /// Bytes that were read and written.
+    transferred: Cell<usize>,
+}
+
+impl Ram {
+    fn new(size: u64) -> Self {
+        Ram {
+            bytes: vec![0; size as usize],
+            pending: Vec::new(),
+            left: usize::MAX,
+            luck: 0,
+            transferred: Cell::new(0),
+        }
+    }
+
+    /// Make bytes with room for `pieces` of 2 MiB, and an empty catalogue.
+    fn with_catalog(pieces: u64) -> (Self, Table) {
+        let mut ram = Ram::new(CATALOG_SIZE + pieces * HUGE_SIZE);
+        let mut table = Table::new(ram.size());
+        create(&mut table, &mut ram).unwrap();
+        (ram, table)
+    }
+
+    fn count(&mut self) -> io::Result<()> {
+        if self.left == 0 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.left -= 1;
+        Ok(())
+    }
+
+    /// Return the bytes after power was lost.
+    fn rest(&self) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        let mut luck = self.luck;
+        for (offset, piece) in &self.pending {
+            for (index, line) in piece.chunks(LINE).enumerate() {
+                luck = luck
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
+                if luck >> 63 == 1 {
+                    let at = *offset as usize + index * LINE;
+                    bytes[at..at + line.len()].copy_from_slice(line);
+                }
+            }
+        }
+        bytes
+    }
+}
+
+impl Memory for Ram {
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
+        let at = offset as usize;
+        self.transferred.set(self.transferred.get() + into.len());
+        let mut bytes = self
+            .bytes
+            .get(at..at + into.len())
+            .ok_or(Error::new(Problem::Unreadable, offset, into.len() as u64))?
+            .to_vec();
+        for (start, piece) in &self.pending {
+            for (index, byte) in piece.iter().enumerate() {
+                let place = (*start as usize + index).wrapping_sub(at);
+                if let Some(found) = bytes.get_mut(place) {
+                    *found = *byte;
+                }
+            }
+        }
+        into.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    daxfs_reader::hashes!();
+}
+
+impl Medium for Ram {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        // The write in which power is lost may be there in part.
+        let lost = self.count();
+        self.transferred.set(self.transferred.get() + bytes.len());
+        self.pending.push((offset, bytes.to_vec()));
+        lost
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.count()?;
+        for (offset, piece) in self.pending.drain(..) {
+            let at = offset as usize;
+            self.bytes[at..at + piece.len()].copy_from_slice(&piece);
+        }
+        Ok(())
+    }
+}
+
+/// A concurrent change is not lost: the later one fails.
+#[test]
+fn another_writer() {
+    let (mut ram, mut table) = Ram::with_catalog(6);
+    let mut known = Known::new();
+    change(&mut ram, &mut table, &Change::Add(0, false), &mut known).unwrap();
+    let mut other = table.clone();
+    change(&mut ram, &mut other, &Change::Add(1, false), &mut known).unwrap();
+    let error = change(&mut ram, &mut table, &Change::Activate(0), &mut known).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "somebody else changes the catalogue; try again when that is done"
+    );
+    assert_eq!(live(&load(&ram).unwrap()), live(&other));
+    // The last generation has none after it.
+    other.generation = u64::MAX - 2;
+    create(&mut other, &mut ram).unwrap();
+    let before = ram.bytes.clone();
+    let error = commit(&mut other, &mut ram).unwrap_err();
+    assert!(error.to_string().contains("the last generation"));
+    assert!(ram.bytes == before);
+}
+
+/// A device that does not store writes is noticed.
+#[test]
+fn faulty_device() {
+    /// The last write is not stored from this offset on.
+    struct Faulty(Ram, usize);
+    impl Memory for Faulty {
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+        fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
+            self.0.read(offset, into)
+        }
+        daxfs_reader::hashes!();
+    }
+    impl Medium for Faulty {
+        fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+            self.0.write(offset, bytes)
+        }
+        fn sync(&mut self) -> io::Result<()> {
+            self.0.sync()
+        }
+        fn forget(&mut self) -> io::Result<()> {
+            // It was in the cache only.
+            self.0.bytes[self.1..].fill(0);
+            Ok(())
+        }
+    }
+    let mut faulty = Faulty(Ram::new(CATALOG_SIZE + HUGE_SIZE), 0);
+    let error = create(&mut Table::new(faulty.size()), &mut faulty).unwrap_err();
+    assert!(
+        error.to_string().contains("reads back differently"),
+        "{error}"
+    );
+
+    // The superblock is there, but not all of the data.
+    let (ram, mut table) = Ram::with_catalog(2);
+    let bytes = image(1);
+    let last = CATALOG_SIZE as usize + bytes.len() - 1;
+    assert_ne!(bytes.last(), Some(&0));
+    let mut faulty = Faulty(ram, last);
+    let error = add(&mut faulty, &mut table, ("a", true), &bytes, &[]).unwrap_err();
+    assert!(
+        error.to_string().contains("does not store the data"),
+        "{error}"
+    );
+    assert!(load(&faulty.0).unwrap().images.is_empty());
+}
+
+/// The space of a mount is not free, even if the catalogue does not know it.
+#[test]
+fn used_ranges() {
+    let (mut ram, mut table) = Ram::with_catalog(4);
+    let at = |first: u64, end: u64| first * HUGE_SIZE..end * HUGE_SIZE;
+    assert_eq!(table.free(&[]), [at(1, 5)]);
+    assert_eq!(table.free(&[at(1, 3), at(2, 3), at(4, 9)]), [at(3, 4)]);
+    assert_eq!(table.free(&[at(7, 9)]), [at(1, 5)]);
+    let bytes = image(0);
+    add(&mut ram, &mut table, ("a", false), &bytes, &[at(1, 3)]).unwrap();
+    assert_eq!(table.images[0].range, at(3, 4));
+}
+
+/// Small images share 2 MiB, and do not keep others from being aligned.
+#[test]
+fn small_images() {
+    let (mut ram, mut table) = Ram::with_catalog(4);
+    let mut put = |name, number, table: &mut Table| {
+        add(&mut ram, table, (name, false), &image(number), &[]).unwrap();
+        let range = table.find(name).unwrap().range.clone();
+        let (start, length) = (range.start - CATALOG_SIZE, range.end - range.start);
+        (start, length)
+    };
+    let sizes = [2, 5].map(|number| image(number).len() as u64);
+    assert_eq!(sizes, [20480, 16384]);
+    assert_eq!(put("a", 2, &mut table), (0, 20480));
+    assert_eq!(put("b", 5, &mut table), (20480, 16384));
+    assert_eq!(put("large", 0, &mut table), (HUGE_SIZE, HUGE_SIZE));
+    // Not after the large one.
+    assert_eq!(put("c", 2, &mut table), (36864, 20480));
+    // The smallest place.
+    table.images[1].remove();
+    assert_eq!(put("d", 5, &mut table), (20480, 16384));
+    assert_eq!(put("e", 1, &mut table), (2 * HUGE_SIZE, 2 * HUGE_SIZE));
+    assert_eq!(table.free(&[]).len(), 1);
+    let names: Vec<_> = table.images.iter().map(|image| &image.name[..]).collect();
+    assert_eq!(names, ["a", "d", "c", "large", "e"]);
+    // Kernels with pages as large as the blocks of an image must be able to mount it.
+    assert_eq!(room(20480, 4096), (4096, 20480));
+    assert_eq!(room(20480, 65536), (65536, 65536));
+    assert_eq!(room(HUGE_SIZE + 1, 65536), (HUGE_SIZE, 2 * HUGE_SIZE));
+}
+
+/// Thousands of images fit, and each is added by a few transfers of the catalogue.
+#[test]
+fn thousands() {
+    const COUNT: usize = 2000;
+    let (mut ram, mut table) = Ram::with_catalog(32);
+    let bytes = image(2);
+    for number in 0..COUNT {
+        ram.transferred.set(0);
+        let name = format!("image-{number}");
+        add(&mut ram, &mut table, (&name, false), &bytes, &[]).unwrap();
+    }
+    let copy = 128 * (COUNT + 1);
+    let most = 4 * copy + 2 * bytes.len() + 1024;
+    assert!(ram.transferred.get() <= most);
+    let mut table = load(&ram).unwrap();
+    assert_eq!(table.images.len(), COUNT);
+    let last = table.images.last().unwrap();
+    assert_eq!(last.name, "image-1999");
+    let end = CATALOG_SIZE + (COUNT * bytes.len()) as u64;
+    assert_eq!(last.range.end, end);
+
+    // All entries are used.
+    assert_eq!(CATALOG_MAX, 8191);
+    for number in COUNT..CATALOG_MAX {
+        let start = end + (number - COUNT) as u64 * CATALOG_ALIGN;
+        table.insert(Listed {
+            name: format!("image-{number}"),
+            range: start..start + CATALOG_ALIGN,
+            ..table.images[0].clone()
+        });
+    }
+    commit(&mut table, &mut ram).unwrap();
+    let mut table = load(&ram).unwrap();
+    assert_eq!(table.images.len(), CATALOG_MAX);
+    let error = add(&mut ram, &mut table, ("more", false), &bytes, &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "ram: its catalogue is full with 8191 images; remove an image, or use a larger device"
+    );
+    table.images[7].remove();
+    add(&mut ram, &mut table, ("more", false), &bytes, &[]).unwrap();
+    assert_eq!(table.images[7].name, "more");
+}
+
+/// A change of a catalogue.
+#[derive(Clone, Debug)]
+enum Change {
+    Add(usize, bool),
+    Remove(usize),
+    Activate(usize),
+}
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// Return an image that differs from all others, of one or two pieces or a small one, all bytes of which are known.
+fn image(number: u64) -> Vec<u8> {
+    let small = number % 3 == 2;
+    let mut image = match small {
+        true => include_bytes!("../../reader/tests/small.daxfs").to_vec(),
+        false => builder::specimen(),
+    };
+    let uuid = offset_of!(Record, uuid);
+    image[uuid..uuid + 8].copy_from_slice(&number.to_le_bytes());
+    builder::seal(&mut image);
+    let size = image.len() as u64;
+    // The bytes after the image imitate its table of sums.
+    let stored = match small {
+        true => size + 4096 * (number % 4),
+        false => size.next_multiple_of(HUGE_SIZE) * (1 + number % 2) - 4096,
+    };
+    image.resize((stored as usize).max(image.len()), number as u8 + 1);
+    image
+}
+
+/// Add the image in `bytes`, of which nothing is mounted. `ranges` are in use.
+fn add(
+    medium: &mut impl Medium,
+    table: &mut Table,
+    (name, active): (&str, bool),
+    bytes: &[u8],
+    ranges: &[Range<u64>],
+) -> daxfs_image::Result<()> {
+    let new = New {
+        name,
+        uuid: Superblock::load(&bytes).unwrap().uuid,
+        size: bytes.len() as u64,
+        block: 4096,
+        copy: &|put| {
+            let mut pieces = bytes.chunks(1 << 20).enumerate();
+            let done = pieces.try_for_each(|(index, piece)| put((index << 20) as u64, piece));
+            done.map_err(|error| daxfs_image::Error::system("", "cannot write", "", error))
+        },
+        active,
+    };
+    let users = Users {
+        ranges,
+        state: &|_| State::Unused,
+    };
+    insert(medium, "ram", table, &new, &users)
+}
+
+/// The images that a catalogue may list, by their UUID.
+type Known = Vec<([u8; 16], Vec<u8>)>;
+
+/// Make the change. Return false if it is refused.
+fn change(
+    ram: &mut Ram,
+    table: &mut Table,
+    change: &Change,
+    known: &mut Known,
+) -> io::Result<bool> {
+    match change {
+        Change::Add(name, active) => {
+            let name = NAMES[*name];
+            if table.find(name).is_some() {
+                return Ok(false);
+            }
+            let bytes = image(known.len() as u64);
+            let uuid = Superblock::load(&bytes.as_slice()).unwrap().uuid;
+            known.push((uuid, bytes.clone()));
+            match add(ram, table, (name, *active), &bytes, &[]) {
+                Ok(()) => Ok(true),
+                Err(daxfs_image::Error::System { source, .. }) => Err(source),
+                Err(daxfs_image::Error::Full { why, missing, .. }) => {
+                    assert!(why.starts_with("no room for ") && missing > 0, "{why}");
+                    // Removed images were forgotten in memory only.
+                    *table = load(ram).unwrap();
+                    Ok(false)
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        Change::Remove(name) => {
+            let wanted = NAMES[*name];
+            let found = table
+                .images
+                .iter_mut()
+                .find(|image| image.name == wanted && !image.removed);
+            let Some(image) = found else { return Ok(false) };
+            (image.active, image.removed) = (false, true);
+            commit(table, ram).map(|()| true)
+        }
+        Change::Activate(name) => match table.activate(NAMES[*name]) {
+            true => commit(table, ram).map(|()| true),
+            false => Ok(false),
+        },
+    }
+}
+
+fn load(ram: &Ram) -> Result<Table> {
+    Table::load(ram).map(|table| table.expect("there is a catalogue"))
+}
+
+/// Return the images without those that are removed, which may be forgotten at any time.
+fn live(table: &Table) -> Vec<Listed> {
+    let mut images: Vec<_> = table
+        .images
+        .iter()
+        .filter(|image| !image.removed)
+        .cloned()
+        .collect();
+    images.sort_by_key(|image| image.range.start);
+    images
+}
+
+/// Check that all images which can be mounted are whole.
+fn check_images(bytes: &[u8], table: &Table, known: &Known) {
+    for image in live(table) {
+        let (_, wanted) = known.iter().find(|(uuid, _)| *uuid == image.uuid).unwrap();
+        let start = image.range.start as usize;
+        assert!(
+            bytes[start..start + wanted.len()] == wanted[..],
+            "{image:?} is damaged"
+        );
+        assert!(bytes[start + wanted.len()..image.range.end as usize]
+            .iter()
+            .all(|&byte| byte == 0));
+    }
+}
+
+fn changes() -> impl Strategy<Value = Change> {
+    let name = 0..NAMES.len();
+    prop_oneof![
+        3 => (name.clone(), any::<bool>()).prop_map(|(name, active)| Change::Add(name, active)),
+        2 => name.clone().prop_map(Change::Remove),
+        1 => name.prop_map(Change::Activate),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Power is lost after any operation of the last change, and unsynced writes are partly stored.
+    /// The catalogue is as it was before or after the change, and its images are whole.
+    #[test]
+    fn power_loss(list in prop::collection::vec(changes(), 1..8), luck: u64) {
+        let (mut ram, mut table) = Ram::with_catalog(6);
+        let mut known = Known::new();
+        let (last, earlier) = list.split_last().unwrap();
+        for step in earlier {
+            change(&mut ram, &mut table, step, &mut known).unwrap();
+        }
+        ram.sync().unwrap();
+        let before = live(&table);
+        let (mut whole, mut after) = (ram.clone(), table.clone());
+        change(&mut whole, &mut after, last, &mut known.clone()).unwrap();
+        let after = live(&after);
+        for left in 0.. {
+            let (mut ram, mut table, mut known) = (ram.clone(), table.clone(), known.clone());
+            (ram.left, ram.luck) = (left, luck.wrapping_add(left as u64));
+            let done = change(&mut ram, &mut table, last, &mut known).is_ok();
+            let mut rest = Ram::new(0);
+            rest.bytes = ram.rest();
+            let found = load(&rest).unwrap();
+            let now = live(&found);
+            prop_assert!(now == before || now == after, "{before:?} {now:?} {after:?}");
+            check_images(&rest.bytes, &found, &known);
+            if done {
+                prop_assert_eq!(now, after);
+                break;
+            }
+        }
+    }
+
+    /// Power is lost while a catalogue is made over another one, or over an image. It has what it
+    /// had, or nothing that can be mounted, or no images.
+    #[test]
+    fn power_loss_of_init(luck: u64, is_image: bool) {
+        let (mut ram, mut old) = Ram::with_catalog(6);
+        change(&mut ram, &mut old, &Change::Add(0, true), &mut Known::new()).unwrap();
+        if is_image {
+            let image = image(1);
+            ram.bytes[..image.len()].copy_from_slice(&image);
+        }
+        let head = ram.bytes[..4096].to_vec();
+        for left in 0.. {
+            let mut ram = ram.clone();
+            (ram.left, ram.luck) = (left, luck.wrapping_add(left as u64));
+            let done = create(&mut Table::new(ram.size()), &mut ram).is_ok();
+            let mut rest = Ram::new(0);
+            rest.bytes = ram.rest();
+            let found = Table::load(&rest);
+            if is_image {
+                let loaded = Superblock::load(&rest.bytes.as_slice()).is_ok();
+                prop_assert!(!loaded || rest.bytes[..4096] == head);
+            }
+            match found {
+                Ok(Some(found)) => {
+                    let empty = found.images.is_empty();
+                    prop_assert!(empty || !is_image && live(&found) == live(&old));
+                }
+                Ok(None) => prop_assert!(!done),
+                Err(error) => prop_assert!(!done && error.problem == CHECKSUM),
+            }
+            if done {
+                break;
+            }
+        }
+    }
+
+    /// Whatever the copies hold, an error or a catalogue without contradictions is read.
+    #[test]
+    fn damage(list in prop::collection::vec((0..2usize, 0..512usize, any::<u8>()), 1..6), seal: bool) {
+        let (mut ram, mut table) = Ram::with_catalog(6);
+        let mut known = Known::new();
+        for step in [Change::Add(0, true), Change::Add(1, false), Change::Remove(1)] {
+            change(&mut ram, &mut table, &step, &mut known).unwrap();
+        }
+        ram.sync().unwrap();
+        for (copy, at, byte) in list {
+            ram.bytes[CATALOG_COPIES[copy] as usize + at] ^= byte;
+        }
+        if seal {
+            for start in CATALOG_COPIES {
+                seal_bytes(&mut ram.bytes[start as usize..]);
+            }
+        }
+        match Table::load(&ram) {
+            Ok(Some(found)) => {
+                prop_assert!(found.size <= ram.size());
+                check_rules(&found);
+            }
+            Ok(None) => {}
+            Err(error) => prop_assert_ne!(error.problem, Problem::Unreadable),
+        }
+    }
+}
+
+/// The catalogue is found by its magic number, with file(1).
+#[test]
+fn file_magic() {
+    let place = catalog(1);
+    if available("file") {
+        let magic = concat!(env!("CARGO_MANIFEST_DIR"), "/../../debian/magic");
+        let text = place.ok(format!("file -m '{magic}' -b disk"));
+        let said = "daxfs catalogue of images, version 2, 4194304 bytes\n";
+        assert_eq!(text.text(), said);
+    }
+}

@@ -1,0 +1,683 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Stores: `daxfs store` without the kernel. tests/store mounts them.
+
+use crate::json::check;
+use crate::support::{available, chmod, is_root, place, who, Place};
+use daxfs_testing::feed;
+use rustix::fs::{flock, FlockOperation};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// Return a directory with the sources of a first and a second version.
+fn versions() -> Place {
+    place(
+        "for version in v1 v2; do
+            mkdir -p $version/dir && cd $version
+            printf 'the same' >small && cp small copy && ln small hard && touch empty
+            head -c 3000000 /dev/zero | tr '\\0' '\\7' >dir/large
+            printf $version >dir/version && ln -s large dir/link && cd ..
+        done",
+    )
+}
+
+/// Run a line, which must succeed and print this part. Return what it prints.
+#[track_caller]
+fn says(place: &Place, line: &str, part: &str) -> String {
+    let run = place.ok(line);
+    let text = run.text();
+    assert!(text.contains(part), "{line}: {part:?} is not in {text:?}");
+    text.into()
+}
+
+/// Add a source as the image `name`, and check the line about it.
+#[track_caller]
+fn add(place: &Place, name: &str, source: &str, part: &str) -> String {
+    let line = format!("daxfs store add store {name} {source}");
+    says(place, &line, &format!("{name}: {part}"))
+}
+
+#[track_caller]
+fn verify(place: &Place) {
+    says(place, "daxfs store verify store", ": 0 problems\n");
+}
+
+/// Remove images and all that nothing needs then.
+#[track_caller]
+fn remove(place: &Place, names: &str) {
+    place.ok(format!(
+        "for name in {names}; do daxfs store remove store $name || exit; done; daxfs store gc store"
+    ));
+}
+
+#[track_caller]
+fn is_empty(place: &Place) {
+    for directory in ["store/packs", "store/images"] {
+        assert_eq!(place.names(directory), [""; 0]);
+    }
+}
+
+/// Write a file of a source.
+fn write(place: &Place, name: &str, content: &[u8]) {
+    fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
+    place.write(name, content);
+}
+
+#[test]
+fn versions_share_their_objects() {
+    let place = versions();
+    let new = "3 objects (2.9M) are new, 0 (0) were there; 1 packs\n";
+    let first = add(&place, "base-1", "v1", new);
+    let more = "1 objects (2) are new, 2 (2.9M) were there; 2 packs\n";
+    let second = add(&place, "base-2", "v2", more);
+    // The same content needs no pack.
+    let none = "0 objects (0) are new, 3 (2.9M) were there; 2 packs";
+    let third = add(&place, "again", "v2", none);
+    assert_eq!(third.split(' ').next(), second.split(' ').next());
+    assert_eq!(place.names("store/packs").len(), 2);
+    verify(&place);
+
+    let list = place.ok("daxfs store list --json store").json();
+    check("daxfs-store-1", &list);
+    let images = list["images"].as_array().unwrap();
+    let names: Vec<_> = images.iter().map(|image| &image["name"]).collect();
+    assert_eq!(names, ["again", "base-1", "base-2"]);
+    let number = |index: usize, member: &str| images[index][member].as_u64().unwrap();
+    assert!(number(1, "size") > 3_000_000 && number(1, "own") < 100_000);
+    assert!(first.starts_with(images[1]["sha256"].as_str().unwrap()));
+    says(&place, "daxfs store list store", "\nbase-1 ");
+
+    // The first pack is needed as long as one image needs it.
+    for (name, files) in [("base-1", 0), ("again", 0), ("base-2", 2)] {
+        place.ok(format!("daxfs store remove store {name}"));
+        says(
+            &place,
+            "daxfs store gc store",
+            &format!("removed {files} files"),
+        );
+        verify(&place);
+    }
+    is_empty(&place);
+}
+
+/// Inputs are read as mkdaxfs reads them.
+#[test]
+fn options_of_inputs() {
+    let place = place(
+        "mkdir a b out; echo a >a/file; head -c 300000 /dev/urandom >b/large; echo 1 >out/file
+         for dir in a b; do tar -cf $dir.tar -C $dir .; done; cat a.tar b.tar >joined; ln -s ../out/file a/link",
+    );
+    let warns = |line: &str, part: &str| {
+        let run = place.run(line);
+        assert!(run.status == 0 && run.stderr.contains(part), "{run:?}");
+    };
+    let left = "bytes after the end of the archive are left out; --ignore-zeros reads";
+    warns("daxfs store add store one joined", left);
+    add(
+        &place,
+        "both",
+        "--ignore-zeros joined",
+        "1 objects (293K) are new",
+    );
+    warns("daxfs store add store link a", "leads out of the tree");
+    add(&place, "file", "--dereference a", "1 objects (2) are new");
+    let why = "--exclude: the pattern '!x' starts with '!'";
+    place.fails("daxfs store add -e '!x' store none a", why);
+    let limited = "ulimit -f 100; daxfs store add other big b.tar";
+    place.fails(
+        limited,
+        "cannot set the size of the image: File too large; raise the limit",
+    );
+    for directory in ["other/images", "other/packs"] {
+        assert_eq!(place.names(directory), [""; 0]);
+    }
+}
+
+#[test]
+fn metadata_images() {
+    let place = versions();
+    add(&place, "image", "v1", "");
+    place.ok("ln -s store/images/image.daxfs image; ln -s store/packs/* pack");
+    let dump = place.ok("daxfs dump image").json();
+    let pack = place.names("store/packs").remove(0);
+    let mut found = 0;
+    for file in dump["files"].as_array().unwrap() {
+        let path = file["path"].as_str().unwrap();
+        let attribute = |name: &str| {
+            let mut xattrs = file["xattrs"].as_array().into_iter().flatten();
+            let found = xattrs.find(|xattr| xattr["name"] == format!("trusted.overlay.{name}"));
+            found.map(|xattr| xattr["value"].as_str().unwrap().to_owned())
+        };
+        if path == "/" {
+            let digest = place.ok("daxfs digest pack");
+            let id = pack.strip_suffix(".daxfs").unwrap();
+            let packs = format!("{id} {}", digest.text());
+            assert_eq!(attribute("daxfs.packs"), Some(packs));
+        }
+        if file["type"] != "file" || file["size"] == 0 {
+            assert_eq!((attribute("metacopy"), attribute("redirect")), (None, None));
+            continue;
+        }
+        found += 1;
+        let content = place.read(format!("v1{path}"));
+        let sum = daxfs_files::digest::hex(&Sha256::digest(&content));
+        assert_eq!(attribute("metacopy").as_deref(), Some(""));
+        let redirect = attribute("redirect").unwrap();
+        let object = place.ok(format!("daxfs cat pack {redirect}"));
+        assert!(redirect.ends_with(&sum), "{path}");
+        assert!(object.stdout == content, "{path}");
+        assert_eq!(file["size"], content.len());
+        let line = place.fails(
+            format!("daxfs cat image {path}"),
+            "file data in another image",
+        );
+        assert!(line.contains(path), "{line}");
+    }
+    assert_eq!(found, 5);
+    says(
+        &place,
+        "daxfs info image",
+        "File data:      in other images",
+    );
+    place.fails(
+        "daxfs store add store x image",
+        "file data in another image",
+    );
+    // The order of an archive makes no difference.
+    place.ok("(cd v1 && find . | sort -r | tar --no-recursion --format=pax --xattrs -T - -cf ../reversed)");
+    place.ok("daxfs store add reverse image reversed");
+    place.ok("cmp store/images/image.daxfs reverse/images/image.daxfs");
+    // Another store has the same images.
+    place.ok("daxfs store add other image v1");
+    for file in ["images/image.daxfs", &format!("packs/{pack}")] {
+        let read = |store: &str| place.read(format!("{store}/{file}"));
+        assert!(read("store") == read("other"), "{file}");
+    }
+}
+
+/// Return a member of a tar archive.
+fn member(name: &str, kind: u8, content: &[u8]) -> Vec<u8> {
+    feed::member(name.as_bytes(), kind, b"", 0o644, content)
+}
+
+/// Return a pax header with an extended attribute for the next member.
+fn attribute(name: &str, value: &str) -> Vec<u8> {
+    let key = format!("SCHILY.xattr.{name}");
+    member("pax", b'x', &feed::records(&[(&key, value.as_bytes())]))
+}
+
+/// The author of an image can neither point to objects of other images nor hide files.
+#[test]
+fn attributes_of_overlayfs() {
+    let place = versions();
+    add(&place, "secret", "v1", "");
+    let archive = [
+        attribute("trusted.overlay.daxfs.packs", "forged"),
+        member("./", b'5', b""),
+        attribute("trusted.overlay.redirect", "/else/where"),
+        member("file", b'0', b"content"),
+        attribute("trusted.overlay.metacopy", ""),
+        member("empty", b'0', b""),
+        attribute("trusted.overlay.overlay.opaque", "y"),
+        member("dir/", b'5', b""),
+        attribute("trusted.overlays", "kept"),
+        member("other", b'0', b"content"),
+        vec![0; 1024],
+    ];
+    place.write("archive", archive.concat());
+    add(&place, "image", "archive", "");
+    let stat = |path: &str, part: &str| {
+        let line = format!("daxfs stat store/images/image.daxfs {path}");
+        says(&place, &line, &format!("trusted.overlay{part}"))
+    };
+    stat("/", ".overlay.daxfs.packs=forged");
+    let file = stat("/file", ".overlay.redirect=/else/where");
+    assert_eq!(file.matches("trusted.overlay.redirect=/").count(), 1);
+    assert!(!file.contains("trusted.overlay.redirect=/else"));
+    let empty = stat("/empty", ".overlay.metacopy=");
+    assert!(!empty.contains("trusted.overlay.metacopy="));
+    stat("/dir", ".overlay.overlay.opaque=y");
+    stat("/other", "s=kept");
+    verify(&place);
+
+    let mut whiteout = member("dir/removed", b'3', b"");
+    // The numbers of the device.
+    whiteout[329..345].fill(0);
+    feed::seal(&mut whiteout);
+    place.write("archive", [&whiteout[..], &[0; 1024]].concat());
+    add(&place, "whiteout", "archive", "");
+    let stat = |path: &str, part: &str| {
+        let line = format!("daxfs stat store/images/whiteout.daxfs {path}");
+        says(&place, &line, part)
+    };
+    stat("/dir", "trusted.overlay.overlay.opaque=x");
+    stat("/dir/removed", "trusted.overlay.overlay.whiteout=");
+    stat("/dir/removed", "Type: file  Size: 0");
+    verify(&place);
+
+    // Marks that are there already, and one for users, are kept.
+    let marked = |opaque: &[u8]| {
+        let dir = member("dir/", b'5', b"");
+        let mark = attribute("trusted.overlay.whiteout", "");
+        [opaque, &dir, &mark, &whiteout, &[0; 1024]].concat()
+    };
+    for (name, opaque) in [("trusted", "x"), ("user", "y")] {
+        let opaque = attribute(&format!("{name}.overlay.opaque"), opaque);
+        place.write("archive", marked(&opaque));
+        add(&place, name, "archive", "");
+        let line = format!("daxfs stat store/images/{name}.daxfs /dir");
+        says(&place, &line, "trusted.overlay.overlay.opaque=x");
+        verify(&place);
+    }
+    place.write("archive", marked(&attribute("trusted.overlay.opaque", "y")));
+    let said = "dir/removed: is a whiteout of overlayfs in a directory with trusted.overlay.opaque";
+    let line = place.fails("daxfs store add store opaque archive", said);
+    assert!(line.contains("--exclude"), "{line}");
+    place.ok("daxfs store add store opaque --exclude removed archive");
+}
+
+#[test]
+fn names_and_owners() {
+    let place = versions();
+    add(&place, "base", "v1", "");
+    let long = "n".repeat(64);
+    for name in [
+        "", ".", "..", ".hidden", "a/b", "../a", "a b", "a\nb", "ä", &long,
+    ] {
+        for line in [
+            "add store \"$name\" v1",
+            "remove store \"$name\"",
+            "mount store \"$name\" /",
+        ] {
+            let line = format!("name='{name}'; daxfs store {line}");
+            place.fails(line, "is not a name for an image");
+        }
+    }
+    place.mistakes(
+        "daxfs store add store base v1 | 1 | is in the store; use another name
+        daxfs store remove store none | 1 | no such image
+        daxfs store list v1 | 1 | is not a store
+        daxfs store gc v1 | 1 | is not a store
+        daxfs store verify v1 | 1 | is not a store
+        daxfs store add v1 x v1 | 1 | neither a store nor an empty directory
+        # The store itself is no source.
+        daxfs store add store x store | 1 | store",
+    );
+    // One process at a time changes it.
+    let lock = fs::File::open(place.path("store/lock")).unwrap();
+    flock(&lock, FlockOperation::LockShared).unwrap();
+    let other = "another process uses this store";
+    place.fails("daxfs store gc store", other);
+    place.fails("daxfs store add store x v1", other);
+    verify(&place);
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    place.fails("daxfs store verify store", other);
+    place.fails("daxfs store remove store base", other);
+    // Those who list and mount images do not wait for one that adds others.
+    says(&place, "daxfs store list store", "\nbase ");
+}
+
+#[test]
+fn damaged_files() {
+    let place = versions();
+    write(&place, "other/file", &[9; 1000]);
+    add(&place, "v1", "v1", "");
+    place.ok("ln -s $(realpath store/packs/*) large");
+    add(&place, "v2", "v2", "");
+    let pack = place.read("large");
+    let problems = |count: usize, part: &str| {
+        let run = place.run("daxfs store verify store");
+        let expected = format!(": {count} problems\n");
+        assert!(
+            run.status == 1 && run.text().ends_with(&expected),
+            "{run:?}"
+        );
+        assert!(run.stderr.contains(part), "{part}: {run:?}");
+        assert_eq!(run.stderr.lines().count(), count, "{run:?}");
+        run.stderr
+    };
+    // A byte of an object.
+    let object = pack.windows(64).position(|bytes| bytes == [7; 64]).unwrap();
+    let damage = |at: usize| {
+        let mut damaged = pack.clone();
+        damaged[at] ^= 1;
+        place.write("large", damaged);
+    };
+    damage(object);
+    assert!(problems(3, "SHA-256 is").contains("is missing or damaged"));
+    // The sums that mounts verify its pieces by.
+    let info = place.ok("daxfs info --json large").json();
+    damage(info["total_size"].as_u64().unwrap() as usize + 5);
+    problems(3, "the sum of its piece 0 is wrong");
+    // Its metadata. The next image does not need them, or has the same objects and repairs them.
+    damage(4096 + 70);
+    let damaged = place.read("large");
+    let path = fs::read_link(place.path("large")).unwrap();
+    let path = path.file_name().unwrap().to_str().unwrap();
+    for damaged in [&damaged[..], &pack[..5000], b"no image"] {
+        place.write("large", damaged);
+        problems(3, path);
+        for (name, source) in [("other", "other"), ("v3", "v1")] {
+            let added = place.run(format!("daxfs store add store {name} {source}"));
+            assert_eq!(added.status, 0, "{added:?}");
+            let warning = format!("daxfs: warning: store/packs/{path}: ");
+            assert!(added.stderr.starts_with(&warning), "{added:?}");
+            assert!(added.stderr.contains("daxfs store verify"), "{added:?}");
+        }
+        verify(&place);
+        assert!(place.read("large") == pack);
+        remove(&place, "other v3");
+    }
+    place.write("large", &damaged);
+    problems(3, "metadata checksum mismatch");
+    // Cut, and gone.
+    place.write("large", &pack[..pack.len() / 2]);
+    problems(3, "copy all of it");
+    place.ok("rm $(realpath large)");
+    problems(2, "is missing or damaged");
+    // Under another name.
+    let other = format!("store/packs/{}.daxfs", "0".repeat(32));
+    place.write(other, &pack);
+    problems(3, "is not this pack");
+    place.write("large", &pack);
+    place.ok("daxfs store gc store");
+    verify(&place);
+    // gc does not know what an image needs: one that is cut, or names another pack.
+    let image = "store/images/v1.daxfs";
+    let bytes = place.read(image);
+    let id = &path.as_bytes()[..32];
+    let mut other = bytes.clone();
+    let at = bytes.windows(32).position(|text| text == id).unwrap();
+    other[at] = if id[0] == b'1' { b'2' } else { b'1' };
+    let listed = |line: &str, printed: &str, said: &[&str]| {
+        let run = place.run(line);
+        assert!(run.status == 1 && run.text().contains(printed), "{run:?}");
+        assert_eq!(run.stderr.lines().count(), said.len(), "{run:?}");
+        let lines = run.stderr.lines().zip(said);
+        lines.for_each(|(line, part)| assert!(line.contains(part), "{part}: {run:?}"));
+    };
+    for (damaged, why) in [
+        (&bytes[..4096], "store/images/v1.daxfs: "),
+        (&other, "checksum mismatch"),
+    ] {
+        place.write(image, damaged);
+        place.ok("cp large store/packs/.mkdaxfs-1.tmp; daxfs store remove store v2");
+        let kept = "store: keeps all packs, because damaged images may need them; ";
+        listed("daxfs store gc store", "removed 1 files", &[why, kept]);
+        assert_eq!(place.names("store/packs").len(), 2);
+        add(&place, "v2", "v2", "0 objects");
+        listed("daxfs store list store", "\nv2 ", &[why]);
+    }
+    remove(&place, "v1");
+    assert_eq!(place.names("store/packs").len(), 2);
+    place.write(image, &bytes);
+    // The way out that verify and add recommend.
+    damage(object);
+    problems(
+        3,
+        "remove all images that need it, run daxfs store gc, and add them again",
+    );
+    remove(&place, "v1 v2");
+    add(&place, "v1", "v1", "");
+    verify(&place);
+    place.ok("rm $(realpath large)");
+    write(&place, "other/file", b"no image needs it");
+    add(&place, "other", "other", "");
+    place.ok("daxfs store remove store other");
+    let why = "v1: needs pack ";
+    listed("daxfs store gc store", "removed 1 files", &[why]);
+    listed("daxfs store list store", "\nv1 ", &[why]);
+    remove(&place, "v1");
+    verify(&place);
+}
+
+/// A pack is in memory as a whole, so an image uses a pack only if it needs half of it.
+#[test]
+fn parts_of_packs() {
+    let place = versions();
+    add(&place, "v1", "v1", "");
+    for (size, said) in [
+        (
+            1_499_000,
+            "1 objects (7) are new, 1 (1.5M) were there; 2 packs",
+        ),
+        (
+            1_501_000,
+            "2 objects (1.5M) are new, 0 (0) were there; 2 packs",
+        ),
+    ] {
+        let (name, all) = (size.to_string(), format!("all-{size}"));
+        let needed = vec![1; 3_000_000 - size];
+        write(&place, &format!("{all}/needed"), &needed);
+        write(&place, &format!("{all}/more"), &vec![2; size]);
+        add(&place, &all, &all, "");
+        write(&place, &format!("{name}/needed"), &needed);
+        write(&place, &format!("{name}/new"), name.as_bytes());
+        add(&place, &name, &name, said);
+    }
+    // Content that was stored again has a pack of its own, which the next image uses.
+    write(&place, "next/needed", &vec![1; 1_499_000]);
+    write(&place, "next/other", b"of the next");
+    let said = "1 objects (11) are new, 1 (1.5M) were there; 2 packs";
+    add(&place, "next", "next", said);
+    write(&place, "tiny/copy", b"the same");
+    let said = "1 objects (8) are new, 0 (0) were there; 1 packs";
+    add(&place, "tiny", "tiny", said);
+    verify(&place);
+}
+
+/// Files of little more than a huge page do not take two, and larger files are aligned for huge pages.
+#[test]
+fn dense_packs() {
+    let place = place("mkdir small large");
+    let huge = 2 << 20;
+    for number in 0..5 {
+        write(&place, &format!("small/{number}"), &vec![number; huge + 1]);
+    }
+    add(&place, "small", "small", "");
+    let size = place
+        .read(format!("store/packs/{}", place.names("store/packs")[0]))
+        .len();
+    assert!(size < 5 * huge + (64 << 10), "{size}");
+    remove(&place, "small");
+    write(&place, "large/file", &vec![9; 9 * huge]);
+    add(&place, "large", "large", "");
+    let dump = place.ok("daxfs dump store/packs/*").json();
+    let offsets = dump["files"].as_array().unwrap().iter();
+    let offsets: Vec<_> = offsets
+        .filter_map(|file| file["data_offset"].as_u64())
+        .collect();
+    assert_eq!(offsets, [huge as u64]);
+}
+
+/// Objects of many packs are stored again, so that an image needs no more than overlayfs can search.
+#[test]
+fn many_packs() {
+    let place = versions();
+    for number in 0..70 {
+        let content = vec![number; 100 + usize::from(number)];
+        write(&place, &format!("all/{number}"), &content);
+        write(&place, &format!("{number}/file"), &content);
+    }
+    place.ok("for name in {0..69}; do daxfs store add store $name $name || exit; done");
+    // The 62 packs with most of the image, and one for what others have.
+    let all = add(&place, "all", "all", "8 objects (828) are new, 62 (");
+    assert!(all.ends_with("63 packs\n"), "{all}");
+    verify(&place);
+}
+
+/// No image and no temporary file remains of an addition for which there is no room.
+#[test]
+fn no_room() {
+    let place = versions();
+    let run = place.run("ulimit -f 100; exec daxfs store add store x v1");
+    assert_ne!(run.status, 0);
+    is_empty(&place);
+    add(&place, "x", "v1", "");
+}
+
+/// Other users cannot lock a store, also in a directory that they can read. A store without directories is one whose
+/// first addition was killed.
+#[test]
+fn new_stores() {
+    let place = versions();
+    place.ok("mkdir store");
+    chmod(place.path("store"), 0o755);
+    add(&place, "v1", "v1", "");
+    assert_eq!(who(&place.path("store/lock")).2, 0o600);
+    place.ok("rm -r store/images store/packs");
+    verify(&place);
+    add(&place, "v1", "v1", "");
+    verify(&place);
+}
+
+/// Directories in a store belong to somebody else, whatever their names.
+#[test]
+fn directories() {
+    let place = versions();
+    let ours = "mkdir -p store/{images,packs}/{x.daxfs,.mkdaxfs-1.tmp}";
+    add(&place, "v1", "v1", "");
+    place.ok(ours);
+    add(&place, "v2", "v2", "1 objects");
+    says(&place, "daxfs store list store", "\nv1 ");
+    verify(&place);
+    remove(&place, "v1 v2");
+    for inner in ["images", "packs"] {
+        let names = place.names(&format!("store/{inner}"));
+        assert_eq!(names, [".mkdaxfs-1.tmp", "x.daxfs"]);
+    }
+    // They are neither replaced nor removed.
+    let why = "x: is in the store; use another name";
+    place.fails("daxfs store add store x v1", why);
+    place.fails("daxfs store remove store x", "x.daxfs: ");
+}
+
+/// Power may be lost at any time: the directories of a store are durable before its first file.
+#[test]
+fn durable_stores() {
+    let place = versions();
+    if !available("strace") {
+        return;
+    }
+    place.ok("strace -f -y -o calls -e trace=fsync,openat daxfs store add store v1 v1");
+    let calls = String::from_utf8(place.read("calls")).unwrap();
+    let top = place.path("store/..").canonicalize().unwrap();
+    let store = top.join("store");
+    let at = |part: &str| {
+        calls
+            .find(part)
+            .unwrap_or_else(|| panic!("{part}: {calls}"))
+    };
+    let synced = |path: &Path| at(&format!("<{}>) ", path.display()));
+    let lock = at("\"store/lock\", O_WRONLY|O_CREAT");
+    assert!(synced(&top) < lock && lock < synced(&store), "{calls}");
+    assert!(synced(&store) < at("store/packs/.mkdaxfs-"), "{calls}");
+    // An image that is in place, but may not be durable, has its packs.
+    let path = store.join("images").display().to_string();
+    let fault = format!("strace -f -o calls -P {path} -e inject=fsync:error=EIO");
+    let why = "store/images: cannot sync the directory: Input/output error";
+    place.fails(format!("{fault} daxfs store add store v2 v2"), why);
+    verify(&place);
+}
+
+/// Links of another user, or of all, would lead root to other files. Root may read such a store.
+#[test]
+fn stores_of_others() {
+    let place = versions();
+    add(&place, "v1", "v1", "");
+    for who in ["g", "o"] {
+        for dir in ["store", "store/images", "store/packs"] {
+            place.ok(format!("chmod {who}+w {dir}"));
+            for command in ["gc store", "add store v2 v2"] {
+                let why = format!("{dir}: its group or every user may write to it; use chmod go-w");
+                place.fails(format!("daxfs store {command}"), &why);
+            }
+            place.ok(format!("chmod go-w {dir}"));
+        }
+    }
+    if is_root() {
+        place.ok("chown -R 1000 store");
+        let why = "store: belongs to user 1000; change the store as that user";
+        for command in ["gc store", "add store v2 v2", "remove store v1"] {
+            place.fails(format!("daxfs store {command}"), why);
+        }
+        verify(&place);
+        place.ok("chown -R 0 store");
+    }
+    place.ok("rm store/lock && ln -s /dev/zero store/lock");
+    place.fails("daxfs store list store", "store/lock: ");
+    place.ok("rm store/lock && mkfifo store/lock && timeout 9 daxfs store list store");
+}
+
+/// A small file that claims more bytes than any disk has is refused at once.
+#[test]
+fn enormous_files() {
+    let place = place("mkdir source");
+    // Not all filesystems have so large files.
+    if place.run("truncate --size 8T source/file").status == 0 {
+        let why = "has 8796093022208 bytes, and the filesystem of the store ";
+        place.fails("daxfs store add store x source", why);
+    }
+}
+
+/// Whenever a command is killed, all images are complete, and nothing remains that gc does not find.
+#[test]
+fn kills() {
+    let place = versions();
+    add(&place, "kept", "v1", "");
+    // Microseconds that half of the commands take; the machine may be fast or slow.
+    let mut most = 30_000;
+    let mut state = 12345_u32;
+    let mut random = |below: u32| {
+        state = state.wrapping_mul(1_103_515_245).wrapping_add(12345);
+        (state >> 8) % below
+    };
+    let mut killed = 0;
+    for round in 0..60 {
+        let number = round % 4;
+        write(
+            &place,
+            &format!("source-{number}/file"),
+            &vec![round as u8; 500_000],
+        );
+        write(
+            &place,
+            &format!("source-{number}/small"),
+            &[round as u8; 10],
+        );
+        let words = match random(4) {
+            0 => "gc store".to_owned(),
+            1 => format!("remove store image-{number}"),
+            _ => format!("add store image-{number} source-{number}"),
+        };
+        let mut command = place.command("daxfs");
+        command.arg("store").args(words.split(' '));
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(random(most).into()));
+        child.kill().unwrap();
+        let was_killed = child.wait().unwrap().signal() == Some(9);
+        killed += usize::from(was_killed);
+        most = match was_killed {
+            true => most * 5 / 4,
+            false => (most * 4 / 5).max(500),
+        };
+        if round % 3 == 0 {
+            place.ok("daxfs store gc store");
+            verify(&place);
+        }
+    }
+    let _ = writeln!(std::io::stdout(), "{killed} commands killed");
+    assert!(killed > 10, "{killed}");
+    verify(&place);
+    remove(&place, "$(ls store/images | sed 's/[.]daxfs$//')");
+    is_empty(&place);
+}

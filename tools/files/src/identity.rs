@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Identities of files.
+
+use rustix::fs::Stat;
+
+/// `st_dev` and `st_ino`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Device number of the file system.
+    pub dev: u64,
+    /// Inode number in it.
+    pub ino: u64,
+}
+
+/// A file as it was found, to notice another one in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seen {
+    /// Its identity.
+    pub identity: Identity,
+    /// Its modification time in nanoseconds.
+    mtime: i64,
+    /// The time of the last change to its inode.
+    ctime: i64,
+}
+
+impl Seen {
+    /// Return what `stat` says of a file.
+    pub fn new(stat: &Stat) -> Self {
+        let time = |seconds: i64, rest| seconds.wrapping_mul(1_000_000_000).wrapping_add(rest);
+        Seen {
+            identity: identity(stat),
+            mtime: time(stat.st_mtime, stat.st_mtime_nsec as i64),
+            ctime: time(stat.st_ctime, stat.st_ctime_nsec as i64),
+        }
+    }
+
+    /// Return true if `now` is the same file, modified or not.
+    ///
+    /// Some filesystems give a file another number when the kernel has forgotten it: overlayfs to
+    /// directories, FUSE and FAT to all files. Then its time of change tells: the kernel sets it
+    /// when a file is made or renamed, and programs cannot set it.
+    pub fn is(&self, now: &Self) -> bool {
+        self.identity == now.identity || self.ctime == now.ctime
+    }
+
+    /// Return true if the content is not that of `now`.
+    pub fn modified(&self, now: &Self) -> bool {
+        self.mtime != now.mtime
+    }
+}
+
+/// Return the identity in a `stat` structure.
+pub fn identity(stat: &Stat) -> Identity {
+    Identity {
+        dev: stat.st_dev,
+        ino: stat.st_ino,
+    }
+}
+
+/// Return the modification time in a `stat` structure.
+pub fn mtime(stat: &Stat) -> (i64, u32) {
+    (stat.st_mtime, stat.st_mtime_nsec as u32)
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Files and devices as all daxfs tools use them.
+//!
+//! * [`memory`]: images in files, as [`daxfs_reader`] reads them, with their holes; [`region`]:
+//!   images in mapped files and devices; [`digest`](mod@digest): their SHA-256
+//! * [`Output`]: a file, a device or standard output. Nothing unfinished appears under its name.
+//!   [`Overwrite`] decides which files it may replace, [`device`] writes to devices, and
+//!   [`replace`] keeps the access rights of a file that is replaced.
+//! * [`Error`]: one line, with the file, the operation and the remedy
+//! * [`Progress`] and [`bar`]: how far an operation is, and the progress bar on a terminal
+//! * [`signals`]: clean up before a signal ends the program; `notify`: tell systemd that a service
+//!   is ready
+//! * [`stdout`]: standard output that may be a closed pipe or a full disk; `usage`: wrong command
+//!   lines, and requests for help; [`values`]: values of options
+//!
+//! ```
+//! use daxfs_files::values;
+//!
+//! assert_eq!(values::size("2M")?, 2 << 20);
+//! assert!(values::block_size("1000").is_err());
+//! # Ok::<(), &str>(())
+//! ```
+
+pub mod bar;
+pub mod device;
+pub mod digest;
+mod error;
+mod identity;
+mod losses;
+mod mapping;
+pub mod memory;
+mod notify;
+mod output;
+mod overwrite;
+mod progress;
+pub mod region;
+pub mod replace;
+pub mod signals;
+pub mod stdout;
+mod usage;
+pub mod values;
+
+pub use error::{cause, shown, shown_path, Error, Reason, Result};
+pub use identity::{identity, mtime, Identity, Seen};
+pub use losses::Losses;
+pub use mapping::Mapping;
+pub use notify::notify;
+pub use output::{scratch, Output};
+pub use overwrite::{occupant, Overwrite, HEAD};
+pub use progress::{Progress, Silent};
+pub use replace::{parent_of, plain};
+pub use usage::usage;

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The output: a temporary file until the image is complete.
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::identity::{identity, Identity};
+use crate::overwrite::Overwrite;
+use crate::replace::{parent_of, plain};
+use crate::{replace, Progress};
+use rustix::fs::{open, stat, Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, ErrorKind, Seek, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// An unfinished image. Nothing appears under its final name, on its device or on standard output
+/// before [`Output::commit`]. Dropping it removes the temporary file.
+pub struct Output {
+    path: PathBuf,
+    directory: PathBuf,
+    target: Target,
+    overwrite: Overwrite,
+}
+
+/// Destination of the temporary file.
+enum Target {
+    /// A file: the temporary file is renamed.
+    File(NamedTempFile),
+    /// A device: the temporary file has no name and is copied.
+    Device(File, Device),
+    /// Standard output: the temporary file has no name and is copied.
+    Stdout(File),
+}
+
+impl Output {
+    /// Create the temporary file for an image that will be called `path`, or written to the device
+    /// there; `-` is standard output.
+    ///
+    /// Return [`Error::Refused`] if `path` cannot hold an image, or holds something other than an
+    /// image. [`Error::Output`] if it cannot be written.
+    pub fn create(path: &Path) -> Result<Self> {
+        Self::over(path, Overwrite::default())
+    }
+
+    /// Do as [`Output::create`], but overwrite what `overwrite` allows.
+    pub fn over(path: &Path, overwrite: Overwrite) -> Result<Self> {
+        if path.as_os_str() == "-" {
+            let path = PathBuf::from("standard output");
+            let stdout = io::stdout().as_fd().try_clone_to_owned();
+            let stdout = stdout.map_err(|error| Error::output(&path, "examine", error))?;
+            overwrite.check_input(&path, &File::from(stdout))?;
+            if std::io::IsTerminal::is_terminal(&io::stdout()) {
+                let why = "is a terminal; redirect it, or name a file for the image";
+                return Err(Error::refused(&path, why));
+            }
+            return nameless(path, overwrite, Target::Stdout);
+        }
+        check_link(path)?;
+        // Follow symlinks, so that the target is replaced, not the symlink.
+        let path = match path.canonicalize() {
+            Ok(path) => path,
+            Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => path.into(),
+            Err(error) => return Err(Error::output(path, "find out where it leads", error)),
+        };
+        if let Ok(metadata) = path.metadata() {
+            if metadata.is_dir() {
+                let why = "is a directory; name a file for the image";
+                return Err(Error::refused(&path, why));
+            }
+            let file_type = metadata.file_type();
+            if file_type.is_block_device() || file_type.is_char_device() {
+                let device = Device::open(&path)?;
+                device.check_free(&overwrite)?;
+                return nameless(path, overwrite, |file| Target::Device(file, device));
+            }
+            if !metadata.is_file() {
+                let why =
+                    "exists and is neither a regular file nor a device; write the image to a file";
+                return Err(Error::refused(&path, why));
+            }
+            overwrite.check_file(&path)?;
+        }
+        if path.file_name().is_none() {
+            let why = "names no file; name a file for the image";
+            return Err(Error::refused(&path, why));
+        }
+        let directory = parent_of(&path).to_path_buf();
+        overwrite.check_directory(&directory)?;
+        let temporary =
+            replace::temporary(&path, ".mkdaxfs-").map_err(|error| creating(&directory, error))?;
+        Ok(Output {
+            path,
+            directory,
+            target: Target::File(temporary),
+            overwrite,
+        })
+    }
+
+    /// Return the final name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Return the temporary name, if there is one.
+    pub fn temporary(&self) -> Option<&Path> {
+        match &self.target {
+            Target::File(temporary) => Some(temporary.path()),
+            Target::Device(..) | Target::Stdout(_) => None,
+        }
+    }
+
+    /// Return the name for messages about writing: the final name, or the directory with a file
+    /// that has no name.
+    pub fn place(&self) -> &Path {
+        match &self.target {
+            Target::File(_) => &self.path,
+            Target::Device(..) | Target::Stdout(_) => &self.directory,
+        }
+    }
+
+    /// Return the file.
+    pub fn file(&self) -> &File {
+        match &self.target {
+            Target::File(temporary) => temporary.as_file(),
+            Target::Device(file, _) | Target::Stdout(file) => file,
+        }
+    }
+
+    /// Return true if the image goes to standard output, which then is not for anything else.
+    pub fn is_stdout(&self) -> bool {
+        matches!(self.target, Target::Stdout(_))
+    }
+
+    /// Return the directory that the file is in, if it has a name there.
+    pub fn directory(&self) -> Result<Option<Identity>> {
+        if self.temporary().is_none() {
+            return Ok(None);
+        }
+        match stat(&self.directory) {
+            Ok(stat) => Ok(Some(identity(&stat))),
+            Err(error) => Err(Error::output(&self.directory, "examine", error)),
+        }
+    }
+
+    /// Return where other temporary files may be put: what `TMPDIR` says, or the directory of the
+    /// image.
+    pub fn scratch(&self) -> PathBuf {
+        scratch(&self.directory)
+    }
+
+    /// Make room for an image of `size` bytes.
+    ///
+    /// Return [`Error::Io`], and [`Error::Refused`] when the device is too small.
+    pub fn reserve(&self, size: u64) -> Result<()> {
+        if let Target::Device(_, device) = &self.target {
+            device.check_size(size)?;
+        }
+        self.file()
+            .set_len(size)
+            .map_err(|error| Error::output(self.place(), "set the size of the image", error))
+    }
+
+    /// Rename the complete image to its final name, or copy it to the device or standard output.
+    ///
+    /// Return [`Error::Io`]; the final name is then as it was, and a device holds no image. If only the directory cannot
+    /// be synced, the image is in place, but a crash may undo that.
+    pub fn commit(self, progress: &dyn Progress) -> Result<()> {
+        let (path, directory, overwrite) = (self.path, self.directory, self.overwrite);
+        let failed = |error| Error::output(&path, "write the image", error);
+        match self.target {
+            Target::File(temporary) => {
+                temporary.as_file().sync_all().map_err(failed)?;
+                // A file may have appeared there.
+                if path.symlink_metadata().is_ok() {
+                    overwrite.check_file(&path)?;
+                }
+                replace::rename(temporary, &path)
+                    .map_err(|error| Error::output(&path, "put the image in place", error))?;
+                // Make the name durable.
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                match open(&directory, flags, Mode::empty()).and_then(rustix::fs::fsync) {
+                    // The user may only write there, and some filesystems sync no directories.
+                    Ok(()) | Err(Errno::ACCESS | Errno::INVAL) => Ok(()),
+                    Err(error) => Err(Error::output(&directory, "sync the directory", error)),
+                }
+            }
+            Target::Device(file, device) => {
+                let size = file.metadata().map_err(failed)?.len();
+                device.write(&file, size, progress)
+            }
+            Target::Stdout(mut file) => {
+                file.rewind().map_err(failed)?;
+                let mut stdout = io::stdout().lock();
+                let copied = io::copy(&mut file, &mut stdout).and_then(|_| stdout.flush());
+                copied.map_err(failed)
+            }
+        }
+    }
+}
+
+/// Refuse the symbolic link `path` if it may be another user's trap.
+fn check_link(path: &Path) -> Result<()> {
+    let is_planted = |path: &Path| path.is_symlink().then(|| replace::is_planted(path));
+    match is_planted(path).transpose() {
+        Ok(Some(true)) => {
+            let why = "is a symbolic link of another user in a directory that all can write to";
+            Err(Error::refused(path, why))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::output(path, "examine", error)),
+    }
+}
+
+/// Return an output whose temporary file has no name, and need not be beside the image.
+fn nameless(
+    path: PathBuf,
+    overwrite: Overwrite,
+    target: impl FnOnce(File) -> Target,
+) -> Result<Output> {
+    let large = Some(Path::new("/var/tmp")).filter(|large| large.is_dir());
+    let directory = scratch(large.unwrap_or(Path::new("/tmp")));
+    let file = tempfile::tempfile_in(&directory);
+    let file = file.map_err(|error| creating(&directory, plain(error)))?;
+    Ok(Output {
+        path,
+        directory,
+        target: target(file),
+        overwrite,
+    })
+}
+
+fn creating(directory: &Path, error: io::Error) -> Error {
+    Error::output(directory, "create a file in the directory", error)
+}
+
+/// Return the directory for large temporary files: `TMPDIR`, or `default`.
+pub fn scratch(default: &Path) -> PathBuf {
+    match std::env::var_os("TMPDIR") {
+        Some(directory) if !directory.is_empty() => directory.into(),
+        _ => default.into(),
+    }
+}

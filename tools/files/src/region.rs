@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Bytes of files and devices.
+
+use crate::mapping::Mapping;
+use crate::memory::{next_data, Storage, ZEROS};
+use daxfs_reader::{Error, Memory, Problem, Result};
+use rustix::fs::{fadvise, fallocate, fstat, seek, Advice, FallocateFlags, FileType, SeekFrom};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+/// A file or device, or a part of it.
+pub struct Region {
+    bytes: Bytes,
+    /// Offset of the first byte.
+    pub start: u64,
+    /// Size in bytes. Only [`Region::write`] and [`Region::zero`] reach beyond it.
+    pub size: u64,
+}
+
+enum Bytes {
+    /// A file or block device.
+    File(File),
+    /// A DAX device in devdax mode, or other memory.
+    Mapped(Mapping),
+}
+
+impl Region {
+    /// Return the `size` bytes from `start` on of a file or block device.
+    pub fn file(file: File, start: u64, size: u64) -> Self {
+        let bytes = Bytes::File(file);
+        Region { bytes, start, size }
+    }
+
+    /// Return the `size` bytes from `start` on of a mapping.
+    pub fn mapped(mapping: Mapping, start: u64, size: u64) -> Self {
+        let bytes = Bytes::Mapped(mapping);
+        Region { bytes, start, size }
+    }
+
+    /// Read `into.len()` bytes at `offset`.
+    pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let end = offset.checked_add(into.len() as u64);
+        if end.is_none_or(|end| end > self.size) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match &self.bytes {
+            Bytes::File(file) => file.read_exact_at(into, self.start + offset),
+            Bytes::Mapped(mapping) => mapping.read(self.start + offset, into),
+        }
+    }
+
+    /// Write `bytes` at `offset`.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.bytes {
+            Bytes::File(file) => file.write_all_at(bytes, self.start + offset),
+            Bytes::Mapped(mapping) => mapping.write(self.start + offset, bytes),
+        }
+    }
+
+    /// Make `length` bytes at `offset` zero.
+    pub fn zero(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        if let Bytes::File(file) = &self.bytes {
+            let at = self.start + offset;
+            if fallocate(file, FallocateFlags::ZERO_RANGE, at, length).is_ok() {
+                return Ok(());
+            }
+        }
+        let mut done = 0;
+        while done < length {
+            let piece = (length - done).min(ZEROS.len() as u64);
+            self.write(offset + done, &ZEROS[..piece as usize])?;
+            done += piece;
+        }
+        Ok(())
+    }
+
+    /// Wait until all that was written is where power loss does not affect it.
+    pub fn sync(&mut self) -> io::Result<()> {
+        match &mut self.bytes {
+            Bytes::File(file) => file.sync_all(),
+            Bytes::Mapped(mapping) => mapping.sync(),
+        }
+    }
+
+    /// Forget what is cached, after [`Region::sync`], so that the device is read next.
+    pub fn forget(&self) -> io::Result<()> {
+        match &self.bytes {
+            Bytes::File(file) => Ok(fadvise(file, 0, None, Advice::DontNeed)?),
+            // It is the memory.
+            Bytes::Mapped(_) => Ok(()),
+        }
+    }
+}
+
+fn unreadable(offset: u64, length: usize) -> Error {
+    Error::new(Problem::Unreadable, offset, length as u64)
+}
+
+impl Memory for Region {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
+        let read = self.read(offset, into);
+        read.map_err(|_| unreadable(offset, into.len()))
+    }
+
+    daxfs_reader::hashes!();
+}
+
+impl Storage for Region {
+    fn data(&self, offset: u64) -> Result<u64> {
+        let Bytes::File(file) = &self.bytes else {
+            return Ok(offset);
+        };
+        let found = next_data(file, self.start + offset, self.start + self.size);
+        Ok(found.map_err(|_| unreadable(offset, 0))? - self.start)
+    }
+}
+
+/// Return the type and the size of a regular file, a block device, or a DAX device in devdax mode,
+/// which is a character device. `None` for any other file.
+pub fn examine(file: impl AsFd) -> rustix::io::Result<Option<(FileType, u64)>> {
+    let status = fstat(&file)?;
+    let kind = FileType::from_raw_mode(status.st_mode);
+    let size = match kind {
+        FileType::RegularFile => Some(status.st_size as u64),
+        FileType::BlockDevice => Some(seek(&file, SeekFrom::End(0))?),
+        FileType::CharacterDevice => dax_size(status.st_rdev),
+        _ => None,
+    };
+    Ok(size.map(|size| (kind, size)))
+}
+
+/// Return the size of the DAX device with that number in bytes, or `None` if it is not a DAX
+/// device.
+fn dax_size(device: u64) -> Option<u64> {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let directory = PathBuf::from(format!("/sys/dev/char/{major}:{minor}"));
+    let subsystem = directory.join("subsystem").canonicalize().ok()?;
+    if subsystem.file_name()? != "dax" {
+        return None;
+    }
+    let size = std::fs::read_to_string(directory.join("size")).ok()?;
+    size.trim().parse().ok()
+}

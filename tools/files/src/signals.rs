@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Signals that end a program, handled where there is something to clean up first.
+//!
+//! * [`Cleanup`] removes the unfinished output at once
+//! * [`Interrupt`] remembers the signal, for code that checks for it and cleans up itself
+//! * [`on_signal`] runs any code in a thread
+//! * [`survive_limits`] makes the limit of file sizes an error
+
+use crate::Output;
+use signal_hook::consts::SIGXFSZ;
+pub use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
+use signal_hook::flag::{register, register_usize};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// Return the signals in `signals` that are not ignored.
+///
+/// A program that is started with a signal ignored, for example by nohup(1), must not react to it.
+/// If the system does not say which signals are ignored, return all.
+fn not_ignored(signals: &[i32]) -> Vec<i32> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    let mut signals = signals.to_vec();
+    signals.retain(|signal| (ignored >> (signal - 1)) & 1 == 0);
+    signals
+}
+
+/// Do what `signal` does by default, which ends the process if that is its default.
+pub fn obey(signal: i32) {
+    let _ = emulate_default_handler(signal);
+}
+
+/// Make a write above the limit of file sizes (`ulimit -f`) fail with `EFBIG` instead of ending the
+/// program by SIGXFSZ. Programs that this one starts are not affected, as they were by ignoring it.
+pub fn survive_limits() {
+    // Without the handler the signal ends the program, as before.
+    let _ = register(SIGXFSZ, Arc::default());
+}
+
+/// Call `action` with each of `signals` that arrives, in a separate thread.
+pub fn on_signal(signals: &[i32], mut action: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new(signals)?;
+    thread::spawn(move || signals.forever().for_each(&mut action));
+    Ok(())
+}
+
+/// Removes the unfinished output of a program when a signal ends it.
+pub struct Cleanup(Arc<Mutex<Option<PathBuf>>>);
+
+impl Cleanup {
+    /// Handle the signals that end a program. They remove what [`Cleanup::guard`] created, and then
+    /// end it.
+    pub fn new() -> io::Result<Self> {
+        let cleanup = Cleanup(Arc::default());
+        let file = Arc::clone(&cleanup.0);
+        let ending = not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]);
+        on_signal(&ending, move |signal| {
+            // Hold the lock to the end, so that no new file appears.
+            let file = lock(&file);
+            if let Some(path) = &*file {
+                let _ = std::fs::remove_file(path);
+            }
+            obey(signal);
+            std::process::exit(1);
+        })?;
+        Ok(cleanup)
+    }
+
+    /// Call `create`, and remove the output's temporary file when a signal arrives.
+    pub fn guard<E>(&self, create: impl FnOnce() -> Result<Output, E>) -> Result<Output, E> {
+        let mut file = lock(&self.0);
+        let output = create()?;
+        *file = output.temporary().map(PathBuf::from);
+        Ok(output)
+    }
+
+    /// Forget the output, which is complete.
+    pub fn done(&self) {
+        *lock(&self.0) = None;
+    }
+}
+
+fn lock(file: &Mutex<Option<PathBuf>>) -> MutexGuard<'_, Option<PathBuf>> {
+    file.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A signal arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Remembers the signal that arrived.
+#[derive(Default)]
+pub struct Interrupt(Arc<AtomicUsize>);
+
+impl Interrupt {
+    /// Remember signals that end a program, instead of ending it.
+    pub fn new() -> io::Result<Self> {
+        let interrupt = Interrupt::default();
+        for signal in not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]) {
+            register_usize(signal, Arc::clone(&interrupt.0), signal as usize)?;
+        }
+        Ok(interrupt)
+    }
+
+    /// Return one that no signal interrupts.
+    pub fn none() -> Self {
+        Interrupt::default()
+    }
+
+    /// Fail if a signal has arrived.
+    pub fn check(&self) -> Result<(), Interrupted> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            _ => Err(Interrupted),
+        }
+    }
+
+    /// End the process by the signal that has arrived, if any. Call this after cleaning up.
+    pub fn obey(&self) {
+        let signal = self.0.load(Ordering::Relaxed);
+        if signal != 0 {
+            obey(signal as i32);
+        }
+    }
+}

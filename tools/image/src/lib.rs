@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Images as the programs use them: opened by name, with errors that say what to do.
+//!
+//! * [`source`]: files, devices and pipes with images, and their SHA-256; [`reader`]: files in images
+//! * [`sign`]: signatures of images
+//! * [`catalog`]: several images in one device or file
+//! * [`text`] and [`error`]: how names and errors are shown; [`warning`]: where warnings go
+//!
+//! `daxfs-reader` and `daxfs-check` have the format, for other programs.
+//!
+//! ```
+//! use daxfs_image::source::Opened;
+//! use std::path::Path;
+//!
+//! let opened = Opened::open(Path::new("../reader/tests/small.daxfs"))?;
+//! let reader = opened.reader();
+//! let link = reader.find(b"/link", false)?;
+//! assert_eq!(reader.target(&link, b"/link")?, b"hello");
+//!
+//! let error = reader.find(b"/none", true).unwrap_err().to_string();
+//! assert!(error.starts_with("../reader/tests/small.daxfs: /none: no such file"));
+//! # Ok::<(), daxfs_image::Error>(())
+//! ```
+
+pub mod catalog;
+pub mod error;
+pub mod reader;
+pub mod sign;
+pub mod source;
+pub mod text;
+pub mod warning;
+
+pub use error::{Error, Result};
+
+use daxfs_files::signals::Interrupt;
+
+/// Remember the signals that end a program, for code that cleans up.
+pub fn handle_signals() -> Result<Interrupt> {
+    Interrupt::new().map_err(|error| Error::system("", "cannot handle signals", "", error))
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Sources of images: a file, a block device, a DAX device, or standard input.
+
+use crate::catalog::{load, unknown};
+use crate::error::{Error, Result};
+use crate::reader::Reader;
+use crate::text::shown_path;
+use daxfs_files::bar::Bar;
+use daxfs_files::digest::{combine, hex, sums, wrong_sum};
+use daxfs_files::region::examine;
+pub use daxfs_files::region::Region as Source;
+use daxfs_files::{occupant, Mapping, Progress, HEAD};
+use daxfs_reader::layout::MAGIC;
+use daxfs_reader::{Image, Memory, Problem, Superblock};
+use rustix::fs::{FileType, OFlags};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Why a FIFO is refused.
+pub const NO_ORDER: &str = "cannot be read in any order; name an image file or device";
+
+/// Bytes that are read together.
+const PIECE: usize = 1 << 20;
+
+/// Place of an image in a file or device that holds more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct At {
+    /// The image, or with --image the catalogue, starts at this byte of the file or device
+    #[arg(long, value_name = "BYTES", value_parser = daxfs_files::values::size)]
+    pub offset: Option<u64>,
+    /// The image has this name in the catalogue of the file or device
+    #[arg(long = "image", value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+impl At {
+    /// Return the name in messages of the image at this place in `path`.
+    pub fn name_in(&self, path: &Path) -> String {
+        let name = name_of(path);
+        match &self.name {
+            Some(image) => format!("{name}: {image}"),
+            None => name,
+        }
+    }
+}
+
+/// Open `path`, see [`open_input`].
+pub fn open(path: &Path) -> Result<Source> {
+    let name = name_of(path);
+    let file = open_input(path)?;
+    let found =
+        examine(&file).map_err(|error| Error::system(&name, "cannot examine", "", error))?;
+    match found {
+        Some((FileType::CharacterDevice, size)) => {
+            let mapping = Mapping::read_only(&file, 0, size).map_err(|error| {
+                let remedy = "; a DAX device must be in devdax mode to be read here";
+                Error::system(&name, "cannot map", remedy, error)
+            })?;
+            Ok(Source::mapped(mapping, 0, size))
+        }
+        Some((_, size)) => Ok(Source::file(file, 0, size)),
+        None if path.is_dir() => {
+            let why = "is a directory; name an image or a device";
+            Err(Error::refused(name, why))
+        }
+        None => {
+            let why = format!("{NO_ORDER}, or pipe it to '-'");
+            Err(Error::refused(name, why))
+        }
+    }
+}
+
+/// Open the part of `path` that `at` names.
+pub fn open_at(path: &Path, at: &At) -> Result<Source> {
+    let mut source = open(path)?;
+    let start = at.offset.unwrap_or(0);
+    if start > source.size {
+        let why = format!(
+            "has {} bytes, so nothing starts at byte {start}",
+            source.size
+        );
+        return Err(Error::refused(name_of(path), why));
+    }
+    (source.start, source.size) = (start, source.size - start);
+    if let Some(wanted) = &at.name {
+        let name = name_of(path);
+        let table = load(&source, &name)?;
+        let found = table.find(wanted);
+        let range = &found.ok_or_else(|| unknown(&name, &table, wanted))?.range;
+        (source.start, source.size) = (start + range.start, range.end - range.start);
+    }
+    Ok(source)
+}
+
+/// Copy a pipe to a temporary file without a name, with holes for zeros.
+fn spool(mut pipe: File, name: &str) -> Result<File> {
+    let remedy = "; set TMPDIR to a directory with room";
+    let write = "cannot write a temporary file";
+    let file = tempfile::tempfile().map_err(|error| {
+        let dir = std::env::temp_dir();
+        let dir = shown_path(&dir);
+        let operation = format!("cannot make a temporary file in {dir}");
+        Error::system(name, operation, remedy, error)
+    })?;
+    let mut piece = vec![0; PIECE];
+    let mut size = 0;
+    loop {
+        let length = match pipe.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Error::system(name, "cannot read", "", error)),
+        };
+        let piece = &piece[..length];
+        if piece.iter().any(|&byte| byte != 0) {
+            file.write_all_at(piece, size)
+                .map_err(|error| Error::system(name, write, remedy, error))?;
+        }
+        size += length as u64;
+    }
+    file.set_len(size)
+        .map_err(|error| Error::system(name, write, "", error))?;
+    Ok(file)
+}
+
+/// An image with a valid superblock.
+pub struct Opened {
+    /// Its bytes.
+    pub source: Source,
+    /// Its superblock.
+    pub superblock: Superblock,
+    /// Name in messages.
+    pub name: String,
+}
+
+impl Opened {
+    /// Open the image at `path`, see [`open`].
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::of_source(open(path)?, name_of(path))
+    }
+
+    /// Open the image at the place `at` in `path`.
+    pub fn open_at(path: &Path, at: &At) -> Result<Self> {
+        Self::of_source(open_at(path, at)?, at.name_in(path))
+    }
+
+    /// Open the image `name` in `source`.
+    pub fn of_source(source: Source, name: String) -> Result<Self> {
+        let superblock = superblock(&source, &name)?;
+        Ok(Opened {
+            source,
+            superblock,
+            name,
+        })
+    }
+
+    /// Return a reader of the image.
+    pub fn reader(&self) -> Reader<'_, Source> {
+        Reader::new(Image::new(&self.source, &self.superblock), &self.name)
+    }
+
+    /// Compare all bytes of the image with its SHA-256, and return it.
+    pub fn digest(&self) -> Result<[u8; 32]> {
+        self.sums(&Bar::of("reading", self.superblock.total_size))?;
+        Ok(self.superblock.sha256)
+    }
+
+    /// Compare all bytes of the image with its SHA-256, and with the sums of its pieces if it has any.
+    pub fn verify(&self, progress: &dyn Progress) -> Result<()> {
+        let pieces = self.sums(progress)?;
+        let image = Image::new(&self.source, &self.superblock);
+        let wrong = wrong_sum(&image, &pieces);
+        match wrong.map_err(|error| Error::image(&self.name, b"", error))? {
+            None => Ok(()),
+            Some((piece, _)) => {
+                let why = format!("the sum of its piece {piece} is wrong; copy the image again");
+                Err(Error::refused(self.name.clone(), why))
+            }
+        }
+    }
+
+    /// Return the SHA-256 of all pieces, which give the SHA-256 of the image.
+    fn sums(&self, progress: &dyn Progress) -> Result<Vec<[u8; 32]>> {
+        let pieces = sums(&Image::new(&self.source, &self.superblock), progress)
+            .map_err(|error| Error::image(&self.name, b"", error))?;
+        let found = combine(pieces.iter().copied());
+        if found != self.superblock.sha256 {
+            return Err(Error::Digest {
+                name: self.name.clone(),
+                found: hex(&found),
+                stored: hex(&self.superblock.sha256),
+            });
+        }
+        Ok(pieces)
+    }
+}
+
+/// Load the superblock of the image `name` in `memory`. Say what a file that is not an image looks
+/// like.
+pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
+    Superblock::load(memory).map_err(|error| {
+        let mut head = vec![0; memory.size().min(HEAD as u64) as usize];
+        if memory.read(0, &mut head).is_err() || head.starts_with(&MAGIC) {
+            return Error::image(name, b"", error);
+        }
+        let looks = |kind| format!(" (it looks like {kind})");
+        match error.problem {
+            Problem::Magic | Problem::TooSmall => Error::Foreign {
+                name: name.into(),
+                looks: occupant(&head).map(looks).unwrap_or_default(),
+            },
+            _ => Error::image(name, b"", error),
+        }
+    })
+}
+
+/// Open `path` for reading; `-` is standard input. Anything but a file or a device with an image there is copied to a temporary file.
+pub fn open_input(path: &Path) -> Result<File> {
+    let name = name_of(path);
+    let file = match path.as_os_str() == "-" {
+        true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+        false => return open_now(path).map_err(|error| cannot_open(&name, error)),
+    };
+    let file = file.map_err(|error| cannot_open(&name, error))?;
+    let is_directory = file.metadata().is_ok_and(|found| found.is_dir());
+    match is_directory || matches!(examine(&file), Ok(Some(_))) {
+        true => Ok(file),
+        false => spool(file, &name),
+    }
+}
+
+/// Open `path` for reading, without waiting for the other end of a FIFO.
+pub fn open_now(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// Return the error for an image `name` that cannot be opened.
+pub fn cannot_open(name: &str, error: io::Error) -> Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => "; check the path",
+        io::ErrorKind::PermissionDenied => "; run as a user who may read it",
+        _ => "",
+    };
+    Error::system(name, "cannot open", remedy, error)
+}
+
+/// Return the name of `path` in messages.
+pub fn name_of(path: &Path) -> String {
+    if path.as_os_str() == "-" {
+        "standard input".into()
+    } else {
+        shown_path(path)
+    }
+}

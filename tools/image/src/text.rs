@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! How names, modes, times and bytes are shown.
+
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
+pub use daxfs_files::{cause, shown, shown_path};
+use daxfs_reader::{FileType, Problem, Superblock};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// Return the label of an image without padding.
+pub fn label(superblock: &Superblock) -> &[u8] {
+    let label = &superblock.label;
+    label.split(|&byte| byte == 0).next().unwrap_or_default()
+}
+
+/// Return what to do about an image with `problem`, with a separator from the text before.
+pub fn remedy(problem: Problem) -> &'static str {
+    match problem {
+        Problem::Version | Problem::Feature => "; use the tools that made it, or newer ones",
+        Problem::Unreadable => {
+            "; the file is too short, or its storage fails: restore it from a copy"
+        }
+        Problem::IS_CATALOG => "; daxfs catalog list shows its images: commands take --image NAME, and mounts image=NAME",
+        Problem::Catalog(_) => "; make it again with daxfs catalog init",
+        Problem::MetadataOnly => "; mount the image with daxfs store mount",
+        Problem::Truncated => "; the copy is incomplete: copy all of it",
+        _ => "; the image is damaged: restore it from a copy, or make it again",
+    }
+}
+
+/// Return a mode as ls(1) shows it, `drwxr-xr-x`.
+pub fn mode(file_type: FileType, permissions: u16) -> String {
+    let kind = match file_type {
+        FileType::Fifo => 'p',
+        FileType::CharDevice => 'c',
+        FileType::Directory => 'd',
+        FileType::BlockDevice => 'b',
+        FileType::Regular => '-',
+        FileType::Symlink => 'l',
+        FileType::Socket => 's',
+    };
+    let mut text = String::from(kind);
+    for (shift, special, with, without) in [
+        (6, 0o4000, 's', 'S'),
+        (3, 0o2000, 's', 'S'),
+        (0, 0o1000, 't', 'T'),
+    ] {
+        let bits = permissions >> shift;
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (permissions & special != 0, bits & 1 != 0) {
+            (true, true) => with,
+            (true, false) => without,
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}
+
+/// Return `size` with a unit as `ls -h` shows it: rounded up to three characters, powers of 1024.
+pub fn human(size: u64) -> String {
+    let mut unit = 1_u128;
+    let size = u128::from(size);
+    for name in ["", "K", "M", "G", "T", "P", "E"] {
+        let tenths = (size * 10).div_ceil(unit);
+        if unit > 1 && tenths < 100 {
+            return format!("{}.{}{name}", tenths / 10, tenths % 10);
+        }
+        let whole = size.div_ceil(unit);
+        if whole < 1024 || name == "E" {
+            return format!("{whole}{name}");
+        }
+        unit *= 1024;
+    }
+    size.to_string()
+}
+
+/// Return the name of a type, as in `dump`.
+pub fn type_name(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::Fifo => "fifo",
+        FileType::CharDevice => "character-device",
+        FileType::Directory => "directory",
+        FileType::BlockDevice => "block-device",
+        FileType::Regular => "file",
+        FileType::Symlink => "symlink",
+        FileType::Socket => "socket",
+    }
+}
+
+/// Return a time in UTC, `2026-11-20 10:32:12.000000000`.
+pub fn time(seconds: i64, nanoseconds: u32) -> String {
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{nanoseconds:09}")
+}
+
+/// Return the Gregorian date that is `days` after 1970-01-01: years of 365 days and a leap day each
+/// 4 years but not each 100 but each 400, counted from a 1st of March, so that leap days end years.
+fn date(days: i64) -> (i64, i64, i64) {
+    const CENTURIES4: i64 = 146_097;
+    // 0000-03-01 is 719,468 days before 1970-01-01; the range of days leaves room for the sum.
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(CENTURIES4), days.rem_euclid(CENTURIES4));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // Months from March on have 153 days in five.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    (year + era * 400 + carry, month, day)
+}
+
+/// Bytes in JSON: a string if they are UTF-8, else an object with the member `base64`.
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(self.0) {
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("base64", &STANDARD.encode(self.0))?;
+                map.end()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes() {
+        assert_eq!(mode(FileType::Regular, 0o644), "-rw-r--r--");
+        assert_eq!(mode(FileType::Directory, 0o1777), "drwxrwxrwt");
+        assert_eq!(mode(FileType::Symlink, 0o7000), "l--S--S--T");
+        assert_eq!(mode(FileType::Regular, 0o6755), "-rwsr-sr-x");
+    }
+
+    #[test]
+    fn sizes() {
+        for (size, text) in [
+            (0, "0"),
+            (1023, "1023"),
+            (1024, "1.0K"),
+            (1025, "1.1K"),
+            (10_137, "9.9K"),
+            (10_138, "10K"),
+            (1_047_552, "1023K"),
+            (1_047_553, "1.0M"),
+            (u64::MAX, "16E"),
+        ] {
+            assert_eq!(human(size), text);
+        }
+    }
+
+    #[test]
+    fn times() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00"),
+            (-1, "1969-12-31 23:59:59"),
+            (951_782_400, "2000-02-29 00:00:00"),
+            (1_709_251_199, "2024-02-29 23:59:59"),
+            (4_107_542_400, "2100-03-01 00:00:00"),
+            (-2_203_891_200, "1900-03-01 00:00:00"),
+            (253_402_300_799, "9999-12-31 23:59:59"),
+        ] {
+            assert_eq!(time(seconds, 5), format!("{text}.000000005"));
+        }
+        // Whatever an image says.
+        time(i64::MIN, 0);
+        time(i64::MAX, 0);
+    }
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Memory for an image: memfds and dma-bufs. Contains `unsafe` for ioctls.
+
+#![allow(unsafe_code)]
+
+use crate::file::ImageFile;
+use crate::huge::{self, HUGE};
+use daxfs_files::Mapping;
+use daxfs_image::error::{Error, Result};
+use daxfs_image::warning::warn;
+use rustix::fs::{
+    fcntl_add_seals, ftruncate, memfd_create, open, MemfdFlags, Mode, OFlags, SealFlags,
+};
+use rustix::io::Errno;
+use rustix::ioctl::{ioctl, opcode, Opcode, Updater};
+use rustix::param::page_size;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+/// A kind of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A sealed memfd
+    Memfd,
+    /// A sealed memfd of huge pages, of which there must be enough
+    /// (/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages)
+    Hugetlb,
+    /// A buffer of the system's dma-heap
+    Heap,
+}
+
+/// Memory that holds an image.
+pub struct Buffer {
+    /// Its file descriptor.
+    pub fd: OwnedFd,
+    /// The mount option that takes it.
+    pub option: &'static str,
+}
+
+impl Kind {
+    /// Return the kind that `daxfs load --into` calls `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "memfd" => Some(Kind::Memfd),
+            "hugetlb" => Some(Kind::Hugetlb),
+            "heap" => Some(Kind::Heap),
+            _ => None,
+        }
+    }
+
+    /// Return the memory in bytes that an image of `size` bytes takes in memory of this kind.
+    pub fn size_of(self, size: u64) -> u64 {
+        size.next_multiple_of(match self {
+            Kind::Hugetlb => HUGE,
+            Kind::Memfd | Kind::Heap => page_size() as u64,
+        })
+    }
+
+    /// Make memory of this kind with a copy of `image`.
+    pub fn make(self, image: &ImageFile) -> Result<Buffer> {
+        let size = self.size_of(image.size);
+        let fail = |what: &str, error: Errno| {
+            let operation = format!("cannot {what} of {size} bytes");
+            Error::system("", operation, self.remedy(error), error)
+        };
+        match self {
+            Kind::Memfd | Kind::Hugetlb => {
+                let fd = if self == Kind::Hugetlb {
+                    // The default size may be another one, such as 512 MiB.
+                    let huge = MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+                    let fd = memfd(huge, size).map_err(|error| fail("make a memfd", error))?;
+                    // write(2) does not work on these.
+                    fill(image, size, fd.as_fd(), self)?;
+                    fd
+                } else {
+                    filled_memfd(image, size)?
+                };
+                let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW;
+                fcntl_add_seals(&fd, seals).map_err(|error| fail("seal a memfd", error))?;
+                Ok(Buffer {
+                    fd,
+                    option: "memfd",
+                })
+            }
+            Kind::Heap => {
+                let fd = heap(size)
+                    .map_err(|error| fail("get a buffer from /dev/dma_heap/system", error))?;
+                fill(image, size, fd.as_fd(), self)?;
+                Ok(Buffer {
+                    fd,
+                    option: "dmabuf",
+                })
+            }
+        }
+    }
+
+    /// Return what to do about `error` when memory of this kind is made.
+    fn remedy(self, error: Errno) -> &'static str {
+        match (self, error) {
+            (Kind::Hugetlb, Errno::NOMEM) => {
+                "; there are too few free huge pages: raise \
+                 /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+            }
+            _ => "",
+        }
+    }
+}
+
+fn memfd(flags: MemfdFlags, size: u64) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memfd_create("daxfs", flags)?;
+    ftruncate(&fd, size)?;
+    Ok(fd)
+}
+
+/// Return a memfd of `size` bytes with `image`: huge pages as far as these are full, and small pages for the rest.
+fn filled_memfd(image: &ImageFile, size: u64) -> Result<OwnedFd> {
+    let fail = |error: Errno| {
+        let operation = format!("cannot make a memfd of {size} bytes");
+        Error::system("", operation, "", error)
+    };
+    // The kernel may be set to use huge pages for all of it. Have room for the last one.
+    let fd = memfd(MemfdFlags::empty(), size.next_multiple_of(HUGE)).map_err(fail)?;
+    let full = image.size - image.size % HUGE;
+    // Smaller images have no files that are mapped by huge pages.
+    if full >= 2 * HUGE && huge::can_map() {
+        enlarge_pages(fd.as_fd(), full);
+    }
+    let file = File::from(fd);
+    image.copy(|offset, piece| file.write_all_at(piece, offset))?;
+    // This splits the last page if it is a huge one, and frees the part after the image.
+    ftruncate(&file, size).map_err(fail)?;
+    Ok(file.into())
+}
+
+/// Give the first `size` bytes of the memfd `fd` huge pages. Warn if that fails.
+fn enlarge_pages(fd: BorrowedFd<'_>, size: u64) {
+    if let Err(error) = huge::allocate(fd, size) {
+        warn(format_args!(
+            "no huge pages for all of the image ({error}): files are mapped by pages of 4 KiB; \
+             daxfs load --into hugetlb or --into heap may do better"
+        ));
+    }
+}
+
+/// Copy `image` into the `size` bytes of `fd` through a mapping.
+fn fill(image: &ImageFile, size: u64, fd: BorrowedFd<'_>, kind: Kind) -> Result<()> {
+    // All of it, which reserves the huge pages.
+    let mut mapping = Mapping::new(fd, size).map_err(|error| {
+        let remedy = Errno::from_io_error(&error).map_or("", |error| kind.remedy(error));
+        let operation = format!("cannot map a buffer of {size} bytes");
+        Error::system("", operation, remedy, error)
+    })?;
+    image.copy(|offset, piece| mapping.write(offset, piece))
+}
+
+/// `struct dma_heap_allocation_data` of `linux/dma-heap.h`.
+#[repr(C)]
+struct HeapAllocation {
+    len: u64,
+    fd: u32,
+    fd_flags: u32,
+    heap_flags: u64,
+}
+
+fn heap(size: u64) -> rustix::io::Result<OwnedFd> {
+    const ALLOC: Opcode = opcode::read_write::<HeapAllocation>(b'H', 0);
+    let heap = open(
+        "/dev/dma_heap/system",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut allocation = HeapAllocation {
+        len: size,
+        fd: 0,
+        fd_flags: (OFlags::RDWR | OFlags::CLOEXEC).bits(),
+        heap_flags: 0,
+    };
+    // SAFETY: The structure is the one that this request takes; on success its `fd` is a new
+    // descriptor of ours.
+    unsafe {
+        ioctl(&heap, Updater::<ALLOC, _>::new(&mut allocation))?;
+        Ok(OwnedFd::from_raw_fd(allocation.fd as i32))
+    }
+}

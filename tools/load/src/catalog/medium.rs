@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Media of a catalogue: a block device, a DAX device in devdax mode, or a file.
+
+use crate::file::cannot_write;
+use daxfs_files::region::{examine, Region};
+use daxfs_files::Mapping;
+use daxfs_image::error::{Error, Result};
+use daxfs_image::source::{cannot_open, open_now};
+use daxfs_image::text::shown_path;
+use daxfs_image::warning::warn;
+use daxfs_reader::catalog::{Table, CATALOG_SIZE};
+use daxfs_reader::Memory;
+use rustix::fs::{flock, fstat, major, minor, FileType, FlockOperation, OFlags};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Memory that bytes are written to.
+pub trait Medium: Memory {
+    /// Read `into.len()` bytes at `offset`, as [`Memory::read`], with the error of the device.
+    fn get(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.read(offset, into).map_err(io::Error::other)
+    }
+
+    /// Write `bytes` at `offset`.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Wait until all that was written is where power loss does not affect it.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Forget what is cached, if there is a cache, after [`Medium::sync`], so that the device is read next. Another
+    /// kernel may have written it.
+    fn forget(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Medium for Region {
+    fn get(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        Region::read(self, offset, into)
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        Region::write(self, offset, bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Region::sync(self)
+    }
+
+    fn forget(&mut self) -> io::Result<()> {
+        Region::forget(self)
+    }
+}
+
+/// An open device or file.
+pub struct Disk {
+    /// Name in messages.
+    pub name: String,
+    /// Name of the device below /sys/dev; `None` for a file.
+    pub device: Option<String>,
+    /// Other kernels usually do not have it: it is a block device. A file or a device in devdax mode
+    /// is often the memory of a virtual machine.
+    pub private: bool,
+    /// Its bytes.
+    pub bytes: Region,
+    /// The locked device behind a mapping.
+    _lock: Option<File>,
+}
+
+/// Purpose of opening a [`Disk`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Only reads.
+    Read,
+    /// To change it, while no other process does so with this program.
+    Change,
+    /// Changes of a device that must not be mounted.
+    Alone,
+}
+
+impl Disk {
+    /// Open `path` for `access`.
+    ///
+    /// Fail if it cannot hold images, or is in use and must not be.
+    pub fn open(path: &Path, access: Access) -> Result<Self> {
+        let name = shown_path(path);
+        let write = access != Access::Read;
+        let is_block = || {
+            path.metadata()
+                .is_ok_and(|found| found.file_type().is_block_device())
+        };
+        let alone = match access == Access::Alone && is_block() {
+            // Fails while a block device is mounted.
+            true => OFlags::EXCL,
+            false => OFlags::empty(),
+        };
+        let file = match write {
+            true => OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(alone.bits() as i32)
+                .open(path),
+            false => open_now(path),
+        };
+        let file = file.map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => {
+                Error::refused(&name, "is in use; unmount it if it is mounted")
+            }
+            _ => cannot_open(&name, error),
+        })?;
+        let fail = |error| Error::system(&name, "cannot examine", "", error);
+        let number = fstat(&file).map_err(fail)?.st_rdev;
+        let number = format!("{}:{}", major(number), minor(number));
+        let Some((kind, size)) = examine(&file).map_err(fail)? else {
+            let why = "is not a file, block device or DAX device; a catalogue needs one of these";
+            return Err(Error::refused(name, why));
+        };
+        let device = match kind {
+            FileType::BlockDevice => Some(format!("block/{number}")),
+            FileType::CharacterDevice => Some(format!("char/{number}")),
+            _ => None,
+        };
+        if write {
+            flock(&file, FlockOperation::LockExclusive)
+                .map_err(|error| Error::system(&name, "cannot lock", "", error))?;
+        }
+        let (bytes, lock) = match kind {
+            FileType::CharacterDevice => {
+                let mapping = match write {
+                    true => Mapping::new(&file, size),
+                    false => Mapping::read_only(&file, 0, size),
+                };
+                let remedy = "; a DAX device must be in devdax mode to be read and written";
+                let mapping =
+                    mapping.map_err(|error| Error::system(&name, "cannot map", remedy, error))?;
+                (Region::mapped(mapping, 0, size), Some(file))
+            }
+            _ => (Region::file(file, 0, size), None),
+        };
+        let mut disk = Disk {
+            name,
+            device,
+            private: kind == FileType::BlockDevice,
+            bytes,
+            _lock: lock,
+        };
+        // Write back other processes' dirty pages before a change counts.
+        let synced = if write { disk.bytes.sync() } else { Ok(()) };
+        synced
+            .and_then(|()| disk.bytes.forget())
+            .map_err(|error| cannot_write(&disk.name, "", error))?;
+        Ok(disk)
+    }
+
+    /// Load its catalogue.
+    pub fn load(&self) -> Result<Table> {
+        daxfs_image::catalog::load(&self.bytes, &self.name)
+    }
+
+    /// Warn if a copy is damaged: the catalogue may be the state before the last change.
+    pub fn warn_damaged(&self, table: &Table) {
+        if let Some(error) = table.damaged {
+            let name = &self.name;
+            warn(format_args!(
+                "{name}: a copy of the catalogue is damaged: {error}"
+            ));
+        }
+    }
+
+    /// Open the catalogue of the `size` bytes at physical address `start`, which must be memory.
+    /// `memory` is `/dev/mem`.
+    ///
+    /// Fail if the kernel forbids to read it.
+    pub fn range(memory: &File, start: u64, size: u64) -> Result<Self> {
+        let mapping = Mapping::read_only(memory, start, size.min(CATALOG_SIZE));
+        let mapping =
+            mapping.map_err(|error| Error::system("/dev/mem", "cannot map", "", error))?;
+        Ok(Disk {
+            name: format!("phys={start:#x}"),
+            device: None,
+            private: false,
+            bytes: Region::mapped(mapping, 0, size),
+            _lock: None,
+        })
+    }
+}

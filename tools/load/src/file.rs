@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The image file.
+
+use daxfs_files::bar::Bar;
+use daxfs_files::device::Device;
+use daxfs_files::digest::{combine, hex};
+use daxfs_files::memory::FileMemory;
+use daxfs_files::{Overwrite, Progress};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::source::{name_of, open_input, superblock, NO_ORDER};
+use daxfs_image::text::shown_path;
+use daxfs_reader::layout::DIGEST_PIECE;
+use daxfs_reader::{Image, Memory, Superblock};
+use daxfs_signature::attach;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::path::{Path, PathBuf};
+use zerocopy::IntoBytes;
+
+/// Bytes that are copied together, a part of [`DIGEST_PIECE`].
+const PIECE: usize = 1 << 20;
+
+/// Bytes of a superblock.
+const SUPERBLOCK: usize = 4096;
+
+/// Return the error of writing to `target`, or to ` part` of it.
+pub(crate) fn cannot_write(target: &str, part: &str, error: io::Error) -> Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space",
+        _ => "",
+    };
+    Error::system(target, format!("cannot write{part}"), remedy, error)
+}
+
+/// An image file with a valid superblock.
+pub struct ImageFile {
+    /// Its name.
+    pub path: PathBuf,
+    file: File,
+    /// Bytes of the image with the sums of its pieces and its signature, a multiple of the page
+    /// size.
+    pub size: u64,
+    /// Its superblock.
+    pub superblock: Superblock,
+    /// The block of the superblock, as it is stored.
+    block: [u8; SUPERBLOCK],
+}
+
+impl ImageFile {
+    /// Open the image file `path`; `-` is standard input.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = name_of(path);
+        let file = open_input(path)?;
+        let status = file.metadata();
+        let status = status.map_err(|error| Error::system(&name, "cannot examine", "", error))?;
+        if status.file_type().is_fifo() {
+            return Err(Error::refused(name, NO_ORDER));
+        }
+        let memory = FileMemory::new(&file)
+            .map_err(|error| Error::system(&name, "cannot get its size", "", error))?;
+        let superblock = superblock(&memory, &name)?;
+        let mut block = [0; SUPERBLOCK];
+        let stored = memory.read(0, &mut block);
+        stored.map_err(|error| Error::image(&name, b"", error))?;
+        Ok(ImageFile {
+            path: path.into(),
+            size: attach::stored_size(&Image::new(&memory, &superblock)),
+            superblock,
+            block,
+            file,
+        })
+    }
+
+    /// Write the image to the block or DAX device `path`, and verify it.
+    ///
+    /// Unless `force`, the device is overwritten only if it contains an image or zeros.
+    pub fn write(&self, path: &Path, force: bool) -> Result<()> {
+        let bar = Bar::of("copying", self.size);
+        let mut overwrite = Overwrite::new(force);
+        overwrite.input(&self.path);
+        let device = Device::open(path)?;
+        device.check_free(&overwrite)?;
+        self.write_to(&device, &bar)
+    }
+
+    /// Write the image to `device`, and verify it.
+    pub fn write_to(&self, device: &Device, progress: &dyn Progress) -> Result<()> {
+        Ok(device.write(&self.file, self.size, progress)?)
+    }
+
+    /// Pass the image to `put`, piece by piece with the offset of each, and show a progress bar.
+    pub fn copy(&self, put: impl FnMut(u64, &[u8]) -> io::Result<()>) -> Result<()> {
+        self.pass("", |_, _| (), put)
+    }
+
+    /// Do as [`ImageFile::copy`], to `target`, and compute the SHA-256 of the copy.
+    ///
+    /// Fail if it differs from the superblock's.
+    pub fn copy_checked(
+        &self,
+        target: &str,
+        put: impl FnMut(u64, &[u8]) -> io::Result<()>,
+    ) -> Result<()> {
+        let mut same = false;
+        let (mut pieces, mut hash) = (Vec::new(), Sha256::new());
+        let see = |offset: u64, bytes: &[u8]| {
+            let end = self.superblock.total_size.min(offset + bytes.len() as u64);
+            // The sums of the pieces and the signature are not part of it.
+            let mut bytes = &bytes[..end.saturating_sub(offset) as usize];
+            if bytes.is_empty() {
+                return;
+            }
+            if offset == 0 {
+                same = bytes.starts_with(&self.block);
+                let record = self.superblock.record.without_sums();
+                hash.update(record.as_bytes());
+                bytes = &bytes[record.as_bytes().len()..];
+            }
+            hash.update(bytes);
+            if end % DIGEST_PIECE == 0 || end == self.superblock.total_size {
+                pieces.push(hash.finalize_reset().into());
+            }
+        };
+        self.pass(target, see, put)?;
+        let name = shown_path(&self.path);
+        if !same {
+            let why = "another program changed it while it was copied; try again";
+            return Err(Error::refused(name, why));
+        }
+        let found = combine(pieces);
+        if found != self.superblock.sha256 {
+            let (found, stored) = (hex(&found), hex(&self.superblock.sha256));
+            return Err(Error::Digest {
+                name,
+                found,
+                stored,
+            });
+        }
+        Ok(())
+    }
+
+    /// Pass the image to `see` and to `put`, which writes it to `target`.
+    fn pass(
+        &self,
+        target: &str,
+        mut see: impl FnMut(u64, &[u8]),
+        mut put: impl FnMut(u64, &[u8]) -> io::Result<()>,
+    ) -> Result<()> {
+        let bar = Bar::of("copying", self.size);
+        let mut piece = vec![0; PIECE];
+        let mut offset = 0;
+        while offset < self.size {
+            let length = piece.len().min((self.size - offset) as usize);
+            let piece = &mut piece[..length];
+            let read = self.file.read_exact_at(piece, offset);
+            read.map_err(|error| Error::system(name_of(&self.path), "cannot read", "", error))?;
+            see(offset, piece);
+            put(offset, piece).map_err(|error| {
+                let part = format!(" byte {offset} of the copy");
+                cannot_write(target, &part, error)
+            })?;
+            offset += length as u64;
+            bar.advance(length as u64);
+        }
+        Ok(())
+    }
+}

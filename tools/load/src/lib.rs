@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Load images into memory, write them to devices, and mount them.
+//!
+//! * [`mount()`] mounts a device; [`load`] chooses the memory that an image file is loaded into
+//! * [`file`], [`buffer`]: image files, and memory with a copy of one
+//! * [`mod@range`]: physical memory that an image is written to
+//! * [`catalog`]: several images on one device
+//! * [`mountinfo`], [`query`], [`locate`]: what is mounted
+
+pub mod buffer;
+pub mod catalog;
+pub mod context;
+pub mod file;
+mod huge;
+pub mod mount;
+pub mod mountinfo;
+pub mod query;
+pub mod range;
+
+pub use buffer::Kind;
+pub use daxfs_capi::locate;
+pub use mount::{load, mount};

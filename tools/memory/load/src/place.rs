@@ -1,1 +1,0 @@
-../../../library/capi/src/place.rs

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The directories of a snapshot.
+
+use crate::error::{warn, Error, Result};
+use crate::images::Images;
+use crate::record::{Snapshot, State};
+use crate::tree::remove_tree;
+use std::fs::{DirBuilder, Metadata, Permissions};
+use std::os::unix::fs::{chown, DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+/// Remove the remains of a commit after a crash. Files that cannot be removed cause a warning.
+/// Remove nothing unless the rest is complete.
+pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), String> {
+    let upper = snapshot.upper();
+    let is_there = upper.symlink_metadata().is_ok_and(|status| status.is_dir());
+    let removed = match &snapshot.record.state {
+        State::Committed(_) if is_there => match images.parts(&snapshot.dir) {
+            Ok(_) => forget_changes(snapshot),
+            Err(error) => {
+                return Err(format!(
+                    "{error}; the files that the image was made of are in {}: copy them, then remove the snapshot",
+                    daxfs_files::shown_path(&upper)
+                ));
+            }
+        },
+        State::Committed(_) => forget_changes(snapshot),
+        State::View | State::Active | State::Pending if is_there => images.forget(&snapshot.dir),
+        State::View | State::Active | State::Pending => {
+            return Err(format!(
+                "{} is not there; restore it, or remove the snapshot",
+                daxfs_files::shown_path(&upper)
+            ));
+        }
+    };
+    if let Err(error) = removed {
+        warn(&error);
+    }
+    Ok(())
+}
+
+/// Make a directory.
+pub fn make(path: &Path, mode: u32) -> Result<()> {
+    let made = DirBuilder::new().mode(mode).create(path);
+    made.map_err(Error::io(path, "create"))
+}
+
+/// Make the directories of a new snapshot. The root directory gets the owner and the permissions in
+/// `like`.
+pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
+    let upper = snapshot.upper();
+    make(&upper, 0o755)?;
+    // The root of an overlay has the attributes of the upper directory.
+    let mode = like.map_or(0o755, |like| like.mode() & 0o7777);
+    let mut settled = match like {
+        Some(like) => chown(&upper, Some(like.uid()), Some(like.gid())),
+        None => Ok(()),
+    };
+    settled = settled.and_then(|()| std::fs::set_permissions(&upper, Permissions::from_mode(mode)));
+    settled.map_err(Error::io(&upper, "set the attributes"))?;
+    if snapshot.record.state == State::Active {
+        make(&snapshot.work(), 0o711)?;
+    }
+    Ok(())
+}
+
+/// Remove the changes that were committed, unless a container still writes to them.
+pub fn forget_changes(snapshot: &Snapshot) -> Result<()> {
+    remove_tree(&snapshot.upper())?;
+    remove_tree(&snapshot.work())
+}

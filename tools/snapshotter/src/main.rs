@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The program.
+
+use clap::Parser;
+use daxfs_files::signals::survive_limits;
+use daxfs_files::{notify, usage};
+use daxfs_snapshotter::config::Config;
+use daxfs_snapshotter::error::{warn, Error, Result};
+use daxfs_snapshotter::memory::{Kernel, Memory};
+use daxfs_snapshotter::options::Args;
+use daxfs_snapshotter::server::{report, serve};
+use daxfs_snapshotter::snapshotter::Snapshotter;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{signal, SignalKind};
+
+/// Exit status for wrong usage.
+const USAGE: u8 = 2;
+
+fn run(args: Args) -> Result<()> {
+    let mut config = Config::read(&args.config)?;
+    config.root = args.root.unwrap_or(config.root);
+    config.socket = args.socket.unwrap_or(config.socket);
+    config.check()?;
+    if args.check {
+        return Ok(());
+    }
+    let memory = Kernel::new(&config);
+    memory.check()?;
+    let _owner = memory.own_device()?;
+    Kernel::check_namespace(config.private_mounts)?;
+    let snapshotter = Arc::new(Snapshotter::open(&config, Box::new(memory))?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Invalid(format!("cannot start threads: {error}")))?;
+    let served = runtime.block_on(async {
+        let catch = |kind| {
+            signal(kind).map_err(|error| Error::Invalid(format!("cannot handle signals: {error}")))
+        };
+        let mut terminate = catch(SignalKind::terminate())?;
+        let mut interrupt = catch(SignalKind::interrupt())?;
+        let end = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        let ready = || {
+            if let Err(error) = notify() {
+                warn(&format_args!("cannot notify systemd: {error}"));
+            }
+        };
+        if !config.metrics.as_os_str().is_empty() {
+            let (path, snapshotter) = (config.metrics.clone(), Arc::clone(&snapshotter));
+            std::thread::spawn(move || report(&path, &snapshotter));
+        }
+        serve(&config, snapshotter, ready, end).await
+    });
+    // Old metrics would look current.
+    let _ = std::fs::remove_file(&config.metrics);
+    // The next start removes what is left.
+    runtime.shutdown_background();
+    served
+}
+
+fn main() -> ExitCode {
+    daxfs_image::warning::send_to(warn);
+    survive_limits();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage("daxfs-snapshotter", &error, USAGE),
+    };
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("daxfs-snapshotter: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

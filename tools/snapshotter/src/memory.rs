@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Memory for images.
+
+use crate::config;
+use crate::error::{Error, Result};
+use crate::room::Room;
+use daxfs_load::catalog;
+use daxfs_load::mountinfo;
+use daxfs_store::{
+    lock, lower, mount, own_device, tidy, unmount, Demands, Home, Layers, Origin, Store,
+};
+use rustix::fs::{major, minor, StatxAttributes};
+use rustix::io::Errno;
+use rustix::mount::{fsopen, FsOpenFlags};
+use std::collections::{HashMap, HashSet};
+use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// Memory that images are loaded into.
+pub trait Memory: Send + Sync + 'static {
+    /// Check that images can be loaded at all.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Load the image `name` of `store`, and mount it on the directory `dir`, unless it is mounted there. Return the
+    /// lower layers of overlays of it, as overlayfs takes them.
+    ///
+    /// Return [`Error::Unsupported`] if something else is mounted there, or errors of loading and mounting, such as a
+    /// lack of memory. Nothing is mounted then.
+    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String>;
+
+    /// Unmount the image on `dir`, if one is mounted there. Its memory is free when its files have no users.
+    ///
+    /// Return [`Error::Unsupported`] if something else is mounted there, and the errors of
+    /// umount(2).
+    fn unload(&self, dir: &Path) -> Result<()>;
+
+    /// Unmount the image on `dir` to make room for another one, if `unused` returns true and no process has its
+    /// files open. Return whether it was unmounted. `unused` is called when no other call can load or unload the image.
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool>;
+
+    /// Return whether an image is mounted on `dir`.
+    fn is_loaded(&self, dir: &Path) -> bool;
+
+    /// Free what is not in use, and forget images with other SHA-256 than the `wanted` ones.
+    fn tidy(&self, wanted: &HashSet<String>) -> Result<()>;
+}
+
+/// Memory that the kernel's daxfs mounts.
+pub struct Kernel {
+    demands: Demands,
+    room: Room,
+    /// The locks of images, by directory. Each is held while the image is loaded or unloaded.
+    gates: Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>,
+}
+
+impl Kernel {
+    /// Return memory as `config` says.
+    pub fn new(config: &config::Config) -> Self {
+        let memory = &config.memory;
+        let home = match memory.device.as_os_str().is_empty() {
+            true => Home::Memory,
+            false => Home::Device(memory.device.clone()),
+        };
+        Kernel {
+            demands: Demands {
+                home,
+                ..Demands::default()
+            },
+            room: Room::new(config),
+            gates: Mutex::default(),
+        }
+    }
+
+    /// Keep other snapshotters away from the device, if there is one, until the file is closed.
+    pub fn own_device(&self) -> Result<Option<File>> {
+        Ok(own_device(&self.demands.home)?)
+    }
+
+    /// Check that containers see mounts of this process: that it is in the machine's mount namespace, or that
+    /// `private_mounts` is set.
+    pub fn check_namespace(private_mounts: bool) -> Result<()> {
+        let (own, first) = (Path::new("/proc/self/ns/mnt"), Path::new("/proc/1/ns/mnt"));
+        let read = |path: &Path| std::fs::read_link(path).map_err(Error::io(path, "read"));
+        if private_mounts || read(own)? == read(first)? {
+            return Ok(());
+        }
+        Err(Error::Unsupported(
+            "this is not the mount namespace of process 1, so containers may not see the images that are mounted here; start it without options such as PrivateMounts= or ProtectSystem=, or set private-mounts = true in the configuration if containerd shares this namespace".into(),
+        ))
+    }
+
+    /// Return the lock of the image on `dir`.
+    fn gate(&self, dir: &Path) -> Arc<Mutex<()>> {
+        Arc::clone(lock(&self.gates).entry(dir.into()).or_default())
+    }
+
+    /// Call `work` while no other call can load or unload the image on `dir`.
+    fn alone<T>(&self, dir: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let gate = self.gate(dir);
+        let _locked = lock(&gate);
+        let result = work();
+        let mut gates = lock(&self.gates);
+        // Another call may wait for it: only the table and this one have it otherwise.
+        if Arc::strong_count(&gate) == 2 {
+            gates.remove(dir);
+        }
+        result
+    }
+
+    /// Unmount the image on `dir`. If a process has its files open, do that if `lazy` is set.
+    fn unmount(&self, dir: &Path, lazy: bool) -> Result<bool> {
+        while is_mounted(dir)? {
+            own_layers(dir)?;
+            match unmount(dir, &self.demands.home, lazy) {
+                Err(daxfs_image::Error::System { source, .. })
+                    if !lazy && Errno::from_io_error(&source) == Some(Errno::BUSY) =>
+                {
+                    return Ok(false);
+                }
+                unmounted => unmounted?,
+            };
+        }
+        Ok(true)
+    }
+
+    /// Check that the device takes images while others are in use.
+    fn check_device(device: &Path) -> Result<()> {
+        let status = std::fs::metadata(device).map_err(Error::io(device, "examine"))?;
+        let refuse = |why| {
+            let path = daxfs_files::shown_path(device);
+            Err(Error::Unsupported(format!("{path}: memory.device {why}")))
+        };
+        if !status.file_type().is_block_device() {
+            return refuse("is not a block device; only these take images while others are in use");
+        }
+        // A partition has no such file.
+        let number = status.rdev();
+        let path = format!(
+            "/sys/dev/block/{}:{}/queue/dax",
+            major(number),
+            minor(number)
+        );
+        if std::fs::read_to_string(path).is_ok_and(|text| text.trim_end() == "0") {
+            return refuse("has no DAX; use a device such as /dev/pmem0");
+        }
+        Ok(catalog::images(device).map(drop)?)
+    }
+}
+
+impl Memory for Kernel {
+    fn check(&self) -> Result<()> {
+        fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC)
+            .map(drop)
+            .map_err(|error| {
+                let remedy = match error {
+                    Errno::NODEV => "; load the module (modprobe daxfs)",
+                    Errno::PERM => "; only root can",
+                    _ => "",
+                };
+                let error = daxfs_files::cause(&error.into());
+                Error::Unsupported(format!("cannot mount daxfs: {error}{remedy}"))
+            })?;
+        match &self.demands.home {
+            Home::Device(device) => Self::check_device(device),
+            Home::Memory => Ok(()),
+        }
+    }
+
+    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
+        self.alone(dir, || {
+            if is_mounted(dir)? {
+                let found = own_layers(dir)?;
+                if found.whole {
+                    return Ok(found.lower);
+                }
+                // Others have unmounted its layers, as umount -a -t daxfs does.
+                self.unmount(dir, true)?;
+            }
+            match DirBuilder::new().mode(0o755).create(dir) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(Error::io(dir, "create")(error));
+                }
+                _ => {}
+            }
+            let room = |needed| self.room.check(name, needed, false);
+            Ok(mount(Origin::Store(store), name, dir, &self.demands, &room)?.1)
+        })
+    }
+
+    fn unload(&self, dir: &Path) -> Result<()> {
+        self.alone(dir, || self.unmount(dir, true).map(drop))
+    }
+
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
+        self.alone(dir, || Ok(unused() && self.unmount(dir, false)?))
+    }
+
+    fn is_loaded(&self, dir: &Path) -> bool {
+        is_mounted(dir).unwrap_or(false)
+    }
+
+    fn tidy(&self, wanted: &HashSet<String>) -> Result<()> {
+        Ok(tidy(&self.demands.home, wanted)?)
+    }
+}
+
+/// Return whether something is mounted on `dir`.
+fn is_mounted(dir: &Path) -> Result<bool> {
+    match mountinfo::status(dir) {
+        Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(Error::io(dir, "examine")(error.into())),
+    }
+}
+
+/// Return the layers of the image of a store that is mounted on `dir`.
+///
+/// Return [`Error::Unsupported`] if something else is mounted there.
+fn own_layers(dir: &Path) -> Result<Layers> {
+    let place = dir.canonicalize().map_err(Error::io(dir, "examine"))?;
+    lower(&place)?.ok_or_else(|| {
+        Error::Unsupported(format!(
+            "{}: something else is mounted there than the image of this snapshot; unmount it",
+            daxfs_files::shown_path(dir)
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points() {
+        assert!(is_mounted(Path::new("/proc")).unwrap());
+        assert!(!is_mounted(Path::new("/proc/self")).unwrap());
+        assert!(!is_mounted(Path::new("/nonexistent")).unwrap());
+    }
+
+    #[test]
+    fn only_own_images_count() {
+        let memory = Kernel::new(&config::Config::default());
+        let root = tempfile::TempDir::new().unwrap();
+        let store = Store::create(&root.path().join("store")).unwrap();
+        // Something else is mounted there.
+        let place = Path::new("/proc");
+        for error in [
+            memory.load(&store, "image", place).map(drop).unwrap_err(),
+            memory.unload(place).unwrap_err(),
+            memory.evict(place, &|| true).map(drop).unwrap_err(),
+        ] {
+            assert_eq!(error.code(), tonic::Code::FailedPrecondition);
+            assert!(error.to_string().contains("/proc"), "{error}");
+        }
+        assert!(!memory.evict(place, &|| false).unwrap());
+    }
+
+    #[test]
+    fn gates_remain_while_they_are_held() {
+        let memory = Kernel::new(&config::Config::default());
+        let dir = Path::new("/nonexistent/layer");
+        let gate = memory.gate(dir);
+        memory.unload(dir).unwrap();
+        assert!(Arc::ptr_eq(&gate, &memory.gate(dir)));
+        drop(gate);
+        memory.unload(dir).unwrap();
+        assert!(lock(&memory.gates).is_empty());
+    }
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Memory for images: what they take, and what is free.
+
+use crate::config;
+use daxfs_image::error::{Error, Result};
+use daxfs_load::Kind;
+use std::fs::{read_dir, read_to_string};
+use std::path::{Path, PathBuf};
+
+/// The memory of this machine.
+#[derive(Debug)]
+pub struct Room {
+    /// Bytes that all images may take, or 0.
+    limit: u64,
+    /// Whether they are on a device.
+    on_device: bool,
+    /// The store that the images are from.
+    store: PathBuf,
+    /// The directory with proc and sys.
+    root: PathBuf,
+}
+
+impl Room {
+    /// Return the memory of this machine, with the limit in `config`.
+    pub fn new(config: &config::Config) -> Self {
+        let memory = &config.memory;
+        Room {
+            limit: memory.limit,
+            on_device: !memory.device.as_os_str().is_empty(),
+            store: config.root.join("store"),
+            root: "/".into(),
+        }
+    }
+
+    /// Check that there are `needed` bytes for the image `name`, or, if `alone` is set, that there can be if nothing else
+    /// is in memory.
+    ///
+    /// Return [`Error::Full`], and the system's errors.
+    pub fn check(&self, name: &str, needed: u64, alone: bool) -> Result<()> {
+        if self.on_device {
+            return Ok(());
+        }
+        let (limit, used) = (self.limit, if alone { 0 } else { self.used() });
+        let missing = used.saturating_add(needed).saturating_sub(limit);
+        if limit > 0 && missing > 0 {
+            return Err(full(name, needed, missing, format!(
+                "{used} of {limit} are in use; remove images or end containers, or raise memory.limit in the configuration"
+            )));
+        }
+        self.check_free(name, needed, alone)
+    }
+
+    /// Check that this process can have `needed` bytes to make the image `name`. It keeps the memory of earlier ones.
+    ///
+    /// Return [`Error::Full`], and the system's errors.
+    pub fn check_making(&self, name: &str, needed: u64) -> Result<()> {
+        let text = read_to_string(self.root.join("proc/self/status")).unwrap_or_default();
+        let own = bytes(&text, "RssAnon").unwrap_or(0);
+        self.check_free(name, needed.saturating_sub(own), false)
+    }
+
+    /// Check that the machine and the control groups of this process have `needed` bytes for the image `name`. Otherwise
+    /// the kernel would kill processes. If `alone` is set, only what they can ever have counts.
+    fn check_free(&self, name: &str, needed: u64, alone: bool) -> Result<()> {
+        let (available, kept) = self.available(alone)?;
+        let free = available.saturating_sub(kept);
+        if needed > free {
+            return Err(full(name, needed, needed - free, format!(
+                "{free} are free: {available} are available, and {kept} are kept for the machine; remove images, end programs, or add memory"
+            )));
+        }
+        for group in self.groups() {
+            let Some((most, free)) = free_in(&group) else {
+                continue;
+            };
+            let free = if alone { most } else { free };
+            if needed > free {
+                let group = daxfs_files::shown_path(&group);
+                return Err(full(name, needed, needed - free, format!(
+                    "{free} of {most} are free in this program's control group {group}; raise memory.max there, or remove images"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Return the bytes of the images that are in memory, also if they are mounted elsewhere only.
+    fn used(&self) -> u64 {
+        let Ok(found) = read_dir(self.root.join("sys/fs/daxfs")) else {
+            return 0;
+        };
+        let size = |dir: &Path| {
+            let source = read_to_string(dir.join("source")).ok()?;
+            // The kernel knows only the end of a long name.
+            let own = Path::new(source.trim_end()).starts_with(&self.store);
+            let size = read_to_string(dir.join("size")).ok()?.trim_end().parse();
+            size.ok().filter(|_| own || source.starts_with("..."))
+        };
+        let sizes = found
+            .flatten()
+            .filter_map(|entry| size(&entry.path()))
+            .map(|size| Kind::Memfd.size_of(size));
+        sizes.sum()
+    }
+
+    /// Return the bytes of memory that are available, or all if `alone` is set, and how many of them are kept for the
+    /// machine: a sixteenth of all memory.
+    fn available(&self, alone: bool) -> Result<(u64, u64)> {
+        let meminfo = self.root.join("proc/meminfo");
+        let path = daxfs_files::shown_path(&meminfo);
+        let text = read_to_string(&meminfo);
+        let text = text.map_err(|error| Error::system(&path, "cannot read", "", error))?;
+        let bytes = |name: &str| {
+            let why = || format!("no value of {name} in kB; mount proc on /proc");
+            bytes(&text, name).ok_or_else(|| Error::refused(&path, why()))
+        };
+        let total = bytes("MemTotal")?;
+        let available = if alone { total } else { bytes("MemAvailable")? };
+        Ok((available, total / 16))
+    }
+
+    /// Return the directories of the control groups (version 2) that the memory of this process is charged to.
+    fn groups(&self) -> Vec<PathBuf> {
+        let text = read_to_string(self.root.join("proc/self/cgroup")).unwrap_or_default();
+        let top = self.root.join("sys/fs/cgroup");
+        let own = text.lines().find_map(|line| line.strip_prefix("0::/"));
+        let own = top.join(own.unwrap_or_default());
+        let above = own.ancestors().filter(|group| group.starts_with(&top));
+        above.map(Path::to_owned).collect()
+    }
+}
+
+/// Return the value of `name` in a file of proc, in bytes.
+fn bytes(text: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let kilobytes: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+/// Return the error for the image `name`, for which `missing` bytes are missing.
+fn full(name: &str, needed: u64, missing: u64, why: String) -> Error {
+    Error::Full {
+        name: format!("image {name}"),
+        missing,
+        why: format!("needs {needed} bytes of memory, {why}"),
+    }
+}
+
+/// Return the most bytes that the control group `group` may have, and how many of them are free or can be freed, if there
+/// is a limit.
+fn free_in(group: &Path) -> Option<(u64, u64)> {
+    let text = |name| read_to_string(group.join(name)).ok();
+    let number = |name| text(name)?.trim_end().parse::<u64>().ok();
+    let (most, current) = (number("memory.max")?, number("memory.current")?);
+    // The page cache goes first.
+    let cache = text("memory.stat").map_or(0, |text| {
+        let value = |line: &str| match line.split_once(' ') {
+            Some(("inactive_file" | "active_file", value)) => value.parse().unwrap_or(0),
+            _ => 0u64,
+        };
+        text.lines().map(value).sum()
+    });
+    let free = most.saturating_sub(current.saturating_sub(cache));
+    Some((most, free))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{create_dir_all, write};
+
+    fn machine(limit: u64) -> (tempfile::TempDir, Room) {
+        let place = tempfile::TempDir::new().unwrap();
+        let root = place.path().to_path_buf();
+        for dir in ["proc/self", "sys/fs/daxfs", "sys/fs/cgroup/a/b"] {
+            create_dir_all(root.join(dir)).unwrap();
+        }
+        // 6 MiB are available, and 2 of them are kept.
+        let text = "MemTotal:          32768 kB\nMemFree: 1 kB\nMemAvailable:       6144 kB\n";
+        write(root.join("proc/meminfo"), text).unwrap();
+        write(root.join("proc/self/cgroup"), "0::/a/b\n").unwrap();
+        let room = Room {
+            limit,
+            on_device: false,
+            store: "/store".into(),
+            root,
+        };
+        (place, room)
+    }
+
+    fn missing(room: &Room, needed: u64) -> u64 {
+        match room.check("1", needed, false) {
+            Ok(()) => 0,
+            Err(Error::Full { missing, .. }) => missing,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn limit() {
+        let (_place, room) = machine(16384);
+        for (name, source, size) in [
+            ("0:1", "/store/packs/1.daxfs\n", "4096\n"),
+            ("0:2", "/store2/packs/1.daxfs\n", "4096\n"),
+            ("0:3", "/dev/pmem0\n", "4096\n"),
+            ("0:4", "...images/1.daxfs\n", "1\n"),
+        ] {
+            let dir = room.root.join("sys/fs/daxfs").join(name);
+            create_dir_all(&dir).unwrap();
+            write(dir.join("source"), source).unwrap();
+            write(dir.join("size"), size).unwrap();
+        }
+        assert_eq!(missing(&room, 8192), 0);
+        assert_eq!(missing(&room, 12288), 4096);
+        let error = room.check("7", 12288, false).unwrap_err().to_string();
+        let wanted = "image 7: needs 12288 bytes of memory, 8192 of 16384 are in use; remove";
+        assert!(error.starts_with(wanted), "{error}");
+    }
+
+    #[test]
+    fn memory_of_the_machine() {
+        let (_place, room) = machine(0);
+        assert_eq!(missing(&room, 4 << 20), 0);
+        assert_eq!(missing(&room, 6 << 20), 2 << 20);
+        write(room.root.join("proc/meminfo"), "MemTotal: 32768 kB\n").unwrap();
+        let error = room.check("1", 1, false).unwrap_err().to_string();
+        assert!(error.contains("MemAvailable"), "{error}");
+    }
+
+    /// An image that would not fit even if it were alone.
+    #[test]
+    fn alone() {
+        let (_place, room) = machine(0);
+        assert!(room.check("1", 30 << 20, true).is_ok());
+        assert!(room.check("1", (30 << 20) + 1, true).is_err());
+        let group = room.root.join("sys/fs/cgroup/a");
+        write(group.join("memory.max"), "1000000\n").unwrap();
+        write(group.join("memory.current"), "900000\n").unwrap();
+        assert!(room.check("1", 1_000_000, true).is_ok());
+        assert!(room.check("1", 1_000_001, true).is_err());
+        let (_place, room) = machine(16384);
+        assert!(room.check("1", 16384, true).is_ok());
+        assert!(room.check("1", 16385, true).is_err());
+    }
+
+    #[test]
+    fn control_groups() {
+        let (_place, room) = machine(0);
+        let group = |name: &str, most: &str| {
+            let dir = room.root.join("sys/fs/cgroup").join(name);
+            write(dir.join("memory.max"), format!("{most}\n")).unwrap();
+            write(dir.join("memory.current"), "1000000\n").unwrap();
+            let stat = "anon 1\nfile 900000\ninactive_file 100000\nactive_file 200000\n";
+            write(dir.join("memory.stat"), stat).unwrap();
+        };
+        group("a/b", "max");
+        assert_eq!(missing(&room, 3 << 20), 0);
+        group("a", "1500000");
+        assert_eq!(missing(&room, 800_000), 0);
+        assert_eq!(missing(&room, 800_001), 1);
+        let error = room.check("1", 900_000, false).unwrap_err().to_string();
+        assert!(
+            error.contains("sys/fs/cgroup/a; raise memory.max"),
+            "{error}"
+        );
+        // Images on a device need no memory once they are made.
+        let room = Room {
+            on_device: true,
+            ..room
+        };
+        assert_eq!(missing(&room, 900_000), 0);
+        assert!(room.check_making("1", 900_000).is_err());
+        let text = "Name: x\nRssAnon:\t     200 kB\n";
+        write(room.root.join("proc/self/status"), text).unwrap();
+        room.check_making("1", 900_000).unwrap();
+    }
+}

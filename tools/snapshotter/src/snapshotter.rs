@@ -1,0 +1,514 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The snapshotter: implementation of the service's calls.
+//!
+//! The snapshots are locked while a record is written, and never while an image is made or loaded. So
+//! calls that take long do not hold up others; only calls that load images, and calls that make them, wait for each
+//! other.
+//!
+//! containerd calls [`Snapshotter::commit`] inside a transaction of its metadata, and calls that wait for images outside of
+//! it. So a commit only writes a record. [`Snapshotter::finish`] makes the image after the answer, and calls for
+//! snapshots on top of the layer wait for it.
+
+use crate::api::{Info, Labels, Mount};
+use crate::config::Config;
+use crate::error::{warn, Error, Result};
+use crate::files::forget_changes;
+use crate::images::{upper, Images};
+use crate::memory::Memory;
+use crate::record::{Disk, Real, Record, Snapshot, State};
+use crate::store::{sweep, Store};
+use crate::tree::{measure, Size};
+use daxfs_store::lock;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{DirBuilder, File, Metadata};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, TryLockError};
+use tonic::Code;
+
+/// The snapshotter. All methods may block, and may be called by several threads at the same time.
+pub struct Snapshotter {
+    store: Mutex<Store>,
+    images: Images,
+    /// Held while an image is made: one at a time.
+    making: Mutex<Making>,
+    /// Held while packs are removed.
+    collecting: Mutex<()>,
+    /// The number of failed attempts.
+    failures: AtomicU64,
+    /// How many calls failed, by code.
+    failed: Mutex<BTreeMap<String, u64>>,
+    /// Bytes that all images may take, or 0.
+    limit: u64,
+}
+
+/// The last failed attempt to make an image for each layer, with its number.
+type Making = HashMap<String, (u64, Code, String)>;
+
+/// Longest options of a mount: a page, without the names of options that containerd adds.
+const OPTIONS_MAX: usize = 4000;
+
+impl Snapshotter {
+    /// Open the snapshots of an earlier run, and remove the remains of a crash. [`Snapshotter::tidy`] removes the others.
+    pub fn open(config: &Config, memory: Box<dyn Memory>) -> Result<Self> {
+        Self::open_on(config, memory, Box::new(Real))
+    }
+
+    /// As [`Snapshotter::open`], and write records to `disk`.
+    pub fn open_on(config: &Config, memory: Box<dyn Memory>, disk: Box<dyn Disk>) -> Result<Self> {
+        let dir = config.root.join("snapshots");
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(&dir).map_err(Error::io(&dir, "create"))?;
+        daxfs_store::sync_parent(&config.root).map_err(Error::io(&config.root, "sync"))?;
+        let images = Images::open(config, memory)?;
+        Ok(Snapshotter {
+            store: Mutex::new(Store::open(dir, disk, &images)?),
+            images,
+            making: Mutex::default(),
+            collecting: Mutex::default(),
+            failures: AtomicU64::new(0),
+            failed: Mutex::default(),
+            limit: config.memory.limit,
+        })
+    }
+
+    /// Remove what the snapshots of an earlier run do not need from the store and from memory, and make images that are
+    /// pending. Other calls can be served at the same time, because this may take long.
+    pub fn tidy(&self) {
+        let tidied = self.images.tidy();
+        let pending = lock(&self.store).pending();
+        let finished = pending.iter().map(|name| self.finish(name));
+        for error in std::iter::once(tidied)
+            .chain(finished)
+            .filter_map(Result::err)
+        {
+            warn(&error);
+        }
+    }
+
+    /// Count a call that failed with `code`.
+    pub fn count(&self, code: Code) {
+        *lock(&self.failed).entry(format!("{code:?}")).or_default() += 1;
+    }
+
+    /// Return the metrics in Prometheus's text format.
+    pub fn metrics(&self) -> String {
+        let mut layers: Vec<Snapshot> = lock(&self.store).all().cloned().collect();
+        layers.retain(|layer| layer.record.is_layer());
+        let count = layers.len() as u64;
+        let is_pending = |layer: &&Snapshot| layer.record.state == State::Pending;
+        let pending = layers.iter().filter(is_pending).count() as u64;
+        layers.retain(|layer| self.images.is_loaded(&layer.dir));
+        let bytes = self.parts_of(&layers).values().sum();
+        let images = layers.len() as u64;
+        let mut text = String::new();
+        for (name, value, help) in [
+            ("layers", count, "Committed snapshots."),
+            (
+                "layers_pending",
+                pending,
+                "Layers whose image is not made yet.",
+            ),
+            (
+                "images_loaded",
+                images,
+                "Images in memory or on the device.",
+            ),
+            (
+                "loaded_bytes",
+                bytes,
+                "Bytes of these images and their packs.",
+            ),
+            (
+                "limit_bytes",
+                self.limit,
+                "Bytes that images may take, or 0.",
+            ),
+        ] {
+            let name = format!("daxfs_snapshotter_{name}");
+            text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+        }
+        let name = "daxfs_snapshotter_failures_total";
+        text += &format!("# HELP {name} Failed calls, by gRPC code.\n# TYPE {name} counter\n");
+        for (code, number) in &*lock(&self.failed) {
+            text += &format!("{name}{{code=\"{code}\"}} {number}\n");
+        }
+        text
+    }
+
+    /// Return the bytes of the images of `snapshots` and of their packs, by SHA-256.
+    fn parts_of(&self, snapshots: &[Snapshot]) -> BTreeMap<String, u64> {
+        let parts = snapshots.iter().map(|other| self.images.parts(&other.dir));
+        parts.flat_map(Result::unwrap_or_default).collect()
+    }
+
+    /// Load the image with this SHA-256 of a snapshot, unless it is in memory. If it does not fit, unload images that
+    /// nothing uses, if they are enough. They are loaded again when they are needed. Return the lower layers of overlays
+    /// of it.
+    fn load(&self, snapshot: &Snapshot, sha256: &str) -> Result<String> {
+        let load = || self.images.load(&snapshot.dir, sha256);
+        let mut error = match load() {
+            Ok(lower) => return Ok(lower),
+            Err(error) => error,
+        };
+        let parts = self.images.parts(&snapshot.dir)?;
+        if error.missing_memory(0).is_none() {
+            return Err(error);
+        }
+        let (mut unused, mut others) = {
+            let store = lock(&self.store);
+            let others: Vec<Snapshot> = store.all().cloned().collect();
+            (store.unused(), others)
+        };
+        let is_there = |other: &Snapshot| self.images.is_loaded(&other.dir);
+        unused.retain(is_there);
+        others.retain(|other| is_there(other) && unused.iter().all(|it| it.dir != other.dir));
+        let (mut free, used) = (self.parts_of(&unused), self.parts_of(&others));
+        // Parts that are in memory need no more of it.
+        let new = parts
+            .iter()
+            .filter(|(sha256, _)| !used.contains_key(*sha256) && !free.contains_key(*sha256));
+        let size = new.map(|(_, bytes)| bytes).sum();
+        free.retain(|sha256, _| !used.contains_key(sha256) && !parts.contains_key(sha256));
+        let missing = error.missing_memory(size).unwrap_or_default();
+        if free.values().sum::<u64>() < missing {
+            return Err(error);
+        }
+        for other in unused {
+            // A call that needs it from now on waits until it is unloaded, and then loads it.
+            let is_unused = || lock(&self.store).is_unused(&other);
+            match self.images.evict(&other.dir, &is_unused) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(failed) => {
+                    warn(&failed);
+                    continue;
+                }
+            }
+            match load() {
+                Err(next) if next.missing_memory(size).is_some() => error = next,
+                loaded => return loaded,
+            }
+        }
+        Err(error)
+    }
+
+    /// Create a snapshot on top of the committed snapshot `parent`, or of nothing if that is empty.
+    pub fn create(
+        &self,
+        key: &str,
+        parent: &str,
+        state: State,
+        labels: Labels,
+    ) -> Result<Vec<Mount>> {
+        lock(&self.store).check_free(key)?;
+        let pin = self.pin(parent)?;
+        let below = self.load_pinned(&pin)?;
+        let like = match &pin.layer {
+            Some(parent) => Some(self.root_of(parent)?),
+            None => None,
+        };
+        let record = Record::new(key, parent, state, labels);
+        let snapshot = lock(&self.store).create(record, like.as_ref())?;
+        mounts(&snapshot, below).inspect_err(|_| {
+            if let Err(error) = self.remove(key) {
+                warn(&error);
+            }
+        })
+    }
+
+    /// Keep the committed snapshot `parent`, if that is not empty, from being removed. Wait until its image is made.
+    fn pin(&self, parent: &str) -> Result<Pin<'_>> {
+        let layer = lock(&self.store).pin(parent)?;
+        let snapshotter = self;
+        let mut pin = Pin { snapshotter, layer };
+        self.finish(parent)?;
+        pin.layer = lock(&self.store).below(parent)?;
+        Ok(pin)
+    }
+
+    /// Load the layer of `pin`, if there is one. Return where it is mounted, and the lower layers of overlays of it.
+    fn load_pinned(&self, pin: &Pin<'_>) -> Result<Option<(PathBuf, String)>> {
+        let Some(snapshot) = &pin.layer else {
+            return Ok(None);
+        };
+        let State::Committed(layer) = &snapshot.record.state else {
+            return Ok(None);
+        };
+        let lower = self.load(snapshot, &layer.sha256)?;
+        Ok(Some((snapshot.layer(), lower)))
+    }
+
+    /// Return the attributes of the root directory of a layer.
+    fn root_of(&self, snapshot: &Snapshot) -> Result<Metadata> {
+        let dir = snapshot.layer();
+        std::fs::metadata(&dir).map_err(Error::io(&dir, "examine"))
+    }
+
+    /// Return how to mount the active snapshot or the view `key`. Load its layers if they are not in
+    /// memory.
+    ///
+    /// Return [`Error::NotFound`], [`Error::State`] if it is committed, or if a layer cannot be
+    /// loaded.
+    pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
+        let snapshot = lock(&self.store).usable(key)?.clone();
+        if snapshot.record.is_layer() {
+            let why = "is committed; only active snapshots and views have mounts";
+            return Err(Error::state(key, why));
+        }
+        let pin = self.pin(&snapshot.record.parent)?;
+        mounts(&snapshot, self.load_pinned(&pin)?)
+    }
+
+    /// Make the active snapshot `key` the committed snapshot `name`: write its files to disk, and then its record.
+    /// [`Snapshotter::finish`] makes its image.
+    pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
+        self.images.memory.check()?;
+        let upper = lock(&self.store).uncommitted(name, key)?.upper();
+        let synced = File::open(&upper).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
+        synced.map_err(Error::io(&upper, "sync"))?;
+        lock(&self.store).commit(name, key, labels)
+    }
+
+    /// Make the image of the committed snapshot `name` and load it, if it has none. The image below it is unloaded if
+    /// nothing uses it. If the image cannot be made, the next call tries again; if it cannot be loaded, the next call that
+    /// needs it does.
+    ///
+    /// Return [`Error::Unmade`] also if another call has failed while this one waited for it.
+    pub fn finish(&self, name: &str) -> Result<()> {
+        if self.pending(name)?.is_none() {
+            return Ok(());
+        }
+        let before = self.failures.load(Ordering::Acquire);
+        let made = self.make(name, before, &mut lock(&self.making));
+        // Removals may have left it to this call.
+        self.collect();
+        made
+    }
+
+    /// Return the committed snapshot `name` and the directory of the one below it, if it has no image.
+    fn pending(&self, name: &str) -> Result<Option<(Snapshot, Option<PathBuf>)>> {
+        let store = lock(&self.store);
+        let snapshot = match store.get(name) {
+            Ok(snapshot) if snapshot.record.state == State::Pending => snapshot.clone(),
+            _ => return Ok(None),
+        };
+        let below = store.below(&snapshot.record.parent)?;
+        Ok(Some((snapshot, below.map(|below| below.dir))))
+    }
+
+    /// Do as [`Snapshotter::finish`], which was called after `before` failed attempts.
+    fn make(&self, name: &str, before: u64, making: &mut Making) -> Result<()> {
+        let Some((snapshot, below)) = self.pending(name)? else {
+            return Ok(());
+        };
+        let unmade = |code, why| Error::Unmade {
+            name: name.into(),
+            code,
+            why,
+        };
+        if let Some((number, code, why)) = making.get(name) {
+            if *number > before {
+                return Err(unmade(*code, why.clone()));
+            }
+        }
+        let is_gone = || {
+            let store = lock(&self.store);
+            !store.get(name).is_ok_and(|it| it.dir == snapshot.dir)
+        };
+        let make = || -> Result<_> {
+            // An earlier run may have failed after the image was made.
+            self.images.forget(&snapshot.dir)?;
+            let inodes = measure(&snapshot.upper())?.inodes;
+            self.images
+                .check_room(&snapshot.dir, below.as_deref(), inodes)?;
+            let tree = upper(&snapshot.upper(), &snapshot.dir)?;
+            let layer = self.images.make(&snapshot.dir, below.as_deref(), tree)?;
+            let sha256 = layer.sha256.clone();
+            Ok((lock(&self.store).finish(&snapshot, layer)?, sha256))
+        };
+        let (durable, sha256) = match make() {
+            Ok(made) => made,
+            Err(error) => {
+                if let Err(error) = self.images.forget(&snapshot.dir) {
+                    warn(&error);
+                }
+                // A removal does not wait for this.
+                if is_gone() {
+                    return Ok(());
+                }
+                let number = self.failures.fetch_add(1, Ordering::AcqRel) + 1;
+                let (code, why) = (error.code(), error.to_string());
+                making.retain(|name, _| lock(&self.store).get(name).is_ok());
+                making.insert(name.into(), (number, code, why.clone()));
+                return Err(unmade(code, why));
+            }
+        };
+        // Otherwise the next start makes it again if it finds the old record.
+        if let Err(error) = durable.and_then(|()| forget_changes(&snapshot)) {
+            warn(&error);
+        }
+        let loaded = self.load(&snapshot, &sha256);
+        if is_gone() {
+            self.discard(snapshot.dir);
+            return Ok(());
+        }
+        loaded?;
+        self.unload_below(&snapshot.record.parent);
+        Ok(())
+    }
+
+    /// Unload the image of the snapshot `parent`, which another one is on top of, unless it is in use. They have most packs
+    /// in common.
+    fn unload_below(&self, parent: &str) {
+        let Ok(Some(below)) = lock(&self.store).below(parent) else {
+            return;
+        };
+        let is_unused = || lock(&self.store).is_unused(&below);
+        if let Err(error) = self.images.evict(&below.dir, &is_unused) {
+            warn(&error);
+        }
+    }
+
+    /// Remove the snapshot `name`, and give its memory back.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let snapshot = lock(&self.store).remove(name)?;
+        self.discard(snapshot.dir);
+        if snapshot.record.is_layer() {
+            self.collect();
+        }
+        Ok(())
+    }
+
+    /// Remove the packs that no image needs. If an image is being made, that call does it.
+    fn collect(&self) {
+        let _collecting = lock(&self.collecting);
+        match self.making.try_lock() {
+            Err(TryLockError::WouldBlock) => {}
+            _making => self.images.collect(),
+        }
+    }
+
+    /// Remove the directory `dir`, which has no record, with its image.
+    fn discard(&self, dir: PathBuf) {
+        if let Err(error) = sweep(&[dir], &self.images) {
+            warn(&error);
+        }
+    }
+
+    /// Remove what earlier calls of [`Snapshotter::remove`] could not.
+    pub fn cleanup(&self) -> Result<()> {
+        let dirs = lock(&self.store).leftovers()?;
+        let swept = sweep(&dirs, &self.images);
+        self.collect();
+        swept
+    }
+
+    /// Return the facts about the snapshot `name`.
+    pub fn stat(&self, name: &str) -> Result<Info> {
+        Ok(lock(&self.store).usable(name)?.record.info())
+    }
+
+    /// Change labels, as [`Store::update`].
+    pub fn update(&self, info: Info, paths: &[String]) -> Result<Info> {
+        let mut store = lock(&self.store);
+        Ok(store.update(&info.name, info.labels, paths)?.record.info())
+    }
+
+    /// Return all snapshots, by name.
+    pub fn list(&self) -> Vec<Info> {
+        let store = lock(&self.store);
+        let mut found: Vec<Info> = store.all().map(|snapshot| snapshot.record.info()).collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found
+    }
+
+    /// Return the space that the snapshot `name` takes, without snapshots below it: what a layer has added to the store,
+    /// or the space on disk.
+    pub fn usage(&self, name: &str) -> Result<Size> {
+        loop {
+            let snapshot = lock(&self.store).usable(name)?.clone();
+            let size = match &snapshot.record.state {
+                State::Committed(layer) => Ok(Size {
+                    bytes: layer.size,
+                    inodes: layer.inodes,
+                }),
+                State::View => Ok(Size::default()),
+                State::Active | State::Pending => measure(&snapshot.upper()),
+            };
+            // The image may have been made, and the directory removed.
+            if lock(&self.store).get(name)?.record.state == snapshot.record.state {
+                return size;
+            }
+        }
+    }
+}
+
+/// A layer that cannot be removed until this is dropped.
+struct Pin<'a> {
+    snapshotter: &'a Snapshotter,
+    layer: Option<Snapshot>,
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        if let Some(layer) = &self.layer {
+            lock(&self.snapshotter.store).unpin(&layer.record.name);
+        }
+    }
+}
+
+/// Return how to mount `snapshot`, on top of an image with these lower layers that is mounted in a directory.
+fn mounts(snapshot: &Snapshot, below: Option<(PathBuf, String)>) -> Result<Vec<Mount>> {
+    let writable = snapshot.record.state == State::Active;
+    let (dir, lower) = match below {
+        Some((_, lower)) if writable => (None, lower),
+        Some((dir, _)) => (Some(dir), String::new()),
+        None => (Some(snapshot.upper()), String::new()),
+    };
+    if let Some(dir) = dir {
+        let mode = if writable { "rw" } else { "ro" };
+        return Ok(vec![Mount {
+            r#type: "bind".into(),
+            source: text(&dir)?,
+            target: String::new(),
+            options: vec![mode.into(), "rbind".into()],
+        }]);
+    }
+    Ok(vec![Mount {
+        r#type: "overlay".into(),
+        source: "overlay".into(),
+        target: String::new(),
+        options: options(snapshot, &lower)?,
+    }])
+}
+
+/// Return the options of the mount of an active snapshot on top of these lower layers.
+fn options(snapshot: &Snapshot, lower: &str) -> Result<Vec<String>> {
+    // An upper directory may be used with the same layers in another mount. It has the data of all of its files.
+    let options = vec![
+        "index=off".to_owned(),
+        "metacopy=off".to_owned(),
+        "redirect_dir=off".to_owned(),
+        format!("workdir={}", text(&snapshot.work())?),
+        format!("upperdir={}", text(&snapshot.upper())?),
+        format!("lowerdir={lower}"),
+    ];
+    let length: usize = options.iter().map(|option| option.len() + 1).sum();
+    if length > OPTIONS_MAX {
+        let dir = daxfs_files::shown_path(&snapshot.dir);
+        return Err(Error::Unsupported(format!(
+            "{dir}: the options of a mount have {length} bytes, and mount(2) takes {OPTIONS_MAX}; use a root with a shorter name"
+        )));
+    }
+    Ok(options)
+}
+
+/// Return a path as text.
+fn text(path: &Path) -> Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| Error::Invalid(format!("{}: not UTF-8", daxfs_files::shown_path(path))))
+}

@@ -1,0 +1,471 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The snapshots: their records and their directories, and the rules of containerd for them.
+//!
+//! A directory without a record is not a snapshot: a crash may leave it, and the next start removes it. So a snapshot
+//! begins and ends when its record appears and disappears.
+
+use crate::api::Labels;
+use crate::error::{warn, Error, Result};
+use crate::files::{fill, make, recover};
+use crate::images::Images;
+use crate::record::{now, Disk, Layer, Record, Snapshot, State};
+use crate::tree::{check_unmounted, remove_tree};
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+
+/// All snapshots.
+pub struct Store {
+    /// The directory with a directory for each.
+    dir: PathBuf,
+    /// By name.
+    snapshots: HashMap<String, Snapshot>,
+    /// How often a layer is in use by a call, by the name of its snapshot.
+    pins: HashMap<String, usize>,
+    /// When a layer was last in use by a call, as a number of calls, by the name of its snapshot.
+    uses: HashMap<String, u64>,
+    /// Why snapshots cannot be used, by name.
+    damaged: HashMap<String, (PathBuf, String)>,
+    /// Number of the next directory.
+    next: u64,
+    /// Where records are written.
+    disk: Box<dyn Disk>,
+}
+
+impl Store {
+    /// Open the snapshots in the directory `dir`. Records are written to `disk`. Remove images that no
+    /// snapshot has from `images`.
+    ///
+    /// An unusable snapshot causes a warning, and calls that need it fail.
+    pub fn open(dir: PathBuf, disk: Box<dyn Disk>, images: &Images) -> Result<Self> {
+        let mut store = Store {
+            dir,
+            snapshots: HashMap::new(),
+            pins: HashMap::new(),
+            uses: HashMap::new(),
+            damaged: HashMap::new(),
+            next: 1,
+            disk,
+        };
+        for (number, dir) in store.numbered()? {
+            store.next = store.next.max(number + 1);
+            store.read(dir, images);
+        }
+        let swept = store.leftovers().and_then(|dirs| sweep(&dirs, images));
+        let numbered = store.numbered()?;
+        let dirs = numbered.iter().map(|(_, dir)| &**dir).collect();
+        for error in [swept, images.keep(&dirs)]
+            .into_iter()
+            .filter_map(Result::err)
+        {
+            warn(&error);
+        }
+        for snapshot in store.snapshots.values() {
+            if let Err(error) = store.usable(&snapshot.record.name) {
+                warn(&error);
+            }
+        }
+        Ok(store)
+    }
+
+    /// Read the record in the directory `dir`, if any, and remove the remains of a crash.
+    fn read(&mut self, dir: PathBuf, images: &Images) {
+        let mut why = None;
+        let record = match Record::read(&dir) {
+            Ok(Some(record)) => record,
+            Ok(None) => return,
+            Err(error) => {
+                let Some((name, parent)) = Record::salvage(&dir) else {
+                    return warn(&error);
+                };
+                why = Some(error.to_string());
+                Record::new(&name, &parent, State::Active, Labels::new())
+            }
+        };
+        let name = record.name.clone();
+        let snapshot = Snapshot { dir, record };
+        if let Some(other) = self.snapshots.get(&name) {
+            let other = daxfs_files::shown_path(&other.dir);
+            why = Some(format!(
+                "it has the name {name:?}, as {other} has; remove one of both directories"
+            ));
+        }
+        // Keep damaged files as they are.
+        if why.is_none() {
+            why = recover(&snapshot, images).err();
+        }
+        if let Some(why) = why {
+            self.damaged
+                .insert(name.clone(), (snapshot.dir.clone(), why));
+        }
+        self.snapshots.entry(name).or_insert(snapshot);
+    }
+
+    /// Return all directories of snapshots, with their numbers.
+    fn numbered(&self) -> Result<Vec<(u64, PathBuf)>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.dir).map_err(Error::io(&self.dir, "read"))? {
+            let entry = entry.map_err(Error::io(&self.dir, "read"))?;
+            // Other names are not ours.
+            let number = number(&entry.file_name());
+            if let Some(number) = number.filter(|_| entry.file_type().is_ok_and(|it| it.is_dir())) {
+                found.push((number, entry.path()));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Return directories that belong to no snapshot: [`sweep`] removes them. None of them becomes one.
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        let known: HashSet<&Path> = self.all().map(|snapshot| &*snapshot.dir).collect();
+        let dirs = self.numbered()?.into_iter().map(|(_, dir)| dir);
+        // A damaged record is not one that is missing.
+        let is_left =
+            |dir: &PathBuf| !known.contains(&**dir) && matches!(Record::read(dir), Ok(None));
+        Ok(dirs.filter(is_left).collect())
+    }
+
+    /// Return the snapshot `name`.
+    pub fn get(&self, name: &str) -> Result<&Snapshot> {
+        let snapshot = self.snapshots.get(name);
+        snapshot.ok_or_else(|| Error::NotFound(name.into()))
+    }
+
+    /// Return all snapshots, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Snapshot> {
+        self.snapshots.values()
+    }
+
+    /// Return the snapshot `name`, whose files and whose layers can be used.
+    ///
+    /// Return [`Error::NotFound`], and [`Error::Damaged`] if it or a snapshot below it is damaged
+    /// or missing.
+    pub fn usable(&self, name: &str) -> Result<&Snapshot> {
+        let snapshot = self.get(name)?;
+        let lost = |why| Error::Damaged {
+            path: snapshot.dir.clone(),
+            why,
+        };
+        let mut below = snapshot;
+        // A chain that is longer than this is a circle.
+        for _ in 0..self.snapshots.len() {
+            let record = &below.record;
+            if let Some((dir, why)) = self.damaged.get(&record.name) {
+                return Err(Error::Damaged {
+                    path: dir.clone(),
+                    why: format!("snapshot {:?} cannot be used: {why}", record.name),
+                });
+            }
+            if record.parent.is_empty() {
+                return Ok(snapshot);
+            }
+            below = match self.snapshots.get(&record.parent) {
+                Some(parent)
+                    if parent.record.is_layer() || self.damaged.contains_key(&record.parent) =>
+                {
+                    parent
+                }
+                _ => {
+                    return Err(lost(format!(
+                        "snapshot {name:?} is damaged: {:?} is not there, which {:?} is on top of; restore its directory, or remove the snapshot",
+                        record.parent, record.name
+                    )));
+                }
+            };
+        }
+        Err(lost(format!(
+            "snapshot {name:?} is damaged: it is below itself; remove it"
+        )))
+    }
+
+    /// Return the committed snapshot `parent`, or none if that is empty.
+    ///
+    /// Return the errors of [`Store::usable`], and [`Error::Invalid`] if `parent` is not committed.
+    pub fn below(&self, parent: &str) -> Result<Option<Snapshot>> {
+        if parent.is_empty() {
+            return Ok(None);
+        }
+        let snapshot = self.usable(parent)?;
+        if !snapshot.record.is_layer() {
+            return Err(Error::Invalid(format!(
+                "snapshot {parent:?} is not committed; commit it before others are on top of it"
+            )));
+        }
+        Ok(Some(snapshot.clone()))
+    }
+
+    /// As [`Store::below`], and keep this layer from being removed until [`Store::unpin`] is called.
+    pub fn pin(&mut self, parent: &str) -> Result<Option<Snapshot>> {
+        let below = self.below(parent)?;
+        if below.is_some() {
+            *self.pins.entry(parent.into()).or_default() += 1;
+            self.use_now(parent);
+        }
+        Ok(below)
+    }
+
+    /// End what [`Store::pin`] has begun for the layer `name`.
+    pub fn unpin(&mut self, name: &str) {
+        if let Some(count) = self.pins.get_mut(name) {
+            *count -= 1;
+            if *count == 0 {
+                self.pins.remove(name);
+            }
+        }
+    }
+
+    fn use_now(&mut self, name: &str) {
+        if self.snapshots.contains_key(name) {
+            let last = self.uses.values().max().copied().unwrap_or_default();
+            self.uses.insert(name.into(), last + 1);
+        }
+    }
+
+    /// Return the names of all layers that are in use: an active snapshot or a view is on top of them, or a
+    /// call keeps them.
+    fn used(&self) -> HashSet<&str> {
+        let pins = self.pins.keys();
+        let users = self.all().filter(|snapshot| !snapshot.record.is_layer());
+        let below = users.map(|snapshot| &snapshot.record.parent);
+        pins.chain(below).map(String::as_str).collect()
+    }
+
+    /// Return all layers that are not in use and can be loaded again. The first one was unused for the
+    /// longest time.
+    pub fn unused(&self) -> Vec<Snapshot> {
+        let used = self.used();
+        let is_unused = |snapshot: &&Snapshot| {
+            let name = &snapshot.record.name;
+            matches!(snapshot.record.state, State::Committed(_))
+                && !used.contains(&**name)
+                && !self.damaged.contains_key(name)
+        };
+        let mut found: Vec<_> = self.all().filter(is_unused).cloned().collect();
+        // Before the first use, when it was made.
+        found.sort_by_key(|snapshot| {
+            let record = &snapshot.record;
+            (self.uses.get(&record.name).copied(), record.updated)
+        });
+        found
+    }
+
+    /// Return whether the layer in `snapshot` is there and not in use.
+    pub fn is_unused(&self, snapshot: &Snapshot) -> bool {
+        let name = &*snapshot.record.name;
+        let found = self.snapshots.get(name);
+        found.is_some_and(|found| found.dir == snapshot.dir) && !self.used().contains(name)
+    }
+
+    /// Return whether nothing has the name `name`.
+    ///
+    /// Return [`Error::Exists`], and [`Error::Invalid`] if it is empty.
+    pub fn check_free(&self, name: &str) -> Result<()> {
+        if name.is_empty() {
+            return Err(Error::Invalid("a snapshot needs a name".into()));
+        }
+        if self.snapshots.contains_key(name) {
+            return Err(Error::Exists(name.into()));
+        }
+        Ok(())
+    }
+
+    /// Replace the record of a snapshot, and make it durable.
+    fn write(&self, snapshot: &Snapshot) -> Result<()> {
+        self.disk.replace(&snapshot.record, &snapshot.dir)?;
+        self.disk.sync(&snapshot.dir)
+    }
+
+    /// Create a snapshot. Its root directory gets the owner and the permissions in `like`.
+    pub fn create(&mut self, record: Record, like: Option<&Metadata>) -> Result<Snapshot> {
+        self.check_free(&record.name)?;
+        self.below(&record.parent)?;
+        let dir = self.reserve()?;
+        let snapshot = Snapshot { dir, record };
+        let created = fill(&snapshot, like).and_then(|()| self.insert(&snapshot));
+        if created.is_err() {
+            // The next start retries.
+            if let Err(error) = remove_tree(&snapshot.dir) {
+                warn(&error);
+            }
+        }
+        created.map(|()| snapshot)
+    }
+
+    /// Make the directory of a new snapshot. It is not one before [`Store::insert`] is called.
+    pub fn reserve(&mut self) -> Result<PathBuf> {
+        let dir = loop {
+            let dir = self.dir.join(self.next.to_string());
+            self.next += 1;
+            // Something else may have this name.
+            if dir.symlink_metadata().is_err() {
+                break dir;
+            }
+        };
+        make(&dir, 0o700)?;
+        Ok(dir)
+    }
+
+    /// Write the record of a new snapshot.
+    ///
+    /// Return [`Error::Exists`], or the system's errors; it is not a snapshot then.
+    pub fn insert(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let name = &snapshot.record.name;
+        self.check_free(name)?;
+        let written = self.write(snapshot);
+        if let Err(error) = written.and_then(|()| self.disk.sync(&self.dir)) {
+            if let Err(error) = Record::erase(&snapshot.dir) {
+                warn(&error);
+            }
+            return Err(error);
+        }
+        self.snapshots.insert(name.clone(), snapshot.clone());
+        self.use_now(name);
+        Ok(())
+    }
+
+    /// Return the names of committed snapshots without an image.
+    pub fn pending(&self) -> Vec<String> {
+        let is_pending = |snapshot: &&Snapshot| snapshot.record.state == State::Pending;
+        let mut pending: Vec<_> = self.all().filter(is_pending).collect();
+        pending.sort_by_key(|snapshot| snapshot.record.updated);
+        let names = pending.into_iter();
+        names.map(|snapshot| snapshot.record.name.clone()).collect()
+    }
+
+    /// Return the snapshot `key`, which can be committed under the name `name`.
+    ///
+    /// Return the errors of [`Store::usable`], [`Error::Exists`], [`Error::State`] if it is not active, and
+    /// [`Error::Mounted`] if something is mounted in it.
+    pub fn uncommitted(&self, name: &str, key: &str) -> Result<&Snapshot> {
+        let snapshot = self.usable(key)?;
+        self.check_free(name)?;
+        if snapshot.record.state != State::Active {
+            let why = "is not active; only active snapshots can be committed";
+            return Err(Error::state(key, why));
+        }
+        check_unmounted(&snapshot.upper())?;
+        Ok(snapshot)
+    }
+
+    /// Make the active snapshot `key` the committed snapshot `name`, without an image.
+    ///
+    /// Return the errors of [`Store::uncommitted`], or the system's. It is active then; after a crash it may be committed.
+    pub fn commit(&mut self, name: &str, key: &str, labels: Labels) -> Result<()> {
+        let old = self.uncommitted(name, key)?.clone();
+        let snapshot = Snapshot {
+            record: Record::new(name, &old.record.parent, State::Pending, labels),
+            dir: old.dir.clone(),
+        };
+        if let Err(error) = self.write(&snapshot) {
+            if let Err(error) = self.write(&old) {
+                warn(&error);
+            }
+            return Err(error);
+        }
+        self.snapshots.remove(key);
+        self.snapshots.insert(name.into(), snapshot);
+        self.use_now(&old.record.parent);
+        self.use_now(name);
+        Ok(())
+    }
+
+    /// Record the image of the committed snapshot `pending`. Return whether the record survives a crash. Keep the files
+    /// that the image was made of if not: after a crash, either record may be there.
+    ///
+    /// Return [`Error::NotFound`], or the system's errors. Nothing has changed then.
+    pub fn finish(&mut self, pending: &Snapshot, layer: Layer) -> Result<Result<()>> {
+        let name = &pending.record.name;
+        // Another one may have its name.
+        let found = self.get(name).ok().filter(|found| found.dir == pending.dir);
+        let mut snapshot = found.ok_or_else(|| Error::NotFound(name.clone()))?.clone();
+        snapshot.record.state = State::Committed(layer);
+        self.disk.replace(&snapshot.record, &snapshot.dir)?;
+        let durable = self.disk.sync(&snapshot.dir);
+        self.snapshots.insert(name.clone(), snapshot);
+        Ok(durable)
+    }
+
+    /// End the snapshot `name`. Its directory remains, without a record.
+    ///
+    /// Return [`Error::NotFound`], [`Error::State`] if another is on top of it or it is in use by
+    /// another call, [`Error::Mounted`] if something is mounted in it, or the system's errors.
+    pub fn remove(&mut self, name: &str) -> Result<Snapshot> {
+        let snapshot = self.get(name)?.clone();
+        let on_top = |other: &Snapshot| other.record.parent == name && other.record.name != name;
+        if self.all().any(on_top) {
+            return Err(Error::state(
+                name,
+                "another snapshot is on top of it; remove that first",
+            ));
+        }
+        if self.pins.contains_key(name) {
+            return Err(Error::state(name, "is in use by another call; try again"));
+        }
+        check_unmounted(&snapshot.upper())?;
+        Record::erase(&snapshot.dir)?;
+        if let Err(error) = self.disk.sync(&snapshot.dir) {
+            // After a crash it may be there again, and can be removed again.
+            warn(&error);
+        }
+        self.snapshots.remove(name);
+        self.uses.remove(name);
+        if !snapshot.record.is_layer() {
+            self.use_now(&snapshot.record.parent);
+        }
+        self.damaged.remove(name);
+        Ok(snapshot)
+    }
+
+    /// Replace labels of the snapshot `name`: those named in `paths`, such as `labels.a`, by those in
+    /// `labels`; all if `paths` is empty or has `labels`.
+    ///
+    /// Return [`Error::NotFound`], [`Error::State`], or [`Error::Invalid`] for fields that cannot
+    /// change.
+    pub fn update(&mut self, name: &str, labels: Labels, paths: &[String]) -> Result<Snapshot> {
+        let mut snapshot = self.usable(name)?.clone();
+        let kept = &mut snapshot.record.labels;
+        if paths.is_empty() || paths.iter().any(|path| path == "labels") {
+            *kept = labels.clone().into_iter().collect();
+        }
+        for path in paths.iter().filter(|path| *path != "labels") {
+            let Some(label) = path.strip_prefix("labels.") else {
+                return Err(Error::Invalid(format!(
+                    "field {path:?} of snapshot {name:?} cannot be changed; only labels can"
+                )));
+            };
+            match labels.get(label) {
+                Some(value) => kept.insert(label.into(), value.clone()),
+                None => kept.remove(label),
+            };
+        }
+        snapshot.record.updated = now();
+        self.write(&snapshot)?;
+        self.snapshots.insert(name.into(), snapshot.clone());
+        Ok(snapshot)
+    }
+}
+
+/// Remove the directories `dirs` and their images, and continue after errors.
+pub fn sweep(dirs: &[PathBuf], images: &Images) -> Result<()> {
+    let mut result = Ok(());
+    for dir in dirs {
+        if let Err(error) = images.forget(dir).and_then(|()| remove_tree(dir)) {
+            match result {
+                Ok(()) => result = Err(error),
+                Err(_) => warn(&error),
+            }
+        }
+    }
+    result
+}
+
+/// Return the number that a directory has as its name.
+fn number(name: &OsStr) -> Option<u64> {
+    let name = name.to_str()?;
+    let number: u64 = name.parse().ok()?;
+    // In the only form that is written, and with a next number.
+    (number < u64::MAX && number.to_string() == name).then_some(number)
+}

@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Tests of the service through its socket, on a machine without the kernel module: rules, records,
+//! images. Instead of being mounted, images are unpacked. `tests/containerd` tests the rest with
+//! containerd itself.
+
+mod crash;
+mod layers;
+mod room;
+mod rules;
+
+use daxfs_extract::to_directory;
+use daxfs_files::signals::Interrupt;
+use daxfs_files::Silent;
+use daxfs_image::source::Opened;
+use daxfs_snapshotter::api::snapshots_client::SnapshotsClient;
+use daxfs_snapshotter::api::{
+    CleanupRequest, CommitSnapshotRequest, Info, Labels, ListSnapshotsRequest, Mount,
+    MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
+    UpdateSnapshotRequest, UsageRequest, UsageResponse, ViewSnapshotRequest,
+};
+use daxfs_snapshotter::config::Config;
+use daxfs_snapshotter::error::{Error, Result};
+use daxfs_snapshotter::memory::Memory;
+use daxfs_snapshotter::server::serve;
+use daxfs_snapshotter::snapshotter::Snapshotter;
+use daxfs_store::Store;
+use daxfs_testing::options;
+use prost_types::FieldMask;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+/// A directory on disk in place of memory, with a limit.
+#[derive(Clone, Default)]
+pub struct Unpacked {
+    /// Each image that is loaded: the bytes of it and its packs, by SHA-256.
+    loaded: Arc<Mutex<BTreeMap<PathBuf, BTreeMap<String, u64>>>>,
+    /// Bytes that all may have, if not 0.
+    limit: Arc<Mutex<u64>>,
+    /// Whether the start has ended.
+    tidy: Arc<AtomicBool>,
+}
+
+impl Unpacked {
+    fn set_limit(&self, limit: u64) {
+        *self.limit.lock().unwrap() = limit;
+    }
+
+    fn count(&self) -> usize {
+        self.loaded.lock().unwrap().len()
+    }
+
+    /// Return the bytes of all images and packs.
+    fn bytes(&self) -> u64 {
+        let loaded = self.loaded.lock().unwrap();
+        let all: BTreeMap<_, _> = loaded.values().flatten().collect();
+        all.values().copied().sum()
+    }
+}
+
+impl Memory for Unpacked {
+    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
+        let mut loaded = self.loaded.lock().unwrap();
+        let lower = dir.to_str().unwrap().to_owned();
+        if loaded.contains_key(dir) {
+            return Ok(lower);
+        }
+        let limit = *self.limit.lock().unwrap();
+        let parts: BTreeMap<_, _> = store.parts(name)?.into_iter().collect();
+        let all: BTreeMap<_, _> = loaded.values().flatten().chain(&parts).collect();
+        let bytes: u64 = all.values().copied().sum();
+        if limit > 0 && bytes > limit {
+            let full = daxfs_image::Error::Full {
+                name: name.into(),
+                missing: bytes - limit,
+                why: "no room".into(),
+            };
+            return Err(full.into());
+        }
+        // Unpacked images of an earlier run are not mounts, so they are unpacked again.
+        let _ = std::fs::remove_dir_all(dir);
+        let image = dir.with_extension("whole");
+        let output = daxfs_files::Output::create(&image)?;
+        mkdaxfs::writer::make(&store.tree(name)?, &options(), &output, &Silent)?;
+        output.commit(&Silent)?;
+        let opened = Opened::open(&image)?;
+        let reader = opened.reader();
+        let root = reader.find(b"/", true)?;
+        let interrupt = Interrupt::new().unwrap();
+        let owner = rustix::process::geteuid().is_root();
+        let losses = to_directory(&reader, &root, dir, owner, &interrupt)?;
+        assert_eq!(losses.lines().collect::<Vec<_>>(), [""; 0]);
+        std::fs::remove_file(&image).unwrap();
+        loaded.insert(dir.into(), parts);
+        Ok(lower)
+    }
+
+    fn unload(&self, dir: &Path) -> Result<()> {
+        self.evict(dir, &|| true).map(drop)
+    }
+
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
+        let mut loaded = self.loaded.lock().unwrap();
+        if !unused() {
+            return Ok(false);
+        }
+        loaded.remove(dir);
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(dir, "remove")(error))
+            }
+            _ => Ok(true),
+        }
+    }
+
+    fn is_loaded(&self, dir: &Path) -> bool {
+        self.loaded.lock().unwrap().contains_key(dir)
+    }
+
+    fn tidy(&self, _: &HashSet<String>) -> Result<()> {
+        self.tidy.store(true, Relaxed);
+        Ok(())
+    }
+}
+
+/// A server and a client.
+pub struct Machine {
+    place: TempDir,
+    memory: Unpacked,
+    snapshotter: Arc<Snapshotter>,
+    client: SnapshotsClient<Channel>,
+    end: oneshot::Sender<()>,
+    server: JoinHandle<Result<()>>,
+}
+
+/// The result of a call.
+type Answer<T> = std::result::Result<T, Status>;
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()))
+        .collect()
+}
+
+/// Check that a call has failed with `code`.
+#[track_caller]
+fn refused<T>(answer: Answer<T>, code: Code) {
+    refused_for("the call", answer, code);
+}
+
+/// Check that a call for `case` has failed with `code`.
+#[track_caller]
+fn refused_for<T>(case: &str, answer: Answer<T>, code: Code) {
+    let status = answer.err().unwrap_or_else(|| Status::ok("it succeeded"));
+    assert_eq!(status.code(), code, "{case}: {status}");
+}
+
+impl Machine {
+    async fn new() -> Self {
+        Self::start(TempDir::new().unwrap()).await
+    }
+
+    /// Return a snapshotter without a server, in a directory of its own.
+    fn alone(memory: impl Memory) -> (TempDir, Config, Snapshotter) {
+        let place = TempDir::new().unwrap();
+        let config = Self::config(place.path());
+        let snapshotter = Snapshotter::open(&config, Box::new(memory)).unwrap();
+        (place, config, snapshotter)
+    }
+
+    fn config(place: &Path) -> Config {
+        Config {
+            root: place.join("root"),
+            socket: place.join("run/socket"),
+            ..Config::default()
+        }
+    }
+
+    async fn start(place: TempDir) -> Self {
+        let config = Self::config(place.path());
+        let memory = Unpacked::default();
+        let (end, ended) = oneshot::channel::<()>();
+        let (ready, is_ready) = oneshot::channel();
+        let address = format!("unix:{}", config.socket.display());
+        let opened = Snapshotter::open(&config, Box::new(memory.clone()));
+        let snapshotter = Arc::new(opened.unwrap());
+        let server = tokio::spawn({
+            let snapshotter = snapshotter.clone();
+            async move {
+                let ready = || ready.send(()).unwrap();
+                let end = async { ended.await.unwrap_or(()) };
+                serve(&config, snapshotter, ready, end).await
+            }
+        });
+        is_ready.await.unwrap();
+        while !memory.tidy.load(Relaxed) {
+            tokio::task::yield_now().await;
+        }
+        let channel = Endpoint::from_shared(address)
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        Machine {
+            place,
+            memory,
+            snapshotter,
+            client: SnapshotsClient::new(channel),
+            end,
+            server,
+        }
+    }
+
+    /// End the server, and start another.
+    async fn restart(self) -> Self {
+        drop(self.client);
+        self.end.send(()).unwrap();
+        self.server.await.unwrap().unwrap();
+        // Its threads may not have ended.
+        while Arc::strong_count(&self.snapshotter) > 1 {
+            tokio::task::yield_now().await;
+        }
+        drop(self.snapshotter);
+        Self::start(self.place).await
+    }
+
+    /// Return the image of the snapshot in `dir`.
+    fn image(&self, dir: &Path) -> PathBuf {
+        let name = format!("{}.daxfs", dir.file_name().unwrap().to_str().unwrap());
+        self.place.path().join("root/store/images").join(name)
+    }
+
+    /// Return the directories of all snapshots.
+    fn directories(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.place.path().join("root/snapshots")).unwrap();
+        let mut found: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        found.sort();
+        found
+    }
+
+    async fn prepare(&self, key: &str, parent: &str) -> Answer<Vec<Mount>> {
+        self.prepare_with(key, parent, Labels::new()).await
+    }
+
+    async fn prepare_with(&self, key: &str, parent: &str, labels: Labels) -> Answer<Vec<Mount>> {
+        let request = PrepareSnapshotRequest {
+            snapshotter: "daxfs".into(),
+            key: key.into(),
+            parent: parent.into(),
+            labels,
+        };
+        let answer = self.client.clone().prepare(request).await?;
+        Ok(answer.into_inner().mounts)
+    }
+
+    async fn view(&self, key: &str, parent: &str) -> Answer<Vec<Mount>> {
+        let request = ViewSnapshotRequest {
+            snapshotter: "daxfs".into(),
+            key: key.into(),
+            parent: parent.into(),
+            labels: Labels::new(),
+        };
+        Ok(self.client.clone().view(request).await?.into_inner().mounts)
+    }
+
+    async fn mounts(&self, key: &str) -> Answer<Vec<Mount>> {
+        let request = MountsRequest {
+            snapshotter: "daxfs".into(),
+            key: key.into(),
+        };
+        let answer = self.client.clone().mounts(request).await?;
+        Ok(answer.into_inner().mounts)
+    }
+
+    async fn commit(&self, name: &str, key: &str) -> Answer<()> {
+        self.commit_with(name, key, Labels::new()).await
+    }
+
+    /// Commit a snapshot, and wait until the image is made and loaded. Return the errors of both.
+    async fn commit_with(&self, name: &str, key: &str, labels: Labels) -> Answer<()> {
+        let request = CommitSnapshotRequest {
+            snapshotter: "daxfs".into(),
+            name: name.into(),
+            key: key.into(),
+            labels,
+        };
+        self.client.clone().commit(request).await?;
+        let (snapshotter, name) = (self.snapshotter.clone(), name.to_owned());
+        let finished = tokio::task::spawn_blocking(move || snapshotter.finish(&name));
+        Ok(finished.await.unwrap()?)
+    }
+
+    async fn remove(&self, key: &str) -> Answer<()> {
+        let request = RemoveSnapshotRequest {
+            snapshotter: "daxfs".into(),
+            key: key.into(),
+        };
+        self.client.clone().remove(request).await.map(|_| ())
+    }
+
+    async fn stat(&self, key: &str) -> Answer<Info> {
+        let request = StatSnapshotRequest {
+            snapshotter: "daxfs".into(),
+            key: key.into(),
+        };
+        let answer = self.client.clone().stat(request).await?;
+        Ok(answer.into_inner().info.unwrap())
+    }
+
+    async fn update(&self, name: &str, labels: Labels, paths: &[&str]) -> Answer<Info> {
+        let request = UpdateSnapshotRequest {
+            snapshotter: "daxfs".into(),
+            info: Some(Info {
+                name: name.into(),
+                labels,
+                ..Info::default()
+            }),
+            update_mask: Some(FieldMask {
+                paths: paths.iter().map(|path| (*path).into()).collect(),
+            }),
+        };
+        let answer = self.client.clone().update(request).await?;
+        Ok(answer.into_inner().info.unwrap())
+    }
+
+    async fn list(&self) -> Answer<Vec<String>> {
+        let infos = self.infos().await?;
+        Ok(infos.into_iter().map(|info| info.name).collect())
+    }
+
+    async fn infos(&self) -> Answer<Vec<Info>> {
+        let request = ListSnapshotsRequest {
+            snapshotter: "daxfs".into(),
+            ..Default::default()
+        };
+        let mut stream = self.client.clone().list(request).await?.into_inner();
+        let mut infos = Vec::new();
+        while let Some(part) = stream.message().await? {
+            infos.extend(part.info);
+        }
+        Ok(infos)
+    }
+
+    async fn usage(&self, key: &str) -> Answer<UsageResponse> {
+        let request = UsageRequest {
+            snapshotter: "daxfs".into(),
+            key: key.into(),
+        };
+        Ok(self.client.clone().usage(request).await?.into_inner())
+    }
+
+    async fn cleanup(&self) -> Answer<()> {
+        let request = CleanupRequest {
+            snapshotter: "daxfs".into(),
+        };
+        self.client.clone().cleanup(request).await.map(|_| ())
+    }
+
+    /// Prepare `key`, write a file of its name and `fill`, and commit it as `name`.
+    async fn layer(&self, name: &str, parent: &str, fill: impl FnOnce(&Path)) {
+        let key = format!("extract {name}");
+        let mounts = self.prepare(&key, parent).await.unwrap();
+        let upper = upper(&mounts);
+        std::fs::write(upper.join(name), name).unwrap();
+        fill(&upper);
+        self.commit(name, &key).await.unwrap();
+        // The service may have made the image first, and still remove the changes.
+        while upper.exists() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Return the option `name` of the only mount.
+fn option(mounts: &[Mount], name: &str) -> Option<String> {
+    assert_eq!(mounts.len(), 1);
+    let options = mounts[0].options.iter();
+    options
+        .filter_map(|option| option.strip_prefix(name)?.strip_prefix('='))
+        .map(str::to_owned)
+        .next()
+}
+
+/// Return the directory that is written to.
+fn upper(mounts: &[Mount]) -> PathBuf {
+    option(mounts, "upperdir")
+        .unwrap_or_else(|| mounts[0].source.clone())
+        .into()
+}
+
+/// Return the lower layers: one directory.
+fn lower(mounts: &[Mount]) -> Vec<PathBuf> {
+    let lower = option(mounts, "lowerdir").unwrap();
+    lower.split(':').map(PathBuf::from).collect()
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Images and packs on devices with a catalogue.
+//!
+//! A daemon copies what it mounts, each image and pack under a name that its SHA-256 gives. [`copy`] copies an image under
+//! its own name, with its packs, for all kernels that have the device. Neither touches what the other one has copied.
+
+use crate::files::{failed, length, RUN};
+use crate::metadata::packs_of;
+use crate::pack::PackRef;
+use crate::run::{in_use, make, DIGITS};
+use crate::store::{keeps_all, Freed, Loaded, Store};
+use daxfs_files::digest::{hex, is_hex};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::source::{At, Opened};
+use daxfs_image::text::shown_path;
+use daxfs_load::catalog::{self, Reuse};
+use rustix::fs::{flock, major, minor, stat, FileType, FlockOperation};
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The names of images that a daemon has copied begin with this.
+const PREFIX: &str = "store-";
+
+/// The names of packs that [`copy`] has copied are this and digits.
+const PACK: &str = "pack-";
+
+/// Where images and packs are loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Home {
+    /// Sealed memfds.
+    #[default]
+    Memory,
+    /// A block device with a catalogue.
+    Device(PathBuf),
+}
+
+/// Keep others who call this away from the device that is `home`, if it is one, until the file is closed.
+pub fn own_device(home: &Home) -> Result<Option<File>> {
+    let Home::Device(device) = home else {
+        return Ok(None);
+    };
+    let dir = Path::new(RUN);
+    make(dir)?;
+    let path = dir.join(format!("device{}", number(device)?));
+    let file = File::create(&path).map_err(|error| failed(&path, "create", error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(_) => {
+            let why = "another daxfs-snapshotter uses this device; stop it, or name another memory.device";
+            Err(Error::refused(shown_path(device), why))
+        }
+    }
+}
+
+/// Return the end of a name that stands for `device`: a dot and its number.
+///
+/// Fail if it is a file, which is a device in virtual machines only.
+pub fn number(device: &Path) -> Result<String> {
+    let status = stat(device).map_err(|error| failed(device, "examine", error.into()))?;
+    let kind = FileType::from_raw_mode(status.st_mode);
+    if kind != FileType::BlockDevice && kind != FileType::CharacterDevice {
+        let why = "is neither a store nor a device; daxfs share makes it a device of a virtual machine, which can mount its images";
+        return Err(Error::refused(shown_path(device), why));
+    }
+    let (major, minor) = (major(status.st_rdev), minor(status.st_rdev));
+    Ok(format!(".{major}-{minor}"))
+}
+
+/// Remove the images that a daemon has copied to `device` and that are not mounted, unless their names are in `wanted`.
+pub fn free(device: &Path, wanted: &HashSet<String>) -> Result<()> {
+    let used: HashSet<String> = in_use()?.iter().map(|start| on_device(start)).collect();
+    let unwanted =
+        |name: &String| name.starts_with(PREFIX) && !wanted.contains(name) && !used.contains(name);
+    catalog::remove_all(device, &mut |images| {
+        let names = images.iter().map(|image| &image.name);
+        names.filter(|name| unwanted(name)).cloned().collect()
+    })
+    .map(drop)
+}
+
+/// Return the name that a daemon gives the image with this SHA-256, of which the start is enough.
+pub fn on_device(sha256: &str) -> String {
+    format!("{PREFIX}{}", sha256.get(..DIGITS).unwrap_or(sha256))
+}
+
+/// Return the name that [`copy`] gives `pack`.
+pub fn pack_name(pack: &PackRef) -> String {
+    format!("{PACK}{}", &pack.sha256[..DIGITS])
+}
+
+fn is_pack(name: &str) -> bool {
+    let digits = name.strip_prefix(PACK);
+    digits.is_some_and(|digits| is_hex(digits, DIGITS / 2))
+}
+
+/// Open the image `name` on `device`.
+fn open(device: &Path, name: &str) -> Result<Opened> {
+    let at = At {
+        offset: None,
+        name: Some(name.into()),
+    };
+    Opened::open_at(device, &at)
+}
+
+/// Return the SHA-256 of the image `name` on `device`. Other kernels may have changed the device.
+pub fn sha256(device: &Path, name: &str) -> Result<String> {
+    // This drops what is cached.
+    catalog::images(device)?;
+    Ok(hex(&open(device, name)?.superblock.sha256))
+}
+
+/// Return whether `device` has the image `name`. Fail if it is not the one with this SHA-256.
+fn has(device: &Path, name: &str, sha256: &str) -> Result<bool> {
+    if !names(device)?.contains(name) {
+        return Ok(false);
+    }
+    match open(device, name) {
+        Ok(found) if hex(&found.superblock.sha256) == sha256 => Ok(true),
+        Ok(_) => {
+            let why =
+                format!("has another image '{name}'; remove it with daxfs catalog remove first");
+            Err(Error::refused(shown_path(device), why))
+        }
+        // gc has removed it.
+        Err(_) if !names(device)?.contains(name) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Copy the image `name` of `store`, and the packs that it needs, to `device`, unless they are there. `reuse` says which
+/// removed images give their space.
+///
+/// Each change survives power loss, and the image is there after its packs. Fail if `device` has another image with this
+/// name. Packs that were copied before an error remain for the next call, or until [`gc`].
+pub fn copy(store: &Store, name: &str, device: &Path, reuse: Reuse) -> Result<Loaded> {
+    let file = store.image(name)?;
+    if is_pack(name) || name.starts_with(PREFIX) {
+        let why = "is a name for packs or for daxfs-snapshotter's images on a device; add the image to the store with another name";
+        return Err(Error::refused(name, why));
+    }
+    let (sha256, packs) = store.needs_of(name)?;
+    let there = has(device, name, &sha256)?;
+    let mut copied = Loaded::default();
+    let mut add = |name: &str, file: &Path, sha256: &str| -> Result<()> {
+        if has(device, name, sha256)? {
+            return Ok(());
+        }
+        if hex(&Opened::open(file)?.superblock.sha256) != sha256 {
+            let why =
+                "has another SHA-256 than the image says; daxfs store verify names the remedy";
+            return Err(Error::refused(shown_path(file), why));
+        }
+        if catalog::add_once(device, name, file, false, reuse)? {
+            copied.images += 1;
+            copied.bytes += length(file)?;
+        }
+        // Another process may have replaced the file.
+        has(device, name, sha256).map(drop)
+    };
+    // Packs come first. gc may remove some before there is an image that needs them.
+    for again in [there, true] {
+        for pack in &packs {
+            let done = add(&pack_name(pack), &store.pack(&pack.id), &pack.sha256);
+            done.inspect_err(|_| {
+                // An image without its packs is of no use.
+                if again && !there {
+                    let _ = catalog::remove(device, name, true);
+                }
+            })?;
+        }
+        if !again {
+            add(name, &file, &sha256)?;
+        }
+    }
+    copied.shared = (1 + packs.len()).saturating_sub(copied.images);
+    Ok(copied)
+}
+
+/// Return the names of the images on `device`.
+fn names(device: &Path) -> Result<HashSet<String>> {
+    let images = catalog::images(device)?.into_iter();
+    let images = images.filter(|image| !image.removed);
+    Ok(images.map(|image| image.name).collect())
+}
+
+/// Remove the packs from `device` that no image there needs, see [`Store::gc`].
+pub fn gc(device: &Path, report: &mut dyn FnMut(Error)) -> Result<Freed> {
+    let removed = catalog::remove_all(device, &mut |images| {
+        let names = images.iter().filter(|image| !image.removed);
+        let names = names.map(|image| image.name.clone());
+        let (mut packs, others): (HashSet<String>, HashSet<String>) =
+            names.partition(|name| is_pack(name));
+        let mut damaged = false;
+        for name in others.iter().filter(|name| !name.starts_with(PREFIX)) {
+            match open(device, name).and_then(|opened| packs_of(&opened)) {
+                Ok(needed) => {
+                    let needed = needed.into_iter().flatten();
+                    needed.for_each(|pack| _ = packs.remove(&pack_name(&pack)));
+                }
+                Err(error) => {
+                    report(error);
+                    damaged = true;
+                }
+            }
+        }
+        if damaged {
+            let remedy = "remove them with daxfs catalog remove, and copy them again";
+            report(keeps_all(device, remedy));
+            packs.clear();
+        }
+        packs
+    })?;
+    Ok(Freed {
+        files: removed.len(),
+        bytes: removed
+            .iter()
+            .map(|image| image.range.end - image.range.start)
+            .sum(),
+    })
+}

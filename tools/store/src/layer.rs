@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Trees of images, and layers on top of them.
+//!
+//! overlayfs finds the data of files in one metadata image only, unless `metacopy=on` makes copies of
+//! files without data in the upper directory. So a layer becomes the image of the whole tree.
+
+use crate::files::failed;
+use crate::metadata::{object, visible};
+use crate::pack::Sum;
+use crate::store::Store;
+use daxfs_files::Silent;
+use daxfs_image::error::{Error, Result};
+use daxfs_image::text::shown_path;
+use daxfs_reader::layout::XattrPrefix;
+use mkdaxfs::input::{Input, Options};
+use mkdaxfs::writer::build::{Builder, Marks};
+use mkdaxfs::writer::origin::{Container, Origin};
+use mkdaxfs::writer::tree::{Kind, NodeId, Place, Tree, Xattr, XattrSet};
+use std::collections::HashMap;
+use std::fs::File;
+
+/// Objects of files whose content is in packs: by the origin in the tree, and the offset in it.
+pub type Known = HashMap<(u32, u64), Sum>;
+
+impl Store {
+    /// Return the tree of the image `name`, with the content that its packs have.
+    pub fn tree(&self, name: &str) -> Result<Tree> {
+        Ok(self.whole_tree(name)?.0)
+    }
+
+    fn whole_tree(&self, name: &str) -> Result<(Tree, Known)> {
+        let path = self.image(name)?;
+        let options = Options::new(&self.dir);
+        let input = [Input::Metadata(path.clone())];
+        let mut tree = mkdaxfs::input::read(&input, &options, &Silent, &mut |_| ())?;
+        let mut packs = HashMap::new();
+        let mut known = Known::new();
+        for id in 0..tree.nodes.len() {
+            let node = &tree.nodes[id];
+            let Kind::Regular {
+                size,
+                place: Place::Nowhere,
+            } = node.kind
+            else {
+                continue;
+            };
+            let set = &tree.xattrs[node.attributes.xattrs as usize];
+            let Some((pack, sum)) = object(|name| value_of(set, name)) else {
+                let why = "does not name an object; the image was not made by daxfs store add";
+                return Err(daxfs_files::Error::refused(&tree.path(id as NodeId), why).into());
+            };
+            let (origin, pack) = match packs.get(&pack) {
+                Some(found) => found,
+                None => {
+                    let file = self.pack(&pack);
+                    let opened = File::open(&file).map_err(|error| failed(&file, "open", error))?;
+                    let origin = tree.origins.len() as u32;
+                    let container = Container::public(opened, &file)?;
+                    tree.origins.push(Origin::file(&file, container));
+                    let found = (origin, self.known_pack(&pack)?);
+                    packs.entry(pack).or_insert(found)
+                }
+            };
+            let Some(object) = pack.get(&sum).filter(|object| object.size == size) else {
+                let why = format!(
+                    "pack {} does not have an object that the image needs; restore it from a copy",
+                    pack.reference.id
+                );
+                return Err(Error::refused(shown_path(&path), why));
+            };
+            known.insert((*origin, object.data), sum);
+            let node = &mut tree.nodes[id];
+            node.origin = *origin;
+            node.kind = Kind::Regular {
+                size,
+                place: Place::Part(object.data),
+            };
+        }
+        see(&mut tree);
+        Ok((tree, known))
+    }
+
+    /// Return the tree that overlayfs shows of `layer`, the upper directory of an overlay, on top of the image `below`.
+    ///
+    /// Fail if the upper directory has data of files elsewhere, by `metacopy` or `redirect_dir`.
+    pub fn stack(&self, below: Option<&str>, mut layer: Tree) -> Result<(Tree, Known)> {
+        let mut marks = Marks::default();
+        for (node, id) in layer.nodes.iter().zip(0..) {
+            let set = &layer.xattrs[node.attributes.xattrs as usize];
+            if value_of(set, "trusted.overlay.metacopy").is_some()
+                || value_of(set, "trusted.overlay.redirect").is_some()
+            {
+                let why = "has its content elsewhere; mount the overlay with metacopy=off and redirect_dir=off";
+                return Err(daxfs_files::Error::refused(&layer.path(id), why).into());
+            }
+            if value_of(set, "trusted.overlay.opaque") == Some(b"y") {
+                marks.opaque.insert(id);
+            }
+        }
+        see(&mut layer);
+        let (mut builder, known) = match below {
+            Some(below) => {
+                let (tree, known) = self.whole_tree(below)?;
+                (Builder::on(tree), known)
+            }
+            None => (Builder::new(), Known::new()),
+        };
+        let root = builder.tree.append(layer)?;
+        marks.opaque = marks.opaque.iter().map(|id| root + id).collect();
+        for id in root..builder.tree.nodes.len() as NodeId {
+            for (name, node) in builder.list(id) {
+                if builder.tree.node(node).kind.is_whiteout() {
+                    builder.remove(id, &name);
+                    marks.removed.entry(id).or_default().push(name);
+                }
+            }
+        }
+        builder.merge(root, &marks);
+        Ok((builder.finish(), known))
+    }
+}
+
+/// Give all files of `tree` the attributes that overlayfs shows.
+fn see(tree: &mut Tree) {
+    let count = tree.xattrs.len();
+    let sets: Vec<u32> = (0..count)
+        .map(|set| {
+            let shown = visible(&tree.xattrs[set]);
+            tree.keep_xattrs(shown)
+        })
+        .collect();
+    for node in &mut tree.nodes {
+        node.attributes.xattrs = sets[node.attributes.xattrs as usize];
+    }
+}
+
+/// Return the value of the attribute `name`.
+fn value_of<'a>(set: &'a XattrSet, name: &str) -> Option<&'a [u8]> {
+    let name = name.strip_prefix("trusted.")?.as_bytes();
+    let is_it = |xattr: &&Xattr| xattr.prefix == XattrPrefix::Trusted && *xattr.name == *name;
+    set.iter().find(is_it).map(|xattr| &*xattr.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::add::Total;
+    use crate::pack::PACKS_MAX;
+    use daxfs_files::Output;
+    use daxfs_reader::FileType;
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+
+    /// Return the tree of a new directory with these files: names and content.
+    fn tree(place: &Path, files: &[(&str, &str)]) -> Tree {
+        let directory = tempfile::tempdir_in(place).unwrap().keep();
+        for (name, content) in files {
+            let path = directory.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        mkdaxfs::input::scan::scan(&directory, None, |_| ()).unwrap()
+    }
+
+    fn find(tree: &Tree, path: &str) -> usize {
+        let is_it = |id: &usize| tree.relative_path(*id as NodeId) == Path::new(path);
+        (0..tree.nodes.len()).find(is_it).unwrap()
+    }
+
+    fn mark(tree: &mut Tree, path: &str, name: &[u8], value: &[u8]) {
+        let node = find(tree, path);
+        let xattr = Xattr {
+            prefix: XattrPrefix::Trusted,
+            name: name.into(),
+            value: value.into(),
+        };
+        tree.nodes[node].attributes.xattrs = tree.keep_xattrs(vec![xattr]);
+    }
+
+    fn names(store: &Store, image: &str) -> BTreeSet<String> {
+        let tree = store.tree(image).unwrap();
+        let paths = (1..tree.nodes.len()).map(|id| tree.relative_path(id as NodeId));
+        paths.map(|path| path.to_str().unwrap().into()).collect()
+    }
+
+    fn add(store: &Store, name: &str, below: Option<&str>, layer: Tree) -> Result<crate::Added> {
+        store.add_layer(name, below, layer, &|path| Output::create(path), &Silent)
+    }
+
+    const WHITEOUT: Kind = Kind::Device {
+        file_type: FileType::CharDevice,
+        major: 0,
+        minor: 0,
+    };
+
+    /// Damaged content of a pack is not stored again, and the pack is named.
+    #[test]
+    fn damaged_content() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::create(&place.path().join("store")).unwrap();
+        let base = [("large", "eeee"), ("small", "s")];
+        add(&store, "1", None, tree(place.path(), &base)).unwrap();
+        let id = store.names("packs").unwrap().pop_first().unwrap();
+        let pack = File::options().write(true).open(store.pack(&id)).unwrap();
+        for (_, object) in store.known_pack(&id).unwrap().objects() {
+            pack.write_all_at(b"x", object.data).unwrap();
+        }
+        let mut layer = tree(place.path(), &[("large", "")]);
+        let gone = find(&layer, "large");
+        layer.nodes[gone].kind = WHITEOUT;
+        let error = add(&store, "2", Some("1"), layer).unwrap_err();
+        assert!(error.is_damage(), "{error}");
+        assert!(error.to_string().contains(&id), "{error}");
+        assert!(store.trusted_pack(&id).is_err());
+    }
+
+    #[test]
+    fn layers() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::create(&place.path().join("store")).unwrap();
+        let base = [
+            ("dir/gone", "a"),
+            ("dir/kept", "b"),
+            ("opaque/old", "c"),
+            ("file/below", "d"),
+            ("large", "eeee"),
+        ];
+        let added = add(&store, "1", None, tree(place.path(), &base)).unwrap();
+        assert_eq!(added.new.objects, 5);
+        let files = [
+            ("dir/gone", ""),
+            ("dir/new", "f"),
+            ("opaque/new", "b"),
+            ("file", "g"),
+        ];
+        let mut layer = tree(place.path(), &files);
+        let gone = find(&layer, "dir/gone");
+        layer.nodes[gone].kind = WHITEOUT;
+        mark(&mut layer, "opaque", b"overlay.opaque", b"y");
+        mark(&mut layer, "dir/new", b"overlay.overlay.redirect", b"/x");
+        mark(&mut layer, "dir", b"overlay.impure", b"y");
+        mark(&mut layer, "file", b"other", b"kept");
+        let added = add(&store, "2", Some("1"), layer).unwrap();
+        let total = |objects, bytes| Total { objects, bytes };
+        assert_eq!((added.new, added.known), (total(2, 2), total(2, 5)));
+        assert_eq!(added.packs, 2);
+        let expected = [
+            "dir",
+            "dir/kept",
+            "dir/new",
+            "file",
+            "large",
+            "opaque",
+            "opaque/new",
+        ];
+        assert_eq!(names(&store, "2"), expected.map(String::from).into());
+        let whole = store.tree("2").unwrap();
+        let set = |path| &whole.xattrs[whole.nodes[find(&whole, path)].attributes.xattrs as usize];
+        assert_eq!(set("opaque"), &XattrSet::new());
+        assert_eq!(set("dir"), &XattrSet::new());
+        assert_eq!(value_of(set("file"), "trusted.other"), Some(&b"kept"[..]));
+        assert_eq!(
+            value_of(set("dir/new"), "trusted.overlay.redirect"),
+            Some(&b"/x"[..])
+        );
+        assert_eq!(
+            store
+                .verify(&Silent, &mut |error| panic!("{error}"))
+                .unwrap()
+                .objects,
+            7
+        );
+        // Data that is elsewhere.
+        for name in [b"overlay.metacopy", b"overlay.redirect"] {
+            let mut layer = tree(place.path(), &[("file", "")]);
+            mark(&mut layer, "file", name, b"/x");
+            let error = add(&store, "3", Some("2"), layer).unwrap_err().to_string();
+            assert!(error.contains("file: has its content elsewhere"), "{error}");
+        }
+        store.remove("1").unwrap();
+        store.gc(&mut |error| panic!("{error}")).unwrap();
+        assert_eq!(names(&store, "2"), expected.map(String::from).into());
+    }
+
+    /// A layer hides one name of a file with two names.
+    #[test]
+    fn hidden_links() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::create(&place.path().join("store")).unwrap();
+        let base = tempfile::tempdir_in(&place).unwrap();
+        for (first, second) in [("a/x", "b/x"), ("d/x", "c/x")] {
+            for path in [first, second] {
+                std::fs::create_dir(base.path().join(path).parent().unwrap()).unwrap();
+            }
+            std::fs::write(base.path().join(first), first).unwrap();
+            std::fs::hard_link(base.path().join(first), base.path().join(second)).unwrap();
+        }
+        let base = mkdaxfs::input::scan::scan(base.path(), None, |_| ()).unwrap();
+        add(&store, "base", None, base).unwrap();
+        let hidden = [
+            ("a/x", "b/x"),
+            ("b/x", "a/x"),
+            ("a", "b/x"),
+            ("c", "d/x"),
+            ("d/x", "c/x"),
+        ];
+        for (number, (hidden, left)) in hidden.into_iter().enumerate() {
+            let name = number.to_string();
+            let layer = tree(place.path(), &[(hidden, "other")]);
+            add(&store, &name, Some("base"), layer).unwrap();
+            assert!(names(&store, &name).contains(left));
+        }
+    }
+
+    /// An image with more layers than packs that overlayfs takes.
+    #[test]
+    fn many_layers() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::create(&place.path().join("store")).unwrap();
+        let count = PACKS_MAX + 6;
+        for layer in 0..count {
+            let text = format!("{layer}");
+            let below = layer.checked_sub(1).map(|below| below.to_string());
+            let files = [(&*text, &*text)];
+            let layer = tree(place.path(), &files);
+            let added = add(&store, &text, below.as_deref(), layer).unwrap();
+            assert!(added.packs <= PACKS_MAX);
+            assert!(store.read.lock().unwrap().packs.is_empty());
+        }
+        let last = (count - 1).to_string();
+        assert_eq!(names(&store, &last).len(), count);
+        assert_eq!(
+            store
+                .verify(&Silent, &mut |error| panic!("{error}"))
+                .unwrap()
+                .images,
+            count
+        );
+    }
+}

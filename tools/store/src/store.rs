@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The files of a store.
+
+use crate::files::{failed, length, lock, sync, sync_parent};
+use crate::metadata;
+use crate::pack::{Pack, PackRef};
+use daxfs_files::digest::hex;
+use daxfs_files::{identity, Identity};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::source::Opened;
+use daxfs_image::text::shown_path;
+use daxfs_reader::catalog::valid_name;
+use rustix::fs::{flock, stat, FlockOperation, OFlags};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// Why a directory is refused.
+const NO_STORE: &str = "is not a store; daxfs store add makes one";
+
+/// End of the names of images and packs.
+const SUFFIX: &str = ".daxfs";
+
+/// Check that only this user and root can put links into the directory `dir`: a process that changes the store would
+/// follow them, and write to files of others or remove them.
+fn check_owner(dir: &Path) -> Result<()> {
+    let found = dir.metadata().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::refused(shown_path(dir), NO_STORE),
+        _ => failed(dir, "examine", error),
+    })?;
+    let own = rustix::process::geteuid().as_raw();
+    let why = match found.uid() {
+        owner if owner != own && owner != 0 => {
+            format!("belongs to user {owner}; change the store as that user")
+        }
+        _ if found.mode() & 0o022 != 0 => {
+            "its group or every user may write to it; use chmod go-w".into()
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::refused(shown_path(dir), why))
+}
+
+/// A store.
+pub struct Store {
+    pub(crate) dir: PathBuf,
+    _lock: File,
+    pub(crate) read: Mutex<Read>,
+    /// Locked while files are added, and packs removed that no image needs.
+    pub(crate) change: Mutex<()>,
+}
+
+/// Files that were read. They do not change.
+#[derive(Default)]
+pub(crate) struct Read {
+    pub(crate) packs: BTreeMap<String, Arc<Pack>>,
+    /// Packs that were found damaged when their content was needed.
+    distrusted: BTreeSet<String>,
+    pub(crate) images: BTreeMap<String, Needs>,
+}
+
+impl Read {
+    /// Forget the pack `id`, whose file is replaced or removed.
+    pub(crate) fn forget(&mut self, id: &str) {
+        self.packs.remove(id);
+        self.distrusted.remove(id);
+    }
+}
+
+/// SHA-256 of an image, and the packs that it needs.
+pub(crate) type Needs = (String, Vec<PackRef>);
+
+/// An image, as [`Store::list`] describes it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its metadata image.
+    pub sha256: String,
+    /// Bytes of its metadata image and of its packs.
+    pub size: u64,
+    /// Bytes of its metadata image and of the packs that no other image needs.
+    pub own: u64,
+    /// Its packs.
+    pub packs: Vec<PackRef>,
+}
+
+/// Files that [`Store::gc`] has removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Number of files.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Images and packs that were mounted, copied or freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Their number.
+    pub images: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Number of images and packs that were there already.
+    pub shared: usize,
+}
+
+impl Store {
+    /// Open the store in the directory `dir`, to change it. Make it if the directory is missing or
+    /// empty.
+    ///
+    /// Fail if another process uses the store.
+    pub fn create(dir: &Path) -> Result<Self> {
+        let make = |path: &Path| match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(failed(path, "make the directory", error))
+            }
+            _ => Ok(()),
+        };
+        make(dir)?;
+        check_owner(dir)?;
+        let lock = dir.join("lock");
+        if !lock.exists() {
+            let mut entries = std::fs::read_dir(dir).map_err(|e| failed(dir, "read", e))?;
+            // Another process may have made the store.
+            if entries.next().is_some() && !lock.exists() {
+                let why = "is neither a store nor an empty directory; name another directory";
+                return Err(Error::refused(shown_path(dir), why));
+            }
+            // A directory without a lock may be one that was made before power was lost.
+            sync_parent(dir).map_err(|error| failed(dir, "sync the directory above", error))?;
+            // Others could hold the lock for ever.
+            let mut options = File::options();
+            let made = options.write(true).create(true).mode(0o600).open(&lock);
+            made.map_err(|error| failed(&lock, "make the file", error))?;
+        }
+        for inner in ["images", "packs"] {
+            make(&dir.join(inner))?;
+        }
+        sync(dir)?;
+        Self::change(dir)
+    }
+
+    /// Open the store in the directory `dir`, to list and mount images. Others may change it: files appear complete, and
+    /// only those that no image needs disappear before their image.
+    pub fn open(dir: &Path) -> Result<Self> {
+        Self::lock(dir, None)
+    }
+
+    /// Open the store in the directory `dir`, and keep others from changing it.
+    ///
+    /// Fail if another process changes the store.
+    pub fn keep(dir: &Path) -> Result<Self> {
+        Self::lock(dir, Some(FlockOperation::NonBlockingLockShared))
+    }
+
+    /// Open the store in the directory `dir`, to remove files.
+    ///
+    /// Fail if another process changes or verifies the store.
+    pub fn change(dir: &Path) -> Result<Self> {
+        check_owner(dir)?;
+        // These are missing if the first addition was killed.
+        let inner = ["images", "packs"].map(|name| dir.join(name));
+        for inner in inner.iter().filter(|inner| inner.exists()) {
+            check_owner(inner)?;
+        }
+        Self::lock(dir, Some(FlockOperation::NonBlockingLockExclusive))
+    }
+
+    fn lock(dir: &Path, operation: Option<FlockOperation>) -> Result<Self> {
+        let path = dir.join("lock");
+        // A FIFO would keep this waiting.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+        let opened = File::options().read(true).custom_flags(flags).open(&path);
+        let lock = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                Error::refused(shown_path(dir), NO_STORE)
+            }
+            _ => failed(&path, "open", error),
+        })?;
+        match operation.map_or(Ok(()), |operation| flock(&lock, operation)) {
+            Ok(()) => Ok(Store {
+                dir: dir.into(),
+                _lock: lock,
+                read: Mutex::default(),
+                change: Mutex::default(),
+            }),
+            Err(Errno::WOULDBLOCK) => {
+                let why = "another process uses this store; try again when it has ended";
+                Err(Error::refused(shown_path(dir), why))
+            }
+            Err(error) => Err(failed(&path, "lock", error.into())),
+        }
+    }
+
+    /// Return which directory the store is.
+    pub fn identity(&self) -> Result<Identity> {
+        let found = stat(&self.dir);
+        let found = found.map_err(|error| failed(&self.dir, "examine", error.into()))?;
+        Ok(identity(&found))
+    }
+
+    /// Return where the image `name` is, or will be.
+    ///
+    /// Fail if that is no name for an image.
+    pub fn image(&self, name: &str) -> Result<PathBuf> {
+        if name.starts_with('.') || valid_name(name.as_bytes()).is_none() {
+            let why = "is not a name for an image; use 1 to 63 letters, digits and . _ - + : @, not first a dot";
+            return Err(Error::refused(shown_path(Path::new(name)), why));
+        }
+        Ok(self.dir.join("images").join(format!("{name}{SUFFIX}")))
+    }
+
+    /// Return where the pack `id` is.
+    pub(crate) fn pack(&self, id: &str) -> PathBuf {
+        self.dir.join("packs").join(format!("{id}{SUFFIX}"))
+    }
+
+    /// Open the image `name`.
+    fn open_image(&self, name: &str) -> Result<Opened> {
+        let path = self.image(name)?;
+        if !path.exists() {
+            return Err(missing(name));
+        }
+        Opened::open(&path)
+    }
+
+    /// Return the names of all images.
+    pub fn images(&self) -> Result<BTreeSet<String>> {
+        self.names("images")
+    }
+
+    /// Return the names of the files in the directory `inner` that end as images, without that end.
+    pub(crate) fn names(&self, inner: &str) -> Result<BTreeSet<String>> {
+        let names = self.files(inner)?.into_iter().filter_map(|path| {
+            let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
+            (!name.starts_with('.')).then(|| name.to_owned())
+        });
+        Ok(names.collect())
+    }
+
+    /// Return the files in the directory `inner`. Directories there belong to somebody else.
+    pub(crate) fn files(&self, inner: &str) -> Result<Vec<PathBuf>> {
+        let dir = self.dir.join(inner);
+        let entries = match std::fs::read_dir(&dir) {
+            // The first addition was killed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|error| failed(&dir, "read", error))?,
+        };
+        let paths = entries.filter_map(|entry| match entry {
+            Ok(entry) if entry.file_type().is_ok_and(|it| it.is_dir()) => None,
+            entry => Some(entry.map(|entry| entry.path())),
+        });
+        let paths: io::Result<_> = paths.collect();
+        paths.map_err(|error| failed(&dir, "read", error))
+    }
+
+    /// Return the SHA-256 of each image and the packs that it needs, by name. Call `report` for each damaged image, which
+    /// is left out, and for each one that needs a missing pack.
+    fn needs(&self, report: &mut dyn FnMut(Error)) -> Result<BTreeMap<String, Needs>> {
+        let mut found = BTreeMap::new();
+        for name in self.names("images")? {
+            let needs = self.needs_of(&name);
+            let mut packs = needs.iter().flat_map(|(_, packs)| packs);
+            let missing = packs.find(|pack| !self.pack(&pack.id).exists()).cloned();
+            let path = self.image(&name);
+            if path.is_ok_and(|path| path.symlink_metadata().is_err()) {
+                // Another process has removed it.
+                continue;
+            }
+            if let Some(PackRef { id, .. }) = missing {
+                let why = format!(
+                    "needs pack {id}, which is missing; restore it from a copy, or use daxfs store remove"
+                );
+                report(Error::refused(name.clone(), why));
+            }
+            match needs {
+                Ok(needs) => _ = found.insert(name, needs),
+                Err(error) => report(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Return the SHA-256 of the image `name` and the packs that it needs.
+    pub fn needs_of(&self, name: &str) -> Result<Needs> {
+        if let Some(known) = lock(&self.read).images.get(name) {
+            return Ok(known.clone());
+        }
+        let opened = self.open_image(name)?;
+        let needs = (hex(&opened.superblock.sha256), metadata::packs(&opened)?);
+        // An addition since then may have inserted what it has made.
+        let mut read = lock(&self.read);
+        Ok(read.images.entry(name.into()).or_insert(needs).clone())
+    }
+
+    /// Return the SHA-256 and the bytes of the image `name` and of each pack that it needs.
+    pub fn parts(&self, name: &str) -> Result<Vec<(String, u64)>> {
+        let (sha256, packs) = self.needs_of(name)?;
+        let packs = packs.into_iter().map(|pack| {
+            let bytes = length(&self.pack(&pack.id))?;
+            Ok((pack.sha256, bytes))
+        });
+        let image = std::iter::once_with(|| Ok((sha256, length(&self.image(name)?)?)));
+        image.chain(packs).collect()
+    }
+
+    /// Use the pack in this file for no other image, because its content is damaged.
+    pub(crate) fn distrust(&self, pack: &Path) {
+        if let Some(id) = pack.file_stem().and_then(|id| id.to_str()) {
+            lock(&self.read).distrusted.insert(id.into());
+        }
+    }
+
+    /// Take note of the result of loading `pack`: if it is damaged, use it for no other image.
+    pub(crate) fn loaded(&self, pack: &PackRef, result: &Result<()>) {
+        match result {
+            Ok(()) => _ = lock(&self.read).distrusted.remove(&pack.id),
+            Err(error) if error.is_damage() => {
+                // A pack with another SHA-256 than the image wants may be good.
+                let found = self.known_pack(&pack.id);
+                if found.is_ok_and(|found| found.reference == *pack) {
+                    self.distrust(&self.pack(&pack.id));
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Return the pack `id`.
+    pub(crate) fn known_pack(&self, id: &str) -> Result<Arc<Pack>> {
+        if let Some(known) = lock(&self.read).packs.get(id) {
+            return Ok(known.clone());
+        }
+        let pack = Arc::new(Pack::open(&self.pack(id), id)?);
+        lock(&self.read).packs.insert(id.into(), pack.clone());
+        Ok(pack)
+    }
+
+    /// Return the pack `id`, for one more image that needs it.
+    pub(crate) fn trusted_pack(&self, id: &str) -> Result<Arc<Pack>> {
+        if lock(&self.read).distrusted.contains(id) {
+            let why = "was damaged when it was read; restore it from a copy";
+            return Err(Error::refused(shown_path(&self.pack(id)), why));
+        }
+        self.known_pack(id)
+    }
+
+    /// Return all images, by name. Call `report` for each damaged image, which is left out, and for each one that
+    /// needs a missing pack.
+    pub fn list(&self, report: &mut dyn FnMut(Error)) -> Result<Vec<Listed>> {
+        let needs = self.needs(report)?;
+        let mut users: BTreeMap<String, usize> = BTreeMap::new();
+        for pack in needs.values().flat_map(|(_, packs)| packs) {
+            *users.entry(pack.id.clone()).or_default() += 1;
+        }
+        let listed = needs.into_iter().filter_map(|(name, (sha256, packs))| {
+            // Another process may have removed it.
+            let metadata = length(&self.image(&name).ok()?).ok()?;
+            let (mut size, mut own) = (metadata, metadata);
+            for pack in &packs {
+                let bytes = length(&self.pack(&pack.id)).unwrap_or(0);
+                size += bytes;
+                own += match users[&pack.id] {
+                    1 => bytes,
+                    _ => 0,
+                };
+            }
+            Some(Listed {
+                name,
+                sha256,
+                size,
+                own,
+                packs,
+            })
+        });
+        Ok(listed.collect())
+    }
+
+    /// Remove the image `name`. Its packs remain until [`Store::gc`]. This does not wait for additions.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.image(name)?;
+        let removed = std::fs::remove_file(&path);
+        lock(&self.read).images.remove(name);
+        match removed {
+            Ok(()) => sync(&self.dir.join("images")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing(name)),
+            Err(error) => Err(failed(&path, "remove", error)),
+        }
+    }
+
+    /// Remove the packs that no image needs, and the remains of additions that did not end. Images
+    /// in memory stay there.
+    ///
+    /// Call `report` for each damaged image, and for each one that needs a missing pack. Keep all packs if an image is damaged,
+    /// because the packs that it needs are not known.
+    pub fn gc(&self, report: &mut dyn FnMut(Error)) -> Result<Freed> {
+        // Images that are read now are not read while additions wait.
+        let _ = self.needs(&mut |_| ());
+        let _change = lock(&self.change);
+        let needs = self.needs(report)?;
+        let keep_all = needs.len() < self.names("images")?.len();
+        if keep_all {
+            let remedy = "restore the images from copies, or use daxfs store remove";
+            report(keeps_all(&self.dir, remedy));
+        }
+        let needed: BTreeSet<PathBuf> = needs
+            .values()
+            .flat_map(|(_, packs)| packs)
+            .map(|pack| self.pack(&pack.id))
+            .collect();
+        let is_remains = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            name.starts_with(b".mkdaxfs-") && name.ends_with(b".tmp")
+        };
+        let is_pack = |path: &Path| {
+            path.extension()
+                .is_some_and(|suffix| suffix == &SUFFIX[1..])
+        };
+        let mut freed = Freed::default();
+        for inner in ["images", "packs"] {
+            for path in self.files(inner)? {
+                let unneeded =
+                    inner == "packs" && is_pack(&path) && !keep_all && !needed.contains(&path);
+                if !unneeded && !is_remains(&path) {
+                    continue;
+                }
+                freed.bytes += length(&path)?;
+                freed.files += 1;
+                let name = path.file_stem().and_then(|name| name.to_str());
+                lock(&self.read).forget(name.unwrap_or_default());
+                std::fs::remove_file(&path).map_err(|error| failed(&path, "remove", error))?;
+            }
+            if freed.files > 0 {
+                sync(&self.dir.join(inner))?;
+            }
+        }
+        Ok(freed)
+    }
+}
+
+/// Return the error for damaged images in `place`.
+pub fn keeps_all(place: &Path, remedy: &str) -> Error {
+    let why = format!("keeps all packs, because damaged images may need them; {remedy}");
+    Error::refused(shown_path(place), why)
+}
+
+/// Return the error for an image that is not there.
+fn missing(name: &str) -> Error {
+    let why = "no such image in the store; daxfs store list lists them";
+    Error::refused(name, why)
+}

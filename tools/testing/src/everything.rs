@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Does everything with an image that the program can do, also for the fuzz target.
+
+use daxfs::fsck::examine;
+use daxfs::show::{self, Form, Listing};
+use daxfs_extract::{to_directory, to_tar};
+use daxfs_files::signals::Interrupt;
+use daxfs_files::Silent;
+use daxfs_image::reader::Reader;
+use daxfs_reader::{Image, Superblock};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Do everything with an image, and return the messages.
+pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
+    let mut said = Vec::new();
+    let mut findings = 0;
+    examine(&bytes, &Silent, &mut |_| findings += 1);
+    let Ok(superblock) = Superblock::load(&bytes) else {
+        assert!(findings > 0);
+        return said;
+    };
+    let reader = Reader::new(Image::new(&bytes, &superblock), "image");
+    let out = &mut std::io::sink();
+    let mut note =
+        |result: daxfs_image::Result<()>| said.extend(result.err().map(|error| error.to_string()));
+    for form in [Form::Text, Form::Json, Form::Udev] {
+        note(show::info(&reader, form, out));
+    }
+    let listing = Listing {
+        long: true,
+        recursive: true,
+        ..Listing::default()
+    };
+    note(show::ls(&reader, b"/", listing, out));
+    note(show::dump(&reader, true, out));
+    for path in [
+        &b"/dir/inner"[..],
+        b"link",
+        b"/other/../dir/../../again",
+        b"/dir/again",
+    ] {
+        note(show::cat(&reader, path, out));
+        note(show::stat(&reader, path, true, out));
+    }
+    let interrupt = Interrupt::none();
+    let differ = daxfs::diff::diff(&reader, &reader, &[], &mut |_, _| Ok(()));
+    note(differ.map(|differ| assert!(!differ, "an image differs from itself")));
+    if let Ok(root) = reader.root() {
+        let failed = |error| daxfs_image::Error::system("archive", "cannot write", "", error);
+        note(to_tar(&reader, &root, out, &failed, &interrupt).map(|_| ()));
+        let target = directory.join("target");
+        let made = to_directory(&reader, &root, &target, false, &interrupt);
+        if made.is_ok() && fs::remove_dir_all(&target).is_err() {
+            // A mode that keeps its owner out.
+            let rights = Command::new("chmod")
+                .args(["-R", "u+rwX"])
+                .arg(&target)
+                .status();
+            assert!(rights.unwrap().success());
+            fs::remove_dir_all(&target).unwrap();
+        }
+        note(made.map(|_| ()));
+        // Neither the target nor anything else is left of a failure.
+        assert_eq!(directory.read_dir().unwrap().count(), 0);
+    }
+    for line in &said {
+        assert_eq!(line.lines().count(), 1, "{line}");
+    }
+    said
+}

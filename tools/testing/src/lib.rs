@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Fixtures of the tests and fuzz targets of all crates.
+//!
+//! * [`builder`]: images made record by record, without the writer
+//! * [`reader`]: everything that the reader can do to an image
+//! * [`everything`]: everything that the program `daxfs` can do to an image
+//! * [`certificate`]: keys and certificates
+//! * [`spec`]: random trees; [`listing`]: lists of directories and images, for comparisons
+//! * [`place`]: programs that run in a directory, with their output and errors
+//! * [`feed`]: archives and container images made of any bytes; [`overlay`]: images made of any bytes
+//! * [`signing`]: signatures made of any bytes
+
+#![allow(missing_docs)]
+
+pub mod builder;
+pub mod catalog;
+pub mod certificate;
+pub mod everything;
+pub mod feed;
+pub mod listing;
+pub mod overlay;
+pub mod place;
+mod random;
+pub mod reader;
+pub mod signing;
+pub mod spec;
+pub mod specimen;
+
+use daxfs_check::check;
+use daxfs_files::memory::FileMemory;
+use daxfs_files::{Output, Silent};
+use daxfs_reader::{Image, Inode, Superblock};
+use mkdaxfs::input::scan;
+use mkdaxfs::writer::options::Options;
+use mkdaxfs::writer::{make, Summary};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Fail if a file of `package`'s tests is not a module of theirs, whose text is `main`.
+pub fn every_file_is_named(package: &str, main: &str) {
+    for entry in std::fs::read_dir(Path::new(package).join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        if path.extension().is_some_and(|extension| extension == "rs") && name != "main" {
+            let module = format!("\nmod {name};\n");
+            assert!(main.contains(&module), "{} is not compiled", path.display());
+        }
+    }
+}
+
+/// Return the path, mode and content of everything below `directory`, to be compared.
+pub fn snapshot(directory: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
+    use std::os::unix::fs::MetadataExt;
+    let mut found = Vec::new();
+    let mut pending = vec![directory.to_path_buf()];
+    while let Some(directory) = pending.pop() {
+        for entry in directory.read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = path.symlink_metadata().unwrap();
+            let content = match metadata.is_file() {
+                true => std::fs::read(&path).unwrap(),
+                false => Vec::new(),
+            };
+            if metadata.is_dir() {
+                pending.push(path.clone());
+            }
+            found.push((path, metadata.mode(), content));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Run the test `name` of this program again where it can mount. Return whether this is already there;
+/// otherwise the test is done.
+pub fn can_mount(name: &str) -> bool {
+    if std::env::var_os("DAXFS_CAN_MOUNT").is_some() {
+        return true;
+    }
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount"]);
+        command.args(["--propagation", "private"]);
+        command
+    };
+    if !unshare().arg("true").status().is_ok_and(|it| it.success()) {
+        eprintln!("skipped: this user cannot mount");
+        return false;
+    }
+    let program = std::env::current_exe().unwrap();
+    let mut again = unshare();
+    again.arg(program).args(["--exact", name, "--nocapture"]);
+    let output = again.env("DAXFS_CAN_MOUNT", "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    false
+}
+
+/// Return a directory for images: in memory where that is possible, since every image is synced.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
+/// Create a directory for a fuzz target, which ends without removing it. scripts/fuzz sets `TMPDIR`.
+pub fn fuzz_directory() -> PathBuf {
+    tempfile::tempdir().unwrap().keep()
+}
+
+/// Return the options that the tool takes by default.
+pub fn options() -> Options {
+    Options::default()
+}
+
+/// Make an image of `tree` at `image`.
+pub fn image_of(tree: &Path, image: &Path) -> daxfs_files::Result<Summary> {
+    image_with(tree, image, &options())
+}
+
+/// Make an image of `tree` at `image`.
+pub fn image_with(tree: &Path, image: &Path, options: &Options) -> daxfs_files::Result<Summary> {
+    let output = Output::create(image)?;
+    let tree = scan::scan(tree, output.directory()?, |warning| panic!("{warning}"))?;
+    let summary = make(&tree, options, &output, &Silent)?;
+    output.commit(&Silent)?;
+    Ok(summary)
+}
+
+/// Return the listing of the image in the file `image`, which must keep every rule.
+pub fn listing_of(image: &Path) -> listing::Listing {
+    let file = std::fs::File::open(image).unwrap();
+    let memory = FileMemory::new(&file).unwrap();
+    let mut findings = Vec::new();
+    check(&memory, &mut |finding| {
+        findings.push(finding);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(findings, []);
+    listing::of_image(&memory)
+}
+
+/// Return the superblock and the inodes of the image in the file `image`.
+pub fn inodes_of(image: &Path) -> (Superblock, Vec<Inode>) {
+    let file = std::fs::File::open(image).unwrap();
+    let memory = FileMemory::new(&file).unwrap();
+    let superblock = Superblock::load(&memory).unwrap();
+    let image = Image::new(&memory, &superblock);
+    let inodes = 1..=superblock.inode_count() as u32;
+    let inodes = inodes.map(|ino| image.inode(ino).unwrap()).collect();
+    (superblock, inodes)
+}
+
+/// Fail with the first path at which two listings differ.
+pub fn assert_same(image: &listing::Listing, directory: &listing::Listing) {
+    for (path, entry) in directory {
+        let shown = String::from_utf8_lossy(path);
+        assert_eq!(image.get(path), Some(entry), "{shown}");
+    }
+    assert_eq!(image.len(), directory.len());
+}
