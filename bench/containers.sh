@@ -6,7 +6,7 @@
 
 # ---- images ---------------------------------------------------------------------------------------
 
-# make_servers SERVER...: make the trees $work/SERVER, unless they are there.
+# make_servers SERVER...: make the trees $work/SERVER, unless they exist.
 make_servers() {
 	local server
 	for server; do
@@ -192,7 +192,7 @@ run_containers() {
 	stop_containers
 }
 
-# measure_together PREFIX IMAGES SERVER...: print the rows of all servers together, whose images take IMAGES KiB of memory.
+# measure_together PREFIX IMAGES SERVER...: print the rows of all servers together; their images take IMAGES KiB of memory.
 measure_together() {
 	local prefix=$1 images=$2
 	shift 2

@@ -165,7 +165,7 @@ grouped() {
 	sed -E ':again; s/([0-9])([0-9]{3})($|,)/\1,\2\3/; t again' <<<"$1"
 }
 
-# make_root: make the tree $work/root of the demo's Debian root and a git repository, unless it is there.
+# make_root: make the tree $work/root of the demo's Debian root and a git repository, unless it exists.
 make_root() {
 	local demo=$CACHE/demo-root
 	[[ -e $demo.complete ]] || "$top/scripts/prepare" demo

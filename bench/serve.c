@@ -221,7 +221,7 @@ int main(int argc, char **argv)
 		pids[i] = start(argv[1], argv + 6);
 		ask(pids[i], atoi(argv[3]), argv[4], argv[5]);
 	}
-	/* Count the servers' work after their first answer, too. */
+	/* Also count the servers' work after their first answer. */
 	sleep(2);
 	time = field(in_group("cpu.stat"), "usage_usec") - time;
 	faults = field(in_group("memory.stat"), "pgfault") - faults;

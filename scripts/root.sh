@@ -76,7 +76,7 @@ case $ARCHITECTURE in
 arm64) cross_packages=(gcc-aarch64-linux-gnu libc6-dev:arm64 libstd-rust-dev:arm64 qemu-system-arm qemu-efi-aarch64) ;;
 loong64) cross_packages=(gcc-loongarch64-linux-gnu) ;;
 esac
-# The build root of another suite only compiles kernels and modules, too.
+# The build root of another suite also only compiles kernels and modules.
 [ "$SUITE" = trixie ] || cross_packages=("${cross_packages[@]:0:1}")
 
 # Make the build root for another architecture: links to the files of this machine's, and the additional packages. Like

@@ -243,7 +243,7 @@ class Machine:
             self.arguments += ["acpi_no_memhotplug", f"memmap={size:#x}${address:#x}"]
 
     def add_pci(self, image):
-        """Add a PCI device whose memory is a window of addresses that the firmware places; its size is a power of two."""
+        """Add a PCI device. Its memory is a window of addresses that the firmware places; the size is a power of two."""
         size = max(PMEM_ALIGN, 1 << (os.path.getsize(image) - 1).bit_length())
         self.add_backend(*self.padded(image, size), "ivshmem-plain,addr=1d,memdev")
 

@@ -23,7 +23,7 @@ in_root() {
 	die "no $name in the build root $ROOT; run scripts/prepare root"
 }
 
-# make_cpio TREE ARCHIVE: make an archive whose files belong to root. Links to files are followed.
+# make_cpio TREE ARCHIVE: make an archive of files that belong to root. Links to files are followed.
 make_cpio() {
 	(cd "$1" && find -L . -mindepth 1 | LC_ALL=C sort | in_root cpio -o -L -H newc -R 0:0 --quiet) >"$2"
 }
