@@ -200,20 +200,20 @@ class Run:
             pass  # QEMU has ended before it read all.
         self.events.put(("gone", ""))
 
-    def event(self, limit):
-        """Return the next line of the status port, or ("timeout", "") if there is none until `limit` seconds after the start."""
+    def event(self):
+        """Return the next line of the status port, or ("timeout", "") if there is none until the limit."""
         try:
-            return self.events.get(timeout=limit and max(0, self.start + limit - time.monotonic()))
+            return self.events.get(timeout=self.limit and max(0, self.start + self.limit - time.monotonic()))
         except queue.Empty:
             return "timeout", ""
 
     def supervise(self):
         """Wait for the result of the run, before the log is examined."""
-        word, limit = "", min(self.options.timeout or BOOT_LIMIT, BOOT_LIMIT)
+        word, self.limit = "", min(self.options.timeout or BOOT_LIMIT, BOOT_LIMIT)
         while word not in ("exit", "fail", "closed", "gone", "timeout"):
-            word, rest = self.event(limit)
+            word, rest = self.event()
             if word == "ready":
-                limit = self.options.timeout or None
+                self.limit = self.options.timeout or None
                 if self.options.verbose:
                     print(f"vm: the guest is ready (its clock says {rest} s)", file=sys.stderr)
         try:
@@ -272,7 +272,7 @@ def judge(run, outcome, rest, logs):
     elif outcome == "closed":
         return 128 + signal.SIGPIPE  # like any other program
     elif outcome == "timeout":
-        shown, status, text = log.hang(lines), STATUS_TIMEOUT, f"time limit of {run.options.timeout or BOOT_LIMIT} s reached"
+        shown, status, text = log.hang(lines), STATUS_TIMEOUT, f"time limit of {run.limit} s reached"
     elif outcome == "fail":
         shown, status, text = [], STATUS_RUNNER, f"the guest could not be set up: {rest}"
     else:
