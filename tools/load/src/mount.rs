@@ -36,6 +36,7 @@ pub struct MountOptions {
 fn attributes(word: &str) -> Option<(MountAttrFlags, MountAttrFlags)> {
     let none = MountAttrFlags::empty();
     let atime = MountAttrFlags::MOUNT_ATTR__ATIME;
+    let strictatime = MountAttrFlags::MOUNT_ATTR_STRICTATIME;
     let nosuid = MountAttrFlags::MOUNT_ATTR_NOSUID;
     let nodev = MountAttrFlags::MOUNT_ATTR_NODEV;
     let noexec = MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -53,13 +54,14 @@ fn attributes(word: &str) -> Option<(MountAttrFlags, MountAttrFlags)> {
         "nodiratime" => (nodiratime, none),
         "diratime" => (none, nodiratime),
         "noatime" => (MountAttrFlags::MOUNT_ATTR_NOATIME, atime),
-        "strictatime" => (MountAttrFlags::MOUNT_ATTR_STRICTATIME, atime),
-        "relatime" | "norelatime" | "atime" | "nostrictatime" => (none, atime),
+        "strictatime" => (strictatime, atime),
+        "nostrictatime" => (none, strictatime),
+        "relatime" | "atime" => (none, atime),
         "user" | "users" => (nosuid | nodev | noexec, none),
         "owner" | "group" => (nosuid | nodev, none),
         "" | "ro" | "rw" | "defaults" | "auto" | "noauto" | "nouser" | "nousers" | "noowner"
         | "nogroup" | "nofail" | "_netdev" | "loop" | "silent" | "loud" | "iversion"
-        | "noiversion" | "mand" | "nomand" => (none, none),
+        | "noiversion" | "mand" | "nomand" | "norelatime" => (none, none),
         // X-mount.subdir= and the like do something.
         _ if word.starts_with("X-mount.") => return None,
         _ => {
@@ -319,5 +321,6 @@ mod tests {
             parse("noatime,strictatime,relatime,nosuid,nodev,suid,dev"),
             parse("")
         );
+        assert_eq!(parse("noatime,norelatime,nostrictatime"), parse("noatime"));
     }
 }
