@@ -81,6 +81,13 @@ fn loops() {
     place.shell("mkdir -p x/tree; ln -s ../.. x/tree/all");
     let why = "x/tree/all/x/tree: is the same directory as x/tree above it; leave it, or the symlink that leads there, out with --exclude";
     place.fails("mkdaxfs -n --dereference x/tree image", why);
+    // Directories that link to one another: a number of paths that only a limit ends.
+    place.shell("mkdir -p many/{1..16}; for a in {1..16}; do for b in {1..16}; do ln -s ../$b many/$a/to$b; done; done");
+    let why = "is a directory with more than 10000 paths through symlinks; leave some of these out with --exclude";
+    assert!(place
+        .run("mkdaxfs -n --dereference many image")
+        .stderr
+        .contains(why));
 }
 
 /// Trees that differ in hard links only give different images, but not by way of tar.

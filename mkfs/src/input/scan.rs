@@ -55,12 +55,16 @@ pub(crate) fn scan_into(
         options,
         directories: HashMap::new(),
         links: HashMap::new(),
+        met: HashMap::new(),
         losses: Losses::default(),
     };
     scanner.root(path)?;
     scanner.losses.lines().for_each(warn);
     Ok(())
 }
+
+/// Most paths of one directory: directories that link to one another have more than any tree can hold.
+const MET_MAX: u32 = 10_000;
 
 struct Scanner<'a> {
     builder: &'a mut Builder,
@@ -71,6 +75,8 @@ struct Scanner<'a> {
     options: &'a Options<'a>,
     /// All directories.
     directories: HashMap<NodeId, Seen>,
+    /// How often --dereference has met each directory.
+    met: HashMap<Identity, u32>,
     /// Files with several names. Some FUSE filesystems give several files the same number.
     links: HashMap<(Identity, (i64, u32)), NodeId>,
     /// Extended attributes that cannot be stored, and symlinks that lead nowhere.
@@ -231,6 +237,14 @@ impl Scanner<'_> {
             found.loss = Some("the symlink leads to a directory above it and is kept");
             return self.add(found, parent, name, path);
         }
+        if self.options.dereference {
+            let met = self.met.entry(identity(&stat)).or_insert(0);
+            *met += 1;
+            if *met > MET_MAX {
+                let why = format!("is a directory with more than {MET_MAX} paths through symlinks; leave some of these out with --exclude");
+                return Err(Error::refused(path, why));
+            }
+        }
         let followed = found.link.is_some();
         let present = match self.merging {
             true => self.builder.find(parent, found.name.to_bytes()),
@@ -378,6 +392,7 @@ mod tests {
             options: &Options::new(Path::new("")),
             directories: HashMap::new(),
             links: HashMap::new(),
+            met: HashMap::new(),
             losses: Losses::default(),
         };
         let mut nodes = HashMap::new();
