@@ -258,7 +258,7 @@ demo-containers: module tools tests prepare-guest
 		grep -E '^ +((not )?ok |# the first)' $(BUILD)/demo-containers.log || tail -n 20 $(BUILD)/demo-containers.log; exit $$status
 
 demo-machines: module tools tests prepare-guest
-	qemu/machines
+	tests/machines
 
 # With DEBUG=1 the tests on both kernels are in one queue, so that no processor waits for the last machine of each.
 check:
@@ -331,7 +331,7 @@ lint-shell: prepare-root
 lint-c: prepare-kernel
 	$(checkpatch) --strict --file $(wildcard src/*.c src/*.h)
 	$(checkpatch) --strict --ignore LONG_LINE,LONG_LINE_STRING,BIT_MACRO,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,PREFER_KERNEL_TYPES \
-		--file $(wildcard tests/*.c tests/*.h tests/test_modules/*.c)
+		--file $(wildcard tests/*.c tests/lib/*.[ch] tests/test_modules/*.c)
 lint-documentation: html
 lint-english: prepare-root
 	files=$$(git grep -lI '') && echo "$$files" | $(RUN) scripts/plain-english

@@ -33,7 +33,7 @@ DESCRIPTION = """\
 Runs COMMAND as root in a virtual machine with Debian 13's programs, daxfs.ko, and build/bin in its PATH. Output and exit
 status are COMMAND's. 'shell' gives an interactive shell (or COMMAND) on this terminal. 'boot' starts a system that is in
 one of the images, with --initrd as its initramfs and the words after '--', such as root=/dev/pmem0, for the kernel; it has
-none of the variables below, and reports as qemu/boot-guest does."""
+none of the variables below, and reports as tests/lib/boot-guest does."""
 
 EPILOG = """\
 Options with an IMAGE, --qemu, --share and --append can be given several times. In the guest DAXFS_DEV is the first

@@ -10,8 +10,8 @@
 #include <linux/udmabuf.h>
 #include <sys/ioctl.h>
 
-#include "device.h"
-#include "mapped.h"
+#include "lib/device.h"
+#include "lib/mapped.h"
 
 #define OPTIMIZE "/proc/sys/vm/hugetlb_optimize_vmemmap"
 

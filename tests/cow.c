@@ -10,8 +10,8 @@
  */
 #include <sys/utsname.h>
 
-#include "device.h"
-#include "mapped.h"
+#include "lib/device.h"
+#include "lib/mapped.h"
 
 #define PARAMETERS "/sys/module/daxfs_pages/parameters/"
 

@@ -12,7 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-#include "device.h"
+#include "lib/device.h"
 
 /* Some hundred faults of two threads at once. One in a hundred finds an entry of 2 MiB. */
 #define SECONDS (getenv("DAXFS_SLOW") ? 2 : 1)

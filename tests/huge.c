@@ -8,7 +8,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
-#include "util.h"
+#include "lib/util.h"
 
 static const char *mnt;
 

@@ -4,8 +4,8 @@
  *
  * Group: files
  */
-#include "util.h"
-#include "uring.h"
+#include "lib/util.h"
+#include "lib/uring.h"
 
 static const char *mnt;
 

@@ -8,7 +8,7 @@
  */
 #include <sys/uio.h>
 
-#include "source.h"
+#include "lib/source.h"
 
 static struct image image;
 static const char *mnt;

@@ -9,7 +9,7 @@
  */
 #include <sys/uio.h>
 
-#include "device.h"
+#include "lib/device.h"
 
 /* Three files of each size: SIZE.a and SIZE.b with the same content, SIZE.c with another. */
 #define SMALL (5 * 65536UL)

@@ -10,7 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/uio.h>
 
-#include "device.h"
+#include "lib/device.h"
 
 #define OTHER (HUGE_SIZE + 1)
 

@@ -7,7 +7,7 @@
  */
 #include <sys/resource.h>
 
-#include "util.h"
+#include "lib/util.h"
 
 static const char *mnt;
 

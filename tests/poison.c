@@ -12,8 +12,8 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#include "device.h"
-#include "mapped.h"
+#include "lib/device.h"
+#include "lib/mapped.h"
 
 static const struct source *source;
 static struct image image;

@@ -9,7 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/uio.h>
 
-#include "device.h"
+#include "lib/device.h"
 
 /* Files of several pages, pairs with the same content, and files that are never mapped, as mktree makes them. */
 #define MAPPED 1000

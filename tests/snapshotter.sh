@@ -179,7 +179,7 @@ make_archive() {
 # list_files DIR: print the attributes and the digests of all files. Inode numbers of overlays of several filesystems are not
 # those in directories: errors that do not matter here. The root has the time at which the last layer was unpacked.
 list_files() {
-	"$tests/manifest" "$1" 2>/dev/null | awk -F '\t' -v OFS='\t' '$2 ~ /^04/ { $5 = $7 = "-" } $1 == "." { $6 = "-" } { print }'
+	"$tests/lib/manifest" "$1" 2>/dev/null | awk -F '\t' -v OFS='\t' '$2 ~ /^04/ { $5 = $7 = "-" } $1 == "." { $6 = "-" } { print }'
 }
 
 # same_files IMAGE: compare its files with those that containerd's own snapshotter shows of IMAGE, the reference.

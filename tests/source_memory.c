@@ -6,8 +6,8 @@
  * Order: 2
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve=sources.daxfs drm share no-debug
  */
-#include "device.h"
-#include "mapped.h"
+#include "lib/device.h"
+#include "lib/mapped.h"
 
 #define COMPACT "/proc/sys/vm/compact_memory"
 #define SOFT_OFFLINE "/sys/devices/system/memory/soft_offline_page"

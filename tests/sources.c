@@ -6,9 +6,9 @@
  * Order: 1
  * Machine: with=memory cpus=2 nvdimm,virtio-pmem,cxl,reserve=sources.daxfs drm share
  */
-#include "device.h"
-#include "mapped.h"
-#include "uring.h"
+#include "lib/device.h"
+#include "lib/mapped.h"
+#include "lib/uring.h"
 
 static struct image image;
 static const struct source *source;

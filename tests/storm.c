@@ -15,9 +15,9 @@
 #include <sys/resource.h>
 #include <sys/swap.h>
 
-#include "device.h"
-#include "mapped.h"
-#include "storm.h"
+#include "lib/device.h"
+#include "lib/mapped.h"
+#include "lib/storm.h"
 
 /* Seconds that a mount is used at most, and the part of them before its memory fails or is removed. */
 #define ROUND 6.0

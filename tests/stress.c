@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "util.h"
+#include "lib/util.h"
 
 #define WORKERS 6
 #define ROUNDS 400

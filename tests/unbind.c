@@ -8,7 +8,7 @@
  */
 #include <sys/uio.h>
 
-#include "device.h"
+#include "lib/device.h"
 
 #define USERS 3
 #define HELD (16 * 4096UL)

@@ -9,8 +9,8 @@
 #include <sys/sendfile.h>
 #include <sys/uio.h>
 
-#include "device.h"
-#include "uring.h"
+#include "lib/device.h"
+#include "lib/uring.h"
 
 /* A damaged byte of the large file, in its third piece, and the start of its page. */
 #define BAD (2 * PIECE + 12345)

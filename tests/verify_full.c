@@ -5,7 +5,7 @@
  * Group: hashing
  * Machine: rare-debug debug-with=modules cpus=2 nvdimm=big.daxfs
  */
-#include "device.h"
+#include "lib/device.h"
 
 static const char *mnt, *device;
 

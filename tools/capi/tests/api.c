@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-#include "ktap.h"
+#include "lib/ktap.h"
 
 #define PAGE 4096
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `daxfs share`: what QEMU is given. qemu/machines starts machines with it.
+//! `daxfs share`: what QEMU is given. tests/machines starts machines with it.
 
 use crate::support::fixture;
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# The guest's side of lib/guests.sh. The host writes a word into NUMBER.do in the shared directory; the guest calls
+# The guest's side of guests.sh. The host writes a word into NUMBER.do in the shared directory; the guest calls
 # do_WORD, and answers in NUMBER.done with "ok" or an error. "end" ends it.
 
 # answer RESULT...: write the answer under a temporary name, so that the host never reads half of it.

@@ -9,7 +9,7 @@ import sys
 import traceback
 from ctypes import c_long, c_size_t, c_void_p
 
-TESTS = os.path.dirname(os.path.abspath(__file__))
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORK = os.environ.get("DAXFS_WORK", "/tmp/daxfs-tests")
 ON_FUSE = os.environ.get("DAXFS_ON_FUSE")
 PAGE = os.sysconf("SC_PAGESIZE")
@@ -109,7 +109,7 @@ def private_mount_point():
 
 def fixture(name):
     """Return the device with an image of tests/fixture, or end the test."""
-    fixed = subprocess.run([f"{TESTS}/fixture", name], stdout=subprocess.PIPE, text=True, check=False)
+    fixed = subprocess.run([f"{TESTS}/lib/fixture", name], stdout=subprocess.PIPE, text=True, check=False)
     if fixed.returncode == 4:
         skip_all(fixed.stdout.strip())
     if fixed.returncode:

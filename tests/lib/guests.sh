@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # Ask several running machines to do things at once, and read the host's accounts of their memory. For tests that have
-# tests/ktap.sh. The caller sets `top`, the checkout; `shared`, the directory that lib/answers.sh has in the guests; and
+# ktap.sh. The caller sets `top`, the checkout; `shared`, the directory that answers.sh has in the guests; and
 # `work`, which has the machines' output in log1, log2, ...
 
 declare -A machines=()		# processes of the machines, by number

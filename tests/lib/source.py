@@ -7,9 +7,9 @@ import stat
 import struct
 import time
 
-import ktap
-from image import FD, SHRINK, Context, Image, memfd
-from ktap import skip_all
+from lib import ktap
+from lib.image import FD, SHRINK, Context, Image, memfd
+from lib.ktap import skip_all
 
 IMAGE_FILE = f"{os.environ.get('DAXFS_IMAGES', '/run/images')}/sources.daxfs"
 UDMABUF_CREATE = 0x40187542

@@ -6,7 +6,7 @@ import mmap
 import os
 from ctypes import c_int32, c_int64, c_ubyte, c_uint8, c_uint16, c_uint32, c_uint64
 
-from ktap import PAGE, call
+from lib.ktap import PAGE, call
 
 WRONG_DIGEST = "0" * 64
 FLAG, STRING, FD, CREATE, RECONFIGURE = 0, 1, 5, 6, 7

@@ -70,7 +70,7 @@ const char *fixture_device(const char *name)
 	FILE *pipe;
 
 	/* The script prints the device, or the reason to skip, on its standard output. */
-	snprintf(command, sizeof(command), "'%s/fixture' %s", program_dir(), name);
+	snprintf(command, sizeof(command), "'%s/lib/fixture' %s", program_dir(), name);
 	fflush(stdout);
 	pipe = popen(command, "r");
 	if (!pipe || !fgets(device, sizeof(device), pipe))

@@ -172,7 +172,7 @@ finish() {
 	exit 0
 }
 
-tests=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")")
+tests=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")/..")
 work=${DAXFS_WORK:-/tmp/daxfs-tests}
 mnt=$work/mnt
 
@@ -188,7 +188,7 @@ own_namespace() {
 # fixture NAME: set device to the device with the image NAME, or end the script if it is missing.
 fixture() {
 	local code=0
-	device=$("$tests/fixture" "$1") || code=$?
+	device=$("$tests/lib/fixture" "$1") || code=$?
 	case $code in
 	0) ;;
 	4) skip_all "$device" ;;

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-TOP = pathlib.Path(__file__).resolve().parent.parent
+TOP = pathlib.Path(__file__).resolve().parents[2]
 ARCH = os.environ.get("DAXFS_ARCH") or "amd64"
 BUILD = TOP / "build" / ("" if ARCH == "amd64" else ARCH)
 IMAGES = BUILD / "test-images"
@@ -43,8 +43,8 @@ Exit status: 0 if all passed, 1 if not, 2 usage."""
 def all_groups():
     """Return all tests by group, in the order in which groups start."""
     groups = {name: [] for name in ORDER}
-    read_tests = runpy.run_path(str(TOP / "tests/list"))["read_tests"]
-    for test in read_tests(*(TOP / name for name in ("tests", "qemu", "bench"))):
+    read_tests = runpy.run_path(str(TOP / "tests/run/list"))["read_tests"]
+    for test in read_tests(TOP / "tests"):
         groups.setdefault(test.group, []).append(test)
     return {name: tests for name, tests in groups.items() if tests}
 
