@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """KTAP output and kselftest exit codes for tests in Python, as ktap.h for those in C."""
+import contextlib
 import ctypes
 import mmap
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from ctypes import c_long, c_size_t, c_void_p
 
@@ -13,6 +17,12 @@ TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORK = os.environ.get("DAXFS_WORK", "/tmp/daxfs-tests")
 ON_FUSE = os.environ.get("DAXFS_ON_FUSE")
 PAGE = os.sysconf("SC_PAGESIZE")
+# The kernel has checkers, which make it slow.
+SLOW = "DAXFS_SLOW" in os.environ
+MAPPER = f"{TESTS}/mapper"
+# Run a program without privileges, in scripts: as the user nobody, or as an ordinary one.
+AS_NOBODY = "setpriv --reuid=nobody --regid=nogroup --clear-groups --"
+AS_USER = "setpriv --reuid=1000 --regid=1000 --clear-groups --"
 # An address that is never mapped.
 NOWHERE = c_void_p(8)
 FIXED = 0x10
@@ -35,6 +45,19 @@ def skip_all(reason):
     sys.exit(4)
 
 
+def bail_out(reason):
+    """End the test, which fails."""
+    print(f"Bail out! {reason}")
+    sys.exit(1)
+
+
+def needs(*programs):
+    """End the test unless these programs are on the path."""
+    for program in programs:
+        if not shutil.which(program):
+            skip_all(f"needs {program} on the path")
+
+
 def equal(got, want):
     """Fail unless both are equal."""
     assert got == want, f"expected {want!r}, got {got!r}"
@@ -52,12 +75,108 @@ def fails(error, function, *arguments, text="", **keywords):
         raise AssertionError(f"expected {os.strerror(error)}, got {got!r}")
 
 
+def ended(script):
+    """Run a script of bash; return its exit status, what it printed, and its errors."""
+    done = subprocess.run(["bash", "-ec", f"set -o pipefail; {script}"], stdin=subprocess.DEVNULL, capture_output=True,
+                          encoding="utf-8", errors="replace", check=False)
+    # A shell that executes its last command dies as that does.
+    status = done.returncode if done.returncode >= 0 else 128 - done.returncode
+    return status, done.stdout.rstrip("\n"), done.stderr
+
+
+def sh(script, status=0):
+    """Run a script of bash, which must end with this status; return what it prints."""
+    got, said, errors = ended(script)
+    assert got == status, f"{script}: exit status {got}\n{said}\n{errors}"
+    return said
+
+
+def says(pattern, script):
+    """Fail unless the script passes and prints lines that match the pattern; return what it prints."""
+    said = sh(script)
+    assert re.search(pattern, said, re.M), f"{script}: expected {pattern!r}, got {said}"
+    return said
+
+
+def refused(text, script):
+    """Fail unless the script fails and prints the text."""
+    status, said, errors = ended(script)
+    assert status and text in said + errors, f"{script}: exit status {status}, expected {text!r}\n{said}\n{errors}"
+
+
+def soon(holds, *arguments):
+    """Wait until the function returns true, or raises no error of a script, for 20 seconds."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            if holds(*arguments) is not False:
+                return
+        except (AssertionError, OSError):
+            if time.monotonic() > end:
+                raise
+        assert time.monotonic() < end, f"{holds} is still false"
+        time.sleep(0.05)
+
+
+def write(path, text):
+    """Write a text to a file."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def read(path):
+    """Return the text of a file, without the last line end."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read().rstrip("\n")
+
+
+def random_file(path, size):
+    """Write a file of random bytes."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(os.urandom(size))
+
+
+def meminfo(key):
+    """Return a number of /proc/meminfo, in KiB."""
+    return int(re.search(f"^{key}: *(\\d+)", read("/proc/meminfo"), re.M)[1])
+
+
+@contextlib.contextmanager
+def mapper(*arguments):
+    """Have a process use a file as tests/lib/mapper.c says; yields its number."""
+    with subprocess.Popen([MAPPER, *arguments], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline()
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def frames(process, file):
+    """Return what mapper --frames prints: the number of pages, the lowest and highest address, and a digest."""
+    return sh(f"{MAPPER} --frames {process} {file}").split()
+
+
+def same_frames(*files):
+    """Fail unless all files have the same page frames."""
+    with contextlib.ExitStack() as users:
+        found = [frames(users.enter_context(mapper(file)), file) for file in files]
+    assert found[0][0] != "0" and all(one == found[0] for one in found), found
+
+
 def call(name, *arguments):
     """Call a function of the C library, with paths as bytes; return its result, or raise OSError."""
     result = getattr(libc, name)(*arguments)
     if result < 0:
         raise OSError(ctypes.get_errno(), name)
     return result
+
+
+def figure(directory, name):
+    """Return the text of a file in sysfs of the image that is mounted on a directory."""
+    number = os.stat(directory).st_dev
+    return read(f"/sys/fs/daxfs/{os.major(number)}:{os.minor(number)}/{name}")
 
 
 def mapped(file, length, address=None, offset=0, flags=mmap.MAP_SHARED, protection=mmap.PROT_READ):
@@ -107,14 +226,23 @@ def private_mount_point():
     return f"{WORK}/mnt"
 
 
+def private_directory():
+    """Go to an empty directory in memory that ends with the test, as all its mounts do; return its path."""
+    private_mount_point()
+    place = f"{WORK}-place"
+    os.makedirs(place, exist_ok=True)
+    sh(f"mount -t tmpfs -o mode=755,size=75% tmpfs {place}")
+    os.chdir(place)
+    return place
+
+
 def fixture(name):
     """Return the device with an image of tests/fixture, or end the test."""
     fixed = subprocess.run([f"{TESTS}/lib/fixture", name], stdout=subprocess.PIPE, text=True, check=False)
     if fixed.returncode == 4:
         skip_all(fixed.stdout.strip())
     if fixed.returncode:
-        print(f"Bail out! fixture {name}: {fixed.stdout.strip()}")
-        sys.exit(1)
+        bail_out(f"fixture {name}: {fixed.stdout.strip()}")
     return fixed.stdout.strip()
 
 

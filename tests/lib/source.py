@@ -5,9 +5,9 @@ import functools
 import os
 import stat
 import struct
-import time
 
 from lib import ktap
+from lib.device import Device
 from lib.image import FD, SHRINK, Context, Image, memfd
 from lib.ktap import skip_all
 
@@ -23,10 +23,7 @@ class Source:
         self.file = None
         if device:
             self.options = {"source": device}
-            self.path = os.path.realpath(f"/sys/class/block/{os.path.basename(device)}/device")
-            if not os.path.exists(self.path):
-                self.path = os.path.realpath(f"/sys/bus/dax/devices/{os.path.basename(device)}")
-            self.driver = os.path.realpath(f"{self.path}/driver")
+            self.unbind, self.bind = Device(device).unbind, Device(device).bind
 
     def make(self):
         """Make the memory, and keep its descriptor."""
@@ -46,23 +43,6 @@ class Source:
     def mount(self, directory, options=""):
         """Mount the memory."""
         self.context().mount(directory, options)
-
-    def tell_driver(self, file):
-        """Bind the device to its driver, or unbind it."""
-        with open(f"{self.driver}/{file}", "w", encoding="ascii") as driver:
-            driver.write(os.path.basename(self.path))
-
-    def unbind(self):
-        """Unbind the device from its driver."""
-        self.tell_driver("unbind")
-
-    def bind(self):
-        """Bind the device to its driver, and wait for its node."""
-        self.tell_driver("bind")
-        end = time.monotonic() + 3
-        while not os.path.exists(self.device):
-            assert time.monotonic() < end, self.device
-            time.sleep(0.01)
 
 
 def devices():

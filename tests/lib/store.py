@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Two versions of a tree for tests of stores, and what a store and its mounts have."""
+import glob
+import os
+import random
+import subprocess
+import time
+
+from lib.ktap import TESTS, ended, random_file, sh, skip_all
+
+
+def needs_overlay():
+    """End the test unless the kernel has overlayfs."""
+    if ended("modprobe -q overlay; grep -qw overlay /proc/filesystems")[0]:
+        skip_all("needs overlayfs")
+
+
+def make_trees():
+    """Make the directory v1 with many kinds of files, and v2 with a new, a changed and a removed one; a, b and c are empty."""
+    sh("mkdir -p v1/{dir/sub,empty,many} a b c")
+    random_file("v1/large", 20 << 20)
+    random_file("v1/dir/odd", 5000001)
+    for number in range(300):
+        random_file(f"v1/many/{number}", number * 37)
+    sh(f"""cp {TESTS}/{{helper,mapper}} v1/dir/sub; cd v1; ln large dir/again; ln -s ../large dir/link; mkfifo fifo; mknod null c 1 3
+        touch nothing; chown 1000:1001 many/7 dir; chmod 4711 many/8; setfattr -n user.note -v x dir/odd
+        setfattr -n trusted.overlay.redirect -v /elsewhere many/9; setfattr -n trusted.overlay.opaque -v y many
+        cp -a . ../v2; cd ../v2; echo changed >many/5; rm many/6""")
+    random_file("v2/new", 4 << 20)
+
+
+def packs():
+    """Return the packs of the directory store, the largest first."""
+    return sorted(glob.glob("store/packs/*.daxfs"), key=os.path.getsize, reverse=True)
+
+
+def same(directory, tree):
+    """Fail unless both have the same files. Inode numbers of overlays differ from those in directories: no error here."""
+    found, wanted = (ended(f"{TESTS}/lib/manifest --count-links {path}")[1].split("\n") for path in (directory, tree))
+    assert len(wanted) > 2 and found == wanted, set(found) ^ set(wanted)
+
+
+def killed(script, seconds):
+    """Kill a command within this time."""
+    with subprocess.Popen(["bash", "-c", f"exec {script}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        time.sleep(random.uniform(0, seconds))
+        process.kill()
+
+
+def damage(path, offset, content=b"damage"):
+    """Overwrite a part of a file."""
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(content)
