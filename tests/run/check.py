@@ -26,6 +26,10 @@ MISSING = {"virtio-pmem": "nvdimm", "cxl": ""} if ARCH == "arm64" else {}
 ORDER = """host sources memory containerd modules files images distro fuse vfs nfs hashing catalog signature sharing
     packages boot storm packing soak kernels shortage costs selinux""".split()
 
+# What the Python of the build root runs for a program on this machine, which is the first argument.
+RUN_PROGRAM = ("import os, runpy, sys; del sys.argv[0]; sys.path.insert(0, os.path.dirname(sys.argv[0])); "
+               "runpy.run_path(sys.argv[0], run_name='__main__')")
+
 EPILOG = """\
 Runs the tests of the tools and of the virtual machine's runner, then the module's tests in virtual machines with a
 Debian kernel: stock (default; DAXFS_KERNEL is another), or a version such as 7.2.12. With --kernel debug only the
@@ -64,6 +68,8 @@ class Job:
             self.name = os.path.relpath(tests[0].path, TOP)
             self.log = LOGS / f"{tests[0].name}-{self.label}.log"
             self.command = [tests[0].path] + [kernel if word == "KERNEL" else word for word in tests[0].arguments]
+            if tests[0].in_python:
+                self.command[:0] = [str(TOP / "scripts/python"), "-c", RUN_PROGRAM]
         else:
             self.name = f"group {self.group}, {self.label} kernel"
             self.log = LOGS / f"{'together-' * (len(groups) > 1)}{groups[0]}-{self.label}.log"
