@@ -78,7 +78,7 @@ help:
 	@echo '  make html           the documentation as web pages, in build/html'
 	@echo '  make manual         the manual pages, in build/man, and the shells'\'' completions, in build/completions'
 	@echo '  make format         rustfmt for all Rust source'
-	@echo '  make fuzz           fuzzes the tools, guided by coverage; TARGET=image|tools|archive|signature, SECONDS=60'
+	@echo '  make fuzz           fuzzes the tools, guided by coverage; TARGET=image|tools|archive, SECONDS=60'
 	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, the documentation and its English'
 	@echo '  make lint-packages  lintian for the packages of make deb'
 	@echo '  make lint-commits   checks the messages and sizes of the commits in RANGE, or of all since the rules'

@@ -5,10 +5,10 @@
 
 use daxfs::fsck::examine;
 use daxfs_files::Silent;
+use daxfs_image::attach;
 use daxfs_reader::{Content, Image, Inode};
-use daxfs_signature::attach;
 use daxfs_testing::specimen::{self, specimen};
-use daxfs_testing::{everything, feed, overlay, scratch, signing};
+use daxfs_testing::{everything, feed, overlay, scratch};
 use std::fs;
 use std::path::Path;
 
@@ -46,11 +46,6 @@ fn tools() {
 fn archives() {
     let scratch = scratch();
     replay("archive", |input| feed::feed(input, scratch.path()));
-}
-
-#[test]
-fn signatures() {
-    replay("signature", signing::read);
 }
 
 /// The specimens are valid and use all features of the format.

@@ -2,8 +2,7 @@
 
 //! `--offset` and `--image`: images in a file that holds more.
 
-use crate::support::{digest, fixture, Place};
-use daxfs_testing::certificate::Owner;
+use crate::support::{certificate, digest, fixture, Place, DECADES};
 use daxfs_testing::image_of;
 
 /// Fill `middle`, a file with the image in its middle, and `disk`, one with a catalogue in which another image is
@@ -93,12 +92,10 @@ fn two_places() {
 #[test]
 fn a_signature() {
     let place = places();
-    let owner = Owner::new("owner", None, "20000101000000Z", "20990101000000Z");
-    place.write("key", &owner.key);
-    place.write("cert", &owner.certificate);
-    place.ok("daxfs sign --key key --cert cert image");
+    place.shell(certificate("owner", "owner", DECADES));
+    place.ok("daxfs sign --key owner.key --cert owner.pem image");
     place.shell(FILL);
-    let [alone, middle, listed] = outputs(&place, "verify --cert cert IMAGE");
+    let [alone, middle, listed] = outputs(&place, "verify --cert owner.pem IMAGE");
     assert!(alone == middle && alone == listed);
 }
 

@@ -3,7 +3,7 @@
 //! Images as the programs use them: opened by name, with errors that say what to do.
 //!
 //! * [`source`]: files, devices and pipes with images, and their SHA-256; [`reader`]: files in images
-//! * [`sign`]: signatures of images
+//! * [`sign`]: signatures of images; [`attach`]: their place in files
 //! * [`catalog`]: several images in one device or file
 //! * [`text`] and [`error`]: how names and errors are shown; [`warning`]: where warnings go
 //!
@@ -23,6 +23,7 @@
 //! # Ok::<(), daxfs_image::Error>(())
 //! ```
 
+pub mod attach;
 pub mod catalog;
 pub mod error;
 pub mod reader;

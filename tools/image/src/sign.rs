@@ -1,57 +1,56 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `sign` and `verify`: signatures of images.
+//! `sign` and `verify`: signatures of images, by openssl(1).
 
+use crate::attach;
 use crate::error::{Error, Result};
-use crate::source::{cannot_open, name_of, open_now, At, Opened, Source};
-use crate::text::shown_path;
+use crate::source::{cannot_open, name_of, At, Opened, Source};
+use crate::text::{parse_time, shown_path};
 use daxfs_files::digest::hex;
+use daxfs_reader::layout::SIGNATURE_MAX;
+use daxfs_reader::signature::Line;
 use daxfs_reader::Image;
-use daxfs_signature::{attach, certificate, now, Certificate, Key, Signed};
-use rustix::fs::{fcntl_setfl, OFlags};
-use std::fs::OpenOptions;
-use std::io::{self, Read};
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
-
-/// Longest file that is read, in bytes.
-const FILE_MAX: u64 = 1 << 20;
+use std::process::Command;
+use std::time::SystemTime;
+use tempfile::TempDir;
 
 /// Means of making a signature.
+#[derive(Clone, Copy)]
 pub enum By<'a> {
     /// The private key in a file, the file with its certificate, and those with certificates of
-    /// authorities.
-    Key(&'a Path, &'a Path, &'a [PathBuf]),
-    /// Another program, which has put it into a file.
-    Message(&'a Path),
+    /// authorities; the last second in which the signature counts if it is not the certificates'.
+    Key(&'a Path, &'a Path, &'a [PathBuf], Option<u64>),
+    /// Another program, which has put it into a file, and the last second that it has signed.
+    Message(&'a Path, u64),
 }
 
-/// Makes the signature of the image with this SHA-256.
-type Sign<'a> = Box<dyn FnOnce(&[u8; 32]) -> Result<Signed> + 'a>;
-
-/// Sign the image in the file `path`, until the second `expires` if that is named. Return its
-/// SHA-256.
-pub fn sign(path: &Path, by: By<'_>, expires: Option<u64>) -> Result<String> {
-    let sign: Sign<'_> = match by {
-        By::Key(key, cert, chain) => {
-            let pair = parsed(key, Key::parse)?;
-            let certificate = parsed(cert, certificate::parse)?;
-            let others = certificates(chain)?;
-            Box::new(move |digest| {
-                let now = now();
-                daxfs_signature::sign(digest, &pair, &certificate, &others, expires, now)
-                    .map_err(|error| Error::refused(shown_path(cert), error.to_string()))
-            })
-        }
-        By::Message(file) => {
-            let signed = message(file, expires)?;
-            Box::new(|_| Ok(signed))
-        }
-    };
+/// Signs the image in the file `path`. Returns its SHA-256.
+pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
     let name = name_of(path);
     if path.as_os_str() == "-" || path.metadata().is_ok_and(|found| !found.is_file()) {
-        let why = "is not a regular file; sign the image in a file, then write it with daxfs write";
+        let why = "is not a regular file; sign the image in a file, then load or copy it";
         return Err(Error::refused(name, why));
     }
+    let work = Work::new()?;
+    let expires = match by {
+        By::Key(_, cert, chain, expires) => {
+            let end = work
+                .certificates("trusted", &[cert])?
+                .min(work.certificates("chain", chain)?);
+            let expires = expires.unwrap_or(end);
+            if expires > end {
+                let why =
+                    "the certificate expires before the signature would; choose an earlier end";
+                return Err(Error::refused(shown_path(cert), why));
+            }
+            check_end(shown_path(cert), expires)?;
+            expires
+        }
+        By::Message(_, expires) => expires,
+    };
     let file = OpenOptions::new().read(true).write(true).open(path);
     let file = file.map_err(|error| cannot_open(&name, error))?;
     let failed = |error| Error::system(&name, "cannot write the signature", "", error);
@@ -59,56 +58,168 @@ pub fn sign(path: &Path, by: By<'_>, expires: Option<u64>) -> Result<String> {
     let image = Source::file(file.try_clone().map_err(failed)?, 0, size);
     let image = Opened::of_source(image, name.clone())?;
     let digest = image.digest()?;
-    let signed = sign(&digest)?;
-    let padding = attach::usual_padding(&image.superblock, size);
-    attach::write::<Source>(&file, &image.superblock, &signed, padding).map_err(failed)?;
+    let line = Line { digest, expires };
+    let cms = match by {
+        By::Key(key, cert, chain, _) => {
+            let cms = work.sign(&line, key, cert, !chain.is_empty())?;
+            work.verify(&name, &line, &cms, true)?;
+            cms
+        }
+        By::Message(file, _) => {
+            let cms = fs::read(file).map_err(|error| cannot_open(&shown_path(file), error))?;
+            work.verify(&shown_path(file), &line, &cms, false)?;
+            cms
+        }
+    };
+    if cms.len() > SIGNATURE_MAX as usize {
+        let why = format!("the signature has {} bytes, more than {SIGNATURE_MAX}; use fewer or shorter certificates", cms.len());
+        return Err(Error::refused(name, why));
+    }
+    attach::write::<Source>(&file, &image.superblock, &line, cms).map_err(failed)?;
     Ok(hex(&digest))
 }
 
-/// Verify the image at the place `at` in `path`: its signature by the owner of one of `certs`, or by somebody for
-/// whom one of these vouches, and its content. Return its SHA-256.
+/// Verifies the image at the place `at` in `path`: its signature by the owner of one of `certs`, or by somebody for
+/// whom one of these vouches, and its content. Returns its SHA-256.
 pub fn verify(path: &Path, at: &At, certs: &[PathBuf]) -> Result<String> {
-    let certs = certificates(certs)?;
+    let work = Work::new()?;
+    work.certificates("trusted", certs)?;
     let image = Opened::open_at(path, at)?;
     let name = &image.name;
-    let signed = attach::load(&Image::new(&image.source, &image.superblock))
+    let (line, cms) = attach::load(&Image::new(&image.source, &image.superblock))
         .map_err(|error| Error::image(name, b"", error))?
         .ok_or_else(|| Error::refused(name, "the image is not signed; sign it with daxfs sign"))?;
-    let digest = &image.superblock.sha256;
-    daxfs_signature::verify(&signed, digest, &certs, now())
-        .map_err(|error| Error::refused(name, error.to_string()))?;
+    work.verify(name, &line, &cms, true)?;
+    check_end(name.clone(), line.expires)?;
     Ok(hex(&image.digest()?))
 }
 
-fn message(path: &Path, expires: Option<u64>) -> Result<Signed> {
-    Signed::new(read(path)?, expires).ok_or_else(|| {
-        let why = "no CMS message in DER as it is needed; \
-                   use openssl cms -sign -binary -noattr -outform DER";
-        Error::refused(shown_path(path), why)
-    })
+/// Checks that a signature that `expires` counts now.
+fn check_end(name: String, expires: u64) -> Result<()> {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    match now.as_secs() > expires {
+        true => Err(Error::refused(
+            name,
+            "the signature has expired; sign the image again, with a later end",
+        )),
+        false => Ok(()),
+    }
 }
 
-/// Load certificates from files.
-pub fn certificates(paths: &[PathBuf]) -> Result<Vec<Certificate>> {
-    let certificates = paths.iter().map(|path| parsed(path, certificate::parse));
-    certificates.collect()
+/// A directory with files for openssl.
+struct Work(TempDir);
+
+impl Work {
+    fn new() -> Result<Self> {
+        let failed = |error| {
+            Error::system(
+                "",
+                "cannot make a temporary directory",
+                "; set TMPDIR to another",
+                error,
+            )
+        };
+        TempDir::new().map(Work).map_err(failed)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        let path = self.path(name);
+        fs::write(&path, content)
+            .map_err(|error| Error::system(shown_path(&path), "cannot write", "", error))
+    }
+
+    /// Collects certificates from files as `name`, and returns the second until which all are valid, since 1970.
+    fn certificates(&self, name: &str, paths: &[impl AsRef<Path>]) -> Result<u64> {
+        let (mut all, mut end) = (String::new(), u64::MAX);
+        for path in paths.iter().map(AsRef::as_ref) {
+            let mut command = openssl("x509 -enddate -dateopt iso_8601");
+            let text = run(&shown_path(path), command.arg("-in").arg(path))?;
+            let text = String::from_utf8_lossy(&text);
+            let date = text.split(['=', '\n']).nth(1).and_then(parse_time);
+            end = end.min(date.unwrap_or(0));
+            all += &text;
+        }
+        self.write(name, all.as_bytes())?;
+        Ok(end)
+    }
+
+    /// Signs `line`. With `chain`, the certificates of this name are in the message.
+    fn sign(&self, line: &Line, key: &Path, cert: &Path, chain: bool) -> Result<Vec<u8>> {
+        self.write("line", line.to_string().as_bytes())?;
+        let mut command = openssl("cms -sign -binary -noattr -md sha256 -outform DER");
+        command.arg("-in").arg(self.path("line"));
+        command.arg("-inkey").arg(key).arg("-signer").arg(cert);
+        if chain {
+            command.arg("-certfile").arg(self.path("chain"));
+        }
+        run(&shown_path(cert), &mut command)
+    }
+
+    /// Verifies that `cms` signs `line`. With `trust`, a chain must lead from the signer to one of the
+    /// trusted certificates.
+    fn verify(&self, name: &str, line: &Line, cms: &[u8], trust: bool) -> Result<()> {
+        self.write("line", line.to_string().as_bytes())?;
+        self.write("cms", cms)?;
+        let mut command = openssl("cms -verify -binary -inform DER");
+        command
+            .arg("-in")
+            .arg(self.path("cms"))
+            .arg("-content")
+            .arg(self.path("line"));
+        match trust {
+            // The system's own authorities vouch for web servers.
+            true => command
+                .args(
+                    "-no-CApath -no-CAstore -partial_chain -purpose any -auth_level 2 -CAfile"
+                        .split(' '),
+                )
+                .arg(self.path("trusted")),
+            false => command.arg("-noverify"),
+        };
+        run(name, &mut command).map(|_| ())
+    }
 }
 
-/// Return what `parse` makes of the content of a file.
-fn parsed<T>(path: &Path, parse: impl Fn(&[u8]) -> daxfs_signature::Result<T>) -> Result<T> {
-    parse(&read(path)?).map_err(|error| Error::refused(shown_path(path), error.to_string()))
+/// Returns a command of openssl.
+fn openssl(arguments: &str) -> Command {
+    let mut command = Command::new("openssl");
+    command.args(arguments.split(' '));
+    command
 }
 
-/// Return the first MiB of a file. Do not wait for the other end of a FIFO.
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let name = shown_path(path);
-    let file = open_now(path).map_err(|error| cannot_open(&name, error))?;
-    let failed = |error: io::Error| Error::system(&name, "cannot read", "", error);
-    // Wait for another program that writes into a pipe.
-    fcntl_setfl(&file, OFlags::empty()).map_err(|error| failed(error.into()))?;
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    Ok(bytes)
+/// Runs a command of openssl for the file `name`, and returns its output.
+fn run(name: &str, command: &mut Command) -> Result<Vec<u8>> {
+    let run = command.output().map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => "; install the package openssl",
+            _ => "",
+        };
+        Error::system(name, "cannot run openssl", remedy, error)
+    })?;
+    match run.status.success() {
+        true => Ok(run.stdout),
+        false => Err(Error::refused(
+            name,
+            format!(
+                "openssl: {}",
+                reasons(&String::from_utf8_lossy(&run.stderr))
+            ),
+        )),
+    }
+}
+
+/// Returns openssl's messages on one line. Of those with a number, only the reasons.
+fn reasons(said: &str) -> String {
+    let reasons = said
+        .lines()
+        .flat_map(|line| match line.splitn(9, ':').collect::<Vec<_>>()[..] {
+            [_, "error", _, _, _, reason, _, _, data] => [reason, data],
+            _ => [line, ""],
+        });
+    let reasons: Vec<&str> = reasons.filter(|reason| !reason.is_empty()).collect();
+    reasons.join(": ")
 }

@@ -98,6 +98,23 @@ pub fn time(seconds: i64, nanoseconds: u32) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{nanoseconds:09}")
 }
 
+/// Returns the seconds since 1970 of a time that starts as [`time`] shows it. Earlier ones are 0.
+pub fn parse_time(text: &str) -> Option<u64> {
+    let numbers = text.split_terminator(|c: char| !c.is_ascii_digit());
+    let numbers: Vec<i64> = numbers.map_while(|number| number.parse().ok()).collect();
+    let [year, month, day, hour, minute, second, ..] = numbers[..] else {
+        return None;
+    };
+    // Days since 0000-03-01, as in `date`.
+    let (year, month) = match month {
+        3.. => (year, month - 3),
+        _ => (year - 1, month + 9),
+    };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    let seconds = (days - 719_468) * 86_400 + hour * 3600 + minute * 60 + second;
+    Some(u64::try_from(seconds).unwrap_or(0))
+}
+
 /// Return the Gregorian date that is `days` after 1970-01-01: years of 365 days and a leap day each
 /// 4 years but not each 100 but each 400, counted from a 1st of March, so that leap days end years.
 fn date(days: i64) -> (i64, i64, i64) {
@@ -175,7 +192,9 @@ mod tests {
             (253_402_300_799, "9999-12-31 23:59:59"),
         ] {
             assert_eq!(time(seconds, 5), format!("{text}.000000005"));
+            assert_eq!(parse_time(text), Some(seconds.max(0) as u64));
         }
+        assert_eq!(parse_time("1970-01-01"), None);
         // Whatever an image says.
         time(i64::MIN, 0);
         time(i64::MAX, 0);

@@ -11,8 +11,8 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{name_of, open_input, superblock, NO_ORDER};
 use daxfs_image::text::shown_path;
 use daxfs_reader::layout::DIGEST_PIECE;
+use daxfs_reader::signature::Section;
 use daxfs_reader::{Image, Memory, Superblock};
-use daxfs_signature::attach;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io;
@@ -33,6 +33,16 @@ pub(crate) fn cannot_write(target: &str, part: &str, error: io::Error) -> Error 
         _ => "",
     };
     Error::system(target, format!("cannot write{part}"), remedy, error)
+}
+
+/// Return the number of bytes of `image` with its table of sums and its signature, a multiple of
+/// the block size.
+fn stored_size<M: Memory>(image: &Image<'_, M>) -> u64 {
+    let superblock = image.superblock();
+    let section = Section::find(image.memory(), superblock).ok().flatten();
+    let end = section.map_or(0, |section| section.table.end());
+    let end = end.next_multiple_of(superblock.block_size.into());
+    superblock.stored_size().max(end)
 }
 
 /// An image file with a valid superblock.
@@ -67,7 +77,7 @@ impl ImageFile {
         stored.map_err(|error| Error::image(&name, b"", error))?;
         Ok(ImageFile {
             path: path.into(),
-            size: attach::stored_size(&Image::new(&memory, &superblock)),
+            size: stored_size(&Image::new(&memory, &superblock)),
             superblock,
             block,
             file,

@@ -5,17 +5,14 @@
 //! * [`builder`]: images made record by record, without the writer
 //! * [`reader`]: everything that the reader can do to an image
 //! * [`everything`]: everything that the program `daxfs` can do to an image
-//! * [`certificate`]: keys and certificates
 //! * [`spec`]: random trees; [`listing`]: lists of directories and images, for comparisons
 //! * [`place`]: programs that run in a directory, with their output and errors
 //! * [`feed`]: archives and container images made of any bytes; [`overlay`]: images made of any bytes
-//! * [`signing`]: signatures made of any bytes
 
 #![allow(missing_docs)]
 
 pub mod builder;
 pub mod catalog;
-pub mod certificate;
 pub mod everything;
 pub mod feed;
 pub mod listing;
@@ -23,7 +20,6 @@ pub mod overlay;
 pub mod place;
 mod random;
 pub mod reader;
-pub mod signing;
 pub mod spec;
 pub mod specimen;
 

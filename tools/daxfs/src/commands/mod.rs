@@ -185,13 +185,13 @@ fn run(command: Command) -> Result<ExitCode> {
             attach,
             expires,
         } => {
-            let by = match (&attach, &key, &cert) {
-                (Some(file), ..) => By::Message(file),
-                (None, Some(key), Some(cert)) => By::Key(key, cert, &chain),
+            let by = match (&attach, expires, &key, &cert) {
+                (Some(file), Some(expires), ..) => By::Message(file, expires),
+                (None, _, Some(key), Some(cert)) => By::Key(key, cert, &chain, expires),
                 // The options require one another.
                 _ => return Ok(ExitCode::from(USAGE)),
             };
-            print(&sign(&image, by, expires)?)
+            print(&sign(&image, by)?)
         }
         Command::Verify { image, cert } => print(&verify(&image.image, &image.at, &cert)?),
         Command::Fuse {

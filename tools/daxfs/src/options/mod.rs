@@ -261,8 +261,8 @@ Examples:
     /// its file, in place of another one. Neither the image nor its SHA-256 changes. Print the
     /// SHA-256. It is an error if the image is damaged, or if other data follow it.
     ///
-    /// KEY is a private key in PKCS#8, in PEM or DER, without a password: RSA of 2048 to 4096 bits,
-    /// or ECDSA on the curve P-256 or P-384. Sign a file, not a device; daxfs write, daxfs load and mount(8)
+    /// openssl(1) makes it. KEY is a private key that openssl reads: RSA of 2048 to 4096 bits, or ECDSA on the curve
+    /// P-256 or P-384, because the kernel knows no other ones. Sign a file, not a device; daxfs load and mount(8)
     /// copy the signature with the image.
     #[command(after_help = "\
 Examples:
@@ -287,13 +287,13 @@ Examples:
         chain: Vec<PathBuf>,
         /// Use this CMS message in DER, which another program has made
         ///
-        /// It must contain the certificate of the signer, and no attributes. Only its form is
-        /// checked.
-        #[arg(long, value_name = "CMS", conflicts_with = "key")]
+        /// It must sign the line of the image and SECOND, and contain the certificate of the signer. Certificates are
+        /// not verified.
+        #[arg(long, value_name = "CMS", conflicts_with = "key", requires = "expires")]
         attach: Option<PathBuf>,
         /// Last second in which the signature counts, since 1970
         ///
-        /// The signature covers it. The default is the end of the certificates in the signature, and with --key it
+        /// The signature covers it. With --key the default is the end of the certificates in the signature, and it
         /// cannot be later.
         #[arg(long, value_name = "SECOND")]
         expires: Option<u64>,
@@ -302,8 +302,8 @@ Examples:
     ///
     /// The owner of CERT must have signed, or the owner of a certificate that the owner of CERT has issued, if need be
     /// through others that are in the signature. All these certificates must be valid now, and the signature must not
-    /// have expired. Then the whole image is compared with the signed SHA-256. Print the SHA-256. Revocation lists and
-    /// the key usage in certificates are ignored.
+    /// have expired. Then the whole image is compared with the signed SHA-256. Print the SHA-256. openssl(1) verifies
+    /// the signature; revocation lists and the key usage in certificates are ignored.
     #[command(after_help = "\
 Examples:
   daxfs verify --cert cert.pem base.img")]

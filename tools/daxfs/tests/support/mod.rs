@@ -28,6 +28,22 @@ pub fn fixture() -> Place {
     place
 }
 
+/// The first and the last second in which a certificate is valid.
+pub const DECADES: &str = "20000101000000Z 20990101000000Z";
+
+/// Return a script that makes the files `name.key` and `name.pem`, a certificate that `issuer` has signed, or the owner.
+pub fn certificate(name: &str, issuer: &str, times: &str) -> String {
+    let (start, end) = times.split_once(' ').unwrap();
+    let by = match issuer == name {
+        true => String::new(),
+        false => format!("-CA {issuer}.pem -CAkey {issuer}.key"),
+    };
+    format!(
+        "openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {name}.key
+         openssl req -x509 -new -key {name}.key -subj /CN={name} -not_before {start} -not_after {end} {by} -out {name}.pem"
+    )
+}
+
 /// Return the digest of the image in `place`.
 pub fn digest(place: &Place) -> String {
     place.ok("daxfs digest image").text().trim_end().into()
