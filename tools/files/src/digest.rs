@@ -8,7 +8,6 @@ use daxfs_reader::layout::{self, DIGEST_PIECE};
 use daxfs_reader::{self as image, Image};
 use rayon::iter::{ParallelBridge, ParallelIterator};
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::OnceLock;
@@ -129,11 +128,7 @@ pub fn in_order<S, T: Send, E: Send>(
 
 /// Format `bytes` in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Return whether `text` has the form that [`hex`] gives to `bytes` bytes: lower-case digits.
@@ -142,16 +137,13 @@ pub fn is_hex(text: &str, bytes: usize) -> bool {
     text.len() == 2 * bytes && text.bytes().all(digit)
 }
 
-/// Parse a SHA-256 in hexadecimal digits of either case.
+/// Parse a SHA-256 in the form of [`hex`].
 pub fn parse_hex(text: &str) -> Option<[u8; 32]> {
     let mut sum = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
     for (byte, at) in sum.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
     }
-    Some(sum)
+    is_hex(text, 32).then_some(sum)
 }
 
 #[cfg(test)]

@@ -141,37 +141,19 @@ fn system(error: &io::Error, denied: &'static str) -> String {
     format!("{text}{remedy}")
 }
 
-/// Return true for a character that a terminal obeys instead of showing it, or that starts a line:
-/// the categories Cc, Cf, Zl and Zp of Unicode.
-fn is_control(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
-            | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
-            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}'
-            | '\u{e0020}'..='\u{e007f}')
-}
-
-/// Format `bytes` on one line: escape control characters, and show bytes that are not UTF-8 as
-/// `\xNN`.
+/// Format `bytes` on one line: escape backslashes and what a terminal would not show, and show bytes that are
+/// not UTF-8 as `\xNN`.
 pub fn shown(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if is_control(c) || c == '\\' {
-                text.extend(c.escape_default());
-            } else {
-                text.push(c);
-            }
-        }
+        text.extend(chunk.valid().escape_debug());
         for byte in chunk.invalid() {
             // Writing to a string does not fail.
             let _ = write!(text, "\\x{byte:02x}");
         }
     }
-    text
+    // Quotes stay as they are.
+    text.replace("\\'", "'").replace("\\\"", "\"")
 }
 
 /// Format `path` on one line.

@@ -2,8 +2,8 @@
 
 //! Metadata images: trees whose files have no data.
 
-use crate::pack::{parse_sum, whole_metadata, PackRef, Sum};
-use daxfs_files::digest::hex;
+use crate::pack::{whole_metadata, PackRef, Sum};
+use daxfs_files::digest::{hex, parse_hex};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
 use daxfs_image::source::Opened;
@@ -177,7 +177,7 @@ pub fn not_ours(name: &str) -> Error {
 pub fn object<'a>(value: impl Fn(&str) -> Option<&'a [u8]>) -> Option<(String, Sum)> {
     let redirect = std::str::from_utf8(value("trusted.overlay.redirect")?).ok()?;
     let (id, sum) = redirect.strip_prefix('/')?.split_once('/')?;
-    (value("trusted.overlay.metacopy") == Some(b"")).then_some((id.to_owned(), parse_sum(sum)?))
+    (value("trusted.overlay.metacopy") == Some(b"")).then_some((id.to_owned(), parse_hex(sum)?))
 }
 
 /// Return the pack and the object of the file `inode` without data.

@@ -158,7 +158,7 @@ pub fn each_object<S: Storage>(
         ));
     }
     for child in directory(id.as_bytes(), &only.inode)? {
-        let sum = std::str::from_utf8(&child.name).ok().and_then(parse_sum);
+        let sum = std::str::from_utf8(&child.name).ok().and_then(parse_hex);
         let has_data = matches!(child.inode.content, Content::Regular { .. });
         match sum {
             Some(sum) if has_data && child.inode.size > 0 => visit(sum, &child.inode)?,
@@ -168,11 +168,6 @@ pub fn each_object<S: Storage>(
         }
     }
     Ok(())
-}
-
-/// Parse a SHA-256 in the only form that names of objects have.
-pub fn parse_sum(text: &str) -> Option<Sum> {
-    parse_hex(text).filter(|_| is_hex(text, 32))
 }
 
 /// Return the name of a pack of these objects, which are in the order of inode numbers.
