@@ -164,8 +164,7 @@ fn refused() {
         daxfs catalog list /dev/null | 1 | a catalogue needs one of these
         # Other commands recognize it.
         daxfs info disk | 1 | a catalogue of images, not an image
-        daxfs digest disk | 1 | a catalogue of images, not an image
-        daxfs write file disk | 1 | neither a block nor a DAX device",
+        daxfs digest disk | 1 | a catalogue of images, not an image",
     );
     let run = place.run("daxfs fsck disk");
     let why = "disk: a catalogue of images, not an image";

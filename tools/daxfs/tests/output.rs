@@ -80,23 +80,6 @@ fn private_archives() {
     }
 }
 
-#[test]
-fn devices_in_use() {
-    let place = fixture();
-    place.write("backing", vec![0xaa; 8 << 20]);
-    let Some(device) = place.loop_device("backing") else {
-        return;
-    };
-    let device = &device.0;
-    let why = "holds data other than a daxfs image, which would be lost; name another device, or give --force";
-    place.fails(format!("daxfs write image {device}"), why);
-    assert!(place.read("backing").iter().all(|&byte| byte == 0xaa));
-    let both = format!("daxfs write --force image {device} && daxfs write - {device} <image");
-    assert_eq!(place.run(both).status, 0);
-    let itself = place.run(format!("daxfs write --force {device} {device}"));
-    assert!(itself.stderr.contains("is an input as well"), "{itself:?}");
-}
-
 /// Both GNU tar and bsdtar restore the lists with `--acls`, which reads only the text form.
 #[test]
 fn lists_survive_tar_programs() {

@@ -6,7 +6,7 @@ use daxfs_files::bar::Bar;
 use daxfs_files::device::Device;
 use daxfs_files::digest::{combine, hex};
 use daxfs_files::memory::FileMemory;
-use daxfs_files::{Overwrite, Progress};
+use daxfs_files::Progress;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{name_of, open_input, superblock, NO_ORDER};
 use daxfs_image::text::shown_path;
@@ -82,18 +82,6 @@ impl ImageFile {
             block,
             file,
         })
-    }
-
-    /// Write the image to the block or DAX device `path`, and verify it.
-    ///
-    /// Unless `force`, the device is overwritten only if it contains an image or zeros.
-    pub fn write(&self, path: &Path, force: bool) -> Result<()> {
-        let bar = Bar::of("copying", self.size);
-        let mut overwrite = Overwrite::new(force);
-        overwrite.input(&self.path);
-        let device = Device::open(path)?;
-        device.check_free(&overwrite)?;
-        self.write_to(&device, &bar)
     }
 
     /// Write the image to `device`, and verify it.

@@ -23,7 +23,6 @@ use daxfs_image::reader::Reader;
 use daxfs_image::sign::{sign, verify, By};
 use daxfs_image::source::{At, Opened, Source};
 use daxfs_image::text::shown;
-use daxfs_load::file::ImageFile;
 use daxfs_load::range;
 use extract::{unpack, Target};
 use mount::{fuse_helper, helper};
@@ -230,14 +229,6 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Top { prometheus } => top(prometheus).map(|()| ExitCode::SUCCESS),
         Command::Store(command) => store::run(command),
         Command::Catalog(command) => catalog::run(&command).map(|()| ExitCode::SUCCESS),
-        Command::Write {
-            image,
-            device,
-            force,
-        } => {
-            ImageFile::open(&image)?.write(&device, force)?;
-            Ok(ExitCode::SUCCESS)
-        }
     }
 }
 

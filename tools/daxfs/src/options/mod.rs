@@ -434,22 +434,6 @@ Examples:
   daxfs store mount /srv/store base-1 /mnt"
     )]
     Store(Store),
-    /// Write an image file to a DAX or block device, which must not be mounted
-    #[command(after_help = "\
-Examples:
-  daxfs write base.img /dev/pmem0 && mount -t daxfs /dev/pmem0 /mnt")]
-    Write {
-        /// The image file; - is standard input
-        image: PathBuf,
-        /// The device, such as /dev/pmem0 or /dev/dax0.0 (in devdax mode)
-        device: PathBuf,
-        /// Overwrite the device even if it contains something other than an image
-        ///
-        /// Without this option, a device is overwritten only if it contains a daxfs image, or zeros
-        /// in its first 2 MiB and its last MiB.
-        #[arg(short, long)]
-        force: bool,
-    },
 }
 
 /// Memory for an image, as `load --into` names it.
