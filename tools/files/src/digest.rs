@@ -128,7 +128,9 @@ pub fn in_order<S, T: Send, E: Send>(
 
 /// Format `bytes` in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Return whether `text` has the form that [`hex`] gives to `bytes` bytes: lower-case digits.
