@@ -349,6 +349,7 @@ lint-commits:
 lines:
 	@git grep -Ic '' -- . ':!*corpus/*' ':!*.lock' ':!*.proto' | awk -F: '{ sub("/.*", "", $$1); lines[$$1] += $$2; all += $$2 } \
 		END { for (part in lines) print lines[part], part; print all, "in all" }' | sort -n
+	@$(RUN) scripts/check-imports --core
 
 hooks:
 	git config core.hooksPath scripts/hooks

@@ -8,14 +8,18 @@
 //! * [`super_block`], [`dir`], [`file`], [`xattr`], [`export`]: the filesystem, one file for each
 //!   trait of [`linux::fs`] that it implements
 //! * [`inode`]: inodes of an image
+//! * [`lazy`]: images that are verified while they are used
 //! * [`mount`]: a mounted image
-//! * [`signature`]: who signed an image
-//! * [`verify`]: comparing an image with a trusted SHA-256
-//! * [`source`], [`options`], [`usage`]: opening the memory, mount options, counters
+//! * [`verify`], [`signature`]: comparing an image with a trusted SHA-256, and who signed it
+//! * [`source`], [`options`], [`part`]: opening the memory, mount options
+//! * [`usage`], [`event`]: counters
 //! * [`memory`]: memory that can hold an image, and the only way to read it
 //! * [`image`]: the format and its reader, which the user-space tools compile too
 //! * [`linux`]: the kernel behind safe types
 //! * [`bindings`]: the C interface, generated
+//!
+//! Kconfig can leave out parts. What other code expects of such a part is in `without/` then, and
+//! mount options that need it are refused by [`options`].
 
 #![deny(unsafe_code)]
 
@@ -24,21 +28,30 @@ use kernel::{prelude::*, sync::Arc};
 #[allow(unsafe_code)]
 mod bindings;
 mod dir;
+mod event;
+#[cfg(CONFIG_DAXFS_FS_EXPORT)]
 mod export;
 mod file;
 // The tools use all of it, the module only a part.
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod image;
 mod inode;
+#[cfg_attr(not(CONFIG_DAXFS_FS_VERIFICATION), path = "without/lazy.rs")]
+mod lazy;
 #[allow(unsafe_code)]
 mod linux;
 mod memory;
 mod mount;
 mod options;
+#[cfg_attr(not(CONFIG_DAXFS_FS_PARTS), path = "without/part.rs")]
+mod part;
+#[cfg_attr(not(CONFIG_DAXFS_FS_SIGNATURES), path = "without/signature.rs")]
 mod signature;
 mod source;
 mod super_block;
+#[cfg_attr(not(CONFIG_DAXFS_FS_STATISTICS), path = "without/usage.rs")]
 mod usage;
+#[cfg_attr(not(CONFIG_DAXFS_FS_VERIFICATION), path = "without/verify.rs")]
 mod verify;
 mod xattr;
 
@@ -71,9 +84,9 @@ impl kernel::InPlaceModule for Module {
         }
         try_pin_init!(Self {
             registration <- linux::fs::Registration::new(module, mount::Shared {
-                directory: linux::sysfs::Directory::in_fs(c"daxfs")?,
+                directory: usage::Directory::in_fs(c"daxfs")?,
                 memory: memory::Resources::new()?,
-                keyring: Arc::new(linux::Keyring::new(signature::KEYRING)?, GFP_KERNEL)?,
+                keyring: Arc::new(signature::Keyring::new(c".daxfs")?, GFP_KERNEL)?,
             }),
         })
     }

@@ -2,14 +2,14 @@
 
 //! Regular files of a mounted image.
 
-use crate::image::{self, Memory, Problem};
+use crate::event::Event;
+use crate::image::{self, Memory};
 use crate::inode::{FileData, Object};
-use crate::linux;
+use crate::lazy::read_pieces;
 use crate::linux::fs::{Extent, FileOperations, INode};
 use crate::linux::mm::{Fault, FaultResult, Outcome};
 use crate::memory::{ExtentClaim, Gate, MappedExtent};
-use crate::mount::{report, DaxFs};
-use crate::usage::Event;
+use crate::mount::{failed, refuse, report, DaxFs};
 use kernel::{iov::IovIterDest, prelude::*};
 
 #[inline]
@@ -18,90 +18,6 @@ fn file_data(file: &INode<DaxFs>) -> Result<&FileData> {
         Object::File(data) => Ok(data),
         _ => Err(EIO),
     }
-}
-
-/// Reports an `error` of the content of `file`, unless its memory goes away. Returns the error
-/// code.
-#[cold]
-fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
-    let sb = file.super_block();
-    match error.problem {
-        Problem::Unreadable if sb.data().region.revoked() => EIO,
-        _ => report(sb, file.ino(), error),
-    }
-}
-
-/// Reports that content at `offset` cannot be read with `error`, unless its memory goes away or the
-/// destination is bad. Returns the error code.
-#[cold]
-fn failed(file: &INode<DaxFs>, offset: u64, error: Error) -> Error {
-    if error != EIO {
-        return error;
-    }
-    refuse(file, image::Error::new(Problem::Unreadable, offset, 0))
-}
-
-/// Verifies the piece at `at`. Returns how many of `length` bytes there are in the piece. `done`
-/// bytes of the read were copied before; `wait` is as for [`FileOperations::read_iter`].
-///
-/// # Errors
-///
-/// `EAGAIN`, `EIO`; `EINTR` if a signal kills the process.
-#[cold]
-#[inline(never)]
-fn verify_next(
-    file: &INode<DaxFs>,
-    at: u64,
-    length: usize,
-    done: usize,
-    wait: bool,
-) -> Result<usize> {
-    if done > 0 && linux::fatal_signal_pending() {
-        return Err(EINTR);
-    }
-    let mounted = file.super_block().data();
-    match mounted.usable(at, length as u64, wait) {
-        Ok(0) => Err(EAGAIN),
-        Ok(part) => Ok(part as usize),
-        Err(error) => Err(refuse(file, error)),
-    }
-}
-
-/// Reads `length` bytes at `offset` of an image whose pieces are verified before their first use.
-/// Not inlined, so that all other reads need fewer registers.
-#[inline(never)]
-fn read_pieces(
-    file: &INode<DaxFs>,
-    offset: u64,
-    length: usize,
-    to: &mut IovIterDest<'_>,
-    wait: bool,
-) -> Result<usize> {
-    let mounted = file.super_block().data();
-    let mut done = 0;
-    let result = loop {
-        let (at, mut part) = (offset + done as u64, length - done);
-        if !mounted.is_open(at, part as u64) {
-            part = match verify_next(file, at, part, done, wait) {
-                Ok(part) => part,
-                Err(error) => break Err(error),
-            };
-        }
-        match mounted.region.copy_to(at, part, to) {
-            Ok(copied) => {
-                done += copied;
-                if copied < part || done == length {
-                    break Ok(());
-                }
-            }
-            Err(error) => break Err(failed(file, at, error)),
-        }
-    };
-    if done == 0 {
-        result?;
-    }
-    mounted.usage.count_read(done as u64);
-    Ok(done)
 }
 
 impl FileOperations for DaxFs {

@@ -6,9 +6,6 @@
  * them.
  */
 #include "bindings.h"
-#ifdef CONFIG_X86
-#include <asm/memtype.h>
-#endif
 #ifdef DAXFS_VERSION
 /* Outside the kernel's tree: the prototypes of helpers.h as the kernel's BTF has them. */
 #include "prototypes_generated.h"
@@ -26,47 +23,6 @@ vm_fault_t daxfs_helper_dax_iomap_fault(struct vm_fault *vmf, unsigned int order
 
 #endif
 	return dax_iomap_fault(vmf, order, NULL, NULL, daxfs_iomap);
-}
-
-/* The memory of a DAX device of this module. */
-struct daxfs_range {
-	void *base;
-	unsigned long frame;
-	unsigned long pages;
-};
-
-static long daxfs_range_direct_access(struct dax_device *device, pgoff_t page, long count,
-				      enum dax_access_mode mode, void **address,
-				      unsigned long *frame)
-{
-	const struct daxfs_range *range = dax_get_private(device);
-
-	/* It is being killed. */
-	if (!range)
-		return -ENXIO;
-	if (page >= range->pages)
-		return -ERANGE;
-	if (address)
-		*address = range->base + (page << PAGE_SHIFT);
-	if (frame)
-		*frame = range->frame + page;
-	return min_t(unsigned long, count, range->pages - page);
-}
-
-/* The DAX core requires this function, but does not call it for a read-only filesystem. */
-static int daxfs_range_zero_page_range(struct dax_device *device, pgoff_t page, size_t count)
-{
-	return -EROFS;
-}
-
-struct dax_device *daxfs_helper_alloc_range_dax(struct daxfs_range *range)
-{
-	static const struct dax_operations operations = {
-		.direct_access = daxfs_range_direct_access,
-		.zero_page_range = daxfs_range_zero_page_range,
-	};
-
-	return alloc_dax(range, &operations);
 }
 
 void *daxfs_helper_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cache, gfp_t flags)
@@ -197,57 +153,6 @@ struct file *daxfs_helper_open_backing_file(struct file *file, struct address_sp
 	return new;
 }
 
-static const int DAXFS_CACHE_WRITEBACK = 1;
-static const int DAXFS_CACHE_WRITECOMBINE = 2;
-static const int DAXFS_CACHE_UNCACHED = 3;
-
-/*
- * Return true if the kernel gives each frame that it inserts its own cache mode: x86 looks it up.
- * In vm_page_prot, it would also be the mode of copies of pages.
- */
-bool daxfs_helper_cache_mode_is_per_frame(void)
-{
-#ifdef CONFIG_X86
-	return pat_enabled();
-#else
-	return false;
-#endif
-}
-
-/* Return the cache attributes of the kernel's mapping of a page, and the size of its entry. */
-int daxfs_helper_cache_mode(unsigned long address, bool io, size_t *size)
-{
-#ifdef CONFIG_X86_64
-	const pteval_t mask = _PAGE_PWT | _PAGE_PCD;
-	unsigned int level;
-	pte_t *pte = lookup_address(address, &level);
-	pteval_t entry, cache;
-
-	if (!pte)
-		return -ENXIO;
-	entry = pte_val(ptep_get(pte));
-	/* Processes map all memory as encrypted. */
-	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT) && cc_mkdec(entry) == entry)
-		return -EOPNOTSUPP;
-	*size = page_level_size(level);
-	cache = entry & mask;
-	if (!cache)
-		return DAXFS_CACHE_WRITEBACK;
-	if (cache == (pgprot_val(pgprot_writecombine(PAGE_KERNEL)) & mask))
-		return DAXFS_CACHE_WRITECOMBINE;
-	return DAXFS_CACHE_UNCACHED;
-#else
-	/*
-	 * A guess: this architecture exports no function that looks them up. Most exporters map
-	 * device memory write-combined and other memory cached. None tells whether it is encrypted.
-	 */
-	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT))
-		return -EOPNOTSUPP;
-	*size = PMD_SIZE;
-	return io ? DAXFS_CACHE_WRITECOMBINE : DAXFS_CACHE_WRITEBACK;
-#endif
-}
-
 struct page *daxfs_helper_alloc_page(gfp_t flags)
 {
 	return alloc_page(flags);
@@ -290,19 +195,6 @@ void daxfs_helper_pfn_set_hwpoison(unsigned long pfn, bool failed)
 unsigned long daxfs_helper_pfn_folio(unsigned long pfn)
 {
 	return pfn_valid(pfn) ? folio_pfn(pfn_folio(pfn)) : pfn;
-}
-
-/* Return the folio of a page if it has that order, or NULL. */
-struct folio *daxfs_helper_folio_of_order(struct page *page, unsigned int order)
-{
-	struct folio *folio = page_folio(page);
-
-	return folio_order(folio) == order ? folio : NULL;
-}
-
-bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf)
-{
-	return pmd_trans_huge(pmdp_get_lockless(vmf->pmd));
 }
 
 /*
@@ -424,11 +316,6 @@ unsigned int *daxfs_helper_disk_badblocks_sequence(struct block_device *bdev)
 	return list ? &list->lock.seqcount.seqcount.sequence : NULL;
 }
 
-void *daxfs_helper_vmap_ro(struct page **pages, unsigned int count)
-{
-	return vmap(pages, count, VM_MAP, PAGE_KERNEL_RO);
-}
-
 bool daxfs_helper_memory_failed_before(void)
 {
 #ifdef CONFIG_MEMORY_FAILURE
@@ -463,97 +350,6 @@ size_t daxfs_helper_copy_mc_to_iter_nofault(const void *from, size_t bytes, stru
 struct device *daxfs_helper_cdev_parent(struct inode *inode)
 {
 	return kobj_to_dev(inode->i_cdev->kobj.parent);
-}
-
-/* Return the seals of a readable file that memfd_create() makes, or -1 of any other one. */
-int daxfs_helper_file_seals(struct file *file)
-{
-	if (!(file->f_mode & FMODE_READ) || !S_ISREG(file_inode(file)->i_mode))
-		return -1;
-	if (shmem_file(file))
-		return SHMEM_I(file_inode(file))->seals;
-#ifdef CONFIG_HUGETLBFS
-	if (is_file_hugepages(file))
-		return HUGETLBFS_I(file_inode(file))->seals;
-#endif
-	return -1;
-}
-
-/* Register a device that can access all memory, and for which exporters may allocate memory. */
-struct faux_device *daxfs_helper_faux_device_for_dma(const char *name)
-{
-	struct faux_device *device = faux_device_create(name, NULL, NULL);
-	int error;
-
-	if (!device)
-		return ERR_PTR(-ENODEV);
-	error = dma_coerce_mask_and_coherent(&device->dev, DMA_BIT_MASK(64));
-	if (error) {
-		faux_device_destroy(device);
-		return ERR_PTR(error);
-	}
-	return device;
-}
-
-static int daxfs_is_whole(struct resource *resource, void *range)
-{
-	const struct range *wanted = range;
-
-	/* The walk clips resources to the range. */
-	return resource->start == wanted->start && resource->end == wanted->end;
-}
-
-/* Return true if the whole range is in one resource. */
-bool daxfs_helper_is_in_one_resource(u64 start, u64 last)
-{
-	struct range range = { start, last };
-
-	return walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM, start, last, &range,
-				   daxfs_is_whole) == 1;
-}
-
-bool daxfs_helper_is_soft_reserved(u64 start, u64 last)
-{
-	struct range range = { start, last };
-
-	return walk_soft_reserve_res(start, last, &range, daxfs_is_whole) == 1;
-}
-
-u64 daxfs_helper_last_address(void)
-{
-#ifdef CONFIG_ARM64
-	/* The resource has all 64-bit addresses. */
-	return PHYS_MASK;
-#else
-	return iomem_resource.end;
-#endif
-}
-
-/* Return how many pages the kernel could get for itself, which may not be movable memory. */
-unsigned long daxfs_helper_available_pages(void)
-{
-	return min_t(unsigned long, max(si_mem_available(), 0L), nr_free_buffer_pages());
-}
-
-void *daxfs_helper_memremap_range(struct dev_pagemap *map, u64 start, u64 size)
-{
-	map->type = MEMORY_DEVICE_FS_DAX;
-	map->nr_range = 1;
-	map->range = (struct range){ start, start + size - 1 };
-	return memremap_pages(map, phys_to_target_node(start));
-}
-
-void daxfs_helper_kobj_attribute_init(struct kobj_attribute *attribute, const char *name,
-				      umode_t mode,
-				      ssize_t (*show)(struct kobject *kobject,
-						      struct kobj_attribute *attribute,
-						      char *buffer))
-{
-	*attribute = (struct kobj_attribute){
-		.attr = { .name = name, .mode = mode },
-		.show = show,
-	};
-	sysfs_attr_init(&attribute->attr);
 }
 
 int daxfs_helper_init_srcu_struct_fast(struct srcu_struct *ssp)
@@ -592,106 +388,6 @@ struct tracepoint *daxfs_helper_memory_failure_tracepoint(void)
 	return found;
 }
 
-void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align)
-{
-	return __alloc_percpu(size, align);
-}
-
-void daxfs_helper_this_cpu_add(u64 __percpu *number, u64 amount)
-{
-	this_cpu_add(*number, amount);
-}
-
-u64 daxfs_helper_per_cpu_sum(u64 __percpu *number)
-{
-	unsigned int cpu;
-	u64 sum = 0;
-
-	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(*per_cpu_ptr(number, cpu));
-	return sum;
-}
-
-/* Outside the kernel's tree, where DAXFS_VERSION is defined, the build ignores Kconfig. */
-#if defined(CONFIG_DAXFS_FS_SIGNATURES) || \
-	(defined(DAXFS_VERSION) && defined(CONFIG_SYSTEM_DATA_VERIFICATION))
-struct key *daxfs_helper_keyring_alloc(const char *name)
-{
-	return keyring_alloc(name, GLOBAL_ROOT_UID, GLOBAL_ROOT_GID, current_cred(),
-			     KEY_POS_SEARCH | KEY_USR_VIEW | KEY_USR_READ | KEY_USR_WRITE |
-			     KEY_USR_SEARCH | KEY_USR_SETATTR,
-			     KEY_ALLOC_NOT_IN_QUOTA, NULL, NULL);
-}
-
-int daxfs_helper_verify_pkcs7(const void *data, size_t length, const void *pkcs7,
-			      size_t pkcs7_length, struct key *keyring)
-{
-	return verify_pkcs7_signature(data, length, pkcs7, pkcs7_length,
-				      keyring ?: VERIFY_USE_SECONDARY_KEYRING,
-				      VERIFYING_UNSPECIFIED_SIGNATURE, NULL, NULL);
-}
-#else
-struct key *daxfs_helper_keyring_alloc(const char *name)
-{
-	return NULL;
-}
-
-int daxfs_helper_verify_pkcs7(const void *data, size_t length, const void *pkcs7,
-			      size_t pkcs7_length, struct key *keyring)
-{
-	return -EOPNOTSUPP;
-}
-#endif
-
-/* This is a macro in a kernel without CONFIG_KEYS. */
-void daxfs_helper_key_put(struct key *key)
-{
-	key_put(key);
-}
-
-const struct bus_type *daxfs_helper_pci_bus(void)
-{
-#ifdef CONFIG_PCI
-	return &pci_bus_type;
-#else
-	return NULL;
-#endif
-}
-
-/*
- * Return true if the range is in a prefetchable region of a device that has memory there, by its
- * class. A device that is being removed has lost its entry in /proc/bus/pci before the notifiers of
- * the bus are called.
- */
-bool daxfs_helper_pci_range_is_memory(u64 start, u64 size)
-{
-	struct resource *region, range = DEFINE_RES_MEM(start, size);
-	struct pci_dev *dev = NULL;
-	bool found = false;
-
-	for_each_pci_dev(dev) {
-		region = pci_find_resource(dev, &range);
-		if (!region)
-			continue;
-		switch (dev->class >> 16) {
-		case PCI_BASE_CLASS_MEMORY:
-		case PCI_BASE_CLASS_DISPLAY:
-		case PCI_BASE_CLASS_ACCELERATOR:
-			found = region->flags & IORESOURCE_PREFETCH && dev->procent;
-		}
-		pci_dev_put(dev);
-		break;
-	}
-	return found;
-}
-
-bool daxfs_helper_pci_device_has_range(struct device *device, u64 start, u64 size)
-{
-	struct resource range = DEFINE_RES_MEM(start, size);
-
-	return dev_is_pci(device) && pci_find_resource(to_pci_dev(device), &range);
-}
-
 static DEFINE_RATELIMIT_STATE(daxfs_log, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
 
 bool daxfs_helper_ratelimit(void)
@@ -699,7 +395,6 @@ bool daxfs_helper_ratelimit(void)
 	return ___ratelimit(&daxfs_log, "daxfs");
 }
 
-MODULE_IMPORT_NS("DMA_BUF");
 #ifdef DAXFS_VERSION
 MODULE_VERSION(DAXFS_VERSION);
 #endif

@@ -2,17 +2,16 @@
 
 //! A mounted image, and how errors in it are reported.
 
-use crate::image::{self, layout, Image, Problem};
+use crate::event::Event;
+use crate::image::{self, Image, Problem};
 use crate::linux::block::OpenBlockDevice;
-use crate::linux::fs::{refusal, Refusal, SuperBlock};
-use crate::linux::{
-    self, security,
-    sysfs::{Directory, Show},
-    Errno, Keyring,
-};
-use crate::memory::{Access, Gate, Region, Resources};
+use crate::linux::fs::{refusal, INode, Refusal, SuperBlock};
+use crate::linux::{self, Errno};
+use crate::memory::{phys, Access, Region, Resources};
 use crate::options::{Checks, Named, Options};
-use crate::usage::{Event, Usage};
+use crate::part;
+use crate::signature::Keyring;
+use crate::usage::{Directory, Usage};
 use crate::verify::Pieces;
 use core::ops::Range;
 use kernel::{fmt, prelude::*, seq_file::SeqFile, sync::Arc};
@@ -22,7 +21,7 @@ pub(crate) struct DaxFs;
 
 /// Data that all mounts share.
 pub(crate) struct Shared {
-    /// Directory in sysfs, which has one for each superblock.
+    /// Directory for statistics, which has one for each superblock.
     pub(crate) directory: Directory,
     /// Resources that regions need.
     pub(crate) memory: Resources,
@@ -39,18 +38,17 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Shows it as mount options. Only processes with `CAP_SYS_RAWIO` see physical addresses.
+    /// Shows it as mount options.
     pub(crate) fn show(&self, seq: &SeqFile) {
         match self.named {
             Named::Device => {}
-            Named::Phys(start, size) if security::opener_has_raw_io(seq) => {
-                kernel::seq_print!(seq, ",phys={:#x},size={:#x}", start, size);
-            }
-            Named::Phys(..) => return kernel::seq_print!(seq, ",phys"),
+            // The part would say more.
+            Named::Phys(start, size) if !phys::show(seq, start, size) => return,
+            Named::Phys(..) => {}
             Named::Descriptor(name) => kernel::seq_print!(seq, ",{}", name),
         }
-        if let Some(Range { start, end }) = &self.part {
-            kernel::seq_print!(seq, ",fsoffset={:#x},fslength={:#x}", start, end - start);
+        if let Some(range) = &self.part {
+            part::show(seq, range);
         }
     }
 }
@@ -58,7 +56,7 @@ impl Place {
 /// The private data of a superblock.
 pub(crate) struct Mounted {
     /// Its counters. Dropped first: it shows figures of the superblock.
-    pub(crate) usage: Show<Usage>,
+    pub(crate) usage: Usage,
     /// The region that holds the image.
     pub(crate) region: Region,
     /// The validated superblock.
@@ -78,53 +76,13 @@ pub(crate) struct Mounted {
 impl Mounted {
     /// Returns true if `options` name the region of this mount, or none.
     pub(crate) fn is_same_source(&self, options: &Options) -> bool {
-        let part = self
-            .place
-            .part
-            .as_ref()
-            .map(|part| (part.start, part.end - part.start));
-        if (options.offset, options.length) != (None, None)
-            && part != options.offset.zip(options.length)
-        {
+        if !options.part.may_be(self.place.part.as_ref()) {
             return false;
         }
         match options.named() {
             Named::Device => options.size.is_none(),
             named => named == self.place.named,
         }
-    }
-
-    /// Makes bytes usable: verify the piece that holds the byte at `offset`. Returns how many of
-    /// `length` bytes are in this piece; 0 if it is not verified yet and `wait` is not set.
-    ///
-    /// # Errors
-    ///
-    /// [`Problem::Piece`] if the piece does not match its SHA-256, [`Problem::Unreadable`]. Known
-    /// errors are returned without waiting.
-    #[cold]
-    pub(crate) fn usable(&self, offset: u64, length: u64, wait: bool) -> image::Result<u64> {
-        let Some(pieces) = &self.pieces else {
-            return Ok(length);
-        };
-        let index = offset / layout::DIGEST_PIECE;
-        let usable = length.min(layout::DIGEST_PIECE - offset % layout::DIGEST_PIECE);
-        if pieces.are_verified(offset, usable) {
-            return Ok(usable);
-        }
-        // Do not read all of a piece again for a known result.
-        let piece = layout::piece(index, self.superblock.total_size);
-        let size = piece.end - piece.start;
-        let access = self.region.access();
-        if !access.is_ok_and(|access| access.readable(piece.start, size) == size) {
-            return Err(image::Error::new(Problem::Unreadable, piece.start, 0));
-        }
-        pieces.refused(index)?;
-        if !wait {
-            return Ok(0);
-        }
-        let image = Image::new(&self.region, &self.superblock);
-        pieces.verify(&image, index, &self.usage)?;
-        Ok(usable)
     }
 
     /// Returns the generation of all inodes, which file handles contain: the start of the image's
@@ -138,26 +96,6 @@ impl Mounted {
     #[inline]
     pub(crate) fn image<'a>(&'a self, access: &'a Access<'a>) -> Image<'a, Access<'a>> {
         Image::new(access, &self.superblock)
-    }
-}
-
-/// Faults map only what may be used.
-impl Gate for Mounted {
-    #[cold]
-    fn open(&self, offset: u64, length: u64) -> image::Result<()> {
-        let mut done = 0;
-        while done < length {
-            done += self.usable(offset + done, length - done, true)?;
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn is_open(&self, offset: u64, length: u64) -> bool {
-        match &self.pieces {
-            None => true,
-            Some(pieces) => pieces.are_verified(offset, length),
-        }
     }
 }
 
@@ -205,4 +143,25 @@ pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::
         pr_err!("{}: inode {}: {}\n", sb.id(), ino, error);
     }
     errno
+}
+
+/// Reports an `error` of the content of `file`, unless its memory goes away. Returns the error
+/// code.
+#[cold]
+pub(crate) fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
+    let sb = file.super_block();
+    match error.problem {
+        Problem::Unreadable if sb.data().region.revoked() => EIO,
+        _ => report(sb, file.ino(), error),
+    }
+}
+
+/// Reports that content at `offset` cannot be read with `error`, unless its memory goes away or the
+/// destination is bad. Returns the error code.
+#[cold]
+pub(crate) fn failed(file: &INode<DaxFs>, offset: u64, error: Error) -> Error {
+    if error != EIO {
+        return error;
+    }
+    refuse(file, image::Error::new(Problem::Unreadable, offset, 0))
 }

@@ -3,32 +3,26 @@
 //! Mount options.
 
 use crate::linux::fs::{refusal, Param, Refusal, Value};
-use crate::linux::{dma_buf::DmaBuf, memfd::Memfd};
-use kernel::{fmt, prelude::*};
+use crate::linux::Errno;
+use crate::memory::Descriptor;
+use crate::part::Part;
+use crate::verify::Proof;
+use kernel::{fmt, fs::File, prelude::*};
 
 /// Mount options.
 #[derive(Default)]
 pub(crate) struct Options {
-    /// The memory that holds the image. Without it, the mount's source is a device that does.
-    pub(crate) source: Option<Source>,
+    /// Start of a range of physical memory that holds the image.
+    pub(crate) phys: Option<u64>,
     /// Length of the range that `phys=` starts, in bytes.
     pub(crate) size: Option<u64>,
-    /// First byte of the image on the source.
-    pub(crate) offset: Option<u64>,
-    /// Bytes of the source from there on that the image may have.
-    pub(crate) length: Option<u64>,
+    /// Memory that holds the image, of a file descriptor, and the name of the option. Without one
+    /// of these, the mount's source is a device that does.
+    pub(crate) descriptor: Option<(&'static str, KBox<dyn Descriptor>)>,
+    /// The part of the source that the image may have.
+    pub(crate) part: Part,
     /// The checks to make at mount.
     pub(crate) checks: Checks,
-}
-
-/// Memory that an option names.
-pub(crate) enum Source {
-    /// A range of physical memory that starts at this address.
-    Phys(u64),
-    /// A dma-buf.
-    DmaBuf(DmaBuf),
-    /// A sealed memfd.
-    Memfd(Memfd),
 }
 
 /// How a mount names the memory.
@@ -48,66 +42,54 @@ pub(crate) struct Checks {
     /// Compare all metadata, everything before the file data, with their checksum, or not. The
     /// default is to do so at the first mount.
     pub(crate) metadata: Option<bool>,
-    /// The SHA-256 that the whole image must have.
-    pub(crate) digest: Option<[u8; 32]>,
-    /// The image must have a signature that the kernel trusts, and the SHA-256 that it signs.
-    pub(crate) signature: bool,
-    /// When to compare the image with the digest. The default is at mount.
-    pub(crate) verify: Option<Verify>,
-}
-
-/// When to compare an image with its digest.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verify {
-    /// All of it at mount.
-    Full,
-    /// The metadata at mount, each piece of data before its first use.
-    Lazy,
+    /// What must prove the content of the image.
+    pub(crate) proof: Proof,
 }
 
 impl Checks {
     /// Returns these checks; demand a signature if `always`.
     pub(crate) fn demanding(&self, always: bool) -> Self {
         Checks {
-            signature: self.signature || always,
+            proof: self.proof.demanding(always),
             ..*self
         }
     }
+}
 
-    /// Refuses options that have no effect.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if there is nothing to verify.
-    pub(crate) fn validate(&self) -> Result<(), Refusal> {
-        if self.verify.is_some() && !self.has_digest() {
-            return Err(refusal!(
-                EINVAL,
-                "verify= needs digest= or signature=required"
-            ));
-        }
-        Ok(())
-    }
+/// The options that take a file descriptor: what it must be, and how to get its memory.
+#[allow(clippy::type_complexity)]
+const DESCRIPTORS: &[(&str, &str, fn(i32, &File) -> Result<KBox<dyn Descriptor>>)] = &[
+    #[cfg(CONFIG_DAXFS_FS_DMABUF)]
+    ("dmabuf", "a dma-buf", crate::memory::dmabuf::get),
+    #[cfg(CONFIG_DAXFS_FS_MEMFD)]
+    (
+        "memfd",
+        "a memfd that is open for reading",
+        crate::memory::memfd::get,
+    ),
+];
 
-    /// Returns true if the image is compared with a SHA-256: `digest=`, or the one that is signed.
-    pub(crate) fn has_digest(&self) -> bool {
-        self.digest.is_some() || self.signature
-    }
-
-    /// Returns true if the image is compared with a SHA-256 in this way.
-    pub(crate) fn compares(&self, verify: Verify) -> bool {
-        self.has_digest() && self.verify.unwrap_or(Verify::Full) == verify
-    }
+/// Returns the option of Kconfig that `key` needs, if the kernel was built without it.
+fn lacks(key: &[u8]) -> Option<&'static str> {
+    let (option, exists) = match key {
+        b"phys" | b"size" => ("PHYS", cfg!(CONFIG_DAXFS_FS_PHYS)),
+        b"dmabuf" => ("DMABUF", cfg!(CONFIG_DAXFS_FS_DMABUF)),
+        b"memfd" => ("MEMFD", cfg!(CONFIG_DAXFS_FS_MEMFD)),
+        b"fsoffset" | b"fslength" => ("PARTS", cfg!(CONFIG_DAXFS_FS_PARTS)),
+        b"digest" | b"verify" => ("VERIFICATION", cfg!(CONFIG_DAXFS_FS_VERIFICATION)),
+        b"signature" => ("SIGNATURES", cfg!(CONFIG_DAXFS_FS_SIGNATURES)),
+        _ => return None,
+    };
+    (!exists).then_some(option)
 }
 
 impl Options {
     /// Returns what names the memory. Without `size=`, the length after `phys=` is 0.
     pub(crate) fn named(&self) -> Named {
-        match &self.source {
-            None => Named::Device,
-            Some(Source::Phys(start)) => Named::Phys(*start, self.size.unwrap_or(0)),
-            Some(Source::DmaBuf(_)) => Named::Descriptor("dmabuf"),
-            Some(Source::Memfd(_)) => Named::Descriptor("memfd"),
+        match (self.phys, &self.descriptor) {
+            (Some(start), _) => Named::Phys(start, self.size.unwrap_or(0)),
+            (None, Some((name, _))) => Named::Descriptor(name),
+            (None, None) => Named::Device,
         }
     }
 
@@ -128,6 +110,13 @@ impl Options {
                 _ => {}
             }
         }
+        if let Some(option) = lacks(param.key.to_bytes()) {
+            let key = param.key;
+            return Err(refusal!(
+                Errno::NotSupported,
+                "{key} needs a kernel with CONFIG_DAXFS_FS_{option}"
+            ));
+        }
         let text = match &param.value {
             Value::Text(text) => text.to_bytes(),
             _ => b"",
@@ -142,28 +131,18 @@ impl Options {
                     _ => return Err(takes("'metadata' or 'none'")),
                 });
             }
-            b"digest" => {
-                let digest = parse_digest(text);
-                let what = "the 64 hexadecimal digits of a SHA-256";
-                self.checks.digest = Some(digest.ok_or_else(|| takes(what))?);
+            key @ (b"digest" | b"signature" | b"verify") => {
+                self.checks.proof.parse(key, text).map_err(takes)?;
             }
-            b"signature" => match text {
-                b"required" => self.checks.signature = true,
-                _ => return Err(takes("'required'")),
-            },
-            b"verify" => {
-                self.checks.verify = Some(match text {
-                    b"full" => Verify::Full,
-                    b"lazy" => Verify::Lazy,
-                    _ => return Err(takes("'full' or 'lazy'")),
-                });
+            key @ (b"fsoffset" | b"fslength") => {
+                let value = number("a number of bytes, such as 0x200000 or 2M")?;
+                self.part.parse(key, value);
             }
-            b"fsoffset" => self.offset = Some(number("a number of bytes, such as 0x200000 or 2M")?),
-            b"fslength" => self.length = Some(number("a number of bytes, such as 0x200000 or 2M")?),
             b"size" => self.size = Some(number("a length in bytes, such as 0x4000000 or 64M")?),
             b"phys" => {
                 let start = number("an address in bytes, such as 0x100000000 or 4G")?;
-                self.set_source(Source::Phys(start))?;
+                self.refuse_another()?;
+                self.phys = Some(start);
             }
             b"image" => {
                 return refuse(fmt!(
@@ -176,32 +155,29 @@ impl Options {
                 let Value::Descriptor(fd, file) = &param.value else {
                     return refuse(fmt!("{name} takes a file descriptor (FSCONFIG_SET_FD)"));
                 };
-                let (source, kind) = match key {
-                    b"dmabuf" => (DmaBuf::get(*fd).ok().map(Source::DmaBuf), "a dma-buf"),
-                    _ => {
-                        let memfd = Memfd::new(file).map(Source::Memfd);
-                        (memfd, "a memfd that is open for reading")
-                    }
+                let known = DESCRIPTORS.iter().find(|known| known.0.as_bytes() == key);
+                let (key, kind, get) = known.ok_or(ENOPARAM)?;
+                let Ok(descriptor) = get(*fd, file) else {
+                    return refuse(fmt!("{name}: file descriptor {fd} is not {kind}"));
                 };
-                match source {
-                    Some(source) => self.set_source(source)?,
-                    None => return refuse(fmt!("{name}: file descriptor {fd} is not {kind}")),
-                }
+                self.refuse_another()?;
+                self.descriptor = Some((key, descriptor));
             }
             _ => return Err(ENOPARAM.into()),
         }
         Ok(())
     }
 
-    fn set_source(&mut self, source: Source) -> Result<(), Refusal> {
-        if self.source.is_some() {
-            return Err(refusal!(
+    /// Refuses to name memory twice.
+    fn refuse_another(&self) -> Result<(), Refusal> {
+        if self.named() == Named::Device {
+            Ok(())
+        } else {
+            Err(refusal!(
                 EINVAL,
                 "phys=, dmabuf and memfd exclude one another"
-            ));
+            ))
         }
-        self.source = Some(source);
-        Ok(())
     }
 }
 
@@ -226,17 +202,4 @@ fn parse_bytes(text: &[u8]) -> Option<u64> {
     u64::from_str_radix(digits, radix)
         .ok()?
         .checked_mul(1 << shift)
-}
-
-/// Parses 64 hexadecimal digits.
-fn parse_digest(text: &[u8]) -> Option<[u8; 32]> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let mut digest = [0; 32];
-    if text.len() != 2 * digest.len() {
-        return None;
-    }
-    for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
-    }
-    Some(digest)
 }

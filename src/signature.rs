@@ -4,12 +4,11 @@
 
 use crate::image::{self, signature::Section, Image, Problem};
 use crate::linux::fs::{refusal, Refusal};
-use crate::linux::{keyring, Errno, Keyring};
+use crate::linux::keyring;
+pub(crate) use crate::linux::keyring::Keyring;
+use crate::linux::Errno;
 use crate::memory::Region;
 use kernel::{prelude::*, str::CString};
-
-/// Name of the keyring.
-pub(crate) const KEYRING: &CStr = c".daxfs";
 
 /// Verifies the signature of `image`. It signs the SHA-256 in the superblock.
 ///

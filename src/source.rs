@@ -4,10 +4,10 @@
 
 use crate::linux::block::OpenBlockDevice;
 use crate::linux::fs::{refusal, Context, Key, Refusal, SourceKind, SuperKind};
-use crate::memory::{dax, dmabuf, memfd, phys, Region, Tenure};
-use crate::options::{Named, Options, Source};
+use crate::memory::{dax, phys, Region, Tenure};
+use crate::options::{Named, Options};
 use core::ops::Range;
-use kernel::{page::PAGE_SIZE, prelude::*};
+use kernel::prelude::*;
 
 /// Facts about the source of a mount.
 pub(crate) struct Found {
@@ -29,8 +29,7 @@ pub(crate) fn super_kind(
     options: &Options,
     context: &Context,
 ) -> Result<(SuperKind, Found), Refusal> {
-    let is_phys = matches!(options.source, Some(Source::Phys(_)));
-    match (is_phys, options.size) {
+    match (options.phys.is_some(), options.size) {
         (true, None) => return Err(refusal!(EINVAL, "phys= needs size=")),
         (false, Some(_)) => return Err(refusal!(EINVAL, "size= requires phys=")),
         _ => {}
@@ -38,7 +37,11 @@ pub(crate) fn super_kind(
     let mut found = Found {
         device: None,
         range: None,
-        part: part(options)?,
+        part: options.part.of(match options.named() {
+            Named::Device => Some(u64::MAX),
+            Named::Phys(_, size) => Some(size),
+            Named::Descriptor(_) => None,
+        })?,
     };
     let part = found.part.clone();
     let key = |holder, first| {
@@ -53,7 +56,7 @@ pub(crate) fn super_kind(
         let kind = key(u64::MAX, start).unwrap_or(SuperKind::New);
         return Ok((kind, found));
     }
-    if options.source.is_some() {
+    if options.descriptor.is_some() {
         return Ok((SuperKind::New, found));
     }
     let source = context.source();
@@ -80,43 +83,6 @@ pub(crate) fn super_kind(
     Ok((kind, found))
 }
 
-/// Returns the part of the source that `fsoffset=` and `fslength=` name, if they are given.
-///
-/// # Errors
-///
-/// `EINVAL` if it makes no sense.
-fn part(options: &Options) -> Result<Option<Range<u64>>, Refusal> {
-    let (start, length) = match (options.offset, options.length) {
-        (None, None) => return Ok(None),
-        (Some(start), Some(length)) => (start, length),
-        _ => {
-            return Err(refusal!(EINVAL, "fsoffset= and fslength= need each other"));
-        }
-    };
-    let refuse = |reason| {
-        let refusal = Refusal::new(EINVAL, reason);
-        Err(refusal.of(fmt!("fsoffset={start:#x},fslength={length:#x}")))
-    };
-    let size = match options.named() {
-        Named::Phys(_, size) => size,
-        _ => u64::MAX,
-    };
-    match start.checked_add(length) {
-        _ if (start | length) % PAGE_SIZE as u64 != 0 || length == 0 => refuse(fmt!(
-            "both must be multiples of the page size, {PAGE_SIZE}, and the length not 0"
-        )),
-        Some(end) if end <= size => match options.source {
-            None | Some(Source::Phys(_)) => Ok(Some(start..end)),
-            _ => refuse(fmt!(
-                "they need a device or phys=; a descriptor is mounted whole"
-            )),
-        },
-        _ => refuse(fmt!(
-            "the part ends after the memory, which has {size:#x} bytes"
-        )),
-    }
-}
-
 /// Opens the memory that `options` name, or else the device that is the mount's source. Returns the
 /// device as well, if it is a block device.
 pub(crate) fn open(
@@ -126,21 +92,14 @@ pub(crate) fn open(
     context: &Context,
 ) -> Result<(Region, Option<OpenBlockDevice>), Refusal> {
     let part = found.part.clone();
-    let region = match &options.source {
-        Some(Source::Phys(_)) => {
-            // A part has its own place in /proc/iomem.
-            let range = found.range.ok_or(EINVAL)?;
-            phys::open(range, tenure).map_err(|refusal| {
-                refusal.of(fmt!("phys={:#x},size={:#x}", range.start, range.size))
-            })
-        }
-        Some(Source::DmaBuf(buffer)) => {
-            dmabuf::open(buffer, tenure).map_err(|refusal| refusal.of(fmt!("dmabuf")))
-        }
-        Some(Source::Memfd(file)) => {
-            memfd::open(file, tenure).map_err(|refusal| refusal.of(fmt!("memfd")))
-        }
-        None => match found.device {
+    let region = match (&options.descriptor, found.range) {
+        (Some((name, descriptor)), _) => descriptor
+            .open(tenure)
+            .map_err(|refusal| refusal.of(fmt!("{name}"))),
+        // A part has its own place in /proc/iomem.
+        (None, Some(range)) => phys::open(range, tenure)
+            .map_err(|refusal| refusal.of(fmt!("phys={:#x},size={:#x}", range.start, range.size))),
+        (None, None) => match found.device {
             Some(SourceKind::BlockDevice(number)) => {
                 let (region, bdev) = dax::open_block(number, part, tenure)
                     .map_err(|refusal| of_device(refusal, found, context))?;

@@ -5,19 +5,18 @@
 use crate::image::{self, Image, Problem};
 use crate::linux::block::{BlockDevice, OpenBlockDevice};
 use crate::linux::fs::{
-    numbers, refusal, Context, FileSystem, INodeRef, Param, Refusal, Statistics, SuperBlock,
-    SuperKind, SuperOperations,
+    refusal, Context, FileSystem, INodeRef, Param, Refusal, Statistics, SuperBlock, SuperKind,
+    SuperOperations,
 };
-use crate::linux::{sysfs::Show, Errno, Keyring};
+use crate::linux::{check_signal, Errno};
 use crate::memory::{ExtentClaim, Region};
 use crate::mount::{DaxFs, Mounted, Place, Shared};
-use crate::options::{Checks, Options, Verify};
-use crate::signature;
+use crate::options::{Checks, Options};
+use crate::signature::Keyring;
 use crate::source::{self, Found};
 use crate::usage::Usage;
-use crate::verify::{self, Pieces};
 use crate::{dir, inode};
-use kernel::{page::PAGE_SIZE, prelude::*, seq_file::SeqFile, str::CString};
+use kernel::{page::PAGE_SIZE, prelude::*, seq_file::SeqFile};
 
 /// Returns true if the module's parameter demands a signature of every image. It does not change
 /// after the module was loaded.
@@ -36,59 +35,23 @@ const LINE: usize = 64;
 /// # Errors
 ///
 /// `EBADMSG` if a check fails, `EIO` if the image cannot be read, the errors of
-/// [`signature::verify`], `EINTR`, `ENOMEM`.
+/// [`Proof`](crate::verify::Proof), `EINTR`, `ENOMEM`.
 fn prove(
     image: &Image<'_, Region>,
     keyring: &Keyring,
     checks: &Checks,
     metadata: bool,
 ) -> Result<(), Refusal> {
-    if checks.signature {
-        signature::verify(image, keyring)?;
-    }
-    let superblock = image.superblock();
-    let is_whole = checks.compares(Verify::Full);
-    // Many images have less metadata than that.
-    let length = if is_whole {
-        CHECK_PIECE
-    } else {
-        CHECK_PIECE.min(superblock.data.offset as usize)
-    };
-    // It is faster to initialize whole lines than bytes.
-    let mut piece = KVec::from_elem([0; LINE], length.div_ceil(LINE), GFP_KERNEL)?;
-    let piece = piece.as_flattened_mut();
+    checks.proof.check_signature(image, keyring)?;
     if metadata {
-        image.verify_metadata(piece, verify::check_signal)?;
+        // Many images have less metadata than that. It is faster to initialize whole lines than
+        // bytes.
+        let length = CHECK_PIECE.min(image.superblock().data.offset as usize);
+        let mut piece = KVec::from_elem([0; LINE], length.div_ceil(LINE), GFP_KERNEL)?;
+        let check = || check_signal().map_err(Refusal::from);
+        image.verify_metadata(piece.as_flattened_mut(), check)?;
     }
-    if is_whole {
-        verify::whole(image, piece)?;
-    }
-    compare(checks, superblock)
-}
-
-/// Compares `digest=`, if it is given, with this copy of the superblock, which a mount uses.
-fn compare(checks: &Checks, superblock: &image::Superblock) -> Result<(), Refusal> {
-    match &checks.digest {
-        Some(expected) => verify::compare(&superblock.sha256, expected),
-        None => Ok(()),
-    }
-}
-
-/// Checks that the first mount of `mounted` has proved what can be proved only then.
-///
-/// # Errors
-///
-/// `EBUSY` if not.
-fn has_proved(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
-    // Inodes, names and copies of pages are in caches already.
-    if checks.has_digest() && !mounted.checks.has_digest() {
-        return Err(mounted_already("without digest= or signature=required"));
-    }
-    if checks.compares(Verify::Lazy) && mounted.pieces.is_none() {
-        return Err(mounted_already("without verify=lazy")
-            .remedy("unmount it everywhere first, or use verify=full"));
-    }
-    Ok(())
+    checks.proof.prove(image)
 }
 
 /// Checks that the first mount has proved all that a remount demands. sync(2) waits for a remount,
@@ -98,18 +61,14 @@ fn has_proved(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
 ///
 /// `EBUSY` if not, `EBADMSG` if that is another one, `EINVAL` if the options have no effect.
 fn remounted(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
-    checks.validate()?;
-    has_proved(mounted, checks)?;
-    if checks.signature && !mounted.checks.signature {
-        return Err(mounted_already("without signature=required"));
+    let (first, pieces) = (&mounted.checks, mounted.pieces.as_ref());
+    checks.proof.validate()?;
+    if checks.metadata == Some(true) && first.metadata == Some(false) {
+        return Err(refusal!(EBUSY, "mounted already with check=none")
+            .remedy("unmount it everywhere first"));
     }
-    if checks.verify == Some(Verify::Full) && mounted.pieces.is_some() {
-        return Err(mounted_already("with verify=lazy"));
-    }
-    if checks.metadata == Some(true) && mounted.checks.metadata == Some(false) {
-        return Err(mounted_already("with check=none"));
-    }
-    compare(checks, &mounted.superblock)
+    let superblock = &mounted.superblock;
+    checks.proof.remounted(&first.proof, pieces, superblock)
 }
 
 /// Makes the `checks` of another mount, while the image is in use.
@@ -129,19 +88,13 @@ fn prove_again(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
             )
         }
     }
-    has_proved(mounted, checks)?;
     let image = Image::new(&mounted.region, &mounted.superblock);
-    if let (true, Some(pieces)) = (checks.compares(Verify::Lazy), &mounted.pieces) {
-        pieces.verify_metadata(&image)?;
-    }
+    checks
+        .proof
+        .again(&mounted.checks.proof, mounted.pieces.as_ref(), &image)?;
     let unchecked = mounted.checks.metadata == Some(false);
     let metadata = checks.metadata.unwrap_or(unchecked);
     prove(&image, &mounted.keyring, checks, metadata)
-}
-
-/// Returns why a mount or a remount is refused that demands more than the first mount.
-fn mounted_already(how: &str) -> Refusal {
-    refusal!(EBUSY, "mounted already {how}").remedy("unmount it everywhere first")
 }
 
 /// Checks the image in `region`, which is `bdev`'s if that is given, and returns the data of its
@@ -166,11 +119,7 @@ fn load(
     let checks = options.checks.demanding(signatures_required());
     let metadata = checks.metadata.unwrap_or(true);
     prove(&image, &shared.keyring, &checks, metadata)?;
-    let pieces = if checks.compares(Verify::Lazy) {
-        Some(Pieces::new(&image)?)
-    } else {
-        None
-    };
+    let pieces = checks.proof.pieces(&image, context.source())?;
     image.root()?;
     let place = Place {
         named: options.named(),
@@ -179,7 +128,7 @@ fn load(
     let offset = place.part.as_ref().map_or(0, |part| part.start);
     let usage = Usage::new(context.source(), found.device, offset, &region, &superblock)?;
     Ok(Mounted {
-        usage: Show::new(usage)?,
+        usage,
         region,
         superblock,
         pieces,
@@ -211,7 +160,11 @@ impl FileSystem for DaxFs {
     }
 
     fn super_kind(options: &Options, context: &Context) -> Result<(SuperKind, Found), Refusal> {
-        options.checks.demanding(signatures_required()).validate()?;
+        options
+            .checks
+            .demanding(signatures_required())
+            .proof
+            .validate()?;
         source::super_kind(options, context)
     }
 
@@ -232,9 +185,7 @@ impl FileSystem for DaxFs {
     }
 
     fn publish(mounted: &mut Mounted, shared: &Shared, device: u32) -> Result {
-        let (major, minor) = numbers(device);
-        let name = CString::try_from_fmt(fmt!("{major}:{minor}"))?;
-        mounted.usage.publish(&shared.directory, &name)
+        mounted.usage.publish(&shared.directory, device)
     }
 
     fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<Self>> {
@@ -290,18 +241,9 @@ impl SuperOperations for DaxFs {
         if checks.metadata == Some(false) {
             kernel::seq_print!(seq, ",check=none");
         }
-        if checks.has_digest() {
-            kernel::seq_print!(seq, ",digest=");
-            for byte in &mounted.superblock.sha256 {
-                kernel::seq_print!(seq, "{:02x}", byte);
-            }
-        }
-        if mounted.pieces.is_some() {
-            kernel::seq_print!(seq, ",verify=lazy");
-        }
-        if checks.signature {
-            kernel::seq_print!(seq, ",signature=required");
-        }
+        checks
+            .proof
+            .show(seq, &mounted.superblock, mounted.pieces.is_some());
     }
 
     fn retire(sb: &SuperBlock<Self>) {

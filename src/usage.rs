@@ -3,41 +3,14 @@
 //! Figures and counters of each mounted image, in sysfs. `Documentation/ABI/testing/sysfs-fs-daxfs`
 //! describes the files.
 
+use crate::event::Event;
 use crate::image::Superblock;
-use crate::linux::fs::{numbers, SourceKind};
-use crate::linux::{
-    sysfs::{File, Shown, Value},
-    Counters,
-};
+use crate::linux::counters::Counters;
+use crate::linux::fs::SourceKind;
+pub(crate) use crate::linux::sysfs::Directory;
+use crate::linux::sysfs::{numbers, File, Show, Shown, Value};
 use crate::memory::{MapMethod, Region};
 use kernel::{prelude::*, str::CString};
-
-/// An event that is counted.
-#[derive(Clone, Copy)]
-pub(crate) enum Event {
-    /// A read.
-    Read,
-    /// A byte that was read.
-    ReadByte,
-    /// A page fault that mapped one page.
-    PteFault,
-    /// A page fault that mapped a page and pages around it.
-    AroundFault,
-    /// A page fault that set a PMD entry.
-    PmdFault,
-    /// A page fault that failed, but not because of failed memory.
-    FailedFault,
-    /// A page fault on memory that has failed.
-    PoisonedFault,
-    /// A record or data that cannot be read.
-    IoError,
-    /// A record that is invalid.
-    InvalidRecord,
-    /// A piece that was verified before its first use.
-    VerifiedPiece,
-    /// A piece that does not match its SHA-256.
-    BadPiece,
-}
 
 /// Number of events.
 const EVENTS: usize = Event::BadPiece as usize + 1;
@@ -53,8 +26,10 @@ fn name_of(device: Option<SourceKind>) -> Result<CString> {
     CString::try_from_fmt(fmt!("{}/{}:{}", kind, major, minor))
 }
 
-/// The figures of a mounted image.
-pub(crate) struct Usage {
+/// The figures of a mounted image, and their files.
+pub(crate) struct Usage(Show<Figures>);
+
+struct Figures {
     source: CString,
     device: CString,
     offset: u64,
@@ -74,40 +49,50 @@ impl Usage {
         region: &Region,
         superblock: &Superblock,
     ) -> Result<Self> {
-        Ok(Usage {
+        let figures = Figures {
             source: CString::try_from_fmt(fmt!("{}", source))?,
             device: name_of(device)?,
             offset,
             mapping: match region.memory.method() {
                 MapMethod::Dax(_) => c"dax",
                 MapMethod::Pages => c"pages",
-                MapMethod::Frames(_) if region.memory.is_io() => c"io",
+                MapMethod::Frames(_) if region.memory.io => c"io",
                 MapMethod::Frames(_) => c"frames",
             },
             size: superblock.total_size,
             inodes: superblock.inode_count(),
             counters: Counters::new()?,
-        })
+        };
+        Ok(Usage(Show::new(figures)?))
     }
 
-    /// Returns the source of the mount.
-    pub(crate) fn source(&self) -> &CStr {
-        &self.source
+    /// Shows the figures in the directory `major:minor` of `parent`: the numbers of `device`.
+    pub(crate) fn publish(&mut self, parent: &Directory, device: u32) -> Result {
+        let (major, minor) = numbers(device);
+        let name = CString::try_from_fmt(fmt!("{major}:{minor}"))?;
+        self.0.publish(parent, &name)
+    }
+
+    /// Removes the directory: another superblock may get the number.
+    pub(crate) fn remove(&self) {
+        self.0.remove();
     }
 
     /// Counts an event.
     #[inline]
     pub(crate) fn count(&self, event: Event) {
-        self.counters.add(event as usize, 1);
+        self.0.counters.add(event as usize, 1);
     }
 
     /// Counts a read of `bytes` bytes.
     #[inline]
     pub(crate) fn count_read(&self, bytes: u64) {
-        self.counters.add(Event::Read as usize, 1);
-        self.counters.add(Event::ReadByte as usize, bytes);
+        self.0.counters.add(Event::Read as usize, 1);
+        self.0.counters.add(Event::ReadByte as usize, bytes);
     }
+}
 
+impl Figures {
     /// Returns the value of a counter.
     fn counter(&self, event: Event) -> Value<'_> {
         Value::Number(self.counters.sum(event as usize))
@@ -115,7 +100,7 @@ impl Usage {
 }
 
 /// Returns a file that everybody can read.
-const fn file(name: &'static CStr, value: fn(&Usage) -> Value<'_>) -> File<Usage> {
+const fn file(name: &'static CStr, value: fn(&Figures) -> Value<'_>) -> File<Figures> {
     File {
         name,
         mode: 0o444,
@@ -123,35 +108,39 @@ const fn file(name: &'static CStr, value: fn(&Usage) -> Value<'_>) -> File<Usage
     }
 }
 
-impl Shown for Usage {
+impl Shown for Figures {
     const FILES: &'static [File<Self>] = &[
         File {
             name: c"source",
             // The path may be one of another mount namespace.
             mode: 0o400,
-            value: |usage| Value::Text(&usage.source),
+            value: |figures| Value::Text(&figures.source),
         },
-        file(c"device", |usage| Value::Text(&usage.device)),
-        file(c"offset", |usage| Value::Number(usage.offset)),
-        file(c"mapping", |usage| Value::Text(usage.mapping)),
-        file(c"size", |usage| Value::Number(usage.size)),
-        file(c"inodes", |usage| Value::Number(usage.inodes)),
-        file(c"reads", |usage| usage.counter(Event::Read)),
-        file(c"read_bytes", |usage| usage.counter(Event::ReadByte)),
-        file(c"faults_pte", |usage| usage.counter(Event::PteFault)),
-        file(c"faults_around", |usage| usage.counter(Event::AroundFault)),
-        file(c"faults_pmd", |usage| usage.counter(Event::PmdFault)),
-        file(c"faults_failed", |usage| usage.counter(Event::FailedFault)),
-        file(c"faults_poisoned", |usage| {
-            usage.counter(Event::PoisonedFault)
+        file(c"device", |figures| Value::Text(&figures.device)),
+        file(c"offset", |figures| Value::Number(figures.offset)),
+        file(c"mapping", |figures| Value::Text(figures.mapping)),
+        file(c"size", |figures| Value::Number(figures.size)),
+        file(c"inodes", |figures| Value::Number(figures.inodes)),
+        file(c"reads", |figures| figures.counter(Event::Read)),
+        file(c"read_bytes", |figures| figures.counter(Event::ReadByte)),
+        file(c"faults_pte", |figures| figures.counter(Event::PteFault)),
+        file(c"faults_around", |figures| {
+            figures.counter(Event::AroundFault)
         }),
-        file(c"errors_io", |usage| usage.counter(Event::IoError)),
-        file(c"errors_corrupted", |usage| {
-            usage.counter(Event::InvalidRecord)
+        file(c"faults_pmd", |figures| figures.counter(Event::PmdFault)),
+        file(c"faults_failed", |figures| {
+            figures.counter(Event::FailedFault)
         }),
-        file(c"pieces_verified", |usage| {
-            usage.counter(Event::VerifiedPiece)
+        file(c"faults_poisoned", |figures| {
+            figures.counter(Event::PoisonedFault)
         }),
-        file(c"pieces_bad", |usage| usage.counter(Event::BadPiece)),
+        file(c"errors_io", |figures| figures.counter(Event::IoError)),
+        file(c"errors_corrupted", |figures| {
+            figures.counter(Event::InvalidRecord)
+        }),
+        file(c"pieces_verified", |figures| {
+            figures.counter(Event::VerifiedPiece)
+        }),
+        file(c"pieces_bad", |figures| figures.counter(Event::BadPiece)),
     ];
 }

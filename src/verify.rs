@@ -2,14 +2,25 @@
 
 //! Comparing an image with a trusted SHA-256: all of it, or each piece before its first use.
 
+use crate::event::Event;
 use crate::image::{self, layout, Image, Memory, Problem, Table};
 use crate::linux::fs::{refusal, Refusal};
-use crate::linux::{load_acquire, Errno, Sha256};
+use crate::linux::{check_signal, load_acquire, sha256::Sha256, Errno};
 use crate::memory::Region;
-use crate::usage::{Event, Usage};
+use crate::signature::{self, Keyring};
+use crate::usage::Usage;
 use core::ops::Range;
 use kernel::sync::atomic::{Atomic, Relaxed, Release};
-use kernel::{cpu::nr_cpu_ids, new_mutex, page::PAGE_SIZE, prelude::*, sync::Mutex};
+use kernel::{
+    cpu::nr_cpu_ids, new_mutex, page::PAGE_SIZE, prelude::*, seq_file::SeqFile, str::CString,
+    sync::Mutex,
+};
+
+/// Number of bytes of the image that are hashed at a time.
+const CHECK_PIECE: usize = 16384;
+
+/// Number of bytes of a cache line.
+const LINE: usize = 64;
 
 /// Largest number of pieces that can be verified at the same time.
 const LANES_MAX: usize = 64;
@@ -26,13 +37,218 @@ const BAD: i8 = 2;
 /// A piece whose memory failed while it was read.
 const UNREADABLE: i8 = 3;
 
-/// Returns an error if a signal is pending.
-pub(crate) fn check_signal() -> Result<(), Refusal> {
-    if kernel::current!().signal_pending() {
-        Err(EINTR.into())
-    } else {
+/// What must prove the content of an image: `digest=`, `signature=` and `verify=`.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Proof {
+    /// The SHA-256 that the whole image must have.
+    digest: Option<[u8; 32]>,
+    /// The image must have a signature that the kernel trusts, and the SHA-256 that it signs.
+    signature: bool,
+    /// When to compare the image with the digest. The default is at mount.
+    verify: Option<Verify>,
+}
+
+/// When to compare an image with its digest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verify {
+    /// All of it at mount.
+    Full,
+    /// The metadata at mount, each piece of data before its first use.
+    Lazy,
+}
+
+impl Proof {
+    /// Parses the option `key`. If `text` is not valid, returns what it takes.
+    pub(crate) fn parse(&mut self, key: &[u8], text: &[u8]) -> Result<(), &'static str> {
+        match (key, text) {
+            (b"digest", _) => {
+                let what = "the 64 hexadecimal digits of a SHA-256";
+                self.digest = Some(parse_digest(text).ok_or(what)?);
+            }
+            (b"signature", b"required") => self.signature = true,
+            (b"signature", _) => return Err("'required'"),
+            (_, b"full") => self.verify = Some(Verify::Full),
+            (_, b"lazy") => self.verify = Some(Verify::Lazy),
+            _ => return Err("'full' or 'lazy'"),
+        }
         Ok(())
     }
+
+    /// Returns this proof; demand a signature if `always`.
+    pub(crate) fn demanding(&self, always: bool) -> Self {
+        Proof {
+            signature: self.signature || always,
+            ..*self
+        }
+    }
+
+    /// Refuses options that have no effect.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is nothing to verify.
+    pub(crate) fn validate(&self) -> Result<(), Refusal> {
+        if self.verify.is_some() && !self.has_digest() {
+            return Err(refusal!(
+                EINVAL,
+                "verify= needs digest= or signature=required"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Returns true if the image is compared with a SHA-256: `digest=`, or the one that is signed.
+    fn has_digest(&self) -> bool {
+        self.digest.is_some() || self.signature
+    }
+
+    /// Returns true if the image is compared with a SHA-256 in this way.
+    fn compares(&self, verify: Verify) -> bool {
+        self.has_digest() && self.verify.unwrap_or(Verify::Full) == verify
+    }
+
+    /// Verifies the signature, if one is demanded.
+    ///
+    /// # Errors
+    ///
+    /// See [`signature::verify`].
+    pub(crate) fn check_signature(
+        &self,
+        image: &Image<'_, Region>,
+        keyring: &Keyring,
+    ) -> Result<(), Refusal> {
+        if self.signature {
+            signature::verify(image, keyring)?;
+        }
+        Ok(())
+    }
+
+    /// Compares `image` with its SHA-256 and that with `digest=`, as far as that is demanded.
+    ///
+    /// # Errors
+    ///
+    /// `EBADMSG` if it has another one, `EIO` if it cannot be read, `EINTR`, `ENOMEM`.
+    pub(crate) fn prove(&self, image: &Image<'_, Region>) -> Result<(), Refusal> {
+        if self.compares(Verify::Full) {
+            whole(image)?;
+        }
+        self.compare(image.superblock())
+    }
+
+    /// Returns the pieces of `image`, mounted from `source`, if each is to be verified before its
+    /// first use.
+    pub(crate) fn pieces(
+        &self,
+        image: &Image<'_, Region>,
+        source: &CStr,
+    ) -> Result<Option<Pieces>, Refusal> {
+        let is_lazy = self.compares(Verify::Lazy);
+        is_lazy.then(|| Pieces::new(image, source)).transpose()
+    }
+
+    /// Compares `digest=`, if it is given, with this copy of the superblock, which a mount uses.
+    fn compare(&self, superblock: &image::Superblock) -> Result<(), Refusal> {
+        match &self.digest {
+            Some(expected) => compare(&superblock.sha256, expected),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that the `first` mount, with these `pieces`, has proved what can be proved only then.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if not.
+    fn needs(&self, first: &Proof, pieces: Option<&Pieces>) -> Result<(), Refusal> {
+        // Inodes, names and copies of pages are in caches already.
+        if self.has_digest() && !first.has_digest() {
+            return Err(mounted_already("without digest= or signature=required"));
+        }
+        if self.compares(Verify::Lazy) && pieces.is_none() {
+            return Err(mounted_already("without verify=lazy")
+                .remedy("unmount it everywhere first, or use verify=full"));
+        }
+        Ok(())
+    }
+
+    /// Checks that the `first` mount, with these `pieces`, has proved all that a remount demands.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if not, `EBADMSG` if the image has another SHA-256.
+    pub(crate) fn remounted(
+        &self,
+        first: &Proof,
+        pieces: Option<&Pieces>,
+        superblock: &image::Superblock,
+    ) -> Result<(), Refusal> {
+        self.needs(first, pieces)?;
+        if self.signature && !first.signature {
+            return Err(mounted_already("without signature=required"));
+        }
+        if self.verify == Some(Verify::Full) && pieces.is_some() {
+            return Err(mounted_already("with verify=lazy"));
+        }
+        self.compare(superblock)
+    }
+
+    /// Verifies what another mount of `image` uses at once, while the `first` one has verified
+    /// these `pieces`.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if the first mount has not proved enough, `EBADMSG`, `EIO`, `EINTR`.
+    pub(crate) fn again(
+        &self,
+        first: &Proof,
+        pieces: Option<&Pieces>,
+        image: &Image<'_, Region>,
+    ) -> Result<(), Refusal> {
+        self.needs(first, pieces)?;
+        match pieces {
+            Some(pieces) if self.compares(Verify::Lazy) => pieces.verify_metadata(image),
+            _ => Ok(()),
+        }
+    }
+
+    /// Shows it as mount options.
+    pub(crate) fn show(&self, seq: &SeqFile, superblock: &image::Superblock, is_lazy: bool) {
+        if self.has_digest() {
+            kernel::seq_print!(seq, ",digest=");
+            for byte in &superblock.sha256 {
+                kernel::seq_print!(seq, "{:02x}", byte);
+            }
+        }
+        if is_lazy {
+            kernel::seq_print!(seq, ",verify=lazy");
+        }
+        if self.signature {
+            kernel::seq_print!(seq, ",signature=required");
+        }
+    }
+}
+
+/// Parses 64 hexadecimal digits.
+fn parse_digest(text: &[u8]) -> Option<[u8; 32]> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut digest = [0; 32];
+    if text.len() != 2 * digest.len() {
+        return None;
+    }
+    for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+    }
+    Some(digest)
+}
+
+/// Returns why a mount or a remount is refused that demands more than the first mount.
+fn mounted_already(how: &str) -> Refusal {
+    refusal!(EBUSY, "mounted already {how}").remedy("unmount it everywhere first")
+}
+
+/// Refuses to go on if a signal is pending.
+fn signal() -> Result<(), Refusal> {
+    check_signal().map_err(Into::into)
 }
 
 /// Returns the SHA-256 of piece `index` of `image`. Call `check` between its parts, which have the
@@ -52,7 +268,7 @@ fn sum<E: From<image::Error>>(
 }
 
 /// Returns an error unless the SHA-256 `found` is the `expected` one.
-pub(crate) fn compare(found: &[u8; 32], expected: &[u8; 32]) -> Result<(), Refusal> {
+fn compare(found: &[u8; 32], expected: &[u8; 32]) -> Result<(), Refusal> {
     if found == expected {
         return Ok(());
     }
@@ -63,10 +279,13 @@ pub(crate) fn compare(found: &[u8; 32], expected: &[u8; 32]) -> Result<(), Refus
 }
 
 /// Compares the SHA-256 of the whole image with the one in its superblock.
-pub(crate) fn whole(image: &Image<'_, Region>, buffer: &mut [u8]) -> Result<(), Refusal> {
+fn whole(image: &Image<'_, Region>) -> Result<(), Refusal> {
+    // It is faster to initialize whole lines than bytes.
+    let mut buffer = KVec::from_elem([0; LINE], CHECK_PIECE / LINE, GFP_KERNEL)?;
+    let buffer = buffer.as_flattened_mut();
     let mut whole = Sha256::new();
     for index in 0..image.superblock().pieces() {
-        whole.update(&sum(image, index, buffer, check_signal)?);
+        whole.update(&sum(image, index, buffer, signal)?);
     }
     compare(&whole.finish(), &image.superblock().sha256)
 }
@@ -79,6 +298,8 @@ pub(crate) struct Pieces {
     states: KVVec<Atomic<i8>>,
     /// The number of pieces that were found bad.
     bad_count: Atomic<usize>,
+    /// The source of the mount, for messages.
+    source: CString,
     /// Each has a buffer, and is locked while a piece is verified: that with its number, modulo
     /// their number, a power of two. Only the memory of the image is read under it.
     lanes: KVec<Pin<KBox<Mutex<KVec<u8>>>>>,
@@ -87,7 +308,7 @@ pub(crate) struct Pieces {
 impl Pieces {
     /// Loads the table of sums of `image`, compare it with the SHA-256 in the superblock, and
     /// verify the pieces that hold metadata.
-    pub(crate) fn new(image: &Image<'_, Region>) -> Result<Self, Refusal> {
+    fn new(image: &Image<'_, Region>, source: &CStr) -> Result<Self, Refusal> {
         let superblock = image.superblock();
         let table = superblock.sums().ok_or_else(|| {
             refusal!(
@@ -116,6 +337,7 @@ impl Pieces {
             sums,
             states,
             bad_count: Atomic::new(0),
+            source: CString::try_from_fmt(fmt!("{source}"))?,
             lanes,
         };
         pieces.verify_metadata(image)?;
@@ -123,11 +345,11 @@ impl Pieces {
     }
 
     /// Compares the pieces that hold metadata with their SHA-256.
-    pub(crate) fn verify_metadata(&self, image: &Image<'_, Region>) -> Result<(), Refusal> {
+    fn verify_metadata(&self, image: &Image<'_, Region>) -> Result<(), Refusal> {
         let metadata = layout::pieces(image.superblock().data.offset);
         for index in 0..metadata {
             let mut buffer = self.lane(index)?.lock();
-            if !self.matches(index, &sum(image, index, &mut buffer, check_signal)?) {
+            if !self.matches(index, &sum(image, index, &mut buffer, signal)?) {
                 return Err(bad(index).into());
             }
             self.set(index, VERIFIED);
@@ -210,7 +432,7 @@ impl Pieces {
         self.set(index, BAD);
         usage.count(Event::BadPiece);
         let others = self.bad_count.fetch_add(1, Relaxed);
-        let source = usage.source();
+        let source = &*self.source;
         if others < BAD_LOGGED {
             let Range { start, end } = layout::piece(index, image.superblock().total_size);
             pr_err!("{source}: the piece from {start} to {end} does not match its SHA-256\n");

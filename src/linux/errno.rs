@@ -7,6 +7,7 @@ use kernel::error::Error;
 
 /// An error code.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(CONFIG_DAXFS_FS_SIGNATURES), allow(dead_code))]
 pub(crate) enum Errno {
     /// Bad message: a checksum does not match.
     BadMessage = bindings::EBADMSG as isize,

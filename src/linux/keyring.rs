@@ -17,8 +17,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// Owns a reference to a keyring, or `None` in a kernel that cannot verify signatures.
-pub(crate) struct Keyring(Option<NonNull<bindings::key>>);
+/// Owns a reference to a keyring.
+pub(crate) struct Keyring(NonNull<bindings::key>);
 
 // SAFETY: The kernel's functions for keys lock the keys that they change, and any thread may call
 // them.
@@ -31,8 +31,8 @@ impl Keyring {
     pub(crate) fn new(name: &'static CStr) -> Result<Self> {
         // SAFETY: The name is NUL-terminated.
         let key = from_err_ptr(unsafe { bindings::keyring_alloc(name.as_char_ptr()) })?;
-        // INVARIANT: keyring_alloc() returns a reference, or null if the kernel has no signatures.
-        Ok(Keyring(NonNull::new(key)))
+        // INVARIANT: keyring_alloc() returns a reference.
+        Ok(Keyring(NonNull::new(key).ok_or(ENOMEM)?))
     }
 
     /// Verifies that `cms`, a CMS message without content, is a signature of `message` by a key
@@ -43,14 +43,11 @@ impl Keyring {
     ///
     /// `ENOKEY` if no keyring vouches for the key, `EKEYREJECTED` if the signature is wrong or
     /// `.blacklist` has the key, `ENOPKG` if the kernel lacks an algorithm, `EBADMSG` if it cannot
-    /// parse the message, `EOPNOTSUPP` if it cannot verify signatures, `EKEYEXPIRED` or
-    /// `EKEYREVOKED` if the key in the keyring is, `ENOMEM`. If no keyring vouches for the key, the
-    /// error of this keyring comes before the others' errors, except `ENOKEY`.
+    /// parse the message, `EKEYEXPIRED` or `EKEYREVOKED` if the key in the keyring is, `ENOMEM`. If
+    /// no keyring vouches for the key, the error of this keyring comes before the others' errors,
+    /// except `ENOKEY`.
     pub(crate) fn verify(&self, message: &[u8], cms: &[u8]) -> Result {
-        let Some(own) = self.0 else {
-            return Err(Errno::NotSupported.into());
-        };
-        let first = match verify(message, cms, own.as_ptr()) {
+        let first = match verify(message, cms, self.0.as_ptr()) {
             Err(error) if error != ENOMEM => error,
             result => return result,
         };
@@ -64,10 +61,8 @@ impl Keyring {
 
 impl Drop for Keyring {
     fn drop(&mut self) {
-        if let Some(key) = self.0 {
-            // SAFETY: By the type invariant this owns the reference.
-            unsafe { bindings::key_put(key.as_ptr()) };
-        }
+        // SAFETY: By the type invariant this owns the reference.
+        unsafe { bindings::key_put(self.0.as_ptr()) };
     }
 }
 

@@ -5,35 +5,43 @@
 mod atomic;
 pub(crate) mod block;
 pub(crate) mod bus;
-mod counters;
+#[cfg(CONFIG_DAXFS_FS_STATISTICS)]
+pub(crate) mod counters;
 pub(crate) mod dax;
+#[cfg(CONFIG_DAXFS_FS_DMABUF)]
 pub(crate) mod dma_buf;
 mod errno;
 pub(crate) mod fs;
 mod global;
 pub(crate) mod internal;
+#[cfg(CONFIG_DAXFS_FS_PHYS)]
 pub(crate) mod ioport;
+#[cfg(CONFIG_DAXFS_FS_SIGNATURES)]
 pub(crate) mod keyring;
+#[cfg(CONFIG_DAXFS_FS_MEMFD)]
 pub(crate) mod memfd;
 pub(crate) mod memory_failure;
 pub(crate) mod mm;
+#[cfg(CONFIG_DAXFS_FS_PHYS)]
 pub(crate) mod pagemap;
+#[cfg(CONFIG_DAXFS_FS_PHYS)]
 pub(crate) mod pci;
+#[cfg(CONFIG_DAXFS_FS_PHYS)]
+pub(crate) mod raw_io;
 pub(crate) mod security;
-mod sha256;
+#[cfg(CONFIG_DAXFS_FS_VERIFICATION)]
+pub(crate) mod sha256;
 pub(crate) mod srcu;
+#[cfg(CONFIG_DAXFS_FS_STATISTICS)]
 pub(crate) mod sysfs;
 pub(crate) mod workqueue;
 
 pub(crate) use atomic::{load_acquire, read_once};
-pub(crate) use counters::Counters;
 pub(crate) use errno::Errno;
 pub(crate) use global::{global_mutex, GlobalMutex};
-pub(crate) use keyring::Keyring;
-pub(crate) use sha256::Sha256;
 
 use crate::bindings;
-use kernel::task::Task;
+use kernel::{prelude::*, task::Task};
 
 /// Returns this module (`THIS_MODULE`), null if it is built into the kernel.
 const fn this_module() -> *mut bindings::module {
@@ -53,6 +61,15 @@ const fn this_module() -> *mut bindings::module {
 pub(crate) fn fatal_signal_pending() -> bool {
     // SAFETY: The current task stays during the call.
     unsafe { bindings::fatal_signal_pending(Task::current_raw().cast()) != 0 }
+}
+
+/// Returns `EINTR` if a signal is pending.
+pub(crate) fn check_signal() -> Result {
+    if kernel::current!().signal_pending() {
+        Err(EINTR)
+    } else {
+        Ok(())
+    }
 }
 
 /// Returns the CRC-32C of `bytes` after bytes whose CRC-32C is `crc`.

@@ -5,11 +5,7 @@
 //! C headers: `include/linux/memremap.h`, `include/linux/io.h`.
 
 use super::ioport::Requested;
-use super::mm::{
-    cache_mode,
-    poison::{self, Frame},
-    CacheMode, DaxRange, MapMethod, Mappable, Owner,
-};
+use super::mm::{cache_mode, poison::Frame, CacheMode, DaxRange, MapMethod, Mappable, Owner};
 use super::Errno;
 use crate::bindings;
 use core::marker::PhantomPinned;
@@ -31,7 +27,8 @@ pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
     /// The smallest unit of memory that has struct pages.
     const STEP: u64 = 2 << 20;
     let mut units = (start & !(STEP - 1)..start + size).step_by(STEP as usize);
-    units.all(|at| poison::has_page((at >> bindings::PAGE_SHIFT) as usize))
+    // SAFETY: The function looks the number up.
+    units.all(|at| unsafe { bindings::pfn_valid((at >> bindings::PAGE_SHIFT) as usize) != 0 })
 }
 
 /// Called when memory of an [`OwnDax`] fails. The flags are memory_failure()'s.

@@ -83,12 +83,9 @@ impl MappedExtent {
         Ok(match space.memory.method() {
             _ if order == 0 => fault.map_pages(access.memory(), usable),
             MapMethod::Dax(_) => fault.map_dax(access.memory()),
-            #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
             _ => fault
                 .insert_pmd(access.memory(), usable)
                 .unwrap_or(FaultResult::FALLBACK),
-            #[cfg(not(CONFIG_TRANSPARENT_HUGEPAGE))]
-            _ => FaultResult::FALLBACK,
         })
     }
 }

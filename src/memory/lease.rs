@@ -13,10 +13,9 @@
 //!   that.
 
 use super::extents::Extents;
-use super::poison::Frame;
 use crate::linux::bus::DeviceId;
 use crate::linux::dax::HolderId;
-use crate::linux::mm::{Memory, Owner};
+use crate::linux::mm::{poison::Frame, Memory, Owner};
 use crate::linux::srcu::Revocable;
 use crate::linux::workqueue::Job;
 use core::ops::Range;
@@ -57,6 +56,7 @@ pub(super) struct Uses {
     /// A device of the fsdev driver.
     pub(super) fsdev: Option<DeviceId>,
     /// Start and size of physical memory of a PCI device.
+    #[cfg(CONFIG_DAXFS_FS_PHYS)]
     pub(super) pci: Option<(u64, u64)>,
 }
 

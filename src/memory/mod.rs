@@ -7,20 +7,27 @@
 //! [`crate::image::Memory`], file content straight to the reader. Both survive a machine check.
 //!
 //! To map a file, claim its extent with [`Region::claim`]; [`fault`] handles page faults,
-//! [`extents`] knows what is mapped, [`poison`] which memory has failed.
+//! [`extents`] knows what is mapped.
+//!
+//! DAX devices announce failures of memory to their holder, or list them as bad blocks, which
+//! readers of a [`lease`] notice. For other memory the kernel has no notifier, so [`resources`]
+//! watches a tracepoint.
 
 mod access;
 mod claim;
 pub(crate) mod dax;
+#[cfg(CONFIG_DAXFS_FS_DMABUF)]
 pub(crate) mod dmabuf;
 mod extent_claim;
 mod extents;
 mod fault;
 mod fsdev;
 mod lease;
+#[cfg(CONFIG_DAXFS_FS_MEMFD)]
 pub(crate) mod memfd;
+#[cfg_attr(not(CONFIG_DAXFS_FS_PHYS), path = "../without/phys.rs")]
 pub(crate) mod phys;
-mod poison;
+#[cfg(CONFIG_DAXFS_FS_PHYS)]
 mod range;
 mod region;
 mod registry;
@@ -30,6 +37,6 @@ pub(crate) use crate::linux::mm::MapMethod;
 pub(crate) use access::Access;
 pub(crate) use extent_claim::{ExtentClaim, MappedExtent};
 pub(crate) use fault::Gate;
-pub(crate) use region::Region;
+pub(crate) use region::{Descriptor, Region};
 pub(crate) use registry::Tenure;
 pub(crate) use resources::Resources;

@@ -7,17 +7,72 @@
 //! range is mapped without them. So is memory of a PCI device, which may be removed.
 
 use super::lease::Lease;
-use super::poison::{self, Frame};
 pub(crate) use super::range::Range;
-use super::range::{not_memory, ClaimedRange, Turn};
+use super::range::{not_memory, removing, ClaimedRange, Turn};
 use super::{Region, Tenure};
 use crate::linux::fs::Refusal;
 use crate::linux::ioport::Requested;
+use crate::linux::mm::poison::Frame;
 use crate::linux::pagemap::{Frames, OwnDax};
-use kernel::{page, prelude::*, sync::Arc};
+use crate::linux::{bus::Notifier, global_mutex, pci, raw_io};
+use kernel::{page, prelude::*, seq_file::SeqFile, sync::Arc};
 
 /// Number of bytes whose attributes are looked at before all of a range is mapped.
 const HEAD: u64 = 2 << 20;
+
+global_mutex! {
+    // The frames of ranges that have failed, until the module is unloaded: a range has struct pages
+    // only while it is mounted, and the next mount refuses these too.
+    static FRAMES: KVec<usize> = KVec::new();
+}
+
+/// Records page frame `frame` as failed, because its struct page does not last.
+fn record(frame: usize) {
+    let mut frames = FRAMES.lock();
+    if !frames.contains(&frame) && frames.push(frame, GFP_KERNEL).is_err() {
+        pr_warn!(
+            "no memory to record that page frame {:#x} has failed\n",
+            frame
+        );
+    }
+}
+
+/// Marks the recorded frames of `own`, whose struct pages are new.
+fn mark_recorded(own: &OwnDax) {
+    for &frame in FRAMES.lock().iter() {
+        if let Some(frame) = own.frame(frame) {
+            frame.mark();
+        }
+    }
+}
+
+/// Needed while ranges are mounted.
+pub(super) struct Watch(#[allow(dead_code)] Option<Notifier>);
+
+impl Watch {
+    /// Has the memory of PCI devices released before they are removed.
+    pub(super) fn new() -> Result<Self> {
+        Ok(Watch(pci::watch_removals(removing)?))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        *FRAMES.lock() = KVec::new();
+    }
+}
+
+/// Shows a range as mount options. Only processes with `CAP_SYS_RAWIO` see physical addresses.
+/// Returns false for others.
+pub(crate) fn show(seq: &SeqFile, start: u64, size: u64) -> bool {
+    let may_see = raw_io::opener_has(seq);
+    if may_see {
+        kernel::seq_print!(seq, ",phys={:#x},size={:#x}", start, size);
+    } else {
+        kernel::seq_print!(seq, ",phys");
+    }
+    may_see
+}
 
 /// Makes struct pages for the range, or returns it if that is not possible.
 fn make_pages(
@@ -32,14 +87,14 @@ fn make_pages(
     }
     let lease = lease.clone();
     let failed = move |frame: Frame<'_>, flags| {
-        poison::record(frame.number());
+        record(frame.number());
         let offset = ((frame.number() as u64) << page::PAGE_SHIFT) - start;
         lease.page_failed(offset, frame, flags);
     };
     let Ok(failed) = KBox::new(failed, GFP_KERNEL) else {
         return Err(requested);
     };
-    OwnDax::new(requested, failed).inspect(poison::mark_recorded)
+    OwnDax::new(requested, failed).inspect(mark_recorded)
 }
 
 /// Opens the region of `range`.

@@ -10,7 +10,7 @@
 use super::registry;
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::ioport::{self, Requested};
-use crate::linux::{global_mutex, pagemap, pci, security};
+use crate::linux::{global_mutex, pagemap, pci, raw_io};
 use kernel::{device::Device, page::PAGE_SIZE, prelude::*, sync::GlobalGuard};
 
 global_mutex! {
@@ -47,10 +47,10 @@ impl Range {
     ///
     /// `EPERM` if the process may not use physical addresses, or else `EINVAL`.
     pub(crate) fn new(start: u64, size: u64) -> Result<Self, Refusal> {
-        if !security::has_raw_io() {
+        if !raw_io::has() {
             return Err(refusal!(EPERM, "CAP_SYS_RAWIO is needed"));
         }
-        if security::memory_is_locked_down() {
+        if raw_io::is_locked_down() {
             return Err(refusal!(EPERM, "the kernel is locked down"));
         }
         if size == 0 || (start | size) % PAGE_SIZE as u64 != 0 {

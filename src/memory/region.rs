@@ -3,6 +3,7 @@
 //! Regions: memory that holds an image.
 
 use super::Tenure;
+use crate::linux::fs::Refusal;
 use crate::linux::mm::Mappable;
 use kernel::prelude::*;
 
@@ -11,6 +12,12 @@ pub(crate) struct Region {
     /// Facts about the memory.
     pub(crate) memory: Mappable,
     pub(super) tenure: Tenure,
+}
+
+/// Memory that a file descriptor stands for.
+pub(crate) trait Descriptor: Send + Sync {
+    /// Opens its region.
+    fn open(&self, tenure: &Tenure) -> Result<Region, Refusal>;
 }
 
 impl Region {

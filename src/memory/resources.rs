@@ -2,17 +2,17 @@
 
 //! Resources for memory while the kernel module is loaded.
 
-use super::{fsdev, poison, range, registry, Tenure};
+use super::{fsdev, phys, registry, Tenure};
 use crate::linux::dax::make_and_kill;
 use crate::linux::memory_failure::Probe;
+use crate::linux::mm::poison;
 use crate::linux::workqueue::WorkQueue;
-use crate::linux::{bus::Notifier, pci};
 use kernel::prelude::*;
 
 /// Resources that this module needs while the kernel module is loaded.
 pub(crate) struct Resources {
     // Dropped in this order.
-    _pci: Option<Notifier>,
+    _phys: phys::Watch,
     _failures: Option<Probe>,
     _queue: WorkQueue,
 }
@@ -25,7 +25,6 @@ impl Drop for Resources {
         if let Err(error) = make_and_kill() {
             pr_err!("cannot wait for callbacks of DAX devices: {:?}\n", error);
         }
-        poison::forget();
     }
 }
 
@@ -34,7 +33,7 @@ impl Resources {
     pub(crate) fn new() -> Result<Self> {
         let queue = WorkQueue::new(c"daxfs")?;
         Ok(Resources {
-            _pci: pci::watch_removals(range::removing)?,
+            _phys: phys::Watch::new()?,
             _failures: watch_failures(),
             _queue: queue,
         })

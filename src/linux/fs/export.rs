@@ -97,7 +97,7 @@ impl<T: Operations> VTable<T> {
 }
 
 fn check_directory<T: FileSystem>(inode: INodeRef<T>) -> Result<INodeRef<T>> {
-    if inode.is_dir() {
+    if inode.mode() & bindings::S_IFMT == bindings::S_IFDIR {
         Ok(inode)
     } else {
         Err(Errno::Stale.into())

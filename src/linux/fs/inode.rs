@@ -122,11 +122,6 @@ impl<T: FileSystem> INode<T> {
         unsafe { (*self.as_raw()).i_mode }
     }
 
-    /// Returns true if this is a directory.
-    pub(super) fn is_dir(&self) -> bool {
-        self.mode() & bindings::S_IFMT == bindings::S_IFDIR
-    }
-
     /// Returns the size in bytes.
     pub(crate) fn size(&self) -> u64 {
         // `set_up` refuses sizes that would be negative.

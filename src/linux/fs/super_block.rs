@@ -36,12 +36,6 @@ pub(crate) struct Statistics {
     pub(crate) inodes: u64,
 }
 
-/// Returns the major and the minor number of a device.
-pub(crate) fn numbers(device: bindings::dev_t) -> (u32, u32) {
-    let minors = (1 << bindings::MINORBITS) - 1;
-    (device >> bindings::MINORBITS, device & minors)
-}
-
 /// A superblock of a filesystem of type `T`.
 ///
 /// # Invariants

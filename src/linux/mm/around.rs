@@ -9,7 +9,6 @@
 //! for DAX devices here, with iomaps that end where pages are not usable.
 
 use super::fault::{Keep, Kept};
-#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 use super::pmd::NoPmd;
 use super::{Fault, FaultResult, MapMethod, Memory, Page, PAGE_SIZE};
 use crate::bindings;
@@ -59,12 +58,8 @@ impl<'a, C> Fault<'a, C> {
                 return result;
             }
         }
-        #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         let no_pmd = NoPmd::new(self, *kept);
-        #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
-        // SAFETY: The fault is valid, and has a PMD.
-        if no_pmd.is_some() && unsafe { bindings::vmf_pmd_is_huge(self.as_raw()) } {
-            // Another thread has set a PMD entry since the MM looked.
+        if no_pmd.as_ref().is_some_and(|no_pmd| no_pmd.is_huge(self)) {
             // SAFETY: The entry is set.
             return unsafe { self.result(bindings::VM_FAULT_NOPAGE) };
         }

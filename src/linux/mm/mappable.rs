@@ -13,6 +13,7 @@ const PRESENT: usize = 2 << 20;
 
 /// How files of a region are mapped into processes.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(CONFIG_DAXFS_FS_MEMFD), allow(dead_code))]
 pub(crate) enum MapMethod {
     /// By the kernel's DAX code.
     Dax(DaxRange),
@@ -41,7 +42,8 @@ pub(crate) struct Mappable {
     /// Where the kernel has mapped the first byte.
     pub(in crate::linux) base: NonNull<u8>,
     pub(in crate::linux) size: u64,
-    pub(in crate::linux) io: bool,
+    /// Set if it must be read as I/O memory.
+    pub(crate) io: bool,
     pub(in crate::linux) method: MapMethod,
 }
 
@@ -62,12 +64,6 @@ impl Mappable {
     #[inline(always)]
     pub(crate) fn size(&self) -> u64 {
         self.size
-    }
-
-    /// Returns true if it must be read as I/O memory.
-    #[inline(always)]
-    pub(crate) fn is_io(&self) -> bool {
-        self.io
     }
 
     /// Returns how processes map it.

@@ -5,12 +5,16 @@
 //! C headers: `include/linux/mm.h`, `include/linux/dax.h`, `include/linux/pagemap.h`.
 
 mod around;
+#[cfg_attr(not(CONFIG_DAXFS_FS_FRAMES), path = "../../without/cache_mode.rs")]
 pub(crate) mod cache_mode;
 mod fault;
 mod mappable;
 mod memory;
 mod page;
-#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+#[cfg_attr(
+    not(all(CONFIG_DAXFS_FS_FRAMES, CONFIG_TRANSPARENT_HUGEPAGE)),
+    path = "../../without/pmd.rs"
+)]
 mod pmd;
 pub(crate) mod poison;
 mod space;

@@ -3,7 +3,7 @@
 //! PMD entries for memory without a DAX device.
 
 use super::fault::{Keep, Kept};
-use super::{poison, Fault, FaultResult, MapMethod, Memory, Space, PAGE_SIZE};
+use super::{Fault, FaultResult, MapMethod, Memory, Space, PAGE_SIZE};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::sync::ArcBorrow;
@@ -24,6 +24,12 @@ fn whole<C>(fault: &Fault<'_, C>, space: &Space) -> Option<u64> {
         && start + (PMD_SIZE - 1) <= area_end
         && first * PAGE_SIZE + PMD_SIZE <= space.length;
     fits.then_some(first)
+}
+
+/// Returns true if page frame `frame` has a struct page.
+fn has_page(frame: usize) -> bool {
+    // SAFETY: The function looks the number up.
+    unsafe { bindings::pfn_valid(frame) != 0 }
 }
 
 /// Returns the lock that excludes PMD entries and pages: inserting pages takes it for reading,
@@ -58,6 +64,12 @@ impl<'f> NoPmd<'f> {
         unsafe { bindings::down_read(lock_of(kept.space)) };
         // INVARIANT: The lock was taken above.
         Some(NoPmd(kept.space))
+    }
+
+    /// Returns true if another thread has set a PMD entry since the MM looked.
+    pub(super) fn is_huge<C>(&self, fault: &Fault<'_, C>) -> bool {
+        // SAFETY: The fault is valid, and has a PMD.
+        unsafe { bindings::vmf_pmd_is_huge(fault.as_raw()) }
     }
 }
 
@@ -94,7 +106,7 @@ impl<'a, C> Fault<'a, C> {
         let frame = kept.frame(first)?;
         // Reading /proc/PID/pagemap needs the struct page of a PMD entry.
         if frame % PAGES != 0
-            || !poison::has_page(frame)
+            || !has_page(frame)
             || (1..PAGES).any(|next| kept.frame(first + next as u64) != Some(frame + next))
         {
             return None;

@@ -44,12 +44,6 @@ pub(crate) fn set_unreported() {
     set_any();
 }
 
-/// Returns true if page frame `frame` has a struct page.
-pub(crate) fn has_page(frame: usize) -> bool {
-    // SAFETY: The function looks the number up.
-    unsafe { bindings::pfn_valid(frame) != 0 }
-}
-
 /// A page frame of memory that this module uses, so that it may be marked.
 ///
 /// # Invariants

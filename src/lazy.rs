@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Reads and faults of an image whose pieces are verified before their first use.
+
+use crate::image::{self, layout, Image, Problem};
+use crate::linux::{self, fs::INode};
+use crate::memory::Gate;
+use crate::mount::{failed, refuse, DaxFs, Mounted};
+use kernel::{iov::IovIterDest, prelude::*};
+
+impl Mounted {
+    /// Makes bytes usable: verify the piece that holds the byte at `offset`. Returns how many of
+    /// `length` bytes are in this piece; 0 if it is not verified yet and `wait` is not set.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Piece`] if the piece does not match its SHA-256, [`Problem::Unreadable`]. Known
+    /// errors are returned without waiting.
+    #[cold]
+    pub(crate) fn usable(&self, offset: u64, length: u64, wait: bool) -> image::Result<u64> {
+        let Some(pieces) = &self.pieces else {
+            return Ok(length);
+        };
+        let index = offset / layout::DIGEST_PIECE;
+        let usable = length.min(layout::DIGEST_PIECE - offset % layout::DIGEST_PIECE);
+        if pieces.are_verified(offset, usable) {
+            return Ok(usable);
+        }
+        // Do not read all of a piece again for a known result.
+        let piece = layout::piece(index, self.superblock.total_size);
+        let size = piece.end - piece.start;
+        let access = self.region.access();
+        if !access.is_ok_and(|access| access.readable(piece.start, size) == size) {
+            return Err(image::Error::new(Problem::Unreadable, piece.start, 0));
+        }
+        pieces.refused(index)?;
+        if !wait {
+            return Ok(0);
+        }
+        let image = Image::new(&self.region, &self.superblock);
+        pieces.verify(&image, index, &self.usage)?;
+        Ok(usable)
+    }
+}
+
+/// Faults map only what may be used.
+impl Gate for Mounted {
+    #[cold]
+    fn open(&self, offset: u64, length: u64) -> image::Result<()> {
+        let mut done = 0;
+        while done < length {
+            done += self.usable(offset + done, length - done, true)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn is_open(&self, offset: u64, length: u64) -> bool {
+        match &self.pieces {
+            None => true,
+            Some(pieces) => pieces.are_verified(offset, length),
+        }
+    }
+}
+
+/// Verifies the piece at `at`. Returns how many of `length` bytes there are in the piece. `done`
+/// bytes of the read were copied before; `wait` is as for [`FileOperations::read_iter`].
+///
+/// # Errors
+///
+/// `EAGAIN`, `EIO`; `EINTR` if a signal kills the process.
+#[cold]
+#[inline(never)]
+fn verify_next(
+    file: &INode<DaxFs>,
+    at: u64,
+    length: usize,
+    done: usize,
+    wait: bool,
+) -> Result<usize> {
+    if done > 0 && linux::fatal_signal_pending() {
+        return Err(EINTR);
+    }
+    let mounted = file.super_block().data();
+    match mounted.usable(at, length as u64, wait) {
+        Ok(0) => Err(EAGAIN),
+        Ok(part) => Ok(part as usize),
+        Err(error) => Err(refuse(file, error)),
+    }
+}
+
+/// Reads `length` bytes at `offset` of an image whose pieces are verified before their first use.
+/// Not inlined, so that all other reads need fewer registers.
+#[inline(never)]
+pub(crate) fn read_pieces(
+    file: &INode<DaxFs>,
+    offset: u64,
+    length: usize,
+    to: &mut IovIterDest<'_>,
+    wait: bool,
+) -> Result<usize> {
+    let mounted = file.super_block().data();
+    let mut done = 0;
+    let result = loop {
+        let (at, mut part) = (offset + done as u64, length - done);
+        if !mounted.is_open(at, part as u64) {
+            part = match verify_next(file, at, part, done, wait) {
+                Ok(part) => part,
+                Err(error) => break Err(error),
+            };
+        }
+        match mounted.region.copy_to(at, part, to) {
+            Ok(copied) => {
+                done += copied;
+                if copied < part || done == length {
+                    break Ok(());
+                }
+            }
+            Err(error) => break Err(failed(file, at, error)),
+        }
+    };
+    if done == 0 {
+        result?;
+    }
+    mounted.usage.count_read(done as u64);
+    Ok(done)
+}

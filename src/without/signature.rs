@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A kernel without CONFIG_DAXFS_FS_SIGNATURES refuses images that must be signed.
+
+use crate::image::Image;
+use crate::linux::fs::{refusal, Refusal};
+use crate::linux::Errno;
+use crate::memory::Region;
+use kernel::prelude::*;
+
+pub(crate) struct Keyring;
+
+impl Keyring {
+    pub(crate) fn new(_name: &CStr) -> Result<Self> {
+        Ok(Keyring)
+    }
+}
+
+pub(crate) fn verify(_image: &Image<'_, Region>, _keyring: &Keyring) -> Result<(), Refusal> {
+    Err(refusal!(
+        Errno::NotSupported,
+        "the kernel cannot verify signatures; it needs CONFIG_DAXFS_FS_SIGNATURES"
+    ))
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A kernel without CONFIG_DAXFS_FS_VERIFICATION proves nothing, and refuses to mount if it must.
+
+use crate::image::{Image, Superblock};
+use crate::linux::fs::Refusal;
+use crate::memory::Region;
+use crate::signature::{self, Keyring};
+use kernel::{prelude::*, seq_file::SeqFile};
+
+/// True if a signature is demanded.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Proof(bool);
+
+pub(crate) enum Pieces {}
+
+impl Proof {
+    pub(crate) fn parse(&mut self, _key: &[u8], _text: &[u8]) -> Result<(), &'static str> {
+        Err("nothing")
+    }
+
+    pub(crate) fn demanding(&self, always: bool) -> Self {
+        Proof(always)
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    pub(crate) fn check_signature(
+        &self,
+        image: &Image<'_, Region>,
+        keyring: &Keyring,
+    ) -> Result<(), Refusal> {
+        match self.0 {
+            true => signature::verify(image, keyring),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn prove(&self, _image: &Image<'_, Region>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    pub(crate) fn pieces(
+        &self,
+        _image: &Image<'_, Region>,
+        _source: &CStr,
+    ) -> Result<Option<Pieces>, Refusal> {
+        Ok(None)
+    }
+
+    pub(crate) fn remounted(
+        &self,
+        _first: &Proof,
+        _pieces: Option<&Pieces>,
+        _superblock: &Superblock,
+    ) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    pub(crate) fn again(
+        &self,
+        _first: &Proof,
+        _pieces: Option<&Pieces>,
+        _image: &Image<'_, Region>,
+    ) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    pub(crate) fn show(&self, _seq: &SeqFile, _superblock: &Superblock, _is_lazy: bool) {}
+}
