@@ -4,7 +4,6 @@
 //!
 //! C headers: `include/linux/dma-buf.h`, `include/linux/dma-resv.h`.
 
-use super::fs::{refusal, Refusal};
 use super::mm::{cache_mode, MapMethod, Mappable, Owner};
 use super::Errno;
 use crate::bindings;
@@ -143,14 +142,25 @@ struct Private<F> {
     is_pinned: Atomic<bool>,
 }
 
-/// Returns what makes a refusal of the error of an exporter, which failed at `step`.
-fn failed(step: &'static str, remedy: &'static str) -> impl FnOnce(Error) -> Refusal {
-    move |error| match error {
-        // The system call must not be restarted: the mount context cannot be used again.
-        ERESTARTSYS | EINTR => refusal!(EINTR, "{step} was interrupted"),
-        error => refusal!(error, "{step} failed: {error:?}").remedy(remedy),
-    }
+/// A step of using a buffer.
+#[derive(Clone, Copy)]
+pub(crate) enum Step {
+    /// Attaching a device to the buffer.
+    Attach,
+    /// Pinning the buffer.
+    Pin,
+    /// Waiting for the device that writes it.
+    Wait,
+    /// Mapping it into the kernel.
+    Map,
+    /// Beginning CPU access.
+    Begin,
+    /// Finding the cache attributes of its pages: the kernel does not agree on one.
+    Cache,
 }
+
+/// The step that failed, and the error, which is the exporter's.
+pub(crate) struct Failed(pub(crate) Step, pub(crate) Error);
 
 /// A dma-buf that is attached, and may also be pinned, mapped, and accessible to the processor.
 ///
@@ -192,12 +202,8 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
     /// # Errors
     ///
     /// The exporter's errors, `ENOMEM`.
-    pub(crate) fn new(buffer: DmaBuf, device: &CStr, revoked: F) -> Result<Self, Refusal> {
-        let refuse = failed(
-            "attaching to the buffer",
-            "allocate it so that it can be shared with other devices",
-        );
-        Self::attach(buffer, device, revoked).map_err(refuse)
+    pub(crate) fn new(buffer: DmaBuf, device: &CStr, revoked: F) -> Result<Self, Failed> {
+        Self::attach(buffer, device, revoked).map_err(|error| Failed(Step::Attach, error))
     }
 
     fn attach(buffer: DmaBuf, device: &CStr, revoked: F) -> Result<Self> {
@@ -245,7 +251,8 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
     ///
     /// The exporter's errors, also because it cannot map the buffer; `EINTR` if a signal arrived
     /// first; `EBUSY` if this was called before.
-    pub(crate) fn prepare(&mut self) -> Result<(), Refusal> {
+    pub(crate) fn prepare(&mut self) -> Result<(), Failed> {
+        let failed = |step| move |error| Failed(step, error);
         let buffer = self.buffer.0.as_ptr();
         let pin = || {
             if self.private.is_pinned.load(Acquire) {
@@ -258,37 +265,22 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
             self.private.is_pinned.store(true, Release);
             Ok(())
         };
-        self.buffer.locked(pin).map_err(failed(
-            "pinning the buffer",
-            "free some memory of the device, or allocate it in system memory",
-        ))?;
-        self.buffer
-            .wait()
-            .map_err(failed("waiting for the device", "mount again"))?;
+        self.buffer.locked(pin).map_err(failed(Step::Pin))?;
+        self.buffer.wait().map_err(failed(Step::Wait))?;
         let mut map = bindings::iosys_map::default();
         // SAFETY: The dma-buf is valid, and `locked` calls this under its reservation lock.
         let vmap = || to_result(unsafe { bindings::dma_buf_vmap(buffer, &mut map) });
-        self.buffer.locked(vmap).map_err(failed(
-            "mapping the buffer into the kernel",
-            "use a udmabuf, a heap, or a driver that supports it",
-        ))?;
+        self.buffer.locked(vmap).map_err(failed(Step::Map))?;
         // INVARIANT: The buffer was mapped above.
         self.map = Some(map);
         // SAFETY: The dma-buf is valid and its reservation lock is not held.
         let begun = unsafe { bindings::dma_buf_begin_cpu_access(buffer, DIRECTION) };
-        to_result(begun).map_err(failed(
-            "beginning CPU access",
-            "allocate the buffer where the processor can read it",
-        ))?;
+        to_result(begun).map_err(failed(Step::Begin))?;
         // INVARIANT: CPU access was begun above.
         self.is_accessible = true;
         match self.mappable() {
             Some(_) => Ok(()),
-            None => Err(refusal!(
-                Errno::NotSupported,
-                "the exporter caches its pages in different ways, or shares them with the host"
-            )
-            .remedy("use one buffer for each, of encrypted memory")),
+            None => Err(Failed(Step::Cache, Errno::NotSupported.into())),
         }
     }
 }

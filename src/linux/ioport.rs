@@ -4,7 +4,6 @@
 //!
 //! C header: `include/linux/ioport.h`.
 
-use super::fs::{refusal, Refusal};
 use crate::bindings;
 use kernel::prelude::*;
 
@@ -20,6 +19,18 @@ pub(crate) fn is_in_one_resource(start: u64, size: u64) -> bool {
     unsafe { bindings::is_in_one_resource(start, start.wrapping_add(size).wrapping_sub(1)) }
 }
 
+/// Why a range cannot be requested.
+pub(crate) enum Unavailable {
+    /// All of it is System RAM.
+    Ram,
+    /// A part of it is System RAM.
+    PartlyRam,
+    /// It is not inside one resource.
+    NotOneResource,
+    /// It is requested already.
+    Busy,
+}
+
 /// A range of physical addresses that is requested from the kernel. Dropping it releases the range.
 ///
 /// # Invariants
@@ -33,24 +44,15 @@ pub(crate) struct Requested {
 
 impl Requested {
     /// Requests the `size` bytes at `start`. /proc/iomem shows the `name`.
-    ///
-    /// # Errors
-    ///
-    /// `EBUSY` if a part of them is System RAM, or is requested already; `EINVAL` if they leave the
-    /// resource that they are in.
-    pub(crate) fn new(start: u64, size: u64, name: &'static CStr) -> Result<Self, Refusal> {
+    pub(crate) fn new(start: u64, size: u64, name: &'static CStr) -> Result<Self, Unavailable> {
         let any = bindings::IORES_DESC_NONE as usize;
         let ram = bindings::IORESOURCE_SYSTEM_RAM;
         // SAFETY: This compares the range with all resources, under their lock.
         let found = unsafe { bindings::region_intersects(start, size as usize, ram, any) };
-        if found != bindings::REGION_DISJOINT {
-            let reason = match found == bindings::REGION_MIXED {
-                true => "a part of the range is System RAM",
-                false => "the range is System RAM",
-            };
-            return Err(
-                refusal!(EBUSY, "{reason}").remedy("reserve it at boot, with memmap=SIZE$ADDRESS")
-            );
+        match found {
+            bindings::REGION_DISJOINT => {}
+            bindings::REGION_MIXED => return Err(Unavailable::PartlyRam),
+            _ => return Err(Unavailable::Ram),
         }
         // SAFETY: The name is static.
         let resource = unsafe {
@@ -62,18 +64,11 @@ impl Requested {
                 0,
             )
         };
-        if resource.is_null() && !is_in_one_resource(start, size) {
-            return Err(
-                refusal!(EINVAL, "the range is not inside one range of /proc/iomem")
-                    .remedy("name a part of one that is reserved"),
-            );
-        }
         if resource.is_null() {
-            return Err(refusal!(
-                EBUSY,
-                "the range belongs to a driver, or memory of the previous mount is still in use"
-            )
-            .remedy("see /proc/iomem"));
+            return Err(match is_in_one_resource(start, size) {
+                true => Unavailable::Busy,
+                false => Unavailable::NotOneResource,
+            });
         }
         // The range inherits the descriptor of the innermost resource around it. It contains no
         // other one, or it could not have been requested.

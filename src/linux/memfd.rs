@@ -4,7 +4,6 @@
 //!
 //! C headers: `include/linux/memfd.h`, `include/linux/shmem_fs.h`.
 
-use super::fs::{refusal, Refusal};
 use super::mm::{CacheMode, MapMethod, Mappable, Owner};
 use crate::bindings;
 use core::ptr::NonNull;
@@ -162,15 +161,14 @@ impl Content {
     /// # Errors
     ///
     /// `EPERM` if seals are missing, `EINVAL` if the file is empty or has too many pages, `ENOMEM`.
-    pub(crate) fn new(memfd: &Memfd) -> Result<Self, Refusal> {
+    pub(crate) fn new(memfd: &Memfd) -> Result<Self> {
         if memfd.seals() as u32 & SEALS != SEALS {
-            let reason = "must be sealed against writing, shrinking and growing";
-            return Err(refusal!(EPERM, "{reason}"));
+            return Err(EPERM);
         }
         let size = memfd.size();
         let count = size.div_ceil(bindings::PAGE_SIZE);
         if count == 0 || count > u32::MAX.into() {
-            return Err(EINVAL.into());
+            return Err(EINVAL);
         }
         let folios = Folios::pin(memfd, size, count as usize)?;
         // INVARIANT: The pages are mapped here.

@@ -10,7 +10,7 @@ use super::claim::Part;
 use super::{fsdev, registry, Region, Tenure};
 use crate::linux::block::{BlockDevice, OpenBlockDevice};
 use crate::linux::bus::DeviceId;
-use crate::linux::dax::{Device, DeviceMemory, Held, Node};
+use crate::linux::dax::{Device, DeviceMemory, Held, Node, Unmapped};
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::Errno;
 use core::ops::Range;
@@ -40,6 +40,30 @@ fn open(
     drop(alive);
     tenure.lease().open(KBox::new(memory, GFP_KERNEL)?)?;
     Ok(Region::of_owner(tenure)?)
+}
+
+/// Returns why a device is refused whose memory cannot be used.
+impl From<Unmapped> for Refusal {
+    fn from(why: Unmapped) -> Self {
+        match why {
+            Unmapped::Refused(at, error) if error == Errno::HwPoison.into() => {
+                refusal!(EIO, "byte {at:#x} cannot be read: the memory has failed")
+                    .remedy("write the block again to repair it")
+            }
+            Unmapped::Refused(at, error) => {
+                refusal!(error, "device refuses access to byte {at:#x}: {error:?}")
+            }
+            Unmapped::Stacked => {
+                refusal!(Errno::NotSupported, "stacked DAX devices are not supported")
+                    .remedy("mount the pmem device below it")
+            }
+            Unmapped::Break(at) => refusal!(
+                EINVAL,
+                "device is not mapped in one piece (break at byte {at:#x})"
+            )
+            .remedy("use a linear one"),
+        }
+    }
 }
 
 /// Returns why a mount of a character device without DAX is refused.

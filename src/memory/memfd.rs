@@ -3,7 +3,7 @@
 //! A sealed memfd, whose own folios are pinned and mapped.
 
 use super::{Descriptor, Region, Tenure};
-use crate::linux::fs::Refusal;
+use crate::linux::fs::{refusal, Refusal};
 use crate::linux::memfd::{Content, Memfd};
 use kernel::{fs::File, prelude::*};
 
@@ -19,8 +19,14 @@ impl Descriptor for Memfd {
     ///
     /// `EPERM` if seals are missing, `EINVAL` if the file is empty or too large, `ENOMEM`.
     fn open(&self, tenure: &Tenure) -> Result<Region, Refusal> {
-        let content = KBox::new(Content::new(self)?, GFP_KERNEL)?;
-        tenure.lease().open(content)?;
+        let content = Content::new(self).map_err(|error| match error {
+            EPERM => refusal!(
+                error,
+                "must be sealed against writing, shrinking and growing"
+            ),
+            error => error.into(),
+        })?;
+        tenure.lease().open(KBox::new(content, GFP_KERNEL)?)?;
         Ok(Region::of_owner(tenure)?)
     }
 }

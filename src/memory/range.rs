@@ -9,7 +9,7 @@
 
 use super::registry;
 use crate::linux::fs::{refusal, Refusal};
-use crate::linux::ioport::{self, Requested};
+use crate::linux::ioport::{self, Requested, Unavailable};
 use crate::linux::{global_mutex, pagemap, pci, raw_io};
 use kernel::{device::Device, page::PAGE_SIZE, prelude::*, sync::GlobalGuard};
 
@@ -95,7 +95,7 @@ impl ClaimedRange {
         let reserved = cfg!(CONFIG_ARM64)
             && ioport::is_in_one_resource(start, size)
             && pagemap::has_struct_pages(start, size);
-        let requested = Requested::new(start, size, c"daxfs")?;
+        let requested = Requested::new(start, size, c"daxfs").map_err(unavailable)?;
         let reserved = reserved || requested.is_reserved();
         let is_pci = !reserved && pci::is_memory(start, size);
         if reserved || is_pci {
@@ -104,6 +104,33 @@ impl ClaimedRange {
             Err(not_memory())
         }
     }
+}
+
+/// Returns why a range is refused that cannot be requested.
+fn unavailable(why: Unavailable) -> Refusal {
+    let (errno, reason, remedy) = match why {
+        Unavailable::Ram => (
+            EBUSY,
+            "the range is System RAM",
+            "reserve it at boot, with memmap=SIZE$ADDRESS",
+        ),
+        Unavailable::PartlyRam => (
+            EBUSY,
+            "a part of the range is System RAM",
+            "reserve it at boot, with memmap=SIZE$ADDRESS",
+        ),
+        Unavailable::NotOneResource => (
+            EINVAL,
+            "the range is not inside one range of /proc/iomem",
+            "name a part of one that is reserved",
+        ),
+        Unavailable::Busy => (
+            EBUSY,
+            "the range belongs to a driver, or memory of the previous mount is still in use",
+            "see /proc/iomem",
+        ),
+    };
+    refusal!(errno, "{reason}").remedy(remedy)
 }
 
 /// Returns why a range is refused that may have registers in it.

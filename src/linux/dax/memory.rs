@@ -5,7 +5,6 @@
 use super::device::{Device, Found, Mode};
 use crate::bindings;
 use crate::linux::block::BlockDevice;
-use crate::linux::fs::{refusal, Refusal};
 use crate::linux::mm::{poison::Frame, DaxRange, MapMethod, Mappable, Owner};
 use crate::linux::Errno;
 use core::ops::Range;
@@ -17,13 +16,14 @@ use kernel::{prelude::*, sync::aref::ARef};
 /// request in 32 bits.
 const MOST_PAGES: u64 = 1 << 40 >> bindings::PAGE_SHIFT;
 
-/// Returns why the memory of a device cannot be used that refuses access to byte `at`.
-fn refused(at: u64, error: Error) -> Refusal {
-    if error == Errno::HwPoison.into() {
-        return refusal!(EIO, "byte {at:#x} cannot be read: the memory has failed")
-            .remedy("write the block again to repair it");
-    }
-    refusal!(error, "device refuses access to byte {at:#x}: {error:?}")
+/// Why the memory of a device cannot be used.
+pub(crate) enum Unmapped {
+    /// The device refuses access to the byte at this offset.
+    Refused(u64, Error),
+    /// The device is stacked on others.
+    Stacked,
+    /// The byte at this offset does not follow the one before it.
+    Break(u64),
 }
 
 /// A reference to the page map of a driver, which keeps its struct pages and its mapping.
@@ -98,16 +98,13 @@ impl<K> DeviceMemory<K> {
     /// fail. If the device is `bdev`'s, its list of bad blocks may grow later.
     ///
     /// The caller must delay the removal of the device.
-    pub(crate) fn map(&mut self, bdev: Option<&BlockDevice>) -> Result<(), Refusal> {
+    pub(crate) fn map(&mut self, bdev: Option<&BlockDevice>) -> Result<(), Unmapped> {
         let first = self.range.start >> bindings::PAGE_SHIFT;
         let start = self
             .device
             .direct_access(first, 1, Mode::Good)
-            .map_err(|error| refused(0, error))?;
-        let pages = PageMap::of(start.frame, &self.device).ok_or_else(|| {
-            refusal!(Errno::NotSupported, "stacked DAX devices are not supported")
-                .remedy("mount the pmem device below it")
-        })?;
+            .map_err(|error| Unmapped::Refused(0, error))?;
+        let pages = PageMap::of(start.frame, &self.device).ok_or(Unmapped::Stacked)?;
         // The list is in the object that has the page map: pmem is the only driver with both.
         let bdev = bdev.filter(|bdev| {
             Device::of_block(bdev).is_some_and(|(device, _)| ptr::eq(&*device, &*self.device))
@@ -117,17 +114,13 @@ impl<K> DeviceMemory<K> {
             let now = unsafe { number.as_ref() }.load(Acquire);
             (number, now)
         });
-        self.for_each_part(refused, |page, found| {
+        self.for_each_part(Unmapped::Refused, |page, found| {
             let at = page << bindings::PAGE_SHIFT;
             let address = start.address.as_ptr().wrapping_add(at as usize);
             if found.address.as_ptr() == address && found.frame == start.frame + page as usize {
                 Ok(())
             } else {
-                Err(refusal!(
-                    EINVAL,
-                    "device is not mapped in one piece (break at byte {at:#x})"
-                )
-                .remedy("use a linear one"))
+                Err(Unmapped::Break(at))
             }
         })?;
         // INVARIANT: All pages of the range have been found.
