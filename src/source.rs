@@ -4,7 +4,7 @@
 
 use crate::linux::block::OpenBlockDevice;
 use crate::linux::fs::{refusal, Context, Key, Refusal, SourceKind, SuperKind};
-use crate::memory::{dax, phys, Region, Tenure};
+use crate::memory::{dax, phys, LeaseRef, Region};
 use crate::options::{Named, Options};
 use core::ops::Range;
 use kernel::prelude::*;
@@ -88,25 +88,25 @@ pub(crate) fn super_kind(
 pub(crate) fn open(
     options: &Options,
     found: &Found,
-    tenure: &Tenure,
+    lease_ref: &LeaseRef,
     context: &Context,
 ) -> Result<(Region, Option<OpenBlockDevice>), Refusal> {
     let part = found.part.clone();
     let region = match (&options.descriptor, found.range) {
         (Some((name, descriptor)), _) => descriptor
-            .open(tenure)
+            .open(lease_ref)
             .map_err(|refusal| refusal.of(fmt!("{name}"))),
         // A part has its own place in /proc/iomem.
-        (None, Some(range)) => phys::open(range, tenure)
+        (None, Some(range)) => phys::open(range, lease_ref)
             .map_err(|refusal| refusal.of(fmt!("phys={:#x},size={:#x}", range.start, range.size))),
         (None, None) => match found.device {
             Some(SourceKind::BlockDevice(number)) => {
-                let (region, bdev) = dax::open_block(number, part, tenure)
+                let (region, bdev) = dax::open_block(number, part, lease_ref)
                     .map_err(|refusal| of_device(refusal, found, context))?;
                 return Ok((region, Some(bdev)));
             }
             Some(SourceKind::CharDevice(number)) => {
-                dax::open_char(number, || context.open_source(), part, tenure)
+                dax::open_char(number, || context.open_source(), part, lease_ref)
                     .map_err(|refusal| of_device(refusal, found, context))
             }
             _ => Err(ENOTBLK.into()),

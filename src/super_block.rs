@@ -174,8 +174,8 @@ impl FileSystem for DaxFs {
         found: Found,
         context: &Context,
     ) -> Result<Mounted, Refusal> {
-        let tenure = shared.memory.start()?;
-        let opened = source::open(options, &found, &tenure, context)?;
+        let lease_ref = shared.memory.start()?;
+        let opened = source::open(options, &found, &lease_ref, context)?;
         load(shared, opened, options, found, context)
             .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }

@@ -2,7 +2,7 @@
 
 //! Reading a region.
 
-use super::{Region, Tenure};
+use super::{LeaseRef, Region};
 use crate::image;
 use crate::linux::mm::{fault_in, Memory};
 use crate::linux::srcu::Reader;
@@ -27,7 +27,7 @@ impl Region {
     /// `EIO` if it is about to go away, or gone.
     #[inline]
     pub(crate) fn access(&self) -> Result<Access<'_>> {
-        Access::new(&self.tenure)
+        Access::new(&self.lease_ref)
     }
 
     /// Copies `length` bytes at `offset` to `to`. Returns the number of bytes copied: fewer if the
@@ -102,8 +102,8 @@ impl Region {
 impl<'a> Access<'a> {
     /// Keeps the memory of a lease from going away, as [`Region::access`] does.
     #[inline(always)]
-    pub(super) fn new(tenure: &'a Tenure) -> Result<Self> {
-        Ok(Access(tenure.lease().memory.read()?))
+    pub(super) fn new(lease_ref: &'a LeaseRef) -> Result<Self> {
+        Ok(Access(lease_ref.lease().memory.read()?))
     }
 
     /// Returns the memory.

@@ -6,8 +6,8 @@
 //! memory goes away and when some of it fails. A reference to the page map keeps the driver from
 //! removing the struct pages before their last user is gone.
 
-use super::claim::Part;
-use super::{fsdev, registry, Region, Tenure};
+use super::hold::HeldPart;
+use super::{fsdev, registry, LeaseRef, Region};
 use crate::linux::block::{BlockDevice, OpenBlockDevice};
 use crate::linux::bus::DeviceId;
 use crate::linux::dax::{Device, DeviceMemory, Held, Node, Unmapped};
@@ -21,25 +21,25 @@ fn revoke(number: u32) {
     registry::revoke(|uses| uses.block == Some(number));
 }
 
-/// Opens the region of the `claim`, the bytes of `range` of a device, `bdev`'s if that is given.
+/// Opens the region of the `hold`, the bytes of `range` of a device, `bdev`'s if that is given.
 fn open(
     device: ARef<Device>,
     range: Range<u64>,
     bdev: Option<&BlockDevice>,
-    claim: Part,
-    tenure: &Tenure,
+    hold: HeldPart,
+    lease_ref: &LeaseRef,
 ) -> Result<Region, Refusal> {
     let is_empty = range.is_empty();
-    let mut memory = DeviceMemory::new(device, range, claim);
+    let mut memory = DeviceMemory::new(device, range, hold);
     // This keeps the device alive, and so its driver.
-    let alive = tenure.lease().memory.delay().map_err(unclaimed)?;
+    let alive = lease_ref.lease().memory.delay().map_err(not_held)?;
     if is_empty {
         return Err(refusal!(EINVAL, "device is empty"));
     }
     memory.map(bdev)?;
     drop(alive);
-    tenure.lease().open(KBox::new(memory, GFP_KERNEL)?)?;
-    Ok(Region::of_owner(tenure)?)
+    lease_ref.lease().open(KBox::new(memory, GFP_KERNEL)?)?;
+    Ok(Region::of_owner(lease_ref)?)
 }
 
 /// Returns why a device is refused whose memory cannot be used.
@@ -82,7 +82,7 @@ fn no_dax(bdev: &BlockDevice) -> Refusal {
         return refusal!(EINVAL, "the partition does not consist of whole pages")
             .remedy("let it start and end at multiples of 2 MiB");
     }
-    unclaimed(ENODEV)
+    not_held(ENODEV)
 }
 
 /// Refuses a `part` that does not end within a device of `size` bytes.
@@ -97,8 +97,8 @@ fn check_end(part: &Range<u64>, size: u64) -> Result<(), Refusal> {
     }
 }
 
-/// Returns why bytes of a device cannot be claimed.
-fn unclaimed(error: Error) -> Refusal {
+/// Returns why bytes of a device cannot be held.
+fn not_held(error: Error) -> Refusal {
     match error {
         EBUSY => {
             let in_use = "memory of the previous mount is still in use";
@@ -117,24 +117,25 @@ fn unclaimed(error: Error) -> Refusal {
 pub(crate) fn open_block(
     number: u32,
     part: Option<Range<u64>>,
-    tenure: &Tenure,
+    lease_ref: &LeaseRef,
 ) -> Result<(Region, OpenBlockDevice), Refusal> {
     /// Its address is the holder of all devices.
     static DIED: fn(u32) = revoke;
-    tenure.lease().uses.lock().block = Some(number);
+    lease_ref.lease().uses.lock().block = Some(number);
     let bdev =
         OpenBlockDevice::open(number, part.is_some(), &DIED).map_err(|error| match error {
             EBUSY => refusal!(EBUSY, "another mount or program has claimed the device")
                 .remedy("unmount it, or stop the program"),
-            error => unclaimed(error),
+            error => not_held(error),
         })?;
     let (device, start) = Device::of_block(&bdev).ok_or_else(|| no_dax(&bdev))?;
     let part = part.unwrap_or(0..bdev.size());
     check_end(&part, bdev.size())?;
     let range = start + part.start..start + part.end;
     let hold = |token| Held::of_block(&bdev, token);
-    let claim = Part::get(&device, None, range.clone(), tenure.lease(), hold).map_err(unclaimed)?;
-    let region = open(device, range, Some(&bdev), claim, tenure)?;
+    let held =
+        HeldPart::get(&device, None, range.clone(), lease_ref.lease(), hold).map_err(not_held)?;
+    let region = open(device, range, Some(&bdev), held, lease_ref)?;
     Ok((region, bdev))
 }
 
@@ -149,7 +150,7 @@ pub(crate) fn open_char(
     number: u32,
     node: impl FnOnce() -> Result<ARef<File>>,
     part: Option<Range<u64>>,
-    tenure: &Tenure,
+    lease_ref: &LeaseRef,
 ) -> Result<Region, Refusal> {
     if !Node::is_number(number)? {
         return Err(no_fsdev());
@@ -164,15 +165,15 @@ pub(crate) fn open_char(
     fsdev::watch(&node)?;
     let fsdev = Some(DeviceId::of(node.bus_device()));
     let device = node.device();
-    // Only a claimed device has the driver that knows its size.
+    // Only a held device has the driver that knows its size.
     let bytes = part.clone().unwrap_or(0..u64::MAX);
-    let claim = Part::get(device, fsdev, bytes, tenure.lease(), |token| {
+    let held = HeldPart::get(device, fsdev, bytes, lease_ref.lease(), |token| {
         Held::of_node(&node, token)
     });
-    let claim = claim.map_err(|error| match error {
+    let held = held.map_err(|error| match error {
         ENODEV => no_fsdev(),
         error if error == Errno::NotSupported.into() => no_fsdev(),
-        error => unclaimed(error),
+        error => not_held(error),
     })?;
     let size = device.linear_size();
     let part = part.unwrap_or(0..size);
@@ -180,5 +181,5 @@ pub(crate) fn open_char(
     if size > 0 {
         check_end(&part, size)?;
     }
-    open(device.clone(), part, None, claim, tenure)
+    open(device.clone(), part, None, held, lease_ref)
 }

@@ -6,7 +6,7 @@
 //! Documentation/design.rst. The reservation lock of the buffer is taken under locks of the VFS, so
 //! under it the revocation of a lease takes no lock of daxfs or of the VFS.
 
-use super::{Descriptor, Region, Tenure};
+use super::{Descriptor, LeaseRef, Region};
 use crate::linux::dma_buf::{Attachment, DmaBuf, Failed, Step};
 use crate::linux::fs::{refusal, Refusal};
 use kernel::sync::atomic::{Atomic, Relaxed};
@@ -60,16 +60,16 @@ impl Descriptor for DmaBuf {
     /// # Errors
     ///
     /// Any error of the exporter, see [`Attachment`].
-    fn open(&self, tenure: &Tenure) -> Result<Region, Refusal> {
+    fn open(&self, lease_ref: &LeaseRef) -> Result<Region, Refusal> {
         /// Number of the next device. Names on a bus must be unique.
         static NEXT: Atomic<u64> = Atomic::new(0);
         let number = NEXT.fetch_add(1, Relaxed);
         let name = CString::try_from_fmt(fmt!("daxfs-dmabuf.{}", number))?;
-        let lease = tenure.lease().clone();
+        let lease = lease_ref.lease().clone();
         let attached = Attachment::new(self.clone(), &name, move || lease.revoke());
         let mut import = KBox::new(attached?, GFP_KERNEL)?;
         import.prepare()?;
-        tenure.lease().open(import)?;
-        Ok(Region::of_owner(tenure)?)
+        lease_ref.lease().open(import)?;
+        Ok(Region::of_owner(lease_ref)?)
     }
 }

@@ -3,7 +3,7 @@
 //! Claims of inodes on the extents of a region.
 
 use super::access::Access;
-use super::{Region, Tenure};
+use super::{LeaseRef, Region};
 use crate::linux::mm::{FileMapping, Span};
 use kernel::prelude::*;
 
@@ -17,7 +17,7 @@ pub(crate) type MappedExtent = FileMapping<ExtentClaim>;
 /// This is one of the users of the extent at `key` in the tree of the lease, whose memory is that
 /// of the extent's address space.
 pub(crate) struct ExtentClaim {
-    tenure: Tenure,
+    lease_ref: LeaseRef,
     key: u64,
 }
 
@@ -43,11 +43,11 @@ impl Region {
             tail,
             owner,
         };
-        let tenure = self.tenure.clone();
-        let space = tenure.lease().extents.claim(span)?;
+        let lease_ref = self.lease_ref.clone();
+        let space = lease_ref.lease().extents.claim(span)?;
         // INVARIANT: `Extents::claim` has added a user.
         let key = span.key();
-        Ok(FileMapping::new(ExtentClaim { tenure, key }, space))
+        Ok(FileMapping::new(ExtentClaim { lease_ref, key }, space))
     }
 }
 
@@ -55,13 +55,13 @@ impl FileMapping<ExtentClaim> {
     /// Keeps the memory from going away, as [`Region::access`] does.
     #[inline]
     pub(super) fn access(&self) -> Result<Access<'_>> {
-        Access::new(&self.claim().tenure)
+        Access::new(&self.claim().lease_ref)
     }
 }
 
 impl Drop for ExtentClaim {
     fn drop(&mut self) {
-        let lease = self.tenure.lease();
+        let lease = self.lease_ref.lease();
         if !lease.extents.release(self.key) {
             // Pages of it are still in use.
             lease.queue(lease.pause());

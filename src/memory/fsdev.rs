@@ -10,7 +10,7 @@
 //! Follows `drivers/base/dd.c` and `drivers/dax/fsdev.c`.
 
 use super::lease::Uses;
-use super::{claim, registry};
+use super::{hold, registry};
 use crate::linux::bus::{DeviceId, Notifier};
 use crate::linux::dax::Node;
 use crate::linux::global_mutex;
@@ -40,7 +40,7 @@ pub(super) fn unwatch() {
 fn unbinding(device: &Device) {
     let device = DeviceId::of(device);
     // A mount that has joined before has a lease now.
-    claim::close(device);
+    hold::close(device);
     let is_on_it = |uses: &Uses| uses.fsdev == Some(device);
     registry::revoke(is_on_it);
     // The device may be bound and mounted again while mounts of these leases exist.

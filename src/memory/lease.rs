@@ -8,7 +8,7 @@
 //! * A lease is *revoked* before the memory goes away. From then on reads fail with `EIO` and
 //!   faults with SIGBUS. A work item waits for reads and faults in progress, unmaps everything, and
 //!   waits until pages have no users (direct I/O, a pipe). Then it drops the [`Owner`].
-//! * Unmount *ends* the lease ([`Tenure`](super::Tenure)). If pages are still in use, the same work
+//! * Unmount *ends* the lease ([`LeaseRef`](super::LeaseRef)). If pages are still in use, the same work
 //!   item keeps the owner, and with it the module, until they are not. Unmount does not wait for
 //!   that.
 
@@ -42,13 +42,13 @@ const RESTS: i64 = 20;
 const LONGEST: i64 = 5000;
 
 /// Says how long the memory of a region may be used. The work item releases it.
-pub(crate) type Lease = Job<Terms>;
+pub(crate) type Lease = Job<LeaseData>;
 
 /// Memory that its owner uses, or will use, and that may go away.
 #[derive(Default)]
 pub(super) struct Uses {
-    /// The claim on a DAX device, until the DAX core removes the holder.
-    pub(super) claim: Option<HolderId>,
+    /// The hold on a DAX device, until the DAX core removes the holder.
+    pub(super) hold: Option<HolderId>,
     /// The part of that device, in bytes.
     pub(super) part: Range<u64>,
     /// The number of a block device.
@@ -62,7 +62,7 @@ pub(super) struct Uses {
 
 /// Content of a lease.
 #[pin_data]
-pub(crate) struct Terms {
+pub(crate) struct LeaseData {
     #[pin]
     pub(super) uses: SpinLock<Uses>,
     /// The memory. Reads, look-ups and page faults are readers of this.
@@ -91,7 +91,7 @@ pub(super) enum Progress {
 impl Lease {
     /// Makes a lease.
     pub(super) fn new() -> Result<Arc<Self>> {
-        Job::of(try_pin_init!(Terms {
+        Job::of(try_pin_init!(LeaseData {
             uses <- new_spinlock!(Uses::default()),
             memory <- Revocable::new(),
             extents <- Extents::new(),

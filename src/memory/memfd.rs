@@ -2,7 +2,7 @@
 
 //! A sealed memfd, whose own folios are pinned and mapped.
 
-use super::{Descriptor, Region, Tenure};
+use super::{Descriptor, LeaseRef, Region};
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::memfd::{Content, Memfd};
 use kernel::{fs::File, prelude::*};
@@ -18,7 +18,7 @@ impl Descriptor for Memfd {
     /// # Errors
     ///
     /// `EPERM` if seals are missing, `EINVAL` if the file is empty or too large, `ENOMEM`.
-    fn open(&self, tenure: &Tenure) -> Result<Region, Refusal> {
+    fn open(&self, lease_ref: &LeaseRef) -> Result<Region, Refusal> {
         let content = Content::new(self).map_err(|error| match error {
             EPERM => refusal!(
                 error,
@@ -26,7 +26,7 @@ impl Descriptor for Memfd {
             ),
             error => error.into(),
         })?;
-        tenure.lease().open(KBox::new(content, GFP_KERNEL)?)?;
-        Ok(Region::of_owner(tenure)?)
+        lease_ref.lease().open(KBox::new(content, GFP_KERNEL)?)?;
+        Ok(Region::of_owner(lease_ref)?)
     }
 }

@@ -14,7 +14,6 @@
 //! watches a tracepoint.
 
 mod access;
-mod claim;
 pub(crate) mod dax;
 #[cfg(CONFIG_DAXFS_FS_DMABUF)]
 pub(crate) mod dmabuf;
@@ -22,6 +21,7 @@ mod extent_claim;
 mod extents;
 mod fault;
 mod fsdev;
+mod hold;
 mod lease;
 #[cfg(CONFIG_DAXFS_FS_MEMFD)]
 pub(crate) mod memfd;
@@ -38,5 +38,5 @@ pub(crate) use access::Access;
 pub(crate) use extent_claim::{ExtentClaim, MappedExtent};
 pub(crate) use fault::Gate;
 pub(crate) use region::{Descriptor, Region};
-pub(crate) use registry::Tenure;
+pub(crate) use registry::LeaseRef;
 pub(crate) use resources::Resources;

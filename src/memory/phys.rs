@@ -8,8 +8,8 @@
 
 use super::lease::Lease;
 pub(crate) use super::range::Range;
-use super::range::{not_memory, removing, ClaimedRange, Turn};
-use super::{Region, Tenure};
+use super::range::{not_memory, removing, RequestLock, RequestedRange};
+use super::{LeaseRef, Region};
 use crate::linux::fs::Refusal;
 use crate::linux::ioport::Requested;
 use crate::linux::mm::poison::Frame;
@@ -76,9 +76,9 @@ pub(crate) fn show(seq: &SeqFile, start: u64, size: u64) -> bool {
 
 /// Makes struct pages for the range, or returns it if that is not possible.
 fn make_pages(
-    ClaimedRange { requested, is_pci }: ClaimedRange,
+    RequestedRange { requested, is_pci }: RequestedRange,
     lease: &Arc<Lease>,
-    _turn: &Turn,
+    _turn: &RequestLock,
 ) -> Result<OwnDax, Requested> {
     let (start, size) = (requested.start(), requested.size());
     if is_pci {
@@ -98,16 +98,16 @@ fn make_pages(
 }
 
 /// Opens the region of `range`.
-pub(crate) fn open(range: Range, tenure: &Tenure) -> Result<Region, Refusal> {
-    let lease = tenure.lease();
-    let turn = Turn::wait();
+pub(crate) fn open(range: Range, lease_ref: &LeaseRef) -> Result<Region, Refusal> {
+    let lease = lease_ref.lease();
+    let turn = RequestLock::wait();
     // Look at the attributes of the start before all of it is mapped.
-    let head = ClaimedRange::new(range.part(0..range.size.min(HEAD)), &turn)?;
+    let head = RequestedRange::new(range.part(0..range.size.min(HEAD)), &turn)?;
     let is_pci = head.is_pci;
     if !Frames::new(head.requested)?.is_cached() && !is_pci {
         return Err(not_memory());
     }
-    match make_pages(ClaimedRange::new(range, &turn)?, lease, &turn) {
+    match make_pages(RequestedRange::new(range, &turn)?, lease, &turn) {
         Ok(own) => lease.open(KBox::new(own, GFP_KERNEL)?)?,
         Err(requested) => {
             pr_info!(
@@ -120,5 +120,5 @@ pub(crate) fn open(range: Range, tenure: &Tenure) -> Result<Region, Refusal> {
     }
     // The removal of a PCI device waits for the turn, and then finds the owner.
     drop(turn);
-    Ok(Region::of_owner(tenure)?)
+    Ok(Region::of_owner(lease_ref)?)
 }

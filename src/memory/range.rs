@@ -21,12 +21,12 @@ global_mutex! {
 }
 
 /// The turn to request and map a range. Until it is dropped, no other range is requested or mapped.
-pub(super) struct Turn(#[allow(dead_code)] GlobalGuard<REQUESTING>);
+pub(super) struct RequestLock(#[allow(dead_code)] GlobalGuard<REQUESTING>);
 
-impl Turn {
+impl RequestLock {
     /// Waits for the turn.
     pub(super) fn wait() -> Self {
-        Turn(REQUESTING.lock())
+        RequestLock(REQUESTING.lock())
     }
 }
 
@@ -76,19 +76,19 @@ impl Range {
 }
 
 /// A range that is requested, and is memory as far as is known.
-pub(super) struct ClaimedRange {
+pub(super) struct RequestedRange {
     pub(super) requested: Requested,
     /// Set if the range is memory of a PCI device, which may be removed.
     pub(super) is_pci: bool,
 }
 
-impl ClaimedRange {
+impl RequestedRange {
     /// Requests `range`, which must be memory.
     ///
     /// # Errors
     ///
     /// `EBUSY` if it is System RAM or belongs to a driver, `EINVAL` if it is not memory.
-    pub(super) fn new(range: Range, _turn: &Turn) -> Result<Self, Refusal> {
+    pub(super) fn new(range: Range, _turn: &RequestLock) -> Result<Self, Refusal> {
         let Range { start, size } = range;
         // On arm64, memory that the device tree or the firmware reserves has no descriptor. Unlike
         // registers it has struct pages.
@@ -99,7 +99,7 @@ impl ClaimedRange {
         let reserved = reserved || requested.is_reserved();
         let is_pci = !reserved && pci::is_memory(start, size);
         if reserved || is_pci {
-            Ok(ClaimedRange { requested, is_pci })
+            Ok(RequestedRange { requested, is_pci })
         } else {
             Err(not_memory())
         }
@@ -146,7 +146,7 @@ pub(super) fn not_memory() -> Refusal {
 /// Releases the memory of a PCI device that is about to be removed.
 pub(super) fn removing(device: &Device) {
     // Wait for requests in progress. Later ones find that the device is being removed.
-    drop(Turn::wait());
+    drop(RequestLock::wait());
     let is_there = |(start, size)| pci::has_range(device, start, size);
     while let Some(lease) = registry::find_by(|uses| uses.pci.is_some_and(is_there)) {
         lease.revoke();

@@ -2,7 +2,7 @@
 
 //! Regions: memory that holds an image.
 
-use super::Tenure;
+use super::LeaseRef;
 use crate::linux::fs::Refusal;
 use crate::linux::mm::Mappable;
 use kernel::prelude::*;
@@ -11,13 +11,13 @@ use kernel::prelude::*;
 pub(crate) struct Region {
     /// Facts about the memory.
     pub(crate) memory: Mappable,
-    pub(super) tenure: Tenure,
+    pub(super) lease_ref: LeaseRef,
 }
 
 /// Memory that a file descriptor stands for.
 pub(crate) trait Descriptor: Send + Sync {
     /// Opens its region.
-    fn open(&self, tenure: &Tenure) -> Result<Region, Refusal>;
+    fn open(&self, lease_ref: &LeaseRef) -> Result<Region, Refusal>;
 }
 
 impl Region {
@@ -26,15 +26,15 @@ impl Region {
     /// # Errors
     ///
     /// `EIO` if it has mapped none, or the lease is revoked.
-    pub(super) fn of_owner(tenure: &Tenure) -> Result<Self> {
+    pub(super) fn of_owner(lease_ref: &LeaseRef) -> Result<Self> {
         Ok(Region {
-            memory: *tenure.lease().memory.read()?.mappable(),
-            tenure: tenure.clone(),
+            memory: *lease_ref.lease().memory.read()?.mappable(),
+            lease_ref: lease_ref.clone(),
         })
     }
 
     /// Returns true if the memory is about to go away, or gone.
     pub(crate) fn revoked(&self) -> bool {
-        self.tenure.lease().memory.is_revoked()
+        self.lease_ref.lease().memory.is_revoked()
     }
 }

@@ -2,7 +2,7 @@
 
 //! The list of all leases, and how they end.
 
-use super::lease::{Lease, Progress, Terms, Uses};
+use super::lease::{Lease, LeaseData, Progress, Uses};
 use crate::linux::{global_mutex, internal::Internal, workqueue::Work};
 use kernel::{
     prelude::*,
@@ -19,36 +19,36 @@ global_mutex! {
 }
 
 /// Makes a lease and adds it to the list.
-pub(super) fn start() -> Result<Tenure> {
+pub(super) fn start() -> Result<LeaseRef> {
     let lease = Lease::new()?;
     let entry = (lease.clone(), Internal::mount()?);
     let node = RBTreeNode::new(key(&lease), entry, GFP_KERNEL)?;
     LEASES.lock().get_or_insert_with(RBTree::new).insert(node);
     // INVARIANT: Nothing else ends the new lease.
-    let tenant = Arc::new(Tenant(lease), GFP_KERNEL)?;
-    Ok(Tenure(tenant))
+    let ends_lease = Arc::new(EndsLease(lease), GFP_KERNEL)?;
+    Ok(LeaseRef(ends_lease))
 }
 
-/// The right to use the memory of a lease, which ends when the last clone is dropped. That must not
-/// happen under `s_umount`.
+/// A reference to a lease, which ends when the last clone is dropped. That must not happen under
+/// `s_umount`.
 #[derive(Clone)]
-pub(crate) struct Tenure(Arc<Tenant>);
+pub(crate) struct LeaseRef(Arc<EndsLease>);
 
-/// Shared state of the clones of a tenure.
+/// Ends the lease when it is dropped, which the clones of a reference share.
 ///
 /// # Invariants
 ///
 /// The lease has not ended.
-struct Tenant(Arc<Lease>);
+struct EndsLease(Arc<Lease>);
 
-impl Tenure {
-    /// Returns the lease. It does not end before the tenure is dropped.
+impl LeaseRef {
+    /// Returns the lease. It does not end before the reference is dropped.
     pub(super) fn lease(&self) -> &Arc<Lease> {
         &self.0 .0
     }
 }
 
-impl Drop for Tenant {
+impl Drop for EndsLease {
     fn drop(&mut self) {
         if let Progress::Ended = self.0.end() {
             remove(&self.0);
@@ -105,7 +105,7 @@ pub(super) fn for_each(visit: impl Fn(&Arc<Lease>)) {
 }
 
 /// Clean up a lease that is revoked, or has pages in use after its end.
-impl Work for Terms {
+impl Work for LeaseData {
     fn run(lease: &Arc<Lease>) -> Option<Jiffies> {
         match lease.proceed() {
             Progress::Ended => remove(lease),

@@ -2,7 +2,7 @@
 
 //! Resources for memory while the kernel module is loaded.
 
-use super::{fsdev, phys, registry, Tenure};
+use super::{fsdev, phys, registry, LeaseRef};
 use crate::linux::dax::make_and_kill;
 use crate::linux::memory_failure::Probe;
 use crate::linux::mm::poison;
@@ -40,7 +40,7 @@ impl Resources {
     }
 
     /// Begins to use memory, which is not open yet.
-    pub(crate) fn start(&self) -> Result<Tenure> {
+    pub(crate) fn start(&self) -> Result<LeaseRef> {
         registry::start()
     }
 }

@@ -2,7 +2,7 @@
 
 //! Without CONFIG_DAXFS_FS_PHYS, no mount names a range of physical addresses.
 
-use super::{Region, Tenure};
+use super::{LeaseRef, Region};
 use crate::linux::fs::Refusal;
 use kernel::{prelude::*, seq_file::SeqFile};
 
@@ -34,6 +34,6 @@ pub(crate) fn show(_seq: &SeqFile, _start: u64, _size: u64) -> bool {
     false
 }
 
-pub(crate) fn open(_range: Range, _tenure: &Tenure) -> Result<Region, Refusal> {
+pub(crate) fn open(_range: Range, _lease_ref: &LeaseRef) -> Result<Region, Refusal> {
     Err(EINVAL.into())
 }

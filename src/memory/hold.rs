@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Claims on DAX devices, which the mounts of several images on one device share.
+//! Holds on DAX devices, which the mounts of several images on one device share.
 //!
-//! The first mount that uses a part of a device makes a claim and becomes the device's holder, to
-//! which it announces failures and its removal. Mounts of other parts join the claim, and the last
+//! The first mount that uses a part of a device gets a hold and becomes the device's holder, to
+//! which it announces failures and its removal. Mounts of other parts join the hold, and the last
 //! one gives it up. Parts do not overlap: two address spaces must not have the same pages.
 //!
 //! Becoming the holder of a DAX character device may take as long as its pages have users. A mount
@@ -25,27 +25,27 @@ use kernel::{
 global_mutex! {
     // Protects the list. Do not wait under it for anything but memory. So do not become a holder
     // under it, which takes the lock of a device.
-    static CLAIMS: KVec<Claim> = KVec::new();
+    static HOLDS: KVec<Hold> = KVec::new();
 }
 
-/// Interval at which a pending claim is looked at again.
+/// Interval at which a pending hold is looked at again.
 const INTERVAL: Delta = Delta::from_millis(10);
 
-/// Number of times that a pending claim is looked at before a mount fails.
+/// Number of times that a pending hold is looked at before a mount fails.
 const TRIES: u32 = 100;
 
-/// The holder of a claimed device. It has a size, so that no two have the same address.
-pub(super) struct Token(#[allow(dead_code)] u8);
+/// The holder of a device. It has a size, so that no two have the same address.
+pub(super) struct HolderToken(#[allow(dead_code)] u8);
 
-/// A claim on a DAX device.
-struct Claim {
+/// A hold on a DAX device.
+struct Hold {
     device: ARef<Device>,
-    token: Arc<Token>,
+    token: Arc<HolderToken>,
     /// The device of the fsdev driver, if it is one.
     fsdev: Option<DeviceId>,
-    /// The token's hold on the device; `None` while the claim is pending.
-    held: Option<Held<Token>>,
-    /// Set before the device is removed, so that no mount joins the claim.
+    /// The token's hold on the device; `None` while the hold is pending.
+    held: Option<Held<HolderToken>>,
+    /// Set before the device is removed, so that no mount joins the hold.
     closed: bool,
     /// The announcement of that, after which the device may have another holder.
     removed: Option<Removed>,
@@ -53,14 +53,14 @@ struct Claim {
     parts: KVec<Range<u64>>,
 }
 
-impl Claim {
+impl Hold {
     /// Uses the bytes of `range` for `lease`.
     ///
     /// # Errors
     ///
-    /// `EIO` if the device is about to be removed; `EBUSY` if the claim is pending, or another
+    /// `EIO` if the device is about to be removed; `EBUSY` if the hold is pending, or another
     /// mount uses some of the bytes; `ENOMEM`.
-    fn join(&mut self, range: Range<u64>, lease: &Lease) -> Result<Part> {
+    fn join(&mut self, range: Range<u64>, lease: &Lease) -> Result<HeldPart> {
         let overlaps = |part: &Range<u64>| part.start < range.end && range.start < part.end;
         if self.closed {
             return Err(EIO);
@@ -69,13 +69,13 @@ impl Claim {
             return Err(EBUSY);
         }
         self.parts.push(range.clone(), GFP_KERNEL)?;
-        // Under the mutex, so that a removal finds the lease, or has closed the claim.
+        // Under the mutex, so that a removal finds the lease, or has closed the hold.
         let mut uses = lease.uses.lock();
-        uses.claim = Some(HolderId::of(&self.token));
+        uses.hold = Some(HolderId::of(&self.token));
         uses.part = range.clone();
         uses.fsdev = self.fsdev;
         // INVARIANT: The range was added above.
-        Ok(Part {
+        Ok(HeldPart {
             token: self.token.clone(),
             range,
         })
@@ -86,47 +86,48 @@ impl Claim {
 ///
 /// # Invariants
 ///
-/// `range` is one of the parts of the claim with this token.
-pub(super) struct Part {
-    token: Arc<Token>,
+/// `range` is one of the parts of the hold with this token.
+pub(super) struct HeldPart {
+    token: Arc<HolderToken>,
     range: Range<u64>,
 }
 
-impl Part {
+impl HeldPart {
     /// Uses the bytes of `range` of `device` for `lease`. `fsdev` is the device of the fsdev
-    /// driver, if it is one. `hold` makes the token that it is passed the holder of the device.
+    /// driver, if it is one. `become_holder` makes the token that it is passed the
+    /// holder of the device.
     ///
     /// # Errors
     ///
     /// `EBUSY` if the device is about to be removed while other mounts use it, or one of these uses
     /// some of the bytes; `EIO` if its removal has begun during the call; `ENOMEM`; the errors of
-    /// `hold`.
+    /// `become_holder`.
     pub(super) fn get(
         device: &ARef<Device>,
         fsdev: Option<DeviceId>,
         range: Range<u64>,
         lease: &Lease,
-        hold: impl FnOnce(Arc<Token>) -> Result<Held<Token>>,
+        become_holder: impl FnOnce(Arc<HolderToken>) -> Result<Held<HolderToken>>,
     ) -> Result<Self> {
-        let token = Arc::new(Token(0), GFP_KERNEL)?;
+        let token = Arc::new(HolderToken(0), GFP_KERNEL)?;
         let mut tries = 0;
-        let mut claims = loop {
-            let mut claims = CLAIMS.lock();
-            let known = claims
+        let mut holds = loop {
+            let mut holds = HOLDS.lock();
+            let known = holds
                 .iter_mut()
-                .find(|claim| ptr::eq(&*claim.device, &**device) && claim.removed.is_none());
+                .find(|hold| ptr::eq(&*hold.device, &**device) && hold.removed.is_none());
             match known {
-                None => break claims,
+                None => break holds,
                 // Users of pages may delay the removal for as long as they like.
-                Some(claim) if claim.closed => return Err(EBUSY),
-                Some(claim) if claim.held.is_none() && tries < TRIES => {}
-                Some(claim) => return claim.join(range, lease),
+                Some(hold) if hold.closed => return Err(EBUSY),
+                Some(hold) if hold.held.is_none() && tries < TRIES => {}
+                Some(hold) => return hold.join(range, lease),
             }
-            drop(claims);
+            drop(holds);
             tries += 1;
             fsleep(INTERVAL);
         };
-        let claim = Claim {
+        let hold = Hold {
             device: device.clone(),
             token: token.clone(),
             fsdev,
@@ -135,85 +136,85 @@ impl Part {
             removed: None,
             parts: KVec::new(),
         };
-        claims.push(claim, GFP_KERNEL)?;
-        drop(claims);
+        holds.push(hold, GFP_KERNEL)?;
+        drop(holds);
         // fs_dax_get() takes the lock of the device, whose driver may hold it for as long as pages
         // have users. So this is without the mutex.
-        let held = hold(token.clone());
-        let mut claims = CLAIMS.lock();
-        let at = place_of(&claims, HolderId::of(&token)).ok_or(EIO)?;
+        let held = become_holder(token.clone());
+        let mut holds = HOLDS.lock();
+        let at = place_of(&holds, HolderId::of(&token)).ok_or(EIO)?;
         let joined = held.and_then(|held| {
-            let claim = &mut claims[at];
-            let held = claim.held.insert(held);
-            if let Some(removed) = &claim.removed {
+            let hold = &mut holds[at];
+            let held = hold.held.insert(held);
+            if let Some(removed) = &hold.removed {
                 held.forget_holder(removed);
             }
-            claim.join(range, lease)
+            hold.join(range, lease)
         });
         if joined.is_err() {
-            give_up(&mut claims, at);
+            give_up(&mut holds, at);
         }
         joined
     }
 }
 
-impl Drop for Part {
+impl Drop for HeldPart {
     fn drop(&mut self) {
-        let mut claims = CLAIMS.lock();
-        let Some(at) = place_of(&claims, HolderId::of(&self.token)) else {
+        let mut holds = HOLDS.lock();
+        let Some(at) = place_of(&holds, HolderId::of(&self.token)) else {
             return;
         };
-        let claim = &mut claims[at];
-        if let Some(part) = claim.parts.iter().position(|part| *part == self.range) {
-            let _ = claim.parts.remove(part);
+        let hold = &mut holds[at];
+        if let Some(part) = hold.parts.iter().position(|part| *part == self.range) {
+            let _ = hold.parts.remove(part);
         }
-        if claim.parts.is_empty() {
-            give_up(&mut claims, at);
+        if hold.parts.is_empty() {
+            give_up(&mut holds, at);
         }
     }
 }
 
-/// Returns the index of the claim with this holder, if there is one.
-fn place_of(claims: &[Claim], holder: HolderId) -> Option<usize> {
-    claims
+/// Returns the index of the hold with this holder, if there is one.
+fn place_of(holds: &[Hold], holder: HolderId) -> Option<usize> {
+    holds
         .iter()
-        .position(|claim| HolderId::of(&claim.token) == holder)
+        .position(|hold| HolderId::of(&hold.token) == holder)
 }
 
-/// Gives up the claim at index `at`, which has no parts.
+/// Gives up the hold at index `at`, which has no parts.
 ///
-/// The next mount must not find the old holder, and a removal not a holder without a claim, so the
+/// The next mount must not find the old holder, and a removal not a holder without a hold, so the
 /// caller holds the mutex.
-fn give_up(claims: &mut KVec<Claim>, at: usize) {
-    drop(claims.remove(at));
-    if claims.is_empty() {
+fn give_up(holds: &mut KVec<Hold>, at: usize) {
+    drop(holds.remove(at));
+    if holds.is_empty() {
         // The module may be unloaded next.
-        *claims = KVec::new();
+        *holds = KVec::new();
     }
 }
 
-/// Lets no mount join the claims on `fsdev`, a device of the fsdev driver that is about to be
+/// Lets no mount join the holds on `fsdev`, a device of the fsdev driver that is about to be
 /// removed.
 pub(super) fn close(fsdev: DeviceId) {
-    for claim in CLAIMS.lock().iter_mut() {
-        claim.closed |= claim.fsdev == Some(fsdev);
+    for hold in HOLDS.lock().iter_mut() {
+        hold.closed |= hold.fsdev == Some(fsdev);
     }
 }
 
-/// Returns the part of the device that a lease uses by the claim with this holder.
+/// Returns the part of the device that a lease uses by the hold with this holder.
 fn part_of(lease: &Lease, holder: HolderId) -> Option<Range<u64>> {
     let uses = lease.uses.lock();
-    (uses.claim == Some(holder)).then(|| uses.part.clone())
+    (uses.hold == Some(holder)).then(|| uses.part.clone())
 }
 
-impl Holder for Token {
+impl Holder for HolderToken {
     fn failed(
         device: &Device,
         holder: HolderId,
         bytes: Range<u64>,
         flags: kernel::ffi::c_int,
     ) -> bool {
-        if registry::find_by(|uses| uses.claim == Some(holder)).is_none() {
+        if registry::find_by(|uses| uses.hold == Some(holder)).is_none() {
             return false;
         }
         // No lease has the rest of a device with several images. Remember its failures, too.
@@ -229,25 +230,25 @@ impl Holder for Token {
 
     fn removed(removed: Removed) -> bool {
         let holder = removed.holder();
-        // From now on no mount joins the claim.
-        let mut claims = CLAIMS.lock();
-        let Some(at) = place_of(&claims, holder) else {
+        // From now on no mount joins the hold.
+        let mut holds = HOLDS.lock();
+        let Some(at) = place_of(&holds, holder) else {
             return false;
         };
-        let claim = &mut claims[at];
-        claim.closed = true;
-        if let Some(held) = &mut claim.held {
+        let hold = &mut holds[at];
+        hold.closed = true;
+        if let Some(held) = &mut hold.held {
             held.forget_holder(&removed);
         }
-        claim.removed = Some(removed);
-        drop(claims);
-        registry::revoke(|uses| uses.claim == Some(holder));
+        hold.removed = Some(removed);
+        drop(holds);
+        registry::revoke(|uses| uses.hold == Some(holder));
         // After this returns, the device is dead, and its driver must not be asked for memory. So
         // wait for the readers that are asking.
         registry::for_each(|lease| {
             if part_of(lease, holder).is_some() {
                 lease.memory.wait();
-                lease.uses.lock().claim = None;
+                lease.uses.lock().hold = None;
             }
         });
         true
