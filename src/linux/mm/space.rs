@@ -51,7 +51,7 @@ impl Span {
 ///
 /// # Invariants
 ///
-/// `inode` is an internal inode whose `i_private` is this object. The span is whole pages of its
+/// `inode` is an internal inode whose `i_private` is this object, or null once that is dropped. The span is whole pages of its
 /// memory. `memory` is null, or a reference to this memory that the space owns, from
 /// [`Arc::into_raw`]. It is not null while processes may map a page, or the DAX code knows one.
 pub(crate) struct Space {
@@ -203,6 +203,8 @@ impl Drop for Space {
         if !self.release() {
             // Pages in use refer to the address space. Keep it and the memory for good.
             pr_err!("pages are in use after their extent was dropped\n");
+            // SAFETY: The inode is valid. Its pages are unmapped, so no fault uses the field.
+            unsafe { (*self.inode.as_ptr()).i_private = null_mut() };
             self.inode.leak();
         }
     }
@@ -255,8 +257,11 @@ unsafe extern "C" fn daxfs_iomap_begin(
 ) -> kernel::ffi::c_int {
     // SAFETY: The caller passes the inode of a space, whose private data are the space, which a
     // fault keeps, and an iomap that belongs to the fault.
-    let (space, iomap) = unsafe { (&*(*inode).i_private.cast::<Space>(), &mut *iomap) };
-    let MapMethod::Dax(range) = space.memory.method else {
+    let (space, iomap) = unsafe { ((*inode).i_private.cast::<Space>().as_ref(), &mut *iomap) };
+    let Some((space, range)) = space.and_then(|space| match space.memory.method {
+        MapMethod::Dax(range) => Some((space, range)),
+        _ => None,
+    }) else {
         return EIO.to_errno();
     };
     iomap.type_ = bindings::IOMAP_MAPPED;
