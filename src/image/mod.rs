@@ -14,6 +14,8 @@ mod inode;
 pub mod layout;
 mod listing;
 pub mod memory;
+// The tools have all of it.
+#[cfg(any(CONFIG_DAXFS_FS_SIGNATURES, not(CONFIG_RUST)))]
 pub mod signature;
 mod superblock;
 mod xattr;
