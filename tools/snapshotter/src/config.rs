@@ -42,8 +42,8 @@ impl Default for Config {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Memory {
-    /// A block device that a catalogue divides, instead of memfds, or empty.
-    pub device: PathBuf,
+    /// Set by files for earlier versions, which could put layers onto a device.
+    device: String,
     /// Bytes that all images together may take; 0 for no limit.
     #[serde(deserialize_with = "size")]
     pub limit: u64,
@@ -83,10 +83,9 @@ impl Config {
     /// Check that the paths can be used.
     pub fn check(&self) -> Result<()> {
         let given = |what, path| (!Path::as_os_str(path).is_empty()).then_some((what, path));
-        let device = given("memory.device", &self.memory.device);
         let metrics = given("metrics", &self.metrics);
         let paths = [("root", &*self.root), ("socket", &*self.socket)];
-        for (what, path) in paths.into_iter().chain(device).chain(metrics) {
+        for (what, path) in paths.into_iter().chain(metrics) {
             let shown = daxfs_files::shown_path(path);
             if !path.is_absolute() {
                 return Err(Error::Invalid(format!(
@@ -103,11 +102,11 @@ impl Config {
                 )));
             }
         }
-        let memory = &self.memory;
-        if device.is_some() && memory.limit != 0 {
-            return Err(Error::Invalid(
-                "memory.device cannot be used with memory.limit; remove one of these lines".into(),
-            ));
+        if !self.memory.device.is_empty() {
+            return Err(Error::Invalid(format!(
+                "memory.device = {:?}: layers are no longer put onto a device, but into memory; remove this line",
+                self.memory.device
+            )));
         }
         Ok(())
     }
@@ -151,23 +150,13 @@ mod tests {
         assert_eq!(config.root, Path::new("/r"));
         assert_eq!(config.memory.limit, 3 << 30);
         assert!(parse("private-mounts = true\n").unwrap().private_mounts);
-        for (text, wants) in [
-            (
-                "device = \"pmem0\"",
-                "memory.device = \"pmem0\": use an absolute",
-            ),
-            ("device = \"/d\"\nlimit = \"1G\"", "memory.device cannot be"),
-        ] {
-            let config = parse(&format!("[memory]\n{text}\n")).unwrap();
-            let error = config.check().unwrap_err().to_string();
-            assert!(error.starts_with(wants), "{error}");
-        }
         let old = parse("metrics = \"127.0.0.1:9744\"\n").unwrap().check();
         let error = old.unwrap_err().to_string();
         assert!(error.starts_with("metrics = \"127.0.0.1:9744\": use an absolute"));
-        let config = parse("[memory]\ndevice = \"/dev/pmem0\"\n").unwrap();
-        config.check().unwrap();
-        assert_eq!(config.memory.device, Path::new("/dev/pmem0"));
+        let old = parse("[memory]\ndevice = \"/dev/pmem0\"\n").unwrap();
+        let error = old.check().unwrap_err().to_string();
+        let wanted = "memory.device = \"/dev/pmem0\": layers are no longer put onto a device";
+        assert!(error.starts_with(wanted), "{error}");
         for (text, wants) in [
             ("\nrot = 1\n", "line 2: unknown field `rot`"),
             (

@@ -148,11 +148,7 @@ impl Images {
     /// Remove what no image needs, and free what nothing uses. The first time this reads the metadata of all images.
     pub fn tidy(&self) -> Result<()> {
         self.collect();
-        let images = self.store.images()?.into_iter();
-        // A damaged image is reported when it is used.
-        let parts = images.filter_map(|image| self.store.parts(&image).ok());
-        let wanted = parts.flatten().map(|(sha256, _)| sha256).collect();
-        self.memory.tidy(&wanted)
+        self.memory.tidy()
     }
 }
 

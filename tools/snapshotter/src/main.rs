@@ -28,7 +28,6 @@ fn run(args: Args) -> Result<()> {
     }
     let memory = Kernel::new(&config);
     memory.check()?;
-    let _owner = memory.own_device()?;
     Kernel::check_namespace(config.private_mounts)?;
     let snapshotter = Arc::new(Snapshotter::open(&config, Box::new(memory))?);
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -5,18 +5,15 @@
 use crate::config;
 use crate::error::{Error, Result};
 use crate::room::Room;
-use daxfs_load::catalog;
 use daxfs_load::mountinfo;
-use daxfs_store::{
-    lock, lower, mount, own_device, tidy, unmount, Demands, Home, Layers, Origin, Store,
-};
-use rustix::fs::{major, minor, StatxAttributes};
+use daxfs_store::{lock, lower, mount, tidy, unmount, Demands, Layers, Origin, Store};
+use rustix::fs::StatxAttributes;
 use rustix::io::Errno;
 use rustix::mount::{fsopen, FsOpenFlags};
-use std::collections::{HashMap, HashSet};
-use std::fs::{DirBuilder, File};
+use std::collections::HashMap;
+use std::fs::DirBuilder;
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -47,13 +44,12 @@ pub trait Memory: Send + Sync + 'static {
     /// Return whether an image is mounted on `dir`.
     fn is_loaded(&self, dir: &Path) -> bool;
 
-    /// Free what is not in use, and forget images with other SHA-256 than the `wanted` ones.
-    fn tidy(&self, wanted: &HashSet<String>) -> Result<()>;
+    /// Free what is not in use.
+    fn tidy(&self) -> Result<()>;
 }
 
 /// Memory that the kernel's daxfs mounts.
 pub struct Kernel {
-    demands: Demands,
     room: Room,
     /// The locks of images, by directory. Each is held while the image is loaded or unloaded.
     gates: Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>,
@@ -62,24 +58,10 @@ pub struct Kernel {
 impl Kernel {
     /// Return memory as `config` says.
     pub fn new(config: &config::Config) -> Self {
-        let memory = &config.memory;
-        let home = match memory.device.as_os_str().is_empty() {
-            true => Home::Memory,
-            false => Home::Device(memory.device.clone()),
-        };
         Kernel {
-            demands: Demands {
-                home,
-                ..Demands::default()
-            },
             room: Room::new(config),
             gates: Mutex::default(),
         }
-    }
-
-    /// Keep other snapshotters away from the device, if there is one, until the file is closed.
-    pub fn own_device(&self) -> Result<Option<File>> {
-        Ok(own_device(&self.demands.home)?)
     }
 
     /// Check that containers see mounts of this process: that it is in the machine's mount namespace, or that
@@ -117,7 +99,7 @@ impl Kernel {
     fn unmount(&self, dir: &Path, lazy: bool) -> Result<bool> {
         while is_mounted(dir)? {
             own_layers(dir)?;
-            match unmount(dir, &self.demands.home, lazy) {
+            match unmount(dir, lazy) {
                 Err(daxfs_image::Error::System { source, .. })
                     if !lazy && Errno::from_io_error(&source) == Some(Errno::BUSY) =>
                 {
@@ -127,29 +109,6 @@ impl Kernel {
             };
         }
         Ok(true)
-    }
-
-    /// Check that the device takes images while others are in use.
-    fn check_device(device: &Path) -> Result<()> {
-        let status = std::fs::metadata(device).map_err(Error::io(device, "examine"))?;
-        let refuse = |why| {
-            let path = daxfs_files::shown_path(device);
-            Err(Error::Unsupported(format!("{path}: memory.device {why}")))
-        };
-        if !status.file_type().is_block_device() {
-            return refuse("is not a block device; only these take images while others are in use");
-        }
-        // A partition has no such file.
-        let number = status.rdev();
-        let path = format!(
-            "/sys/dev/block/{}:{}/queue/dax",
-            major(number),
-            minor(number)
-        );
-        if std::fs::read_to_string(path).is_ok_and(|text| text.trim_end() == "0") {
-            return refuse("has no DAX; use a device such as /dev/pmem0");
-        }
-        Ok(catalog::images(device).map(drop)?)
     }
 }
 
@@ -165,11 +124,7 @@ impl Memory for Kernel {
                 };
                 let error = daxfs_files::cause(&error.into());
                 Error::Unsupported(format!("cannot mount daxfs: {error}{remedy}"))
-            })?;
-        match &self.demands.home {
-            Home::Device(device) => Self::check_device(device),
-            Home::Memory => Ok(()),
-        }
+            })
     }
 
     fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
@@ -189,7 +144,7 @@ impl Memory for Kernel {
                 _ => {}
             }
             let room = |needed| self.room.check(name, needed, false);
-            Ok(mount(Origin::Store(store), name, dir, &self.demands, &room)?.1)
+            Ok(mount(Origin::Store(store), name, dir, &Demands::default(), &room)?.1)
         })
     }
 
@@ -205,8 +160,8 @@ impl Memory for Kernel {
         is_mounted(dir).unwrap_or(false)
     }
 
-    fn tidy(&self, wanted: &HashSet<String>) -> Result<()> {
-        Ok(tidy(&self.demands.home, wanted)?)
+    fn tidy(&self) -> Result<()> {
+        Ok(tidy()?)
     }
 }
 

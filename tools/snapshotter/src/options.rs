@@ -14,11 +14,6 @@ The file is in TOML. The comments in it describe each name and its default. Unkn
 names are refused. The default applies to a name that the file does not set, and to all if
 /etc/daxfs-snapshotter.toml is missing. Another FILE must exist.
 
-Device:
-The snapshotter adds images and packs to the catalogue of memory.device when they are
-needed, mounts them from there, and removes them with the last layer that needs them. The
-name is store- and the first 32 digits of the SHA-256. Images with other names stay.
-
 containerd:
 containerd needs a section [proxy_plugins.daxfs] in /etc/containerd/config.toml:
 

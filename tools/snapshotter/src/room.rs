@@ -13,8 +13,6 @@ use std::path::{Path, PathBuf};
 pub struct Room {
     /// Bytes that all images may take, or 0.
     limit: u64,
-    /// Whether they are on a device.
-    on_device: bool,
     /// The store that the images are from.
     store: PathBuf,
     /// The directory with proc and sys.
@@ -24,10 +22,8 @@ pub struct Room {
 impl Room {
     /// Return the memory of this machine, with the limit in `config`.
     pub fn new(config: &config::Config) -> Self {
-        let memory = &config.memory;
         Room {
-            limit: memory.limit,
-            on_device: !memory.device.as_os_str().is_empty(),
+            limit: config.memory.limit,
             store: config.root.join("store"),
             root: "/".into(),
         }
@@ -38,9 +34,6 @@ impl Room {
     ///
     /// Return [`Error::Full`], and the system's errors.
     pub fn check(&self, name: &str, needed: u64, alone: bool) -> Result<()> {
-        if self.on_device {
-            return Ok(());
-        }
         let (limit, used) = (self.limit, if alone { 0 } else { self.used() });
         let missing = used.saturating_add(needed).saturating_sub(limit);
         if limit > 0 && missing > 0 {
@@ -183,7 +176,6 @@ mod tests {
         write(root.join("proc/self/cgroup"), "0::/a/b\n").unwrap();
         let room = Room {
             limit,
-            on_device: false,
             store: "/store".into(),
             root,
         };
@@ -265,12 +257,6 @@ mod tests {
             error.contains("sys/fs/cgroup/a; raise memory.max"),
             "{error}"
         );
-        // Images on a device need no memory once they are made.
-        let room = Room {
-            on_device: true,
-            ..room
-        };
-        assert_eq!(missing(&room, 900_000), 0);
         assert!(room.check_making("1", 900_000).is_err());
         let text = "Name: x\nRssAnon:\t     200 kB\n";
         write(room.root.join("proc/self/status"), text).unwrap();

@@ -112,11 +112,7 @@ impl Snapshotter {
                 pending,
                 "Layers whose image is not made yet.",
             ),
-            (
-                "images_loaded",
-                images,
-                "Images in memory or on the device.",
-            ),
+            ("images_loaded", images, "Images in memory."),
             (
                 "loaded_bytes",
                 bytes,

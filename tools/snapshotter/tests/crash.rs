@@ -12,7 +12,6 @@ use daxfs_snapshotter::server::serve;
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
 use daxfs_testing::can_mount;
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender};
@@ -518,7 +517,7 @@ impl Memory for Slow {
         false
     }
 
-    fn tidy(&self, _: &HashSet<String>) -> Result<()> {
+    fn tidy(&self) -> Result<()> {
         self.wait();
         Ok(())
     }

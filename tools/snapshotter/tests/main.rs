@@ -27,7 +27,7 @@ use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
 use daxfs_testing::options;
 use prost_types::FieldMask;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -124,7 +124,7 @@ impl Memory for Unpacked {
         self.loaded.lock().unwrap().contains_key(dir)
     }
 
-    fn tidy(&self, _: &HashSet<String>) -> Result<()> {
+    fn tidy(&self) -> Result<()> {
         self.tidy.store(true, Relaxed);
         Ok(())
     }

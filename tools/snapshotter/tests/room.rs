@@ -9,7 +9,6 @@ use daxfs_snapshotter::memory::Memory;
 use daxfs_snapshotter::record::{Disk, State};
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
-use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -159,8 +158,8 @@ where
         self.memory.is_loaded(dir)
     }
 
-    fn tidy(&self, wanted: &HashSet<String>) -> Result<()> {
-        self.memory.tidy(wanted)
+    fn tidy(&self) -> Result<()> {
+        self.memory.tidy()
     }
 }
 

@@ -2,57 +2,24 @@
 
 //! Images and packs on devices with a catalogue.
 //!
-//! A daemon copies what it mounts, each image and pack under a name that its SHA-256 gives. [`copy`] copies an image under
-//! its own name, with its packs, for all kernels that have the device. Neither touches what the other one has copied.
+//! [`copy`] copies an image under its own name, with its packs, for all kernels that have the device.
 
-use crate::files::{failed, length, RUN};
+use crate::files::{failed, length};
 use crate::metadata::packs_of;
 use crate::pack::PackRef;
-use crate::run::{in_use, make, DIGITS};
+use crate::run::DIGITS;
 use crate::store::{keeps_all, Freed, Loaded, Store};
 use daxfs_files::digest::{hex, is_hex};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{At, Opened};
 use daxfs_image::text::shown_path;
 use daxfs_load::catalog::{self, Reuse};
-use rustix::fs::{flock, major, minor, stat, FileType, FlockOperation};
+use rustix::fs::{major, minor, stat, FileType};
 use std::collections::HashSet;
-use std::fs::File;
-use std::path::{Path, PathBuf};
-
-/// The names of images that a daemon has copied begin with this.
-const PREFIX: &str = "store-";
+use std::path::Path;
 
 /// The names of packs that [`copy`] has copied are this and digits.
 const PACK: &str = "pack-";
-
-/// Where images and packs are loaded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Home {
-    /// Sealed memfds.
-    #[default]
-    Memory,
-    /// A block device with a catalogue.
-    Device(PathBuf),
-}
-
-/// Keep others who call this away from the device that is `home`, if it is one, until the file is closed.
-pub fn own_device(home: &Home) -> Result<Option<File>> {
-    let Home::Device(device) = home else {
-        return Ok(None);
-    };
-    let dir = Path::new(RUN);
-    make(dir)?;
-    let path = dir.join(format!("device{}", number(device)?));
-    let file = File::create(&path).map_err(|error| failed(&path, "create", error))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(_) => {
-            let why = "another daxfs-snapshotter uses this device; stop it, or name another memory.device";
-            Err(Error::refused(shown_path(device), why))
-        }
-    }
-}
 
 /// Return the end of a name that stands for `device`: a dot and its number.
 ///
@@ -66,23 +33,6 @@ pub fn number(device: &Path) -> Result<String> {
     }
     let (major, minor) = (major(status.st_rdev), minor(status.st_rdev));
     Ok(format!(".{major}-{minor}"))
-}
-
-/// Remove the images that a daemon has copied to `device` and that are not mounted, unless their names are in `wanted`.
-pub fn free(device: &Path, wanted: &HashSet<String>) -> Result<()> {
-    let used: HashSet<String> = in_use()?.iter().map(|start| on_device(start)).collect();
-    let unwanted =
-        |name: &String| name.starts_with(PREFIX) && !wanted.contains(name) && !used.contains(name);
-    catalog::remove_all(device, &mut |images| {
-        let names = images.iter().map(|image| &image.name);
-        names.filter(|name| unwanted(name)).cloned().collect()
-    })
-    .map(drop)
-}
-
-/// Return the name that a daemon gives the image with this SHA-256, of which the start is enough.
-pub fn on_device(sha256: &str) -> String {
-    format!("{PREFIX}{}", sha256.get(..DIGITS).unwrap_or(sha256))
 }
 
 /// Return the name that [`copy`] gives `pack`.
@@ -136,8 +86,8 @@ fn has(device: &Path, name: &str, sha256: &str) -> Result<bool> {
 /// name. Packs that were copied before an error remain for the next call, or until [`gc`].
 pub fn copy(store: &Store, name: &str, device: &Path, reuse: Reuse) -> Result<Loaded> {
     let file = store.image(name)?;
-    if is_pack(name) || name.starts_with(PREFIX) {
-        let why = "is a name for packs or for daxfs-snapshotter's images on a device; add the image to the store with another name";
+    if is_pack(name) {
+        let why = "is a name for packs on a device; add the image to the store with another name";
         return Err(Error::refused(name, why));
     }
     let (sha256, packs) = store.needs_of(name)?;
@@ -193,7 +143,7 @@ pub fn gc(device: &Path, report: &mut dyn FnMut(Error)) -> Result<Freed> {
         let (mut packs, others): (HashSet<String>, HashSet<String>) =
             names.partition(|name| is_pack(name));
         let mut damaged = false;
-        for name in others.iter().filter(|name| !name.starts_with(PREFIX)) {
+        for name in &others {
             match open(device, name).and_then(|opened| packs_of(&opened)) {
                 Ok(needed) => {
                     let needed = needed.into_iter().flatten();

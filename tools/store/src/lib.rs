@@ -36,7 +36,7 @@ mod store;
 mod verify;
 
 pub use add::{Added, Guard, Total};
-pub use device::{copy, gc, own_device, Home};
+pub use device::{copy, gc};
 pub use files::{lock, sync_parent};
 pub use machine::{lower, mount, tidy, unmount, Layers, Room};
 pub use metadata::PACKS;

@@ -10,17 +10,15 @@
 //! The list is the mount namespace's, and rmdir(2) detaches the mounts on a directory in all other namespaces. So each
 //! namespace has its own directories.
 
-use crate::device::{free, on_device, Home};
 use crate::files::{failed, length, RUN};
 use crate::metadata::{not_ours, PACKS};
 use crate::origin::{Demands, Origin, Part};
 use crate::pack::PackRef;
-use crate::run::{loaded, make, start_of, DIGITS};
+use crate::run::{loaded, make, DIGITS};
 use crate::store::Loaded;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_image::warning::warn;
-use daxfs_load::catalog;
 use daxfs_load::context::explain;
 use daxfs_load::mount::{place, MountOptions, Target};
 use daxfs_load::mountinfo::{self, mount_id, mounts, Mount};
@@ -117,7 +115,7 @@ pub fn mount(
     drop(fs);
     mounted.inspect_err(|_| {
         // Nothing stays in memory without a user.
-        if let Err(error) = machine.sweep(&demands.home) {
+        if let Err(error) = machine.sweep() {
             warn(error);
         }
     })
@@ -126,11 +124,11 @@ pub fn mount(
 /// Checks whether this many bytes can be loaded, and fails if there is no room.
 pub type Room<'a> = &'a dyn Fn(u64) -> Result<()>;
 
-/// Unmount the image of a store that is mounted on `dir`, and free the layers that no overlay uses, which are in
-/// `home`. If it is in use, do so if `lazy` is set: its layers are free when its users have ended.
+/// Unmount the image of a store that is mounted on `dir`, and free the layers that no overlay uses. If it is in use, do
+/// so if `lazy` is set: its layers are free when its users have ended.
 ///
 /// Fail if something else is mounted there, or if it is in use.
-pub fn unmount(dir: &Path, home: &Home, lazy: bool) -> Result<Loaded> {
+pub fn unmount(dir: &Path, lazy: bool) -> Result<Loaded> {
     let name = shown_path(dir);
     let fail = |error: io::Error| {
         let remedy = match Errno::from_io_error(&error) {
@@ -153,21 +151,12 @@ pub fn unmount(dir: &Path, home: &Home, lazy: bool) -> Result<Loaded> {
         unmounted => unmounted,
     };
     unmounted.map_err(|error| fail(error.into()))?;
-    machine.sweep(home)
+    machine.sweep()
 }
 
-/// Free what no overlay uses, such as the remains of calls that were killed. Remove images from the device that is
-/// `home`, unless their SHA-256 are in `wanted`.
-pub fn tidy(home: &Home, wanted: &HashSet<String>) -> Result<()> {
-    let machine = Machine::lock()?;
-    machine.sweep(home)?;
-    let Home::Device(device) = home else {
-        return Ok(());
-    };
-    free(
-        device,
-        &wanted.iter().map(|sha256| on_device(sha256)).collect(),
-    )
+/// Free what no overlay uses, such as the remains of calls that were killed.
+pub fn tidy() -> Result<()> {
+    Machine::lock()?.sweep().map(drop)
 }
 
 /// Return the layers of the image of a store that is mounted on `dir`, which leads through no symbolic links. Return
@@ -251,10 +240,7 @@ impl Machine {
                 .map(|pack| (store.pack(&pack.id), in_pack(pack)));
             for (file, place) in packs.chain([(store.image(name)?, lower.clone())]) {
                 if !there.contains_key(&place) {
-                    needed += match demands.home {
-                        Home::Memory => Kind::Memfd.size_of(length(&file)?),
-                        Home::Device(_) => length(&file)?,
-                    };
+                    needed += Kind::Memfd.size_of(length(&file)?);
                 }
             }
         }
@@ -306,13 +292,11 @@ impl Machine {
         Ok(places)
     }
 
-    /// Unmount the images and packs that no overlay uses, and remove them from the device that is `home`. Those
-    /// whose files are in use stay.
-    fn sweep(&self, home: &Home) -> Result<Loaded> {
+    /// Unmount the images and packs that no overlay uses. Those with files in use stay.
+    fn sweep(&self) -> Result<Loaded> {
         let text = mountinfo::read()?;
         let used: HashSet<PathBuf> = mounts(&text).flat_map(|mount| layers(&mount)).collect();
         let mut freed = Loaded::default();
-        let mut names = HashSet::new();
         for inner in [IMAGES, PACKS_DIR] {
             let dir = self.dir.join(inner);
             let entries = std::fs::read_dir(&dir).map_err(|error| failed(&dir, "read", error))?;
@@ -326,7 +310,6 @@ impl Machine {
                     Ok(()) => {
                         freed.images += 1;
                         freed.bytes += bytes;
-                        names.insert(on_device(&start_of(&place)));
                     }
                     // Nothing is mounted there.
                     Err(Errno::INVAL) => (),
@@ -336,12 +319,6 @@ impl Machine {
                 // It is made again when it is needed.
                 let _ = std::fs::remove_dir(&place);
             }
-        }
-        match home {
-            Home::Device(device) if !names.is_empty() => {
-                catalog::remove_all(device, &mut |_| std::mem::take(&mut names))?;
-            }
-            _ => (),
         }
         // The next call makes them again.
         let inner = INNER.iter().map(|inner| self.dir.join(inner));

@@ -2,29 +2,16 @@
 
 //! Where images and packs are before they are mounted.
 
-use crate::device::{free, number, on_device, pack_name, sha256, Home};
+use crate::device::{number, pack_name, sha256};
 use crate::pack::PackRef;
 use crate::store::Store;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
-use daxfs_image::warning::warn;
-use daxfs_load::catalog::{self, Reuse};
 use daxfs_load::Kind;
 use rustix::fs::{fadvise, Advice};
-use rustix::io::Errno;
 use rustix::mount::{unmount, UnmountFlags};
-use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-
-/// Errors of mounting a damaged image. With other errors, the image may be good.
-const DAMAGED: [Errno; 5] = [
-    Errno::BADMSG,
-    Errno::UCLEAN,
-    Errno::INVAL,
-    Errno::STALE,
-    Errno::IO,
-];
 
 /// Where the images are that are mounted.
 #[derive(Clone, Copy)]
@@ -135,54 +122,13 @@ impl Part<'_> {
                 };
             }
         };
-        match &demands.home {
-            Home::Memory => daxfs_load::load(file, place, Kind::Memfd, &words)?,
-            Home::Device(device) => mount_copy(file, device, sha256, place, words)?,
-        }
+        daxfs_load::load(file, place, Kind::Memfd, &words)?;
         // The file need not be in memory as well.
         if let Ok(file) = File::open(file) {
             let _ = fadvise(&file, 0, None, Advice::DontNeed);
         }
         Ok(())
     }
-}
-
-/// Mount the image with the SHA-256 `sha256` of `device` on `place`. Copy it from `file` unless it is there.
-fn mount_copy(
-    file: &Path,
-    device: &Path,
-    sha256: &str,
-    place: &Path,
-    mut words: Vec<String>,
-) -> Result<()> {
-    let name = on_device(sha256);
-    words.push(format!("image={name}"));
-    let mount = || daxfs_load::mount(device, place, &words);
-    let there = catalog::images(device)?;
-    let there = there.iter().any(|it| !it.removed && it.name == name);
-    match there.then(mount) {
-        Some(Err(error)) if is_damaged(&error) => {
-            warn(format_args!("{error}; the image is copied again"));
-            catalog::remove(device, &name, true)?;
-        }
-        Some(mounted) => return mounted,
-        None => (),
-    }
-    let add = || catalog::add(device, &name, file, false, Reuse::Unmounted);
-    add().or_else(|error| match error {
-        // After a restart of the machine it has images that nothing uses.
-        Error::Full { .. } => free(device, &HashSet::new()).and_then(|()| add()),
-        error => Err(error),
-    })?;
-    mount().inspect_err(|_| _ = catalog::remove(device, &name, true))
-}
-
-/// Return whether a mount failed because of the image.
-fn is_damaged(error: &Error) -> bool {
-    let Error::Mount { source, .. } = error else {
-        return false;
-    };
-    Errno::from_io_error(source).is_some_and(|errno| DAMAGED.contains(&errno))
 }
 
 /// How an image is mounted.
@@ -194,6 +140,4 @@ pub struct Demands {
     pub signed: bool,
     /// Options of the mount: `nosuid`, `nodev`, `noexec` and the like.
     pub options: Vec<String>,
-    /// Where it is loaded, if it is not loaded yet.
-    pub home: Home,
 }

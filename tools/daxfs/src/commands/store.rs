@@ -11,7 +11,7 @@ use daxfs_files::stdout::{written, Out};
 use daxfs_files::{scratch, Output, Overwrite};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::{human, shown_path};
-use daxfs_store::{copy, gc, mount, unmount, Demands, Home, Listed, Loaded, Origin, Store};
+use daxfs_store::{copy, gc, mount, unmount, Demands, Listed, Loaded, Origin, Store};
 use mkdaxfs::input::exclude::Exclude;
 use mkdaxfs::input::Input;
 use serde_json::json;
@@ -36,7 +36,6 @@ pub fn run(command: Command) -> Result<ExitCode> {
                 digest,
                 signed,
                 options,
-                ..Demands::default()
             };
             if is_device(&store) {
                 let origin = Origin::Device(&store);
@@ -57,7 +56,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
             return done(&name, "copied", &copied, "were there");
         }
         Command::Umount { dir } => {
-            let freed = unmount(&dir, &Home::default(), false)?;
+            let freed = unmount(&dir, false)?;
             let (images, bytes) = (freed.images, human(freed.bytes));
             return print(&format!("freed {images} images ({bytes})"));
         }
