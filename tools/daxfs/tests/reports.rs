@@ -60,7 +60,7 @@ fn run(case: &Case, reports: &Path, mkdaxfs: &Path) -> Option<String> {
 }
 
 /// Returns the path of mkdaxfs.
-fn mkdaxfs() -> PathBuf {
+pub fn mkdaxfs() -> PathBuf {
     let mkdaxfs = Path::new(env!("CARGO_BIN_EXE_daxfs")).with_file_name("mkdaxfs");
     assert!(
         mkdaxfs.exists(),

@@ -3,6 +3,7 @@
 //! Stores: `daxfs store` without the kernel. tests/store mounts them.
 
 use crate::json::check;
+use crate::reports::mkdaxfs;
 use crate::support::{available, chmod, is_root, place, who, Place};
 use daxfs_testing::feed;
 use rustix::fs::{flock, FlockOperation};
@@ -66,6 +67,30 @@ fn is_empty(place: &Place) {
 fn write(place: &Place, name: &str, content: &[u8]) {
     fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
     place.write(name, content);
+}
+
+/// The layers of a container image are merged as mkdaxfs merges them.
+#[test]
+fn layers_of_container_images() {
+    if !available("python3") {
+        return;
+    }
+    let place = place("").with(&mkdaxfs());
+    let functions = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reports/lib.sh");
+    place.ok(format!(
+        ". {functions}
+        archive 1.tar a/ a/old=1 b=1 c/ c/same=1 c/link%c/same
+        archive 2.tar a/ a/.wh..wh..opq= a/new=2 .wh.b= d@a
+        layout -n 1 1.tar 2.tar && mkdaxfs -q oci:layout:1 image"
+    ));
+    let wanted = "a/\na/new\nc/\nc/link\nc/same\nd\n";
+    for (name, source) in [("layers", "oci:layout:1"), ("image", "image")] {
+        place.ok(format!("daxfs store add store {name} {source}"));
+        let list = place.ok(format!("daxfs ls -R store/images/{name}.daxfs"));
+        assert_eq!(list.text(), wanted, "{name}");
+    }
+    place.ok("cmp store/images/layers.daxfs store/images/image.daxfs");
+    verify(&place);
 }
 
 #[test]
