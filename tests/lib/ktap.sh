@@ -152,17 +152,6 @@ same_frames() {
 	[[ $frames != '0 '* ]] && [ "$(wc -l <<<"$frames")" = $# ] && [ "$(uniq <<<"$frames" | wc -l)" = 1 ]
 }
 
-# one_copy COUNT PAGES: wait until each of COUNT containers has the same PAGES page frames of FILE; a new program may not have
-# touched all pages. The test defines frames, which prints a line for each container.
-one_copy() {
-	local limit=$((SECONDS + 60)) found
-	until found=$(frames) && [ "$(wc -l <<<"$found")" = "$1" ] && [ "$(sort -u <<<"$found" | wc -l)" = 1 ] && [ "${found%% *}" = "$2" ]; do
-		[ $SECONDS -lt $limit ] || { sort <<<"$found" | uniq -c; return 1; }
-		sleep 0.2
-	done
-	echo "each of $1 containers has $2 pages of $FILE, which are the same pages" | tee "$work/maps"
-}
-
 # finish: print the totals and exit with the status that they give.
 finish() {
 	echo "# totals: pass:$ktap_passed fail:$ktap_failed skip:$ktap_skipped"

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""Make an OCI archive of a container image, for containerd: ociimage BUSYBOX ARCHIVE.
+"""Make OCI archives of container images. As a program, that of the tests' container image: ociimage.py BUSYBOX ARCHIVE.
 
 It has three layers: busybox and files of each kind; changes and removals; and a directory that hides
 the one below it.
@@ -15,7 +15,6 @@ import tarfile
 
 TIME = 1700000000
 NAME = "registry.example/daxfs/test:1"
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 class Layer:
@@ -82,42 +81,42 @@ def layers(busybox):
     return [base.end(), changes.end(), top.end()]
 
 
-def main(busybox, archive):
-    """Write the archive."""
+def write_archive(path, name, tars):
+    """Write the archive of an image with this name and these layers, of which the last one is compressed."""
     blobs = {}
 
     def blob(data, kind):
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         blobs[digest] = data
-        return {"mediaType": kind, "digest": digest, "size": len(data)}
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": digest, "size": len(data)}
 
-    with open(busybox, "rb") as file:
-        tars = layers(file.read())
-    # A layer is compressed; decompressing all would take long where the processor is emulated.
-    packed = [blob(tar, "application/vnd.oci.image.layer.v1.tar") for tar in tars[:2]]
-    packed.append(blob(gzip.compress(tars[2], mtime=0), "application/vnd.oci.image.layer.v1.tar+gzip"))
-    digests = ["sha256:" + hashlib.sha256(tar).hexdigest() for tar in tars]
+    # Decompressing all would take long where the processor is emulated.
+    packed = [blob(tar, "layer.v1.tar") for tar in tars[:-1]] + [blob(gzip.compress(tars[-1], mtime=0), "layer.v1.tar+gzip")]
     config = {
         "architecture": "amd64",
         "os": "linux",
         "config": {"Env": ["PATH=/bin"], "Cmd": ["sleep", "100000"]},
-        "rootfs": {"type": "layers", "diff_ids": digests},
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(tar).hexdigest() for tar in tars]},
     }
-    config = blob(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json")
-    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": packed}
-    manifest = blob(json.dumps(manifest).encode(), MANIFEST)
-    manifest["annotations"] = {"io.containerd.image.name": NAME, "org.opencontainers.image.ref.name": "1"}
+    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": blob(json.dumps(config).encode(), "config.v1+json"), "layers": packed}
+    manifest = blob(json.dumps(manifest).encode(), "manifest.v1+json")
+    manifest["annotations"] = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name.rpartition(":")[2]}
     manifest["platform"] = {"architecture": "amd64", "os": "linux"}
-    files = {
-        "oci-layout": json.dumps({"imageLayoutVersion": "1.0.0"}).encode(),
-        "index.json": json.dumps({"schemaVersion": 2, "manifests": [manifest]}).encode(),
-    }
-    files.update({"blobs/" + digest.replace(":", "/"): data for digest, data in blobs.items()})
-    with tarfile.open(archive, "w") as tar:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size, member.mode, member.mtime = len(data), 0o644, TIME
-            tar.addfile(member, io.BytesIO(data))
+    archive = Layer()
+    archive.add("oci-layout", data=json.dumps({"imageLayoutVersion": "1.0.0"}).encode())
+    archive.add("index.json", data=json.dumps({"schemaVersion": 2, "manifests": [manifest]}).encode())
+    for digest, data in blobs.items():
+        archive.add("blobs/" + digest.replace(":", "/"), data=data)
+    with open(path, "wb") as file:
+        file.write(archive.end())
 
 
-main(*sys.argv[1:])
+def main(busybox, archive):
+    """Write the archive of the tests' image."""
+    with open(busybox, "rb") as file:
+        write_archive(archive, NAME, layers(file.read()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

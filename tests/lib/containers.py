@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Containers for tests: containerd with daxfs-snapshotter, podman, and what both show of images.
+
+Both engines are in images, which are mounted at MNT. There is no network and no systemd.
+"""
+import atexit
+import contextlib
+import difflib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from lib.ktap import TESTS, WORK, fixture, meminfo, needs, private_mount_point, skip_all
+
+IMAGE = "registry.example/daxfs/test:1"
+MODEL = "/srv/model"  # a file of the image, which the program mapper reads, maps and keeps mapped
+MNT = private_mount_point()
+LIBRARIES = f"{MNT}/usr/lib/x86_64-linux-gnu"
+PLACE = Path(WORK, "containerd")
+ROOT, MADE, CONFIG = PLACE / "daxfs", PLACE / "made", PLACE / "daxfs.toml"
+SOCKET, ADDRESS = PLACE / "daxfs.sock", PLACE / "containerd.sock"
+CRI, NRI = "io.containerd.grpc.v1.cri", "io.containerd.nri.v1.nri"
+
+CONTAINERD = f"""
+root = "{PLACE}/root"
+state = "{PLACE}/state"
+[grpc]
+  address = "{ADDRESS}"
+[proxy_plugins.daxfs]
+  type = "snapshot"
+  address = "{SOCKET}"
+# containerd 2.x imports through this service.
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux/amd64"
+  snapshotter = "daxfs"
+"""
+PODMAN = f"""
+[engine]
+conmon_path = [ "{MNT}/usr/bin/conmon" ]
+helper_binaries_dir = [ "{MNT}/usr/lib/podman" ]
+runtime = "crun"
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+[containers]
+netns = "none"
+log_driver = "none"
+"""
+POLICY = """{ "default": [ { "type": "reject" } ], "transports": {
+  "containers-storage": { "": [ { "type": "insecureAcceptAnything" } ] },
+  "oci-archive": { "": [ { "type": "insecureAcceptAnything" } ] } } }
+"""
+
+
+# ---- programs -------------------------------------------------------------------------------------
+
+def command(*words, **more):
+    """Run a program; return its output without the last newline. Fail with all that it says if it fails."""
+    done = subprocess.run(list(map(str, words)), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **more)
+    assert done.returncode == 0, f"{shlex.join(done.args)}: exit status {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout.rstrip("\n")
+
+
+def refused(text, function, *arguments):
+    """Call a function in which a program fails that says this text; return all that it says."""
+    try:
+        function(*arguments)
+    except AssertionError as failure:
+        assert text in str(failure), f"expected {text!r}, got {failure}"
+        return str(failure)
+    raise AssertionError(f"{function.__name__}{arguments} did not fail")
+
+
+def wait_for(condition, *arguments, limit=300):
+    """Call a function until it returns something else than False, without an exception; return that."""
+    end = time.monotonic() + limit
+    while True:
+        try:
+            if (found := condition(*arguments)) is not False:
+                return found
+            assert time.monotonic() < end, f"{condition} was never true"
+        except (AssertionError, OSError):
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.1)
+
+
+def same(got, want):
+    """Fail unless both lists of lines are equal, and say which lines differ."""
+    assert got == want, "\n".join(difflib.unified_diff(want, got, "expected", "found", n=0, lineterm=""))
+
+
+# ---- the daemons ----------------------------------------------------------------------------------
+
+class Daemon:
+    """A daemon. Points are processes of their own, so a file has its number."""
+
+    def __init__(self, name, socket, config):
+        self.command, self.socket = [name, "--config", config], socket
+        self.file, self.log = PLACE / f"{name}.pid", PLACE / f"{name}.log"
+
+    def start(self):
+        """Start it, and wait until it answers."""
+        self.socket.unlink(missing_ok=True)
+        with self.log.open("a") as log:
+            self.file.write_text(str(subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log).pid))
+        wait_for(self.socket.exists)
+        wait_for(ctr, "version" if self is containerd else "--version")
+
+    def pid(self):
+        """Return its process."""
+        return int(self.file.read_text())
+
+    def stop(self, number=signal.SIGTERM):
+        """End it."""
+        os.kill(self.pid(), number)
+        wait_for(self.ended)
+
+    def ended(self):
+        """Return whether it has ended, whether or not its parent knows."""
+        status = Path(f"/proc/{self.pid()}/status")
+        return not status.exists() or bool(re.search(r"^State:\s*[ZX]", status.read_text(), re.M))
+
+    def restart(self, number=signal.SIGTERM, between=lambda: None):
+        """End it, call a function, and start it again."""
+        self.stop(number)
+        between()
+        self.start()
+        wait_for(snapshots, "ls")
+
+
+snapshotter = Daemon("daxfs-snapshotter", SOCKET, CONFIG)
+containerd = Daemon("containerd", ADDRESS, PLACE / "config.toml")
+
+
+def end_daemons():
+    """End both daemons."""
+    snapshotter.stop()
+    containerd.stop()
+    assert not SOCKET.exists()
+
+
+@atexit.register
+def show_and_kill():
+    """Show the last errors in logs, and end what a test has left: the machine may run other tests."""
+    for daemon in snapshotter, containerd:
+        if daemon.log.exists():
+            said = [line for line in daemon.log.read_text(errors="replace").splitlines() if "level=info" not in line]
+            print(f"# {daemon.log}:", *said[-20:], sep="\n# ")
+            with contextlib.suppress(ProcessLookupError):
+                daemon.stop(signal.SIGKILL)
+
+
+def mount_engine(image):
+    """Mount the image with an engine, or end the test, which cannot run here."""
+    needs("crun", "daxfs-snapshotter")
+    if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        skip_all("needs cgroups (version 2)")
+    subprocess.run(["modprobe", "-q", "overlay"], check=False)
+    command("mount", "-t", "daxfs", fixture(image), MNT)
+    # With this, show_and_kill() is called.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+
+def start_both(version=2, disabled=(CRI, NRI), for_containerd="", for_snapshotter=""):
+    """Start both daemons, with these lines added to their configurations."""
+    mount_engine("containerd")
+    # mount(8) splits options for fsconfig(2), which takes 255 bytes of one; containerd uses mount(2).
+    os.environ.update(LIBMOUNT_FORCE_MOUNT2="always", CONTAINERD_ADDRESS=str(ADDRESS), CONTAINERD_SNAPSHOTTER="daxfs",
+                      PATH=f"{MNT}/usr/bin:{MNT}/usr/sbin:{os.environ['PATH']}")
+    PLACE.mkdir(parents=True, exist_ok=True)
+    command("mount", "-t", "tmpfs", "-o", "mode=700", "tmpfs", PLACE)
+    MADE.mkdir()
+    names = ", ".join(f'"{name}"' for name in disabled)
+    containerd.command[-1].write_text(f"version = {version}\ndisabled_plugins = [ {names} ]{CONTAINERD}{for_containerd}")
+    CONFIG.write_text(f'root = "{ROOT}"\nsocket = "{SOCKET}"\nprivate-mounts = true\n{for_snapshotter}')
+    command("daxfs-snapshotter", "--config", CONFIG, "--check")
+    snapshotter.start()
+    containerd.start()
+    assert re.search("io.containerd.snapshotter.v1 *daxfs .*ok", ctr("plugins", "ls"))
+
+
+# ---- images and snapshots -------------------------------------------------------------------------
+
+def ctr(*words):
+    """Run containerd's client."""
+    return command("ctr", *words)
+
+
+def snapshots(*words):
+    """Run its command for snapshots."""
+    return ctr("snapshots", *words)
+
+
+def import_image(archive):
+    """Import an archive of images."""
+    ctr("image", "import", "--snapshotter", "daxfs", archive)
+
+
+def remove_image(name=IMAGE):
+    """Remove an image, and the snapshots that only it uses."""
+    ctr("image", "rm", "--sync", name)
+
+
+def prepare(key, mib=0, parent=None):
+    """Prepare a snapshot with a file of lines with its key; return its directory."""
+    snapshots("prepare", key, *filter(None, [parent]))
+    directory = Path(re.search(rf"({ROOT}/snapshots/\d+)/fs\b", snapshots("mounts", "/none", key))[1])
+    if mib:
+        (directory / "fs/file").write_text(lines(key, mib))
+    return directory
+
+
+def lines(text, mib):
+    """Return this many MiB of lines with a text."""
+    return (f"{text}\n" * ((mib << 20) // (len(text) + 1) + 1))[:mib << 20]
+
+
+def commit(name, key):
+    """Commit a snapshot, keep it though nothing refers to it, and wait for its image."""
+    snapshots("commit", name, key)
+    snapshots("label", name, "containerd.io/gc.root=test")
+    made(name)
+
+
+def made(name):
+    """Wait until the image of a committed snapshot is made and loaded. Fail if it cannot be."""
+    snapshots("view", f"view of {name}", name)
+    # containerd's garbage collector may have begun to remove the view.
+    with contextlib.suppress(AssertionError):
+        snapshots("rm", f"view of {name}")
+    collect()
+
+
+def remove(*names):
+    """Remove snapshots."""
+    for name in names:
+        snapshots("rm", name)
+    collect()
+
+
+def collect():
+    """Run containerd's garbage collector, which removes snapshots. By itself it waits 50 times as long as its last run took."""
+    # The lease is there if a call was killed.
+    with contextlib.suppress(AssertionError):
+        ctr("leases", "create", "--id", "collect")
+    ctr("leases", "rm", "--sync", "collect")
+
+
+@contextlib.contextmanager
+def mounted(key):
+    """Mount a snapshot for the time of a block, which gets the directory."""
+    command("sh", "-c", snapshots("mounts", MADE, key))
+    yield MADE
+    command("umount", MADE)
+
+
+@contextlib.contextmanager
+def shown(image=IMAGE, by="daxfs"):
+    """Mount an image through a snapshotter for the time of a block, which gets the directory."""
+    ctr("image", "mount", "--snapshotter", by, image, MADE)
+    yield MADE
+    ctr("image", "unmount", "--rm", "--snapshotter", by, MADE)
+
+
+def files(directory, times=True):
+    """Return lines with the attributes and digests of all files, or those of directories without their times.
+
+    Sizes, links and inode numbers of directories differ in overlays: errors that do not matter here. The root has the time
+    at which the last layer was unpacked.
+    """
+    manifest = subprocess.run([f"{TESTS}/lib/manifest", directory], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    found = []
+    for line in manifest.stdout.decode().splitlines():
+        fields = line.split("\t")
+        if fields[1].startswith("04"):
+            fields[4] = fields[6] = "-"
+            if not times or fields[0] == ".":
+                fields[5] = "-"
+        found.append("\t".join(fields))
+    return found
+
+
+# ---- memory ---------------------------------------------------------------------------------------
+
+def mounts():
+    """Return source, directory and type of each mount."""
+    return [line.split()[:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+
+
+def layers():
+    """Return the directories that images of snapshots are mounted on."""
+    return [place for _, place, kind in mounts() if kind == "overlay" and place.startswith(f"{ROOT}/snapshots/")]
+
+
+def loaded(kind=""):
+    """Return the directories that images and packs are mounted on, or those of one kind, as "p/"."""
+    return [place for _, place, filesystem in mounts() if filesystem == "daxfs" and re.match(f"/run/daxfs/[^/]*/{kind}", place)]
+
+
+def number_of(images, packs=None):
+    """Check how many snapshots have their image in memory, and how many packs are there."""
+    got = [len(layers()), len(loaded("i/")), len(loaded("p/"))]
+    assert got == [images, images, got[2] if packs is None else packs], f"overlays, images, packs: {got}\n{layers()}\n{loaded()}"
+
+
+def memfds():
+    """Return the memory that is in memfds, in KiB."""
+    # Each processor counts some pages before it adds them.
+    Path("/proc/sys/vm/stat_refresh").write_text("1")
+    place = os.statvfs(PLACE)
+    return meminfo("Shmem") - (place.f_blocks - place.f_bfree) * place.f_frsize // 1024
+
+
+def page_cache():
+    """Return the page cache in KiB, without tmpfs."""
+    return meminfo("Cached") + meminfo("Buffers") - meminfo("Shmem")
+
+
+def stored(*names):
+    """Return the files of the store with these names, which are patterns."""
+    return sorted(path for name in names for path in (ROOT / "store").glob(name))
+
+
+def nothing_left():
+    """Check that there is no snapshot, no image and no pack."""
+    number_of(0, 0)
+    left = stored("images/*", "packs/*") + list(ROOT.glob("snapshots/*"))
+    assert not left, left
+
+
+# ---- containers -----------------------------------------------------------------------------------
+
+def run(name, *words, image=IMAGE):
+    """Start a container that has the tests' programs in /tests."""
+    ctr("run", "--detach", "--null-io", "--runc-binary", "crun", "--mount", f"type=bind,src={TESTS},dst=/tests,options=rbind:ro",
+        image, name, *words)
+
+
+def run_all(names, image=IMAGE):
+    """Start containers that map the model, as many at a time as there are processors."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda name: run(name, "/tests/mapper", MODEL, image=image), names))
+
+
+def execute(name, *words):
+    """Run a command in a container; return its output."""
+    return ctr("task", "exec", "--exec-id", f"exec{time.monotonic_ns()}", name, *words)
+
+
+def end(*names):
+    """Remove containers."""
+    for name in names:
+        with contextlib.suppress(AssertionError):
+            ctr("task", "rm", "--force", name)
+        ctr("container", "rm", name)
+
+
+def tasks():
+    """Return the processes of all running containers."""
+    return re.findall(r"^\S+ +(\d+) +RUNNING", ctr("task", "ls"), re.M)
+
+
+def one_copy(processes, count, pages):
+    """Wait until all processes have the same pages of the model; return their lowest and highest address in memory."""
+    def found():
+        frames = [command(f"{TESTS}/mapper", "--frames", process, MODEL) for process in processes()]
+        assert len(frames) == count and len(set(frames)) == 1 and frames[0].split()[0] == str(pages), "\n".join(frames)
+        return [int(address, 0) for address in frames[0].split()[1:3]]
+    # A new program may not have touched all pages.
+    return wait_for(found, limit=60)
+
+
+# ---- podman ---------------------------------------------------------------------------------------
+
+def configure_podman():
+    """Mount the image with podman, and configure it with the paths of its parts, and without the rest."""
+    mount_engine("podman")
+    for directory in "/etc/containers", "/var":
+        os.makedirs(directory, exist_ok=True)
+    command("mount", "-t", "tmpfs", "tmpfs", "/var")
+    os.mkdir("/var/tmp")
+    Path("/etc/containers/policy.json").write_text(POLICY)
+    Path(WORK, "containers.conf").write_text(PODMAN)
+    os.environ["CONTAINERS_CONF"] = f"{WORK}/containers.conf"
+
+
+def podman(*words):
+    """Run podman of the image."""
+    return command(f"{MNT}/usr/bin/podman", *words, env={**os.environ, "LD_LIBRARY_PATH": LIBRARIES})
