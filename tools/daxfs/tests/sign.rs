@@ -69,8 +69,8 @@ fn commands() {
          daxfs sign --key old.key --cert old.pem image | 1 | has expired
          daxfs sign --key future.key --cert future.pem image | 1 | certificate is not yet valid
          daxfs sign --key old.key --cert owner.pem image | 1 | owner.pem: openssl: key values mismatch: private key does not match
-         daxfs sign --key owner.pem --cert owner.pem image | 1 | Could not read signing key from owner.pem
-         daxfs sign --key owner.key --cert owner.key image | 1 | Could not read certificate from owner.key
+         daxfs sign --key owner.pem --cert owner.pem image | 1 | owner.pem: openssl: Could not
+         daxfs sign --key owner.key --cert owner.key image | 1 | owner.key: openssl: Could not
          daxfs verify --cert none image | 1 | none: openssl: Could not open
          daxfs sign --cert owner.pem image | 2 | --key
          cp image ./-; daxfs sign --attach cms --expires 1 - <image; r=$?; rm ./-; exit $r | 1 | standard input: is not a regular file

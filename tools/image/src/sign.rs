@@ -220,6 +220,7 @@ fn reasons(said: &str) -> String {
             [_, "error", _, _, _, reason, _, _, data] => [reason, data],
             _ => [line, ""],
         });
+    let reasons = reasons.map(|reason| reason.trim_matches([' ', ':']));
     let reasons: Vec<&str> = reasons.filter(|reason| !reason.is_empty()).collect();
     reasons.join(": ")
 }
