@@ -59,7 +59,9 @@ def needs(*programs):
 
 
 def equal(got, want):
-    """Fail unless both are equal."""
+    """Fail unless both are equal. Of texts, show the lines that are not in both."""
+    if got != want and isinstance(got, str) and isinstance(want, str) and "\n" in want:
+        got, want = ([line for line in one.split("\n") if line not in other.split("\n")] for one, other in ((got, want), (want, got)))
     assert got == want, f"expected {want!r}, got {got!r}"
 
 
