@@ -76,11 +76,6 @@ check() {
 	fi
 }
 
-# as_nobody COMMAND...: run it as a user without privileges.
-as_nobody() {
-	setpriv --reuid=nobody --regid=nogroup --clear-groups -- "$@"
-}
-
 # refused TEXT COMMAND...: the command fails, and says TEXT.
 refused() {
 	local text=$1 output
@@ -134,22 +129,6 @@ mapper() {
 # meminfo KEY: print a number of /proc/meminfo, in KiB.
 meminfo() {
 	awk -v key="$1:" '$1 == key { print $2 }' /proc/meminfo
-}
-
-# same_frames FILE...: map each file in a process of its own, and check that all have the same page frames.
-same_frames() {
-	local file ready number=0 processes=() frames
-	for file; do
-		exec {ready}< <(exec "$tests/mapper" "$file")
-		processes+=($!)
-		read -r -u "$ready"
-		exec {ready}<&-
-	done
-	frames=$(for file; do "$tests/mapper" --frames "${processes[number++]}" "$file"; done)
-	kill "${processes[@]}"
-	wait "${processes[@]}" 2>/dev/null
-	echo "$frames"
-	[[ $frames != '0 '* ]] && [ "$(wc -l <<<"$frames")" = $# ] && [ "$(uniq <<<"$frames" | wc -l)" = 1 ]
 }
 
 # finish: print the totals and exit with the status that they give.
