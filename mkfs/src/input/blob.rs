@@ -4,10 +4,11 @@
 
 use super::decoder::BUFFER;
 use crate::writer::origin::Container;
+use daxfs_files::spool::{nameless, spool};
 use daxfs_files::{Error, Progress, Result};
 use rustix::fs::{fstat, open, seek, FileType, Mode, OFlags, SeekFrom};
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -115,15 +116,12 @@ impl Raw {
         match self {
             Raw::Blob(blob) => Ok(blob),
             Raw::Pipe(file, path, start) => {
-                let spool = Spool::new(scratch)?;
-                let write = |error| Error::output(scratch, "write a temporary file", error);
-                (&spool.file).write_all(&start).map_err(write)?;
-                let copied = io::copy(&mut &file, &mut &spool.file).map_err(write)?;
+                let (file, end) = spool(start.chain(file), &path, scratch)?;
                 Ok(Blob {
-                    file: spool.file,
+                    file,
                     path,
                     start: 0,
-                    end: start.len() as u64 + copied,
+                    end,
                     public: false,
                 })
             }
@@ -208,12 +206,8 @@ pub(crate) struct Spool<'a> {
 
 impl<'a> Spool<'a> {
     pub fn new(directory: &'a Path) -> Result<Self> {
-        let file = tempfile::tempfile_in(directory).map_err(|error| {
-            let error = daxfs_files::plain(error);
-            Error::output(directory, "create a temporary file in the directory", error)
-        })?;
         Ok(Spool {
-            file,
+            file: nameless(directory)?,
             directory,
             end: 0,
             buffer: vec![0; BUFFER],

@@ -5,7 +5,7 @@
 use super::blob::Blob;
 use crate::writer::build::Builder;
 use crate::writer::origin::Origin;
-use crate::writer::tree::{read_xattrs, Attributes, Kind, Name, Node, NodeId, Place, ROOT};
+use crate::writer::tree::{Attributes, Kind, Name, Node, NodeId, Place, ROOT};
 use daxfs_check as check;
 use daxfs_files::region::Region;
 use daxfs_files::{Error, Result};
@@ -63,14 +63,16 @@ impl<M: Memory> Reader<'_, M> {
         inode: &Inode,
         pending: &mut Vec<(NodeId, Inode)>,
     ) -> Result<()> {
-        let Content::Directory(directory) = inode.content else {
+        let Some(directory) = inode.directory() else {
             return Ok(());
         };
         let image = self.image;
         let mut entries = image.entries(&directory, 0);
         while let Some(entry) = entries.next() {
             let (entry, name) = entry.map_err(|error| self.failed(error))?;
-            let child = image.inode(entry.ino).map_err(|error| self.failed(error))?;
+            let child = image
+                .entry_inode(&directory, &entry)
+                .map_err(|error| self.failed(error))?;
             let kept = self.builder.tree.keep_name(name);
             let directory = child.file_type == FileType::Directory;
             let present = match directory {
@@ -106,11 +108,12 @@ impl<M: Memory> Reader<'_, M> {
                 return Err(self.failed(inode.no_data(superblock)));
             }
             Content::Directory(_) => Kind::Directory(Vec::new()),
-            Content::Symlink { target, length } => {
-                let mut bytes = vec![0; length.into()];
-                let read = self.image.symlink(target, &mut bytes);
-                read.map_err(|error| self.failed(error))?;
-                Kind::Symlink(bytes.into())
+            Content::Symlink { .. } => {
+                let target = self
+                    .image
+                    .target(inode)
+                    .map_err(|error| self.failed(error))?;
+                Kind::Symlink(target.unwrap_or_default().into())
             }
             Content::Device { major, minor } => Kind::Device {
                 file_type: inode.file_type,
@@ -133,7 +136,10 @@ impl<M: Memory> Reader<'_, M> {
     }
 
     fn attributes(&mut self, inode: &Inode) -> Result<Attributes> {
-        let set = read_xattrs(self.image, inode).map_err(|error| self.failed(error))?;
+        let set = self
+            .image
+            .xattrs(inode)
+            .map_err(|error| self.failed(error))?;
         Ok(Attributes {
             permissions: inode.permissions(),
             uid: inode.uid,

@@ -5,10 +5,10 @@
 use super::blob::{Blob, BlobReader, Raw, Spool, MAGIC};
 use super::decoder::{decoder, Format, Frames, BUFFER, MEMORY};
 use crate::writer::origin::Container;
+use daxfs_files::spool::write;
 use daxfs_files::{shown_path, Error, Progress, Result};
 use rustix::fs::{fstat, FileType};
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// A stream that stores the content of files.
@@ -152,9 +152,8 @@ impl<'a> Stream<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(broken(self.path, error)),
             };
-            let written = spool.file.write_all_at(&spool.buffer[..length], spool.end);
-            written
-                .map_err(|error| Error::output(spool.directory, "write a temporary file", error))?;
+            let piece = &spool.buffer[..length];
+            write(&spool.file, piece, spool.end, spool.directory)?;
             spool.end += length as u64;
             self.at += length as u64;
             left -= length as u64;

@@ -2,9 +2,10 @@
 
 //! Reads the extended attributes of a file.
 
-use crate::writer::tree::{Xattr, XattrSet};
+use crate::writer::tree::XattrSet;
 use daxfs_files::{Error, Result};
 use daxfs_reader::layout::XattrPrefix;
+use daxfs_reader::OwnedXattr;
 use rustix::fs::{getxattr, lgetxattr, listxattr, llistxattr};
 use rustix::io::Errno;
 use std::path::Path;
@@ -96,7 +97,7 @@ impl XattrReader {
                     return Err(Error::io(&shown(), operation, error));
                 }
             };
-            set.push(Xattr {
+            set.push(OwnedXattr {
                 prefix,
                 name: rest.into(),
                 value: self.value[..length].into(),

@@ -49,6 +49,7 @@ pub mod duplicates;
 mod make;
 pub mod options;
 pub mod origin;
+pub mod overlay;
 pub mod plan;
 mod source;
 pub mod tree;

@@ -6,8 +6,7 @@ pub use crate::writer::origin::NodeId;
 use crate::writer::origin::Origin;
 use daxfs_files::{Error, Result, Seen};
 use daxfs_reader::hash::name_hash;
-use daxfs_reader::layout::XattrPrefix;
-use daxfs_reader::{self as image, FileType, Image, Inode, Memory};
+use daxfs_reader::{FileType, OwnedXattr};
 use hashbrown::HashTable;
 use std::cmp::Ordering;
 use std::ffi::OsString;
@@ -139,38 +138,8 @@ pub struct Entry {
     pub name: Name,
 }
 
-/// An extended attribute. Comparisons give the order of the image.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Xattr {
-    /// Start of the name.
-    pub prefix: XattrPrefix,
-    /// The rest of the name.
-    pub name: Box<[u8]>,
-    /// The value.
-    pub value: Box<[u8]>,
-}
-
 /// The extended attributes of an inode, ascending by (prefix, name).
-pub type XattrSet = Vec<Xattr>;
-
-/// Return the extended attributes of `inode`, in the order of the image.
-pub fn read_xattrs<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> image::Result<XattrSet> {
-    let memory = image.memory();
-    let mut set = XattrSet::new();
-    for xattr in image.xattr_set(inode.xattrs)? {
-        let xattr = xattr?;
-        let mut name = vec![0; xattr.name_len.into()];
-        let mut value = vec![0; xattr.value_len as usize];
-        memory.read(xattr.name, &mut name)?;
-        memory.read(xattr.value, &mut value)?;
-        set.push(Xattr {
-            prefix: xattr.prefix,
-            name: name.into(),
-            value: value.into(),
-        });
-    }
-    Ok(set)
-}
+pub type XattrSet = Vec<OwnedXattr>;
 
 /// A file tree.
 pub struct Tree {
@@ -227,7 +196,8 @@ impl Tree {
         let id = sets.len() as u32;
         let again = |&id: &u32| hasher.hash_one(&sets[id as usize]);
         self.xattr_ids.insert_unique(hash, id, again);
-        let bytes = |xattr: &Xattr| size_of::<Xattr>() + xattr.name.len() + xattr.value.len();
+        let bytes =
+            |xattr: &OwnedXattr| size_of::<OwnedXattr>() + xattr.name.len() + xattr.value.len();
         self.xattr_bytes += set.iter().map(bytes).sum::<usize>() as u64;
         set.shrink_to_fit();
         self.xattrs.push(set);

@@ -19,8 +19,7 @@ mod place;
 mod records;
 mod source;
 
-use daxfs_reader::layout::XattrPrefix;
-use daxfs_reader::{Content, Directory, Image, Inode, Memory, Superblock};
+use daxfs_reader::{Directory, FileType, Image, Superblock};
 use error::{count, status, Failure, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -58,25 +57,17 @@ impl Handle {
     }
 
     fn directory(&self, ino: u32) -> Result<Directory> {
-        match self.image().inode(ino)?.content {
-            Content::Directory(directory) => Ok(directory),
-            _ => Err(Failure::new(Errno::NOTDIR, "not a directory")),
-        }
+        let directory = self.image().inode(ino)?.directory();
+        directory.ok_or(Failure::new(Errno::NOTDIR, "not a directory"))
     }
 
     fn read(&self, ino: u32, into: &mut [u8], offset: u64) -> Result<usize> {
         let inode = self.image().inode(ino)?;
-        let data = match inode.content {
-            Content::Regular { data } => data,
-            Content::MetadataOnly => return Err(inode.no_data(&self.superblock).into()),
-            Content::Directory(_) => return Err(Failure::new(Errno::ISDIR, "is a directory")),
-            _ => return Err(Failure::new(Errno::INVAL, "not a regular file")),
-        };
-        let length = inode.size.saturating_sub(offset).min(into.len() as u64) as usize;
-        if length > 0 {
-            self.source.read(data + offset, &mut into[..length])?;
+        match inode.file_type {
+            FileType::Regular => Ok(self.image().read(&inode, offset, into)?),
+            FileType::Directory => Err(Failure::new(Errno::ISDIR, "is a directory")),
+            _ => Err(Failure::new(Errno::INVAL, "not a regular file")),
         }
-        Ok(length)
     }
 
     /// Call `put` with up to `limit` entries of a directory, and return how many. Entries before one
@@ -95,8 +86,7 @@ impl Handle {
         while found < limit {
             let Some(entry) = entries.next() else { break };
             let entry = entry.and_then(|(entry, name)| {
-                let inode = image.inode(entry.ino)?;
-                image.check_child(&directory, &entry, &inode)?;
+                let inode = image.entry_inode(&directory, &entry)?;
                 Ok(Entry::new(&inode, name))
             });
             match entry {
@@ -110,41 +100,25 @@ impl Handle {
     }
 
     fn target(&self, ino: u32) -> Result<Vec<u8>> {
-        let Content::Symlink { target, length } = self.image().inode(ino)?.content else {
-            return Err(Failure::new(Errno::INVAL, "not a symbolic link"));
-        };
-        let mut text = vec![0; length.into()];
-        self.image().symlink(target, &mut text)?;
-        Ok(text)
+        let image = self.image();
+        let target = image.target(&image.inode(ino)?)?;
+        target.ok_or(Failure::new(Errno::INVAL, "not a symbolic link"))
     }
 
-    /// Return the names of all attributes, each with a NUL.
-    fn xattr_names(&self, inode: &Inode) -> Result<Vec<u8>> {
+    /// Returns the names of all attributes, each with a NUL.
+    fn xattr_names(&self, ino: u32) -> Result<Vec<u8>> {
         let image = self.image();
-        let mut names = Vec::new();
-        let mut buffer = [0; daxfs_reader::XATTR_NAME_MAX];
-        for xattr in image.xattr_set(inode.xattrs)? {
-            let xattr = xattr?;
-            names.extend_from_slice(xattr.prefix.text().as_bytes());
-            names.extend_from_slice(image.xattr_name(&xattr, &mut buffer)?);
-            names.push(0);
-        }
-        Ok(names)
+        let xattrs = image.xattrs(&image.inode(ino)?)?;
+        let names = xattrs
+            .iter()
+            .flat_map(|xattr| [xattr.whole_name(), vec![0]]);
+        Ok(names.flatten().collect())
     }
 
-    fn xattr(&self, inode: &Inode, name: &[u8]) -> Result<Vec<u8>> {
+    fn xattr(&self, ino: u32, name: &[u8]) -> Result<Vec<u8>> {
         let image = self.image();
-        for prefix in XattrPrefix::ALL {
-            let Some(rest) = name.strip_prefix(prefix.text().as_bytes()) else {
-                continue;
-            };
-            if let Some(xattr) = image.xattr(inode.xattrs, prefix, rest)? {
-                let mut value = vec![0; xattr.value_len as usize];
-                image.xattr_value(&xattr, &mut value)?;
-                return Ok(value);
-            }
-        }
-        Err(Failure::new(Errno::NODATA, "no such attribute"))
+        let value = image.xattr_named(&image.inode(ino)?, name)?;
+        value.ok_or(Failure::new(Errno::NODATA, "no such attribute"))
     }
 }
 
@@ -390,8 +364,8 @@ pub unsafe extern "C" fn daxfs_listxattr(
 ) -> isize {
     // SAFETY: The caller passes a buffer of this size.
     let buffer = unsafe { bytes(names.cast(), size) };
-    let names = || image.xattr_names(&image.image().inode(ino)?);
-    count(names().and_then(|names| fill(buffer, &names)))
+    let names = image.xattr_names(ino);
+    count(names.and_then(|names| fill(buffer, &names)))
 }
 
 /// Read the value of the extended attribute `name` of inode `ino`.
@@ -411,8 +385,8 @@ pub unsafe extern "C" fn daxfs_getxattr(
     let name = unsafe { CStr::from_ptr(name) }.to_bytes();
     // SAFETY: The caller passes a buffer of this size.
     let buffer = unsafe { bytes(value.cast(), size) };
-    let value = || image.xattr(&image.image().inode(ino)?, name);
-    count(value().and_then(|value| fill(buffer, &value)))
+    let value = image.xattr(ino, name);
+    count(value.and_then(|value| fill(buffer, &value)))
 }
 
 /// Return the caller's buffer; NULL is an empty one. It is only written to.

@@ -5,9 +5,9 @@
 use clap::ValueEnum;
 use daxfs_files::memory::Storage;
 use daxfs_image::error::Result;
-use daxfs_image::reader::{join, Child, Reader, Xattr};
+use daxfs_image::reader::{join, Child, Reader};
 use daxfs_image::text::{mode, shown, time, type_name};
-use daxfs_reader::{Content, FileType, Inode};
+use daxfs_reader::{Content, FileType, Inode, OwnedXattr};
 use std::collections::HashMap;
 
 /// Bytes of content that are compared at a time.
@@ -82,9 +82,9 @@ pub fn diff<S: Storage>(
 
 /// Return the entries of the directory `inode`, sorted by name.
 fn children<S: Storage>(reader: &Reader<'_, S>, inode: &Inode, path: &[u8]) -> Result<Vec<Child>> {
-    match inode.content {
-        Content::Directory(directory) => reader.children(&directory, path),
-        _ => Ok(Vec::new()),
+    match inode.directory() {
+        Some(directory) => reader.children(&directory, path),
+        None => Ok(Vec::new()),
     }
 }
 
@@ -174,24 +174,27 @@ impl<S: Storage> Comparison<'_, S> {
 
     fn xattrs(&mut self, path: &[u8], first: &Inode, second: &Inode) -> Result<()> {
         let (a, b) = (self.a.xattrs(first, path)?, self.b.xattrs(second, path)?);
-        let find = |set: &[Xattr], name: &[u8]| set.iter().position(|xattr| xattr.name == name);
-        for xattr in &a {
-            let how = match find(&b, &xattr.name) {
-                None => "only in the first",
-                Some(index) if b[index].value != xattr.value => "differs",
-                Some(_) => continue,
+        let same = |one: &OwnedXattr, other: &OwnedXattr| {
+            (one.prefix, &one.name) == (other.prefix, &other.name)
+        };
+        let in_first = a.iter().map(|xattr| {
+            let how = match b.iter().find(|other| same(xattr, other)) {
+                None => Some("only in the first"),
+                Some(other) => (other.value != xattr.value).then_some("differs"),
             };
-            self.xattr(path, &xattr.name, how)?;
-        }
-        for xattr in b.iter().filter(|xattr| find(&a, &xattr.name).is_none()) {
-            self.xattr(path, &xattr.name, "only in the second")?;
+            (xattr, how)
+        });
+        let in_second = b.iter().map(|xattr| {
+            let missing = !a.iter().any(|other| same(xattr, other));
+            (xattr, missing.then_some("only in the second"))
+        });
+        for (xattr, how) in in_first.chain(in_second) {
+            if let Some(how) = how {
+                let name = shown(&xattr.whole_name());
+                self.say(path, &format!("extended attribute {name} {how}"))?;
+            }
         }
         Ok(())
-    }
-
-    fn xattr(&mut self, path: &[u8], name: &[u8], how: &str) -> Result<()> {
-        let text = format!("extended attribute {} {how}", shown(name));
-        self.say(path, &text)
     }
 
     /// Check that hard links on one side are hard links on the other.
@@ -211,9 +214,9 @@ impl<S: Storage> Comparison<'_, S> {
         while offset < first.size {
             let length = (first.size - offset).min(PIECE as u64) as usize;
             let (a, b) = (&mut self.buffers.0[..length], &mut self.buffers.1[..length]);
-            let read = self.a.read(first, offset, a);
+            let read = self.a.image.read(first, offset, a);
             read.map_err(|error| self.a.fail(path, error))?;
-            let read = self.b.read(second, offset, b);
+            let read = self.b.image.read(second, offset, b);
             read.map_err(|error| self.b.fail(path, error))?;
             if let Some(at) = a.iter().zip(&*b).position(|(a, b)| a != b) {
                 return self.say(path, &format!("content from byte {}", offset + at as u64));

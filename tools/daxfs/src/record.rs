@@ -30,7 +30,7 @@ pub fn file<S: Storage>(
     let xattrs = reader.xattrs(inode, path)?;
     let xattrs = xattrs
         .iter()
-        .map(|xattr| json!({"name": Bytes(&xattr.name), "value": Bytes(&xattr.value)}));
+        .map(|xattr| json!({"name": Bytes(&xattr.whole_name()), "value": Bytes(&xattr.value)}));
     let xattrs: Vec<_> = xattrs.collect();
     let target = reader.target(inode, path)?;
     let sha256 = match inode.content {

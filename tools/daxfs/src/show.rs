@@ -324,7 +324,7 @@ pub fn stat<S: Storage>(
             writeln!(
                 out,
                 " Xattr: {}={}",
-                shown(&xattr.name),
+                shown(&xattr.whole_name()),
                 shown(&xattr.value)
             )?;
         }

@@ -4,9 +4,8 @@
 //! set-id bits and capabilities away, and a mode may take the right to set attributes away.
 
 use daxfs_files::Losses;
-use daxfs_image::reader::Xattr;
 use daxfs_image::text::{cause, shown};
-use daxfs_reader::{FileType, Inode};
+use daxfs_reader::{FileType, Inode, OwnedXattr};
 use rustix::fs::{
     chmod, chownat, fchmod, fchown, fgetxattr, fremovexattr, fsetxattr, fstat, futimens, lsetxattr,
     openat, statat, utimensat, AtFlags, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid,
@@ -40,8 +39,8 @@ impl FileRef<'_> {
         }
     }
 
-    fn set_xattr(&self, xattr: &Xattr) -> Result<()> {
-        let name = xattr.name.as_slice();
+    fn set_xattr(&self, xattr: &OwnedXattr) -> Result<()> {
+        let name = xattr.whole_name();
         let flags = XattrFlags::empty();
         match self {
             FileRef::Open(fd) => fsetxattr(fd, name, &xattr.value, flags),
@@ -78,7 +77,7 @@ impl FileRef<'_> {
 pub fn restore(
     place: &FileRef<'_>,
     inode: &Inode,
-    xattrs: &[Xattr],
+    xattrs: &[OwnedXattr],
     path: &[u8],
     owner: bool,
     losses: &mut Losses,
@@ -106,7 +105,7 @@ pub fn restore(
                 | Errno::NOSPC
                 | Errno::TOOBIG),
             ) => {
-                let name = shown(&xattr.name);
+                let name = shown(&xattr.whole_name());
                 let why = cause(&error.into());
                 let what = format!("extended attribute {name} left out: {why}");
                 losses.add(what, || shown(path));

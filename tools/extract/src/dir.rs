@@ -280,7 +280,7 @@ impl<S: Storage> Extraction<'_, S> {
     /// Move everything from the directory `temporary` to the one around it, which is the target, or
     /// nothing.
     fn move_up(&mut self, start: &Inode, temporary: &Path) -> Result<()> {
-        let Content::Directory(directory) = start.content else {
+        let Some(directory) = start.directory() else {
             return Ok(());
         };
         let fail = |this: &Self, error| this.fail(b"", "put the files in place", error);

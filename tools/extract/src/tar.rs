@@ -15,6 +15,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::buffer_for;
 use daxfs_image::reader::{Event, Reader};
 use daxfs_image::text::shown;
+use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::{Content, FileType, Inode};
 use std::io::{self, Write};
 use tar::EntryType;
@@ -94,11 +95,11 @@ impl<S: Storage> Archive<'_, S> {
         }
         let mut records = Records::default();
         for xattr in self.reader.xattrs(inode, path)? {
-            records.add(&xattr_keyword(&xattr.name), &xattr.value);
+            records.add(&xattr_keyword(&xattr.whole_name()), &xattr.value);
             // As text, too, for programs that only read lists in this form.
-            let keyword = match &xattr.name[..] {
-                b"system.posix_acl_access" => b"SCHILY.acl.access".as_slice(),
-                b"system.posix_acl_default" => b"SCHILY.acl.default",
+            let keyword = match xattr.prefix {
+                XattrPrefix::AclAccess => b"SCHILY.acl.access".as_slice(),
+                XattrPrefix::AclDefault => b"SCHILY.acl.default",
                 _ => continue,
             };
             if let Ok(list) = List::parse(&xattr.value) {
@@ -170,7 +171,7 @@ impl<S: Storage> Archive<'_, S> {
                 self.interrupt.check()?;
                 let piece = (end - at).min(buffer.len() as u64) as usize;
                 let piece = &mut buffer[..piece];
-                let read = self.reader.read(inode, at, piece);
+                let read = self.reader.image.read(inode, at, piece);
                 read.map_err(|error| self.reader.fail(path, error))?;
                 self.out.write_all(piece).map_err(self.failed)?;
                 self.bar.advance(piece.len() as u64);

@@ -9,6 +9,7 @@
 //!   [`replace`] keeps the access rights of a file that is replaced.
 //! * [`Error`]: one line, with the file, the operation and the remedy
 //! * [`Progress`] and [`bar`]: how far an operation is, and the progress bar on a terminal
+//! * [`spool`](mod@spool): temporary files without a name, and copies of pipes in them
 //! * [`signals`]: clean up before a signal ends the program; `notify`: tell systemd that a service
 //!   is ready
 //! * [`stdout`]: standard output that may be a closed pipe or a full disk; `usage`: wrong command
@@ -37,6 +38,7 @@ mod progress;
 pub mod region;
 pub mod replace;
 pub mod signals;
+pub mod spool;
 pub mod stdout;
 mod usage;
 pub mod values;

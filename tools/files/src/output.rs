@@ -6,8 +6,8 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::identity::{identity, Identity};
 use crate::overwrite::Overwrite;
-use crate::replace::{parent_of, plain};
-use crate::{replace, Progress};
+use crate::replace::parent_of;
+use crate::{replace, spool, Progress};
 use rustix::fs::{open, stat, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -223,8 +223,7 @@ fn nameless(
 ) -> Result<Output> {
     let large = Some(Path::new("/var/tmp")).filter(|large| large.is_dir());
     let directory = scratch(large.unwrap_or(Path::new("/tmp")));
-    let file = tempfile::tempfile_in(&directory);
-    let file = file.map_err(|error| creating(&directory, plain(error)))?;
+    let file = spool::nameless(&directory)?;
     Ok(Output {
         path,
         directory,

@@ -6,9 +6,7 @@
 use crate::error::{Error, Result};
 use crate::text::shown;
 use daxfs_files::memory::{Storage, ZEROS};
-use daxfs_reader::{
-    self as image, Content, Directory, FileType, FindError, Image, Inode, XATTR_NAME_MAX,
-};
+use daxfs_reader::{self as image, Directory, FileType, FindError, Image, Inode, OwnedXattr};
 use std::borrow::Cow;
 
 /// Bytes of content that are read together.
@@ -28,15 +26,6 @@ pub struct Child {
     pub name: Box<[u8]>,
     /// The inode.
     pub inode: Inode,
-}
-
-/// An extended attribute.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Xattr {
-    /// The whole name.
-    pub name: Vec<u8>,
-    /// The value.
-    pub value: Vec<u8>,
 }
 
 /// A step of a walk.
@@ -94,10 +83,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         let mut entries = self.image.entries(directory, 0);
         while let Some(entry) = entries.next() {
             let (entry, name) = entry.map_err(|error| self.fail(path, error))?;
-            let inode = self.image.inode(entry.ino).and_then(|inode| {
-                self.image.check_child(directory, &entry, &inode)?;
-                Ok(inode)
-            });
+            let inode = self.image.entry_inode(directory, &entry);
             let inode = inode.map_err(|error| self.fail(&join(path, name), error))?;
             children.push(Child {
                 name: name.into(),
@@ -127,7 +113,7 @@ impl<'a, S: Storage> Reader<'a, S> {
                 .into(),
             inode: *start,
         };
-        let Content::Directory(directory) = start.content else {
+        let Some(directory) = start.directory() else {
             return visit(&path, &first.name, Event::File(start));
         };
         visit(&path, &first.name, Event::Enter(start))?;
@@ -143,77 +129,29 @@ impl<'a, S: Storage> Reader<'a, S> {
                 continue;
             };
             append(&mut path, &child.name);
-            match child.inode.content {
-                Content::Directory(inner) => {
-                    visit(&path, &child.name, Event::Enter(&child.inode))?;
-                    let children = self.children(&inner, &path)?.into_iter();
-                    open.push((child, children, path.len()));
-                }
-                _ => visit(&path, &child.name, Event::File(&child.inode))?,
-            }
+            let Some(inner) = child.inode.directory() else {
+                visit(&path, &child.name, Event::File(&child.inode))?;
+                continue;
+            };
+            visit(&path, &child.name, Event::Enter(&child.inode))?;
+            let children = self.children(&inner, &path)?.into_iter();
+            open.push((child, children, path.len()));
         }
         Ok(())
     }
 
     /// Return the extended attributes of `inode`, which has the path `path`.
-    pub fn xattrs(&self, inode: &Inode, path: &[u8]) -> Result<Vec<Xattr>> {
-        let read = || {
-            let mut all: Vec<Xattr> = Vec::new();
-            let mut last = None;
-            let mut buffer = [0; XATTR_NAME_MAX];
-            for xattr in self.image.xattr_set(inode.xattrs)? {
-                let xattr = xattr?;
-                let end = self.image.xattr_name(&xattr, &mut buffer)?;
-                // Each name once, in the order of the format.
-                let place = (xattr.prefix, end.to_vec());
-                if last.as_ref().is_some_and(|last| *last >= place) {
-                    let length = xattr.name_len.into();
-                    return Err(image::Error::new(image::Problem::Xattr, xattr.name, length));
-                }
-                let name = [xattr.prefix.text().as_bytes(), end].concat();
-                last = Some(place);
-                let mut value = vec![0; xattr.value_len as usize];
-                self.image.xattr_value(&xattr, &mut value)?;
-                all.push(Xattr { name, value });
-            }
-            Ok(all)
-        };
-        read().map_err(|error| self.fail(path, error))
+    pub fn xattrs(&self, inode: &Inode, path: &[u8]) -> Result<Vec<OwnedXattr>> {
+        let xattrs = self.image.xattrs(inode);
+        xattrs.map_err(|error| self.fail(path, error))
     }
 
     /// Return the target of the symlink `inode`, nothing for other files.
     pub fn target(&self, inode: &Inode, path: &[u8]) -> Result<Vec<u8>> {
-        let Content::Symlink { target, length } = inode.content else {
-            return Ok(Vec::new());
-        };
-        let mut text = vec![0; length.into()];
-        self.image
-            .symlink(target, &mut text)
-            .map_err(|error| self.fail(path, error))?;
-        Ok(text)
-    }
-
-    /// Return the offset of the data of `inode` in the image, or `None` if it is not a regular file.
-    fn start(&self, inode: &Inode) -> image::Result<Option<u64>> {
-        match inode.content {
-            Content::Regular { data } => Ok(Some(data)),
-            Content::MetadataOnly => Err(inode.no_data(self.image.superblock())),
-            _ => Ok(None),
-        }
-    }
-
-    /// Read content of the regular file `inode` from `offset` on and return the number of
-    /// bytes. The rest of `into` is unchanged if the file ends there.
-    pub fn read(&self, inode: &Inode, offset: u64, into: &mut [u8]) -> image::Result<usize> {
-        let Some(data) = self.start(inode)? else {
-            return Ok(0);
-        };
-        let left = inode.size.saturating_sub(offset).min(into.len() as u64) as usize;
-        if left == 0 {
-            return Ok(0);
-        }
-        self.image.memory().read(data + offset, &mut into[..left])?;
-        Ok(left)
+        let target = self.image.target(inode);
+        Ok(target
+            .map_err(|error| self.fail(path, error))?
+            .unwrap_or_default())
     }
 
     /// Pass the content of the regular file `inode` to `sink`, piece by piece with the offset of
@@ -225,7 +163,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         buffer: &mut [u8],
         sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let start = self.start(inode);
+        let start = inode.data(self.image.superblock());
         let Some(data) = start.map_err(|error| self.fail(path, error))? else {
             return Ok(());
         };

@@ -10,21 +10,19 @@ use daxfs_files::bar::Bar;
 use daxfs_files::digest::{combine, hex, sums, wrong_sum};
 use daxfs_files::region::examine;
 pub use daxfs_files::region::Region as Source;
+use daxfs_files::spool::spool;
 use daxfs_files::{occupant, Mapping, Progress, HEAD};
 use daxfs_reader::layout::MAGIC;
 use daxfs_reader::{Image, Memory, Problem, Superblock};
 use rustix::fs::{FileType, OFlags};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Why a FIFO is refused.
 pub const NO_ORDER: &str = "cannot be read in any order; name an image file or device";
-
-/// Bytes that are read together.
-const PIECE: usize = 1 << 20;
 
 /// Place of an image in a file or device that holds more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
@@ -94,37 +92,6 @@ pub fn open_at(path: &Path, at: &At) -> Result<Source> {
         (source.start, source.size) = (start + range.start, range.end - range.start);
     }
     Ok(source)
-}
-
-/// Copy a pipe to a temporary file without a name, with holes for zeros.
-fn spool(mut pipe: File, name: &str) -> Result<File> {
-    let remedy = "; set TMPDIR to a directory with room";
-    let write = "cannot write a temporary file";
-    let file = tempfile::tempfile().map_err(|error| {
-        let dir = std::env::temp_dir();
-        let dir = shown_path(&dir);
-        let operation = format!("cannot make a temporary file in {dir}");
-        Error::system(name, operation, remedy, error)
-    })?;
-    let mut piece = vec![0; PIECE];
-    let mut size = 0;
-    loop {
-        let length = match pipe.read(&mut piece) {
-            Ok(0) => break,
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Error::system(name, "cannot read", "", error)),
-        };
-        let piece = &piece[..length];
-        if piece.iter().any(|&byte| byte != 0) {
-            file.write_all_at(piece, size)
-                .map_err(|error| Error::system(name, write, remedy, error))?;
-        }
-        size += length as u64;
-    }
-    file.set_len(size)
-        .map_err(|error| Error::system(name, write, "", error))?;
-    Ok(file)
 }
 
 /// An image with a valid superblock.
@@ -229,7 +196,7 @@ pub fn open_input(path: &Path) -> Result<File> {
     let is_directory = file.metadata().is_ok_and(|found| found.is_dir());
     match is_directory || matches!(examine(&file), Ok(Some(_))) {
         true => Ok(file),
-        false => spool(file, &name),
+        false => Ok(spool(file, Path::new(&name), &std::env::temp_dir())?.0),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::image::layout::{self, HUGE_SIZE};
 use crate::image::signature::{crc, Line, Section};
-use crate::image::{Content, Error, Inode, Memory, Problem, Superblock};
+use crate::image::{Content, Directory, Error, Inode, Memory, Problem, Result, Superblock};
 use core::mem::offset_of;
 
 const S_IFMT: u16 = 0o170_000;
@@ -20,6 +20,27 @@ impl Inode {
         match self.content {
             Content::Regular { data } => self.size >= HUGE_SIZE && data % HUGE_SIZE == 0,
             _ => false,
+        }
+    }
+
+    /// Returns the directory, `None` for other files.
+    pub const fn directory(&self) -> Option<Directory> {
+        match self.content {
+            Content::Directory(directory) => Some(directory),
+            _ => None,
+        }
+    }
+
+    /// Returns the offset in the image of the data of a regular file, `None` for other files.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::MetadataOnly`] if the data are in another image.
+    pub fn data(&self, superblock: &Superblock) -> Result<Option<u64>> {
+        match self.content {
+            Content::Regular { data } => Ok(Some(data)),
+            Content::MetadataOnly => Err(self.no_data(superblock)),
+            _ => Ok(None),
         }
     }
 

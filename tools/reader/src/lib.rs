@@ -6,6 +6,7 @@
 pub mod catalog;
 mod entries;
 mod extra;
+mod file;
 pub mod hash;
 // A link to the directory from which the kernel module is built. A package holds a copy of the
 // files.
@@ -14,6 +15,7 @@ mod path;
 mod slice;
 
 pub use entries::Entries;
+pub use file::OwnedXattr;
 pub use image::*;
 pub use path::FindError;
 

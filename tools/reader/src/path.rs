@@ -2,7 +2,7 @@
 
 //! Resolution of paths.
 
-use crate::image::{Content, Directory, Dirent, Error, Image, Inode, Memory, Result};
+use crate::image::{Directory, Error, Image, Inode, Memory, Result};
 use std::fmt;
 
 /// Symlinks that one path may lead through, as in Linux.
@@ -78,9 +78,7 @@ impl<M: Memory> Image<'_, M> {
         let must_be_directory = path.ends_with(b"/");
         let mut symlinks = 0;
         while let Some(name) = left.pop() {
-            let Content::Directory(directory) = at.content else {
-                return Err(FindError::NotDirectory);
-            };
+            let directory = at.directory().ok_or(FindError::NotDirectory)?;
             if name == b"." {
                 continue;
             }
@@ -89,35 +87,33 @@ impl<M: Memory> Image<'_, M> {
                 continue;
             }
             let inode = self.child(&directory, &name)?.ok_or(FindError::NotFound)?;
-            match inode.content {
-                Content::Symlink { target, length }
-                    if follow || !left.is_empty() || must_be_directory =>
-                {
-                    symlinks += 1;
-                    if symlinks > SYMLINKS {
-                        return Err(FindError::Loop);
-                    }
-                    let mut text = vec![0; length.into()];
-                    self.symlink(target, &mut text)?;
-                    if text.starts_with(b"/") {
-                        if let Some(root) = above.first() {
-                            at = *root;
-                        }
-                        above.clear();
-                    }
-                    if text.ends_with(b"/") {
-                        // It must lead to a directory.
-                        left.push(b".".to_vec());
-                    }
-                    left.extend(components(&text));
-                }
-                _ => {
-                    above.push(at);
-                    at = inode;
-                }
+            let followed = follow || !left.is_empty() || must_be_directory;
+            let target = match followed {
+                true => self.target(&inode)?,
+                false => None,
+            };
+            let Some(target) = target else {
+                above.push(at);
+                at = inode;
+                continue;
+            };
+            symlinks += 1;
+            if symlinks > SYMLINKS {
+                return Err(FindError::Loop);
             }
+            if target.starts_with(b"/") {
+                if let Some(root) = above.first() {
+                    at = *root;
+                }
+                above.clear();
+            }
+            if target.ends_with(b"/") {
+                // It must lead to a directory.
+                left.push(b".".to_vec());
+            }
+            left.extend(components(&target));
         }
-        if must_be_directory && !matches!(at.content, Content::Directory(_)) {
+        if must_be_directory && at.directory().is_none() {
             return Err(FindError::TrailingSlash);
         }
         Ok(at)
@@ -132,23 +128,7 @@ impl<M: Memory> Image<'_, M> {
         let Some(entry) = self.lookup(directory, name)? else {
             return Ok(None);
         };
-        let inode = self.inode(entry.ino)?;
-        self.check_child(directory, &entry, &inode)?;
-        Ok(Some(inode))
-    }
-
-    /// Check that `entry` of `directory` agrees with its inode, as [`Image::check_entry`] does. A walk
-    /// that checks all entries visits each directory at most once.
-    ///
-    /// # Errors
-    ///
-    /// [`Problem::FileType`](crate::Problem::FileType) or [`Problem::Parent`](crate::Problem::Parent).
-    pub fn check_child(&self, directory: &Directory, entry: &Dirent, inode: &Inode) -> Result<()> {
-        let inner = match &inode.content {
-            Content::Directory(inner) => Some(inner),
-            _ => None,
-        };
-        self.check_entry(directory, entry, inode.file_type, inner)
+        self.entry_inode(directory, &entry).map(Some)
     }
 }
 

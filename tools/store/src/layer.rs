@@ -6,17 +6,17 @@
 //! files without data in the upper directory. So a layer becomes the image of the whole tree.
 
 use crate::files::failed;
-use crate::metadata::{object, visible};
+use crate::metadata::object;
 use crate::pack::Sum;
 use crate::store::Store;
 use daxfs_files::Silent;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
-use daxfs_reader::layout::XattrPrefix;
 use mkdaxfs::input::{Input, Options};
 use mkdaxfs::writer::build::{Builder, Marks};
 use mkdaxfs::writer::origin::{Container, Origin};
-use mkdaxfs::writer::tree::{Kind, NodeId, Place, Tree, Xattr, XattrSet};
+use mkdaxfs::writer::overlay;
+use mkdaxfs::writer::tree::{Kind, NodeId, Place, Tree};
 use std::collections::HashMap;
 use std::fs::File;
 
@@ -46,7 +46,7 @@ impl Store {
                 continue;
             };
             let set = &tree.xattrs[node.attributes.xattrs as usize];
-            let Some((pack, sum)) = object(|name| value_of(set, name)) else {
+            let Some((pack, sum)) = object(set) else {
                 let why = "does not name an object; the image was not made by daxfs store add";
                 return Err(daxfs_files::Error::refused(&tree.path(id as NodeId), why).into());
             };
@@ -88,13 +88,13 @@ impl Store {
         let mut marks = Marks::default();
         for (node, id) in layer.nodes.iter().zip(0..) {
             let set = &layer.xattrs[node.attributes.xattrs as usize];
-            if value_of(set, "trusted.overlay.metacopy").is_some()
-                || value_of(set, "trusted.overlay.redirect").is_some()
+            if overlay::value(set, "metacopy").is_some()
+                || overlay::value(set, "redirect").is_some()
             {
                 let why = "has its content elsewhere; mount the overlay with metacopy=off and redirect_dir=off";
                 return Err(daxfs_files::Error::refused(&layer.path(id), why).into());
             }
-            if value_of(set, "trusted.overlay.opaque") == Some(b"y") {
+            if overlay::value(set, "opaque") == Some(b"y") {
                 marks.opaque.insert(id);
             }
         }
@@ -126,7 +126,7 @@ fn see(tree: &mut Tree) {
     let count = tree.xattrs.len();
     let sets: Vec<u32> = (0..count)
         .map(|set| {
-            let shown = visible(&tree.xattrs[set]);
+            let shown = overlay::visible(&tree.xattrs[set]);
             tree.keep_xattrs(shown)
         })
         .collect();
@@ -135,20 +135,15 @@ fn see(tree: &mut Tree) {
     }
 }
 
-/// Return the value of the attribute `name`.
-fn value_of<'a>(set: &'a XattrSet, name: &str) -> Option<&'a [u8]> {
-    let name = name.strip_prefix("trusted.")?.as_bytes();
-    let is_it = |xattr: &&Xattr| xattr.prefix == XattrPrefix::Trusted && *xattr.name == *name;
-    set.iter().find(is_it).map(|xattr| &*xattr.value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::add::Total;
     use crate::pack::PACKS_MAX;
     use daxfs_files::Output;
-    use daxfs_reader::FileType;
+    use daxfs_reader::layout::XattrPrefix;
+    use daxfs_reader::{FileType, OwnedXattr};
+    use mkdaxfs::writer::tree::XattrSet;
     use std::collections::BTreeSet;
     use std::os::unix::fs::FileExt;
     use std::path::Path;
@@ -171,7 +166,7 @@ mod tests {
 
     fn mark(tree: &mut Tree, path: &str, name: &[u8], value: &[u8]) {
         let node = find(tree, path);
-        let xattr = Xattr {
+        let xattr = OwnedXattr {
             prefix: XattrPrefix::Trusted,
             name: name.into(),
             value: value.into(),
@@ -260,11 +255,11 @@ mod tests {
         let set = |path| &whole.xattrs[whole.nodes[find(&whole, path)].attributes.xattrs as usize];
         assert_eq!(set("opaque"), &XattrSet::new());
         assert_eq!(set("dir"), &XattrSet::new());
-        assert_eq!(value_of(set("file"), "trusted.other"), Some(&b"kept"[..]));
         assert_eq!(
-            value_of(set("dir/new"), "trusted.overlay.redirect"),
-            Some(&b"/x"[..])
+            set("file").first().map(|xattr| &*xattr.name),
+            Some(&b"other"[..])
         );
+        assert_eq!(overlay::value(set("dir/new"), "redirect"), Some(&b"/x"[..]));
         assert_eq!(
             store
                 .verify(&Silent, &mut |error| panic!("{error}"))

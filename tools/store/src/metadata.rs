@@ -8,20 +8,18 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
 use daxfs_image::source::Opened;
 use daxfs_reader::layout::XattrPrefix;
-use daxfs_reader::XATTR_NAME_MAX;
-use mkdaxfs::writer::tree::{Kind, Node, NodeId, Place, Tree, Xattr, XattrSet, ROOT};
+use daxfs_reader::{OwnedXattr, XATTR_NAME_MAX};
+use mkdaxfs::writer::overlay::{self, OVERLAY};
+use mkdaxfs::writer::tree::{Kind, Node, NodeId, Place, Tree, XattrSet, ROOT};
 use std::collections::{HashMap, HashSet};
 
 /// The attribute of the root directory with the packs that the image needs. Its name is one of
 /// overlayfs's own, which are not visible in the overlay.
 pub const PACKS: &str = "trusted.overlay.daxfs.packs";
 
-/// Start of the names, after `trusted.`, that overlayfs obeys.
-const OVERLAY: &[u8] = b"overlay.";
-
 /// Return the attribute `trusted.overlay.NAME`.
-fn own(name: &str, value: Vec<u8>) -> Xattr {
-    Xattr {
+fn own(name: &str, value: Vec<u8>) -> OwnedXattr {
+    OwnedXattr {
         prefix: XattrPrefix::Trusted,
         name: [OVERLAY, name.as_bytes()].concat().into(),
         value: value.into(),
@@ -44,7 +42,7 @@ pub fn refuse_marks(tree: &Tree) -> Result<()> {
         }
         // It can have one value only.
         let opaque = own("opaque", b"x".to_vec());
-        let other = |xattr: &Xattr| same_name(xattr, &opaque) && *xattr != opaque;
+        let other = |xattr: &OwnedXattr| same_name(xattr, &opaque) && *xattr != opaque;
         if set.iter().any(other) {
             if let Some(whiteout) = whiteouts(tree, node).next() {
                 return refuse(whiteout, "is a whiteout of overlayfs in a directory with trusted.overlay.opaque; leave it out with --exclude, if that is y");
@@ -78,8 +76,8 @@ pub fn strip(
     packs: &[PackRef],
 ) {
     let escape = |set: &XattrSet| -> XattrSet {
-        let escape = |xattr: &Xattr| match escaped(xattr) {
-            Some(name) => Xattr {
+        let escape = |xattr: &OwnedXattr| match escaped(xattr) {
+            Some(name) => OwnedXattr {
                 name,
                 ..xattr.clone()
             },
@@ -116,35 +114,19 @@ pub fn strip(
 }
 
 /// Add an attribute to `set`, unless it is there.
-fn put(set: &mut XattrSet, xattr: Xattr) {
+fn put(set: &mut XattrSet, xattr: OwnedXattr) {
     if !set.iter().any(|other| same_name(other, &xattr)) {
         set.push(xattr);
     }
 }
 
-fn same_name(one: &Xattr, other: &Xattr) -> bool {
+fn same_name(one: &OwnedXattr, other: &OwnedXattr) -> bool {
     (one.prefix, &one.name) == (other.prefix, &other.name)
 }
 
 /// Return the name under which the attribute is stored, if overlayfs would obey it otherwise.
-fn escaped(xattr: &Xattr) -> Option<Box<[u8]>> {
-    let own = xattr.prefix == XattrPrefix::Trusted && xattr.name.starts_with(OVERLAY);
-    own.then(|| [OVERLAY, &xattr.name].concat().into())
-}
-
-/// Return the attributes that overlayfs shows of a file with the attributes `set`.
-pub fn visible(set: &XattrSet) -> XattrSet {
-    let shown = set.iter().filter_map(|xattr| {
-        let own = xattr.prefix == XattrPrefix::Trusted;
-        match xattr.name.strip_prefix(OVERLAY).filter(|_| own) {
-            None => Some(xattr.clone()),
-            Some(name) => name.starts_with(OVERLAY).then(|| Xattr {
-                name: name.into(),
-                ..xattr.clone()
-            }),
-        }
-    });
-    shown.collect()
+fn escaped(xattr: &OwnedXattr) -> Option<Box<[u8]>> {
+    overlay::own_name(xattr).map(|_| [OVERLAY, &xattr.name].concat().into())
 }
 
 /// Return the packs that the metadata image `opened` needs.
@@ -159,11 +141,10 @@ pub fn packs_of(opened: &Opened) -> Result<Option<Vec<PackRef>>> {
     let reader = opened.reader();
     whole_metadata(&reader, &opened.name)?;
     let attributes = reader.xattrs(&reader.root()?, b"/")?;
-    let mut found = attributes.iter();
-    let Some(found) = found.find(|xattr| xattr.name == PACKS.as_bytes()) else {
+    let Some(packs) = overlay::value(&attributes, "daxfs.packs") else {
         return Ok(None);
     };
-    let packs = PackRef::parse(&found.value);
+    let packs = PackRef::parse(packs);
     Ok(Some(packs.ok_or_else(|| not_ours(&opened.name))?))
 }
 
@@ -173,11 +154,12 @@ pub fn not_ours(name: &str) -> Error {
     Error::refused(name, why)
 }
 
-/// Return the pack and the object of a file without data. `value` returns the value of an attribute.
-pub fn object<'a>(value: impl Fn(&str) -> Option<&'a [u8]>) -> Option<(String, Sum)> {
-    let redirect = std::str::from_utf8(value("trusted.overlay.redirect")?).ok()?;
+/// Returns the pack and the object of a file without data that has the attributes `set`.
+pub fn object(set: &XattrSet) -> Option<(String, Sum)> {
+    let redirect = std::str::from_utf8(overlay::value(set, "redirect")?).ok()?;
     let (id, sum) = redirect.strip_prefix('/')?.split_once('/')?;
-    (value("trusted.overlay.metacopy") == Some(b"")).then_some((id.to_owned(), parse_hex(sum)?))
+    let metacopy = overlay::value(set, "metacopy") == Some(b"");
+    metacopy.then_some((id.to_owned(), parse_hex(sum)?))
 }
 
 /// Return the pack and the object of the file `inode` without data.
@@ -188,14 +170,7 @@ pub fn object_of<S: daxfs_files::memory::Storage>(
     path: &[u8],
     inode: &daxfs_reader::Inode,
 ) -> Result<(String, Sum)> {
-    let attributes = reader.xattrs(inode, path)?;
-    let value = |name: &str| {
-        let found = attributes
-            .iter()
-            .find(|xattr| xattr.name == name.as_bytes());
-        found.map(|xattr| &xattr.value[..])
-    };
-    object(value).ok_or_else(|| {
+    object(&reader.xattrs(inode, path)?).ok_or_else(|| {
         reader.refuse(
             path,
             "does not name an object; the image was not made by daxfs store add",

@@ -51,13 +51,12 @@ pub fn of_image<M: Memory>(memory: &M) -> Listing {
     let root = image.root().unwrap();
     let mut pending = vec![(Vec::new(), root)];
     while let Some((path, inode)) = pending.pop() {
-        if let Content::Directory(directory) = inode.content {
+        if let Some(directory) = inode.directory() {
             let mut entries = image.entries(&directory, 0);
             while let Some(entry) = entries.next() {
                 let (entry, name) = entry.unwrap();
                 assert_eq!(image.lookup(&directory, name).unwrap(), Some(entry));
-                let child = image.inode(entry.ino).unwrap();
-                assert_eq!(child.file_type, entry.file_type);
+                let child = image.entry_inode(&directory, &entry).unwrap();
                 pending.push((join(&path, name), child));
             }
         }
@@ -99,20 +98,12 @@ fn image_entry<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> Entry {
             long(inode.size, |offset, length| read(data + offset, length))
         }
         Content::Regular { data } => What::Bytes(read(data, inode.size)),
-        Content::Symlink { target, length } => {
-            let mut bytes = vec![0; length.into()];
-            image.symlink(target, &mut bytes).unwrap();
-            What::Symlink(bytes)
-        }
+        Content::Symlink { .. } => What::Symlink(image.target(inode).unwrap().unwrap()),
         Content::Device { major, minor } => What::Device(major, minor),
         Content::MetadataOnly | Content::Directory(_) | Content::Special => What::Nothing,
     };
-    let xattrs = image.xattr_set(inode.xattrs).unwrap().map(|xattr| {
-        let xattr = xattr.unwrap();
-        let mut name = xattr.prefix.text().as_bytes().to_vec();
-        name.extend_from_slice(&read(xattr.name, xattr.name_len.into()));
-        (name, read(xattr.value, xattr.value_len.into()))
-    });
+    let xattrs = image.xattrs(inode).unwrap().into_iter();
+    let xattrs = xattrs.map(|xattr| (xattr.whole_name(), xattr.value.into()));
     Entry {
         mode: inode.mode.into(),
         uid: inode.uid,

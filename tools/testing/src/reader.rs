@@ -98,20 +98,9 @@ fn read_inode<M: Memory>(
                 assert_eq!(entry.position, position);
                 match image.inode(entry.ino) {
                     Ok(child) => {
-                        let inner = match &child.content {
-                            Content::Directory(inner) => Some(inner),
-                            _ => None,
-                        };
                         // As a listing goes on that ended there.
-                        if let Some(inner) = inner {
-                            starts.push(inner.position);
-                        }
-                        let file_type = child.file_type;
-                        errors.extend(
-                            image
-                                .check_entry(&directory, &entry, file_type, inner)
-                                .err(),
-                        );
+                        starts.extend(child.directory().map(|inner| inner.position));
+                        errors.extend(image.entry_inode(&directory, &entry).err());
                     }
                     Err(error) => errors.push(error),
                 }

@@ -10,9 +10,9 @@ use crate::input::budget::Budget;
 use crate::input::options::Options;
 use crate::writer::build::{Builder, Marks};
 use crate::writer::origin::Origin;
-use crate::writer::tree::{NodeId, XattrSet};
+use crate::writer::overlay;
+use crate::writer::tree::NodeId;
 use daxfs_files::{shown_path, Progress, Result};
-use daxfs_reader::layout::XattrPrefix;
 
 /// Prefix of whiteouts: marks of removed files.
 const WHITEOUT: &[u8] = b".wh.";
@@ -92,7 +92,9 @@ fn read(
             },
         };
         let Some(hidden) = hidden else {
-            let opaque = take_marks(&mut member.xattrs).then(|| member.path.clone());
+            let opaque = overlay::value(&member.xattrs, "opaque") == Some(b"y");
+            let opaque = opaque.then(|| member.path.clone());
+            member.xattrs = overlay::visible(&member.xattrs);
             placer.put(member).map_err(fail)?;
             if let Some(path) = opaque {
                 let names = components(&path).map_err(fail)?;
@@ -117,22 +119,4 @@ fn read(
     finished.map_err(|(at, why)| reader.refused(at, why))?;
     builder.remove(root, LINKS);
     Ok(marks)
-}
-
-/// Replace overlayfs's own attributes by those that it shows. Return true if one of them makes a directory opaque.
-fn take_marks(set: &mut XattrSet) -> bool {
-    let mut opaque = false;
-    set.retain_mut(|xattr| {
-        let rest = xattr.name.strip_prefix(b"overlay.");
-        let Some(rest) = rest.filter(|_| xattr.prefix == XattrPrefix::Trusted) else {
-            return true;
-        };
-        opaque |= rest == b"opaque" && *xattr.value == *b"y";
-        let escaped = rest.starts_with(b"overlay.");
-        if escaped {
-            xattr.name = rest.into();
-        }
-        escaped
-    });
-    opaque
 }

@@ -13,10 +13,10 @@ use crate::input::scan::cannot_store;
 use crate::input::xattr::split_name;
 use crate::writer::acl;
 use crate::writer::origin::{Container, Piece};
-use crate::writer::tree::{Kind, Place, Xattr, XattrSet};
+use crate::writer::tree::{Kind, Place, XattrSet};
 use daxfs_files::{occupant, shown, shown_path, Error, Losses, Reason, Result, HEAD};
 use daxfs_reader::layout::XattrPrefix;
-use daxfs_reader::FileType;
+use daxfs_reader::{FileType, OwnedXattr};
 use pax::Records;
 use tar::{EntryType, Header};
 
@@ -452,7 +452,7 @@ impl<'a> Reader<'a> {
                 return Err(why.into());
             }
             match split_name(&attribute) {
-                Some((prefix, rest)) if rest.len() <= 255 => set.push(Xattr {
+                Some((prefix, rest)) if rest.len() <= 255 => set.push(OwnedXattr {
                     prefix,
                     name: rest.into(),
                     value: value.into(),
@@ -467,7 +467,7 @@ impl<'a> Reader<'a> {
             };
             let list = text::binary(text)?;
             if let (Some(list), false) = (list, set.iter().any(|xattr| xattr.prefix == prefix)) {
-                set.push(Xattr {
+                set.push(OwnedXattr {
                     prefix,
                     name: Box::default(),
                     value: list.into(),

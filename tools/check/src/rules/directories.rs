@@ -6,7 +6,7 @@ use super::Checker;
 use daxfs_files::memory::Storage;
 use daxfs_reader::hash::name_hash;
 use daxfs_reader::layout;
-use daxfs_reader::{Content, Directory, Dirent};
+use daxfs_reader::{Directory, Dirent};
 use std::collections::VecDeque;
 use std::mem::offset_of;
 use std::ops::ControlFlow;
@@ -17,13 +17,10 @@ impl<S: Storage> Checker<'_, '_, S> {
         let root = self.image.superblock().root;
         let mut walked = vec![false; self.inodes.len()];
         let mut pending = VecDeque::new();
-        if let Ok(inode) = self.image.root() {
-            if let Content::Directory(directory) = inode.content {
-                if self.may_walk(root) {
-                    walked[root as usize - 1] = true;
-                    pending.push_back(directory);
-                }
-            }
+        let directory = self.image.root().ok().and_then(|inode| inode.directory());
+        if let Some(directory) = directory.filter(|_| self.may_walk(root)) {
+            walked[root as usize - 1] = true;
+            pending.push_back(directory);
         }
         while let Some(directory) = pending.pop_front() {
             // One for ".".  ".." and the name are counted where they are seen.
@@ -138,10 +135,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         let Some(inode) = self.load_inode(entry.ino)? else {
             return ControlFlow::Continue(());
         };
-        let child = match inode.content {
-            Content::Directory(child) => Some(child),
-            _ => None,
-        };
+        let child = inode.directory();
         let checked = self
             .image
             .check_entry(directory, entry, inode.file_type, child.as_ref());

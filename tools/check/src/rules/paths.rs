@@ -37,7 +37,7 @@ impl Paths {
             pending.push_back(root);
         }
         while let Some(inode) = pending.pop_front() {
-            let Content::Directory(directory) = inode.content else {
+            let Some(directory) = inode.directory() else {
                 continue;
             };
             let mut entries = image.entries(&directory, 0);

@@ -3,7 +3,8 @@
 //! Requests of the kernel, with the same answers as the module's.
 
 use daxfs_image::source::{Opened, Source};
-use daxfs_reader::{layout, Content, Directory, FileType, Image, Inode, Problem};
+use daxfs_reader::layout::{self, XattrPrefix};
+use daxfs_reader::{Content, Directory, FileType, Image, Inode, OwnedXattr, Problem};
 use fuser::{
     Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
     KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry,
@@ -71,10 +72,7 @@ impl ImageFs {
     }
 
     fn directory(&self, ino: INodeNo) -> Result<Directory> {
-        match self.inode(ino)?.content {
-            Content::Directory(directory) => Ok(directory),
-            _ => Err(Errno::ENOTDIR),
-        }
+        self.inode(ino)?.directory().ok_or(Errno::ENOTDIR)
     }
 
     fn attributes(&self, inode: &Inode) -> FileAttr {
@@ -163,24 +161,20 @@ impl ImageFs {
     /// Return the names, or the value of `wanted`, of a file's extended attributes.
     fn xattrs(&self, request: &Request, ino: INodeNo, wanted: Option<&[u8]>) -> Result<Vec<u8>> {
         let inode = self.inode(ino)?;
-        let xattrs = self.image.reader().xattrs(&inode, b"").map_err(|why| {
-            eprintln!("daxfs: {why}");
-            Errno::from_i32(rustix::io::Errno::UCLEAN.raw_os_error())
-        })?;
-        match wanted {
-            Some(wanted) => xattrs
-                .into_iter()
-                .find(|xattr| xattr.name == wanted)
-                .map(|xattr| xattr.value)
-                .ok_or(Errno::ENODATA),
-            None => {
-                let visible = |name: &[u8]| request.uid() == 0 || !name.starts_with(b"trusted.");
-                let names = xattrs.iter().filter(|xattr| visible(&xattr.name));
-                Ok(names
-                    .flat_map(|xattr| [&xattr.name[..], b"\0"].concat())
-                    .collect())
-            }
+        let failed = |error| self.report(inode.ino.into(), error);
+        if let Some(wanted) = wanted {
+            let value = self.image().xattr_named(&inode, wanted);
+            return value.map_err(failed)?.ok_or(Errno::ENODATA);
         }
+        let xattrs = self.image().xattrs(&inode).map_err(failed)?;
+        let hidden = |xattr: &&OwnedXattr| xattr.prefix == XattrPrefix::Trusted;
+        let names = xattrs
+            .iter()
+            .filter(|xattr| request.uid() == 0 || !hidden(xattr));
+        Ok(names
+            .flat_map(|xattr| [xattr.whole_name(), vec![0]])
+            .flatten()
+            .collect())
     }
 }
 
@@ -265,14 +259,10 @@ impl Filesystem for ImageFs {
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
-        let target = self.inode(ino).and_then(|inode| match inode.content {
-            Content::Symlink { target, length } => {
-                let mut text = vec![0; length.into()];
-                let read = self.image().symlink(target, &mut text);
-                read.map_err(|error| self.report(inode.ino.into(), error))?;
-                Ok(text)
-            }
-            _ => Err(Errno::EINVAL),
+        let target = self.inode(ino).and_then(|inode| {
+            let target = self.image().target(&inode);
+            let target = target.map_err(|error| self.report(inode.ino.into(), error))?;
+            target.ok_or(Errno::EINVAL)
         });
         match target {
             Ok(target) => reply.data(&target),
@@ -307,7 +297,7 @@ impl Filesystem for ImageFs {
         let read = self.inode(ino).and_then(|inode| {
             let left = inode.size.saturating_sub(offset).min(size.into());
             let mut bytes = vec![0; left as usize];
-            let read = self.image.reader().read(&inode, offset, &mut bytes);
+            let read = self.image().read(&inode, offset, &mut bytes);
             let length = read.map_err(|error| self.report(inode.ino.into(), error))?;
             bytes.truncate(length);
             Ok(bytes)

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! What programs read of a file: its content, its target, its extended attributes.
+
+use crate::image::layout::XattrPrefix;
+use crate::image::{
+    Content, Directory, Dirent, Error, Image, Inode, Memory, Problem, Result, XATTR_NAME_MAX,
+};
+
+/// A copy of an extended attribute. Comparisons give the order of the image.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnedXattr {
+    /// Start of the name.
+    pub prefix: XattrPrefix,
+    /// The rest of the name.
+    pub name: Box<[u8]>,
+    /// The value.
+    pub value: Box<[u8]>,
+}
+
+impl OwnedXattr {
+    /// Returns the whole name.
+    pub fn whole_name(&self) -> Vec<u8> {
+        [self.prefix.text().as_bytes(), &self.name].concat()
+    }
+}
+
+impl<M: Memory> Image<'_, M> {
+    /// Returns the inode of `entry` in `directory`, after [`Image::check_entry`]. A walk that takes
+    /// all inodes from here visits each directory at most once.
+    ///
+    /// # Errors
+    ///
+    /// The problem of the entry or of its inode.
+    pub fn entry_inode(&self, directory: &Directory, entry: &Dirent) -> Result<Inode> {
+        let inode = self.inode(entry.ino)?;
+        let inner = inode.directory();
+        self.check_entry(directory, entry, inode.file_type, inner.as_ref())?;
+        Ok(inode)
+    }
+
+    /// Reads content of the regular file `inode` from `offset` on, and returns the number of bytes:
+    /// less than the length of `into` at the end of the file, 0 for other files.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::MetadataOnly`] or [`Problem::Unreadable`].
+    pub fn read(&self, inode: &Inode, offset: u64, into: &mut [u8]) -> Result<usize> {
+        let left = inode.size.saturating_sub(offset).min(into.len() as u64) as usize;
+        match inode.data(self.superblock())? {
+            Some(data) if left > 0 => self.memory().read(data + offset, &mut into[..left])?,
+            Some(_) => (),
+            None => return Ok(0),
+        }
+        Ok(left)
+    }
+
+    /// Returns the target of the symlink `inode`, `None` for other files.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Symlink`] or [`Problem::Unreadable`].
+    pub fn target(&self, inode: &Inode) -> Result<Option<Vec<u8>>> {
+        let Content::Symlink { target, length } = inode.content else {
+            return Ok(None);
+        };
+        let mut text = vec![0; length.into()];
+        self.symlink(target, &mut text)?;
+        Ok(Some(text))
+    }
+
+    /// Returns the extended attributes of `inode`, in the order of the image.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Xattr`], also if they are not in order or a name appears twice; [`Problem::Unreadable`].
+    pub fn xattrs(&self, inode: &Inode) -> Result<Vec<OwnedXattr>> {
+        let mut all: Vec<OwnedXattr> = Vec::new();
+        let mut buffer = [0; XATTR_NAME_MAX];
+        for xattr in self.xattr_set(inode.xattrs)? {
+            let xattr = xattr?;
+            let (prefix, name) = (xattr.prefix, self.xattr_name(&xattr, &mut buffer)?);
+            let last = all.last().map(|last| (last.prefix, &last.name[..]));
+            if last.is_some_and(|last| last >= (prefix, name)) {
+                let length = xattr.name_len.into();
+                return Err(Error::new(Problem::Xattr, xattr.name, length));
+            }
+            let name = name.into();
+            let mut value = vec![0; xattr.value_len as usize].into_boxed_slice();
+            self.xattr_value(&xattr, &mut value)?;
+            all.push(OwnedXattr {
+                prefix,
+                name,
+                value,
+            });
+        }
+        Ok(all)
+    }
+
+    /// Returns the value of the extended attribute of `inode` with this whole `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Xattr`] or [`Problem::Unreadable`].
+    pub fn xattr_named(&self, inode: &Inode, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        for prefix in XattrPrefix::ALL {
+            let Some(rest) = name.strip_prefix(prefix.text().as_bytes()) else {
+                continue;
+            };
+            if let Some(xattr) = self.xattr(inode.xattrs, prefix, rest)? {
+                let mut value = vec![0; xattr.value_len as usize];
+                self.xattr_value(&xattr, &mut value)?;
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+}
