@@ -10,7 +10,14 @@ use daxfs_image::text::{label, type_name, Bytes};
 use daxfs_reader::{layout, Content, Inode, Table};
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
+use std::io::{self, Write};
 use uuid::Uuid;
+
+/// Write `value` in JSON on several lines.
+pub fn pretty(out: &mut impl Write, value: &impl serde::Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
 
 /// Return `value` without the members that are null, which are left out of all JSON.
 pub fn without_nulls(mut value: Value) -> Value {

@@ -3,7 +3,7 @@
 //! Replay the inputs that fuzzing has kept, in `tools/fuzz/corpus`, and test how images are made of
 //! inputs.
 
-use daxfs::fsck::examine;
+use daxfs::commands::fsck::examine;
 use daxfs_files::Silent;
 use daxfs_image::attach;
 use daxfs_reader::{Content, Image, Inode};

@@ -29,7 +29,7 @@ struct Program {
 }
 
 fn programs() -> [Program; 5] {
-    use daxfs::options::{Args, FsckArgs, HelperArgs};
+    use daxfs::commands::{Args, FsckHelper, MountHelper};
     [
         Program {
             command: mkdaxfs::options::Args::command(),
@@ -40,11 +40,11 @@ fn programs() -> [Program; 5] {
             see_also: &["daxfs(5)", "mkdaxfs(8)"],
         },
         Program {
-            command: HelperArgs::command(),
+            command: MountHelper::command(),
             see_also: &["daxfs(5)", "daxfs-load(8)", "mount(8)"],
         },
         Program {
-            command: FsckArgs::command(),
+            command: FsckHelper::command(),
             see_also: &["daxfs-fsck(8)", "fsck(8)"],
         },
         Program {

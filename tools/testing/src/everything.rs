@@ -2,8 +2,10 @@
 
 //! Does everything with an image that the program can do, also for the fuzz target.
 
-use daxfs::fsck::examine;
-use daxfs::show::{self, Form, Listing};
+use daxfs::commands::fsck::examine;
+use daxfs::commands::info::{info, Form};
+use daxfs::commands::ls::{ls, Listing};
+use daxfs::commands::{cat::cat, diff::diff, dump::dump, stat::stat};
 use daxfs_extract::{to_directory, to_tar};
 use daxfs_files::signals::Interrupt;
 use daxfs_files::Silent;
@@ -27,26 +29,26 @@ pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
     let mut note =
         |result: daxfs_image::Result<()>| said.extend(result.err().map(|error| error.to_string()));
     for form in [Form::Text, Form::Json, Form::Udev] {
-        note(show::info(&reader, form, out));
+        note(info(&reader, form, out));
     }
     let listing = Listing {
         long: true,
         recursive: true,
         ..Listing::default()
     };
-    note(show::ls(&reader, b"/", listing, out));
-    note(show::dump(&reader, true, out));
+    note(ls(&reader, b"/", listing, out));
+    note(dump(&reader, true, out));
     for path in [
         &b"/dir/inner"[..],
         b"link",
         b"/other/../dir/../../again",
         b"/dir/again",
     ] {
-        note(show::cat(&reader, path, out));
-        note(show::stat(&reader, path, true, out));
+        note(cat(&reader, path, out));
+        note(stat(&reader, path, true, out));
     }
     let interrupt = Interrupt::none();
-    let differ = daxfs::diff::diff(&reader, &reader, &[], &mut |_, _| Ok(()));
+    let differ = diff(&reader, &reader, &[], &mut |_, _| Ok(()));
     note(differ.map(|differ| assert!(!differ, "an image differs from itself")));
     if let Ok(root) = reader.root() {
         let failed = |error| daxfs_image::Error::system("archive", "cannot write", "", error);

@@ -2,40 +2,128 @@
 
 //! `catalog`: several images on one device.
 
-use crate::options::Catalog as Command;
-use crate::record::without_nulls;
-use crate::show::pretty;
+use crate::record::{pretty, without_nulls};
+use clap::Subcommand;
 use daxfs_files::stdout::{written, Out};
+use daxfs_files::values;
 use daxfs_image::error::Result;
 use daxfs_image::text::human;
-use daxfs_load::catalog::{activate, add, init, remove, Overview};
+use daxfs_load::catalog::{activate, add, init, remove, Overview, Reuse};
 use serde_json::{json, Value};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
-/// Run `daxfs catalog`.
-pub fn run(command: &Command) -> Result<()> {
-    match command {
-        Command::Init {
-            device,
-            size,
-            force,
-        } => init(device, *size, *force),
-        Command::List { device, json } => list(device, *json),
-        Command::Add {
-            device,
-            name,
-            image,
-            activate,
-            reuse,
-        } => add(device, name, image, *activate, *reuse),
-        Command::Remove {
-            device,
-            name,
-            force,
-        } => remove(device, name, *force),
-        Command::Activate { device, name } => activate(device, name),
+/// A command on a catalogue.
+#[derive(Subcommand)]
+pub enum CatalogCommand {
+    /// Make an empty catalogue
+    ///
+    /// The device's content is lost. Without --force, only zeros and a daxfs image are overwritten;
+    /// of a device, the first 2 MiB and the last MiB are examined.
+    #[command(after_help = "\
+Examples:
+  daxfs catalog init /dev/pmem0
+  daxfs catalog init --size 4G images.pmem")]
+    Init {
+        /// The device or file
+        device: PathBuf,
+        /// Make a new file of this size
+        #[arg(long, value_parser = values::size)]
+        size: Option<u64>,
+        /// Overwrite whatever the device holds, also another catalogue
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// List the images
+    ///
+    /// MOUNTED says whether this kernel has the image mounted. It cannot know about other kernels
+    /// that share the memory.
+    #[command(after_help = "\
+Examples:
+  daxfs catalog list /dev/pmem0
+  daxfs catalog list --json /dev/pmem0 | jq -r '.images[] | select(.active) | .name'")]
+    List {
+        /// The device or file
+        device: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copy an image into free space and add it
+    ///
+    /// Space of removed images is free when no mount uses it, see --reuse.
+    #[command(after_help = "\
+Examples:
+  daxfs catalog add /dev/pmem0 base-2 base-2.img
+  daxfs catalog add --activate /dev/pmem0 base-2 base-2.img")]
+    Add {
+        /// The device or file
+        device: PathBuf,
+        /// Name of the image: 1 to 63 letters, digits and . _ - + : @
+        name: String,
+        /// The image file; - is standard input
+        image: PathBuf,
+        /// Make it the image that is mounted without a name
+        #[arg(short, long)]
+        activate: bool,
+        /// When to overwrite removed images
+        #[arg(long, value_enum, value_name = "WHEN", default_value_t = Reuse::Unmounted)]
+        reuse: Reuse,
+    },
+    /// Remove an image
+    ///
+    /// It can be mounted no more. Mounts that exist are not affected: its space is used again after
+    /// they are gone.
+    #[command(after_help = "\
+Examples:
+  daxfs catalog remove /dev/pmem0 base-1")]
+    Remove {
+        /// The device or file
+        device: PathBuf,
+        /// Name of the image
+        name: String,
+        /// Remove the active image, which leaves none active
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Choose the image that is mounted without a name
+    ///
+    /// Mounts that exist are not affected. Activate the old image to roll back.
+    #[command(after_help = "\
+Examples:
+  daxfs catalog activate /dev/pmem0 base-2")]
+    Activate {
+        /// The device or file
+        device: PathBuf,
+        /// Name of the image
+        name: String,
+    },
+}
+
+impl CatalogCommand {
+    pub fn run(&self) -> Result<()> {
+        match self {
+            Self::Init {
+                device,
+                size,
+                force,
+            } => init(device, *size, *force),
+            Self::List { device, json } => list(device, *json),
+            Self::Add {
+                device,
+                name,
+                image,
+                activate,
+                reuse,
+            } => add(device, name, image, *activate, *reuse),
+            Self::Remove {
+                device,
+                name,
+                force,
+            } => remove(device, name, *force),
+            Self::Activate { device, name } => activate(device, name),
+        }
     }
 }
 

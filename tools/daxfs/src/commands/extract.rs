@@ -2,7 +2,8 @@
 
 //! `extract`: to a directory, or to an archive that appears when it is complete.
 
-use crate::options::ImageAt;
+use super::ImageAt;
+use clap::Args;
 use daxfs_extract::{self as extract, to_directory, to_tar};
 use daxfs_files::signals::Interrupt;
 use daxfs_files::stdout::{self, Out};
@@ -12,53 +13,80 @@ use daxfs_image::handle_signals;
 use daxfs_image::reader::Reader;
 use daxfs_image::source::Source;
 use daxfs_image::text::shown_path;
-use daxfs_reader::{Content, Inode};
-use std::ffi::OsStr;
+use daxfs_reader::Inode;
+use std::ffi::OsString;
 use std::io::BufWriter;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Target of unpacking.
-pub struct Target<'a> {
-    /// The directory or file.
-    pub path: &'a Path,
-    /// A tar archive rather than a directory.
-    pub tar: bool,
-    /// Replace an archive that exists.
-    pub force: bool,
-    /// Restore owners.
-    pub owner: bool,
+/// Extract an image to a directory or a tar archive
+///
+/// Owners (as root), modes, times, extended attributes, hard links, devices and holes are
+/// restored. A line on standard error names what cannot be restored. TARGET must not exist or
+/// be an empty directory. It appears when it is complete; a failure leaves nothing. No image
+/// can make this command write outside TARGET.
+///
+/// An existing tar archive is replaced only with --force.
+///
+/// Tar archives are in PAX format with extended attributes (SCHILY.xattr), access control lists
+/// (SCHILY.acl), nanoseconds and sparse files. GNU tar restores all of that with --xattrs
+/// --xattrs-include='*' --numeric-owner -p. Sockets are left out.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  daxfs extract base.img rootfs
+  daxfs extract --path /etc base.img etc
+  daxfs extract --tar base.img base.tar
+  daxfs extract --tar base.img - | zstd >base.tar.zst")]
+pub struct Extract {
+    #[command(flatten)]
+    image: ImageAt,
+    /// The directory, or with --tar the archive; - is standard output
+    target: PathBuf,
+    /// Write a tar archive
+    #[arg(short, long)]
+    tar: bool,
+    /// Replace an existing archive or other file; the new one keeps its owner and mode
+    #[arg(short, long, requires = "tar")]
+    force: bool,
+    /// Extract only this directory of the image
+    #[arg(short, long, default_value = "/")]
+    path: OsString,
+    /// Do not restore owners, even as root
+    #[arg(long, conflicts_with = "tar")]
+    no_same_owner: bool,
 }
 
-/// Unpack the directory `path` of the image.
-pub fn unpack(picked: &ImageAt, target: &Target<'_>, path: &OsStr) -> Result<ExitCode> {
-    let image = picked.open()?;
-    let reader = image.reader();
-    let start = reader.find(path.as_bytes(), true)?;
-    if !matches!(start.content, Content::Directory(_)) {
-        let why = "is not a directory; 'daxfs cat' extracts a single file";
-        return Err(reader.refuse(path.as_bytes(), why));
-    }
-    let interrupt = handle_signals()?;
-    let done = if target.tar {
-        let mut overwrite = Overwrite::new(target.force);
-        overwrite.input(&picked.image);
-        archive(&reader, &start, target.path, &overwrite, &interrupt)
-    } else {
-        if target.owner {
-            let remedy = "let tar set them: daxfs extract --tar IMAGE - | \
-                          tar --xattrs --xattrs-include='*' -C DIRECTORY -xp; or give --no-same-owner";
-            mkdaxfs::input::fakeroot::check(target.path, remedy)?;
+impl Extract {
+    pub fn run(self) -> Result<ExitCode> {
+        let image = self.image.open()?;
+        let reader = image.reader();
+        let start = reader.find(self.path.as_bytes(), true)?;
+        if start.directory().is_none() {
+            let why = "is not a directory; 'daxfs cat' extracts a single file";
+            return Err(reader.refuse(self.path.as_bytes(), why));
         }
-        let owner = target.owner && rustix::process::geteuid().is_root();
-        to_directory(&reader, &start, target.path, owner, &interrupt)
-    };
-    interrupt.obey();
-    for line in done?.lines() {
-        eprintln!("daxfs: warning: {line}");
+        let interrupt = handle_signals()?;
+        let done = if self.tar {
+            let mut overwrite = Overwrite::new(self.force);
+            overwrite.input(&self.image.image);
+            archive(&reader, &start, &self.target, &overwrite, &interrupt)
+        } else {
+            if !self.no_same_owner {
+                let remedy = "let tar set them: daxfs extract --tar IMAGE - | \
+                              tar --xattrs --xattrs-include='*' -C DIRECTORY -xp; or give --no-same-owner";
+                mkdaxfs::input::fakeroot::check(&self.target, remedy)?;
+            }
+            let owner = !self.no_same_owner && rustix::process::geteuid().is_root();
+            to_directory(&reader, &start, &self.target, owner, &interrupt)
+        };
+        interrupt.obey();
+        for line in done?.lines() {
+            eprintln!("daxfs: warning: {line}");
+        }
+        Ok(ExitCode::SUCCESS)
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Write a tar archive: to standard output, to a file that appears when it is complete, or to a

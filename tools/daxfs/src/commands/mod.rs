@@ -1,35 +1,167 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The commands.
+//! The commands, each with its arguments, its help and its work.
 
+// Their documentation is the help.
+#![allow(missing_docs)]
+
+pub mod cat;
 mod catalog;
+pub mod diff;
+mod digest;
+pub mod dump;
 mod extract;
+pub mod fsck;
+mod fuse;
+pub mod info;
+mod load;
+mod locate;
+pub mod ls;
 mod mount;
 mod share;
+mod sign;
+pub mod stat;
 mod store;
+mod top;
+mod verify;
 
-use crate::diff::{diff, Aspect};
-use crate::options::{Args, Command, FsckArgs, HelperArgs, ImageAt, Into};
-use crate::top::top;
-use crate::{fsck, fuse, mounted, show};
+use catalog::CatalogCommand;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
-use daxfs_files::digest::hex;
+use clap::{CommandFactory, Parser, Subcommand};
 use daxfs_files::signals::survive_limits;
 use daxfs_files::stdout::{written, Out};
 use daxfs_files::usage;
-use daxfs_image::error::{Error, Result};
+use daxfs_image::error::Result;
 use daxfs_image::reader::Reader;
-use daxfs_image::sign::{sign, verify, By};
 use daxfs_image::source::{At, Opened, Source};
-use daxfs_image::text::shown;
-use daxfs_load::range;
-use extract::{unpack, Target};
 use mount::{fuse_helper, helper};
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use store::StoreCommand;
+
+pub use fsck::Helper as FsckHelper;
+pub use mount::Helper as MountHelper;
+
+const EXIT: &str = "\
+Exit status:
+  0 done, 1 failed, 2 wrong usage; diff and fsck differ.
+
+Examples:
+  daxfs ls -l base.img /etc";
+
+/// Show, check and extract daxfs images, and load them into memory
+///
+/// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input. A pipe is copied to a
+/// temporary file first, in the directory named by TMPDIR, or in /tmp. The image starts at its first byte, unless
+/// --offset says where, or --image names it in a catalogue.
+/// mount(8) mounts images. Only load, write, and mounts of a store need privileges, and only load and these mounts need
+/// the kernel module. No command changes an image; sign adds a signature.
+/// daxfs.schema.json in share/doc/daxfs-doc, below /usr or /usr/local, describes what --json prints.
+#[derive(Parser)]
+#[command(name = "daxfs", version, max_term_width = 100, after_help = EXIT)]
+pub struct Args {
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// An image, for commands that read one.
+#[derive(clap::Args)]
+pub struct ImageAt {
+    /// The image
+    pub image: PathBuf,
+    #[command(flatten)]
+    pub at: At,
+}
+
+impl ImageAt {
+    /// Open the image.
+    pub fn open(&self) -> Result<Opened> {
+        Opened::open_at(&self.image, &self.at)
+    }
+}
+
+/// The command.
+#[derive(Subcommand)]
+pub enum Command {
+    Info(info::Info),
+    Ls(ls::Ls),
+    Cat(cat::Cat),
+    Stat(stat::Stat),
+    Locate(locate::Locate),
+    Dump(dump::Dump),
+    Extract(extract::Extract),
+    Diff(diff::Diff),
+    Fsck(fsck::Fsck),
+    Digest(digest::Digest),
+    Sign(sign::Sign),
+    Verify(verify::Verify),
+    Fuse(fuse::Fuse),
+    Top(top::Top),
+    Load(load::Load),
+    Share(share::Share),
+    /// Keep several images on one device
+    ///
+    /// A catalogue at the start of the device says where each image is. mount(8) mounts the active image,
+    /// and others with the option image=NAME. catalogue.rst in share/doc/daxfs-doc describes the format.
+    ///
+    /// DEVICE is a block device such as /dev/pmem0, a DAX device in devdax mode, or a file, for
+    /// example one that virtual machines map. All changes survive power loss: afterwards the catalogue
+    /// is as it was before or after the change.
+    #[command(
+        subcommand,
+        after_help = "\
+Exit status:
+  0 done, 1 failed, 2 wrong usage.
+
+Examples:
+  daxfs catalog init /dev/pmem0
+  daxfs catalog add --activate /dev/pmem0 base-1 base-1.img
+  mount -t daxfs /dev/pmem0 /mnt
+  daxfs catalog add /dev/pmem0 base-2 base-2.img
+  daxfs catalog activate /dev/pmem0 base-2
+  daxfs catalog remove /dev/pmem0 base-1"
+    )]
+    Catalog(CatalogCommand),
+    /// Keep images in a store, in which each file's content is once
+    ///
+    /// Images of a store share the content of equal files, on disk and in memory. A store is a
+    /// directory of files, of which one process at a time can change something.
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  daxfs store add /srv/store base-1 rootfs
+  daxfs store mount /srv/store base-1 /mnt"
+    )]
+    Store(StoreCommand),
+}
+
+impl Command {
+    fn run(self) -> Result<ExitCode> {
+        match self {
+            Command::Info(command) => command.run(),
+            Command::Ls(command) => command.run(),
+            Command::Cat(command) => command.run(),
+            Command::Stat(command) => command.run(),
+            Command::Locate(command) => command.run(),
+            Command::Dump(command) => command.run(),
+            Command::Extract(command) => command.run(),
+            Command::Diff(command) => command.run(),
+            Command::Fsck(command) => Ok(command.run()),
+            Command::Digest(command) => command.run(),
+            Command::Sign(command) => command.run(),
+            Command::Verify(command) => command.run(),
+            Command::Fuse(command) => command.run(),
+            Command::Top(command) => command.run(),
+            Command::Load(command) => command.run(),
+            Command::Share(command) => command.run(),
+            Command::Catalog(command) => command.run().map(|()| ExitCode::SUCCESS),
+            Command::Store(command) => command.run(),
+        }
+    }
+}
 
 /// mount(8)'s exit status for a failed mount.
 const MOUNT_FAILED: u8 = 32;
@@ -50,7 +182,7 @@ pub fn main() -> ExitCode {
     let name = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&name).file_name().unwrap_or_default();
     if name == "mount.daxfs" || name == "mount.fuse.daxfs" {
-        let args = match HelperArgs::try_parse() {
+        let args = match mount::Helper::try_parse() {
             Ok(args) => args,
             Err(error) => return usage("mount.daxfs", &error, MOUNT_USAGE),
         };
@@ -68,8 +200,8 @@ pub fn main() -> ExitCode {
         };
     }
     if name == "fsck.daxfs" {
-        return match FsckArgs::try_parse() {
-            Ok(args) => fsck_helper(&args),
+        return match fsck::Helper::try_parse() {
+            Ok(helper) => helper.run(),
             Err(error) => usage("fsck.daxfs", &error, fsck::USAGE),
         };
     }
@@ -82,153 +214,17 @@ pub fn main() -> ExitCode {
             return usage("daxfs", &error, if fsck { fsck::USAGE } else { USAGE });
         }
     };
-    let trouble = if matches!(args.command, Command::Diff { .. }) {
+    let trouble = if matches!(args.command, Command::Diff(_)) {
         TROUBLE
     } else {
         1
     };
-    match run(args.command) {
+    match args.command.run() {
         Ok(code) => code,
         Err(why) => {
             eprintln!("daxfs: {why}");
             ExitCode::from(trouble)
         }
-    }
-}
-
-fn fsck_helper(args: &FsckArgs) -> ExitCode {
-    let mut status = 0;
-    if args.version {
-        status |= fsck::say(concat!("fsck.daxfs ", env!("CARGO_PKG_VERSION")));
-    }
-    let options = fsck::FsckOptions::default();
-    ExitCode::from(status | fsck::fsck(&args.images, &At::default(), options))
-}
-
-fn run(command: Command) -> Result<ExitCode> {
-    match command {
-        Command::Info { image, json, udev } => {
-            let form = match (json, udev) {
-                (true, _) => show::Form::Json,
-                (_, true) => show::Form::Udev,
-                _ => show::Form::Text,
-            };
-            on_image(&image, |reader, out| show::info(reader, form, out))
-        }
-        Command::Ls {
-            image,
-            path,
-            mut listing,
-            help: _,
-        } => on_image(&image, |reader, out| {
-            listing.terminal = out.terminal && !listing.zero;
-            show::ls(reader, path.as_bytes(), listing, out)
-        }),
-        Command::Cat { image, paths } => on_image(&image, |reader, out| {
-            let mut paths = paths.iter();
-            paths.try_for_each(|path| show::cat(reader, path.as_bytes(), out))
-        }),
-        Command::Locate { files } => {
-            let places = files.iter().map(|file| mounted::place(file));
-            print(&places.collect::<Result<Vec<_>>>()?.join("\n"))
-        }
-        Command::Stat {
-            image,
-            paths,
-            follow,
-        } => on_image(&image, |reader, out| {
-            let mut paths = paths.iter();
-            paths.try_for_each(|path| show::stat(reader, path.as_bytes(), follow, out))
-        }),
-        Command::Dump { image, sums } => {
-            on_image(&image, |reader, out| show::dump(reader, sums, out))
-        }
-        Command::Extract {
-            image,
-            target,
-            tar,
-            force,
-            path,
-            no_same_owner,
-        } => {
-            let target = Target {
-                path: &target,
-                tar,
-                force,
-                owner: !no_same_owner,
-            };
-            unpack(&image, &target, &path)
-        }
-        Command::Diff {
-            first,
-            second,
-            offset,
-            names,
-            ignore,
-            quiet,
-        } => {
-            let places = places(&offset, &names);
-            compare(&first, &second, places, &ignore, quiet)
-        }
-        Command::Fsck {
-            images,
-            at,
-            options,
-        } => Ok(ExitCode::from(fsck::fsck(&images, &at, options))),
-        Command::Digest { image } => print(&hex(&image.open()?.digest()?)),
-        Command::Sign {
-            image,
-            key,
-            cert,
-            chain,
-            attach,
-            expires,
-        } => {
-            let by = match (&attach, expires, &key, &cert) {
-                (Some(file), Some(expires), ..) => By::Message(file, expires),
-                (None, _, Some(key), Some(cert)) => By::Key(key, cert, &chain, expires),
-                // The options require one another.
-                _ => return Ok(ExitCode::from(USAGE)),
-            };
-            print(&sign(&image, by)?)
-        }
-        Command::Verify { image, cert } => print(&verify(&image.image, &image.at, &cert)?),
-        Command::Fuse {
-            image,
-            dir,
-            foreground: false,
-            options,
-            ready: false,
-        } => fuse::in_background(&image, &dir, &options),
-        Command::Fuse {
-            image,
-            dir,
-            options,
-            ready,
-            ..
-        } => fuse::serve(&image, &dir, &options, ready).map(|()| ExitCode::SUCCESS),
-        Command::Load {
-            image,
-            dir,
-            into,
-            force,
-            options,
-        } => match (into, dir) {
-            (Into::Kind(kind), Some(dir)) if !force => {
-                daxfs_load::load(&image, &dir, kind, &options).map(|()| ExitCode::SUCCESS)
-            }
-            (Into::Range(range), None) if options.is_empty() => {
-                print(&range::write(&image, range, force)?)
-            }
-            (Into::Kind(_), _) => wrong_usage("name the mount point; only phys= takes --force"),
-            (Into::Range(_), _) => {
-                wrong_usage("phys= is not mounted, and takes no mount point or options")
-            }
-        },
-        Command::Share(args) => share::share(&args),
-        Command::Top { prometheus } => top(prometheus).map(|()| ExitCode::SUCCESS),
-        Command::Store(command) => store::run(command),
-        Command::Catalog(command) => catalog::run(&command).map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -259,43 +255,4 @@ fn on_image(
     done?;
     finished?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Return the places of the images that `diff` compares, in their order.
-fn places(offsets: &[u64], names: &[String]) -> Vec<At> {
-    let count = offsets.len().max(names.len());
-    let places = (0..count).map(|index| At {
-        offset: offsets.get(index).copied(),
-        name: names.get(index).cloned(),
-    });
-    places.collect()
-}
-
-/// Compare the images `first` and `second` at `places`.
-fn compare(
-    first: &Path,
-    second: &Path,
-    places: Vec<At>,
-    ignore: &[Aspect],
-    quiet: bool,
-) -> Result<ExitCode> {
-    let mut places = places.into_iter();
-    let mut open = |path| Opened::open_at(path, &places.next().unwrap_or_default());
-    let (first, second) = (open(first)?, open(second)?);
-    if places.next().is_some() {
-        let why = "there are 2 images; give --offset or --image twice";
-        return Err(Error::refused("", why));
-    }
-    let mut out = Out::open();
-    let report = &mut |path: &[u8], text: &str| {
-        if !quiet {
-            written(writeln!(out, "{}: {text}", shown(path)))?;
-        }
-        Ok(())
-    };
-    let differ = diff(&first.reader(), &second.reader(), ignore, report);
-    let finished = out.finish();
-    let differ = differ?;
-    finished?;
-    Ok(ExitCode::from(u8::from(differ)))
 }

@@ -2,8 +2,9 @@
 
 //! `mount.daxfs` and `mount.fuse.daxfs`, which mount(8) calls.
 
-use crate::fuse::in_background;
-use crate::options::{HelperArgs, ImageAt};
+use super::fuse::in_background;
+use super::ImageAt;
+use clap::{ArgAction, Parser};
 use daxfs_files::stdout::{written, Out};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::At;
@@ -13,11 +14,59 @@ use daxfs_load::mount::{attach, load, Memory, MountOptions, Target};
 use rustix::process::geteuid;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// Mount a daxfs image; called by mount(8)
+///
+/// An image file is loaded into a sealed memfd first, as daxfs load does. Of a device with a catalogue, the image of the
+/// option image=NAME is mounted, or the active one. Everything else is passed back to mount(8). With the type fuse.daxfs
+/// (mount.fuse.daxfs), the image is served as by daxfs fuse; what root mounts is for all users then.
+#[derive(Parser)]
+#[command(
+    name = "mount.daxfs",
+    version,
+    after_help = "\
+Exit status:
+  0 mounted, 1 wrong usage, 32 failed.
+
+Examples:
+  mount -t daxfs -o nosuid base.img /mnt
+  mount -t daxfs -o image=base-2 /dev/pmem0 /mnt"
+)]
+pub struct Helper {
+    /// An image file, or a device
+    source: PathBuf,
+    /// The mount point
+    dir: PathBuf,
+    /// Mount options
+    #[arg(short, value_delimiter = ',')]
+    options: Vec<String>,
+    /// Ignored, like -w, -s and -n: mounts are always read-only, unknown options always refused, and /etc/mtab not written
+    #[arg(short = 'r', short_aliases = ['w', 's', 'n'], action = ArgAction::Count)]
+    ignored: u8,
+    /// Do everything but mount
+    #[arg(short)]
+    fake: bool,
+    /// Say more; with -f, print the options for the kernel
+    #[arg(short)]
+    verbose: bool,
+    /// Filesystem type
+    #[arg(short = 't')]
+    kind: Option<String>,
+}
+
+impl Helper {
+    /// Return the mount options that are not empty.
+    fn words(&self) -> Vec<String> {
+        let words = self.options.iter().filter(|word| !word.is_empty());
+        words.cloned().collect()
+    }
+}
 
 /// Run `mount.fuse.daxfs`, which mount(8) calls: serve an image through FUSE, in the background. As with other
 /// filesystems, what root mounts is for all users, with devices and set-user-ID bits.
-pub fn fuse_helper(args: &HelperArgs) -> Result<ExitCode> {
+pub fn fuse_helper(args: &Helper) -> Result<ExitCode> {
     let (mut given, mut words) = (args.words(), Vec::new());
     if given.iter().any(|word| word == "remount") {
         // FUSE takes none of its own options again, which mount(8) repeats.
@@ -47,7 +96,7 @@ pub fn fuse_helper(args: &HelperArgs) -> Result<ExitCode> {
 
 /// Run `mount.daxfs`, which mount(8) calls: load an image file into a memfd and mount it, mount an image
 /// of a catalogue, or pass anything else back to mount(8).
-pub fn helper(args: &HelperArgs) -> Result<()> {
+pub fn helper(args: &Helper) -> Result<()> {
     // The image of a remount stays in its memory.
     let remount = args.words().iter().any(|word| word == "remount");
     if args.source.is_file() && !remount {
@@ -83,7 +132,7 @@ pub fn helper(args: &HelperArgs) -> Result<()> {
 }
 
 /// Run mount(8) without a helper for the filesystem type `kind`. Return only if that fails.
-fn pass_on(args: &HelperArgs, kind: &str, words: &[String]) -> Error {
+fn pass_on(args: &Helper, kind: &str, words: &[String]) -> Error {
     let mut mount = std::process::Command::new("mount");
     mount.arg("-i");
     for (given, flag) in [(args.fake, "-f"), (args.verbose, "-v")] {

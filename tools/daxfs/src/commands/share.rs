@@ -1,30 +1,115 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `share`: print QEMU's arguments, or run it.
+//! `share`: arguments for QEMU, so that any number of virtual machines share one image file, which none of them can write.
 
-use crate::options::ShareArgs;
-use crate::share::{arguments, words};
+use clap::Args;
 use daxfs_files::stdout::say;
 use daxfs_image::error::{Error, Result};
+use daxfs_image::source::{self, name_of, superblock};
+use daxfs_image::text::{human, shown_path};
+use daxfs_reader::catalog::Table;
+use daxfs_reader::Memory;
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// Share an image as `args` say.
+/// Smallest unit of a pmem device, of the kernel's mappings and of memory hotplug.
+const UNIT: u64 = 2 << 20;
+
+/// Share an image among virtual machines, none of which can write it
 ///
-/// Fail if the image does not suit the device, or if the command cannot be run.
-pub fn share(args: &ShareArgs) -> Result<ExitCode> {
-    let arguments = arguments(&args.image, args.number)?;
-    if let Some(program) = args.command.first() {
-        let mut command = Command::new(program);
-        let error = command.args(&args.command[1..]).args(&arguments).exec();
-        let name = program.to_string_lossy();
-        return Err(Error::system(
-            name,
-            "cannot run it",
-            "; check the path",
-            error,
-        ));
+/// Print the arguments that give a machine a virtio-pmem device with the image, quoted for a shell, or run COMMAND
+/// with them. All machines that are started with the same file hold one copy. QEMU maps it read-only. In the guest,
+/// mount /dev/pmem0. Of a file with a catalogue, machines see the images that daxfs catalog adds to it while they run.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  daxfs share base.img -- qemu-system-x86_64 -m 1G,maxmem=4G ...
+  args=$(daxfs share base.img) && eval \"qemu-system-x86_64 -m 1G,maxmem=4G $args\"
+  daxfs share images -- qemu-system-x86_64 -m 1G,maxmem=4G ...")]
+pub struct Share {
+    /// The image file, or a file with a catalogue, see daxfs-catalog(8)
+    image: PathBuf,
+    /// Number of the device among the machine's virtio-pmem devices
+    #[arg(short, long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..32))]
+    number: u8,
+    /// The command to run, with the arguments after its own
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+impl Share {
+    /// Fails if the image does not suit the device, or if the command cannot be run.
+    pub fn run(self) -> Result<ExitCode> {
+        let arguments = arguments(&self.image, self.number)?;
+        if let Some(program) = self.command.first() {
+            let mut command = Command::new(program);
+            let error = command.args(&self.command[1..]).args(&arguments).exec();
+            let name = program.to_string_lossy();
+            let remedy = "; check the path";
+            return Err(Error::system(name, "cannot run it", remedy, error));
+        }
+        say(&words(&arguments))?;
+        Ok(ExitCode::SUCCESS)
     }
-    say(&words(&arguments))?;
-    Ok(ExitCode::SUCCESS)
+}
+
+/// Return the arguments that give a machine the virtio-pmem device `number` with the file `path`, which has an image or a
+/// catalogue of images.
+///
+/// With `readonly=on`, QEMU opens the file for reading only and makes its memory ROM for the guest.
+///
+/// Fail if the file does not suit the device, or if its path is not UTF-8.
+fn arguments(path: &Path, number: u8) -> Result<[String; 4]> {
+    if path.as_os_str() == "-" {
+        let why = "has no path for a hypervisor; name a file";
+        return Err(Error::refused("standard input", why));
+    }
+    let source = source::open(path)?;
+    let name = name_of(path);
+    let table = Table::load(&source).map_err(|error| Error::image(&name, b"", error))?;
+    if table.is_none() {
+        superblock(&source, &name)?;
+    }
+    let size = source.size();
+    if size % UNIT != 0 {
+        let has = human(size);
+        let why = format!(
+            "has {size} bytes ({has}), but the memory of virtio-pmem must be a multiple of 2 MiB; \
+             truncate -s %2M enlarges it"
+        );
+        return Err(Error::refused(name, why));
+    }
+    // A comma ends a value, two commas mean one.
+    let file = absolute(path)?.replace(',', ",,");
+    let id = format!("daxfs-pmem{number}");
+    // Aligned as huge pages are, here as in the guest.
+    let backend = format!(
+        "memory-backend-file,id={id},mem-path={file},size={size},share=on,readonly=on,align=2M"
+    );
+    let device = format!("virtio-pmem-pci,memdev={id}");
+    Ok(["-object".into(), backend, "-device".into(), device])
+}
+
+/// Return the absolute path of `path`, which must be text for the options of hypervisors.
+fn absolute(path: &Path) -> Result<String> {
+    let absolute = std::path::absolute(path)
+        .map_err(|error| Error::system(shown_path(path), "cannot find its path", "", error))?;
+    absolute.into_os_string().into_string().map_err(|_| {
+        let why = "the path is not UTF-8, as the options of hypervisors must be; rename it";
+        Error::refused(shown_path(path), why)
+    })
+}
+
+/// Join `arguments` to a line that a shell reads as these words.
+fn words(arguments: &[String]) -> String {
+    let quoted = arguments.iter().map(|word| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=,./:@%+".contains(&byte);
+        match !word.is_empty() && word.bytes().all(plain) {
+            true => word.clone(),
+            false => format!("'{}'", word.replace('\'', "'\\''")),
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
 }

@@ -2,16 +2,40 @@
 
 //! `locate`: where files of mounted images are.
 
+use super::print;
+use clap::Args;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{cannot_open, open_now};
 use daxfs_image::text::shown_path;
 use daxfs_load::locate;
 use rustix::io::Errno;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Show where files of mounted images are in memory
+///
+/// Print the offset of each file's bytes in the memory that was mounted (a device, dma-buf, memfd, or the range of
+/// phys=), their number, and the file's name.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  daxfs locate /mnt/model.bin")]
+pub struct Locate {
+    /// The files
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+}
+
+impl Locate {
+    pub fn run(self) -> Result<ExitCode> {
+        let places = self.files.iter().map(|file| place(file));
+        print(&places.collect::<Result<Vec<_>>>()?.join("\n"))
+    }
+}
 
 /// Return a line about where the file `path` is in the mounted memory.
-pub fn place(path: &Path) -> Result<String> {
+fn place(path: &Path) -> Result<String> {
     let name = shown_path(path);
     // Devices of the image would be opened.
     if fs::metadata(path).is_ok_and(|status| !status.is_file()) {

@@ -2,7 +2,7 @@
 
 //! `fsck`: check an image against every rule of the format, and its bytes against its SHA-256.
 
-use clap::Args;
+use clap::{ArgAction, Args, Parser};
 use daxfs_check::{check, Finding, Paths};
 use daxfs_files::bar::Bar;
 use daxfs_files::digest::{combine, hex, sums, wrong_sum};
@@ -15,7 +15,8 @@ use daxfs_image::text::shown;
 use daxfs_reader::{Error as ImageError, Image, Problem, Superblock};
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
 
@@ -26,22 +27,70 @@ pub const OPERATIONAL: u8 = 8;
 /// Exit status: wrong usage.
 pub const USAGE: u8 = 16;
 
-/// How to check.
-#[derive(Args, Clone, Copy, Default)]
-pub struct FsckOptions {
+const EXIT: &str = "\
+Exit status:
+  0 clean, 4 errors found, 8 the check itself failed, 16 wrong usage, or a sum of these.";
+
+/// Check images against every rule of the format
+///
+/// Check the structure, all checksums, and the SHA-256 of the whole image. Images cannot be
+/// repaired: restore a damaged image from a copy.
+#[derive(Args)]
+#[command(after_help = format!("{EXIT}\n\nExamples:\n  daxfs fsck base.img /dev/pmem0"))]
+pub struct Fsck {
+    /// The images
+    #[arg(required = true)]
+    images: Vec<PathBuf>,
+    #[command(flatten)]
+    at: At,
     /// Print nothing about clean images
     #[arg(short, long)]
-    pub quiet: bool,
+    quiet: bool,
+}
+
+impl Fsck {
+    pub fn run(self) -> ExitCode {
+        ExitCode::from(fsck(&self.images, &self.at, self.quiet))
+    }
+}
+
+/// Check daxfs images; called by fsck(8)
+///
+/// This is the same as daxfs fsck. Images are never repaired, so the options for repairs are
+/// ignored.
+#[derive(Parser)]
+#[command(name = "fsck.daxfs", disable_version_flag = true)]
+#[command(after_help = format!("{EXIT}\n\nExamples:\n  fsck -t daxfs /dev/pmem0"))]
+pub struct Helper {
+    /// The images or devices
+    #[arg(required_unless_present = "version")]
+    images: Vec<PathBuf>,
+    /// Ignored, like -p, -n, -y, -r, -f and -v: images are checked, and never repaired
+    #[arg(short = 'a', short_aliases = ['p', 'n', 'y', 'r', 'f', 'v'], action = ArgAction::Count)]
+    ignored: u8,
+    /// Print the version
+    #[arg(short = 'V', long)]
+    version: bool,
+}
+
+impl Helper {
+    pub fn run(self) -> ExitCode {
+        let mut status = 0;
+        if self.version {
+            status |= say(concat!("fsck.daxfs ", env!("CARGO_PKG_VERSION")));
+        }
+        ExitCode::from(status | fsck(&self.images, &At::default(), false))
+    }
 }
 
 /// Check the images at the place `at` in each of `paths` and return fsck's exit status.
-pub fn fsck(paths: &[impl AsRef<Path>], at: &At, options: FsckOptions) -> u8 {
+fn fsck(paths: &[impl AsRef<Path>], at: &At, quiet: bool) -> u8 {
     paths
         .iter()
-        .fold(0, |status, path| status | one(path.as_ref(), at, options))
+        .fold(0, |status, path| status | one(path.as_ref(), at, quiet))
 }
 
-fn one(path: &Path, at: &At, options: FsckOptions) -> u8 {
+fn one(path: &Path, at: &At, quiet: bool) -> u8 {
     let name = at.name_in(path);
     let source = match source::open_at(path, at) {
         Ok(source) => source,
@@ -69,7 +118,7 @@ fn one(path: &Path, at: &At, options: FsckOptions) -> u8 {
     drop(bar);
     match outcome {
         Some(superblock) if status == 0 => {
-            if !options.quiet {
+            if !quiet {
                 let (inodes, size) = (superblock.inode_count(), superblock.total_size);
                 status |= say(&format!("{name}: clean, {inodes} inodes, {size} bytes"));
             }
@@ -83,7 +132,7 @@ fn one(path: &Path, at: &At, options: FsckOptions) -> u8 {
 }
 
 /// Print `text` to standard output. Return the exit status: 0, or that this failed.
-pub fn say(text: &str) -> u8 {
+fn say(text: &str) -> u8 {
     match daxfs_files::stdout::say(text) {
         Ok(()) => 0,
         Err(error) => {
@@ -188,4 +237,17 @@ pub fn examine<S: Storage + Sync>(
         }
     });
     superblock
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fsck_passes_what_it_likes() {
+        let parse = |words: &[&str]| Helper::try_parse_from(words).unwrap();
+        let args = parse(&["fsck.daxfs", "-apnyrfav", "/dev/pmem0", "/dev/pmem1"]);
+        assert_eq!(args.images.len(), 2);
+        assert!(parse(&["fsck.daxfs", "-V"]).version);
+    }
 }

@@ -4,6 +4,7 @@
 
 mod show;
 
+use clap::Args;
 use daxfs_files::stdout::{written, Out};
 use daxfs_image::error::{Error, Result};
 use daxfs_load::mountinfo::{self, mounts};
@@ -11,7 +12,25 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::{fs, io};
+
+/// Show counters of all mounted images
+///
+/// They count from the mount on. READS and BYTES count reads. FAULTS counts page faults that mapped something, and
+/// PMD those that mapped a huge page by a PMD entry: 2 MiB with pages of 4 KiB. SIGBUS and ERRORS are failed faults,
+/// and errors in the image. --prometheus shows all counters, which are those in /sys/fs/daxfs, see daxfs(5).
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  watch -d daxfs top
+  cd /var/lib/prometheus/node-exporter
+  daxfs top --prometheus >daxfs.new && mv daxfs.new daxfs.prom")]
+pub struct Top {
+    /// Print the text format of Prometheus
+    #[arg(long)]
+    prometheus: bool,
+}
 
 /// The directory in sysfs.
 const SYSFS: &str = "/sys/fs/daxfs";
@@ -125,15 +144,17 @@ fn line(directory: &Path, name: &str) -> Option<OsString> {
     Some(OsString::from_vec(bytes))
 }
 
-/// Show the counters of all mounted images in a table, or in the text format of Prometheus.
-pub fn top(prometheus: bool) -> Result<()> {
-    let mounts = all()?;
-    let mut out = Out::open();
-    written(match prometheus {
-        true => show::prometheus(&mounts, &mut out),
-        false => show::text(&mounts, &mut out),
-    })?;
-    Ok(out.finish()?)
+impl Top {
+    pub fn run(self) -> Result<ExitCode> {
+        let mounts = all()?;
+        let mut out = Out::open();
+        written(match self.prometheus {
+            true => show::prometheus(&mounts, &mut out),
+            false => show::text(&mounts, &mut out),
+        })?;
+        out.finish()?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// Read the counters of all mounted images.

@@ -2,13 +2,83 @@
 
 //! `diff`: compares two images.
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use daxfs_files::memory::Storage;
-use daxfs_image::error::Result;
+use daxfs_files::stdout::{written, Out};
+use daxfs_files::values;
+use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::{join, Child, Reader};
+use daxfs_image::source::{At, Opened};
 use daxfs_image::text::{mode, shown, time, type_name};
 use daxfs_reader::{Content, FileType, Inode, OwnedXattr};
 use std::collections::HashMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Compare two images
+///
+/// Print a line for each difference. Types, modes, owners, times, devices, targets, content,
+/// extended attributes and hard links are compared.
+#[derive(Args)]
+#[command(after_help = "\
+Exit status:
+  0 no difference, 1 differences, 2 trouble.
+
+Examples:
+  daxfs diff --ignore time,owner old.img new.img
+  mkdaxfs --quiet /srv/base - | daxfs diff base.img -
+  daxfs diff --image base-1 --image base-2 /dev/pmem0 /dev/pmem0")]
+pub struct Diff {
+    /// The first image
+    first: PathBuf,
+    /// The second image
+    second: PathBuf,
+    /// The images start at these bytes of their files or devices
+    ///
+    /// Given twice, the first one is for the first image, the second for the second.
+    #[arg(long, value_name = "BYTES", value_parser = values::size)]
+    offset: Vec<u64>,
+    /// The images have these names in the catalogues of their files or devices
+    #[arg(long = "image", value_name = "NAME")]
+    names: Vec<String>,
+    /// Do not compare these
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
+    ignore: Vec<Aspect>,
+    /// Print nothing; only return the exit status
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Diff {
+    pub fn run(self) -> Result<ExitCode> {
+        let count = self.offset.len().max(self.names.len());
+        if count > 2 {
+            let why = "there are 2 images; give --offset or --image twice";
+            return Err(Error::refused("", why));
+        }
+        let open = |path, index| {
+            let at = At {
+                offset: self.offset.get(index).copied(),
+                name: self.names.get(index).cloned(),
+            };
+            Opened::open_at(path, &at)
+        };
+        let (first, second) = (open(&self.first, 0)?, open(&self.second, 1)?);
+        let mut out = Out::open();
+        let report = &mut |path: &[u8], text: &str| {
+            if !self.quiet {
+                written(writeln!(out, "{}: {text}", shown(path)))?;
+            }
+            Ok(())
+        };
+        let differ = diff(&first.reader(), &second.reader(), &self.ignore, report);
+        let finished = out.finish();
+        let differ = differ?;
+        finished?;
+        Ok(ExitCode::from(u8::from(differ)))
+    }
+}
 
 /// Bytes of content that are compared at a time.
 const PIECE: usize = 256 << 10;

@@ -4,7 +4,8 @@
 
 mod filesystem;
 
-use crate::options::ImageAt;
+use super::ImageAt;
+use clap::Args;
 use daxfs_files::notify;
 use daxfs_files::signals::{on_signal, SIGHUP, SIGINT, SIGTERM};
 use daxfs_image::error::{Error, Result};
@@ -23,7 +24,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
@@ -33,9 +34,46 @@ const DEVICE: &str = "/dev/fuse";
 /// Threads that serve requests, at most.
 const THREADS: usize = 8;
 
+/// Serve an image through FUSE, without the kernel module
+///
+/// Users other than root need the program fusermount3. Files look as they do with the module,
+/// but reads go through this process and the page cache. Unmount with umount or fusermount3 -u. In fstab(5), use the
+/// type fuse.daxfs. In a service of systemd, use --foreground: it says when the image is mounted (Type=notify).
+/// If the process is killed, the mount stays, and all access fails with ENOTCONN until it is unmounted.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  daxfs fuse base.img mnt; ls mnt; fusermount3 -u mnt
+  mount -t fuse.daxfs base.img mnt")]
+pub struct Fuse {
+    #[command(flatten)]
+    image: ImageAt,
+    /// The mount point
+    dir: PathBuf,
+    /// Stay in the foreground
+    #[arg(short, long)]
+    foreground: bool,
+    /// Mount options: allow_other, allow_root, and generic ones of mount(8); the default is nosuid,nodev
+    #[arg(short, long, value_delimiter = ',')]
+    options: Vec<String>,
+    /// Write a line to standard output when the image is mounted
+    #[arg(long, hide = true)]
+    ready: bool,
+}
+
+impl Fuse {
+    pub fn run(self) -> Result<ExitCode> {
+        if !self.foreground && !self.ready {
+            return in_background(&self.image, &self.dir, &self.options);
+        }
+        serve(&self.image, &self.dir, &self.options, self.ready)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 /// Serve the image at `dir` with the mount options `words` until it is unmounted. If `ready`, write
 /// a line to standard output when it is mounted, for the process that started this one.
-pub fn serve(image: &ImageAt, dir: &Path, words: &[String], ready: bool) -> Result<()> {
+fn serve(image: &ImageAt, dir: &Path, words: &[String], ready: bool) -> Result<()> {
     let (acl, options) = parse(words)?;
     let source = &image.image;
     let image = image.open()?;

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `cat`: write the content of files of an image to standard output.
+
+use super::{on_image, ImageAt};
+use clap::Args;
+use daxfs_files::memory::Storage;
+use daxfs_files::stdout::written;
+use daxfs_image::error::Result;
+use daxfs_image::reader::{buffer_for, Reader};
+use daxfs_image::text::type_name;
+use daxfs_reader::FileType;
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+/// Write the content of files of an image to standard output
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  daxfs cat base.img /etc/os-release")]
+pub struct Cat {
+    #[command(flatten)]
+    image: ImageAt,
+    /// The files in it; symbolic links are followed within the image
+    #[arg(required = true)]
+    paths: Vec<OsString>,
+}
+
+impl Cat {
+    pub fn run(self) -> Result<ExitCode> {
+        on_image(&self.image, |reader, out| {
+            let mut paths = self.paths.iter();
+            paths.try_for_each(|path| cat(reader, path.as_bytes(), out))
+        })
+    }
+}
+
+/// Write the content of the file `path`.
+pub fn cat<S: Storage>(reader: &Reader<'_, S>, path: &[u8], out: &mut impl Write) -> Result<()> {
+    let inode = reader.find(path, true)?;
+    if inode.file_type != FileType::Regular {
+        let kind = type_name(inode.file_type);
+        return Err(reader.refuse(path, format!("is a {kind}; only files have content")));
+    }
+    let mut buffer = vec![0; buffer_for(&inode)];
+    reader.content(&inode, path, &mut buffer, &mut |_, piece| {
+        Ok(written(out.write_all(piece))?)
+    })
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `digest`: print the SHA-256 of an image.
+
+use super::{print, ImageAt};
+use clap::Args;
+use daxfs_files::digest::hex;
+use daxfs_image::error::Result;
+use std::process::ExitCode;
+
+/// Print the SHA-256 of an image, for the mount option digest=
+///
+/// The SHA-256 covers all bytes of the image, with the superblock's fields for the SHA-256 and
+/// the checksum taken as zero. It is an error if the superblock has another SHA-256: the image
+/// is damaged.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mount -t daxfs -o digest=$(daxfs digest base.img) /dev/pmem0 /mnt")]
+pub struct Digest {
+    #[command(flatten)]
+    image: ImageAt,
+}
+
+impl Digest {
+    pub fn run(self) -> Result<ExitCode> {
+        print(&hex(&self.image.open()?.digest()?))
+    }
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `load`: load an image file into memory, and mount it.
+
+use super::{print, wrong_usage};
+use clap::Args;
+use daxfs_image::error::Result;
+use daxfs_load::buffer::Kind;
+use daxfs_load::range::{self, Range};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+/// Load an image file into memory and mount it
+///
+/// The memory belongs to the mount and is freed with it. A memfd is sealed: its content can
+/// never change.
+///
+/// With --into phys=ADDRESS,size=BYTES, write the image to this physical memory, which other kernels can mount, too,
+/// and print the command that mounts it. It is memory that was reserved at boot (memmap=SIZE$ADDRESS), where the
+/// kernel lets programs map /dev/mem, or a part of a pmem device or of a DAX device in devdax mode.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  daxfs load base.img /mnt
+  daxfs load --into heap base.img /mnt
+  daxfs load --into phys=0x240000000,size=1G base.img
+  mkdaxfs --quiet /srv/base - | daxfs load --into heap - /mnt")]
+pub struct Load {
+    /// The image file; - is standard input
+    image: PathBuf,
+    /// The mount point
+    dir: Option<PathBuf>,
+    /// The kind of memory: memfd, hugetlb, heap, or phys=ADDRESS,size=BYTES
+    ///
+    /// memfd is a sealed memfd. hugetlb is one of huge pages, of which there must be enough
+    /// (/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages). heap is a buffer of the system's dma-heap.
+    #[arg(long, value_name = "MEMORY", default_value = "memfd")]
+    into: Destination,
+    /// Overwrite whatever the physical memory holds
+    ///
+    /// Without this option, nothing but an image and zeros is overwritten.
+    #[arg(short, long)]
+    force: bool,
+    /// Mount options, as for mount(8)
+    #[arg(short, long, value_delimiter = ',')]
+    options: Vec<String>,
+}
+
+impl Load {
+    pub fn run(self) -> Result<ExitCode> {
+        match (self.into, &self.dir) {
+            (Destination::Kind(kind), Some(dir)) if !self.force => {
+                daxfs_load::load(&self.image, dir, kind, &self.options)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            (Destination::Range(range), None) if self.options.is_empty() => {
+                print(&range::write(&self.image, range, self.force)?)
+            }
+            (Destination::Kind(_), _) => {
+                wrong_usage("name the mount point; only phys= takes --force")
+            }
+            (Destination::Range(_), _) => {
+                wrong_usage("phys= is not mounted, and takes no mount point or options")
+            }
+        }
+    }
+}
+
+/// Memory for an image, as `load --into` names it.
+#[derive(Clone, Copy, Debug)]
+pub enum Destination {
+    /// Memory of the mount.
+    Kind(Kind),
+    /// Physical memory.
+    Range(Range),
+}
+
+impl FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match Kind::named(text) {
+            Some(kind) => Ok(Destination::Kind(kind)),
+            None if text.contains('=') => text.parse().map(Destination::Range),
+            None => Err("use memfd, hugetlb, heap or phys=ADDRESS,size=BYTES".into()),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `stat`: show all metadata of files.
+
+use super::{on_image, ImageAt};
+use clap::Args;
+use daxfs_files::memory::Storage;
+use daxfs_files::stdout::written;
+use daxfs_image::error::Result;
+use daxfs_image::reader::Reader;
+use daxfs_image::text::{mode, shown, time, type_name};
+use daxfs_reader::Content;
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+/// Show all metadata of files
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  daxfs stat base.img /etc/os-release")]
+pub struct Stat {
+    #[command(flatten)]
+    image: ImageAt,
+    /// The files in it
+    #[arg(required = true)]
+    paths: Vec<OsString>,
+    /// Follow a symbolic link
+    #[arg(short = 'L', long)]
+    follow: bool,
+}
+
+impl Stat {
+    pub fn run(self) -> Result<ExitCode> {
+        on_image(&self.image, |reader, out| {
+            let mut paths = self.paths.iter();
+            paths.try_for_each(|path| stat(reader, path.as_bytes(), self.follow, out))
+        })
+    }
+}
+
+/// Show all metadata of `path`.
+pub fn stat<S: Storage>(
+    reader: &Reader<'_, S>,
+    path: &[u8],
+    follow: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    let inode = reader.find(path, follow)?;
+    let target = reader.target(&inode, path)?;
+    let xattrs = reader.xattrs(&inode, path)?;
+    let mut write = || {
+        let permissions = inode.permissions();
+        write!(out, "  File: {}", shown(path))?;
+        if !target.is_empty() {
+            write!(out, " -> {}", shown(&target))?;
+        }
+        writeln!(out)?;
+        let kind = type_name(inode.file_type);
+        writeln!(
+            out,
+            "  Type: {kind}  Size: {}  Inode: {}  Links: {}",
+            inode.size, inode.ino, inode.nlink
+        )?;
+        let text = mode(inode.file_type, permissions);
+        writeln!(
+            out,
+            "  Mode: {permissions:04o}/{text}  Uid: {}  Gid: {}",
+            inode.uid, inode.gid
+        )?;
+        writeln!(
+            out,
+            "Modify: {} UTC",
+            time(inode.mtime_sec, inode.mtime_nsec)
+        )?;
+        match inode.content {
+            Content::Regular { data } if inode.size > 0 => {
+                let huge = if inode.is_huge() {
+                    ", by huge pages"
+                } else {
+                    ""
+                };
+                writeln!(out, "  Data: from {data:#x} of the image{huge}")?;
+            }
+            Content::MetadataOnly => writeln!(out, "  Data: in another image")?,
+            Content::Device { major, minor } => writeln!(out, "Device: {major}:{minor}")?,
+            Content::Directory(directory) => writeln!(out, "Names:  {}", directory.entries)?,
+            _ => (),
+        }
+        for xattr in &xattrs {
+            writeln!(
+                out,
+                " Xattr: {}={}",
+                shown(&xattr.whole_name()),
+                shown(&xattr.value)
+            )?;
+        }
+        Ok(())
+    };
+    Ok(written(write())?)
+}

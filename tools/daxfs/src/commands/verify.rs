@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `verify`: verify the signature and the content of an image.
+
+use super::{print, ImageAt};
+use clap::Args;
+use daxfs_image::error::Result;
+use daxfs_image::sign::verify;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Verify the signature and the content of an image
+///
+/// The owner of CERT must have signed, or the owner of a certificate that the owner of CERT has issued, if need be
+/// through others that are in the signature. All these certificates must be valid now, and the signature must not
+/// have expired. Then the whole image is compared with the signed SHA-256. Print the SHA-256. openssl(1) verifies
+/// the signature; revocation lists and the key usage in certificates are ignored.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  daxfs verify --cert cert.pem base.img")]
+pub struct Verify {
+    #[command(flatten)]
+    image: ImageAt,
+    /// A certificate that is trusted, in PEM or DER; may be repeated
+    #[arg(short, long, required = true)]
+    cert: Vec<PathBuf>,
+}
+
+impl Verify {
+    pub fn run(self) -> Result<ExitCode> {
+        let ImageAt { image, at } = &self.image;
+        print(&verify(image, at, &self.cert)?)
+    }
+}
