@@ -5,7 +5,7 @@
 use super::member::Placer;
 use super::oci::Marks;
 use super::stream::Stream;
-use super::tar::Reader;
+use super::tar::TarReader;
 use crate::input::budget::Budget;
 use crate::writer::build::Builder;
 use crate::writer::origin::{Container, Origin};
@@ -27,7 +27,7 @@ pub(super) fn read(
     // The container is known at the end; messages need the name before.
     builder.tree.origins.push(Origin::nothing(&path));
     let budget = Budget::default();
-    let mut reader = Reader::new(stream, &budget);
+    let mut reader = TarReader::new(stream, &budget);
     reader.ignore_zeros = ignore_zeros;
     let mut placer = Placer::new(builder, ROOT, origin, &budget);
     let (mut empty, mut marks) = (true, Marks::default());

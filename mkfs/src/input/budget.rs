@@ -67,7 +67,7 @@ pub(crate) mod tests {
     use crate::input::blob::Raw;
     use crate::input::member::Placer;
     use crate::input::stream::Stream;
-    use crate::input::tar::Reader;
+    use crate::input::tar::TarReader;
     use crate::writer::build::Builder;
     use crate::writer::origin::Container;
     use crate::writer::tree::ROOT;
@@ -75,7 +75,7 @@ pub(crate) mod tests {
     use daxfs_testing::feed;
     use std::io::Write;
 
-    type Reading<'a> = &'a mut dyn FnMut(&mut Reader<'_>) -> daxfs_files::Result<()>;
+    type Reading<'a> = &'a mut dyn FnMut(&mut TarReader<'_>) -> daxfs_files::Result<()>;
 
     /// Return a member with its content.
     pub fn member(kind: u8, name: &str, content: &[u8]) -> Vec<u8> {
@@ -102,7 +102,7 @@ pub(crate) mod tests {
         file.write_all(&[0; 1024]).unwrap();
         let raw = Raw::open(file.path()).unwrap();
         let scratch = std::env::temp_dir();
-        let mut reader = Reader::new(Stream::new(&raw, &scratch, &Silent)?, budget);
+        let mut reader = TarReader::new(Stream::new(&raw, &scratch, &Silent)?, budget);
         read(&mut reader)?;
         reader.finish()
     }

@@ -5,7 +5,7 @@
 use super::blob::Blob;
 use crate::writer::build::Builder;
 use crate::writer::origin::Origin;
-use crate::writer::tree::{Attributes, Kind, Name, Node, NodeId, Place, ROOT};
+use crate::writer::tree::{Attributes, Kind, Location, Name, Node, NodeId, ROOT};
 use daxfs_check as check;
 use daxfs_files::region::Region;
 use daxfs_files::{Error, Result};
@@ -24,7 +24,7 @@ pub(super) fn read(builder: &mut Builder, blob: &Blob, metadata: bool) -> Result
     let origin = builder.tree.origins.len() as u32;
     let container = blob.container()?;
     builder.tree.origins.push(Origin::file(path, container));
-    let mut reader = Reader {
+    let mut importer = Importer {
         builder,
         image: &image,
         blob,
@@ -32,17 +32,17 @@ pub(super) fn read(builder: &mut Builder, blob: &Blob, metadata: bool) -> Result
         metadata,
         nodes: vec![None; superblock.inode_count() as usize + 1],
     };
-    let root = image.root().map_err(|error| reader.failed(error))?;
-    let attributes = reader.attributes(&root)?;
-    reader.builder.describe(ROOT, attributes, origin);
+    let root = image.root().map_err(|error| importer.failed(error))?;
+    let attributes = importer.attributes(&root)?;
+    importer.builder.describe(ROOT, attributes, origin);
     let mut pending = vec![(ROOT, root)];
     while let Some((id, inode)) = pending.pop() {
-        reader.directory(id, &inode, &mut pending)?;
+        importer.directory(id, &inode, &mut pending)?;
     }
     Ok(())
 }
 
-struct Reader<'a, M> {
+struct Importer<'a, M> {
     builder: &'a mut Builder,
     image: &'a Image<'a, M>,
     blob: &'a Blob,
@@ -52,7 +52,7 @@ struct Reader<'a, M> {
     nodes: Vec<Option<NodeId>>,
 }
 
-impl<M: Memory> Reader<'_, M> {
+impl<M: Memory> Importer<'_, M> {
     fn failed(&self, error: image::Error) -> Error {
         Error::image(&self.blob.path, error)
     }
@@ -97,11 +97,11 @@ impl<M: Memory> Reader<'_, M> {
         let kind = match inode.content {
             Content::Regular { data } => Kind::Regular {
                 size: inode.size,
-                place: Place::Part(self.blob.start + data),
+                location: Location::Part(self.blob.start + data),
             },
             Content::MetadataOnly if self.metadata => Kind::Regular {
                 size: inode.size,
-                place: Place::Nowhere,
+                location: Location::Nowhere,
             },
             Content::MetadataOnly => {
                 let superblock = self.image.superblock();

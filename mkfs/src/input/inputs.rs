@@ -72,7 +72,7 @@ pub fn read(
     progress: &dyn Progress,
     warn: &mut dyn FnMut(String),
 ) -> Result<Tree> {
-    let mut reader = Reader {
+    let mut reader = Inputs {
         builder: Builder::new(),
         options,
         progress,
@@ -105,14 +105,14 @@ pub fn reference(path: &Path) -> (&Path, Option<&str>) {
     (path, None)
 }
 
-struct Reader<'a> {
+struct Inputs<'a> {
     builder: Builder,
     options: &'a Options<'a>,
     progress: &'a dyn Progress,
     warn: &'a mut dyn FnMut(String),
 }
 
-impl Reader<'_> {
+impl Inputs<'_> {
     fn input(&mut self, input: &Input) -> Result<()> {
         match input {
             Input::Any(path) if path.is_dir() => {

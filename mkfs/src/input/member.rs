@@ -4,7 +4,7 @@
 
 use crate::input::budget::Budget;
 use crate::writer::build::Builder;
-use crate::writer::tree::{Attributes, Kind, Name, Node, NodeId, Place, XattrSet, ROOT};
+use crate::writer::tree::{Attributes, Kind, Location, Name, Node, NodeId, XattrSet, ROOT};
 use daxfs_files::{shown, Reason};
 use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -211,8 +211,8 @@ impl<'a> Placer<'a> {
         match self.find(self.root, &target)? {
             Some(node) if !self.pending.contains_key(&node) => self.builder.set(parent, name, node),
             _ => {
-                let (size, place) = (0, Place::Nowhere);
-                let node = self.add(parent, name, attributes, Kind::Regular { size, place })?;
+                let (size, location) = (0, Location::Nowhere);
+                let node = self.add(parent, name, attributes, Kind::Regular { size, location })?;
                 self.pending.insert(node, Pending { target, at });
             }
         }

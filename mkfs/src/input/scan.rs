@@ -9,7 +9,7 @@ use crate::writer::acl;
 use crate::writer::build::Builder;
 use crate::writer::directory::Directory;
 use crate::writer::origin::{Bytes, Origin};
-use crate::writer::tree::{Attributes, Kind, Name, Node, NodeId, Place, Tree, XattrSet, ROOT};
+use crate::writer::tree::{Attributes, Kind, Location, Name, Node, NodeId, Tree, XattrSet, ROOT};
 use daxfs_files::{identity, mtime, shown, shown_path, Error, Identity, Losses, Result, Seen};
 use daxfs_reader::FileType;
 use rayon::prelude::*;
@@ -339,7 +339,7 @@ fn kind(found: &Found, path: &Path) -> Result<Kind> {
     Ok(match file_type(stat) {
         Some(FileType::Regular) => Kind::Regular {
             size: stat.st_size as u64,
-            place: Place::File(Seen::new(stat)),
+            location: Location::File(Seen::new(stat)),
         },
         Some(FileType::Symlink) => {
             let target = found.target.as_ref().map(|target| target.as_bytes());

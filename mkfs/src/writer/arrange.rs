@@ -5,7 +5,7 @@
 use crate::writer::duplicates::Duplicates;
 use crate::writer::options::{Options, Pack};
 use crate::writer::plan::{too_big, DataExtent, Plan};
-use crate::writer::tree::{Kind, NodeId, Place, Tree};
+use crate::writer::tree::{Kind, Location, NodeId, Tree};
 use daxfs_files::Result;
 use daxfs_reader::layout::{self, HUGE_SIZE};
 use daxfs_reader::Table;
@@ -175,10 +175,10 @@ impl Plan {
             let size = match tree.node(node).kind {
                 Kind::Regular {
                     size,
-                    place: Place::Nowhere,
+                    location: Location::Nowhere,
                 } if size > 0 => {
-                    let place = &mut self.places[self.numbers[node as usize] as usize - 1];
-                    place.flags = layout::INODE_METADATA_ONLY;
+                    let planned = &mut self.records[self.numbers[node as usize] as usize - 1];
+                    planned.flags = layout::INODE_METADATA_ONLY;
                     self.incompat |= layout::INCOMPAT_METADATA_ONLY;
                     continue;
                 }
@@ -222,9 +222,9 @@ impl Plan {
         for (node, first) in others {
             self.incompat |= layout::INCOMPAT_SHARED;
             let number = self.numbers[first as usize];
-            let first = self.places[number as usize - 1];
-            let place = &mut self.places[self.numbers[node as usize] as usize - 1];
-            (place.original, place.data, place.flags) = (number, first.data, first.flags);
+            let first = self.records[number as usize - 1];
+            let planned = &mut self.records[self.numbers[node as usize] as usize - 1];
+            (planned.original, planned.data, planned.flags) = (number, first.data, first.flags);
         }
         // The sums use the padding.
         let sums = match options.sums {
@@ -255,10 +255,10 @@ impl Plan {
                 && before <= extent.offset
                 && next.is_none_or(|next| next >= end.next_multiple_of(block));
             before = end;
-            let place = &mut self.places[self.numbers[extent.node as usize] as usize - 1];
-            place.data = extent.offset;
+            let planned = &mut self.records[self.numbers[extent.node as usize] as usize - 1];
+            planned.data = extent.offset;
             if !alone {
-                place.flags = layout::INODE_PACKED;
+                planned.flags = layout::INODE_PACKED;
                 self.incompat |= layout::INCOMPAT_PACKED;
             }
         }

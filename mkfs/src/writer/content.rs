@@ -2,9 +2,9 @@
 
 //! Copies the content of the tree's files into the image.
 
+use crate::writer::open_file::OpenFile;
 use crate::writer::plan::{DataExtent, Plan};
-use crate::writer::source::Source;
-use crate::writer::tree::{Kind, NodeId, Place, Tree};
+use crate::writer::tree::{Kind, Location, NodeId, Tree};
 use daxfs_files::digest::{combine, in_order, Fingerprint, Sum};
 use daxfs_files::{Error, Progress, Result};
 use daxfs_reader::layout::{self, DIGEST_PIECE};
@@ -116,14 +116,14 @@ struct Copier<'a> {
     plan: &'a Plan,
     target: &'a Target<'a>,
     progress: &'a dyn Progress,
-    /// The piece, and one byte more, see [`Source::whole`].
+    /// The piece, and one byte more, see [`OpenFile::whole`].
     buffer: Vec<u8>,
     /// Number of bytes at its start that are complete.
     filled: usize,
     /// Ranges of it to write. The rest are holes, or already in the image.
     written: Vec<Range<usize>>,
     /// The last file of this piece, which may continue in the next.
-    source: Option<Source<'a>>,
+    source: Option<OpenFile<'a>>,
 }
 
 impl<'a> Copier<'a> {
@@ -204,14 +204,14 @@ impl<'a> Copier<'a> {
             let from = (extent.offset - start) as usize;
             let to = from + extent.size as usize;
             self.skip(from);
-            Source::whole(self.tree, extent.node, &mut self.buffer[from..=to])?;
+            OpenFile::whole(self.tree, extent.node, &mut self.buffer[from..=to])?;
             self.fill(from, to);
             self.progress.advance(extent.size);
             return Ok(());
         }
         let source = match self.source.take().filter(|source| source.is(extent.node)) {
             Some(source) => source,
-            None => Source::open(self.tree, extent.node)?,
+            None => OpenFile::open(self.tree, extent.node)?,
         };
         while at < until {
             let (hole, stretch) = source.stretch(at)?;
@@ -235,8 +235,9 @@ impl<'a> Copier<'a> {
 /// not.
 pub fn check_empty(tree: &Tree) -> Result<()> {
     for (node, id) in tree.nodes.iter().zip(0..) {
-        if matches!(node.kind, Kind::Regular { size: 0, place } if place != Place::Nowhere) {
-            Source::open(tree, id)?.finish()?;
+        if matches!(node.kind, Kind::Regular { size: 0, location } if location != Location::Nowhere)
+        {
+            OpenFile::open(tree, id)?.finish()?;
         }
     }
     Ok(())
@@ -247,6 +248,6 @@ pub fn check_empty(tree: &Tree) -> Result<()> {
 /// Return [`Error::Io`] and [`Error::Changed`] if it cannot be read or has changed.
 pub fn sha256(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
     let mut hash = Sha256::new();
-    Source::blocks(tree, node, false, |_, block| hash.update(block))?;
+    OpenFile::blocks(tree, node, false, |_, block| hash.update(block))?;
     Ok(hash.finalize().into())
 }

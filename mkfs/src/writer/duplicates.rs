@@ -5,8 +5,8 @@
 //! Only files of the same size are compared: first their beginnings, then a SHA-256 of all bytes.
 //! So identical files are read twice, and most other files are not read.
 
-use crate::writer::source::Source;
-use crate::writer::tree::{Kind, NodeId, Place, Tree};
+use crate::writer::open_file::OpenFile;
+use crate::writer::tree::{Kind, Location, NodeId, Tree};
 use daxfs_files::memory::ZEROS;
 use daxfs_files::{Progress, Result};
 use rayon::prelude::*;
@@ -32,8 +32,8 @@ impl Duplicates {
     pub fn find(tree: &Tree, progress: &dyn Progress) -> Result<Self> {
         let mut files = Vec::new();
         for (node, id) in tree.nodes.iter().zip(0..) {
-            if let Kind::Regular { size, place } = node.kind {
-                if size > 0 && place != Place::Nowhere {
+            if let Kind::Regular { size, location } = node.kind {
+                if size > 0 && location != Location::Nowhere {
                     files.push((size, id));
                 }
             }
@@ -74,7 +74,7 @@ fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<(NodeId,
         .map(|&(_, node)| {
             let mut buffer = [0; BEGINNING as usize];
             let beginning = &mut buffer[..size.min(BEGINNING) as usize];
-            Source::beginning(tree, node, beginning)?;
+            OpenFile::beginning(tree, node, beginning)?;
             Ok((xxh3_128(beginning), node))
         })
         .collect::<Result<Vec<_>>>()?;
@@ -98,7 +98,7 @@ fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<(NodeId,
 fn sum(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
     let mut hash = Sha256::new();
     // Where blocks begin does not depend on where holes are.
-    Source::blocks(tree, node, true, |at, block| {
+    OpenFile::blocks(tree, node, true, |at, block| {
         if *block != ZEROS[..block.len()] {
             hash.update(at.to_le_bytes());
             hash.update(block);

@@ -42,7 +42,7 @@ pub fn make(
     output: &Output,
     progress: &dyn Progress,
 ) -> Result<Summary> {
-    let (image, path) = (output.file(), output.place());
+    let (image, path) = (output.file(), output.written_path());
     let duplicates = duplicates(tree, options, progress)?;
     let plan = Plan::new(tree, &duplicates, options)?;
     output.reserve(plan.output_size)?;
@@ -111,8 +111,9 @@ impl Written<'_> {
             let bytes = self.bytes(&memory, path, progress);
             match (reader.join(), writer.join()) {
                 (Ok(finding), Ok(written)) => {
-                    written
-                        .map_err(|error| Error::output(output.place(), "write the image", error))?;
+                    written.map_err(|error| {
+                        Error::output(output.written_path(), "write the image", error)
+                    })?;
                     match finding {
                         Some(finding) => Err(Error::image(path, finding)),
                         None => bytes,

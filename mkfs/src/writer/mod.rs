@@ -47,11 +47,11 @@ pub mod content;
 pub mod directory;
 pub mod duplicates;
 mod make;
+mod open_file;
 pub mod options;
 pub mod origin;
 pub mod overlay;
 pub mod plan;
-mod source;
 pub mod tree;
 pub mod write;
 

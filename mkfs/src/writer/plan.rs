@@ -61,7 +61,7 @@ pub struct Plan {
     /// The inode number of each node.
     pub numbers: Vec<u32>,
     /// The place of each inode: number 1 comes first.
-    pub places: Vec<Planned>,
+    pub records: Vec<Planned>,
     /// Indices in [`Tree::xattrs`] of the image's sets, in its order.
     pub xattr_sets: Vec<u32>,
     /// Data of the files that own data, by ascending offset.
@@ -95,7 +95,7 @@ impl Plan {
             },
             order: vec![ROOT],
             numbers: vec![0; tree.nodes.len()],
-            places: vec![Planned {
+            records: vec![Planned {
                 nlink: 2,
                 parent: 1,
                 position: layout::NO_POSITION,
@@ -142,7 +142,7 @@ impl Plan {
             if count > 0 && dirents % LINE + count.min(LINE) > LINE {
                 dirents += LINE - dirents % LINE;
             }
-            self.places[ino].data = dirents;
+            self.records[ino].data = dirents;
             dirents += count;
             let mut entries: Vec<_> = entries.iter().enumerate().collect();
             if by_node {
@@ -161,35 +161,35 @@ impl Plan {
     fn add(&mut self, tree: &Tree, node: NodeId, parent: usize, position: usize) {
         let number = &mut self.numbers[node as usize];
         if *number != 0 {
-            self.places[*number as usize - 1].nlink += 1;
+            self.records[*number as usize - 1].nlink += 1;
             return;
         }
         self.order.push(node);
         *number = self.order.len() as u32;
-        let mut place = Planned {
+        let mut planned = Planned {
             nlink: 1,
             ..Planned::default()
         };
         match tree.node(node).kind {
             Kind::Directory(_) => {
-                self.places[parent].nlink += 1;
-                place.nlink = 2;
-                place.parent = parent as u32 + 1;
-                place.position = position as u32;
+                self.records[parent].nlink += 1;
+                planned.nlink = 2;
+                planned.parent = parent as u32 + 1;
+                planned.position = position as u32;
             }
             Kind::Device { major, minor, .. } => {
-                place.data = (u64::from(major) << 32) | u64::from(minor);
+                planned.data = (u64::from(major) << 32) | u64::from(minor);
             }
             _ => (),
         }
-        self.places.push(place);
+        self.records.push(planned);
     }
 
     /// Place the targets of symlinks after the names. Return the end of both.
     fn place_symlinks(&mut self, tree: &Tree, mut end: u64) -> u64 {
-        for (place, &node) in self.places.iter_mut().zip(&self.order) {
+        for (planned, &node) in self.records.iter_mut().zip(&self.order) {
             if let Kind::Symlink(target) = &tree.node(node).kind {
-                place.data = end;
+                planned.data = end;
                 end += target.len() as u64;
             }
         }
@@ -200,7 +200,7 @@ impl Plan {
     fn place_xattrs(&mut self, tree: &Tree) -> Result<u64> {
         let mut references = vec![0; tree.xattrs.len()];
         let mut end = 0u64;
-        for (place, &node) in self.places.iter_mut().zip(&self.order) {
+        for (planned, &node) in self.records.iter_mut().zip(&self.order) {
             let set = tree.node(node).attributes.xattrs;
             if set == 0 {
                 continue;
@@ -213,7 +213,7 @@ impl Plan {
                 self.xattr_sets.push(set);
                 end += xattr_set_size(&tree.xattrs[set as usize]).next_multiple_of(XATTR_ALIGN);
             }
-            place.xattrs = *reference;
+            planned.xattrs = *reference;
         }
         Ok(end)
     }

@@ -55,7 +55,7 @@ pub enum Kind {
         /// Bytes.
         size: u64,
         /// Where the node's origin has them.
-        place: Place,
+        location: Location,
     },
     /// A directory: its entries in the order of the image, (hash, name), once the tree is complete.
     Directory(Vec<Entry>),
@@ -104,7 +104,7 @@ impl Kind {
 
 /// Where an origin has the content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// In a file of a directory, at the path of the node.
     File(Seen),
     /// In the origin's only file, from this offset on, in one piece.

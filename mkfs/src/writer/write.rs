@@ -20,7 +20,7 @@ const SUPERBLOCK_RECORD: u64 = size_of::<layout::Superblock>() as u64;
 
 /// Write everything from the end of the superblock's record to the data, and return its CRC-32C.
 pub fn metadata(tree: &Tree, plan: &Plan, image: &File, path: &Path) -> Result<u32> {
-    let mut stream = Stream {
+    let mut stream = CrcWriter {
         image,
         path,
         buffer: Vec::with_capacity(WRITTEN_AT_ONCE),
@@ -38,7 +38,7 @@ pub fn metadata(tree: &Tree, plan: &Plan, image: &File, path: &Path) -> Result<u
 }
 
 /// Writes bytes in order.
-struct Stream<'a> {
+struct CrcWriter<'a> {
     image: &'a File,
     path: &'a Path,
     buffer: Vec<u8>,
@@ -48,7 +48,7 @@ struct Stream<'a> {
     crc: u32,
 }
 
-impl Stream<'_> {
+impl CrcWriter<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         if self.buffer.len() + bytes.len() > WRITTEN_AT_ONCE {
             self.flush()?;
@@ -74,9 +74,9 @@ impl Stream<'_> {
     }
 }
 
-fn inodes(stream: &mut Stream<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
+fn inodes(stream: &mut CrcWriter<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
     stream.pad(plan.inodes.offset)?;
-    for (place, &node) in plan.places.iter().zip(&plan.order) {
+    for (planned, &node) in plan.records.iter().zip(&plan.order) {
         let node = tree.node(node);
         let attributes = &node.attributes;
         let size = match &node.kind {
@@ -88,18 +88,18 @@ fn inodes(stream: &mut Stream<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
         let file_type = node.kind.file_type() as u16;
         let record = layout::Inode {
             mode: ((file_type << 12) | attributes.permissions).into(),
-            nlink: place.nlink.into(),
+            nlink: planned.nlink.into(),
             uid: attributes.uid.into(),
             gid: attributes.gid.into(),
             size: size.into(),
             mtime_sec: attributes.mtime.0.into(),
             mtime_nsec: attributes.mtime.1.into(),
-            xattrs: place.xattrs.into(),
-            flags: place.flags.into(),
-            original: place.original.into(),
-            data: place.data.into(),
-            parent: place.parent.into(),
-            position: place.position.into(),
+            xattrs: planned.xattrs.into(),
+            flags: planned.flags.into(),
+            original: planned.original.into(),
+            data: planned.data.into(),
+            parent: planned.parent.into(),
+            position: planned.position.into(),
             ..layout::Inode::default()
         };
         stream.put(record.as_bytes())?;
@@ -107,16 +107,16 @@ fn inodes(stream: &mut Stream<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn dirents(stream: &mut Stream<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
+fn dirents(stream: &mut CrcWriter<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
     stream.pad(plan.dirents.offset)?;
     let mut name = 0u64;
-    for (place, &node) in plan.places.iter().zip(&plan.order) {
+    for (planned, &node) in plan.records.iter().zip(&plan.order) {
         let Kind::Directory(entries) = &tree.node(node).kind else {
             continue;
         };
         if !entries.is_empty() {
             let record = size_of::<layout::Dirent>() as u64;
-            stream.pad(plan.dirents.offset + place.data * record)?;
+            stream.pad(plan.dirents.offset + planned.data * record)?;
         }
         for entry in entries {
             let length = tree.name(&entry.name).len() as u8;
@@ -135,7 +135,7 @@ fn dirents(stream: &mut Stream<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn names(stream: &mut Stream<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
+fn names(stream: &mut CrcWriter<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
     stream.pad(plan.names.offset)?;
     for &node in &plan.order {
         if let Kind::Directory(entries) = &tree.node(node).kind {
@@ -152,7 +152,7 @@ fn names(stream: &mut Stream<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn xattrs(stream: &mut Stream<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
+fn xattrs(stream: &mut CrcWriter<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
     stream.pad(plan.xattrs.offset)?;
     for &set in &plan.xattr_sets {
         let set = &tree.xattrs[set as usize];

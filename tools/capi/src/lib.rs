@@ -7,7 +7,7 @@
 //! copied and validated, and the outcome of a damaged image is an error.
 //!
 //! * `source`: the bytes of an image
-//! * `place`: where files of mounted images are
+//! * `locate`: where files of mounted images are
 //! * `error`: error numbers and messages
 //! * [`Stat`], [`Info`], [`Entry`]: the structures of the header
 
@@ -15,7 +15,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod error;
-mod place;
+mod locate;
 mod records;
 mod source;
 
@@ -31,7 +31,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::slice::from_raw_parts_mut;
 
 pub use error::daxfs_error;
-pub use place::locate;
+pub use locate::locate;
 pub use records::{Entry, Info, Stat};
 
 /// Flag of [`daxfs_find`]: do not follow a symlink at the end.
@@ -122,11 +122,11 @@ impl Handle {
     }
 }
 
-/// Place for an open image in the caller's memory.
-type Place = MaybeUninit<Option<Box<Handle>>>;
+/// Slot for an open image in the caller's memory.
+type Slot = MaybeUninit<Option<Box<Handle>>>;
 
 /// Store the image in `image`, or NULL.
-fn store(image: &mut Place, opened: Result<Box<Handle>>) -> c_int {
+fn store(image: &mut Slot, opened: Result<Box<Handle>>) -> c_int {
     let (handle, result) = match opened {
         Ok(handle) => (Some(handle), Ok(())),
         Err(failure) => (None, Err(failure)),
@@ -141,7 +141,7 @@ fn store(image: &mut Place, opened: Result<Box<Handle>>) -> c_int {
 ///
 /// `path` must be a C string.
 #[no_mangle]
-pub unsafe extern "C" fn daxfs_open(path: *const c_char, image: &mut Place) -> c_int {
+pub unsafe extern "C" fn daxfs_open(path: *const c_char, image: &mut Slot) -> c_int {
     // SAFETY: The caller passes a C string.
     let path = unsafe { CStr::from_ptr(path) };
     let open = || {
@@ -169,7 +169,7 @@ fn source_of(fd: RawFd) -> Result<Source> {
 
 /// Open the image in the open file `fd`, which is duplicated.
 #[no_mangle]
-pub extern "C" fn daxfs_open_fd(fd: RawFd, image: &mut Place) -> c_int {
+pub extern "C" fn daxfs_open_fd(fd: RawFd, image: &mut Slot) -> c_int {
     store(image, source_of(fd).and_then(Handle::new))
 }
 
@@ -184,7 +184,7 @@ pub unsafe extern "C" fn daxfs_open_part(
     fd: RawFd,
     offset: u64,
     name: *const c_char,
-    image: &mut Place,
+    image: &mut Slot,
 ) -> c_int {
     let name = match name.is_null() {
         true => None,
@@ -209,7 +209,7 @@ pub extern "C" fn daxfs_locate(
     length: &mut MaybeUninit<u64>,
 ) -> c_int {
     let mut locate = || {
-        let (start, size) = place::locate(borrowed(fd)?).map_err(|error| match error {
+        let (start, size) = locate::locate(borrowed(fd)?).map_err(|error| match error {
             Errno::NODEV => Failure::new(error, "not on a mounted image"),
             error => error.into(),
         })?;
@@ -229,7 +229,7 @@ pub extern "C" fn daxfs_locate(
 pub unsafe extern "C" fn daxfs_open_memory(
     memory: *const c_void,
     size: usize,
-    image: &mut Place,
+    image: &mut Slot,
 ) -> c_int {
     // SAFETY: The caller lends the memory until the image is closed.
     let source = unsafe { Source::memory(memory.cast(), size) };
@@ -327,9 +327,9 @@ pub unsafe extern "C" fn daxfs_readdir(
 ) -> isize {
     count(image.list(ino, position, limit, |index, entry| {
         // SAFETY: `index` is below `limit`.
-        let place = unsafe { entries.add(index) };
+        let slot = unsafe { entries.add(index) };
         // SAFETY: The caller passes places for `limit` structures.
-        unsafe { place.write(entry) };
+        unsafe { slot.write(entry) };
     }))
 }
 

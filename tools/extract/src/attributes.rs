@@ -71,11 +71,11 @@ impl FileRef<'_> {
     }
 }
 
-/// Set owner, extended attributes, mode and times of the file at `place`; `path` is for messages.
+/// Set owner, extended attributes, mode and times of `file`; `path` is for messages.
 ///
 /// Return the failed operation and the system's error.
 pub fn restore(
-    place: &FileRef<'_>,
+    file: &FileRef<'_>,
     inode: &Inode,
     xattrs: &[OwnedXattr],
     path: &[u8],
@@ -89,13 +89,12 @@ pub fn restore(
             // The system takes this for "as it is".
             losses.add("owner 4294967295 cannot be set".into(), || shown(path));
         } else {
-            place
-                .chown(Uid::from_raw(inode.uid), Gid::from_raw(inode.gid))
+            file.chown(Uid::from_raw(inode.uid), Gid::from_raw(inode.gid))
                 .map_err(|error| ("set the owner", error))?;
         }
     }
     for xattr in xattrs {
-        match place.set_xattr(xattr) {
+        match file.set_xattr(xattr) {
             Ok(()) => (),
             Err(
                 error @ (Errno::PERM
@@ -115,7 +114,7 @@ pub fn restore(
     }
     if !symlink {
         if permissions & 0o6000 != 0 {
-            let stat = place.stat().map_err(|error| ("examine", error))?;
+            let stat = file.stat().map_err(|error| ("examine", error))?;
             // With another owner these bits would mean something else.
             let mut bits = 0;
             if stat.st_uid != inode.uid {
@@ -131,7 +130,7 @@ pub fn restore(
             }
         }
         let mode = Mode::from_raw_mode(permissions.into());
-        place.chmod(mode).map_err(|error| ("set the mode", error))?;
+        file.chmod(mode).map_err(|error| ("set the mode", error))?;
     }
     let time = Timespec {
         tv_sec: inode.mtime_sec,
@@ -141,8 +140,7 @@ pub fn restore(
         last_access: time,
         last_modification: time,
     };
-    place
-        .set_times(&times)
+    file.set_times(&times)
         .map_err(|error| ("set the time", error))
 }
 

@@ -191,9 +191,9 @@ impl<S: Storage> Extraction<'_, S> {
         })
     }
 
-    fn attributes(&mut self, place: &FileRef<'_>, inode: &Inode, path: &[u8]) -> Result<()> {
+    fn attributes(&mut self, file: &FileRef<'_>, inode: &Inode, path: &[u8]) -> Result<()> {
         let xattrs = self.reader.xattrs(inode, path)?;
-        restore(place, inode, &xattrs, path, self.owner, &mut self.losses)
+        restore(file, inode, &xattrs, path, self.owner, &mut self.losses)
             .map_err(|(what, error)| self.fail(path, what, error))
     }
 
@@ -316,8 +316,8 @@ impl<S: Storage> Extraction<'_, S> {
         // Gone before the target gets its time.
         rmdir(temporary).map_err(|error| fail(self, error))?;
         for child in moved.iter().filter(|child| is_directory(child)) {
-            let place = FileRef::Named(target.as_fd(), &child.name);
-            self.attributes(&place, &child.inode, &child.name)?;
+            let file = FileRef::Named(target.as_fd(), &child.name);
+            self.attributes(&file, &child.inode, &child.name)?;
         }
         self.attributes(&FileRef::Open(target.as_fd()), start, b"")?;
         self.losses = losses;

@@ -115,7 +115,7 @@ impl Output {
 
     /// Return the name for messages about writing: the final name, or the directory with a file
     /// that has no name.
-    pub fn place(&self) -> &Path {
+    pub fn written_path(&self) -> &Path {
         match &self.target {
             Target::File(_) => &self.path,
             Target::Device(..) | Target::Stdout(_) => &self.directory,
@@ -161,7 +161,7 @@ impl Output {
         }
         self.file()
             .set_len(size)
-            .map_err(|error| Error::output(self.place(), "set the size of the image", error))
+            .map_err(|error| Error::output(self.written_path(), "set the size of the image", error))
     }
 
     /// Rename the complete image to its final name, or copy it to the device or standard output.

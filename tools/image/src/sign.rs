@@ -4,9 +4,10 @@
 
 use crate::attach;
 use crate::error::{Error, Result};
-use crate::source::{cannot_open, name_of, At, Opened, Source};
+use crate::source::{cannot_open, name_of, At, Opened};
 use crate::text::{parse_time, shown_path};
 use daxfs_files::digest::hex;
+use daxfs_files::region::Region;
 use daxfs_reader::layout::SIGNATURE_MAX;
 use daxfs_reader::signature::Line;
 use daxfs_reader::Image;
@@ -55,7 +56,7 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
     let file = file.map_err(|error| cannot_open(&name, error))?;
     let failed = |error| Error::system(&name, "cannot write the signature", "", error);
     let size = file.metadata().map_err(failed)?.len();
-    let image = Source::file(file.try_clone().map_err(failed)?, 0, size);
+    let image = Region::file(file.try_clone().map_err(failed)?, 0, size);
     let image = Opened::of_source(image, name.clone())?;
     let digest = image.digest()?;
     let line = Line { digest, expires };
@@ -75,7 +76,7 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
         let why = format!("the signature has {} bytes, more than {SIGNATURE_MAX}; use fewer or shorter certificates", cms.len());
         return Err(Error::refused(name, why));
     }
-    attach::write::<Source>(&file, &image.superblock, &line, cms).map_err(failed)?;
+    attach::write::<Region>(&file, &image.superblock, &line, cms).map_err(failed)?;
     Ok(hex(&digest))
 }
 

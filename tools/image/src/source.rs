@@ -9,7 +9,7 @@ use crate::text::shown_path;
 use daxfs_files::bar::Bar;
 use daxfs_files::digest::{combine, hex, sums, wrong_sum};
 use daxfs_files::region::examine;
-pub use daxfs_files::region::Region as Source;
+use daxfs_files::region::Region;
 use daxfs_files::spool::spool;
 use daxfs_files::{occupant, Mapping, Progress, HEAD};
 use daxfs_reader::layout::MAGIC;
@@ -47,7 +47,7 @@ impl At {
 }
 
 /// Open `path`, see [`open_input`].
-pub fn open(path: &Path) -> Result<Source> {
+pub fn open(path: &Path) -> Result<Region> {
     let name = name_of(path);
     let file = open_input(path)?;
     let found =
@@ -58,9 +58,9 @@ pub fn open(path: &Path) -> Result<Source> {
                 let remedy = "; a DAX device must be in devdax mode to be read here";
                 Error::system(&name, "cannot map", remedy, error)
             })?;
-            Ok(Source::mapped(mapping, 0, size))
+            Ok(Region::mapped(mapping, 0, size))
         }
-        Some((_, size)) => Ok(Source::file(file, 0, size)),
+        Some((_, size)) => Ok(Region::file(file, 0, size)),
         None if path.is_dir() => {
             let why = "is a directory; name an image or a device";
             Err(Error::refused(name, why))
@@ -73,7 +73,7 @@ pub fn open(path: &Path) -> Result<Source> {
 }
 
 /// Open the part of `path` that `at` names.
-pub fn open_at(path: &Path, at: &At) -> Result<Source> {
+pub fn open_at(path: &Path, at: &At) -> Result<Region> {
     let mut source = open(path)?;
     let start = at.offset.unwrap_or(0);
     if start > source.size {
@@ -97,7 +97,7 @@ pub fn open_at(path: &Path, at: &At) -> Result<Source> {
 /// An image with a valid superblock.
 pub struct Opened {
     /// Its bytes.
-    pub source: Source,
+    pub source: Region,
     /// Its superblock.
     pub superblock: Superblock,
     /// Name in messages.
@@ -116,7 +116,7 @@ impl Opened {
     }
 
     /// Open the image `name` in `source`.
-    pub fn of_source(source: Source, name: String) -> Result<Self> {
+    pub fn of_source(source: Region, name: String) -> Result<Self> {
         let superblock = superblock(&source, &name)?;
         Ok(Opened {
             source,
@@ -126,7 +126,7 @@ impl Opened {
     }
 
     /// Return a reader of the image.
-    pub fn reader(&self) -> Reader<'_, Source> {
+    pub fn reader(&self) -> Reader<'_, Region> {
         Reader::new(Image::new(&self.source, &self.superblock), &self.name)
     }
 

@@ -120,8 +120,8 @@ impl MountOptions {
     }
 }
 
-/// The memory to mount.
-pub enum Memory<'a> {
+/// What is mounted.
+pub enum MountSource<'a> {
     /// A copy of the source.
     Buffer(&'a Buffer),
     /// The source, which is a device.
@@ -143,10 +143,10 @@ pub fn shortened(source: &Path) -> Cow<'_, [u8]> {
 }
 
 /// Return the name of `source` for the kernel.
-fn source_name<'a>(source: &'a Path, memory: &Memory<'_>) -> Result<Cow<'a, [u8]>> {
+fn source_name<'a>(source: &'a Path, memory: &MountSource<'_>) -> Result<Cow<'a, [u8]>> {
     let name = source.as_os_str().as_bytes();
     match memory {
-        Memory::Buffer(_) => Ok(shortened(source)),
+        MountSource::Buffer(_) => Ok(shortened(source)),
         _ if name.len() <= STRING_MAX => Ok(name.into()),
         _ => Err(Error::refused(
             shown_path(source),
@@ -180,10 +180,10 @@ impl<'a> Target<'a> {
 /// Checks that something can be mounted on `dir`. Never waits for a mount of systemd there, which may wait for this one.
 pub fn examine(dir: &Path) -> Result<()> {
     let fail = |error| refuse(dir, error);
-    let place = open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
-    let status = fstat(&place).map_err(fail)?;
+    let opened = open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
+    let status = fstat(&opened).map_err(fail)?;
     // The server of a FUSE may have ended, which cached attributes do not show.
-    fstatfs(&place).map_err(fail)?;
+    fstatfs(&opened).map_err(fail)?;
     match FileType::from_raw_mode(status.st_mode) {
         FileType::Directory => Ok(()),
         _ => Err(refuse(dir, Errno::NOTDIR)),
@@ -206,7 +206,7 @@ fn refuse(dir: &Path, error: Errno) -> Error {
 /// Fail if the name of a device is too long for the kernel.
 pub fn attach(
     source: &Path,
-    memory: Memory<'_>,
+    memory: MountSource<'_>,
     target: Target<'_>,
     options: &MountOptions,
 ) -> Result<()> {
@@ -214,14 +214,14 @@ pub fn attach(
     let name = source_name(source, &memory)?;
     fsconfig_set_string(fs.as_fd(), "source", OsStr::from_bytes(&name))
         .map_err(|error| explain(&fs, "cannot set the source", error))?;
-    if let Memory::Buffer(buffer) = &memory {
+    if let MountSource::Buffer(buffer) = &memory {
         fsconfig_set_fd(fs.as_fd(), buffer.option, buffer.fd.as_fd())
             .map_err(|error| explain(&fs, "cannot hand over the memory", error))?;
     }
     set(&fs, &options.filesystem)?;
     set(&fs, &options.generic)?;
-    place(&fs, dir, options.attributes, |mount| match memory {
-        Memory::Part(mut chosen) => chosen.check(mount),
+    mount_on(&fs, dir, options.attributes, |mount| match memory {
+        MountSource::Part(mut chosen) => chosen.check(mount),
         _ => Ok(()),
     })
 }
@@ -238,7 +238,7 @@ pub fn set(fs: &OwnedFd, options: &[(String, Option<String>)]) -> Result<()> {
 }
 
 /// Mount the filesystem that `fs` describes on `dir`, after `check` has seen it.
-pub fn place(
+pub fn mount_on(
     fs: &OwnedFd,
     dir: &Path,
     attributes: MountAttrFlags,
@@ -261,13 +261,13 @@ pub fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()
     // Report problems of the mount point before copying the image.
     let target = Target::new(dir)?;
     let buffer = kind.make(&image)?;
-    attach(&image.path, Memory::Buffer(&buffer), target, &options)
+    attach(&image.path, MountSource::Buffer(&buffer), target, &options)
 }
 
 /// Mount the image on `device`, or the one of its catalogue that `words` name, on `dir`.
 pub fn mount(device: &Path, dir: &Path, words: &[String]) -> Result<()> {
     let mut words = words.to_vec();
-    let memory = Chosen::find(device, &mut words)?.map_or(Memory::Device, Memory::Part);
+    let memory = Chosen::find(device, &mut words)?.map_or(MountSource::Device, MountSource::Part);
     let options = MountOptions::parse(&words);
     attach(device, memory, Target::new(dir)?, &options)
 }
@@ -286,13 +286,13 @@ mod tests {
         };
         let shown = |length| {
             let name = name(length);
-            let shown = source_name(Path::new(&name), &Memory::Buffer(&buffer)).unwrap();
+            let shown = source_name(Path::new(&name), &MountSource::Buffer(&buffer)).unwrap();
             String::from_utf8(shown.into_owned()).unwrap()
         };
         assert_eq!(shown(255), name(255));
         assert_eq!(shown(256), format!("...{}", name(252)));
-        assert!(source_name(Path::new(&name(255)), &Memory::Device).is_ok());
-        let error = source_name(Path::new(&name(256)), &Memory::Device).unwrap_err();
+        assert!(source_name(Path::new(&name(255)), &MountSource::Device).is_ok());
+        let error = source_name(Path::new(&name(256)), &MountSource::Device).unwrap_err();
         assert!(error.to_string().contains("255 bytes"), "{error}");
     }
 

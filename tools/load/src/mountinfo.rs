@@ -23,7 +23,7 @@ pub struct Mount<'a> {
     /// The directory of the filesystem that is mounted.
     pub root: PathBuf,
     /// Where it is mounted.
-    pub place: PathBuf,
+    pub mount_point: PathBuf,
     /// Type of the filesystem.
     pub kind: &'a [u8],
     /// The source of the mount.
@@ -57,14 +57,14 @@ pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
         let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
         let device = fields.nth(1)?;
         let root = unescape(fields.next()?).into();
-        let place = unescape(fields.next()?).into();
+        let mount_point = unescape(fields.next()?).into();
         // Optional fields end with a hyphen.
         let mut fields = fields.skip_while(|field| *field != b"-");
         Some(Mount {
             id,
             device,
             root,
-            place,
+            mount_point,
             kind: fields.nth(1)?,
             source: unescape(fields.next()?),
             options: fields.next()?,
@@ -125,11 +125,11 @@ mod tests {
             4 3 0:42 /d\\040ir /c ro shared:2 master:1 - tmpfs none rw\n\
             5 1 0:43 / /o rw - overlay overlay rw,upperdir=/a\\054b\\040c/fs,workdir=/w,nouserxattr\n";
         let found: Vec<_> = mounts(text).collect();
-        let mount = |id, device, root: &str, place: &str, kind, source: &str, options| Mount {
+        let mount = |id, device, root: &str, dir: &str, kind, source: &str, options| Mount {
             id,
             device,
             root: root.into(),
-            place: place.into(),
+            mount_point: dir.into(),
             kind,
             source: source.into(),
             options,
@@ -155,6 +155,9 @@ mod tests {
         let id = mount_id(Path::new("/proc")).unwrap();
         let text = read().unwrap();
         let found = mounts(&text).find(|mount| mount.id == id).unwrap();
-        assert_eq!((found.kind, found.place), (&b"proc"[..], "/proc".into()));
+        assert_eq!(
+            (found.kind, found.mount_point),
+            (&b"proc"[..], "/proc".into())
+        );
     }
 }

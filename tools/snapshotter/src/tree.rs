@@ -28,7 +28,7 @@ pub struct Size {
 
 /// Return where a mount in `text` is that is at `dir`, which has no symbolic links, or below it.
 fn below(text: &[u8], dir: &Path) -> Option<PathBuf> {
-    let mut places = mountinfo::mounts(text).map(|mount| mount.place);
+    let mut places = mountinfo::mounts(text).map(|mount| mount.mount_point);
     places.find(|place| place.starts_with(dir))
 }
 
@@ -69,7 +69,7 @@ fn check_unused(dir: &Path) -> Result<()> {
 fn user(text: &[u8], names: &[&Path], id: u64) -> Option<PathBuf> {
     let own = mountinfo::mounts(text).find(|mount| mount.id == id);
     let bound = own.and_then(|own| {
-        let below = names.last()?.strip_prefix(&own.place).ok()?;
+        let below = names.last()?.strip_prefix(&own.mount_point).ok()?;
         Some((own.device, own.root.join(below)))
     });
     let uses = |mount: &mountinfo::Mount<'_>| {
@@ -80,7 +80,9 @@ fn user(text: &[u8], names: &[&Path], id: u64) -> Option<PathBuf> {
             || mount.kind == b"overlay"
                 && upper.is_some_and(|upper| names.iter().any(|name| upper.starts_with(name)))
     };
-    mountinfo::mounts(text).find(uses).map(|mount| mount.place)
+    mountinfo::mounts(text)
+        .find(uses)
+        .map(|mount| mount.mount_point)
 }
 
 /// Return an error if something is mounted at `dir` or below it.

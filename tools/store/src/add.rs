@@ -18,7 +18,7 @@ use daxfs_reader::{Image, Problem, Superblock};
 use mkdaxfs::writer::content::{check_empty, sha256};
 use mkdaxfs::writer::make;
 use mkdaxfs::writer::options::Options;
-use mkdaxfs::writer::tree::{Kind, Node, NodeId, Place, Tree, ROOT};
+use mkdaxfs::writer::tree::{Kind, Location, Node, NodeId, Tree, ROOT};
 use rayon::prelude::*;
 use rustix::fs::statvfs;
 use sha2::{Digest, Sha256};
@@ -313,7 +313,7 @@ fn regular(tree: &Tree, known: &Known) -> Vec<Regular> {
 fn sum_in_pack(node: &Node, known: &Known) -> Option<Sum> {
     match node.kind {
         Kind::Regular {
-            place: Place::Part(data),
+            location: Location::Part(data),
             ..
         } => known.get(&(node.origin, data)).copied(),
         _ => None,

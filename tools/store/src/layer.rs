@@ -16,7 +16,7 @@ use mkdaxfs::input::{Input, Options};
 use mkdaxfs::writer::build::{Builder, Marks};
 use mkdaxfs::writer::origin::{Container, Origin};
 use mkdaxfs::writer::overlay;
-use mkdaxfs::writer::tree::{Kind, NodeId, Place, Tree};
+use mkdaxfs::writer::tree::{Kind, Location, NodeId, Tree};
 use std::collections::HashMap;
 use std::fs::File;
 
@@ -40,7 +40,7 @@ impl Store {
             let node = &tree.nodes[id];
             let Kind::Regular {
                 size,
-                place: Place::Nowhere,
+                location: Location::Nowhere,
             } = node.kind
             else {
                 continue;
@@ -74,7 +74,7 @@ impl Store {
             node.origin = *origin;
             node.kind = Kind::Regular {
                 size,
-                place: Place::Part(object.data),
+                location: Location::Part(object.data),
             };
         }
         see(&mut tree);

@@ -20,7 +20,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_image::warning::warn;
 use daxfs_load::context::explain;
-use daxfs_load::mount::{place, MountOptions, Target};
+use daxfs_load::mount::{mount_on, MountOptions, Target};
 use daxfs_load::mountinfo::{self, mount_id, mounts, Mount};
 use daxfs_load::Kind;
 use rustix::fs::{flock, lgetxattr, stat, statvfs, FlockOperation};
@@ -108,7 +108,7 @@ pub fn mount(
             set("lowerdir+", &layers[0])?;
             layers[1..].iter().try_for_each(|it| set("datadir+", it))?;
             let attributes = options.attributes | MountAttrFlags::MOUNT_ATTR_RDONLY;
-            place(&fs, dir, attributes, |_| Ok(()))?;
+            mount_on(&fs, dir, attributes, |_| Ok(()))?;
             Ok((loaded, joined(&layers)))
         });
     // It keeps the layers.
@@ -165,9 +165,9 @@ pub fn lower(dir: &Path) -> Result<Option<Layers>> {
     let id = mount_id(dir);
     let id = id.map_err(|error| Error::system(shown_path(dir), "cannot examine", "", error))?;
     let text = mountinfo::read()?;
-    let found = mounts(&text).find(|mount| mount.id == id && mount.place == dir);
+    let found = mounts(&text).find(|mount| mount.id == id && mount.mount_point == dir);
     let layers: Vec<PathBuf> = found.iter().flat_map(layers).collect();
-    let there: HashSet<PathBuf> = loaded(&text).map(|mount| mount.place).collect();
+    let there: HashSet<PathBuf> = loaded(&text).map(|mount| mount.mount_point).collect();
     let is_there = |layer: &PathBuf| layer.ends_with(EMPTY) || there.contains(layer);
     Ok((!layers.is_empty()).then(|| Layers {
         lower: joined(&layers),
@@ -230,7 +230,7 @@ impl Machine {
         };
         let text = mountinfo::read()?;
         let there: HashMap<PathBuf, &[u8]> = crate::run::loaded(&text)
-            .map(|mount| (mount.place, mount.options))
+            .map(|mount| (mount.mount_point, mount.options))
             .collect();
         let mut needed = 0;
         if let Origin::Store(store) = origin {

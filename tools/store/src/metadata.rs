@@ -10,7 +10,7 @@ use daxfs_image::source::Opened;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::{OwnedXattr, XATTR_NAME_MAX};
 use mkdaxfs::writer::overlay::{self, OVERLAY};
-use mkdaxfs::writer::tree::{Kind, Node, NodeId, Place, Tree, XattrSet, ROOT};
+use mkdaxfs::writer::tree::{Kind, Location, Node, NodeId, Tree, XattrSet, ROOT};
 use std::collections::{HashMap, HashSet};
 
 /// The attribute of the root directory with the packs that the image needs. Its name is one of
@@ -104,10 +104,10 @@ pub fn strip(
         let kind = &mut tree.nodes[id].kind;
         if kind.is_whiteout() {
             put(&mut set, own("overlay.whiteout", Vec::new()));
-            let (size, place) = (0, Place::Nowhere);
-            *kind = Kind::Regular { size, place };
-        } else if let Kind::Regular { place, .. } = kind {
-            *place = Place::Nowhere;
+            let (size, location) = (0, Location::Nowhere);
+            *kind = Kind::Regular { size, location };
+        } else if let Kind::Regular { location, .. } = kind {
+            *location = Location::Nowhere;
         }
         tree.nodes[id].attributes.xattrs = tree.keep_xattrs(set);
     }

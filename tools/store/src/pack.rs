@@ -215,7 +215,7 @@ pub fn tree(tree: &mut Tree, id: &str, objects: &[(Sum, NodeId)]) -> Result<Tree
     builder.set(ROOT, name, directory);
     let mut entries = Vec::with_capacity(objects.len());
     for (&(sum, node), path) in objects.iter().zip(paths) {
-        let Kind::Regular { size, place } = tree.node(node).kind else {
+        let Kind::Regular { size, location } = tree.node(node).kind else {
             continue;
         };
         let origin = tree.node(node).origin;
@@ -225,7 +225,7 @@ pub fn tree(tree: &mut Tree, id: &str, objects: &[(Sum, NodeId)]) -> Result<Tree
             parent: directory,
             name,
             origin,
-            kind: Kind::Regular { size, place },
+            kind: Kind::Regular { size, location },
         })?;
         builder.tree.origins[origin as usize].moved(object, path);
         entries.push(builder.tree.entry(name, object));

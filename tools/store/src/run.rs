@@ -14,7 +14,7 @@ pub const DIGITS: usize = 32;
 
 /// Return the images and packs that are mounted, from the content of /proc/self/mountinfo.
 pub fn loaded(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
-    mounts(text).filter(|mount| mount.kind == b"daxfs" && mount.place.starts_with(RUN))
+    mounts(text).filter(|mount| mount.kind == b"daxfs" && mount.mount_point.starts_with(RUN))
 }
 
 /// Make the directory `path` and those above it, which only root can enter.

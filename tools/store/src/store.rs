@@ -445,9 +445,9 @@ impl Store {
 }
 
 /// Return the error for damaged images in `place`.
-pub fn keeps_all(place: &Path, remedy: &str) -> Error {
+pub fn keeps_all(path: &Path, remedy: &str) -> Error {
     let why = format!("keeps all packs, because damaged images may need them; {remedy}");
-    Error::refused(shown_path(place), why)
+    Error::refused(shown_path(path), why)
 }
 
 /// Return the error for an image that is not there.

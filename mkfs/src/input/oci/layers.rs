@@ -4,7 +4,7 @@
 
 use super::super::member::{components, Placer, What};
 use super::super::stream::Stream;
-use super::super::tar::Reader;
+use super::super::tar::TarReader;
 use crate::input::blob::Blob;
 use crate::input::budget::Budget;
 use crate::input::options::Options;
@@ -37,7 +37,8 @@ pub(in super::super) fn flatten(
         builder.tree.origins.push(Origin::nothing(&layer.path));
         let root = builder.root(origin)?;
         progress.step("reading", layer.size());
-        let mut reader = Reader::new(Stream::of_blob(layer, options.scratch, progress)?, &budget);
+        let mut reader =
+            TarReader::new(Stream::of_blob(layer, options.scratch, progress)?, &budget);
         reader.ignore_zeros = options.ignore_zeros;
         let marks = read(builder, root, origin, &mut reader, &budget)?;
         let (container, warnings) = reader.finish()?;
@@ -64,7 +65,7 @@ fn read(
     builder: &mut Builder,
     root: NodeId,
     origin: u32,
-    reader: &mut Reader<'_>,
+    reader: &mut TarReader<'_>,
     budget: &Budget,
 ) -> Result<Marks> {
     let mut placer = Placer::new(builder, root, origin, budget);

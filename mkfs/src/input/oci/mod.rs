@@ -4,7 +4,7 @@
 
 mod layers;
 mod marks;
-mod store;
+mod parts;
 mod types;
 
 use super::blob::Blob;
@@ -13,12 +13,12 @@ use super::platform::Platform;
 use daxfs_files::{Error, Progress, Result, Silent};
 pub(super) use layers::flatten;
 pub(super) use marks::{refuse_directory, Marks};
+use parts::Parts;
 use serde::Deserialize;
 use sha2::digest::DynDigest;
 use sha2::{Sha256, Sha512};
 use std::collections::HashSet;
 use std::path::Path;
-use store::Store;
 use types::{is_config, Config, Descriptor, Index, Manifest};
 
 /// Limit of nested indices.
@@ -32,12 +32,12 @@ pub(super) fn oci(
     scratch: &Path,
     progress: &dyn Progress,
 ) -> Result<Vec<Blob>> {
-    let store = Store::open(path, scratch, progress)?;
-    store.read("oci-layout")?;
-    let index = json::<Index>(&store, "index.json", &store.read("index.json")?)?;
+    let parts = Parts::open(path, scratch, progress)?;
+    parts.read("oci-layout")?;
+    let index = json::<Index>(&parts, "index.json", &parts.read("index.json")?)?;
     let images = index.images();
     let layout = Layout {
-        store,
+        parts,
         images,
         platform,
     };
@@ -62,7 +62,7 @@ pub(super) fn oci(
 
 /// An OCI layout to read one image from.
 struct Layout<'a> {
-    store: Store,
+    parts: Parts,
     /// Images and indices in the outermost index.
     images: Vec<Descriptor>,
     platform: Option<&'a Platform>,
@@ -70,7 +70,7 @@ struct Layout<'a> {
 
 impl Layout<'_> {
     fn refused(&self, why: impl Into<String>) -> Error {
-        Error::refused(self.store.path(), why.into())
+        Error::refused(self.parts.path(), why.into())
     }
 
     /// Returns the images called `name`: by digest, also in nested indices, by whole name, or by a part of it.
@@ -166,21 +166,21 @@ impl Layout<'_> {
         progress: &dyn Progress,
     ) -> Result<Vec<Blob>> {
         let part = |part: &Descriptor, progress| {
-            let error = match self.store.has(&file(&self.store, part)?) {
+            let error = match self.parts.has(&file(&self.parts, part)?) {
                 true => None,
                 false => self.incomplete(images, chosen),
             };
-            error.map_or_else(|| blob(&self.store, part, progress), Err)
+            error.map_or_else(|| blob(&self.parts, part, progress), Err)
         };
-        let content = store::read(&part(chosen, &Silent)?)?;
-        let manifest: Manifest = json(&self.store, &chosen.digest, &content)?;
+        let content = parts::read(&part(chosen, &Silent)?)?;
+        let manifest: Manifest = json(&self.parts, &chosen.digest, &content)?;
         let (config, layers) = (&manifest.config, manifest.layers());
         // Many programs write no platform into the index.
         let wanted = self.platform.filter(|_| chosen.platform().is_none());
-        let is_there = || Ok(self.store.has(&file(&self.store, config)?));
+        let is_there = || Ok(self.parts.has(&file(&self.parts, config)?));
         if wanted.is_some() || is_config(&config.media_type) && is_there()? {
-            let content = store::read(&part(config, &Silent)?)?;
-            let config: Config = json(&self.store, &config.digest, &content)?;
+            let content = parts::read(&part(config, &Silent)?)?;
+            let config: Config = json(&self.parts, &config.digest, &content)?;
             if let Some(wanted) = wanted.filter(|it| it.rank(&config.platform).is_none()) {
                 let known = Some(&config.platform).filter(|it| it.is_known());
                 return Err(self.unfit(wanted, known.into_iter()));
@@ -209,8 +209,8 @@ impl Layout<'_> {
         let is_complete = |image: &&Descriptor| {
             let manifest = self.describe::<Manifest>(image);
             manifest.is_ok_and(|manifest| {
-                let mut files = manifest.layers().iter().map(|it| file(&self.store, it));
-                files.all(|file| file.is_ok_and(|file| self.store.has(&file)))
+                let mut files = manifest.layers().iter().map(|it| file(&self.parts, it));
+                files.all(|file| file.is_ok_and(|file| self.parts.has(&file)))
             })
         };
         let platform = chosen.platform()?;
@@ -229,35 +229,35 @@ impl Layout<'_> {
 
     /// Returns the index or manifest of `descriptor`.
     fn describe<T: for<'de> Deserialize<'de>>(&self, descriptor: &Descriptor) -> Result<T> {
-        let content = store::read(&blob(&self.store, descriptor, &Silent)?)?;
-        json(&self.store, &descriptor.digest, &content)
+        let content = parts::read(&blob(&self.parts, descriptor, &Silent)?)?;
+        json(&self.parts, &descriptor.digest, &content)
     }
 }
 
-fn json<T: for<'de> Deserialize<'de>>(store: &Store, name: &str, bytes: &[u8]) -> Result<T> {
+fn json<T: for<'de> Deserialize<'de>>(parts: &Parts, name: &str, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| {
         let why = format!("{name} is not understood: {error}");
-        Error::refused(store.path(), why)
+        Error::refused(parts.path(), why)
     })
 }
 
 /// Returns the file of the blob of a descriptor.
-fn file(store: &Store, descriptor: &Descriptor) -> Result<String> {
+fn file(parts: &Parts, descriptor: &Descriptor) -> Result<String> {
     let digest = &descriptor.digest;
     let parsed = types::parse(digest).ok_or_else(|| {
         let why = format!(
             "names a part '{digest}', which is not a SHA-256 or SHA-512 digest; copy the image with skopeo"
         );
-        Error::refused(store.path(), why)
+        Error::refused(parts.path(), why)
     })?;
     let (kind, digits) = parsed;
     Ok(format!("blobs/{kind}/{digits}"))
 }
 
 /// Verify the blob of a descriptor and return it.
-fn blob(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Blob> {
+fn blob(parts: &Parts, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Blob> {
     let digest = &descriptor.digest;
-    let blob = store.get(&file(store, descriptor)?)?;
+    let blob = parts.get(&file(parts, descriptor)?)?;
     let (found, size) = (blob.size(), descriptor.size);
     if found != size {
         let why = format!("has {found} bytes instead of {size}; get it again");

@@ -13,7 +13,7 @@ use crate::input::scan::cannot_store;
 use crate::input::xattr::split_name;
 use crate::writer::acl;
 use crate::writer::origin::{Container, Piece};
-use crate::writer::tree::{Kind, Place, XattrSet};
+use crate::writer::tree::{Kind, Location, XattrSet};
 use daxfs_files::{occupant, shown, shown_path, Error, Losses, Reason, Result, HEAD};
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::{FileType, OwnedXattr};
@@ -35,7 +35,7 @@ const OLD_SPARSE: &str =
     "a sparse file has a format that is not 1.0; make the archive with --sparse-version=1.0";
 
 /// Reads the members of an archive, one after the other.
-pub(super) struct Reader<'a> {
+pub(super) struct TarReader<'a> {
     stream: Stream<'a>,
     budget: &'a Budget,
     /// Records of global extended headers.
@@ -61,9 +61,9 @@ struct Head {
     records: Records,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TarReader<'a> {
     pub fn new(stream: Stream<'a>, budget: &'a Budget) -> Self {
-        Reader {
+        TarReader {
             stream,
             budget,
             global: Records::default(),
@@ -403,7 +403,7 @@ impl<'a> Reader<'a> {
             self.pad(stored)?;
             return Ok(Kind::Regular {
                 size: stored,
-                place: Place::Part(offset),
+                location: Location::Part(offset),
             });
         };
         let data = stored.checked_sub(in_map);
@@ -416,7 +416,7 @@ impl<'a> Reader<'a> {
         self.pieces.extend(pieces);
         Ok(Kind::Regular {
             size,
-            place: Place::Pieces { first, count },
+            location: Location::Pieces { first, count },
         })
     }
 

@@ -16,7 +16,7 @@ pub struct Paths {
     /// Parent and name of each inode that can be reached from the root.
     names: HashMap<u32, (u32, Box<[u8]>)>,
     /// Bytes that belong to an inode, in the order of their starts.
-    places: Vec<(Range<u64>, u32)>,
+    ranges: Vec<(Range<u64>, u32)>,
 }
 
 impl Paths {
@@ -28,12 +28,12 @@ impl Paths {
             inodes: superblock.inodes.offset..superblock.inodes.end(),
             root: superblock.root,
             names: HashMap::new(),
-            places: Vec::new(),
+            ranges: Vec::new(),
         };
         let mut left = superblock.dirents.length / layout::DIRENT_SIZE;
         let mut pending = VecDeque::new();
         if let Ok(root) = image.root() {
-            paths.places(image, &root);
+            paths.add_ranges(image, &root);
             pending.push_back(root);
         }
         while let Some(inode) = pending.pop_front() {
@@ -54,20 +54,20 @@ impl Paths {
                 }
                 paths.names.insert(entry.ino, (inode.ino, name.into()));
                 if let Ok(child) = image.inode(entry.ino) {
-                    paths.places(image, &child);
+                    paths.add_ranges(image, &child);
                     pending.push_back(child);
                 }
             }
         }
-        paths.places.sort_by_key(|(place, _)| place.start);
+        paths.ranges.sort_by_key(|(range, _)| range.start);
         paths
     }
 
     /// Note which bytes belong to `inode`.
-    fn places<S: Storage>(&mut self, image: &Image<'_, S>, inode: &Inode) {
+    fn add_ranges<S: Storage>(&mut self, image: &Image<'_, S>, inode: &Inode) {
         let mut add = |start: u64, length: u64| {
-            let place = start..start.saturating_add(length);
-            self.places.push((place, inode.ino));
+            let range = start..start.saturating_add(length);
+            self.ranges.push((range, inode.ino));
         };
         match inode.content {
             Content::Directory(directory) => {
@@ -93,10 +93,10 @@ impl Paths {
             return self.path(u32::try_from(ino).ok()?);
         }
         let after = self
-            .places
-            .partition_point(|(place, _)| place.start <= offset);
-        let (place, ino) = self.places.get(after.checked_sub(1)?)?;
-        place.contains(&offset).then(|| self.path(*ino))?
+            .ranges
+            .partition_point(|(range, _)| range.start <= offset);
+        let (range, ino) = self.ranges.get(after.checked_sub(1)?)?;
+        range.contains(&offset).then(|| self.path(*ino))?
     }
 
     fn path(&self, ino: u32) -> Option<Vec<u8>> {

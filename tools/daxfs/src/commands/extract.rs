@@ -5,13 +5,13 @@
 use super::ImageAt;
 use clap::Args;
 use daxfs_extract::{self as extract, to_directory, to_tar};
+use daxfs_files::region::Region;
 use daxfs_files::signals::Interrupt;
 use daxfs_files::stdout::{self, Out};
 use daxfs_files::{replace, Overwrite};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::handle_signals;
 use daxfs_image::reader::Reader;
-use daxfs_image::source::Source;
 use daxfs_image::text::shown_path;
 use daxfs_reader::Inode;
 use std::ffi::OsString;
@@ -92,7 +92,7 @@ impl Extract {
 /// Write a tar archive: to standard output, to a file that appears when it is complete, or to a
 /// device.
 fn archive(
-    reader: &Reader<'_, Source>,
+    reader: &Reader<'_, Region>,
     start: &Inode,
     target: &Path,
     overwrite: &Overwrite,

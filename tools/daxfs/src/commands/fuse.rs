@@ -11,7 +11,7 @@ use daxfs_files::signals::{on_signal, SIGHUP, SIGINT, SIGTERM};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_load::context::explain;
-use daxfs_load::mount::{examine, place as place_on, set, shortened, MountOptions};
+use daxfs_load::mount::{examine, mount_on, set, shortened, MountOptions};
 use daxfs_load::mountinfo::mount_id;
 use filesystem::ImageFs;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
@@ -97,7 +97,7 @@ fn serve(image: &ImageAt, dir: &Path, words: &[String], ready: bool) -> Result<(
         Error::system(&name, "cannot mount", remedy, error)
     };
     // Before the mount: afterwards a look-up would wait for an answer.
-    let place = dir.canonicalize().map_err(fail)?;
+    let mount_point = dir.canonicalize().map_err(fail)?;
     let mut config = Config::default();
     let threads = thread::available_parallelism().map_or(1, |threads| threads.get());
     config.n_threads = Some(threads.min(THREADS));
@@ -108,7 +108,7 @@ fn serve(image: &ImageAt, dir: &Path, words: &[String], ready: bool) -> Result<(
         // fusermount3 may.
         Err(Errno::PERM) => {
             config.mount_options = for_fusermount(source, &options);
-            let begun = Session::new(served, &place, &config).and_then(Session::spawn);
+            let begun = Session::new(served, &mount_point, &config).and_then(Session::spawn);
             begun.map_err(|error| match error.get_ref() {
                 Some(said) => fail(io::Error::other(said.to_string().trim_end())),
                 None => fail(error),
@@ -120,7 +120,7 @@ fn serve(image: &ImageAt, dir: &Path, words: &[String], ready: bool) -> Result<(
             let fs = opened.map_err(|error| fail(error.into()))?;
             describe(&fs, source, &device, acl, &options)?;
             let mut session = None;
-            place_on(&fs, &place, options.attributes, |_| {
+            mount_on(&fs, &mount_point, options.attributes, |_| {
                 let begun = Session::from_fd(served, device.into(), acl, config);
                 session = Some(begun.and_then(Session::spawn).map_err(fail)?);
                 Ok(())
@@ -129,12 +129,12 @@ fn serve(image: &ImageAt, dir: &Path, words: &[String], ready: bool) -> Result<(
             session.ok_or_else(|| fail(Errno::NOTCONN.into()))?
         }
     };
-    let id = mount_id(&place).map_err(fail)?;
+    let id = mount_id(&mount_point).map_err(fail)?;
     let unmount = move |_| {
         // Never unmount another mount at the same place.
-        if mount_id(&place).is_ok_and(|now| now == id) {
+        if mount_id(&mount_point).is_ok_and(|now| now == id) {
             // While files are open it stays mounted, and the next signal tries again.
-            detach(&place);
+            detach(&mount_point);
         }
     };
     on_signal(&[SIGHUP, SIGINT, SIGTERM], unmount)
@@ -152,10 +152,10 @@ fn serve(image: &ImageAt, dir: &Path, words: &[String], ready: bool) -> Result<(
 
 /// Unmount the topmost mount on `place`, which is absolute and leads through no symlinks, unless it is
 /// in use. A user who is not root needs fusermount3.
-fn detach(place: &Path) {
-    if rustix::mount::unmount(place, UnmountFlags::NOFOLLOW) == Err(Errno::PERM) {
+fn detach(mount_point: &Path) {
+    if rustix::mount::unmount(mount_point, UnmountFlags::NOFOLLOW) == Err(Errno::PERM) {
         let mut fusermount = Command::new("fusermount3");
-        fusermount.args(["-u", "--"]).arg(place);
+        fusermount.args(["-u", "--"]).arg(mount_point);
         let _ = fusermount
             .stdin(Stdio::null())
             .stderr(Stdio::null())

@@ -28,12 +28,13 @@ mod verify;
 use catalog::CatalogCommand;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use daxfs_files::region::Region;
 use daxfs_files::signals::survive_limits;
 use daxfs_files::stdout::{written, Out};
 use daxfs_files::usage;
 use daxfs_image::error::Result;
 use daxfs_image::reader::Reader;
-use daxfs_image::source::{At, Opened, Source};
+use daxfs_image::source::{At, Opened};
 use mount::{fuse_helper, helper};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -55,8 +56,8 @@ Examples:
 /// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input. A pipe is copied to a
 /// temporary file first, in the directory named by TMPDIR, or in /tmp. The image starts at its first byte, unless
 /// --offset says where, or --image names it in a catalogue.
-/// mount(8) mounts images. Only load, write, and mounts of a store need privileges, and only load and these mounts need
-/// the kernel module. No command changes an image; sign adds a signature.
+/// mount(8) mounts images. Only load and mounts of a store need privileges and the kernel module. No command changes an
+/// image; sign adds a signature.
 /// daxfs.schema.json in share/doc/daxfs-doc, below /usr or /usr/local, describes what --json prints.
 #[derive(Parser)]
 #[command(name = "daxfs", version, max_term_width = 100, after_help = EXIT)]
@@ -245,7 +246,7 @@ pub fn print(line: &str) -> Result<ExitCode> {
 /// Open the image and call `action`, which writes to standard output.
 fn on_image(
     image: &ImageAt,
-    action: impl FnOnce(&Reader<'_, Source>, &mut Out) -> Result<()>,
+    action: impl FnOnce(&Reader<'_, Region>, &mut Out) -> Result<()>,
 ) -> Result<ExitCode> {
     let image = image.open()?;
     let mut out = Out::open();

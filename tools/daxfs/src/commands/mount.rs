@@ -10,7 +10,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::source::At;
 use daxfs_load::buffer::Kind;
 use daxfs_load::catalog::{value, Chosen};
-use daxfs_load::mount::{attach, load, Memory, MountOptions, Target};
+use daxfs_load::mount::{attach, load, MountOptions, MountSource, Target};
 use rustix::process::geteuid;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -122,7 +122,7 @@ pub fn helper(args: &Helper) -> Result<()> {
     match chosen {
         Some(_) if args.fake && !remount => return Ok(()),
         Some(chosen) if !remount => {
-            let memory = Memory::Part(chosen);
+            let memory = MountSource::Part(chosen);
             let target = Target::new(&args.dir)?;
             return attach(&args.source, memory, target, &MountOptions::parse(&words));
         }

@@ -75,7 +75,7 @@ pub struct Mounted {
     /// The source of the mount. It is empty if this process may not know it.
     pub source: OsString,
     /// Where this process sees it.
-    pub places: Vec<PathBuf>,
+    pub mount_points: Vec<PathBuf>,
     /// Bytes of the image.
     pub size: u64,
     /// Number of inodes.
@@ -116,13 +116,13 @@ impl Mounted {
             .unwrap_or_default();
         let mut mounted = Mounted {
             source,
-            places: Vec::new(),
+            mount_points: Vec::new(),
             size: value("size")?,
             inodes: value("inodes")?,
             counters: COUNTERS.map(|counter| value(counter.name)),
             device,
         };
-        mounted.places = seen.into_iter().map(|mount| mount.place).collect();
+        mounted.mount_points = seen.into_iter().map(|mount| mount.mount_point).collect();
         // If another mount has got the number since, the files above may be of both.
         let same = fs::metadata(directory).ok()?.ino() == identity;
         same.then_some(mounted)
@@ -211,8 +211,8 @@ mod tests {
         let found = read(sysfs.path(), MOUNTS).unwrap();
         let devices: Vec<_> = found.iter().map(|mounted| &*mounted.device).collect();
         assert_eq!(devices, ["0:40", "259:0"]);
-        assert_eq!(found[0].places, [] as [PathBuf; 0]);
-        assert_eq!(found[1].places, [Path::new("/b"), Path::new("/c d")]);
+        assert_eq!(found[0].mount_points, [] as [PathBuf; 0]);
+        assert_eq!(found[1].mount_points, [Path::new("/b"), Path::new("/c d")]);
         assert_eq!(found[1].counter("reads"), Some(10));
 
         // A mount that is gone, or going, is left out.

@@ -79,7 +79,7 @@ pub fn insert(
     let Some(found) = rooms.min_by_key(|range| range.end - range.start) else {
         return Err(no_room(device, table, &free, length, users));
     };
-    let place = found.start.next_multiple_of(align);
+    let start = found.start.next_multiple_of(align);
     // After this, no new mount can use the space, whichever copy counts: the other copy has the
     // image as removed, or not at all.
     if table.images.len() != before {
@@ -88,20 +88,20 @@ pub fn insert(
     let mut written = Sha256::new();
     (new.copy)(&mut |offset, piece| {
         written.update(piece);
-        medium.write(place + offset, piece)
+        medium.write(start + offset, piece)
     })?;
     let zeros = vec![0; PIECE];
     let mut at = new.size;
     while at < length {
         let piece = (length - at).min(PIECE as u64) as usize;
         medium
-            .write(place + at, &zeros[..piece])
+            .write(start + at, &zeros[..piece])
             .map_err(cannot_write)?;
         at += piece as u64;
     }
     medium.sync().map_err(cannot_write)?;
     medium.forget().map_err(cannot_write)?;
-    let stored = stored(medium, place..place + new.size)
+    let stored = stored(medium, start..start + new.size)
         .map_err(|error| Error::system(device, "cannot read", "", error))?;
     if stored != written.finalize() {
         let why = "does not store the data; the device is faulty, or somebody writes to it";
@@ -110,7 +110,7 @@ pub fn insert(
     table.insert(Listed {
         name: new.name.into(),
         uuid: new.uuid,
-        range: place..place + length,
+        range: start..start + length,
         active: false,
         removed: false,
     });

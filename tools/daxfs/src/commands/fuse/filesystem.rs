@@ -2,7 +2,8 @@
 
 //! Requests of the kernel, with the same answers as the module's.
 
-use daxfs_image::source::{Opened, Source};
+use daxfs_files::region::Region;
+use daxfs_image::source::Opened;
 use daxfs_reader::layout::{self, XattrPrefix};
 use daxfs_reader::{Content, Directory, FileType, Image, Inode, OwnedXattr, Problem};
 use fuser::{
@@ -37,7 +38,7 @@ impl ImageFs {
         ImageFs { image }
     }
 
-    fn image(&self) -> Image<'_, Source> {
+    fn image(&self) -> Image<'_, Region> {
         Image::new(&self.image.source, &self.image.superblock)
     }
 

@@ -37,19 +37,19 @@ fn row(mounted: &Mounted) -> String {
         sum(&["faults_failed", "faults_poisoned"]),
         sum(&["errors_io", "errors_corrupted"]),
         human(mounted.size),
-        place(mounted)
+        mounted_on(mounted)
     )
 }
 
 /// Return where an image is mounted, or else what it was mounted from, or its device number.
-fn place(mounted: &Mounted) -> String {
-    match (mounted.places.is_empty(), mounted.source.is_empty()) {
+fn mounted_on(mounted: &Mounted) -> String {
+    match (mounted.mount_points.is_empty(), mounted.source.is_empty()) {
         (true, true) => return format!("({})", mounted.device),
         (true, false) => return format!("({})", shown(mounted.source.as_bytes())),
         _ => {}
     }
-    let places = mounted.places.iter().map(|place| shown_path(place));
-    places.collect::<Vec<_>>().join(",")
+    let mount_points = mounted.mount_points.iter().map(|path| shown_path(path));
+    mount_points.collect::<Vec<_>>().join(",")
 }
 
 /// Return the description of a metric.
@@ -104,13 +104,13 @@ pub fn prometheus(mounts: &[Mounted], out: &mut impl Write) -> io::Result<()> {
     let info = "daxfs_image_info";
     head(out, info, "Source and mount point; always 1.", "gauge")?;
     for mounted in mounts {
-        let place = mounted.places.first().map(|place| place.as_os_str());
+        let mount_point = mounted.mount_points.first().map(|path| path.as_os_str());
         writeln!(
             out,
             "{info}{{device=\"{}\",source=\"{}\",mountpoint=\"{}\"}} 1",
             mounted.device,
             escaped(mounted.source.as_bytes()),
-            escaped(place.unwrap_or_default().as_bytes())
+            escaped(mount_point.unwrap_or_default().as_bytes())
         )?;
     }
     Ok(())

@@ -5,9 +5,9 @@
 use super::super::blob::{Blob, Raw};
 use super::super::member::{components, What};
 use super::super::stream::Stream;
-use super::super::tar::Reader;
+use super::super::tar::TarReader;
 use crate::input::budget::Budget;
-use crate::writer::tree::{Kind, Place};
+use crate::writer::tree::{Kind, Location};
 use daxfs_files::{Error, Progress, Result};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 pub const DESCRIPTION: u64 = 16 << 20;
 
 /// The parts of a container image, by name.
-pub struct Store {
+pub struct Parts {
     path: PathBuf,
-    parts: Parts,
+    within: Within,
 }
 
-enum Parts {
+enum Within {
     Directory,
     Archive {
         /// The archive.
@@ -31,20 +31,20 @@ enum Parts {
     },
 }
 
-impl Store {
+impl Parts {
     /// Open the directory or archive `path`.
     pub fn open(path: &Path, scratch: &Path, progress: &dyn Progress) -> Result<Self> {
         if path.is_dir() {
-            return Ok(Store {
+            return Ok(Parts {
                 path: path.into(),
-                parts: Parts::Directory,
+                within: Within::Directory,
             });
         }
         let raw = Raw::open(path)?;
         let path = raw.path().to_path_buf();
         progress.step("reading", raw.size());
         let budget = Budget::default();
-        let mut reader = Reader::new(Stream::new(&raw, scratch, progress)?, &budget);
+        let mut reader = TarReader::new(Stream::new(&raw, scratch, progress)?, &budget);
         let members = list(&mut reader, &budget)?;
         if members.is_empty() {
             reader.check_empty(true)?;
@@ -58,9 +58,9 @@ impl Store {
             end: u64::MAX,
             public,
         };
-        Ok(Store {
+        Ok(Parts {
             path,
-            parts: Parts::Archive { whole, members },
+            within: Within::Archive { whole, members },
         })
     }
 
@@ -71,9 +71,9 @@ impl Store {
 
     /// Returns true if the part `name` is there.
     pub fn has(&self, name: &str) -> bool {
-        match &self.parts {
-            Parts::Directory => self.path.join(name).exists(),
-            Parts::Archive { members, .. } => members.contains_key(name.as_bytes()),
+        match &self.within {
+            Within::Directory => self.path.join(name).exists(),
+            Within::Archive { members, .. } => members.contains_key(name.as_bytes()),
         }
     }
 
@@ -88,14 +88,14 @@ impl Store {
         if components(name.as_bytes()).is_err() {
             return Err(missing());
         }
-        match &self.parts {
-            Parts::Directory => {
+        match &self.within {
+            Within::Directory => {
                 if !self.has(name) {
                     return Err(missing());
                 }
                 Blob::open(&self.path.join(name))
             }
-            Parts::Archive { whole, members } => {
+            Within::Archive { whole, members } => {
                 let &(offset, size) = members.get(name.as_bytes()).ok_or_else(missing)?;
                 let mut path = self.path.clone().into_os_string();
                 path.push(":");
@@ -112,7 +112,7 @@ impl Store {
 }
 
 /// Return the parts in an archive.
-fn list(reader: &mut Reader<'_>, budget: &Budget) -> Result<HashMap<Vec<u8>, (u64, u64)>> {
+fn list(reader: &mut TarReader<'_>, budget: &Budget) -> Result<HashMap<Vec<u8>, (u64, u64)>> {
     let (mut members, mut links) = (HashMap::new(), Vec::new());
     while let Some(member) = reader.next()? {
         let at = member.at;
@@ -121,7 +121,7 @@ fn list(reader: &mut Reader<'_>, budget: &Budget) -> Result<HashMap<Vec<u8>, (u6
         match member.what {
             What::File(Kind::Regular {
                 size,
-                place: Place::Part(offset),
+                location: Location::Part(offset),
             }) => {
                 budget.take(1, name.len() as u64).map_err(fail)?;
                 members.insert(name, (offset, size));

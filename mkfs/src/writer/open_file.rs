@@ -3,7 +3,7 @@
 //! The content of a regular file.
 
 use crate::writer::origin::{Bytes, Container, Piece};
-use crate::writer::tree::{Kind, NodeId, Place, Tree};
+use crate::writer::tree::{Kind, Location, NodeId, Tree};
 use daxfs_files::memory::data_or_hole;
 use daxfs_files::{Error, Result, Seen};
 use rustix::fs::{fstat, OFlags, Stat};
@@ -12,16 +12,16 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-/// Bytes of a block of [`Source::blocks`].
+/// Bytes of a block of [`OpenFile::blocks`].
 const BLOCK: u64 = 64 << 10;
 
 /// A regular file of a tree, open for reading.
-pub struct Source<'a> {
+pub struct OpenFile<'a> {
     tree: &'a Tree,
     node: NodeId,
     size: u64,
     bytes: Open<'a>,
-    /// Last result of [`Source::stretch`]: whether it is a hole, the requested offset, and its end.
+    /// Last result of [`OpenFile::stretch`]: whether it is a hole, the requested offset, and its end.
     /// Finding the end of data is slow on some file systems.
     found: Cell<(bool, u64, u64)>,
 }
@@ -41,19 +41,19 @@ enum Open<'a> {
     Pieces(&'a Container, &'a [Piece]),
 }
 
-impl<'a> Source<'a> {
+impl<'a> OpenFile<'a> {
     /// Open the content of `node`, a regular file.
     ///
     /// Return [`Error::Io`], and [`Error::Changed`] if it does not match the tree.
     pub fn open(tree: &'a Tree, node: NodeId) -> Result<Self> {
-        let mut source = Self::unexamined(tree, node)?;
-        if let Some(stat) = source.stat()? {
-            let holes = (stat.st_blocks as u64) < source.size / 512;
-            if let Open::File { sparse, .. } = &mut source.bytes {
+        let mut file = Self::unexamined(tree, node)?;
+        if let Some(stat) = file.stat()? {
+            let holes = (stat.st_blocks as u64) < file.size / 512;
+            if let Open::File { sparse, .. } = &mut file.bytes {
                 *sparse = holes;
             }
         }
-        Ok(source)
+        Ok(file)
     }
 
     /// Read the start of `node` without checking that it is the file that the tree describes.
@@ -64,22 +64,22 @@ impl<'a> Source<'a> {
     /// Read all of `node` with few system calls, and check that it is the file that the tree
     /// describes. `into` has room for one byte more than the file.
     pub fn whole(tree: &'a Tree, node: NodeId, into: &mut [u8]) -> Result<()> {
-        let source = Self::unexamined(tree, node)?;
-        let Open::File { fd, .. } = &source.bytes else {
-            source.fill(0, &mut into[..source.size as usize])?;
-            return source.finish();
+        let file = Self::unexamined(tree, node)?;
+        let Open::File { fd, .. } = &file.bytes else {
+            file.fill(0, &mut into[..file.size as usize])?;
+            return file.finish();
         };
         let read = loop {
             match pread(fd, &mut *into, 0) {
                 Err(Errno::INTR) => (),
-                read => break read.map_err(|error| source.error("read the file", error))?,
+                read => break read.map_err(|error| file.error("read the file", error))?,
             }
         };
         // Report how the file changed, if it did.
-        source.stat()?;
-        if read as u64 != source.size {
-            source.fill(0, &mut into[..source.size as usize])?;
-            return source.finish();
+        file.stat()?;
+        if read as u64 != file.size {
+            file.fill(0, &mut into[..file.size as usize])?;
+            return file.finish();
         }
         Ok(())
     }
@@ -92,21 +92,21 @@ impl<'a> Source<'a> {
         skip: bool,
         mut sink: impl FnMut(u64, &[u8]),
     ) -> Result<()> {
-        let source = Self::open(tree, node)?;
-        let mut buffer = vec![0; source.size.min(BLOCK) as usize];
+        let file = Self::open(tree, node)?;
+        let mut buffer = vec![0; file.size.min(BLOCK) as usize];
         let mut at = 0;
-        while at < source.size {
-            let (hole, until) = source.stretch(at)?;
+        while at < file.size {
+            let (hole, until) = file.stretch(at)?;
             if skip && hole && until - at >= BLOCK {
                 at = until - until % BLOCK;
                 continue;
             }
-            let block = &mut buffer[..(source.size - at).min(BLOCK) as usize];
-            source.fill(at, block)?;
+            let block = &mut buffer[..(file.size - at).min(BLOCK) as usize];
+            file.fill(at, block)?;
             sink(at, block);
             at += block.len() as u64;
         }
-        source.finish()
+        file.finish()
     }
 
     /// Return true if this is the content of `node`.
@@ -116,12 +116,12 @@ impl<'a> Source<'a> {
 
     /// Open the content of `node` without checking that it is the file that the tree describes.
     fn unexamined(tree: &'a Tree, node: NodeId) -> Result<Self> {
-        let Kind::Regular { size, place } = tree.node(node).kind else {
+        let Kind::Regular { size, location } = tree.node(node).kind else {
             return Err(Error::changed(&tree.path(node), "no longer a regular file"));
         };
         let origin = &tree.origins[tree.node(node).origin as usize];
-        let bytes = match (&origin.bytes, place) {
-            (Bytes::Directory(directory), Place::File(seen)) => {
+        let bytes = match (&origin.bytes, location) {
+            (Bytes::Directory(directory), Location::File(seen)) => {
                 // If a FIFO replaced the file, do not wait for a writer.
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
                 let opened = directory.open_below(&tree.original_path(node), flags);
@@ -137,13 +137,13 @@ impl<'a> Source<'a> {
                     sparse: false,
                 }
             }
-            (Bytes::File(container), Place::Part(offset)) => Open::Part(container, offset),
-            (Bytes::File(container), Place::Pieces { first, count }) => {
+            (Bytes::File(container), Location::Part(offset)) => Open::Part(container, offset),
+            (Bytes::File(container), Location::Pieces { first, count }) => {
                 Open::Pieces(container, &container.pieces[first..first + count])
             }
             _ => return Err(Error::changed(&tree.path(node), "removed or replaced")),
         };
-        Ok(Source {
+        Ok(OpenFile {
             tree,
             node,
             size,
@@ -183,7 +183,7 @@ impl<'a> Source<'a> {
 
     /// Find the extent at `at`, an offset in the file. Return whether it is a hole, and its end,
     /// which is at most the end of the file. The data of an extent are contiguous in their
-    /// container, see [`Source::place`].
+    /// container, see [`OpenFile::file_at`].
     pub fn stretch(&self, at: u64) -> Result<(bool, u64)> {
         let (hole, from, until) = self.found.get();
         if (from..until).contains(&at) {
@@ -218,7 +218,7 @@ impl<'a> Source<'a> {
     }
 
     /// Return the descriptor and the offset in it of the data at `at`, which is in no hole.
-    fn place(&self, at: u64) -> (BorrowedFd<'_>, u64) {
+    fn file_at(&self, at: u64) -> (BorrowedFd<'_>, u64) {
         match &self.bytes {
             Open::File { fd, .. } => (fd.as_fd(), at),
             Open::Part(container, offset) => (container.file.as_fd(), offset + at),
@@ -236,7 +236,7 @@ impl<'a> Source<'a> {
     ///
     /// Return [`Error::Io`], and [`Error::Changed`] if the file ends there.
     pub fn read(&self, into: &mut [u8], at: u64) -> Result<usize> {
-        let (fd, offset) = self.place(at);
+        let (fd, offset) = self.file_at(at);
         loop {
             match pread(fd, &mut *into, offset) {
                 Ok(0) => {
