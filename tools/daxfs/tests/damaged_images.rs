@@ -6,36 +6,20 @@
 use crate::support::place;
 use daxfs_testing::builder::{ino, seal, specimen, superblock, Builder, DIRECTORY};
 use daxfs_testing::everything::everything;
-use daxfs_testing::scratch;
+use daxfs_testing::{overlay, scratch};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::sync::LazyLock;
+
+static SPECIMEN: LazyLock<Vec<u8>> = LazyLock::new(daxfs_testing::specimen::specimen);
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn damaged_images(
-        changes in vec((any::<prop::sample::Index>(), prop_oneof![0..40u32, any::<u32>()]), 1..8),
-        copies in vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..4),
-        head in any::<bool>(),
-    ) {
-        let mut bytes = specimen();
-        let record = superblock(&bytes);
-        let end = record.data.offset.get() as usize / 4;
-        let start = if head { 0 } else { 1024 };
-        for (from, to) in &copies {
-            // An entry, or a quarter of an inode, in the place of another.
-            let (from, to) = (1024 + from.index(end - 1024) / 4 * 4, 1024 + to.index(end - 1024) / 4 * 4);
-            let copied: Vec<u8> = bytes[from * 4..from * 4 + 16].into();
-            bytes[to * 4..to * 4 + 16].copy_from_slice(&copied);
-        }
-        for (place, word) in &changes {
-            let place = (start + place.index(end - start)) * 4;
-            bytes[place..place + 4].copy_from_slice(&word.to_le_bytes());
-        }
-        seal(&mut bytes);
+    fn damaged_images(seeds in vec(any::<u32>(), 1..12)) {
         let scratch = scratch();
-        everything(&bytes, scratch.path());
+        everything(&overlay::damaged(&SPECIMEN, &seeds), scratch.path());
     }
 
     #[test]

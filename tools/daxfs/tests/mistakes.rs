@@ -14,7 +14,6 @@ daxfs AT/image | 2 | unrecognized subcommand
 daxfs info --jsn AT/image | 2 | '--json'
 daxfs ls /etc AT/image | 1 | /etc: is a directory; name an image or a device
 daxfs extract AT/image | 2 | <TARGET>; see daxfs extract --help
-daxfs extract --force AT/image AT/new | 2 | --tar
 daxfs load --into ram AT/image AT/dir | 2 | memfd
 daxfs diff AT/source AT/image | 2 | AT/source: is a directory; name an image or a device
 daxfs diff AT/image AT/missing | 2 | missing
@@ -63,8 +62,6 @@ daxfs extract AT/image AT/missing/new | 1 | No such file or directory; create it
 daxfs extract AT/image AT/image | 1 | cannot extract to it: Not a directory
 daxfs extract --path=/file AT/image AT/new | 1 | AT/image: /file: is not a directory
 daxfs extract --tar --path=/file AT/image AT/new | 1 | AT/image: /file: is not a directory
-daxfs extract --tar AT/image AT/notes | 1 | give --force to overwrite it
-daxfs extract --tar --force AT/image AT/image | 1 | is an input as well
 daxfs fuse AT/image AT/missing | 1 | make the directory first
 "#;
 

@@ -91,6 +91,14 @@ pub fn overlaid(specimen: &[u8], input: &[u8]) -> Vec<u8> {
     image
 }
 
+/// Returns `specimen` with one change for each of the `seeds`, see [`mutate`].
+pub fn damaged(specimen: &[u8], seeds: &[u32]) -> Vec<u8> {
+    let mut data = [0; 8192];
+    let mutate = |size, &seed: &u32| mutate(specimen, &mut data, size, seed);
+    let size = seeds.iter().fold(0, mutate);
+    overlaid(specimen, &data[..size])
+}
+
 /// Return the index in an input of the byte at `place` of the specimen, which an input reaches.
 fn index(specimen: &[u8], place: usize) -> usize {
     let mut before = 1;
