@@ -23,7 +23,7 @@ pub struct Config {
     #[serde(rename = "private-mounts")]
     pub private_mounts: bool,
     /// Memory for images.
-    pub memory: Memory,
+    pub memory: MemoryConfig,
 }
 
 impl Default for Config {
@@ -33,7 +33,7 @@ impl Default for Config {
             socket: "/run/daxfs-snapshotter/daxfs-snapshotter.sock".into(),
             metrics: PathBuf::new(),
             private_mounts: false,
-            memory: Memory::default(),
+            memory: MemoryConfig::default(),
         }
     }
 }
@@ -41,7 +41,7 @@ impl Default for Config {
 /// Memory for images.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
-pub struct Memory {
+pub struct MemoryConfig {
     /// Set by files for earlier versions, which could put layers onto a device.
     device: String,
     /// Bytes that all images together may take; 0 for no limit.

@@ -7,7 +7,7 @@
 
 use crate::config::Config;
 use crate::error::{warn, Error, Result};
-use crate::memory::Memory;
+use crate::loader::Loader;
 use crate::record::Layer;
 use crate::room::Room;
 use crate::tree::remove_tree;
@@ -22,7 +22,7 @@ use std::path::Path;
 pub struct Images {
     store: Store,
     /// Where they are loaded.
-    pub memory: Box<dyn Memory>,
+    pub memory: Box<dyn Loader>,
     /// The memory that there is for them.
     room: Room,
 }
@@ -40,7 +40,7 @@ impl Images {
     /// Open the store of the snapshots in `config.root`.
     ///
     /// Fail if another process uses it.
-    pub fn open(config: &Config, memory: Box<dyn Memory>) -> Result<Self> {
+    pub fn open(config: &Config, memory: Box<dyn Loader>) -> Result<Self> {
         Ok(Images {
             store: Store::create(&config.root.join("store"))?,
             room: Room::new(config),

@@ -9,9 +9,9 @@
 //!
 //! * [`api`]: messages and service of the protocol; [`service`], [`server`]: the service
 //! * [`snapshotter`]: implementation of the calls
-//! * [`store`], [`record`]: snapshots and the rules for them, on disk
+//! * [`snapshots`], [`record`]: snapshots and the rules for them, on disk
 //! * [`files`]: the files of a snapshot; [`tree`]: walks directories that others write to
-//! * [`images`]: the store of images; [`memory`]: loads and mounts images, if there is [`room`]
+//! * [`images`]: the store of images; [`loader`]: loads and mounts images, if there is [`room`]
 //! * [`config`], [`options`]: configuration file and command line
 
 pub mod api;
@@ -19,12 +19,12 @@ pub mod config;
 pub mod error;
 pub mod files;
 pub mod images;
-pub mod memory;
+pub mod loader;
 pub mod options;
 pub mod record;
 pub mod room;
 pub mod server;
 pub mod service;
+pub mod snapshots;
 pub mod snapshotter;
-pub mod store;
 pub mod tree;

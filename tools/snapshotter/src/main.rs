@@ -7,7 +7,7 @@ use daxfs_files::signals::survive_limits;
 use daxfs_files::{notify, usage};
 use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{warn, Error, Result};
-use daxfs_snapshotter::memory::{Kernel, Memory};
+use daxfs_snapshotter::loader::{KernelLoader, Loader};
 use daxfs_snapshotter::options::Args;
 use daxfs_snapshotter::server::{report, serve};
 use daxfs_snapshotter::snapshotter::Snapshotter;
@@ -26,9 +26,9 @@ fn run(args: Args) -> Result<()> {
     if args.check {
         return Ok(());
     }
-    let memory = Kernel::new(&config);
+    let memory = KernelLoader::new(&config);
     memory.check()?;
-    Kernel::check_namespace(config.private_mounts)?;
+    KernelLoader::check_namespace(config.private_mounts)?;
     let snapshotter = Arc::new(Snapshotter::open(&config, Box::new(memory))?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -199,9 +199,9 @@ pub trait Disk: Send + 'static {
 }
 
 /// The disk itself.
-pub struct Real;
+pub struct RealDisk;
 
-impl Disk for Real {}
+impl Disk for RealDisk {}
 
 /// A snapshot and its directory.
 #[derive(Clone, Debug)]

@@ -15,9 +15,9 @@ use crate::config::Config;
 use crate::error::{warn, Error, Result};
 use crate::files::forget_changes;
 use crate::images::{upper, Images};
-use crate::memory::Memory;
-use crate::record::{Disk, Real, Record, Snapshot, State};
-use crate::store::{sweep, Store};
+use crate::loader::Loader;
+use crate::record::{Disk, RealDisk, Record, Snapshot, State};
+use crate::snapshots::{sweep, Snapshots};
 use crate::tree::{measure, Size};
 use daxfs_store::lock;
 use std::collections::{BTreeMap, HashMap};
@@ -30,7 +30,7 @@ use tonic::Code;
 
 /// The snapshotter. All methods may block, and may be called by several threads at the same time.
 pub struct Snapshotter {
-    store: Mutex<Store>,
+    snapshots: Mutex<Snapshots>,
     images: Images,
     /// Held while an image is made: one at a time.
     making: Mutex<Making>,
@@ -52,12 +52,12 @@ const OPTIONS_MAX: usize = 4000;
 
 impl Snapshotter {
     /// Open the snapshots of an earlier run, and remove the remains of a crash. [`Snapshotter::tidy`] removes the others.
-    pub fn open(config: &Config, memory: Box<dyn Memory>) -> Result<Self> {
-        Self::open_on(config, memory, Box::new(Real))
+    pub fn open(config: &Config, memory: Box<dyn Loader>) -> Result<Self> {
+        Self::open_on(config, memory, Box::new(RealDisk))
     }
 
     /// As [`Snapshotter::open`], and write records to `disk`.
-    pub fn open_on(config: &Config, memory: Box<dyn Memory>, disk: Box<dyn Disk>) -> Result<Self> {
+    pub fn open_on(config: &Config, memory: Box<dyn Loader>, disk: Box<dyn Disk>) -> Result<Self> {
         let dir = config.root.join("snapshots");
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -65,7 +65,7 @@ impl Snapshotter {
         daxfs_store::sync_parent(&config.root).map_err(Error::io(&config.root, "sync"))?;
         let images = Images::open(config, memory)?;
         Ok(Snapshotter {
-            store: Mutex::new(Store::open(dir, disk, &images)?),
+            snapshots: Mutex::new(Snapshots::open(dir, disk, &images)?),
             images,
             making: Mutex::default(),
             collecting: Mutex::default(),
@@ -79,7 +79,7 @@ impl Snapshotter {
     /// pending. Other calls can be served at the same time, because this may take long.
     pub fn tidy(&self) {
         let tidied = self.images.tidy();
-        let pending = lock(&self.store).pending();
+        let pending = lock(&self.snapshots).pending();
         let finished = pending.iter().map(|name| self.finish(name));
         for error in std::iter::once(tidied)
             .chain(finished)
@@ -96,7 +96,7 @@ impl Snapshotter {
 
     /// Return the metrics in Prometheus's text format.
     pub fn metrics(&self) -> String {
-        let mut layers: Vec<Snapshot> = lock(&self.store).all().cloned().collect();
+        let mut layers: Vec<Snapshot> = lock(&self.snapshots).all().cloned().collect();
         layers.retain(|layer| layer.record.is_layer());
         let count = layers.len() as u64;
         let is_pending = |layer: &&Snapshot| layer.record.state == State::Pending;
@@ -155,9 +155,9 @@ impl Snapshotter {
             return Err(error);
         }
         let (mut unused, mut others) = {
-            let store = lock(&self.store);
-            let others: Vec<Snapshot> = store.all().cloned().collect();
-            (store.unused(), others)
+            let snapshots = lock(&self.snapshots);
+            let others: Vec<Snapshot> = snapshots.all().cloned().collect();
+            (snapshots.unused(), others)
         };
         let is_there = |other: &Snapshot| self.images.is_loaded(&other.dir);
         unused.retain(is_there);
@@ -175,7 +175,7 @@ impl Snapshotter {
         }
         for other in unused {
             // A call that needs it from now on waits until it is unloaded, and then loads it.
-            let is_unused = || lock(&self.store).is_unused(&other);
+            let is_unused = || lock(&self.snapshots).is_unused(&other);
             match self.images.evict(&other.dir, &is_unused) {
                 Ok(true) => {}
                 Ok(false) => continue,
@@ -200,7 +200,7 @@ impl Snapshotter {
         state: State,
         labels: Labels,
     ) -> Result<Vec<Mount>> {
-        lock(&self.store).check_free(key)?;
+        lock(&self.snapshots).check_free(key)?;
         let pin = self.pin(parent)?;
         let below = self.load_pinned(&pin)?;
         let like = match &pin.layer {
@@ -208,7 +208,7 @@ impl Snapshotter {
             None => None,
         };
         let record = Record::new(key, parent, state, labels);
-        let snapshot = lock(&self.store).create(record, like.as_ref())?;
+        let snapshot = lock(&self.snapshots).create(record, like.as_ref())?;
         mounts(&snapshot, below).inspect_err(|_| {
             if let Err(error) = self.remove(key) {
                 warn(&error);
@@ -218,11 +218,11 @@ impl Snapshotter {
 
     /// Keep the committed snapshot `parent`, if that is not empty, from being removed. Wait until its image is made.
     fn pin(&self, parent: &str) -> Result<Pin<'_>> {
-        let layer = lock(&self.store).pin(parent)?;
+        let layer = lock(&self.snapshots).pin(parent)?;
         let snapshotter = self;
         let mut pin = Pin { snapshotter, layer };
         self.finish(parent)?;
-        pin.layer = lock(&self.store).below(parent)?;
+        pin.layer = lock(&self.snapshots).below(parent)?;
         Ok(pin)
     }
 
@@ -250,7 +250,7 @@ impl Snapshotter {
     /// Return [`Error::NotFound`], [`Error::State`] if it is committed, or if a layer cannot be
     /// loaded.
     pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
-        let snapshot = lock(&self.store).usable(key)?.clone();
+        let snapshot = lock(&self.snapshots).usable(key)?.clone();
         if snapshot.record.is_layer() {
             let why = "is committed; only active snapshots and views have mounts";
             return Err(Error::state(key, why));
@@ -263,10 +263,10 @@ impl Snapshotter {
     /// [`Snapshotter::finish`] makes its image.
     pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
         self.images.memory.check()?;
-        let upper = lock(&self.store).uncommitted(name, key)?.upper();
+        let upper = lock(&self.snapshots).uncommitted(name, key)?.upper();
         let synced = File::open(&upper).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
         synced.map_err(Error::io(&upper, "sync"))?;
-        lock(&self.store).commit(name, key, labels)
+        lock(&self.snapshots).commit(name, key, labels)
     }
 
     /// Make the image of the committed snapshot `name` and load it, if it has none. The image below it is unloaded if
@@ -287,12 +287,12 @@ impl Snapshotter {
 
     /// Return the committed snapshot `name` and the directory of the one below it, if it has no image.
     fn pending(&self, name: &str) -> Result<Option<(Snapshot, Option<PathBuf>)>> {
-        let store = lock(&self.store);
-        let snapshot = match store.get(name) {
+        let snapshots = lock(&self.snapshots);
+        let snapshot = match snapshots.get(name) {
             Ok(snapshot) if snapshot.record.state == State::Pending => snapshot.clone(),
             _ => return Ok(None),
         };
-        let below = store.below(&snapshot.record.parent)?;
+        let below = snapshots.below(&snapshot.record.parent)?;
         Ok(Some((snapshot, below.map(|below| below.dir))))
     }
 
@@ -312,8 +312,8 @@ impl Snapshotter {
             }
         }
         let is_gone = || {
-            let store = lock(&self.store);
-            !store.get(name).is_ok_and(|it| it.dir == snapshot.dir)
+            let snapshots = lock(&self.snapshots);
+            !snapshots.get(name).is_ok_and(|it| it.dir == snapshot.dir)
         };
         let make = || -> Result<_> {
             // An earlier run may have failed after the image was made.
@@ -324,7 +324,7 @@ impl Snapshotter {
             let tree = upper(&snapshot.upper(), &snapshot.dir)?;
             let layer = self.images.make(&snapshot.dir, below.as_deref(), tree)?;
             let sha256 = layer.sha256.clone();
-            Ok((lock(&self.store).finish(&snapshot, layer)?, sha256))
+            Ok((lock(&self.snapshots).finish(&snapshot, layer)?, sha256))
         };
         let (durable, sha256) = match make() {
             Ok(made) => made,
@@ -338,7 +338,7 @@ impl Snapshotter {
                 }
                 let number = self.failures.fetch_add(1, Ordering::AcqRel) + 1;
                 let (code, why) = (error.code(), error.to_string());
-                making.retain(|name, _| lock(&self.store).get(name).is_ok());
+                making.retain(|name, _| lock(&self.snapshots).get(name).is_ok());
                 making.insert(name.into(), (number, code, why.clone()));
                 return Err(unmade(code, why));
             }
@@ -360,10 +360,10 @@ impl Snapshotter {
     /// Unload the image of the snapshot `parent`, which another one is on top of, unless it is in use. They have most packs
     /// in common.
     fn unload_below(&self, parent: &str) {
-        let Ok(Some(below)) = lock(&self.store).below(parent) else {
+        let Ok(Some(below)) = lock(&self.snapshots).below(parent) else {
             return;
         };
-        let is_unused = || lock(&self.store).is_unused(&below);
+        let is_unused = || lock(&self.snapshots).is_unused(&below);
         if let Err(error) = self.images.evict(&below.dir, &is_unused) {
             warn(&error);
         }
@@ -371,7 +371,7 @@ impl Snapshotter {
 
     /// Remove the snapshot `name`, and give its memory back.
     pub fn remove(&self, name: &str) -> Result<()> {
-        let snapshot = lock(&self.store).remove(name)?;
+        let snapshot = lock(&self.snapshots).remove(name)?;
         self.discard(snapshot.dir);
         if snapshot.record.is_layer() {
             self.collect();
@@ -397,7 +397,7 @@ impl Snapshotter {
 
     /// Remove what earlier calls of [`Snapshotter::remove`] could not.
     pub fn cleanup(&self) -> Result<()> {
-        let dirs = lock(&self.store).leftovers()?;
+        let dirs = lock(&self.snapshots).leftovers()?;
         let swept = sweep(&dirs, &self.images);
         self.collect();
         swept
@@ -405,19 +405,25 @@ impl Snapshotter {
 
     /// Return the facts about the snapshot `name`.
     pub fn stat(&self, name: &str) -> Result<Info> {
-        Ok(lock(&self.store).usable(name)?.record.info())
+        Ok(lock(&self.snapshots).usable(name)?.record.info())
     }
 
-    /// Change labels, as [`Store::update`].
+    /// Change labels, as [`Snapshots::update`].
     pub fn update(&self, info: Info, paths: &[String]) -> Result<Info> {
-        let mut store = lock(&self.store);
-        Ok(store.update(&info.name, info.labels, paths)?.record.info())
+        let mut snapshots = lock(&self.snapshots);
+        Ok(snapshots
+            .update(&info.name, info.labels, paths)?
+            .record
+            .info())
     }
 
     /// Return all snapshots, by name.
     pub fn list(&self) -> Vec<Info> {
-        let store = lock(&self.store);
-        let mut found: Vec<Info> = store.all().map(|snapshot| snapshot.record.info()).collect();
+        let snapshots = lock(&self.snapshots);
+        let mut found: Vec<Info> = snapshots
+            .all()
+            .map(|snapshot| snapshot.record.info())
+            .collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found
     }
@@ -426,7 +432,7 @@ impl Snapshotter {
     /// or the space on disk.
     pub fn usage(&self, name: &str) -> Result<Size> {
         loop {
-            let snapshot = lock(&self.store).usable(name)?.clone();
+            let snapshot = lock(&self.snapshots).usable(name)?.clone();
             let size = match &snapshot.record.state {
                 State::Committed(layer) => Ok(Size {
                     bytes: layer.size,
@@ -436,7 +442,7 @@ impl Snapshotter {
                 State::Active | State::Pending => measure(&snapshot.upper()),
             };
             // The image may have been made, and the directory removed.
-            if lock(&self.store).get(name)?.record.state == snapshot.record.state {
+            if lock(&self.snapshots).get(name)?.record.state == snapshot.record.state {
                 return size;
             }
         }
@@ -452,7 +458,7 @@ struct Pin<'a> {
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
         if let Some(layer) = &self.layer {
-            lock(&self.snapshotter.store).unpin(&layer.record.name);
+            lock(&self.snapshotter.snapshots).unpin(&layer.record.name);
         }
     }
 }

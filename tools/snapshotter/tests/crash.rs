@@ -6,8 +6,8 @@ use crate::rules::nothing;
 use crate::{labels, lower, refused, refused_for, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::{Kind, Labels};
 use daxfs_snapshotter::error::{Error, Result};
-use daxfs_snapshotter::memory::{Kernel, Memory};
-use daxfs_snapshotter::record::{Disk, Real, Record, State};
+use daxfs_snapshotter::loader::{KernelLoader, Loader};
+use daxfs_snapshotter::record::{Disk, RealDisk, Record, State};
 use daxfs_snapshotter::server::serve;
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
@@ -122,7 +122,7 @@ async fn damaged_files_are_named() {
 
     // A second daemon is refused.
     let config = Machine::config(machine.place.path());
-    let opened = Snapshotter::open(&config, Box::new(Kernel::new(&config)));
+    let opened = Snapshotter::open(&config, Box::new(KernelLoader::new(&config)));
     let error = opened.err().unwrap().to_string();
     assert!(error.contains("another process uses this store"), "{error}");
 }
@@ -302,7 +302,7 @@ impl Disk for Faulty {
 
     fn sync(&self, dir: &Path) -> Result<()> {
         fault(&self.syncs, &self.synced, dir)?;
-        Real.sync(dir)
+        RealDisk.sync(dir)
     }
 }
 
@@ -499,7 +499,7 @@ impl Slow {
     }
 }
 
-impl Memory for Slow {
+impl Loader for Slow {
     fn load(&self, _: &Store, _: &str, _: &Path) -> Result<String> {
         Ok(String::new())
     }

@@ -21,7 +21,7 @@ use daxfs_snapshotter::api::{
 };
 use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{Error, Result};
-use daxfs_snapshotter::memory::Memory;
+use daxfs_snapshotter::loader::Loader;
 use daxfs_snapshotter::server::serve;
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
@@ -65,7 +65,7 @@ impl Unpacked {
     }
 }
 
-impl Memory for Unpacked {
+impl Loader for Unpacked {
     fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
         let mut loaded = self.loaded.lock().unwrap();
         let lower = dir.to_str().unwrap().to_owned();
@@ -169,7 +169,7 @@ impl Machine {
     }
 
     /// Return a snapshotter without a server, in a directory of its own.
-    fn alone(memory: impl Memory) -> (TempDir, Config, Snapshotter) {
+    fn alone(memory: impl Loader) -> (TempDir, Config, Snapshotter) {
         let place = TempDir::new().unwrap();
         let config = Self::config(place.path());
         let snapshotter = Snapshotter::open(&config, Box::new(memory)).unwrap();

@@ -5,7 +5,7 @@
 use crate::{lower, refused, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::Labels;
 use daxfs_snapshotter::error::{Error, Result};
-use daxfs_snapshotter::memory::Memory;
+use daxfs_snapshotter::loader::Loader;
 use daxfs_snapshotter::record::{Disk, State};
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
@@ -135,7 +135,7 @@ pub struct Hooked<L, E> {
     pub evict: E,
 }
 
-impl<L, E> Memory for Hooked<L, E>
+impl<L, E> Loader for Hooked<L, E>
 where
     L: Fn(&Path) -> Result<()> + Send + Sync + 'static,
     E: Fn() + Send + Sync + 'static,

@@ -17,7 +17,7 @@ use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 /// All snapshots.
-pub struct Store {
+pub struct Snapshots {
     /// The directory with a directory for each.
     dir: PathBuf,
     /// By name.
@@ -34,13 +34,13 @@ pub struct Store {
     disk: Box<dyn Disk>,
 }
 
-impl Store {
+impl Snapshots {
     /// Open the snapshots in the directory `dir`. Records are written to `disk`. Remove images that no
     /// snapshot has from `images`.
     ///
     /// An unusable snapshot causes a warning, and calls that need it fail.
     pub fn open(dir: PathBuf, disk: Box<dyn Disk>, images: &Images) -> Result<Self> {
-        let mut store = Store {
+        let mut found = Snapshots {
             dir,
             snapshots: HashMap::new(),
             pins: HashMap::new(),
@@ -49,12 +49,12 @@ impl Store {
             next: 1,
             disk,
         };
-        for (number, dir) in store.numbered()? {
-            store.next = store.next.max(number + 1);
-            store.read(dir, images);
+        for (number, dir) in found.numbered()? {
+            found.next = found.next.max(number + 1);
+            found.read(dir, images);
         }
-        let swept = store.leftovers().and_then(|dirs| sweep(&dirs, images));
-        let numbered = store.numbered()?;
+        let swept = found.leftovers().and_then(|dirs| sweep(&dirs, images));
+        let numbered = found.numbered()?;
         let dirs = numbered.iter().map(|(_, dir)| &**dir).collect();
         for error in [swept, images.keep(&dirs)]
             .into_iter()
@@ -62,12 +62,12 @@ impl Store {
         {
             warn(&error);
         }
-        for snapshot in store.snapshots.values() {
-            if let Err(error) = store.usable(&snapshot.record.name) {
+        for snapshot in found.snapshots.values() {
+            if let Err(error) = found.usable(&snapshot.record.name) {
                 warn(&error);
             }
         }
-        Ok(store)
+        Ok(found)
     }
 
     /// Read the record in the directory `dir`, if any, and remove the remains of a crash.
@@ -183,7 +183,7 @@ impl Store {
 
     /// Return the committed snapshot `parent`, or none if that is empty.
     ///
-    /// Return the errors of [`Store::usable`], and [`Error::Invalid`] if `parent` is not committed.
+    /// Return the errors of [`Snapshots::usable`], and [`Error::Invalid`] if `parent` is not committed.
     pub fn below(&self, parent: &str) -> Result<Option<Snapshot>> {
         if parent.is_empty() {
             return Ok(None);
@@ -197,7 +197,7 @@ impl Store {
         Ok(Some(snapshot.clone()))
     }
 
-    /// As [`Store::below`], and keep this layer from being removed until [`Store::unpin`] is called.
+    /// As [`Snapshots::below`], and keep this layer from being removed until [`Snapshots::unpin`] is called.
     pub fn pin(&mut self, parent: &str) -> Result<Option<Snapshot>> {
         let below = self.below(parent)?;
         if below.is_some() {
@@ -207,7 +207,7 @@ impl Store {
         Ok(below)
     }
 
-    /// End what [`Store::pin`] has begun for the layer `name`.
+    /// End what [`Snapshots::pin`] has begun for the layer `name`.
     pub fn unpin(&mut self, name: &str) {
         if let Some(count) = self.pins.get_mut(name) {
             *count -= 1;
@@ -294,7 +294,7 @@ impl Store {
         created.map(|()| snapshot)
     }
 
-    /// Make the directory of a new snapshot. It is not one before [`Store::insert`] is called.
+    /// Make the directory of a new snapshot. It is not one before [`Snapshots::insert`] is called.
     pub fn reserve(&mut self) -> Result<PathBuf> {
         let dir = loop {
             let dir = self.dir.join(self.next.to_string());
@@ -337,7 +337,7 @@ impl Store {
 
     /// Return the snapshot `key`, which can be committed under the name `name`.
     ///
-    /// Return the errors of [`Store::usable`], [`Error::Exists`], [`Error::State`] if it is not active, and
+    /// Return the errors of [`Snapshots::usable`], [`Error::Exists`], [`Error::State`] if it is not active, and
     /// [`Error::Mounted`] if something is mounted in it.
     pub fn uncommitted(&self, name: &str, key: &str) -> Result<&Snapshot> {
         let snapshot = self.usable(key)?;
@@ -352,7 +352,7 @@ impl Store {
 
     /// Make the active snapshot `key` the committed snapshot `name`, without an image.
     ///
-    /// Return the errors of [`Store::uncommitted`], or the system's. It is active then; after a crash it may be committed.
+    /// Return the errors of [`Snapshots::uncommitted`], or the system's. It is active then; after a crash it may be committed.
     pub fn commit(&mut self, name: &str, key: &str, labels: Labels) -> Result<()> {
         let old = self.uncommitted(name, key)?.clone();
         let snapshot = Snapshot {

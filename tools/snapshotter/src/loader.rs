@@ -17,8 +17,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// Memory that images are loaded into.
-pub trait Memory: Send + Sync + 'static {
+/// Loads images into memory, and mounts them.
+pub trait Loader: Send + Sync + 'static {
     /// Check that images can be loaded at all.
     fn check(&self) -> Result<()> {
         Ok(())
@@ -48,17 +48,17 @@ pub trait Memory: Send + Sync + 'static {
     fn tidy(&self) -> Result<()>;
 }
 
-/// Memory that the kernel's daxfs mounts.
-pub struct Kernel {
+/// Loads images by mounts of the kernel's daxfs.
+pub struct KernelLoader {
     room: Room,
     /// The locks of images, by directory. Each is held while the image is loaded or unloaded.
     gates: Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>,
 }
 
-impl Kernel {
+impl KernelLoader {
     /// Return memory as `config` says.
     pub fn new(config: &config::Config) -> Self {
-        Kernel {
+        KernelLoader {
             room: Room::new(config),
             gates: Mutex::default(),
         }
@@ -112,7 +112,7 @@ impl Kernel {
     }
 }
 
-impl Memory for Kernel {
+impl Loader for KernelLoader {
     fn check(&self) -> Result<()> {
         fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC)
             .map(drop)
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn only_own_images_count() {
-        let memory = Kernel::new(&config::Config::default());
+        let memory = KernelLoader::new(&config::Config::default());
         let root = tempfile::TempDir::new().unwrap();
         let store = Store::create(&root.path().join("store")).unwrap();
         // Something else is mounted there.
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn gates_remain_while_they_are_held() {
-        let memory = Kernel::new(&config::Config::default());
+        let memory = KernelLoader::new(&config::Config::default());
         let dir = Path::new("/nonexistent/layer");
         let gate = memory.gate(dir);
         memory.unload(dir).unwrap();
