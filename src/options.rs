@@ -147,7 +147,7 @@ impl Options {
             b"image" => {
                 return refuse(fmt!(
                     "image= is an option of mount.daxfs, which looks the image up in the \
-                     catalogue; the kernel takes fsoffset= and fslength="
+                     catalog; the kernel takes fsoffset= and fslength="
                 ))
             }
             key @ (b"dmabuf" | b"memfd") => {

@@ -174,7 +174,7 @@ pub extern "C" fn daxfs_open_fd(fd: RawFd, image: &mut Slot) -> c_int {
 }
 
 /// Open the image at byte `offset` of the open file `fd`, which is duplicated, or the one called `name`
-/// in the catalogue there.
+/// in the catalog there.
 ///
 /// # Safety
 ///

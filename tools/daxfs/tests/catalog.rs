@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `catalog`: several images in one file, and power loss while a catalogue is changed.
+//! `catalog`: several images in one file, and power loss while a catalog is changed.
 
 use crate::support::{available, fixture, Place};
 use daxfs_load::catalog::{commit, create, insert, Medium, New, State, Users};
@@ -22,7 +22,7 @@ use std::os::unix::fs::FileExt;
 /// Bytes that memory stores at once.
 const LINE: usize = 64;
 
-/// Return a directory with a tree, `source`, and `disk`, an empty catalogue with room for `images` images.
+/// Return a directory with a tree, `source`, and `disk`, an empty catalog with room for `images` images.
 fn catalog(images: u64) -> Place {
     let place = fixture();
     let size = CATALOG_SIZE + images * HUGE_SIZE;
@@ -93,7 +93,7 @@ fn from_init_to_removal() {
     place.ok("daxfs catalog remove disk one");
     assert_eq!(names(&place), ["one removed", "two active"]);
     for command in ["activate", "remove"] {
-        let why = "disk: the catalogue has no image 'one'; it has two\n";
+        let why = "disk: the catalog has no image 'one'; it has two\n";
         place.fails(format!("daxfs catalog {command} disk one"), why);
     }
     // The name is free, the space is not: a file's users are unknown.
@@ -154,20 +154,20 @@ fn refused() {
     }
     place.mistakes(
         "daxfs catalog add disk file file | 1 | disk: has an image 'file' already;
-        daxfs catalog add disk disk disk | 1 | a catalogue of images
-        daxfs catalog init disk | 1 | disk: holds a catalogue of images, which would be lost;
+        daxfs catalog add disk disk disk | 1 | a catalog of images
+        daxfs catalog init disk | 1 | disk: holds a catalog of images, which would be lost;
         daxfs catalog init middle | 1 | middle: holds data other than a daxfs image, which would be lost;
         daxfs catalog init behind | 1 | behind: holds data other than a daxfs image in the bytes 0 to 9437183, which would be lost;
-        daxfs catalog list file | 1 | has no catalogue; daxfs catalog init makes one
+        daxfs catalog list file | 1 | has no catalog; daxfs catalog init makes one
         daxfs catalog init --size 4M disk | 1 | cannot make: File exists
         daxfs catalog init --size 2M small | 1 | need at least 4194304
-        daxfs catalog list /dev/null | 1 | a catalogue needs one of these
+        daxfs catalog list /dev/null | 1 | a catalog needs one of these
         # Other commands recognize it.
-        daxfs info disk | 1 | a catalogue of images, not an image
-        daxfs digest disk | 1 | a catalogue of images, not an image",
+        daxfs info disk | 1 | a catalog of images, not an image
+        daxfs digest disk | 1 | a catalog of images, not an image",
     );
     let run = place.run("daxfs fsck disk");
-    let why = "disk: a catalogue of images, not an image";
+    let why = "disk: a catalog of images, not an image";
     assert!(run.status == 4 && run.stderr.contains(why), "{run:?}");
     assert_eq!(place.run("daxfs catalog list").status, 2);
     place.ok(format!("daxfs catalog add disk {} file", &long[1..]));
@@ -201,7 +201,7 @@ fn damaged_copies() {
     for start in CATALOG_COPIES {
         disk.write_all_at(b"damage", start + 140).unwrap();
     }
-    let why = "disk: no copy of the catalogue is whole ";
+    let why = "disk: no copy of the catalog is whole ";
     place.fails("daxfs catalog list disk", why);
     // A version counts if the checksum says that it was written so.
     disk.write_all_at(&[9], CATALOG_COPIES[0] + 8).unwrap();
@@ -273,7 +273,7 @@ fn damage_is_said() {
     };
     let run = |words: &str, status: i32, part: &str| {
         let run = place.run(format!("daxfs catalog {words}"));
-        let said = "warning: disk: a copy of the catalogue is damaged: ";
+        let said = "warning: disk: a copy of the catalog is damaged: ";
         assert_eq!(run.status, status, "{words}: {run:?}");
         assert!(run.stderr.contains(said), "{words}: {run:?}");
         assert!(run.stderr.contains(part), "{words}: {run:?}");
@@ -288,7 +288,7 @@ fn damage_is_said() {
     assert_eq!(names(&place), ["one active", "two", "three"]);
 }
 
-/// Another filesystem that leaves the second copy as it is has no catalogue, and no command writes
+/// Another filesystem that leaves the second copy as it is has no catalog, and no command writes
 /// over it.
 #[test]
 fn other_contents() {
@@ -299,10 +299,10 @@ fn other_contents() {
     // As mkfs.ext4 does.
     disk.write_all_at(&[0x53, 0xef], 1024 + 56).unwrap();
     place.mistakes(
-        "daxfs catalog list disk | 1 | disk: has no catalogue; daxfs catalog init makes one
-        daxfs catalog add disk two one | 1 | disk: has no catalogue; daxfs catalog init makes one
-        daxfs catalog remove --force disk one | 1 | disk: has no catalogue;
-        daxfs catalog activate disk one | 1 | disk: has no catalogue;",
+        "daxfs catalog list disk | 1 | disk: has no catalog; daxfs catalog init makes one
+        daxfs catalog add disk two one | 1 | disk: has no catalog; daxfs catalog init makes one
+        daxfs catalog remove --force disk one | 1 | disk: has no catalog;
+        daxfs catalog activate disk one | 1 | disk: has no catalog;",
     );
     // A damaged first copy has a magic number.
     let magic = daxfs_reader::layout::CATALOG_MAGIC;
@@ -335,7 +335,7 @@ impl Ram {
         }
     }
 
-    /// Make bytes with room for `pieces` of 2 MiB, and an empty catalogue.
+    /// Make bytes with room for `pieces` of 2 MiB, and an empty catalog.
     fn with_catalog(pieces: u64) -> (Self, Table) {
         let mut ram = Ram::new(CATALOG_SIZE + pieces * HUGE_SIZE);
         let mut table = Table::new(ram.size());
@@ -428,7 +428,7 @@ fn another_writer() {
     let error = change(&mut ram, &mut table, &Change::Activate(0), &mut known).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "somebody else changes the catalogue; try again when that is done"
+        "somebody else changes the catalog; try again when that is done"
     );
     assert_eq!(live(&load(&ram).unwrap()), live(&other));
     // The last generation has none after it.
@@ -488,7 +488,7 @@ fn faulty_device() {
     assert!(load(&faulty.0).unwrap().images.is_empty());
 }
 
-/// The space of a mount is not free, even if the catalogue does not know it.
+/// The space of a mount is not free, even if the catalog does not know it.
 #[test]
 fn used_ranges() {
     let (mut ram, mut table) = Ram::with_catalog(4);
@@ -531,7 +531,7 @@ fn small_images() {
     assert_eq!(room(HUGE_SIZE + 1, 65536), (HUGE_SIZE, 2 * HUGE_SIZE));
 }
 
-/// Thousands of images fit, and each is added by a few transfers of the catalogue.
+/// Thousands of images fit, and each is added by a few transfers of the catalog.
 #[test]
 fn thousands() {
     const COUNT: usize = 2000;
@@ -568,14 +568,14 @@ fn thousands() {
     let error = add(&mut ram, &mut table, ("more", false), &bytes, &[]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "ram: its catalogue is full with 8191 images; remove an image, or use a larger device"
+        "ram: its catalog is full with 8191 images; remove an image, or use a larger device"
     );
     table.images[7].remove();
     add(&mut ram, &mut table, ("more", false), &bytes, &[]).unwrap();
     assert_eq!(table.images[7].name, "more");
 }
 
-/// A change of a catalogue.
+/// A change of a catalog.
 #[derive(Clone, Debug)]
 enum Change {
     Add(usize, bool),
@@ -632,7 +632,7 @@ fn add(
     insert(medium, "ram", table, &new, &users)
 }
 
-/// The images that a catalogue may list, by their UUID.
+/// The images that a catalog may list, by their UUID.
 type Known = Vec<([u8; 16], Vec<u8>)>;
 
 /// Make the change. Return false if it is refused.
@@ -681,7 +681,7 @@ fn change(
 }
 
 fn load(ram: &Ram) -> Result<Table> {
-    Table::load(ram).map(|table| table.expect("there is a catalogue"))
+    Table::load(ram).map(|table| table.expect("there is a catalog"))
 }
 
 /// Return the images without those that are removed, which may be forgotten at any time.
@@ -724,7 +724,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// Power is lost after any operation of the last change, and unsynced writes are partly stored.
-    /// The catalogue is as it was before or after the change, and its images are whole.
+    /// The catalog is as it was before or after the change, and its images are whole.
     #[test]
     fn power_loss(list in prop::collection::vec(changes(), 1..8), luck: u64) {
         let (mut ram, mut table) = Ram::with_catalog(6);
@@ -755,7 +755,7 @@ proptest! {
         }
     }
 
-    /// Power is lost while a catalogue is made over another one, or over an image. It has what it
+    /// Power is lost while a catalog is made over another one, or over an image. It has what it
     /// had, or nothing that can be mounted, or no images.
     #[test]
     fn power_loss_of_init(luck: u64, is_image: bool) {
@@ -791,7 +791,7 @@ proptest! {
         }
     }
 
-    /// Whatever the copies hold, an error or a catalogue without contradictions is read.
+    /// Whatever the copies hold, an error or a catalog without contradictions is read.
     #[test]
     fn damage(list in prop::collection::vec((0..2usize, 0..512usize, any::<u8>()), 1..6), seal: bool) {
         let (mut ram, mut table) = Ram::with_catalog(6);
@@ -819,14 +819,14 @@ proptest! {
     }
 }
 
-/// The catalogue is found by its magic number, with file(1).
+/// The catalog is found by its magic number, with file(1).
 #[test]
 fn file_magic() {
     let place = catalog(1);
     if available("file") {
         let magic = concat!(env!("CARGO_MANIFEST_DIR"), "/../../debian/magic");
         let text = place.ok(format!("file -m '{magic}' -b disk"));
-        let said = "daxfs catalogue of images, version 2, 4194304 bytes\n";
+        let said = "daxfs catalog of images, version 2, 4194304 bytes\n";
         assert_eq!(text.text(), said);
     }
 }

@@ -5,7 +5,7 @@
 use crate::support::{certificate, digest, fixture, Place, DECADES};
 use daxfs_testing::image_of;
 
-/// Fill `middle`, a file with the image in its middle, and `disk`, one with a catalogue in which another image is
+/// Fill `middle`, a file with the image in its middle, and `disk`, one with a catalog in which another image is
 /// before "base". The bytes around the image are not a multiple of anything.
 const FILL: &str = "
     (head -c 5003 /dev/zero | tr '\\0' x; cat image; head -c 777 /dev/zero | tr '\\0' x) >middle
@@ -103,13 +103,13 @@ fn a_signature() {
 fn nothing_there() {
     let place = places();
     place.mistakes(
-        "daxfs info --image none disk | 1 | the catalogue has no image 'none'; it has first, base
-         daxfs info --image base middle | 1 | has no catalogue; 
+        "daxfs info --image none disk | 1 | the catalog has no image 'none'; it has first, base
+         daxfs info --image base middle | 1 | has no catalog; 
          daxfs info --offset 1 middle | 1 | not a daxfs image; 
          daxfs info disk | 1 | commands take --image NAME
          daxfs info --offset 1T middle | 1 | so nothing starts at byte 1099511627776",
     );
-    // A catalogue can be in the middle, too, such as in a partition.
+    // A catalog can be in the middle, too, such as in a partition.
     place.shell("(head -c 512 /dev/zero; cat disk) >whole");
     let found = place.ok("daxfs digest --offset 512 --image base whole");
     assert_eq!(found.text().trim_end(), digest(&place));

@@ -28,9 +28,9 @@ fn the_image_itself() {
     place.fails("daxfs share - <image", "name a file");
 }
 
-/// Machines see what the host adds to a catalogue.
+/// Machines see what the host adds to a catalog.
 #[test]
-fn a_catalogue() {
+fn a_catalog() {
     let place = fixture();
     let add = "daxfs catalog add --activate disk";
     place.ok(format!(
@@ -43,7 +43,7 @@ fn a_catalogue() {
     assert_eq!(place.ok("daxfs share disk").text(), line.text());
     place.shell("printf X | dd of=disk bs=1 seek=200 conv=notrunc status=none");
     place.shell("printf X | dd of=disk bs=1 seek=1048776 conv=notrunc status=none");
-    place.fails("daxfs share disk", "no copy of the catalogue is whole");
+    place.fails("daxfs share disk", "no copy of the catalog is whole");
 }
 
 #[test]

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Catalogues of images, as the programs read them.
+//! Catalogs of images, as the programs read them.
 
 use crate::error::{Error, Result};
 use crate::text::shown;
 use daxfs_reader::catalog::Table;
 use daxfs_reader::Memory;
 
-/// Load the catalogue in `memory`, which messages call `name`.
+/// Load the catalog in `memory`, which messages call `name`.
 pub fn load(memory: &impl Memory, name: &str) -> Result<Table> {
     let table = Table::load(memory).map_err(|error| Error::image(name, b"", error))?;
     table.ok_or_else(|| {
-        let why = "has no catalogue; daxfs catalog init makes one";
+        let why = "has no catalog; daxfs catalog init makes one";
         Error::refused(name, why)
     })
 }
@@ -26,7 +26,7 @@ pub fn some(mut items: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// Return the error for a name that no image in the catalogue of `device` has.
+/// Return the error for a name that no image in the catalog of `device` has.
 pub fn unknown(device: &str, table: &Table, name: &str) -> Error {
     let names = table.images.iter().filter(|image| !image.removed);
     let known = match some(names.map(|image| image.name.clone())) {
@@ -36,6 +36,6 @@ pub fn unknown(device: &str, table: &Table, name: &str) -> Error {
     let name = shown(name.as_bytes());
     Error::refused(
         device,
-        format!("the catalogue has no image '{name}'; {known}"),
+        format!("the catalog has no image '{name}'; {known}"),
     )
 }

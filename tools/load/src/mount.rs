@@ -126,7 +126,7 @@ pub enum MountSource<'a> {
     Buffer(&'a Buffer),
     /// The source, which is a device.
     Device,
-    /// An image of a catalogue, whose place the options name.
+    /// An image of a catalog, whose place the options name.
     Part(Chosen),
 }
 
@@ -264,7 +264,7 @@ pub fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()
     attach(&image.path, MountSource::Buffer(&buffer), target, &options)
 }
 
-/// Mount the image on `device`, or the one of its catalogue that `words` name, on `dir`.
+/// Mount the image on `device`, or the one of its catalog that `words` name, on `dir`.
 pub fn mount(device: &Path, dir: &Path, words: &[String]) -> Result<()> {
     let mut words = words.to_vec();
     let memory = Chosen::find(device, &mut words)?.map_or(MountSource::Device, MountSource::Part);

@@ -77,7 +77,7 @@ def locate(file: int | str | bytes | os.PathLike[Any]) -> Place:
 def open(file: int | str | bytes | os.PathLike[Any], offset: int = 0, image: str | None = None) -> Image:
     """Open the image in a file or on a block device: a path, or a file descriptor, which is duplicated.
 
-    It starts at the byte offset. If image is given, it is the one of this name in the catalogue that is there.
+    It starts at the byte offset. If image is given, it is the one of this name in the catalog that is there.
     """
     return Image(file, offset, image)
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Catalogues: several images in one device or file. The kernel knows nothing of them.
+//! Catalogs: several images in one device or file. The kernel knows nothing of them.
 //!
 //! It has two copies. An update writes the one that does not count, with a larger generation. So
 //! there is a whole copy at any moment, and power loss leaves the state before the update or the
@@ -17,35 +17,35 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros, IntoBytes as _};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// No copy of the catalogue is whole.
-pub const CHECKSUM: Problem = Problem::Catalog("no copy of the catalogue is whole");
-/// Checksum mismatch of one copy of the catalogue.
+/// No copy of the catalog is whole.
+pub const CHECKSUM: Problem = Problem::Catalog("no copy of the catalog is whole");
+/// Checksum mismatch of one copy of the catalog.
 pub const COPY: Problem = Problem::Catalog("checksum mismatch of the copy");
-/// A catalogue that is larger than its memory, or of an invalid size.
-pub const SIZE: Problem = Problem::Catalog("catalogue of another size than its memory");
-/// An entry of the catalogue out of place: outside the memory, unaligned, over another one.
-pub const ENTRY: Problem = Problem::Catalog("image of the catalogue out of place");
-/// An entry of the catalogue with an invalid name, or with another entry's.
-pub const NAME: Problem = Problem::Catalog("invalid name in the catalogue");
-/// An entry of the catalogue with unknown or contradictory flags, or a second active one.
-pub const FLAGS: Problem = Problem::Catalog("invalid flags in the catalogue");
+/// A catalog that is larger than its memory, or of an invalid size.
+pub const SIZE: Problem = Problem::Catalog("catalog of another size than its memory");
+/// An entry of the catalog out of place: outside the memory, unaligned, over another one.
+pub const ENTRY: Problem = Problem::Catalog("image of the catalog out of place");
+/// An entry of the catalog with an invalid name, or with another entry's.
+pub const NAME: Problem = Problem::Catalog("invalid name in the catalog");
+/// An entry of the catalog with unknown or contradictory flags, or a second active one.
+pub const FLAGS: Problem = Problem::Catalog("invalid flags in the catalog");
 
-/// Version of the catalogue's format.
+/// Version of the catalog's format.
 pub const CATALOG_VERSION: u32 = 2;
 
-/// Number of bytes for the catalogue, at the start of the memory. The first image may start after
+/// Number of bytes for the catalog, at the start of the memory. The first image may start after
 /// them.
 pub const CATALOG_SIZE: u64 = 2 << 20;
 
-/// Offsets of the copies of the catalogue in bytes. They are far apart, so that memory that fails
+/// Offsets of the copies of the catalog in bytes. They are far apart, so that memory that fails
 /// does not have both.
 pub const CATALOG_COPIES: [u64; 2] = [0, 1 << 20];
 
-/// Number of images that a catalogue holds at most: its copies do not overlap.
+/// Number of images that a catalog holds at most: its copies do not overlap.
 pub const CATALOG_MAX: usize =
     ((CATALOG_COPIES[1] as usize) - size_of::<CatalogHead>()) / size_of::<CatalogEntry>();
 
-/// Alignment of the images of a catalogue, and of their lengths, in bytes.
+/// Alignment of the images of a catalog, and of their lengths, in bytes.
 pub const CATALOG_ALIGN: u64 = 4096;
 
 /// Flag of a [`CatalogEntry`]: the image that is mounted without a name. At most one entry has it.
@@ -54,7 +54,7 @@ pub const CATALOG_ACTIVE: u32 = 1 << 0;
 /// Flag of a [`CatalogEntry`]: the image is not mounted from now on. Existing mounts may use it.
 pub const CATALOG_REMOVED: u32 = 1 << 1;
 
-/// Head of a copy of the catalogue. Its [`CatalogEntry`]s follow.
+/// Head of a copy of the catalog. Its [`CatalogEntry`]s follow.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
@@ -69,7 +69,7 @@ pub struct CatalogHead {
     /// Number of the update that wrote this copy. Of two valid copies, that with the larger number
     /// counts.
     pub generation: U64,
-    /// Bytes of the memory that the catalogue divides, itself included: a multiple of
+    /// Bytes of the memory that the catalog divides, itself included: a multiple of
     /// [`HUGE_SIZE`].
     pub size: U64,
     /// Zero.
@@ -78,7 +78,7 @@ pub struct CatalogHead {
     pub crc: U32,
 }
 
-/// An entry of the catalogue. The entries are in the order of their offsets.
+/// An entry of the catalog. The entries are in the order of their offsets.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
@@ -125,7 +125,7 @@ pub fn valid_name(text: &[u8]) -> Option<&str> {
         .filter(|_| fits && text.iter().all(valid))
 }
 
-/// An image of a catalogue.
+/// An image of a catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// Name.
@@ -156,7 +156,7 @@ fn name_of(entry: &CatalogEntry) -> Option<&str> {
     rest.iter().all(|&byte| byte == 0).then_some(name)
 }
 
-/// A copy of the catalogue with the right checksum.
+/// A copy of the catalog with the right checksum.
 type Copy = (CatalogHead, Vec<CatalogEntry>);
 
 /// Load copy `index` from `memory`, unless something else is there.
@@ -191,7 +191,7 @@ fn load_copy<M: Memory>(memory: &M, index: usize) -> Result<Option<Copy>> {
     Ok(Some((head, entries)))
 }
 
-/// A catalogue in memory.
+/// A catalog in memory.
 #[derive(Clone, Debug)]
 pub struct Table {
     /// Number of the last update.
@@ -207,7 +207,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Return the empty catalogue of a device of `size` bytes.
+    /// Return the empty catalog of a device of `size` bytes.
     pub fn new(size: u64) -> Self {
         Table {
             generation: 0,
@@ -218,7 +218,7 @@ impl Table {
         }
     }
 
-    /// Load the catalogue at the start of `memory` and validate it. Return `None` if its first
+    /// Load the catalog at the start of `memory` and validate it. Return `None` if its first
     /// bytes can be read and do not begin a first copy.
     ///
     /// Return [`CHECKSUM`] if no copy is whole, [`Problem::Version`] if a whole copy is of another
@@ -229,7 +229,7 @@ impl Table {
             return Ok(None);
         }
         let first = load_copy(memory, 0);
-        // Other contents at 0 are not a catalogue's, whatever is left of one after them.
+        // Other contents at 0 are not a catalog's, whatever is left of one after them.
         if let Ok(None) = first {
             return Ok(None);
         }

@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn crc32c_is_castagnoli() {
-        // The check value of the catalogue of CRC algorithms.
+        // The check value of the catalog of CRC algorithms.
         let crc32c = <&[u8] as Memory>::crc32c;
         assert_eq!(crc32c(0, b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(crc32c(0, b"1234"), b"56789"), 0xe306_9283);

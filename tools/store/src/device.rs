@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Images and packs on devices with a catalogue.
+//! Images and packs on devices with a catalog.
 //!
 //! [`copy`] copies an image under its own name, with its packs, for all kernels that have the device.
 

@@ -40,7 +40,7 @@ fn signature(image: &&[u8], superblock: &daxfs_reader::Superblock) {
     }
 }
 
-/// Read and check `image`, which may hold anything, and its signature. Take it for a catalogue, too.
+/// Read and check `image`, which may hold anything, and its signature. Take it for a catalog, too.
 ///
 /// # Panics
 ///

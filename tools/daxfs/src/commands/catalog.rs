@@ -14,10 +14,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
-/// A command on a catalogue.
+/// A command on a catalog.
 #[derive(Subcommand)]
 pub enum CatalogCommand {
-    /// Make an empty catalogue
+    /// Make an empty catalog
     ///
     /// The device's content is lost. Without --force, only zeros and a daxfs image are overwritten;
     /// of a device, the first 2 MiB and the last MiB are examined.
@@ -31,7 +31,7 @@ Examples:
         /// Make a new file of this size
         #[arg(long, value_parser = values::size)]
         size: Option<u64>,
-        /// Overwrite whatever the device holds, also another catalogue
+        /// Overwrite whatever the device holds, also another catalog
         #[arg(short, long)]
         force: bool,
     },
@@ -127,7 +127,7 @@ impl CatalogCommand {
     }
 }
 
-/// Return a catalogue as `list --json` prints it.
+/// Return a catalog as `list --json` prints it.
 fn report(overview: &Overview) -> Value {
     let table = &overview.table;
     let images = table.images.iter().map(|image| {
@@ -167,7 +167,7 @@ fn text(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
     if let Some(damaged) = &overview.table.damaged {
         writeln!(
             out,
-            "A copy of the catalogue is damaged, and the next change writes it: {damaged}"
+            "A copy of the catalog is damaged, and the next change writes it: {damaged}"
         )?;
     }
     let images = &overview.table.images;

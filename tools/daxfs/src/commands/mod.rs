@@ -55,7 +55,7 @@ Examples:
 ///
 /// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input. A pipe is copied to a
 /// temporary file first, in the directory named by TMPDIR, or in /tmp. The image starts at its first byte, unless
-/// --offset says where, or --image names it in a catalogue.
+/// --offset says where, or --image names it in a catalog.
 /// mount(8) mounts images. Only load and mounts of a store need privileges and the kernel module. No command changes an
 /// image; sign adds a signature.
 /// daxfs.schema.json in share/doc/daxfs-doc, below /usr or /usr/local, describes what --json prints.
@@ -104,11 +104,11 @@ pub enum Command {
     Share(share::Share),
     /// Keep several images on one device
     ///
-    /// A catalogue at the start of the device says where each image is. mount(8) mounts the active image,
-    /// and others with the option image=NAME. catalogue.rst in share/doc/daxfs-doc describes the format.
+    /// A catalog at the start of the device says where each image is. mount(8) mounts the active image,
+    /// and others with the option image=NAME. catalog.rst in share/doc/daxfs-doc describes the format.
     ///
     /// DEVICE is a block device such as /dev/pmem0, a DAX device in devdax mode, or a file, for
-    /// example one that virtual machines map. All changes survive power loss: afterwards the catalogue
+    /// example one that virtual machines map. All changes survive power loss: afterwards the catalog
     /// is as it was before or after the change.
     #[command(
         subcommand,

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 /// Mount a daxfs image; called by mount(8)
 ///
-/// An image file is loaded into a sealed memfd first, as daxfs load does. Of a device with a catalogue, the image of the
+/// An image file is loaded into a sealed memfd first, as daxfs load does. Of a device with a catalog, the image of the
 /// option image=NAME is mounted, or the active one. Everything else is passed back to mount(8). With the type fuse.daxfs
 /// (mount.fuse.daxfs), the image is served as by daxfs fuse; what root mounts is for all users then.
 #[derive(Parser)]
@@ -95,7 +95,7 @@ pub fn fuse_helper(args: &Helper) -> Result<ExitCode> {
 }
 
 /// Run `mount.daxfs`, which mount(8) calls: load an image file into a memfd and mount it, mount an image
-/// of a catalogue, or pass anything else back to mount(8).
+/// of a catalog, or pass anything else back to mount(8).
 pub fn helper(args: &Helper) -> Result<()> {
     // The image of a remount stays in its memory.
     let remount = args.words().iter().any(|word| word == "remount");

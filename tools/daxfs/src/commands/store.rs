@@ -71,7 +71,7 @@ Examples:
         #[arg(short, long, value_delimiter = ',')]
         options: Vec<String>,
     },
-    /// Copy an image and its packs to a device with a catalogue
+    /// Copy an image and its packs to a device with a catalog
     ///
     /// Packs that the device has are not copied again. Virtual machines and other kernels that have the device mount the
     /// image, without the store. The device is one that daxfs catalog takes, such as a file that machines share.
@@ -232,7 +232,7 @@ impl StoreCommand {
     }
 }
 
-/// Return whether `path` is a device, or a file with a catalogue, instead of a store.
+/// Return whether `path` is a device, or a file with a catalog, instead of a store.
 fn is_device(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| !found.is_dir())
 }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Writing a catalogue.
+//! Writing a catalog.
 
 use super::medium::Medium;
 use daxfs_reader::catalog::{Table, CATALOG_COPIES};
 use std::io;
 
-/// Write the changed catalogue `table` over the copy on `medium` that does not count, so that it counts from then on. Power
+/// Write the changed catalog `table` over the copy on `medium` that does not count, so that it counts from then on. Power
 /// loss leaves it as it was before, or as it is now.
 ///
-/// Return the device's errors, and if another process has changed the catalogue since it was
+/// Return the device's errors, and if another process has changed the catalog since it was
 /// loaded.
 pub fn commit(table: &mut Table, medium: &mut impl Medium) -> io::Result<()> {
     // Write everything that the new state refers to before the state itself.
@@ -18,14 +18,14 @@ pub fn commit(table: &mut Table, medium: &mut impl Medium) -> io::Result<()> {
     let now = Table::load(&*medium).map_err(io::Error::other)?;
     let generation = now.map(|now| now.generation);
     if generation != Some(table.generation) {
-        let why = "somebody else changes the catalogue; try again when that is done";
+        let why = "somebody else changes the catalog; try again when that is done";
         return Err(io::Error::other(why));
     }
     store(table, medium)
 }
 
-/// Write the catalogue `table` to a device that has none. Until this is done, the device has nothing
-/// that can be mounted, and no catalogue before the first copy, which is written last.
+/// Write the catalog `table` to a device that has none. Until this is done, the device has nothing
+/// that can be mounted, and no catalog before the first copy, which is written last.
 pub fn create(table: &mut Table, medium: &mut impl Medium) -> io::Result<()> {
     for start in CATALOG_COPIES {
         medium.write(start, &[0; 4096])?;
@@ -44,7 +44,7 @@ fn store(table: &mut Table, medium: &mut impl Medium) -> io::Result<()> {
     table.generation = table
         .generation
         .checked_add(1)
-        .ok_or_else(|| io::Error::other("the catalogue has the last generation; make a new one"))?;
+        .ok_or_else(|| io::Error::other("the catalog has the last generation; make a new one"))?;
     let bytes = table.encode();
     medium.write(CATALOG_COPIES[copy], &bytes)?;
     medium.sync()?;
@@ -52,7 +52,7 @@ fn store(table: &mut Table, medium: &mut impl Medium) -> io::Result<()> {
     let mut found = vec![0; bytes.len()];
     medium.get(CATALOG_COPIES[copy], &mut found)?;
     if found != bytes {
-        let why = "the catalogue reads back differently; \
+        let why = "the catalog reads back differently; \
                    the device is faulty, or somebody else writes to it";
         return Err(io::Error::other(why));
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The image of a catalogue that a mount names. The kernel takes its place only.
+//! The image of a catalog that a mount names. The kernel takes its place only.
 
 use super::medium::{Access, Disk};
 use crate::context::look_at_range;
@@ -18,7 +18,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// An image to mount, and the memory with its catalogue.
+/// An image to mount, and the memory with its catalog.
 pub struct Chosen {
     disk: Disk,
     image: Listed,
@@ -31,11 +31,11 @@ pub fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
     words.iter().rev().find_map(value)
 }
 
-/// Memory that may have a catalogue, and a lock on it.
+/// Memory that may have a catalog, and a lock on it.
 type Opened = (Disk, Option<File>);
 
 /// Open the memory that a mount of `source` with the options `words` names, if it may have a
-/// catalogue.
+/// catalog.
 fn open(source: &Path, words: &[String]) -> Result<Option<Opened>> {
     let number = |name| value(words, name).and_then(|text| size(text).ok());
     if let (Some(start), Some(size)) = (number("phys"), number("size")) {
@@ -64,7 +64,7 @@ fn open(source: &Path, words: &[String]) -> Result<Option<Opened>> {
 
 impl Chosen {
     /// Find the image that a mount of `source` with the options `words` names: with `image=`, or the
-    /// active one if `source` has a catalogue. Replace that option by its place.
+    /// active one if `source` has a catalog. Replace that option by its place.
     pub fn find(source: &Path, words: &mut Vec<String>) -> Result<Option<Self>> {
         let name = value(words, "image").map(str::to_owned);
         if value(words, "fsoffset").is_some() || value(words, "fslength").is_some() {
@@ -77,10 +77,10 @@ impl Chosen {
             (Err(_), None) => None,
             (Err(Error::System { name, source, .. }), Some(_)) => {
                 let remedy = "; give fsoffset= and fslength= in place of image=: \
-                              daxfs catalog list shows both where the catalogue can be read";
+                              daxfs catalog list shows both where the catalog can be read";
                 return Err(Error::system(
                     name,
-                    "cannot read the catalogue",
+                    "cannot read the catalog",
                     remedy,
                     source,
                 ));
@@ -96,7 +96,7 @@ impl Chosen {
         let (Some((disk, _lock)), Some(table)) = (opened, table) else {
             let Some(name) = name else { return Ok(None) };
             let name = shown(name.as_bytes());
-            let why = format!("no catalogue, and so no image '{name}'; mount it without image=");
+            let why = format!("no catalog, and so no image '{name}'; mount it without image=");
             return Err(Error::refused(shown_path(source), why));
         };
         disk.warn_damaged(&table);
@@ -107,7 +107,7 @@ impl Chosen {
         let image = image.ok_or_else(|| match &name {
             Some(name) => unknown(&disk.name, &table, name),
             None => {
-                let why = "no image of the catalogue is active; \
+                let why = "no image of the catalog is active; \
                            name one with image=, or use 'daxfs catalog activate'";
                 Error::refused(&disk.name, why)
             }
@@ -120,11 +120,11 @@ impl Chosen {
         Ok(Some(Chosen { disk, image, _lock }))
     }
 
-    /// Check that the catalogue still has the image, and that `mount` is one of it. Before the space
-    /// of an image is used again, the catalogue is changed first, and sysfs, which shows `mount`, is
+    /// Check that the catalog still has the image, and that `mount` is one of it. Before the space
+    /// of an image is used again, the catalog is changed first, and sysfs, which shows `mount`, is
     /// searched for mounts of the image after that.
     ///
-    /// Return `ESTALE` if not, and the errors of reading the catalogue.
+    /// Return `ESTALE` if not, and the errors of reading the catalog.
     pub fn check(&mut self, mount: BorrowedFd<'_>) -> Result<()> {
         let forgotten = self.disk.bytes.forget();
         let Chosen { disk, image, .. } = self;
@@ -137,7 +137,7 @@ impl Chosen {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let found = openat(mount, ".", flags, Mode::empty()).and_then(uuid);
         if found.map_err(|error| cannot_read(error.into()))? != image.uuid {
-            let why = "is not the one that was added to the catalogue; remove it and add it again";
+            let why = "is not the one that was added to the catalog; remove it and add it again";
             return Err(stale(why));
         }
         let table = disk.load()?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Adding an image to a catalogue.
+//! Adding an image to a catalog.
 
 use super::change::commit;
 use super::medium::Medium;
@@ -35,9 +35,9 @@ pub struct New<'a> {
     pub active: bool,
 }
 
-/// Users of a medium, apart from the images that its catalogue lists.
+/// Users of a medium, apart from the images that its catalog lists.
 pub struct Users<'a> {
-    /// Ranges that are not free, whatever the catalogue says.
+    /// Ranges that are not free, whatever the catalog says.
     pub ranges: &'a [Range<u64>],
     /// Says whether a removed image has users.
     pub state: &'a dyn Fn(&Listed) -> State,
@@ -150,10 +150,7 @@ fn no_room(
 ) -> Error {
     let sizes = || free.iter().map(|range| range.end - range.start);
     let (missing, mut why) = match is_full(table) {
-        true => (
-            1,
-            format!("its catalogue is full with {CATALOG_MAX} images"),
-        ),
+        true => (1, format!("its catalog is full with {CATALOG_MAX} images")),
         false => (
             length.saturating_sub(sizes().sum()).max(1),
             format!(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Media of a catalogue: a block device, a DAX device in devdax mode, or a file.
+//! Media of a catalog: a block device, a DAX device in devdax mode, or a file.
 
 use crate::file::cannot_write;
 use daxfs_files::region::{examine, Region};
@@ -115,7 +115,7 @@ impl Disk {
         let number = fstat(&file).map_err(fail)?.st_rdev;
         let number = format!("{}:{}", major(number), minor(number));
         let Some((kind, size)) = examine(&file).map_err(fail)? else {
-            let why = "is not a file, block device or DAX device; a catalogue needs one of these";
+            let why = "is not a file, block device or DAX device; a catalog needs one of these";
             return Err(Error::refused(name, why));
         };
         let device = match kind {
@@ -155,22 +155,22 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Load its catalogue.
+    /// Load its catalog.
     pub fn load(&self) -> Result<Table> {
         daxfs_image::catalog::load(&self.bytes, &self.name)
     }
 
-    /// Warn if a copy is damaged: the catalogue may be the state before the last change.
+    /// Warn if a copy is damaged: the catalog may be the state before the last change.
     pub fn warn_damaged(&self, table: &Table) {
         if let Some(error) = table.damaged {
             let name = &self.name;
             warn(format_args!(
-                "{name}: a copy of the catalogue is damaged: {error}"
+                "{name}: a copy of the catalog is damaged: {error}"
             ));
         }
     }
 
-    /// Open the catalogue of the `size` bytes at physical address `start`, which must be memory.
+    /// Open the catalog of the `size` bytes at physical address `start`, which must be memory.
     /// `memory` is `/dev/mem`.
     ///
     /// Fail if the kernel forbids to read it.

@@ -2,7 +2,7 @@
 
 //! Several images on one device.
 //!
-//! The catalogue at the start of the device says where each image is; Documentation/catalogue.rst
+//! The catalog at the start of the device says where each image is; Documentation/catalog.rst
 //! has the format, and why an update survives power loss.
 
 mod change;
@@ -39,7 +39,7 @@ pub enum Reuse {
     Always,
 }
 
-/// Write the changed catalogue of `disk`.
+/// Write the changed catalog of `disk`.
 fn write(table: &mut Table, disk: &mut Disk) -> Result<()> {
     let done = commit(table, &mut disk.bytes);
     done.map_err(|error| cannot_write(&disk.name, "", error))
@@ -61,14 +61,14 @@ fn mounted(disk: &Disk, images: &[Listed]) -> Result<Vec<Range<u64>>> {
     })
 }
 
-/// Load the catalogue of `disk` to change it. Say if a copy is damaged.
+/// Load the catalog of `disk` to change it. Say if a copy is damaged.
 fn load_to_change(disk: &Disk) -> Result<Table> {
     let table = disk.load()?;
     disk.warn_damaged(&table);
     Ok(table)
 }
 
-/// Make a catalogue on the device `path`, or on a new file of `size` bytes. Without `force`, nothing that is
+/// Make a catalog on the device `path`, or on a new file of `size` bytes. Without `force`, nothing that is
 /// known is overwritten.
 ///
 /// Fail if there is something else, if an image is mounted, or if it cannot be written.
@@ -100,7 +100,7 @@ pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
 fn check_size(name: &str, size: u64) -> Result<()> {
     let least = CATALOG_SIZE + HUGE_SIZE;
     if size < least {
-        let why = format!("has {size} bytes; a catalogue and an image need at least {least}");
+        let why = format!("has {size} bytes; a catalog and an image need at least {least}");
         return Err(Error::refused(name, why));
     }
     Ok(())
@@ -164,13 +164,12 @@ pub fn add_once(path: &Path, name: &str, image: &Path, active: bool, reuse: Reus
         None => (),
     }
     if table.damaged.is_some() && reuse != Reuse::Always {
-        let why =
-            "a copy of the catalogue is damaged, and may have listed an image that is in use; \
+        let why = "a copy of the catalog is damaged, and may have listed an image that is in use; \
                    look at 'daxfs catalog list', then activate or remove an image, \
                    which writes the copy, or give --reuse always if nobody uses the device";
         return Err(Error::refused(&disk.name, why));
     }
-    // After the catalogue was loaded: a removal that it has was on the device before this.
+    // After the catalog was loaded: a removal that it has was on the device before this.
     let mounted = mounted(&disk, &table.images)?;
     let private = disk.private;
     let state = |removed: &Listed| match reuse {
@@ -220,7 +219,7 @@ pub fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
 }
 
 /// Remove the images of the device `path` whose names `unwanted` returns, in one change, which also writes a damaged
-/// copy of the catalogue again. No other process changes the catalogue in between. Return the removed images.
+/// copy of the catalog again. No other process changes the catalog in between. Return the removed images.
 pub fn remove_all(
     path: &Path,
     unwanted: &mut dyn FnMut(&[Listed]) -> HashSet<String>,
@@ -256,18 +255,18 @@ pub fn activate(path: &Path, name: &str) -> Result<()> {
     write(&mut table, &mut disk)
 }
 
-/// A device and its catalogue.
+/// A device and its catalog.
 pub struct Overview {
     /// Name of the device in messages.
     pub device: String,
-    /// The catalogue.
+    /// The catalog.
     pub table: Table,
     /// Ranges that this kernel has mounted, if that is known.
     mounted: Option<Vec<Range<u64>>>,
 }
 
 impl Overview {
-    /// Load the catalogue of the device `path`.
+    /// Load the catalog of the device `path`.
     pub fn load(path: &Path) -> Result<Self> {
         let disk = Disk::open(path, Access::Read)?;
         let table = disk.load()?;
