@@ -83,7 +83,7 @@ fn layers_of_container_images() {
         archive 2.tar a/ a/.wh..wh..opq= a/new=2 .wh.b= d@a
         layout -n 1 1.tar 2.tar && mkdaxfs -q oci:layout:1 image"
     ));
-    let wanted = "a/\na/new\nc/\nc/link\nc/same\nd\n";
+    let wanted = "/\n/a\n/a/new\n/c\n/c/link\n/c/same\n/d\n";
     for (name, source) in [("layers", "oci:layout:1"), ("image", "image")] {
         place.ok(format!("daxfs store add store {name} {source}"));
         let list = place.ok(format!("daxfs ls -R store/images/{name}.daxfs"));
