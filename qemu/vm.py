@@ -101,7 +101,7 @@ def parse(words):
     add("mode", choices=("run", "shell", "boot"))
     add("--kernel", metavar="NAME|debug|PATH", default=os.environ.get("DAXFS_KERNEL") or "stock",
         help="a Debian kernel: stock (default), or a version such as 7.2.12; the one with checkers; or an image (with a slash in "
-             "its name), whose modules are in lib/modules next to it or in /lib/modules, or built in")
+             "its name). Its modules are in lib/modules next to it or in /lib/modules, or built in")
     add("--module", metavar="FILE", type=file, help="daxfs.ko to use (default: the one that make has built for this kernel; for "
         "an image build/daxfs.ko, unless its modules have daxfs or it is built in)")
     add("--cpus", metavar="N", type=number(1), default=2, help="processors (2)")

@@ -3,7 +3,7 @@
 //! daxfs: a read-only filesystem for memory.
 //!
 //! One contiguous region of byte-addressable memory holds an image. Inodes, directory entries and
-//! file data are read from it by loads. The modules, each of which uses only those after it:
+//! file data are read from it by loads. The modules; each uses only modules after it:
 //!
 //! * [`super_block`], [`dir`], [`file`], [`xattr`], [`export`]: the filesystem, one file for each
 //!   trait of [`linux::fs`] that it implements
@@ -18,8 +18,8 @@
 //! * [`linux`]: the kernel behind safe types
 //! * [`bindings`]: the C interface, generated
 //!
-//! Kconfig can leave out parts. What other code expects of such a part is in `without/` then, and
-//! mount options that need it are refused by [`options`].
+//! Kconfig can leave out parts. `without/` has what other code then finds instead, and
+//! [`options`] refuses mount options that need such a part.
 
 #![deny(unsafe_code)]
 

@@ -62,7 +62,7 @@ void daxfs_helper_super_set_identity(struct super_block *sb, const u8 *uuid)
 
 /*
  * Set the fields that setup_bdev_super() would set. s_bdev stays NULL, as on MTD: the device was
- * opened before the superblock was there, and its holder is another object.
+ * opened before the superblock existed, and its holder is another object.
  */
 void daxfs_helper_super_set_bdev(struct super_block *sb, struct block_device *bdev)
 {

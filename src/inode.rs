@@ -35,7 +35,7 @@ pub(crate) struct FileData {
     /// Number of bytes, from the first on, in pages that hold nothing else and so can be mapped: a
     /// multiple of the page size. They reach to the end of the file, or to its last page.
     pub(crate) mappable: u64,
-    /// Number of the inode whose data it is. Other files may share them.
+    /// Number of the inode that owns the data. Other files may share them.
     pub(crate) owner: u32,
 }
 
@@ -79,7 +79,7 @@ fn check_original(
     }
 }
 
-/// Returns the inode in memory of `original`, whose page cache `inode` uses. Its number is smaller,
+/// Returns the inode in memory of `original`; `inode` uses its page cache. Its number is smaller,
 /// and it uses its own page cache. So new inodes are locked in one order, whatever the image says.
 fn owner_of_page_cache(
     sb: &SuperBlock<DaxFs>,

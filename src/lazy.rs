@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Reads and faults of an image whose pieces are verified before their first use.
+//! Reads and faults of an image with pieces that are verified before their first use.
 
 use crate::image::{self, layout, Image, Problem};
 use crate::linux::{self, fs::INode};
@@ -89,7 +89,7 @@ fn verify_next(
     }
 }
 
-/// Reads `length` bytes at `offset` of an image whose pieces are verified before their first use.
+/// Reads `length` bytes at `offset` of an image that is verified piece by piece, before use.
 /// Not inlined, so that all other reads need fewer registers.
 #[inline(never)]
 pub(crate) fn read_pieces(

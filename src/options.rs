@@ -42,7 +42,7 @@ pub(crate) struct Checks {
     /// Compare all metadata, everything before the file data, with their checksum, or not. The
     /// default is to do so at the first mount.
     pub(crate) metadata: Option<bool>,
-    /// What must prove the content of the image.
+    /// The options that must prove the content of the image.
     pub(crate) proof: Proof,
 }
 

@@ -34,10 +34,10 @@ const UNKNOWN: i8 = 0;
 const VERIFIED: i8 = 1;
 /// A piece that does not match. It stays bad, whatever the memory holds later.
 const BAD: i8 = 2;
-/// A piece whose memory failed while it was read.
+/// A piece of memory that failed while it was read.
 const UNREADABLE: i8 = 3;
 
-/// What must prove the content of an image: `digest=`, `signature=` and `verify=`.
+/// The options that must prove the content of an image: `digest=`, `signature=` and `verify=`.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Proof {
     /// The SHA-256 that the whole image must have.

@@ -108,7 +108,7 @@ static void *reads(void *argument)
 
 /*
  * The second call frees the page table, which the first leaves behind. If that happens after a fault
- * has made the table, this looks like a lack of memory, too.
+ * has made the table, this also looks like a lack of memory.
  */
 static void *drops(void *argument)
 {

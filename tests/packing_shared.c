@@ -53,7 +53,7 @@ static char *map_twin(u64 size, char which)
 	return map(open_twin(size, which), size, PROT_READ, MAP_SHARED);
 }
 
-/* Return true if the last page of a file holds bytes of other files, too. */
+/* Return true if the last page of a file also holds bytes of other files. */
 static bool is_packed(u64 size, char which)
 {
 	char path[64];
@@ -253,7 +253,7 @@ POINT(packed_mapped, "packed files are mapped by copies")
 	}
 }
 
-/* The same for files of which only the last page is packed. */
+/* The same for files with only the last page packed. */
 POINT(tails_mapped, "the last page of packed files is mapped by a copy")
 {
 	static const u64 sizes[] = { MEDIUM, ENDED, TAILED };

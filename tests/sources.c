@@ -245,7 +245,7 @@ POINT_IF(told, "/proc/mounts", is_used)
 	CHECK(has_option(options, "size=") || !source->shown || strncmp(source->shown, "phys", 4));
 }
 
-/* Two mounts at a time, each of which works after the other has ended. */
+/* Two mounts at a time. Each works after the other has ended. */
 POINT_IF(two_mounts, "two mounts at once", is_used)
 {
 	int fd = source->make(source, &image), one, two, copy;

@@ -22,7 +22,7 @@
 /* Seconds that a mount is used at most, and the part of them before its memory fails or is removed. */
 #define ROUND 6.0
 #define CALM 0.6
-/* Mounts of a source whose memory is kept after its pages failed. */
+/* Mounts of a source that keeps its memory after its pages failed. */
 #define KEPT 20
 #define SWAP "/dev/ram0"
 #define SWAP_SIZE (64UL << 20)
@@ -328,7 +328,7 @@ static bool one_round(u64 round, double length, bool lazy, enum event event)
 	return !ktap_point->failed;
 }
 
-/* Every other mount verifies pieces before their first use. The events that hit the memory take turns, too. */
+/* Every other mount verifies pieces before their first use. The events that hit the memory also take turns. */
 POINT(run_storm, "a storm of memory calls")
 {
 	u64 shift = base_seed + (source - sources), mounts[EVENTS] = {}, round = 0, calls = 0;

@@ -215,7 +215,7 @@ POINT(pmds_come_and_go, "2 MiB entries that come and go under readers")
 	come_and_go(map_size(mnt, LARGE, PROT_READ, MAP_SHARED));
 }
 
-/* The kernel frees the page tables, too. */
+/* The kernel also frees the page tables. */
 POINT(pages_come_and_go, "pages that come and go under readers")
 {
 	char *place = mmap(NULL, RACE_SIZE + 2 * HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -206,7 +206,7 @@ fn fifos_in_layouts() {
     }
 }
 
-/// Layouts of small images, whose only file has the name of the image.
+/// Layouts of small images; their only file has the name of the image.
 fn small(names: &[&str]) -> (Place, Layout, Vec<serde_json::Value>) {
     let place = place("");
     let layout = Layout::new(&place.path(""));

@@ -48,7 +48,7 @@ proptest! {
         let [source, noise, tar, below] = ["tree", "noise", "tree.tar", "noise.tar"].map(|name| place.path(name));
         spec::create(&tree, &source, false);
         spec::create(&other, &noise, true);
-        // A layer that hides all that is below it, and is there twice.
+        // A layer that hides all that is below it, twice.
         let options = "--format=posix --xattrs --xattrs-include='*'";
         place.shell(format!(
             "tar {options} {} -cf tree.tar -C tree .; tar {options} -cf noise.tar -C noise .

@@ -48,7 +48,7 @@ fn links_out_of_the_tree() {
     place.ok("mkdaxfs -q --dereference -e dangling cache/snapshots/1 image");
 }
 
-/// Links to directories, some of which lead to a directory above them.
+/// Links to directories; some lead to a directory above them.
 #[test]
 fn loops() {
     let place = place(

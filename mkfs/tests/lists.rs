@@ -84,7 +84,7 @@ fn lists_that_linux_refuses() {
     refused(b'0', "SCHILY.acl.access", b"user::rwx,group::r--", linux);
     let why = "is not a directory and has a default access control list";
     refused(b'0', "SCHILY.xattr.system.posix_acl_default", &plain, why);
-    let why = "has the extended attribute 'user.a\\0b', whose name has a NUL";
+    let why = "has the extended attribute 'user.a\\0b' with a NUL in its name";
     refused(b'0', "SCHILY.xattr.user.a\0b", b"value", why);
     let why = "is a symlink with an access control list";
     let masked = list(&[named[0], named[2], (16, 0, NOBODY), named[3]]);

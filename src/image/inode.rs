@@ -85,7 +85,7 @@ pub enum Content {
         /// Offset of the data in the image in bytes.
         data: u64,
     },
-    /// A regular file whose data are in another image.
+    /// A regular file with its data in another image.
     MetadataOnly,
     /// A directory.
     Directory(Directory),
@@ -130,9 +130,9 @@ pub struct Inode {
     pub mtime_nsec: u32,
     /// Offset of the xattr set in the image, 0 for none.
     pub xattrs: u64,
-    /// Set for a regular file whose first and last block may hold data of other files.
+    /// Set for a regular file if its first and last block may hold data of other files.
     pub packed: bool,
-    /// Inode number of the regular file whose data this one shares, smaller than its own; 0 for
+    /// Inode number of the regular file that this one shares data with, smaller than its own; 0 for
     /// none. Check that inode by [`Inode::check_original`].
     pub original: u32,
     /// Content.
@@ -331,7 +331,7 @@ impl Inode {
     }
 }
 
-/// Returns the error for inode `ino` whose data, at offset `data`, overlap another file's.
+/// Returns the error for inode `ino` if its data, at offset `data`, overlap another file's.
 pub fn overlap(superblock: &Superblock, ino: u32, data: u64) -> Error {
     let offset = field_offset(superblock, ino, offset_of!(layout::Inode, data));
     Error::new(Problem::Overlap, offset, data)

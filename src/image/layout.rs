@@ -189,7 +189,7 @@ impl Superblock {
 
 /// Head of the signature of an image. It follows the image and its table of sums, at the next
 /// multiple of [`SIGNATURE_ALIGN`], and `length` bytes of a CMS message follow it. No feature says
-/// that it is there: the image's SHA-256, which it signs, covers the features.
+/// that the image has one: the image's SHA-256, which it signs, covers the features.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
@@ -238,8 +238,8 @@ pub struct Inode {
     pub parent: U32,
     /// Directory: number of the parent's entry for it ([`NO_POSITION`] for the root). Else 0.
     pub position: U32,
-    /// Regular file: inode number of the file whose data this one shares, smaller than its own, or
-    /// 0. Else 0.
+    /// Regular file: inode number of the file that this one shares data with, smaller than its
+    /// own, or 0. Else 0.
     pub original: U32,
     /// Zero.
     pub reserved: U32,

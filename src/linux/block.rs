@@ -60,7 +60,7 @@ impl BlockDevice {
 /// A block device that this module has opened.
 ///
 /// The block layer lets one holder claim a device any number of times. All these have the same
-/// holder, which is not a superblock: it is there before the superblock, and several images on a
+/// holder, which is not a superblock: it exists before the superblock, and several images on a
 /// device share it. It excludes other filesystems, and is called when the device dies.
 ///
 /// # Invariants
@@ -110,7 +110,7 @@ impl OpenBlockDevice {
     ///
     /// `bdev` must be valid and held by `open`, and `bd_holder_lock` be locked, which this unlocks.
     unsafe extern "C" fn mark_dead(bdev: *mut bindings::block_device, _surprise: bool) {
-        // SAFETY: The caller passes a valid device, whose number does not change. The mutex keeps
+        // SAFETY: The caller passes a valid device. Its number does not change. The mutex keeps
         // the holder, the address that `open` has passed. The caller expects it to be released.
         unsafe {
             let died = *(*bdev).bd_holder.cast::<fn(u32)>();

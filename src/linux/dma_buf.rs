@@ -193,7 +193,7 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
         invalidate_mappings: Some(Self::invalidate_mappings),
     };
 
-    /// Attaches a new device, whose name is unique, to `buffer`.
+    /// Attaches a new device with a unique name to `buffer`.
     ///
     /// If the exporter takes the memory back although it is pinned, call `revoked`, which must make
     /// all use of it stop. That is under the reservation lock, which is taken under locks of the

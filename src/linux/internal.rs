@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The internal filesystem, whose inodes have the address spaces that files are mapped through.
+//! The internal filesystem: its inodes have the address spaces that files are mapped through.
 //!
 //! It is mounted while memory is in use. Nothing can be looked up in it.
 

@@ -182,7 +182,7 @@ impl Content {
 
     /// Returns how files are mapped.
     ///
-    /// The folios are in the memfd's page cache, whose reverse mappings do not include the mappings
+    /// The folios are in the memfd's page cache; its reverse mappings do not include the mappings
     /// of our files. They can be mapped as counted pages nevertheless, because nothing that needs
     /// reverse mappings can happen: the seals forbid hole punching and truncation, the reference to
     /// the file forbids eviction, and the pins forbid migration and swapping.

@@ -72,7 +72,7 @@ pub(crate) fn check_signal() -> Result {
     }
 }
 
-/// Returns the CRC-32C of `bytes` after bytes whose CRC-32C is `crc`.
+/// Returns the CRC-32C of `bytes` after bytes with the CRC-32C `crc`.
 pub(crate) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     // SAFETY: The bytes are only read.
     !unsafe { bindings::crc32c(!crc, bytes.as_ptr().cast(), bytes.len()) }

@@ -78,7 +78,7 @@ impl Mapped {
         // SAFETY: The field is the first one. The drop, in memunmap_pages(), waits for this call.
         let failed = unsafe { &(*map.cast::<Self>()).failed };
         for frame in frame..frame.saturating_add(count) {
-            // SAFETY: The caller passes frames of the range, whose struct pages the drop removes.
+            // SAFETY: The caller passes frames of the range; the drop removes their struct pages.
             failed(unsafe { Frame::new(frame) }, flags);
         }
         0

@@ -7,7 +7,7 @@ use crate::bindings;
 use kernel::{device::Device, prelude::*};
 
 /// Returns true if the `size` bytes at physical address `start` are in memory of a device that is
-/// not being removed: a prefetchable region, reads of which have no side effects, of a kind of
+/// not being removed: a prefetchable region (reads have no side effects) of a kind of
 /// device that has memory there.
 pub(crate) fn is_memory(start: u64, size: u64) -> bool {
     // SAFETY: This compares the range with all devices, and holds a reference to each.

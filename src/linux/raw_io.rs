@@ -16,7 +16,7 @@ pub(crate) fn has() -> bool {
 /// read it, with more capabilities or less. statmount(2) has no file, and asks for itself.
 pub(crate) fn opener_has(seq: &SeqFile) -> bool {
     let seq = ptr::from_ref(seq).cast::<bindings::seq_file>();
-    // SAFETY: `SeqFile` is transparent over the C struct, whose file does not change.
+    // SAFETY: `SeqFile` is transparent over the C struct. Its file does not change.
     let file = unsafe { (*seq).file };
     if file.is_null() {
         return has();

@@ -19,7 +19,7 @@ use kernel::{
     types::Opaque,
 };
 
-/// A value that can be taken away from its readers, each of which delays that.
+/// A value that can be taken away from its readers; each reader delays that.
 ///
 /// # Invariants
 ///

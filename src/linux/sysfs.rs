@@ -111,12 +111,12 @@ pub(crate) trait Shown: Send + Sync + Sized + 'static {
 #[repr(C)]
 struct Attribute<T: Shown> {
     raw: bindings::kobj_attribute,
-    /// The object whose file this is.
+    /// The object of this file.
     shown: NonNull<T>,
     file: &'static File<T>,
 }
 
-/// A `T` whose files are in sysfs.
+/// A `T` with files in sysfs.
 ///
 /// # Invariants
 ///
@@ -189,7 +189,7 @@ impl<T: Shown> Show<T> {
         raw: *mut bindings::kobj_attribute,
         buffer: *mut kernel::ffi::c_char,
     ) -> isize {
-        // SAFETY: `new` makes such files only, whose attributes are the first fields of these. By
+        // SAFETY: `new` makes such files only; their attributes are the first fields of these. By
         // the type invariant the object lives until the directory is removed, which waits for this.
         let (file, shown) = unsafe {
             let attribute = raw.cast::<Attribute<T>>();

@@ -42,7 +42,7 @@ fn open(
     Ok(Region::of_owner(lease_ref)?)
 }
 
-/// Returns why a device is refused whose memory cannot be used.
+/// Returns why a device with unusable memory is refused.
 impl From<Unmapped> for Refusal {
     fn from(why: Unmapped) -> Self {
         match why {
@@ -139,7 +139,7 @@ pub(crate) fn open_block(
     Ok((region, bdev))
 }
 
-/// Opens the region of `part`, in bytes, of the DAX character device `number`, whose device node
+/// Opens the region of `part`, in bytes, of the DAX character device `number`; its device node
 /// `node` opens, or of all of it. This may wait for the users of pages.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 //! A dma-buf: memory of a device, or of a heap that devices share.
 //!
-//! daxfs is a dynamic importer whose device is the processor; see "dma-bufs" in
+//! daxfs is a dynamic importer with the processor as its device; see "dma-bufs" in
 //! Documentation/design.rst. The reservation lock of the buffer is taken under locks of the VFS, so
 //! under it the revocation of a lease takes no lock of daxfs or of the VFS.
 
@@ -12,7 +12,7 @@ use crate::linux::fs::{refusal, Refusal};
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::{fs::File, prelude::*, str::CString};
 
-/// Returns why a buffer is refused whose exporter failed.
+/// Returns why a buffer is refused if its exporter failed.
 impl From<Failed> for Refusal {
     fn from(Failed(step, error): Failed) -> Self {
         let (step, remedy) = match step {

@@ -14,7 +14,7 @@ pub(crate) type MappedExtent = FileMapping<ExtentClaim>;
 ///
 /// # Invariants
 ///
-/// This is one of the users of the extent at `key` in the tree of the lease, whose memory is that
+/// This is one of the users of the extent at `key` in the tree of the lease. Its memory is that
 /// of the extent's address space.
 pub(crate) struct ExtentClaim {
     lease_ref: LeaseRef,

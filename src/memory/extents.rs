@@ -79,7 +79,7 @@ fn first_from(tree: &Tree, offset: u64) -> Option<u64> {
     Some(*tree.cursor_lower_bound(&offset)?.current().0)
 }
 
-/// All mapped extents of a region, none of which overlap.
+/// All mapped extents of a region. They do not overlap.
 ///
 /// The mutex protects the tree and the user counts. Memory reclaim takes it, so do not allocate
 /// under it. Do not hold it while waiting for a page fault or for users of a page, or for work on
@@ -204,7 +204,7 @@ impl Extents {
         }
     }
 
-    /// Kills the processes that map the page at `offset`, whose memory has failed, and unmaps it.
+    /// Kills the processes that map the failed page at `offset`, and unmaps it.
     pub(super) fn page_failed(&self, offset: u64, flags: kernel::ffi::c_int) {
         let found = last_before(&self.tree.lock(), offset + 1).cloned();
         let Some(space) = found.filter(|space| offset < space.key() + space.length) else {

@@ -138,7 +138,7 @@ impl HeldPart {
         };
         holds.push(hold, GFP_KERNEL)?;
         drop(holds);
-        // fs_dax_get() takes the lock of the device, whose driver may hold it for as long as pages
+        // fs_dax_get() takes the lock of the device. Its driver may hold it for as long as pages
         // have users. So this is without the mutex.
         let held = become_holder(token.clone());
         let mut holds = HOLDS.lock();
@@ -217,7 +217,7 @@ impl Holder for HolderToken {
         if registry::find_by(|uses| uses.hold == Some(holder)).is_none() {
             return false;
         }
-        // No lease has the rest of a device with several images. Remember its failures, too.
+        // No lease has the rest of a device with several images. Also remember its failures.
         device.each_frame(bytes.clone(), |_, frame| frame.mark());
         registry::for_each(|lease| {
             if let Some(part) = part_of(lease, holder) {

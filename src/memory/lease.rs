@@ -8,9 +8,9 @@
 //! * A lease is *revoked* before the memory goes away. From then on reads fail with `EIO` and
 //!   faults with SIGBUS. A work item waits for reads and faults in progress, unmaps everything, and
 //!   waits until pages have no users (direct I/O, a pipe). Then it drops the [`Owner`].
-//! * Unmount *ends* the lease ([`LeaseRef`](super::LeaseRef)). If pages are still in use, the same work
-//!   item keeps the owner, and with it the module, until they are not. Unmount does not wait for
-//!   that.
+//! * Unmount *ends* the lease ([`LeaseRef`](super::LeaseRef)). If pages are still in use, the same
+//!   work item keeps the owner, and with it the module, until they are not. Unmount does not wait
+//!   for that.
 
 use super::extents::Extents;
 use crate::linux::bus::DeviceId;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A sealed memfd, whose own folios are pinned and mapped.
+//! A sealed memfd: its own folios are pinned and mapped.
 
 use super::{Descriptor, LeaseRef, Region};
 use crate::linux::fs::{refusal, Refusal};

@@ -2,7 +2,7 @@
 
 //! Memory that can hold an image.
 //!
-//! Opening a source ([`dax`], [`phys`], [`dmabuf`], [`memfd`]) gives a [`Region`], whose [`lease`]
+//! Opening a source ([`dax`], [`phys`], [`dmabuf`], [`memfd`]) gives a [`Region`]. Its [`lease`]
 //! says how long it may be used. To read it, call [`Region::access`]: metadata is copied through
 //! [`crate::image::Memory`], file content straight to the reader. Both survive a machine check.
 //!

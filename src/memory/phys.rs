@@ -17,7 +17,7 @@ use crate::linux::pagemap::{Frames, OwnDax};
 use crate::linux::{bus::Notifier, global_mutex, pci, raw_io};
 use kernel::{page, prelude::*, seq_file::SeqFile, sync::Arc};
 
-/// Number of bytes whose attributes are looked at before all of a range is mapped.
+/// Number of bytes to look at for their attributes before all of a range is mapped.
 const HEAD: u64 = 2 << 20;
 
 global_mutex! {
@@ -37,7 +37,7 @@ fn record(frame: usize) {
     }
 }
 
-/// Marks the recorded frames of `own`, whose struct pages are new.
+/// Marks the recorded frames of `own`, which has new struct pages.
 fn mark_recorded(own: &OwnDax) {
     for &frame in FRAMES.lock().iter() {
         if let Some(frame) = own.frame(frame) {

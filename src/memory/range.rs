@@ -14,9 +14,9 @@ use crate::linux::{global_mutex, pagemap, pci, raw_io};
 use kernel::{device::Device, page::PAGE_SIZE, prelude::*, sync::GlobalGuard};
 
 global_mutex! {
-    // Serializes requests for ranges and their mapping: two ranges whose descriptions fit into the
-    // available memory need not fit together. Only memory, the lock of memory hotplug and the
-    // console are waited for under it.
+    // Serializes requests for ranges and their mapping: if the descriptions of each of two ranges
+    // fit into the available memory, both together need not. Only memory, the lock of memory
+    // hotplug and the console are waited for under it.
     static REQUESTING: () = ();
 }
 

@@ -69,7 +69,7 @@ fn remove(lease: &Arc<Lease>) {
     drop(node);
 }
 
-/// Returns a lease whose owner uses what is `wanted`, if there is one.
+/// Returns a lease with an owner that uses what is `wanted`, if there is one.
 pub(super) fn find_by(wanted: impl Fn(&Uses) -> bool) -> Option<Arc<Lease>> {
     let leases = LEASES.lock();
     let mut all = leases
@@ -79,7 +79,7 @@ pub(super) fn find_by(wanted: impl Fn(&Uses) -> bool) -> Option<Arc<Lease>> {
     all.find(|lease| wanted(&lease.uses.lock())).cloned()
 }
 
-/// Revokes the leases whose owner uses what is `wanted`.
+/// Revokes the leases with an owner that uses what is `wanted`.
 pub(super) fn revoke(wanted: impl Fn(&Uses) -> bool) {
     for_each(|lease| {
         if wanted(&lease.uses.lock()) {

@@ -246,7 +246,7 @@ def remove(*names):
 
 def collect():
     """Run containerd's garbage collector, which removes snapshots. By itself it waits 50 times as long as its last run took."""
-    # The lease is there if a call was killed.
+    # A killed call leaves the lease.
     with contextlib.suppress(AssertionError):
         ctr("leases", "create", "--id", "collect")
     ctr("leases", "rm", "--sync", "collect")
@@ -299,12 +299,12 @@ def layers():
 
 
 def loaded(kind=""):
-    """Return the directories that images and packs are mounted on, or those of one kind, as "p/"."""
+    """Return the directories that images and packs are mounted on, or of one kind only, as "p/"."""
     return [place for _, place, filesystem in mounts() if filesystem == "daxfs" and re.match(f"/run/daxfs/[^/]*/{kind}", place)]
 
 
 def number_of(images, packs=None):
-    """Check how many snapshots have their image in memory, and how many packs are there."""
+    """Check how many snapshots have their image in memory, and how many packs exist."""
     got = [len(layers()), len(loaded("i/")), len(loaded("p/"))]
     assert got == [images, images, got[2] if packs is None else packs], f"overlays, images, packs: {got}\n{layers()}\n{loaded()}"
 

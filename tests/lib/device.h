@@ -22,7 +22,7 @@ bool device_unbind(const struct device *device);
 bool device_bind(const struct device *device);
 
 /*
- * Run @run in a child, whose exit status is what @run returns. The child does not have the standard
+ * Run @run in a child that exits with what @run returns. The child does not have the standard
  * output: tests/run reads that to its end, and would wait for a child that is stuck. Its output comes at the end of the
  * point.
  */
@@ -63,7 +63,7 @@ int bounded_sync(void);
  */
 int bounded_umount_when_free(const char *dir);
 
-/* Unbind the device in a child, whose exit status is 0 if that worked. */
+/* Unbind the device in a child that exits with 0 if that worked. */
 pid_t begin_unbind(const struct device *device);
 
 /* Drop the caches of inodes and dentries @times times, within the limit. */

@@ -2,7 +2,7 @@
 /*
  * KTAP output and kselftest exit codes for test programs.
  *
- * A program has points, each of which is a function:
+ * A program has points. Each is a function:
  *
  *	POINT(last_byte, "the last byte of a file")
  *	{

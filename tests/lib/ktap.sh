@@ -13,7 +13,7 @@ ktap_failed=0
 ktap_passed=0
 ktap_skipped=0
 ktap_planned=0
-# A file whose end is shown when a point fails.
+# A file; its end is shown when a point fails.
 ktap_log=''
 
 # plan COUNT: announce the number of points.

@@ -133,7 +133,7 @@ static bool known_to_fail(u64 frame)
 	return flags >> KPF_HWPOISON & 1;
 }
 
-/* The source whose page fails. */
+/* The source of the page that fails. */
 static const struct source *failing;
 
 /* The process can still use the page. No errno has this number. */

@@ -82,7 +82,7 @@ def layers(busybox):
 
 
 def write_archive(path, name, tars):
-    """Write the archive of an image with this name and these layers, of which the last one is compressed."""
+    """Write the archive of an image with this name and these layers, the last one compressed."""
     blobs = {}
 
     def blob(data, kind):

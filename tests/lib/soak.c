@@ -15,7 +15,7 @@
 /* The size of the file "large" of the image. */
 #define LARGE_SIZE (5 << 20)
 #define BLOCK 4096
-/* The exit status of a process whose mount was refused. */
+/* The exit status of a process if its mount was refused. */
 #define REFUSED 9
 /* A round ends within so many times the limit of one call. */
 #define LIMITS 20
@@ -189,7 +189,7 @@ static bool mount_damaged(const struct image *image, char **bytes)
 	 * can prevent none of these, so spare these mounts.
 	 */
 	if (this.event == STARVED && source_is_device(this.kind->source))
-		REQUIRE(bounded("a mount whose allocations fail", do_starved_mount, &memory) == KTAP_PASS);
+		REQUIRE(bounded("a mount with failing allocations", do_starved_mount, &memory) == KTAP_PASS);
 	status = bounded("mount", do_mount, &memory);
 	if (memory > 0)
 		close(memory);

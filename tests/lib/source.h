@@ -37,7 +37,7 @@ extern char source_missing[200];
 /* Return the source of this name, which must be one of sources. */
 const struct source *source_named(const char *name);
 
-/* As source->make(); *@owner is the memfd whose pages a dma-buf has, or -1. */
+/* As source->make(); *@owner is the memfd with the pages of a dma-buf, or -1. */
 int source_make_owned(const struct source *source, const struct image *image, int *owner);
 
 /*

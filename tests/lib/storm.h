@@ -99,7 +99,7 @@ void storm_handle_signals(void);
 /* Return true if @got is the expected content of the page from @offset on. */
 bool storm_matches(const struct storm_page *page, const char *got, size_t offset, size_t length);
 
-/* Return true if loads from the page must succeed, as long as its memory is there. */
+/* Return true if loads from the page must succeed, as long as its memory exists. */
 bool storm_readable(const struct storm_thread *thread, const struct storm_page *page);
 
 /* Return the place of the word in a page that can be written to. */

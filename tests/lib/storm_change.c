@@ -99,7 +99,7 @@ static void fresh(struct storm_page *to, const struct storm_page *like, size_t b
 	to->doubtful = false;
 }
 
-/* Note that @from is now at @to, of which the last pages may be new. Set what @from has now. */
+/* Note that @from is now at @to; the last pages may be new. Set what @from has now. */
 static void moved(struct storm_thread *thread, struct storm_range *from, const struct storm_range *to, int flags)
 {
 	struct storm_page *source = &from->slot->pages[from->at], *target = &to->slot->pages[to->at];

@@ -106,7 +106,7 @@ static void read_mapping(struct storm_thread *thread)
 	static const struct {
 		const char *name;
 		ssize_t (*read)(struct storm_thread *thread, char *address, size_t length);
-		/* Works for memory without pages that can be counted, too. */
+		/* Also works for memory without pages that can be counted. */
 		bool sure;
 	} ways[] = {
 		{ "process_vm_readv", by_vm_readv, false },
@@ -329,7 +329,7 @@ static void fork_one(struct storm_thread *thread)
 		in_child(thread);
 	if (pid < 0)
 		return;
-	/* Break the pages' sharing from this side, too. */
+	/* Also break the pages' sharing from this side. */
 	if (storm_pick(thread, 2))
 		child_writes(thread);
 	storm_note(thread, "wait", pid, 0, 0, 0);

@@ -26,7 +26,7 @@ MISSING = {"virtio-pmem": "nvdimm", "cxl": ""} if ARCH == "arm64" else {}
 ORDER = """host sources memory containerd modules files images distro fuse vfs nfs hashing catalog signature sharing
     packages boot storm packing soak kernels shortage costs selinux""".split()
 
-# What the Python of the build root runs for a program on this machine, which is the first argument.
+# The Python of the build root runs this for a program on this machine, which is the first argument.
 RUN_PROGRAM = ("import os, runpy, sys; del sys.argv[0]; sys.path.insert(0, os.path.dirname(sys.argv[0])); "
                "runpy.run_path(sys.argv[0], run_name='__main__')")
 
@@ -100,7 +100,7 @@ class Job:
             elif key == "share":
                 others.append(("--share", f"{IMAGES}:/run/images"))
             elif key == "append":
-                # The debug kernel has the driver for this memory built in, whose device would come first, and so may a
+                # The debug kernel has the driver for this memory built in; its device would come first, and so may a
                 # kernel that is named by its image. Only amd64 has the option.
                 if not value.startswith("memmap=") or (ARCH == "amd64" and self.kernel != "debug" and "/" not in self.kernel):
                     others.append(("--append", value))

@@ -8,7 +8,7 @@ use std::path::Path;
 /// Patterns as in .gitignore. A pattern that starts with or contains a slash is matched against the
 /// path from the root of the image, any other against the name, at any depth. `*`, `?` and `[...]`
 /// match no slash, `**` does. A pattern that ends with a slash matches directories only. Files
-/// below a matching directory are left out, too.
+/// below a matching directory are also left out.
 pub struct Exclude {
     /// Patterns for all files.
     any: GlobSet,

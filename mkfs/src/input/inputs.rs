@@ -26,7 +26,7 @@ pub enum Input {
     Tar(PathBuf),
     /// A daxfs image.
     Image(PathBuf),
-    /// A daxfs image whose files may have no data; no argument means this.
+    /// A daxfs image; its files may have no data. No argument means this.
     Metadata(PathBuf),
     /// A container image in an OCI layout or an archive of one: the path, followed by a colon and
     /// the image's name if there are several.

@@ -65,7 +65,7 @@ pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, Reason> {
     Ok(names)
 }
 
-/// A hard link whose target is not there yet. A file without content has its name until then.
+/// A hard link that comes before its target. A file without content has its name until then.
 struct Pending {
     target: Vec<u8>,
     /// Offset of the member in the archive.
@@ -240,7 +240,7 @@ impl<'a> Placer<'a> {
     }
 
     /// Resolve the hard links that came before their targets, in a layer also those to files of the layers below. Return
-    /// the offset of a link whose target is missing, and the reason.
+    /// the offset of a link without a target, and the reason.
     pub fn finish(mut self) -> Result<(), (u64, Reason)> {
         let pending = std::mem::take(&mut self.pending);
         let mut targets = HashMap::new();

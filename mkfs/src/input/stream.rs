@@ -189,7 +189,7 @@ impl<'a> Stream<'a> {
     fn left(&mut self) -> Result<u64> {
         if let Bytes::Direct(blob, _) = self.bytes {
             let stat = fstat(&blob.file).map_err(|error| Error::io(self.path, "examine", error))?;
-            // The rest of a device was there before the archive.
+            // The rest of a device is older than the archive.
             if FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice {
                 return Ok(0);
             }

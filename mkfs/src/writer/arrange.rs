@@ -50,7 +50,7 @@ impl Arranger<'_> {
     }
 
     /// Place files at multiples of the block size, and those in `huge` at multiples of 2 MiB. Both
-    /// lists are in the order of inode numbers; `small` is sorted by the number of blocks, too.
+    /// lists are in the order of inode numbers; `small` is also sorted by the number of blocks.
     ///
     /// Fill the gaps between huge files with small files. Place the largest file that fits first,
     /// because the smallest ones fit everywhere.

@@ -14,7 +14,7 @@ pub enum Pack {
     /// can be mapped directly.
     #[default]
     Small,
-    /// Files smaller than a block, also in the last blocks of larger files, whose last pages are
+    /// Files smaller than a block, also in the last blocks of larger files; their last pages are
     /// then mapped as copies.
     Tails,
 }

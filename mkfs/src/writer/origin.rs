@@ -83,7 +83,7 @@ impl Origin {
         Self::new(path, Bytes::Nothing)
     }
 
-    /// Create an origin whose content is in `container`. `path` is its name in messages.
+    /// Create an origin with its content in `container`. `path` is its name in messages.
     pub fn file(path: &Path, container: Container) -> Self {
         Self::new(path, Bytes::File(container))
     }

@@ -183,7 +183,7 @@ fn xattrs(stream: &mut CrcWriter<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Return the superblock of an image that was written in `pieces`, and whose metadata have this
+/// Return the superblock of an image that was written in `pieces`, and with metadata that have this
 /// CRC-32C.
 pub fn superblock(
     tree: &Tree,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! A tree that changes between or during the scan and the copy is an error that names the file; an
-//! image that differs from the written bytes is one, too.
+//! image that differs from the written bytes is also one.
 
 use daxfs_files::{Output, Progress, Silent};
 use mkdaxfs::input::scan;
@@ -151,7 +151,7 @@ fn archives_that_change() {
     assert!(error.unwrap_err().to_string().contains("cut short"));
 }
 
-/// Files whose size says nothing: they must not become zeros, nor empty.
+/// Files with a meaningless size: they must not become zeros, nor empty.
 #[test]
 fn files_that_lie() {
     for (directory, expected) in [

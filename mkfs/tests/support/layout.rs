@@ -13,7 +13,7 @@ pub fn oci(kind: &str) -> String {
     format!("application/vnd.oci.image.{kind}")
 }
 
-/// A layout in the making, in a directory that has the archives, too.
+/// A layout in the making, in a directory that also has the archives.
 pub struct Layout {
     root: PathBuf,
     pub path: PathBuf,

@@ -173,6 +173,6 @@ pub(crate) fn make_and_kill() -> Result<u32> {
     let device = unsafe { Device::take(device) }.ok_or(ENOMEM)?;
     // SAFETY: The device was made above, and nothing else kills it.
     unsafe { bindings::kill_dax(device.as_raw()) };
-    // SAFETY: The device keeps its inode, whose number does not change.
+    // SAFETY: The device keeps its inode. Its number does not change.
     Ok(unsafe { (*device.inode()).i_rdev } >> bindings::MINORBITS)
 }

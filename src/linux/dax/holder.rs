@@ -52,7 +52,7 @@ impl Removed {
 ///
 /// # Invariants
 ///
-/// Owns a reference to `device`, whose holder is `holder` unless it has been removed.
+/// Owns a reference to `device`. Its holder is `holder` unless it has been removed.
 pub(crate) struct Held<T> {
     device: NonNull<bindings::dax_device>,
     holder: Option<Arc<T>>,

@@ -12,7 +12,7 @@ use kernel::{device, fs::File, prelude::*, sync::aref::ARef};
 ///
 /// # Invariants
 ///
-/// The file is open, and is such a device. Its inode has a character device, whose parent is on the
+/// The file is open, and is such a device. Its inode has a character device, with a parent on the
 /// DAX bus, and to which `device` belongs.
 pub(crate) struct Node {
     file: ARef<File>,
@@ -34,7 +34,7 @@ impl Node {
     pub(crate) fn new(file: ARef<File>, number: bindings::dev_t) -> Result<Option<Self>> {
         let raw = file.as_ptr().cast::<bindings::file>();
         // SAFETY: The mode of an open file does not change in the bit that matters. The file keeps
-        // its inode, whose type and number do not change.
+        // its inode. Its type and number do not change.
         let (f_mode, mode, found) = unsafe {
             let inode = (*raw).f_inode;
             ((*raw).f_mode, (*inode).i_mode, (*inode).i_rdev)
@@ -47,7 +47,7 @@ impl Node {
         // SAFETY: The function looks the number up, and returns a reference, or null.
         let device = unsafe { Device::take(bindings::dax_dev_get(number)) }.ok_or(ENOMEM)?;
         // INVARIANT: The DAX core has this major number, and opens only devices of its bus. The
-        // open file keeps the device, for whose number dax_dev_get() would otherwise make an object
+        // open file keeps the device; otherwise dax_dev_get() would make an object for its number
         // without one.
         Ok(Some(Node { file, device }))
     }
@@ -72,7 +72,7 @@ impl Node {
     /// Calls `unbinding` before a device of the DAX bus is unbound from its driver, under the lock
     /// of the device.
     pub(crate) fn watch_bus(&self, unbinding: fn(&device::Device)) -> Result<bus::Notifier> {
-        // SAFETY: The node keeps the device, whose bus does not change and belongs to the DAX core.
+        // SAFETY: The node keeps the device. Its bus does not change and belongs to the DAX core.
         // This module uses functions of that, so it stays loaded.
         unsafe {
             let bus = (*bus::as_raw(self.bus_device())).bus;

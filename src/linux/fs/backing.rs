@@ -26,7 +26,7 @@ use kernel::{error::from_err_ptr, prelude::*};
 ///
 /// # Safety
 ///
-/// `file` must be an open file whose private data nothing else uses, and whose `release` is
+/// `file` must be an open file. Nothing else uses its private data, and its `release` is
 /// [`release`]. `mapping` must be valid as long as the inode of `file`, and the same for each call.
 pub(super) unsafe fn open(
     file: NonNull<bindings::file>,
@@ -68,7 +68,7 @@ pub(super) unsafe fn open(
 ///
 /// # Safety
 ///
-/// `file` must be a file that is being closed, whose private data only [`open`] uses.
+/// `file` must be a file that is being closed; only [`open`] uses its private data.
 pub(super) unsafe extern "C" fn release(
     _inode: *mut bindings::inode,
     file: *mut bindings::file,

@@ -136,7 +136,7 @@ impl<T: Operations> VTable<T> {
         ..pin_init::zeroed()
     };
 
-    /// Open files without data, of which there are none: overlayfs opens the file with the data.
+    /// Open files without data. None exist: overlayfs opens the file with the data.
     const NO_FILE: bindings::file_operations = bindings::file_operations {
         open: Some(Self::refuse_open),
         ..pin_init::zeroed()

@@ -93,8 +93,8 @@ impl<T: FileSystem> INode<T> {
 
     /// Returns the data of the filesystem.
     pub(crate) fn data(&self) -> &T::INode {
-        // SAFETY: By the type invariant the inode is in a slot whose `data` is `Some` and does not
-        // change.
+        // SAFETY: By the type invariant the inode is in a slot. Its `data` is `Some` and does
+        // not change.
         unsafe {
             (*Slot::<T>::of(self.as_raw()))
                 .data
@@ -213,7 +213,7 @@ pub(crate) struct Attributes<T: FileSystem> {
     pub(crate) may_have_acl: bool,
     /// Type.
     pub(crate) kind: Kind,
-    /// A regular file with the same content, whose own page cache this one uses.
+    /// A regular file with the same content; this one uses its page cache.
     pub(crate) page_cache: Option<INodeRef<T>>,
     /// Data of the filesystem.
     pub(crate) data: T::INode,
@@ -280,7 +280,7 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
         Kind::Regular(mapped_by) => {
             let tables = VTable::<T>::file_tables(mapped_by);
             let is_dax = mapped_by == MappedBy::Dax;
-            // SAFETY: As above. The reference keeps the other inode, whose page cache is its own.
+            // SAFETY: As above. The reference keeps the other inode, which has its own page cache.
             // `VTable::evict_inode` puts it.
             unsafe {
                 ((*inode).i_op, (*inode).__bindgen_anon_3.i_fop) = (tables.0, tables.1);
@@ -339,7 +339,7 @@ impl<T: Operations> VTable<T> {
     };
 }
 
-/// Fills in what statx(2) returns for an inode, none of which can change.
+/// Fills in what statx(2) returns for an inode. It cannot change.
 ///
 /// # Safety
 ///

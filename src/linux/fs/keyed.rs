@@ -4,7 +4,7 @@
 //!
 //! sync(2) and others wait for each superblock from the moment it is in the VFS's list until it is
 //! born, and for its `s_umount` later. So a mount reserves the key, opens the source, and only then
-//! makes the superblock. get_tree_bdev() and get_tree_keyed() fill one that is there already.
+//! makes the superblock. get_tree_bdev() and get_tree_keyed() fill one that exists already.
 
 use super::{context::Key, Context, Operations, Refusal, Registration};
 use super::{SuperBlock, SuperKind, VTable};

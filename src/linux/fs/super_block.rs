@@ -96,7 +96,7 @@ impl<T: Operations> VTable<T> {
     ///
     /// # Safety
     ///
-    /// `sb` must be a new superblock of type `T`, whose device number is set.
+    /// `sb` must be a new superblock of type `T` with a device number.
     pub(super) unsafe fn fill(sb: *mut bindings::super_block, data: KBox<T::Super>) -> Result {
         let data = KBox::into_raw(data);
         // SAFETY: Nothing else accesses a superblock that is being filled, which keeps its type
@@ -147,7 +147,7 @@ impl<T: Operations> VTable<T> {
     ///
     /// # Safety
     ///
-    /// `sb` must be a superblock of type `T` whose device number is set. It is not used afterwards.
+    /// `sb` must be a superblock of type `T` with a device number. It is not used afterwards.
     pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
         // SAFETY: The superblock is valid, and keeps its type registered.
         let registration = unsafe { Registration::<T>::from_raw((*sb).s_type) };
@@ -159,7 +159,7 @@ impl<T: Operations> VTable<T> {
             // SAFETY: `fill` has stored the data, which are dropped below.
             T::retire(unsafe { SuperBlock::<T>::from_raw(sb) });
         }
-        // SAFETY: The caller passes a valid superblock, whose device number is set.
+        // SAFETY: The caller passes a valid superblock with a device number.
         unsafe { bindings::kill_super(sb) };
         if !data.is_null() {
             // SAFETY: This is the box that `fill` stored. All inodes are gone, and its other users.

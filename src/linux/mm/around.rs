@@ -32,7 +32,7 @@ impl<'a, C> Fault<'a, C> {
     pub(crate) fn map_dax(&self, memory: ArcBorrow<'_, Memory>) -> FaultResult<'a> {
         match Keep::new(self, &memory) {
             Some(kept) if matches!(kept.method(), MapMethod::Dax(_)) => {
-                // SAFETY: The fault is on a DAX device, whose memory is kept. This is its result.
+                // SAFETY: The fault is on a DAX device that keeps its memory. This is its result.
                 unsafe { self.result(bindings::dax_iomap_fault(self.as_raw(), self.order())) }
             }
             _ => FaultResult::SIGBUS,
@@ -124,7 +124,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
 
     /// Finds out which of the pages belong to the space, if it is on a DAX device.
     ///
-    /// Pages of a PMD entry are left to the DAX code, whose entry lock keeps other threads from
+    /// Pages of a PMD entry are left to the DAX code: its entry lock keeps other threads from
     /// mapping them by such an entry at the same time. If it already has an entry of a single page,
     /// it maps by pages only.
     fn find_known(&mut self) {
@@ -274,7 +274,7 @@ unsafe fn map_unknown_page(
         return unsafe { bindings::vmf_insert_page_mkwrite(vmf, page.as_raw(), false) };
     }
     if let MapMethod::Dax(_) = kept.method() {
-        // SAFETY: This is a fault on a space on a DAX device, whose memory is kept.
+        // SAFETY: This is a fault on a space on a DAX device that keeps its memory.
         return unsafe { bindings::dax_iomap_fault(vmf, 0) };
     }
     let Some(frame) = kept.frame(page).filter(|_| page < kept.length / PAGE_SIZE) else {

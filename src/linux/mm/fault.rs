@@ -152,7 +152,7 @@ impl<'a, C> Fault<'a, C> {
     }
 }
 
-/// The address space of a fault, whose memory cannot go away before this is dropped.
+/// The address space of a fault. Its memory cannot go away before this is dropped.
 ///
 /// # Invariants
 ///

@@ -60,7 +60,7 @@ impl Mappable {
         }
     }
 
-    /// Returns the length in bytes. The rest of the last page is mapped, too.
+    /// Returns the length in bytes. The rest of the last page is also mapped.
     #[inline(always)]
     pub(crate) fn size(&self) -> u64 {
         self.size

@@ -33,7 +33,7 @@ pub(crate) struct Span {
     pub(crate) length: u64,
     /// Number of bytes of the files in the page after it.
     pub(crate) tail: u64,
-    /// Number of the inode whose data it is.
+    /// Number of the inode that owns the data.
     pub(crate) owner: u64,
 }
 
@@ -51,9 +51,9 @@ impl Span {
 ///
 /// # Invariants
 ///
-/// `inode` is an internal inode whose `i_private` is this object, or null once that is dropped. The span is whole pages of its
-/// memory. `memory` is null, or a reference to this memory that the space owns, from
-/// [`Arc::into_raw`]. It is not null while processes may map a page, or the DAX code knows one.
+/// `inode` is an internal inode. Its `i_private` is this object, or null once that is dropped. The
+/// span is whole pages of its memory. `memory` is null, or a reference to this memory that the
+/// space owns, from [`Arc::into_raw`]. It is not null while processes may map a page, or the DAX code knows one.
 pub(crate) struct Space {
     inode: InternalInode,
     span: Span,
@@ -175,7 +175,7 @@ impl Space {
         idle
     }
 
-    /// Kills the processes that map page `index`, whose memory has failed, and unmaps it.
+    /// Kills the processes that map the failed page `index`, and unmaps it.
     pub(crate) fn page_failed(&self, index: usize, flags: kernel::ffi::c_int) {
         if cfg!(CONFIG_MEMORY_FAILURE) {
             // SAFETY: The address space is valid.
@@ -255,7 +255,7 @@ unsafe extern "C" fn daxfs_iomap_begin(
     iomap: *mut bindings::iomap,
     _source: *mut bindings::iomap,
 ) -> kernel::ffi::c_int {
-    // SAFETY: The caller passes the inode of a space, whose private data are the space, which a
+    // SAFETY: The caller passes the inode of a space. Its private data are the space, which a
     // fault keeps, and an iomap that belongs to the fault.
     let (space, iomap) = unsafe { ((*inode).i_private.cast::<Space>().as_ref(), &mut *iomap) };
     let Some((space, range)) = space.and_then(|space| match space.memory.method {

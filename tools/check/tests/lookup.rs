@@ -106,7 +106,7 @@ fn names_of_every_length_and_byte() {
     exercise(&names, &missing);
 }
 
-/// Names of eight bytes whose hash is `target`: XXH32 can be undone for its last word.
+/// Names of eight bytes with the hash `target`: XXH32 can be undone for its last word.
 fn colliding(target: u32, count: usize) -> Vec<Vec<u8>> {
     const PRIMES: [u32; 5] = [
         0x9e37_79b1,
@@ -194,7 +194,7 @@ impl Memory for Counted<'_> {
     daxfs_reader::hashes!();
 }
 
-/// Return the largest number of reads of a look-up, of names that are there and that are not.
+/// Return the largest number of reads of a look-up, of present and of missing names.
 fn most_reads(names: &[Vec<u8>], missing: &[Vec<u8>]) -> u32 {
     let bytes = directory_of(names);
     let memory = Counted {
@@ -212,7 +212,7 @@ fn most_reads(names: &[Vec<u8>], missing: &[Vec<u8>]) -> u32 {
     reads.max().unwrap()
 }
 
-/// Return names whose hashes are dense at the powers of two, which interpolation misses.
+/// Return names with hashes that are dense at the powers of two, which interpolation misses.
 fn skewed(count: usize) -> Vec<Vec<u8>> {
     let part = count.div_ceil(32);
     let hash = |n: usize| (1 << (n / part)) + (n % part * 5 % (1 << (n / part))) as u32;

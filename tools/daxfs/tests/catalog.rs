@@ -79,7 +79,7 @@ fn from_init_to_removal() {
     add_file(&place, "one", "--activate");
     add_file(&place, "two", "");
     assert_eq!(names(&place), ["one active", "two"]);
-    // The images are there, byte by byte.
+    // The images are complete, byte by byte.
     for (name, offset) in [("one", CATALOG_SIZE), ("two", 2 * CATALOG_SIZE)] {
         place.ok(format!(
             "cmp -n $(stat -c %s {name}) {name} disk 0 {offset}"
@@ -259,7 +259,7 @@ fn damaged_version() {
     assert_eq!(names(&place), ["one"]);
 }
 
-/// The damaged copy may have listed an image, whose place must not be taken for free.
+/// The damaged copy may have listed an image; its place must not be taken for free.
 #[test]
 fn damage_is_said() {
     let place = catalog(3);
@@ -318,7 +318,7 @@ struct Ram {
     pending: Vec<(u64, Vec<u8>)>,
     /// Operations that are left until power is lost.
     left: usize,
-    /// Decides which lines of the pending writes are there after power was lost.
+    /// Decides which lines of the pending writes survive a loss of power.
     luck: u64,
     /// Bytes that were read and written.
     transferred: Cell<usize>,
@@ -474,7 +474,7 @@ fn faulty_device() {
         "{error}"
     );
 
-    // The superblock is there, but not all of the data.
+    // The superblock is written, but not all of the data.
     let (ram, mut table) = Ram::with_catalog(2);
     let bytes = image(1);
     let last = CATALOG_SIZE as usize + bytes.len() - 1;
@@ -585,7 +585,7 @@ enum Change {
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Return an image that differs from all others, of one or two pieces or a small one, all bytes of which are known.
+/// Return an image that differs from all others, of one or two pieces or a small one, with all bytes known.
 fn image(number: u64) -> Vec<u8> {
     let small = number % 3 == 2;
     let mut image = match small {
@@ -605,7 +605,7 @@ fn image(number: u64) -> Vec<u8> {
     image
 }
 
-/// Add the image in `bytes`, of which nothing is mounted. `ranges` are in use.
+/// Add the image in `bytes`, which is not mounted. `ranges` are in use.
 fn add(
     medium: &mut impl Medium,
     table: &mut Table,

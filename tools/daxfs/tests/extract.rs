@@ -162,7 +162,7 @@ fn targets() {
     assert_eq!(place.names("."), ["image", "part", "source", "target"]);
     // A user who is not root could not remove them otherwise.
     place.shell("chmod 755 source/dir target/dir part");
-    // A directory whose attributes cannot be set stays empty.
+    // A directory stays empty if its attributes cannot be set.
     if is_root() && available("strace") {
         place.shell("cp $(command -v daxfs) .; chmod 755 .; mkdir -m 777 other");
         let user = "timeout 60 setpriv --reuid=1000 --clear-groups";

@@ -70,7 +70,7 @@ fn commands_that_read() {
     place.ok("daxfs extract --no-same-owner --image base disk target");
     image_of(&place.path("target"), &place.path("again")).unwrap();
     place.ok("daxfs diff --ignore owner image again");
-    // Standard input, too.
+    // Also standard input.
     let piped = place.ok("daxfs digest --offset 5003 - <middle");
     assert_eq!(piped.text().trim_end(), digest(&place));
 }
@@ -109,7 +109,7 @@ fn nothing_there() {
          daxfs info disk | 1 | commands take --image NAME
          daxfs info --offset 1T middle | 1 | so nothing starts at byte 1099511627776",
     );
-    // A catalog can be in the middle, too, such as in a partition.
+    // A catalog can also be in the middle, such as in a partition.
     place.shell("(head -c 512 /dev/zero; cat disk) >whole");
     let found = place.ok("daxfs digest --offset 512 --image base whole");
     assert_eq!(found.text().trim_end(), digest(&place));

@@ -103,7 +103,7 @@ fn commands() {
     place.fails(VERIFY, "SHA-256 is");
 }
 
-/// What another program may sign, and daxfs does not.
+/// Signatures that another program may make, and daxfs does not.
 #[test]
 fn times() {
     let place = owned();

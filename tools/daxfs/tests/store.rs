@@ -96,12 +96,12 @@ fn layers_of_container_images() {
 #[test]
 fn versions_share_their_objects() {
     let place = versions();
-    let new = "3 objects (2.9M) are new, 0 (0) were there; 1 packs\n";
+    let new = "3 objects (2.9M) are new, 0 (0) were present; 1 packs\n";
     let first = add(&place, "base-1", "v1", new);
-    let more = "1 objects (2) are new, 2 (2.9M) were there; 2 packs\n";
+    let more = "1 objects (2) are new, 2 (2.9M) were present; 2 packs\n";
     let second = add(&place, "base-2", "v2", more);
     // The same content needs no pack.
-    let none = "0 objects (0) are new, 3 (2.9M) were there; 2 packs";
+    let none = "0 objects (0) are new, 3 (2.9M) were present; 2 packs";
     let third = add(&place, "again", "v2", none);
     assert_eq!(third.split(' ').next(), second.split(' ').next());
     assert_eq!(place.names("store/packs").len(), 2);
@@ -285,7 +285,7 @@ fn attributes_of_overlayfs() {
     stat("/dir/removed", "Type: file  Size: 0");
     verify(&place);
 
-    // Marks that are there already, and one for users, are kept.
+    // Present marks, and one for users, are kept.
     let marked = |opaque: &[u8]| {
         let dir = member("dir/", b'5', b"");
         let mark = attribute("trusted.overlay.whiteout", "");
@@ -469,11 +469,11 @@ fn parts_of_packs() {
     for (size, said) in [
         (
             1_499_000,
-            "1 objects (7) are new, 1 (1.5M) were there; 2 packs",
+            "1 objects (7) are new, 1 (1.5M) were present; 2 packs",
         ),
         (
             1_501_000,
-            "2 objects (1.5M) are new, 0 (0) were there; 2 packs",
+            "2 objects (1.5M) are new, 0 (0) were present; 2 packs",
         ),
     ] {
         let (name, all) = (size.to_string(), format!("all-{size}"));
@@ -488,10 +488,10 @@ fn parts_of_packs() {
     // Content that was stored again has a pack of its own, which the next image uses.
     write(&place, "next/needed", &vec![1; 1_499_000]);
     write(&place, "next/other", b"of the next");
-    let said = "1 objects (11) are new, 1 (1.5M) were there; 2 packs";
+    let said = "1 objects (11) are new, 1 (1.5M) were present; 2 packs";
     add(&place, "next", "next", said);
     write(&place, "tiny/copy", b"the same");
-    let said = "1 objects (8) are new, 0 (0) were there; 1 packs";
+    let said = "1 objects (8) are new, 0 (0) were present; 1 packs";
     add(&place, "tiny", "tiny", said);
     verify(&place);
 }

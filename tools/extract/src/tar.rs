@@ -96,7 +96,7 @@ impl<S: Storage> Archive<'_, S> {
         let mut records = Records::default();
         for xattr in self.reader.xattrs(inode, path)? {
             records.add(&xattr_keyword(&xattr.whole_name()), &xattr.value);
-            // As text, too, for programs that only read lists in this form.
+            // Also as text, for programs that only read lists in this form.
             let keyword = match xattr.prefix {
                 XattrPrefix::AclAccess => b"SCHILY.acl.access".as_slice(),
                 XattrPrefix::AclDefault => b"SCHILY.acl.default",

@@ -78,7 +78,7 @@ pub fn sums<S: Storage + Sync>(
     })
 }
 
-/// Return the first piece of `image` whose stored sum is not the one in `sums`, and its stored sum.
+/// Return the first piece of `image` with another stored sum than the one in `sums`, and its stored sum.
 ///
 /// Return [`image::Problem::Unreadable`], also if the stored sums are outside the memory.
 pub fn wrong_sum<S: Storage>(

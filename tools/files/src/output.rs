@@ -215,7 +215,7 @@ fn check_link(path: &Path) -> Result<()> {
     }
 }
 
-/// Return an output whose temporary file has no name, and need not be beside the image.
+/// Return an output with a temporary file that has no name, and need not be beside the image.
 fn nameless(
     path: PathBuf,
     overwrite: Overwrite,

@@ -25,7 +25,7 @@ const LABELS: [&CStr; 2] = [c"security.selinux", c"security.SMACK64"];
 /// Largest value of an extended attribute.
 const XATTR_MAX: usize = 64 << 10;
 
-/// Create a temporary file beside `path`, whose name starts with `prefix` and ends with `.tmp`. If
+/// Create a temporary file beside `path`, with a name that starts with `prefix` and ends with `.tmp`. If
 /// there is a file `path`, the new one is as private. [`rename`] puts it there.
 pub fn temporary(path: &Path, prefix: &str) -> io::Result<NamedTempFile> {
     let exists = path.exists();

@@ -29,7 +29,7 @@ pub fn usage(program: &str, error: &clap::Error, status: u8) -> ExitCode {
     }
 }
 
-/// Join the lines of clap's message `text`, and name the command whose help has more.
+/// Join the lines of clap's message `text`, and name the command that has more help.
 fn one_line(text: &str, program: &str) -> String {
     let mut message = String::new();
     let mut command = String::from(program);

@@ -32,7 +32,7 @@ pub fn load<M: Memory>(image: &Image<'_, M>) -> image::Result<Option<(Line, Vec<
 ///
 /// # Errors
 ///
-/// The system's, or that other data is there. The image itself does not change.
+/// The system's, or that the place has other data. The image itself does not change.
 pub fn write<M: Memory>(
     file: &File,
     superblock: &Superblock,

@@ -62,7 +62,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         self.image.root().map_err(|error| self.fail(b"", error))
     }
 
-    /// Return the inode at `path` as a process sees it whose root is the image's: `.`, `..` and
+    /// Return the inode at `path` as a process with the image's root sees it: `.`, `..` and
     /// symlinks on the way are followed, a symlink at the end if `follow`.
     pub fn find(&self, path: &[u8], follow: bool) -> Result<Inode> {
         self.image.find(path, follow).map_err(|error| {

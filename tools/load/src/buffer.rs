@@ -24,7 +24,7 @@ use std::os::unix::fs::FileExt;
 pub enum Kind {
     /// A sealed memfd
     Memfd,
-    /// A sealed memfd of huge pages, of which there must be enough
+    /// A sealed memfd of huge pages; enough of them must be free
     /// (/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages)
     Hugetlb,
     /// A buffer of the system's dma-heap

@@ -33,7 +33,7 @@ pub fn can_map() -> bool {
 ///
 /// After an error, parts of the memfd may have huge pages.
 pub fn allocate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
-    // The kernel makes a huge page of pages that are there, but of one is enough.
+    // The kernel makes a huge page of present pages; one is enough.
     for offset in (0..size).step_by(HUGE as usize) {
         pwrite(fd, &[0], offset)?;
     }

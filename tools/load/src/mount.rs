@@ -120,13 +120,13 @@ impl MountOptions {
     }
 }
 
-/// What is mounted.
+/// The source of a mount.
 pub enum MountSource<'a> {
     /// A copy of the source.
     Buffer(&'a Buffer),
     /// The source, which is a device.
     Device,
-    /// An image of a catalog, whose place the options name.
+    /// An image of a catalog; the options name its place.
     Part(Chosen),
 }
 

@@ -68,7 +68,7 @@ pub fn pages() -> io::Result<Vec<File>> {
     Ok(pages)
 }
 
-/// Add the pages of the commands under `command`, whose page is called `name`.
+/// Add the pages of the commands under `command`; its page is called `name`.
 fn below(command: &Command, name: &str, pages: &mut Vec<File>) -> io::Result<()> {
     for inner in command.get_subcommands() {
         let inner_name = format!("{name}-{}", inner.get_name());

@@ -159,7 +159,7 @@ fn name_of(entry: &CatalogEntry) -> Option<&str> {
 /// A copy of the catalog with the right checksum.
 type Copy = (CatalogHead, Vec<CatalogEntry>);
 
-/// Load copy `index` from `memory`, unless something else is there.
+/// Load copy `index` from `memory`, unless that has something else.
 fn load_copy<M: Memory>(memory: &M, index: usize) -> Result<Option<Copy>> {
     let start = CATALOG_COPIES[index];
     let head: CatalogHead = load(memory, start)?;
@@ -346,7 +346,7 @@ impl Table {
         [head.as_bytes(), entries.as_bytes()].concat()
     }
 
-    /// Add `image`, whose place is free.
+    /// Add `image` at a free place.
     pub fn insert(&mut self, image: Listed) {
         let before = |other: &Listed| other.range.start < image.range.start;
         self.images

@@ -44,7 +44,7 @@ impl Inode {
         }
     }
 
-    /// Return the error for reading this file, whose data are in another image.
+    /// Return the error for reading this file; its data are in another image.
     pub fn no_data(&self, superblock: &Superblock) -> Error {
         let record = superblock.inodes.offset + u64::from(self.ino - 1) * layout::INODE_SIZE;
         let offset = record + offset_of!(layout::Inode, flags) as u64;

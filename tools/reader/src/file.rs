@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What programs read of a file: its content, its target, its extended attributes.
+//! The content, the target and the extended attributes of a file.
 
 use crate::image::layout::XattrPrefix;
 use crate::image::{

@@ -44,7 +44,7 @@ impl From<Error> for FindError {
 }
 
 impl<M: Memory> Image<'_, M> {
-    /// Return the inode at `path` as a process sees it whose root is the image's: follow `.`, `..`
+    /// Return the inode at `path` as a process with the image's root sees it: follow `.`, `..`
     /// and symlinks on the way, and a symlink at the end if `follow`.
     ///
     /// ```

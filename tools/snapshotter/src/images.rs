@@ -190,7 +190,7 @@ fn forget_unpacking(tree: &mut Tree, upper: &Path) {
     let Kind::Directory(entries) = &tree.nodes[ROOT as usize].kind else {
         return;
     };
-    // A whiteout has the time of unpacking, too.
+    // A whiteout also has the time of unpacking.
     let nodes = entries.iter().map(|entry| &tree.nodes[entry.node as usize]);
     let times = nodes
         .filter(|node| !node.kind.is_whiteout())

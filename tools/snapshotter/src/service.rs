@@ -72,7 +72,7 @@ impl Service {
     }
 }
 
-/// Return the status for a call whose thread has not ended as it should.
+/// Return the status for a call if its thread has not ended as it should.
 fn failed(error: impl std::error::Error) -> Status {
     Status::internal(format!("the call failed: {error}"))
 }

@@ -139,7 +139,7 @@ impl Snapshots {
         self.snapshots.values()
     }
 
-    /// Return the snapshot `name`, whose files and whose layers can be used.
+    /// Return the snapshot `name`, with usable files and layers.
     ///
     /// Return [`Error::NotFound`], and [`Error::Damaged`] if it or a snapshot below it is damaged
     /// or missing.
@@ -252,7 +252,7 @@ impl Snapshots {
         found
     }
 
-    /// Return whether the layer in `snapshot` is there and not in use.
+    /// Return whether the layer in `snapshot` exists and is not in use.
     pub fn is_unused(&self, snapshot: &Snapshot) -> bool {
         let name = &*snapshot.record.name;
         let found = self.snapshots.get(name);

@@ -107,11 +107,7 @@ impl Snapshotter {
         let mut text = String::new();
         for (name, value, help) in [
             ("layers", count, "Committed snapshots."),
-            (
-                "layers_pending",
-                pending,
-                "Layers whose image is not made yet.",
-            ),
+            ("layers_pending", pending, "Layers without an image so far."),
             ("images_loaded", images, "Images in memory."),
             (
                 "loaded_bytes",

@@ -265,7 +265,7 @@ async fn changes_without_an_image_remain() {
     assert!(!dirs[3].join("fs").exists());
     machine.prepare("new", "whole").await.unwrap();
 
-    // An active snapshot whose changes are not there, but an image is.
+    // An active snapshot without changes, but with an image.
     let mounts = machine.prepare("active", "").await.unwrap();
     let dir = upper(&mounts).parent().unwrap().to_owned();
     std::fs::rename(dir.join("fs"), dir.join("aside")).unwrap();
@@ -306,19 +306,19 @@ impl Disk for Faulty {
     }
 }
 
-/// Whatever fails while a commit and its image are recorded, the files or their image are there at the next start.
+/// Whatever fails while a commit and its image are recorded, the next start finds the files or their image.
 #[test]
 fn the_disk_fails_during_a_commit() {
     // Prepare replaces once and syncs twice. Then come the commit, and its undoing or the record of the image.
     let cases: [(&[usize], &[usize], bool, bool); 7] = [
         (&[], &[1], false, false),
         (&[2], &[], false, false),
-        // The old record is there again, but maybe not after a crash.
+        // The old record is back, but maybe not after a crash.
         (&[2, 3], &[], false, false),
-        // The new record is there, but maybe not after a crash.
+        // The new record is written, but maybe not after a crash.
         (&[2], &[2], false, false),
         (&[], &[2], true, false),
-        // The record of the image is there, but maybe not after a crash.
+        // The record of the image is written, but maybe not after a crash.
         (&[3], &[], true, true),
         (&[], &[], true, true),
     ];
@@ -587,7 +587,7 @@ fn calls_while_an_image_is_made() {
                 go.send(()).unwrap();
                 go.send(()).unwrap();
                 remove.join().unwrap().unwrap();
-                // The image was made of what was there, or not at all.
+                // The image was made of the files as they were, or not at all.
                 begun.recv().unwrap();
                 go.send(()).unwrap();
             } else {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use tonic::Code;
 
-/// Return the numbers of the directories of snapshots whose images are loaded.
+/// Return the numbers of the directories of snapshots with loaded images.
 fn loaded(memory: &Unpacked) -> Vec<u64> {
     let number = |dir: &PathBuf| -> u64 {
         let name = dir.parent().unwrap().file_name().unwrap();

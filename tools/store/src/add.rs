@@ -130,7 +130,7 @@ impl Store {
         made
     }
 
-    /// Write the packs and the metadata image of `tree`, whose `files` have the content `objects`.
+    /// Write the packs and the metadata image of `tree`; its `files` have the content `objects`.
     fn write(
         &self,
         name: &str,
@@ -153,7 +153,7 @@ impl Store {
             if ids.contains_key(&sum) || objects[&sum].0 != node {
                 continue;
             }
-            // The next image is likely to need content that another pack has, too: it gets a pack of its own.
+            // The next image is likely to also need content that another pack has: it gets a pack of its own.
             let again = packs.iter().any(|(_, pack)| pack.get(&sum).is_some());
             // The next version of an image may need all of a pack but its largest objects, and an image uses a pack only
             // if it needs half of it.
@@ -309,7 +309,7 @@ fn regular(tree: &Tree, known: &Known) -> Vec<Regular> {
     tree.order().into_iter().filter_map(file).collect()
 }
 
-/// Return the SHA-256 of a file whose content is in a pack.
+/// Return the SHA-256 of a file that a pack has.
 fn sum_in_pack(node: &Node, known: &Known) -> Option<Sum> {
     match node.kind {
         Kind::Regular {
@@ -379,7 +379,7 @@ fn choose(objects: &Objects, packs: &[(u64, Arc<Pack>)]) -> HashMap<Sum, String>
     chosen
 }
 
-/// Return the objects of the pack `id` whose content has another SHA-256 than their names say.
+/// Return the objects of the pack `id` with another SHA-256 than their names say.
 pub fn wrong_objects<S: daxfs_files::memory::Storage + Sync>(
     reader: &Reader<'_, S>,
     id: &str,

@@ -79,10 +79,10 @@ fn has(device: &Path, name: &str, sha256: &str) -> Result<bool> {
     }
 }
 
-/// Copy the image `name` of `store`, and the packs that it needs, to `device`, unless they are there. `reuse` says which
+/// Copy the image `name` of `store`, and the packs that it needs, to `device`, unless it has them. `reuse` says which
 /// removed images give their space.
 ///
-/// Each change survives power loss, and the image is there after its packs. Fail if `device` has another image with this
+/// Each change survives power loss, and the image comes after its packs. Fail if `device` has another image with this
 /// name. Packs that were copied before an error remain for the next call, or until [`gc`].
 pub fn copy(store: &Store, name: &str, device: &Path, reuse: Reuse) -> Result<Loaded> {
     let file = store.image(name)?;

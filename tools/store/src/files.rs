@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Where images and packs are mounted. Only root can enter the directory.
 pub const RUN: &str = "/run/daxfs";
 
-/// Lock a mutex whose content is valid at any time.
+/// Lock a mutex that protects data which are valid at any time.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -20,7 +20,7 @@ use mkdaxfs::writer::tree::{Kind, Location, NodeId, Tree};
 use std::collections::HashMap;
 use std::fs::File;
 
-/// Objects of files whose content is in packs: by the origin in the tree, and the offset in it.
+/// Objects of files with content in packs: by the origin in the tree, and the offset in it.
 pub type Known = HashMap<(u32, u64), Sum>;
 
 impl Store {

@@ -5,7 +5,7 @@
 //! * `STORE/images/NAME.daxfs` is the *metadata image* of a tree: its regular files that are not
 //!   empty have a size and no data. overlayfs finds the data by the attribute
 //!   `trusted.overlay.redirect`, `/ID/SHA256`.
-//! * `STORE/packs/ID.daxfs` is a *pack*: an image of *objects*, files `/ID/SHA256` whose names are
+//! * `STORE/packs/ID.daxfs` is a *pack*: an image of *objects*, files `/ID/SHA256`, named by
 //!   the SHA-256 of their content. An addition makes a pack of the objects that no pack has, one of
 //!   the objects in packs of which it needs little, and one of each object that has a quarter of what
 //!   is new. The ID is a hash of the names of the objects in their order, which is the tree's. It comes first in the paths, so that one

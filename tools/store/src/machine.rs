@@ -2,7 +2,7 @@
 
 //! The images and packs in this machine's memory, and the overlays of them.
 //!
-//! Each one is mounted in a directory below `/run/daxfs` whose name has half of its SHA-256: mount(2)
+//! Each one is mounted in a directory below `/run/daxfs`, named by half of its SHA-256: mount(2)
 //! takes a page of options, which names an image and all of its packs. The kernel's
 //! list of mounts says which overlays use it, so nothing needs to be recorded, and a crash leaves
 //! nothing that the next call does not find. An overlay keeps its layers, mounted or not.
@@ -58,8 +58,8 @@ pub struct Layers {
 }
 
 /// Mount the image `name` of `origin` on the directory `dir`. Load it and its packs into memory,
-/// unless they are there or on a device. Before that, call `room` with the bytes to load. Return its
-/// layers as overlayfs takes them, too.
+/// unless they are in memory or on a device. Before that, call `room` with the bytes to load. Return its
+/// layers as overlayfs also takes them.
 ///
 /// The kernel compares the metadata image with its SHA-256, and each piece of a pack with its sums before its first use,
 /// unless they are on a device and `demands` has neither digest nor signature. The list of packs is taken from the memory

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Metadata images: trees whose files have no data.
+//! Metadata images: trees of files without data.
 
 use crate::pack::{whole_metadata, PackRef, Sum};
 use daxfs_files::digest::{hex, parse_hex};
@@ -38,7 +38,7 @@ pub fn refuse_marks(tree: &Tree) -> Result<()> {
         let set = &tree.xattrs[node.attributes.xattrs as usize];
         let mut names = set.iter().filter_map(escaped);
         if names.any(|name| name.len() + 8 > XATTR_NAME_MAX) {
-            return refuse(id, "has an extended attribute of overlayfs whose name is too long to be escaped; remove it");
+            return refuse(id, "has an extended attribute of overlayfs with a name that cannot be escaped for its length; remove it");
         }
         // It can have one value only.
         let opaque = own("opaque", b"x".to_vec());
@@ -67,7 +67,7 @@ fn whiteouts<'a>(tree: &'a Tree, node: &'a Node) -> impl Iterator<Item = NodeId>
 ///
 /// Attributes of the files that overlayfs would obey are escaped as overlayfs does, so they have no
 /// effect, and the overlay shows them as they are in `tree`. An overlay on top of it obeys them. So are whiteouts: they
-/// become empty files with an attribute, and their directories have one, too (Documentation/filesystems/overlayfs.rst,
+/// become empty files with an attribute, and so do their directories (Documentation/filesystems/overlayfs.rst,
 /// "Nesting overlayfs mounts"). [`refuse_marks`] refuses what cannot be escaped.
 pub fn strip(
     tree: &mut Tree,
@@ -113,7 +113,7 @@ pub fn strip(
     }
 }
 
-/// Add an attribute to `set`, unless it is there.
+/// Add an attribute to `set`, unless that has it.
 fn put(set: &mut XattrSet, xattr: OwnedXattr) {
     if !set.iter().any(|other| same_name(other, &xattr)) {
         set.push(xattr);

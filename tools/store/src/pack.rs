@@ -46,7 +46,7 @@ impl PackRef {
         lines.collect::<String>().into_bytes()
     }
 
-    /// Parse such a value. There is one form of a list: packs are sorted, and each is there once.
+    /// Parse such a value. There is one form of a list: packs are sorted, and each appears once.
     pub fn parse(value: &[u8]) -> Option<Vec<PackRef>> {
         let text = std::str::from_utf8(value).ok()?;
         let mut packs: Vec<PackRef> = Vec::new();

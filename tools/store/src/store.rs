@@ -65,7 +65,7 @@ pub(crate) struct Read {
 }
 
 impl Read {
-    /// Forget the pack `id`, whose file is replaced or removed.
+    /// Forget the pack `id`: its file is replaced or removed.
     pub(crate) fn forget(&mut self, id: &str) {
         self.packs.remove(id);
         self.distrusted.remove(id);
@@ -106,7 +106,7 @@ pub struct Loaded {
     pub images: usize,
     /// Their bytes.
     pub bytes: u64,
-    /// Number of images and packs that were there already.
+    /// Number of images and packs that the device had already.
     pub shared: usize,
 }
 

@@ -68,7 +68,7 @@ impl Builder {
         ino
     }
 
-    /// Add a regular file whose data are in another image.
+    /// Add a regular file with its data in another image.
     pub fn metadata_only(&mut self, size: u64) -> u32 {
         let ino = self.inode(REGULAR | 0o644, size, 0);
         self.inodes[ino as usize - 1].flags = layout::INODE_METADATA_ONLY.into();
@@ -154,7 +154,7 @@ impl Builder {
         start as u32 / 8 + 1
     }
 
-    /// Return the image, whose root is inode 1.
+    /// Return the image; its root is inode 1.
     pub fn image(&self) -> Vec<u8> {
         let mut image = vec![0; SUPERBLOCK_SIZE as usize];
         let mut table = |bytes: &[u8], align: usize| {

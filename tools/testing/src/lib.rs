@@ -34,7 +34,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Fail if a file of `package`'s tests is not a module of theirs, whose text is `main`.
+/// Fail if a file of `package`'s tests is not a module of theirs; `main` is their text.
 pub fn every_file_is_named(package: &str, main: &str) {
     for entry in std::fs::read_dir(Path::new(package).join("tests")).unwrap() {
         let path = entry.unwrap().path();

@@ -40,7 +40,7 @@ fn signature(image: &&[u8], superblock: &daxfs_reader::Superblock) {
     }
 }
 
-/// Read and check `image`, which may hold anything, and its signature. Take it for a catalog, too.
+/// Read and check `image`, which may hold anything, and its signature. Also take it for a catalog.
 ///
 /// # Panics
 ///

@@ -63,7 +63,7 @@ impl Place {
             directory: scratch(),
             programs: scratch(),
         };
-        // Other users may run it, too.
+        // Other users may also run it.
         chmod(place.programs.path(), 0o755);
         for name in names {
             std::os::unix::fs::symlink(program, place.programs.path().join(name)).unwrap();

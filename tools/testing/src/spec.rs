@@ -126,7 +126,7 @@ pub fn create(item: &Item, path: &Path, backwards: bool) -> bool {
             complete &= attributes(item, path);
         }
     }
-    // Children come before their parents, whose times they would change.
+    // Children come before their parents: they would change their times.
     all.sort_by_key(|(_, path)| std::cmp::Reverse(path.components().count()));
     for (item, path) in &all {
         if matches!(item.kind, Kind::Directory(_)) {

@@ -204,7 +204,7 @@ impl Layout<'_> {
         verified.collect()
     }
 
-    /// Returns the error for a part of `chosen` that is missing if all parts of another one of `images` are there.
+    /// Returns the error for a part of `chosen` that is missing if the store has all parts of another one of `images`.
     fn incomplete(&self, images: &[Descriptor], chosen: &Descriptor) -> Option<Error> {
         let is_complete = |image: &&Descriptor| {
             let manifest = self.describe::<Manifest>(image);

@@ -69,7 +69,7 @@ impl Parts {
         &self.path
     }
 
-    /// Returns true if the part `name` is there.
+    /// Returns true if the store has the part `name`.
     pub fn has(&self, name: &str) -> bool {
         match &self.within {
             Within::Directory => self.path.join(name).exists(),
@@ -146,7 +146,10 @@ fn list(reader: &mut TarReader<'_>, budget: &Budget) -> Result<HashMap<Vec<u8>, 
 /// Return the content of a description.
 pub fn read(blob: &Blob) -> Result<Vec<u8>> {
     if blob.size() > DESCRIPTION {
-        let why = format!("has {} bytes, too many for a description", blob.size());
+        let why = format!(
+            "has {} bytes, more than a description may have",
+            blob.size()
+        );
         return Err(Error::refused(&blob.path, why));
     }
     let mut bytes = vec![0; blob.size() as usize];

@@ -382,7 +382,7 @@ impl<'a> TarReader<'a> {
         self.pad(size)
     }
 
-    /// Keep the content of a regular file of which the archive has `stored` bytes.
+    /// Keep the content of a regular file; the archive has `stored` bytes of it.
     fn regular(&mut self, head: &Head, kind: EntryType, stored: u64) -> Result<Kind> {
         let at = head.at;
         let records = &head.records;
@@ -448,7 +448,7 @@ impl<'a> TarReader<'a> {
         for (attribute, value) in head.records.xattrs {
             if attribute.contains(&0) {
                 let name = shown(&attribute);
-                let why = format!("has the extended attribute '{name}', whose name has a NUL");
+                let why = format!("has the extended attribute '{name}' with a NUL in its name");
                 return Err(why.into());
             }
             match split_name(&attribute) {

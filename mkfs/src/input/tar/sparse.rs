@@ -83,7 +83,7 @@ pub fn new(stream: &mut Stream<'_>, size: u64, budget: &Budget) -> Result<(Map, 
     Ok((pairs.collect(), used))
 }
 
-/// Return the pieces of `map`, whose bytes are contiguous from `offset` on, `stored` in all. The
+/// Return the pieces of `map`: contiguous bytes from `offset` on, `stored` in all. The
 /// file has `size` bytes.
 pub fn pieces(map: &Map, offset: u64, stored: u64, size: u64) -> Result<Vec<Piece>, Reason> {
     let mut pieces = Vec::new();

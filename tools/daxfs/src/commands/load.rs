@@ -16,7 +16,7 @@ use std::str::FromStr;
 /// The memory belongs to the mount and is freed with it. A memfd is sealed: its content can
 /// never change.
 ///
-/// With --into phys=ADDRESS,size=BYTES, write the image to this physical memory, which other kernels can mount, too,
+/// With --into phys=ADDRESS,size=BYTES, write the image to this physical memory, which other kernels can also mount,
 /// and print the command that mounts it. It is memory that was reserved at boot (memmap=SIZE$ADDRESS), where the
 /// kernel lets programs map /dev/mem, or a part of a pmem device or of a DAX device in devdax mode.
 #[derive(Args)]
@@ -33,7 +33,7 @@ pub struct Load {
     dir: Option<PathBuf>,
     /// The kind of memory: memfd, hugetlb, heap, or phys=ADDRESS,size=BYTES
     ///
-    /// memfd is a sealed memfd. hugetlb is one of huge pages, of which there must be enough
+    /// memfd is a sealed memfd. hugetlb is one of huge pages; enough of them must be free
     /// (/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages). heap is a buffer of the system's dma-heap.
     #[arg(long, value_name = "MEMORY", default_value = "memfd")]
     into: Destination,

@@ -43,7 +43,7 @@ pub struct Ls {
 /// How `ls` lists.
 #[derive(Args, Clone, Copy, Default)]
 pub struct Listing {
-    /// Show mode, links, owner, group, size and time, too
+    /// Also show mode, links, owner, group, size and time
     #[arg(short, long)]
     pub long: bool,
     /// With --long, print sizes with a unit: 1.5K, 23M
@@ -55,7 +55,7 @@ pub struct Listing {
     /// List the directory itself instead of its content
     #[arg(short, long)]
     pub directory: bool,
-    /// Show inode numbers, too
+    /// Also show inode numbers
     #[arg(short, long)]
     pub inode: bool,
     /// Append / to the names of directories

@@ -128,7 +128,7 @@ Examples:
     /// Keep images in a store, in which each file's content is once
     ///
     /// Images of a store share the content of equal files, on disk and in memory. A store is a
-    /// directory of files, of which one process at a time can change something.
+    /// directory of files; one process at a time can change it.
     #[command(
         subcommand,
         after_help = "\
@@ -251,7 +251,7 @@ fn on_image(
     let image = image.open()?;
     let mut out = Out::open();
     let done = action(&image.reader(), &mut out);
-    // Output before an error is useful, too.
+    // Output before an error is also useful.
     let finished = out.finish();
     done?;
     finished?;

@@ -17,7 +17,7 @@ use std::process::{Command, ExitCode};
 /// Smallest unit of a pmem device, of the kernel's mappings and of memory hotplug.
 const UNIT: u64 = 2 << 20;
 
-/// Share an image among virtual machines, none of which can write it
+/// Share an image among virtual machines that cannot write it
 ///
 /// Print the arguments that give a machine a virtio-pmem device with the image, quoted for a shell, or run COMMAND
 /// with them. All machines that are started with the same file hold one copy. QEMU maps it read-only. In the guest,

@@ -207,7 +207,7 @@ impl StoreCommand {
                 reuse,
             } => {
                 let copied = copy(&Store::open(&store)?, &name, &device, reuse)?;
-                return done(&name, "copied", &copied, "were there");
+                return done(&name, "copied", &copied, "were present");
             }
             Self::Umount { dir } => {
                 let freed = unmount(&dir, false)?;
@@ -294,7 +294,7 @@ fn add(args: &StoreAdd) -> Result<ExitCode> {
     bar.clear();
     let (new, known) = (added.new, added.known);
     print(&format!(
-        "{}  {}: {} objects ({}) are new, {} ({}) were there; {} packs",
+        "{}  {}: {} objects ({}) are new, {} ({}) were present; {} packs",
         added.sha256,
         args.name,
         new.objects,

@@ -144,7 +144,7 @@ class Layer:
             os.link(f"{self.root}/{self.walk(os.path.dirname(value), True)}/{os.path.basename(value)}", place, follow_symlinks=False)
 
     def is_complete(self, members):
-        """Return whether each directory that is a member is there at the end: containerd sets their times then."""
+        """Return whether each directory that is a member remains at the end: containerd sets their times then."""
         try:
             return all(mode(f"{self.root}/{self.walk(path, True)}") for kind, path, _ in members if kind == "dir")
         except OSError:

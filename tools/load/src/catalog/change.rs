@@ -38,7 +38,7 @@ pub fn create(table: &mut Table, medium: &mut impl Medium) -> io::Result<()> {
     Ok(())
 }
 
-/// Write the copy that does not count, and check that it is there.
+/// Write the copy that does not count, and read it back.
 fn store(table: &mut Table, medium: &mut impl Medium) -> io::Result<()> {
     let copy = 1 - table.copy;
     table.generation = table

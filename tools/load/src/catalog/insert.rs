@@ -140,7 +140,7 @@ fn is_full(table: &Table) -> bool {
     table.images.len() >= CATALOG_MAX
 }
 
-/// Return the error for an image of `length` bytes that has no room on `device`, of which `free` is free.
+/// Return the error for an image of `length` bytes that has no room on `device`, with `free` bytes free.
 fn no_room(
     device: &str,
     table: &Table,

@@ -84,7 +84,7 @@ pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
     let file = file.map_err(cannot_make)?;
     let made = file.set_len(size).map_err(cannot_make);
     let made = made.and_then(|()| init_existing(path, force));
-    // The name of the file is there after power loss, too.
+    // The name of the file also survives power loss.
     let directory = File::open(parent_of(path));
     let made = made.and_then(|()| {
         let done = directory.and_then(|directory| directory.sync_all());
@@ -218,7 +218,7 @@ pub fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
     write(&mut table, &mut disk)
 }
 
-/// Remove the images of the device `path` whose names `unwanted` returns, in one change, which also writes a damaged
+/// Remove the images of the device `path` with the names that `unwanted` returns, in one change, which also writes a damaged
 /// copy of the catalog again. No other process changes the catalog in between. Return the removed images.
 pub fn remove_all(
     path: &Path,
