@@ -53,7 +53,8 @@ impl Span {
 ///
 /// `inode` is an internal inode. Its `i_private` is this object, or null once that is dropped. The
 /// span is whole pages of its memory. `memory` is null, or a reference to this memory that the
-/// space owns, from [`Arc::into_raw`]. It is not null while processes may map a page, or the DAX code knows one.
+/// space owns, from [`Arc::into_raw`]. It is not null while processes may map a page, or the DAX
+/// code knows one.
 pub(crate) struct Space {
     inode: InternalInode,
     span: Span,
