@@ -105,7 +105,7 @@ impl Record {
         let version = serde_json::from_slice(&text).map(|value| version(value).unwrap_or(0));
         let why = match (version, serde_json::from_slice(&text)) {
             (Ok(found), _) if found != u64::from(VERSION) => format!(
-                "another version of daxfs-snapshotter wrote it, with version {found} of the records instead of {VERSION}; use that version, or remove the snapshot and pull its image again"
+                "another version of daxfs-snapshotter wrote it: its records have version {found} instead of {VERSION}; use that version, or remove the snapshot and pull its image again"
             ),
             (_, Ok(record)) => return Ok(Some(record)),
             (_, Err(error)) => format!(
