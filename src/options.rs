@@ -69,7 +69,7 @@ const DESCRIPTORS: &[(&str, &str, fn(i32, &File) -> Result<KBox<dyn Descriptor>>
     ),
 ];
 
-/// Returns the option of Kconfig that `key` needs, if the kernel was built without it.
+/// Returns the option of Kconfig that `key` needs, if daxfs was built without it.
 fn lacks(key: &[u8]) -> Option<&'static str> {
     let (option, exists) = match key {
         b"phys" | b"size" => ("PHYS", cfg!(CONFIG_DAXFS_FS_PHYS)),
@@ -77,7 +77,10 @@ fn lacks(key: &[u8]) -> Option<&'static str> {
         b"memfd" => ("MEMFD", cfg!(CONFIG_DAXFS_FS_MEMFD)),
         b"fsoffset" | b"fslength" => ("PARTS", cfg!(CONFIG_DAXFS_FS_PARTS)),
         b"digest" | b"verify" => ("VERIFICATION", cfg!(CONFIG_DAXFS_FS_VERIFICATION)),
-        b"signature" => ("SIGNATURES", cfg!(CONFIG_DAXFS_FS_SIGNATURES)),
+        b"signature" => (
+            "SIGNATURES and SYSTEM_DATA_VERIFICATION",
+            cfg!(CONFIG_DAXFS_FS_SIGNATURES),
+        ),
         _ => return None,
     };
     (!exists).then_some(option)
@@ -114,7 +117,7 @@ impl Options {
             let key = param.key;
             return Err(refusal!(
                 Errno::NotSupported,
-                "{key} needs a kernel with CONFIG_DAXFS_FS_{option}"
+                "{key} needs a daxfs with CONFIG_DAXFS_FS_{option}"
             ));
         }
         let text = match &param.value {

@@ -64,9 +64,6 @@ fn reason(error: Error) -> &'static str {
         "the kernel cannot parse the signature; sign the image again"
     } else if is(Errno::NoPackage) {
         "the kernel lacks an algorithm of the signature; use another kind of key"
-    } else if is(Errno::NotSupported) {
-        "the kernel cannot verify signatures; it needs SYSTEM_DATA_VERIFICATION, \
-         and DAXFS_FS_SIGNATURES if daxfs is part of it"
     } else {
         "the signature cannot be verified"
     }

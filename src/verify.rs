@@ -438,7 +438,7 @@ impl Pieces {
             pr_err!("{source}: the piece from {start} to {end} does not match its SHA-256\n");
         }
         if others + 1 == BAD_LOGGED {
-            pr_err!("{source}: further pieces that do not match are only counted, in pieces_bad\n");
+            pr_err!("{source}: further pieces that do not match are not logged\n");
         }
         Err(bad(index))
     }

@@ -19,6 +19,7 @@ impl Keyring {
 pub(crate) fn verify(_image: &Image<'_, Region>, _keyring: &Keyring) -> Result<(), Refusal> {
     Err(refusal!(
         Errno::NotSupported,
-        "the kernel cannot verify signatures; it needs CONFIG_DAXFS_FS_SIGNATURES"
+        "the kernel cannot verify signatures; it needs SYSTEM_DATA_VERIFICATION, \
+         and daxfs DAXFS_FS_SIGNATURES"
     ))
 }

@@ -32,7 +32,7 @@ impl<'a, C> Fault<'a, C> {
     pub(crate) fn map_dax(&self, memory: ArcBorrow<'_, Memory>) -> FaultResult<'a> {
         match Keep::new(self, &memory) {
             Some(kept) if matches!(kept.method(), MapMethod::Dax(_)) => {
-                // SAFETY: The fault is on a DAX device that keeps its memory. This is its result.
+                // SAFETY: The fault is on a DAX device, and `kept` keeps its memory.
                 unsafe { self.result(bindings::dax_iomap_fault(self.as_raw(), self.order())) }
             }
             _ => FaultResult::SIGBUS,
@@ -274,7 +274,7 @@ unsafe fn map_unknown_page(
         return unsafe { bindings::vmf_insert_page_mkwrite(vmf, page.as_raw(), false) };
     }
     if let MapMethod::Dax(_) = kept.method() {
-        // SAFETY: This is a fault on a space on a DAX device that keeps its memory.
+        // SAFETY: This is a fault on a space on a DAX device, and `kept` keeps its memory.
         return unsafe { bindings::dax_iomap_fault(vmf, 0) };
     }
     let Some(frame) = kept.frame(page).filter(|_| page < kept.length / PAGE_SIZE) else {

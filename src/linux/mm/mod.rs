@@ -6,6 +6,11 @@
 
 mod around;
 #[cfg_attr(not(CONFIG_DAXFS_FS_FRAMES), path = "../../without/cache_mode.rs")]
+// Only these sources have other modes.
+#[cfg_attr(
+    not(any(CONFIG_DAXFS_FS_PHYS, CONFIG_DAXFS_FS_DMABUF)),
+    allow(dead_code)
+)]
 pub(crate) mod cache_mode;
 mod fault;
 mod mappable;

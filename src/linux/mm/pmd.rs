@@ -68,7 +68,7 @@ impl<'f> NoPmd<'f> {
 
     /// Returns true if another thread has set a PMD entry since the MM looked.
     pub(super) fn is_huge<C>(&self, fault: &Fault<'_, C>) -> bool {
-        // SAFETY: The fault is valid, and has a PMD.
+        // SAFETY: The fault is valid. The MM finds the PMD before it calls a handler of faults.
         unsafe { bindings::vmf_pmd_is_huge(fault.as_raw()) }
     }
 }

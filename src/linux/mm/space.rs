@@ -204,7 +204,8 @@ impl Drop for Space {
         if !self.release() {
             // Pages in use refer to the address space. Keep it and the memory for good.
             pr_err!("pages are in use after their extent was dropped\n");
-            // SAFETY: The inode is valid. Its pages are unmapped, so no fault uses the field.
+            // SAFETY: The inode is valid. A fault has a reference to the space, so none is in
+            // progress, and none can begin.
             unsafe { (*self.inode.as_ptr()).i_private = null_mut() };
             self.inode.leak();
         }

@@ -22,7 +22,7 @@ const SHARE_OF_SUMS: u64 = 4096;
 /// the one in the list, unless a longer image is still mounted there. Other ranges end after the sums and the signature of
 /// the image, or later.
 ///
-/// Fail if sysfs is not mounted.
+/// Fail if sysfs is not mounted, or if the kernel's daxfs has no statistics.
 pub fn ranges(device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
     ranges_in(Path::new("/sys/fs"), device, listed)
 }
@@ -30,8 +30,9 @@ pub fn ranges(device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
 /// Return what [`ranges`] does, with the directory of filesystems of a sysfs.
 fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
     let mounts = match fs::read_dir(parent.join("daxfs")) {
-        // Without the module nothing is mounted. Without sysfs nothing is known.
-        Err(error) if error.kind() == ErrorKind::NotFound && is_sysfs(parent)? => {
+        // Without the module nothing is mounted. Without sysfs, or with a module that has no statistics, nothing is
+        // known.
+        Err(error) if error.kind() == ErrorKind::NotFound && is_sysfs(parent)? && !is_loaded()? => {
             return Ok(Vec::new())
         }
         mounts => mounts?,
@@ -55,6 +56,12 @@ fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<R
         }
     }
     Ok(found)
+}
+
+/// Return whether the kernel has daxfs.
+fn is_loaded() -> io::Result<bool> {
+    let all = fs::read_to_string("/proc/filesystems")?;
+    Ok(all.lines().any(|line| line.ends_with("\tdaxfs")))
 }
 
 fn is_sysfs(path: &Path) -> io::Result<bool> {
