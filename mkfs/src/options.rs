@@ -248,7 +248,7 @@ pub struct Args {
     /// Store the files that symlinks lead to, not the symlinks
     ///
     /// Symlinks of directories are followed on this machine, also out of the directory. One that leads to no file, or to
-    /// a directory that contains it, is stored as it is, with a warning.
+    /// a directory that contains it, is stored as it is, with a warning. A directory can have 10,000 paths.
     #[arg(long, help_heading = "Content")]
     pub dereference: bool,
 

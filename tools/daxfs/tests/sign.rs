@@ -52,11 +52,12 @@ fn commands() {
     place.write("cms", &bytes[at + 56..at + 56 + length]);
     place.ok("daxfs sign --attach cms --expires 4070908800 image");
     assert_eq!(place.read("image"), bytes);
-    place.shell("openssl crl2pkcs7 -nocrl -certfile owner.pem -outform DER -out unsigned; cat cms $(yes cms | head -30) >long");
+    place.shell("openssl crl2pkcs7 -nocrl -certfile owner.pem -outform DER -out unsigned; (cat cms; echo x) >trail; cat cms $(yes cms | head -30) >long");
     place.mistakes(&format!(
         "daxfs sign --attach cms image | 2 | --expires
          daxfs sign --attach cms --expires 4070908801 image | 1 | cms: openssl: CMS Verification failure: provider signature failure: ECDSA verify: verification failure: content verify error
          daxfs sign --attach owner.pem --expires 4070908800 image | 1 | owner.pem: openssl: Error reading
+         daxfs sign --attach trail --expires 4070908800 image | 1 | trail: the kernel does not take signatures of this form
          daxfs sign --attach unsigned --expires 4070908800 image | 1 | no signers
          daxfs sign --attach long --expires 4070908800 image | 1 | more than 16384
          {SIGN} --expires 4070908801 | 1 | certificate expires before

@@ -2,6 +2,7 @@
 
 //! Wrong command lines, and requests for help.
 
+use crate::shown;
 use crate::stdout::written;
 use clap::error::ErrorKind;
 use std::io::Write;
@@ -51,5 +52,7 @@ fn one_line(text: &str, program: &str) -> String {
             message += line.strip_prefix("error: ").unwrap_or(line);
         }
     }
+    // Names in it may be formatted already, so it keeps its backslashes.
+    let message = shown(message.as_bytes()).replace(r"\\", r"\");
     format!("{message}; see {command} --help")
 }

@@ -8,15 +8,20 @@ use crate::source::{cannot_open, name_of, At, Opened};
 use crate::text::{parse_time, shown_path};
 use daxfs_files::digest::hex;
 use daxfs_files::region::Region;
+use daxfs_files::shown;
 use daxfs_reader::layout::SIGNATURE_MAX;
 use daxfs_reader::signature::Line;
 use daxfs_reader::Image;
-use std::fs::{self, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
-use tempfile::TempDir;
+use tempfile::{Builder, TempDir};
+
+/// Bytes of a message that are read: one more than it may have.
+const MESSAGE_MAX: u64 = SIGNATURE_MAX as u64 + 1;
 
 /// Means of making a signature.
 #[derive(Clone, Copy)]
@@ -39,8 +44,8 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
     let expires = match by {
         By::Key(_, cert, chain, expires) => {
             let end = work
-                .certificates("trusted", &[cert])?
-                .min(work.certificates("chain", chain)?);
+                .certificates("trusted", &[cert], true)?
+                .min(work.certificates("chain", chain, true)?);
             let expires = expires.unwrap_or(end);
             if expires > end {
                 let why =
@@ -67,15 +72,14 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
             cms
         }
         By::Message(file, _) => {
-            let cms = fs::read(file).map_err(|error| cannot_open(&shown_path(file), error))?;
+            let mut cms = Vec::new();
+            let read =
+                File::open(file).and_then(|file| file.take(MESSAGE_MAX).read_to_end(&mut cms));
+            read.map_err(|error| cannot_open(&shown_path(file), error))?;
             work.verify(&shown_path(file), &line, &cms, false)?;
             cms
         }
     };
-    if cms.len() > SIGNATURE_MAX as usize {
-        let why = format!("the signature has {} bytes, more than {SIGNATURE_MAX}; use fewer or shorter certificates", cms.len());
-        return Err(Error::refused(name, why));
-    }
     attach::write::<Region>(&file, &image.superblock, &line, cms).map_err(failed)?;
     Ok(hex(&digest))
 }
@@ -83,9 +87,9 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
 /// Verifies the image at the place `at` in `path`: its signature by the owner of one of `certs`, or by somebody for
 /// whom one of these vouches, and its content. Returns its SHA-256.
 pub fn verify(path: &Path, at: &At, certs: &[PathBuf]) -> Result<String> {
-    let work = Work::new()?;
-    work.certificates("trusted", certs)?;
     let image = Opened::open_at(path, at)?;
+    let work = Work::new()?;
+    work.certificates("trusted", certs, false)?;
     let name = &image.name;
     let (line, cms) = attach::load(&Image::new(&image.source, &image.superblock))
         .map_err(|error| Error::image(name, b"", error))?
@@ -97,14 +101,19 @@ pub fn verify(path: &Path, at: &At, certs: &[PathBuf]) -> Result<String> {
 
 /// Checks that a signature that `expires` counts now.
 fn check_end(name: String, expires: u64) -> Result<()> {
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    match now.as_secs() > expires {
+    match now() > expires {
         true => Err(Error::refused(
             name,
             "the signature has expired; sign the image again, with a later end",
         )),
         false => Ok(()),
     }
+}
+
+/// Returns the time in seconds since 1970.
+fn now() -> u64 {
+    let now = SystemTime::UNIX_EPOCH.elapsed();
+    now.unwrap_or_default().as_secs()
 }
 
 /// A directory with files for openssl.
@@ -120,7 +129,9 @@ impl Work {
                 error,
             )
         };
-        TempDir::new().map(Work).map_err(failed)
+        let private = Permissions::from_mode(0o700);
+        let made = Builder::new().permissions(private).tempdir();
+        made.map(Work).map_err(failed)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -134,15 +145,26 @@ impl Work {
     }
 
     /// Collects certificates from files as `name`, and returns the second until which all are valid, since 1970.
-    fn certificates(&self, name: &str, paths: &[impl AsRef<Path>]) -> Result<u64> {
+    /// If one `signs`, it must be valid.
+    fn certificates(&self, name: &str, paths: &[impl AsRef<Path>], signs: bool) -> Result<u64> {
         let (mut all, mut end) = (String::new(), u64::MAX);
         for path in paths.iter().map(AsRef::as_ref) {
             let mut command = openssl("x509 -enddate -dateopt iso_8601");
             let text = run(&shown_path(path), command.arg("-in").arg(path))?;
             let text = String::from_utf8_lossy(&text);
             let date = text.split(['=', '\n']).nth(1).and_then(parse_time);
-            end = end.min(date.unwrap_or(0));
-            all += &text;
+            let date = date.unwrap_or(0);
+            if signs && date < now() {
+                return Err(Error::refused(
+                    shown_path(path),
+                    "the certificate has expired; renew it",
+                ));
+            }
+            end = end.min(date);
+            // openssl takes a certificate once.
+            if !all.contains(&*text) {
+                all += &text;
+            }
         }
         self.write(name, all.as_bytes())?;
         Ok(end)
@@ -153,7 +175,9 @@ impl Work {
         self.write("line", line.to_string().as_bytes())?;
         let mut command = openssl("cms -sign -binary -noattr -md sha256 -outform DER");
         command.arg("-in").arg(self.path("line"));
-        command.arg("-inkey").arg(key).arg("-signer").arg(cert);
+        // A certificate from a pipe can be read once.
+        command.arg("-inkey").arg(key).arg("-signer");
+        command.arg(self.path("trusted"));
         if chain {
             command.arg("-certfile").arg(self.path("chain"));
         }
@@ -163,6 +187,10 @@ impl Work {
     /// Verifies that `cms` signs `line`. With `trust`, a chain must lead from the signer to one of the
     /// trusted certificates.
     fn verify(&self, name: &str, line: &Line, cms: &[u8], trust: bool) -> Result<()> {
+        if cms.len() > SIGNATURE_MAX as usize {
+            let why = format!("the signature has {} bytes, more than {SIGNATURE_MAX}; use fewer or shorter certificates", cms.len());
+            return Err(Error::refused(name, why));
+        }
         self.write("line", line.to_string().as_bytes())?;
         self.write("cms", cms)?;
         let mut command = openssl("cms -verify -binary -inform DER");
@@ -181,14 +209,63 @@ impl Work {
                 .arg(self.path("trusted")),
             false => command.arg("-noverify"),
         };
-        run(name, &mut command).map(|_| ())
+        run(name, &mut command)?;
+        let mut command = openssl("cms -cmsout -noout -print -inform DER");
+        let text = run(name, command.arg("-in").arg(self.path("cms")))?;
+        match has_form(cms, &String::from_utf8_lossy(&text)) {
+            true => Ok(()),
+            false => Err(Error::refused(name, FORM)),
+        }
     }
+}
+
+const FORM: &str = "the kernel does not take signatures of this form; use an RSA key, or an EC key on P-256 or P-384, \
+    at most 8 certificates, and openssl cms -sign -binary -noattr -md sha256 -outform DER";
+
+/// Returns true if a message, and its `text` as openssl prints it, have the form that format.rst demands.
+fn has_form(cms: &[u8], text: &str) -> bool {
+    let size = match *cms {
+        [0x30, 0x82, high, low, ..] => 4 + usize::from(u16::from_be_bytes([high, low])),
+        [0x30, 0x81, size, ..] => 3 + usize::from(size),
+        _ => 0,
+    };
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let count = |line: &str| lines.iter().filter(|found| **found == line).count();
+    // All lines after one that starts with `head` start with one of `allowed`.
+    let all = |head: &str, allowed: &[&str]| {
+        let mut pairs = lines.windows(2).filter(|pair| pair[0].starts_with(head));
+        pairs.all(|pair| allowed.iter().any(|start| pair[1].starts_with(start)))
+    };
+    let hashes = ["sha256 ", "sha384 ", "sha512 "].map(|hash| format!("algorithm: {hash}"));
+    let curves = ["prime256v1 ", "secp384r1 "].map(|curve| format!("parameter: OBJECT:{curve}"));
+    size == cms.len()
+        && count("eContent: <ABSENT>") == 1
+        && count("d.issuerAndSerialNumber:") == 1
+        && count("version: 3") == 0
+        && count("d.certificate:") <= 8
+        && all("signedAttrs:", &["<ABSENT>"])
+        && all("unsignedAttrs:", &["<ABSENT>"])
+        && all("crls:", &["<ABSENT>"])
+        && all("digestAlgorithm:", &hashes.each_ref().map(String::as_str))
+        && all(
+            "signatureAlgorithm:",
+            &["algorithm: rsaEncryption ", "algorithm: ecdsa-with-"],
+        )
+        && all(
+            "algor:",
+            &["algorithm: rsaEncryption ", "algorithm: id-ecPublicKey "],
+        )
+        && all(
+            "algorithm: id-ecPublicKey",
+            &curves.each_ref().map(String::as_str),
+        )
 }
 
 /// Returns a command of openssl.
 fn openssl(arguments: &str) -> Command {
     let mut command = Command::new("openssl");
-    command.args(arguments.split(' '));
+    // A key may come from there.
+    command.args(arguments.split(' ')).stdin(Stdio::inherit());
     command
 }
 
@@ -223,5 +300,6 @@ fn reasons(said: &str) -> String {
         });
     let reasons = reasons.map(|reason| reason.trim_matches([' ', ':']));
     let reasons: Vec<&str> = reasons.filter(|reason| !reason.is_empty()).collect();
-    reasons.join(": ")
+    // Names of files may have control characters, and the text keeps its backslashes.
+    shown(reasons.join(": ").as_bytes()).replace(r"\\", r"\")
 }
