@@ -5,7 +5,7 @@ Both engines are in images, which are mounted at MNT. There is no network and no
 """
 import atexit
 import contextlib
-import difflib
+import functools
 import os
 import re
 import shlex
@@ -16,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lib.ktap import TESTS, WORK, fixture, meminfo, needs, private_mount_point, skip_all
+from lib.ktap import TESTS, WORK, fixture, meminfo, needs, private_mount_point, skip_all, soon
 
 IMAGE = "registry.example/daxfs/test:1"
 MODEL = "/srv/model"  # a file of the image, which the program mapper reads, maps and keeps mapped
@@ -76,23 +76,7 @@ def refused(text, function, *arguments):
     raise AssertionError(f"{function.__name__}{arguments} did not fail")
 
 
-def wait_for(condition, *arguments, limit=300):
-    """Call a function until it returns something else than False, without an exception; return that."""
-    end = time.monotonic() + limit
-    while True:
-        try:
-            if (found := condition(*arguments)) is not False:
-                return found
-            assert time.monotonic() < end, f"{condition} was never true"
-        except (AssertionError, OSError):
-            if time.monotonic() > end:
-                raise
-        time.sleep(0.1)
-
-
-def same(got, want):
-    """Fail unless both lists of lines are equal, and say which lines differ."""
-    assert got == want, "\n".join(difflib.unified_diff(want, got, "expected", "found", n=0, lineterm=""))
+wait_for = functools.partial(soon, limit=300)
 
 
 # ---- the daemons ----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 """KTAP output and kselftest exit codes for tests in Python, as ktap.h for those in C."""
 import contextlib
 import ctypes
+import difflib
 import mmap
 import os
 import re
@@ -59,10 +60,13 @@ def needs(*programs):
 
 
 def equal(got, want):
-    """Fail unless both are equal. Of texts, show the lines that are not in both."""
-    if got != want and isinstance(got, str) and isinstance(want, str) and "\n" in want:
-        got, want = ([line for line in one.split("\n") if line not in other.split("\n")] for one, other in ((got, want), (want, got)))
-    assert got == want, f"expected {want!r}, got {got!r}"
+    """Fail unless both are equal. Of texts and lists of lines, show the lines that differ."""
+    if got == want:
+        return
+    both = [one.split("\n") if isinstance(one, str) and "\n" in one else one for one in (want, got)]
+    if all(isinstance(one, list) and all(isinstance(line, str) for line in one) for one in both):
+        raise AssertionError("\n".join(difflib.unified_diff(*both, "expected", "found", n=0, lineterm="")))
+    raise AssertionError(f"expected {want!r}, got {got!r}")
 
 
 def fails(error, function, *arguments, text="", **keywords):
@@ -106,13 +110,13 @@ def refused(text, script):
     assert status and text in said + errors, f"{script}: exit status {status}, expected {text!r}\n{said}\n{errors}"
 
 
-def soon(holds, *arguments):
-    """Wait until the function returns true, or raises no error of a script, for 20 seconds."""
-    end = time.monotonic() + 20
+def soon(holds, *arguments, limit=20):
+    """Call a function until it returns something else than False, without an error of a script, for `limit` seconds; return that."""
+    end = time.monotonic() + limit
     while True:
         try:
-            if holds(*arguments) is not False:
-                return
+            if (found := holds(*arguments)) is not False:
+                return found
         except (AssertionError, OSError):
             if time.monotonic() > end:
                 raise
