@@ -108,11 +108,7 @@ impl Handle {
     /// Returns the names of all attributes, each with a NUL.
     fn xattr_names(&self, ino: u32) -> Result<Vec<u8>> {
         let image = self.image();
-        let xattrs = image.xattrs(&image.inode(ino)?)?;
-        let names = xattrs
-            .iter()
-            .flat_map(|xattr| [xattr.whole_name(), vec![0]]);
-        Ok(names.flatten().collect())
+        Ok(image.xattr_names(&image.inode(ino)?, |_| true)?)
     }
 
     fn xattr(&self, ino: u32, name: &[u8]) -> Result<Vec<u8>> {

@@ -4,7 +4,7 @@
 
 use crate::image::layout::XattrPrefix;
 use crate::image::{
-    Content, Directory, Dirent, Error, Image, Inode, Memory, Problem, Result, XATTR_NAME_MAX,
+    Content, Directory, Dirent, Error, Image, Inode, Memory, Problem, Result, Xattr, XATTR_NAME_MAX,
 };
 
 /// A copy of an extended attribute. Comparisons give the order of the image.
@@ -75,26 +75,64 @@ impl<M: Memory> Image<'_, M> {
     ///
     /// [`Problem::Xattr`], also if they are not in order or a name appears twice; [`Problem::Unreadable`].
     pub fn xattrs(&self, inode: &Inode) -> Result<Vec<OwnedXattr>> {
-        let mut all: Vec<OwnedXattr> = Vec::new();
+        let mut all = Vec::new();
+        self.each_xattr(inode, |xattr, name| {
+            let mut value = vec![0; xattr.value_len as usize].into_boxed_slice();
+            self.xattr_value(xattr, &mut value)?;
+            all.push(OwnedXattr {
+                prefix: xattr.prefix,
+                name: name.into(),
+                value,
+            });
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Returns the whole names of the extended attributes of `inode` with prefixes that are
+    /// `visible`, each with a NUL at its end, as listxattr(2) does. Values are not read.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::xattrs`] that concern names.
+    pub fn xattr_names(
+        &self,
+        inode: &Inode,
+        visible: impl Fn(XattrPrefix) -> bool,
+    ) -> Result<Vec<u8>> {
+        let mut names = Vec::new();
+        self.each_xattr(inode, |xattr, name| {
+            if visible(xattr.prefix) {
+                names.extend_from_slice(xattr.prefix.text().as_bytes());
+                names.extend_from_slice(name);
+                names.push(0);
+            }
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
+    /// Passes the extended attributes of `inode` to `take`, with the rests of their names.
+    fn each_xattr(
+        &self,
+        inode: &Inode,
+        mut take: impl FnMut(&Xattr, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut last: Option<(XattrPrefix, Vec<u8>)> = None;
         let mut buffer = [0; XATTR_NAME_MAX];
         for xattr in self.xattr_set(inode.xattrs)? {
             let xattr = xattr?;
-            let (prefix, name) = (xattr.prefix, self.xattr_name(&xattr, &mut buffer)?);
-            let last = all.last().map(|last| (last.prefix, &last.name[..]));
-            if last.is_some_and(|last| last >= (prefix, name)) {
+            let name = self.xattr_name(&xattr, &mut buffer)?;
+            let is_first =
+                |(prefix, last): &(_, Vec<u8>)| (*prefix, &last[..]) < (xattr.prefix, name);
+            if !last.as_ref().is_none_or(is_first) {
                 let length = xattr.name_len.into();
                 return Err(Error::new(Problem::Xattr, xattr.name, length));
             }
-            let name = name.into();
-            let mut value = vec![0; xattr.value_len as usize].into_boxed_slice();
-            self.xattr_value(&xattr, &mut value)?;
-            all.push(OwnedXattr {
-                prefix,
-                name,
-                value,
-            });
+            take(&xattr, name)?;
+            last = Some((xattr.prefix, name.to_vec()));
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Returns the value of the extended attribute of `inode` with this whole `name`.

@@ -5,7 +5,7 @@
 use daxfs_files::region::Region;
 use daxfs_image::source::Opened;
 use daxfs_reader::layout::{self, XattrPrefix};
-use daxfs_reader::{Content, Directory, FileType, Image, Inode, OwnedXattr, Problem};
+use daxfs_reader::{Content, Directory, FileType, Image, Inode, Problem};
 use fuser::{
     Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
     KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry,
@@ -167,15 +167,8 @@ impl ImageFs {
             let value = self.image().xattr_named(&inode, wanted);
             return value.map_err(failed)?.ok_or(Errno::ENODATA);
         }
-        let xattrs = self.image().xattrs(&inode).map_err(failed)?;
-        let hidden = |xattr: &&OwnedXattr| xattr.prefix == XattrPrefix::Trusted;
-        let names = xattrs
-            .iter()
-            .filter(|xattr| request.uid() == 0 || !hidden(xattr));
-        Ok(names
-            .flat_map(|xattr| [xattr.whole_name(), vec![0]])
-            .flatten()
-            .collect())
+        let visible = |prefix| request.uid() == 0 || prefix != XattrPrefix::Trusted;
+        self.image().xattr_names(&inode, visible).map_err(failed)
     }
 }
 
