@@ -9,7 +9,7 @@ use crate::linux::fs::{
     SuperOperations,
 };
 use crate::linux::{check_signal, Errno};
-use crate::memory::{ExtentClaim, Region};
+use crate::memory::{buffer, ExtentClaim, Region};
 use crate::mount::{DaxFs, Mounted, Place, Shared};
 use crate::options::{Checks, Options};
 use crate::signature::Keyring;
@@ -23,12 +23,6 @@ use kernel::{page::PAGE_SIZE, prelude::*, seq_file::SeqFile};
 pub(crate) fn signatures_required() -> bool {
     crate::module_parameters::require_signatures.value().ne(&0)
 }
-
-/// Number of bytes of the image that are checked at a time.
-const CHECK_PIECE: usize = 16384;
-
-/// Number of bytes of a cache line.
-const LINE: usize = 64;
 
 /// Makes the `checks` of a mount of `image`, of its metadata only if they are to be compared.
 ///
@@ -44,10 +38,7 @@ fn prove(
 ) -> Result<(), Refusal> {
     checks.proof.check_signature(image, keyring)?;
     if metadata {
-        // Many images have less metadata than that. It is faster to initialize whole lines than
-        // bytes.
-        let length = CHECK_PIECE.min(image.superblock().data.offset as usize);
-        let mut piece = KVec::from_elem([0; LINE], length.div_ceil(LINE), GFP_KERNEL)?;
+        let mut piece = buffer(image.superblock().data.offset)?;
         let check = || check_signal().map_err(Refusal::from);
         image.verify_metadata(piece.as_flattened_mut(), check)?;
     }

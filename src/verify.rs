@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::image::{self, layout, Image, Memory, Problem, Table};
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::{check_signal, load_acquire, sha256::Sha256, Errno};
-use crate::memory::Region;
+use crate::memory::{buffer, Region};
 use crate::signature::{self, Keyring};
 use crate::usage::Usage;
 use core::ops::Range;
@@ -15,12 +15,6 @@ use kernel::{
     cpu::nr_cpu_ids, new_mutex, page::PAGE_SIZE, prelude::*, seq_file::SeqFile, str::CString,
     sync::Mutex,
 };
-
-/// Number of bytes of the image that are hashed at a time.
-const CHECK_PIECE: usize = 16384;
-
-/// Number of bytes of a cache line.
-const LINE: usize = 64;
 
 /// Largest number of pieces that can be verified at the same time.
 const LANES_MAX: usize = 64;
@@ -280,8 +274,7 @@ fn compare(found: &[u8; 32], expected: &[u8; 32]) -> Result<(), Refusal> {
 
 /// Compares the SHA-256 of the whole image with the one in its superblock.
 fn whole(image: &Image<'_, Region>) -> Result<(), Refusal> {
-    // It is faster to initialize whole lines than bytes.
-    let mut buffer = KVec::from_elem([0; LINE], CHECK_PIECE / LINE, GFP_KERNEL)?;
+    let mut buffer = buffer(u64::MAX)?;
     let buffer = buffer.as_flattened_mut();
     let mut whole = Sha256::new();
     for index in 0..image.superblock().pieces() {

@@ -38,3 +38,17 @@ impl Region {
         self.lease_ref.lease().memory.is_revoked()
     }
 }
+
+/// Number of bytes of a cache line.
+const LINE: usize = 64;
+
+/// Returns a buffer to check or hash an image with: for `length` bytes in parts of at most 16 KiB.
+pub(crate) fn buffer(length: u64) -> Result<KVec<[u8; LINE]>> {
+    // Many images have less metadata than that. It is faster to initialize whole lines than bytes.
+    let length = length.min(16384) as usize;
+    Ok(KVec::from_elem(
+        [0; LINE],
+        length.div_ceil(LINE),
+        GFP_KERNEL,
+    )?)
+}

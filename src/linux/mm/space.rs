@@ -247,7 +247,7 @@ const OPERATIONS: bindings::address_space_operations = bindings::address_space_o
 ///
 /// # Safety
 ///
-/// `inode` must be the internal inode of a space, and `iomap` valid for writing.
+/// `inode` must be the internal inode of a space that a fault keeps, and `iomap` valid for writing.
 #[no_mangle]
 unsafe extern "C" fn daxfs_iomap_begin(
     inode: *mut bindings::inode,
@@ -259,11 +259,8 @@ unsafe extern "C" fn daxfs_iomap_begin(
 ) -> kernel::ffi::c_int {
     // SAFETY: The caller passes the inode of a space. Its private data are the space, which a
     // fault keeps, and an iomap that belongs to the fault.
-    let (space, iomap) = unsafe { ((*inode).i_private.cast::<Space>().as_ref(), &mut *iomap) };
-    let Some((space, range)) = space.and_then(|space| match space.memory.method {
-        MapMethod::Dax(range) => Some((space, range)),
-        _ => None,
-    }) else {
+    let (space, iomap) = unsafe { (&*(*inode).i_private.cast::<Space>(), &mut *iomap) };
+    let MapMethod::Dax(range) = space.memory.method else {
         return EIO.to_errno();
     };
     iomap.type_ = bindings::IOMAP_MAPPED;
