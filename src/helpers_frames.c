@@ -47,7 +47,7 @@ int daxfs_helper_cache_mode(unsigned long address, bool io, size_t *size)
 #else
 	/*
 	 * A guess: this architecture exports no function that looks them up. Most exporters map
-	 * device memory write-combined and other memory cached. None tells whether it is encrypted.
+	 * device memory write-combined and other memory cached. Whether it is encrypted is unknown.
 	 */
 	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT))
 		return -EOPNOTSUPP;

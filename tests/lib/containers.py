@@ -253,7 +253,7 @@ def shown(image=IMAGE, by="daxfs"):
 
 
 def files(directory, times=True):
-    """Return lines with the attributes and digests of all files, or those of directories without their times.
+    """Return a line for each file, with its attributes and digest; `times` says if directories have their times.
 
     Sizes, links and inode numbers of directories differ in overlays: errors that do not matter here. The root has the time
     at which the last layer was unpacked.

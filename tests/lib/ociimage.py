@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""Make OCI archives of container images. As a program, that of the tests' container image: ociimage.py BUSYBOX ARCHIVE.
+"""Make OCI archives of container images. As a program, make the tests' container image: ociimage.py BUSYBOX ARCHIVE.
 
 It has three layers: busybox and files of each kind; changes and removals; and a directory that hides
 the one below it.
