@@ -6,7 +6,7 @@
  *
  * Group: memory
  * Order: 8
- * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #include <sys/utsname.h>
 
