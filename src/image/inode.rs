@@ -87,6 +87,14 @@ pub enum Content {
     },
     /// A regular file with its data in another image.
     MetadataOnly,
+    /// A regular file with the data of an inode of a pack. Check that inode by
+    /// [`Inode::check_in_pack`].
+    InPack {
+        /// The pack, counted from 0.
+        pack: u32,
+        /// Its inode.
+        original: u32,
+    },
     /// A directory.
     Directory(Directory),
     /// A symlink.
@@ -132,8 +140,8 @@ pub struct Inode {
     pub xattrs: u64,
     /// Set for a regular file if its first and last block may hold data of other files.
     pub packed: bool,
-    /// Inode number of the regular file that this one shares data with, smaller than its own; 0 for
-    /// none. Check that inode by [`Inode::check_original`].
+    /// Inode number of the regular file in this image that this one shares data with, smaller than
+    /// its own; 0 for none. Check that inode by [`Inode::check_original`].
     pub original: u32,
     /// Content.
     pub content: Content,
@@ -178,9 +186,14 @@ impl Inode {
             refuse!(flags, Flags, flags.into());
         }
         let packed = flags == layout::INODE_PACKED;
-        let original = raw.original.get();
-        if original != 0 && (original >= ino || !may(layout::INCOMPAT_SHARED)) {
-            refuse!(original, Original, original.into());
+        let (original, pack) = (raw.original.get(), raw.pack.get());
+        if original | pack != 0 {
+            if pack == 0 && (original >= ino || !may(layout::INCOMPAT_SHARED)) {
+                refuse!(original, Original, original.into());
+            }
+            if pack != 0 && (!may(layout::INCOMPAT_PACKS) || pack > superblock.pack_count()) {
+                refuse!(pack, Pack, pack.into());
+            }
         }
         let xattrs = match raw.xattrs.get() {
             0 => 0,
@@ -208,6 +221,22 @@ impl Inode {
                     refuse!(original, Original, original.into());
                 }
                 Content::MetadataOnly
+            }
+            FileType::Regular if pack != 0 => {
+                if size == 0 || size > i64::MAX as u64 {
+                    refuse!(size, Size, size);
+                }
+                if flags != 0 {
+                    refuse!(flags, Flags, flags.into());
+                }
+                if data != 0 {
+                    refuse!(data, Data, data);
+                }
+                if original == 0 {
+                    refuse!(original, Original, 0);
+                }
+                let pack = pack - 1;
+                Content::InPack { pack, original }
             }
             FileType::Regular => {
                 if size == 0 {
@@ -282,7 +311,7 @@ impl Inode {
             mtime_nsec: raw.mtime_nsec.get(),
             xattrs,
             packed,
-            original,
+            original: if pack == 0 { original } else { 0 },
             content,
         })
     }
@@ -304,11 +333,30 @@ impl Inode {
         }
     }
 
-    /// Returns the error for a file that may not share the data of [`Self::original`].
+    /// Checks that this file may have the data of `original`, the inode of a pack that its
+    /// [`Content::InPack`] names: it must be a regular file of the same size with data of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Original`].
+    pub fn check_in_pack(&self, superblock: &Superblock, original: &Inode) -> Result<()> {
+        let has_data = matches!(original.content, Content::Regular { .. });
+        if has_data && original.size == self.size && original.original == 0 {
+            Ok(())
+        } else {
+            Err(self.unsuitable_original(superblock))
+        }
+    }
+
+    /// Returns the error for a file that may not share the data of its original.
     pub fn unsuitable_original(&self, superblock: &Superblock) -> Error {
         let field = offset_of!(layout::Inode, original);
         let offset = field_offset(superblock, self.ino, field);
-        Error::new(Problem::Original, offset, self.original.into())
+        let original = match self.content {
+            Content::InPack { original, .. } => original,
+            _ => self.original,
+        };
+        Error::new(Problem::Original, offset, original.into())
     }
 
     /// Returns how many bytes of a regular file, from the first on, are in pages that hold nothing

@@ -34,10 +34,15 @@ pub const INCOMPAT_SHARED: u64 = 1 << 2;
 /// Incompatible feature: there are files with [`INODE_METADATA_ONLY`].
 pub const INCOMPAT_METADATA_ONLY: u64 = 1 << 3;
 
+/// Incompatible feature: there is a table of packs ([`Pack`]), and there may be files with
+/// [`Inode::pack`]. Such an image is *composed*.
+pub const INCOMPAT_PACKS: u64 = 1 << 4;
+
 /// Incompatible features known to this reader. An image with any other is refused.
 ///
 /// Bit 1 is reserved for files with several extents.
-pub const INCOMPAT_KNOWN: u64 = INCOMPAT_PACKED | INCOMPAT_SHARED | INCOMPAT_METADATA_ONLY;
+pub const INCOMPAT_KNOWN: u64 =
+    INCOMPAT_PACKED | INCOMPAT_SHARED | INCOMPAT_METADATA_ONLY | INCOMPAT_PACKS;
 
 /// Flag of a regular file: the data may start at any byte, and the rest of their blocks may belong
 /// to other files.
@@ -47,8 +52,19 @@ pub const INODE_PACKED: u16 = 1 << 0;
 /// two, and calls such an inode a metacopy.
 pub const INODE_METADATA_ONLY: u16 = 1 << 1;
 
-/// Number of bytes for the superblock: the record ([`Superblock`]), then zeros.
+/// Number of bytes for the superblock: the record ([`Superblock`]), the place of the table of packs
+/// ([`PACKS_OFFSET`]), then zeros.
 pub const SUPERBLOCK_SIZE: u64 = 4096;
+
+/// Offset of an [`Extent`], the table of packs ([`Pack`]): right after the record of the
+/// superblock. It is zero without [`INCOMPAT_PACKS`].
+pub const PACKS_OFFSET: u64 = size_of::<Superblock>() as u64;
+
+/// Length in bytes of a [`Pack`].
+pub const PACK_SIZE: u64 = size_of::<Pack>() as u64;
+
+/// Largest number of packs of an image.
+pub const PACKS_MAX: u32 = 4096;
 
 /// Smallest block size, and the default.
 pub const MIN_BLOCK_SIZE: u32 = 4096;
@@ -187,6 +203,20 @@ impl Superblock {
     }
 }
 
+/// A pack: an image with data of this one's files. It has no packs itself.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+pub struct Pack {
+    /// Its [`Superblock::sha256`].
+    pub sha256: [u8; 32],
+    /// Its [`Superblock::total_size`].
+    pub total_size: U64,
+    /// Zero.
+    pub reserved: [u8; 24],
+}
+
 /// Head of the signature of an image. It follows the image and its table of sums, at the next
 /// multiple of [`SIGNATURE_ALIGN`], and `length` bytes of a CMS message follow it. No feature says
 /// that the image has one: the image's SHA-256, which it signs, covers the features.
@@ -230,19 +260,19 @@ pub struct Inode {
     /// 0, or 1 + the offset of the inode's [`XattrSet`] in the xattr table in units of
     /// [`XATTR_ALIGN`].
     pub xattrs: U32,
-    /// Regular file: offset of its data in the image (0 when it is empty). Directory: index of its
-    /// first record in the dirent table. Symlink: offset of its target in the names. Device: `major
-    /// << 32 | minor`.
+    /// Regular file: offset of its data in the image (0 when it is empty, or the data are in a
+    /// pack). Directory: index of its first record in the dirent table. Symlink: offset of its
+    /// target in the names. Device: `major << 32 | minor`.
     pub data: U64,
     /// Directory: inode number of its parent (the root's own). Else 0.
     pub parent: U32,
     /// Directory: number of the parent's entry for it ([`NO_POSITION`] for the root). Else 0.
     pub position: U32,
-    /// Regular file: inode number of the file that this one shares data with, smaller than its
-    /// own, or 0. Else 0.
+    /// Regular file: inode number of the file that this one shares data with, or 0: in the pack if
+    /// `pack` names one, else in this image and smaller than its own. Else 0.
     pub original: U32,
-    /// Zero.
-    pub reserved: U32,
+    /// Regular file: number of the pack that has `original`, 1 for the first, or 0. Else 0.
+    pub pack: U32,
 }
 
 /// A directory entry: four to a cache line. A directory's entries ascend by (hash, name).
@@ -350,6 +380,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Superblock, inodes) == 136);
     assert!(core::mem::offset_of!(Superblock, sha256) == 220);
     assert!(core::mem::offset_of!(Superblock, crc) == 252);
+    assert!(size_of::<Pack>() == 64);
     assert!(size_of::<Signature>() == 56);
     assert!(size_of::<Inode>() == 64);
     assert!(core::mem::offset_of!(Inode, data) == 40);

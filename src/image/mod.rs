@@ -3,7 +3,7 @@
 //! The on-image format and its reader.
 //!
 //! An image is a superblock and five tables: inodes, directory entries, names, extended attributes
-//! and data. This module uses no kernel types and no `unsafe`. The kernel module and the user-space
+//! and data. A sixth lists its packs, the images that have data of its files. This module uses no kernel types and no `unsafe`. The kernel module and the user-space
 //! tools compile the same files.
 
 #![deny(unsafe_code)]
@@ -136,6 +136,27 @@ impl<'a, M: Memory> Image<'a, M> {
         let offset = self.superblock.inodes.offset + u64::from(ino - 1) * layout::INODE_SIZE;
         let raw = memory::load(self.memory, offset)?;
         Inode::validate(self.superblock, ino, offset, &raw)
+    }
+
+    /// Loads pack `index`, counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Pack`] if there is none, [`Problem::Packs`] if its record is invalid,
+    /// [`Problem::Unreadable`].
+    pub fn pack(&self, index: u32) -> Result<layout::Pack> {
+        let table = &self.superblock.packs;
+        let relative = u64::from(index) * layout::PACK_SIZE;
+        let offset = table.offset + relative;
+        if !table.holds(relative, layout::PACK_SIZE) {
+            return Err(Error::new(Problem::Pack, offset, index.into()));
+        }
+        let raw: layout::Pack = memory::load(self.memory, offset)?;
+        if raw.reserved != [0; 24] || raw.total_size.get() < layout::SUPERBLOCK_SIZE {
+            let value = raw.total_size.get();
+            return Err(Error::new(Problem::Packs, offset, value));
+        }
+        Ok(raw)
     }
 
     /// Reads the target of a symlink, at offset `target`, into `buffer`, which has its length.

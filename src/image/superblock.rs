@@ -58,6 +58,8 @@ pub struct Superblock {
     pub names: Table,
     /// Xattr sets.
     pub xattrs: Table,
+    /// Table of packs; empty if there are none.
+    pub packs: Table,
     /// File data.
     pub data: Table,
     /// CRC-32C of the metadata.
@@ -144,8 +146,12 @@ impl Superblock {
         let dirents = table!(dirents, inodes.end(), TABLE_ALIGN, layout::DIRENT_SIZE);
         let names = table!(names, dirents.end(), TABLE_ALIGN, 1_u64);
         let xattrs = table!(xattrs, names.end(), TABLE_ALIGN, 1_u64);
+        let packs = match raw.incompat.get() & layout::INCOMPAT_PACKS {
+            0 => Table::default(),
+            _ => Self::load_packs(memory, xattrs.end(), total_size)?,
+        };
         let block = u64::from(block_size);
-        let data = table!(data, xattrs.end(), block, block);
+        let data = table!(data, xattrs.end().max(packs.end()), block, block);
         let superblock = Superblock {
             block_size,
             total_size,
@@ -159,6 +165,7 @@ impl Superblock {
             dirents,
             names,
             xattrs,
+            packs,
             data,
             metadata_crc: raw.metadata_crc.get(),
             sha256: raw.sha256,
@@ -169,6 +176,27 @@ impl Superblock {
             refuse!(inodes, Table, superblock.inodes.length);
         }
         Ok(superblock)
+    }
+
+    /// Loads the place of the table of packs, which is after `free`.
+    #[cold]
+    fn load_packs<M: Memory>(memory: &M, free: u64, total_size: u64) -> Result<Table> {
+        let raw: layout::Extent = load(memory, layout::PACKS_OFFSET)?;
+        let (offset, length) = (raw.offset.get(), raw.length.get());
+        let most = u64::from(layout::PACKS_MAX) * layout::PACK_SIZE;
+        let whole = length & (layout::PACK_SIZE - 1) == 0 && (1..=most).contains(&length);
+        let inside = offset
+            .checked_add(length)
+            .is_some_and(|end| end <= total_size);
+        if offset < free || offset & (TABLE_ALIGN - 1) != 0 || !inside || !whole {
+            return Err(Error::new(Problem::Packs, layout::PACKS_OFFSET, offset));
+        }
+        Ok(Table { offset, length })
+    }
+
+    /// Returns the number of packs.
+    pub const fn pack_count(&self) -> u32 {
+        (self.packs.length / layout::PACK_SIZE) as u32
     }
 
     /// Returns the number of pieces that the SHA-256 of the image is made of.

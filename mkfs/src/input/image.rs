@@ -103,9 +103,10 @@ impl<M: Memory> Importer<'_, M> {
                 size: inode.size,
                 location: Location::Nowhere,
             },
-            Content::MetadataOnly => {
-                let superblock = self.image.superblock();
-                return Err(self.failed(inode.no_data(superblock)));
+            Content::MetadataOnly | Content::InPack { .. } => {
+                let data = inode.data(self.image.superblock());
+                data.map_err(|error| self.failed(error))?;
+                Kind::Fifo
             }
             Content::Directory(_) => Kind::Directory(Vec::new()),
             Content::Symlink { .. } => {

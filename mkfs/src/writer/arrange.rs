@@ -182,6 +182,14 @@ impl Plan {
                     self.incompat |= layout::INCOMPAT_METADATA_ONLY;
                     continue;
                 }
+                Kind::Regular {
+                    size,
+                    location: Location::Pack { pack, ino },
+                } if size > 0 => {
+                    let planned = &mut self.records[self.numbers[node as usize] as usize - 1];
+                    (planned.pack, planned.original) = (pack + 1, ino);
+                    continue;
+                }
                 Kind::Regular { size, .. } if size > 0 => size,
                 _ => continue,
             };

@@ -4,7 +4,7 @@
 
 use crate::writer::open_file::OpenFile;
 use crate::writer::plan::{DataExtent, Plan};
-use crate::writer::tree::{Kind, Location, NodeId, Tree};
+use crate::writer::tree::{Kind, NodeId, Tree};
 use daxfs_files::digest::{combine, in_order, Fingerprint, Sum};
 use daxfs_files::{Error, Progress, Result};
 use daxfs_reader::layout::{self, DIGEST_PIECE};
@@ -235,8 +235,7 @@ impl<'a> Copier<'a> {
 /// not.
 pub fn check_empty(tree: &Tree) -> Result<()> {
     for (node, id) in tree.nodes.iter().zip(0..) {
-        if matches!(node.kind, Kind::Regular { size: 0, location } if location != Location::Nowhere)
-        {
+        if matches!(node.kind, Kind::Regular { size: 0, location } if location.is_read()) {
             OpenFile::open(tree, id)?.finish()?;
         }
     }

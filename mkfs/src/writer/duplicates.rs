@@ -6,7 +6,7 @@
 //! So identical files are read twice, and most other files are not read.
 
 use crate::writer::open_file::OpenFile;
-use crate::writer::tree::{Kind, Location, NodeId, Tree};
+use crate::writer::tree::{Kind, NodeId, Tree};
 use daxfs_files::memory::ZEROS;
 use daxfs_files::{Progress, Result};
 use rayon::prelude::*;
@@ -33,7 +33,7 @@ impl Duplicates {
         let mut files = Vec::new();
         for (node, id) in tree.nodes.iter().zip(0..) {
             if let Kind::Regular { size, location } = node.kind {
-                if size > 0 && location != Location::Nowhere {
+                if size > 0 && location.is_read() {
                     files.push((size, id));
                 }
             }

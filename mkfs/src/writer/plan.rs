@@ -30,6 +30,8 @@ pub struct Planned {
     pub flags: u16,
     /// Regular file: inode number of the file that owns the data, 0 if it is this one.
     pub original: u32,
+    /// Regular file: number of the pack that has this file, 0 if it is this image.
+    pub pack: u32,
     /// Directory: inode number of the parent.
     pub parent: u32,
     /// Directory: index of its entry in the parent.
@@ -74,6 +76,8 @@ pub struct Plan {
     pub names: Table,
     /// Xattr sets.
     pub xattrs: Table,
+    /// Packs.
+    pub packs: Table,
     /// File data.
     pub data: Table,
     /// Bytes of the image.
@@ -122,6 +126,13 @@ impl Plan {
         plan.dirents = table(dirents * size_of::<layout::Dirent>() as u64);
         plan.names = table(names);
         plan.xattrs = table(xattrs);
+        if !tree.packs.is_empty() {
+            if tree.packs.len() > layout::PACKS_MAX as usize {
+                return Err(too_big(tree, "packs"));
+            }
+            plan.packs = table(tree.packs.len() as u64 * layout::PACK_SIZE);
+            plan.incompat |= layout::INCOMPAT_PACKS;
+        }
         plan.place_data(tree, duplicates, end, options)?;
         Ok(plan)
     }

@@ -118,6 +118,20 @@ pub enum Location {
     },
     /// Nowhere: the image gets the size of the file and no data.
     Nowhere,
+    /// In a pack of the image, which gets the size of the file and no data.
+    Pack {
+        /// Index in [`Tree::packs`].
+        pack: u32,
+        /// Inode number of the file there.
+        ino: u32,
+    },
+}
+
+impl Location {
+    /// Return true if the content of the file is read, and goes into the image.
+    pub fn is_read(self) -> bool {
+        !matches!(self, Location::Nowhere | Location::Pack { .. })
+    }
 }
 
 /// A name that a tree keeps; see [`Tree::name`].
@@ -155,6 +169,17 @@ pub struct Tree {
     xattr_bytes: u64,
     /// Origins of the tree, in order.
     pub origins: Vec<Origin>,
+    /// The packs of the image.
+    pub packs: Vec<Pack>,
+}
+
+/// An image that has content of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pack {
+    /// SHA-256 of the image.
+    pub sha256: [u8; 32],
+    /// Bytes of the image.
+    pub total_size: u64,
 }
 
 impl Tree {
@@ -168,6 +193,7 @@ impl Tree {
             xattr_hash: RandomState::new(),
             xattr_bytes: 0,
             origins: Vec::new(),
+            packs: Vec::new(),
         }
     }
 

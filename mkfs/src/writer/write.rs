@@ -27,11 +27,17 @@ pub fn metadata(tree: &Tree, plan: &Plan, image: &File, path: &Path) -> Result<u
         offset: SUPERBLOCK_RECORD,
         crc: 0,
     };
+    let table = layout::Extent {
+        offset: plan.packs.offset.into(),
+        length: plan.packs.length.into(),
+    };
+    stream.put(table.as_bytes())?;
     stream.pad(SUPERBLOCK_SIZE)?;
     inodes(&mut stream, tree, plan)?;
     dirents(&mut stream, tree, plan)?;
     names(&mut stream, tree, plan)?;
     xattrs(&mut stream, tree, plan)?;
+    packs(&mut stream, tree, plan)?;
     stream.pad(plan.data.offset)?;
     stream.flush()?;
     Ok(stream.crc)
@@ -97,10 +103,10 @@ fn inodes(stream: &mut CrcWriter<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
             xattrs: planned.xattrs.into(),
             flags: planned.flags.into(),
             original: planned.original.into(),
+            pack: planned.pack.into(),
             data: planned.data.into(),
             parent: planned.parent.into(),
             position: planned.position.into(),
-            ..layout::Inode::default()
         };
         stream.put(record.as_bytes())?;
     }
@@ -148,6 +154,22 @@ fn names(stream: &mut CrcWriter<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
         if let Kind::Symlink(target) = &tree.node(node).kind {
             stream.put(target)?;
         }
+    }
+    Ok(())
+}
+
+fn packs(stream: &mut CrcWriter<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
+    if tree.packs.is_empty() {
+        return Ok(());
+    }
+    stream.pad(plan.packs.offset)?;
+    for pack in &tree.packs {
+        let record = layout::Pack {
+            sha256: pack.sha256,
+            total_size: pack.total_size.into(),
+            reserved: [0; 24],
+        };
+        stream.put(record.as_bytes())?;
     }
     Ok(())
 }

@@ -31,8 +31,6 @@ fn unused_space() {
         violated(&[(at, &[1])], UNUSED, at);
     }
     for at in [
-        inode!(ino::FILE, reserved),
-        inode!(ino::DIR, reserved),
         inode!(ino::FILE, parent),
         inode!(ino::EMPTY, data),
         inode!(ino::FIFO, data),

@@ -35,11 +35,17 @@ impl Inode {
     ///
     /// # Errors
     ///
-    /// [`Problem::MetadataOnly`] if the data are in another image.
+    /// [`Problem::MetadataOnly`] if the data are in another image, [`Problem::NoPack`] if they are in a pack: see
+    /// [`Image::source`](crate::Image::source).
     pub fn data(&self, superblock: &Superblock) -> Result<Option<u64>> {
         match self.content {
             Content::Regular { data } => Ok(Some(data)),
             Content::MetadataOnly => Err(self.no_data(superblock)),
+            Content::InPack { pack, .. } => Err(Error::new(
+                Problem::NoPack,
+                superblock.packs.offset + u64::from(pack) * layout::PACK_SIZE,
+                u64::from(pack) + 1,
+            )),
             _ => Ok(None),
         }
     }

@@ -55,6 +55,33 @@ impl<M: Memory> Image<'_, M> {
         Ok(left)
     }
 
+    /// Returns the image that has the data of the regular file `inode`, and the inode there: this one, or one of
+    /// `packs`, which has the place of each pack of this image, counted from 0. Other files are in this image.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::NoPack`] if `packs` does not have the pack, [`Problem::Original`] if the pack does not have the file,
+    /// or the problem of its inode there.
+    pub fn source<'s>(
+        &'s self,
+        inode: &Inode,
+        packs: &'s [Option<Self>],
+    ) -> Result<(&'s Self, Inode)> {
+        let Content::InPack { pack, original } = inode.content else {
+            return Ok((self, *inode));
+        };
+        let Some(Some(pack)) = packs.get(pack as usize) else {
+            inode.data(self.superblock())?;
+            return Ok((self, *inode));
+        };
+        let original = pack.inode(original).map_err(|error| match error.problem {
+            Problem::InodeNumber => inode.unsuitable_original(self.superblock()),
+            _ => error,
+        })?;
+        inode.check_in_pack(self.superblock(), &original)?;
+        Ok((pack, original))
+    }
+
     /// Returns the target of the symlink `inode`, `None` for other files.
     ///
     /// # Errors

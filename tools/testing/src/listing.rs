@@ -100,7 +100,10 @@ fn image_entry<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> Entry {
         Content::Regular { data } => What::Bytes(read(data, inode.size)),
         Content::Symlink { .. } => What::Symlink(image.target(inode).unwrap().unwrap()),
         Content::Device { major, minor } => What::Device(major, minor),
-        Content::MetadataOnly | Content::Directory(_) | Content::Special => What::Nothing,
+        Content::MetadataOnly
+        | Content::InPack { .. }
+        | Content::Directory(_)
+        | Content::Special => What::Nothing,
     };
     let xattrs = image.xattrs(inode).unwrap().into_iter();
     let xattrs = xattrs.map(|xattr| (xattr.whole_name(), xattr.value.into()));

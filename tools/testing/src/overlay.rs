@@ -123,7 +123,7 @@ type Fields = &'static [(usize, usize)];
 const SUPERBLOCK: Fields = fields!(Superblock: version: 4, block_size: 4, compat: 8, incompat: 8,
     total_size: 8, build_nsec: 4, root: 4);
 const INODE: Fields = fields!(Inode: mode: 2, flags: 2, nlink: 4, size: 8, mtime_nsec: 4, xattrs: 4,
-    data: 8, parent: 4, position: 4, original: 4, reserved: 4);
+    data: 8, parent: 4, position: 4, original: 4, pack: 4);
 const DIRENT: Fields = fields!(Dirent: hash: 4, ino: 4, name_low: 4, name_high: 2, name_len: 1,
     file_type: 1);
 const XATTR_SET: Fields = fields!(XattrSet: length: 4, count: 4);

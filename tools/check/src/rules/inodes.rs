@@ -32,10 +32,10 @@ impl<S: Storage> Checker<'_, '_, S> {
         let Some(raw) = self.ok(raw)? else {
             return ControlFlow::Continue(Seen::default());
         };
-        let mut unused = vec![(
-            offset_of!(layout::Inode, reserved),
-            u64::from(raw.reserved.get()),
-        )];
+        let mut unused = Vec::new();
+        if !matches!(inode.content, Content::InPack { .. }) {
+            unused.push((offset_of!(layout::Inode, pack), raw.pack.get().into()));
+        }
         let directory = match inode.content {
             Content::Directory(directory) => {
                 self.directories.push(directory);
@@ -70,7 +70,7 @@ impl<S: Storage> Checker<'_, '_, S> {
                 false
             }
             // The reader checks the fields of a file without data.
-            Content::MetadataOnly | Content::Device { .. } => false,
+            Content::MetadataOnly | Content::InPack { .. } | Content::Device { .. } => false,
         };
         if !directory {
             let (parent, position) = (raw.parent.get(), raw.position.get());
