@@ -9,6 +9,7 @@
 //!   trait of [`linux::fs`] that it implements
 //! * [`inode`]: inodes of an image
 //! * [`lazy`]: images that are verified while they are used
+//! * [`packs`]: joining an image with the images that have data of its files
 //! * [`mount`]: a mounted image
 //! * [`verify`], [`signature`]: comparing an image with a trusted SHA-256, and who signed it
 //! * [`source`], [`options`], [`part`]: opening the memory, mount options
@@ -43,6 +44,7 @@ mod linux;
 mod memory;
 mod mount;
 mod options;
+mod packs;
 #[cfg_attr(not(CONFIG_DAXFS_FS_PARTS), path = "without/part.rs")]
 mod part;
 #[cfg_attr(not(CONFIG_DAXFS_FS_SIGNATURES), path = "without/signature.rs")]

@@ -4,20 +4,40 @@
 
 use crate::event::Event;
 use crate::image::{self, Memory};
-use crate::inode::{FileData, Object};
+use crate::inode::{self, failed, file_data, refuse, FileData};
 use crate::lazy::read_pieces;
-use crate::linux::fs::{Extent, FileOperations, INode};
+use crate::linux::fs::{Extent, FileOperations, INode, INodeRef, SuperBlock};
 use crate::linux::mm::{Fault, FaultResult, Outcome};
 use crate::memory::{ExtentClaim, Gate, MappedExtent};
-use crate::mount::{failed, refuse, report, DaxFs};
+use crate::mount::{report, DaxFs};
 use kernel::{iov::IovIterDest, prelude::*};
 
-#[inline]
-fn file_data(file: &INode<DaxFs>) -> Result<&FileData> {
-    match &file.data().object {
-        Object::File(data) => Ok(data),
-        _ => Err(EIO),
-    }
+/// Returns the superblock of the image that has the data of `file`, of a mount with packs.
+#[cold]
+fn home(file: &INode<DaxFs>) -> Result<&SuperBlock<DaxFs>> {
+    file_data(file)?.home(file)
+}
+
+/// Reads `length` bytes at `offset` of the image that has the data of `file`: a pack, or an image
+/// with pieces that are verified before their first use. Not inlined, so that all other reads need
+/// fewer registers.
+#[inline(never)]
+fn read_indirect(
+    file: &INode<DaxFs>,
+    offset: u64,
+    length: usize,
+    to: &mut IovIterDest<'_>,
+    wait: bool,
+) -> Result<usize> {
+    let home = file_data(file)?.home(file)?.data();
+    let copied = if home.pieces.is_some() {
+        read_pieces(file, home, (offset, length), to, wait)?
+    } else {
+        let copied = home.region.copy_to(offset, length, to);
+        copied.map_err(|error| failed(file, offset, error))?
+    };
+    file.super_block().data().usage.count_read(copied as u64);
+    Ok(copied)
 }
 
 impl FileOperations for DaxFs {
@@ -32,8 +52,8 @@ impl FileOperations for DaxFs {
         let length = left.min(to.len() as u64) as usize;
         let offset = file_data(file)?.data + position;
         let mounted = file.super_block().data();
-        if mounted.pieces.is_some() {
-            return read_pieces(file, offset, length, to, wait);
+        if !mounted.is_direct {
+            return read_indirect(file, offset, length, to, wait);
         }
         let copied = mounted
             .region
@@ -44,39 +64,52 @@ impl FileOperations for DaxFs {
     }
 
     fn read_page(file: &INode<Self>, position: u64, into: &mut [u8]) -> Result {
-        let offset = file_data(file)?.data + position;
-        let length = into.len() as u64;
+        let data = file_data(file)?;
+        let home = data.home(file)?;
+        let (offset, length) = (data.data + position, into.len() as u64);
         // Content starts at any byte, so there may be two pieces.
-        Gate::open(file.super_block().data(), offset, length)
-            .map_err(|error| refuse(file, error))?;
-        let access = file.super_block().data().region.access()?;
+        Gate::open(home.data(), offset, length).map_err(|error| refuse(file, error))?;
+        let access = home.data().region.access()?;
         access
             .read(offset, into)
-            .map_err(|error| report(file.super_block(), file.ino(), error))
+            .map_err(|error| report(home, data.owner, error))
     }
 
     fn map(file: &INode<Self>) -> Result<MappedExtent> {
+        let found = file_data(file)?;
         let &FileData {
             data,
             mappable,
             owner,
-        } = file_data(file)?;
-        let mounted = file.super_block().data();
+            ..
+        } = found;
+        let home = found.home(file)?;
         let tail = file.size().saturating_sub(mappable);
-        let extent = mounted.region.claim(data, mappable, tail, owner.into());
+        let extent = home.data().region.claim(data, mappable, tail, owner.into());
         extent.map_err(|error| match error {
             EEXIST => {
-                let error = image::overlap(&mounted.superblock, file.ino() as u32, data);
-                report(file.super_block(), file.ino(), error)
+                let error = image::overlap(&home.data().superblock, owner, data);
+                report(home, owner, error)
             }
             error => error,
         })
     }
 
+    fn page_cache(file: &INode<Self>) -> Result<Option<INodeRef<Self>>> {
+        inode::page_cache(file, file_data(file)?)
+    }
+
     #[inline]
     fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, ExtentClaim>) -> FaultResult<'a> {
         let sb = file.super_block();
-        let result = MappedExtent::fault(fault, sb.data()).unwrap_or_else(|error| {
+        let home = match sb.data().packs.is_empty() {
+            true => sb,
+            false => match home(file) {
+                Ok(home) => home,
+                Err(_) => return FaultResult::SIGBUS,
+            },
+        };
+        let result = MappedExtent::fault(fault, home.data()).unwrap_or_else(|error| {
             refuse(file, error);
             FaultResult::SIGBUS
         });
@@ -100,7 +133,7 @@ impl FileOperations for DaxFs {
             start: data.data,
             length: data.mappable.max(file.size()),
             unaligned,
-            shared: u64::from(data.owner) != file.ino(),
+            shared: data.pack != 0 || u64::from(data.owner) != file.ino(),
         })
     }
 }

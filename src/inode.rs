@@ -2,10 +2,11 @@
 
 //! Inodes of a mounted image.
 
-use crate::image::{Content, Directory, Image, Inode};
-use crate::linux::fs::{Attributes, INodeRef, Kind, MappedBy, SuperBlock};
+use crate::image::{self, Content, Directory, Image, Inode, Problem};
+use crate::linux::fs::{Attributes, INode, INodeRef, Kind, MappedBy, SuperBlock};
 use crate::memory::{Access, MapMethod};
 use crate::mount::{report, DaxFs};
+use core::ptr;
 use kernel::{page::PAGE_SIZE, prelude::*};
 
 /// The private data of an inode.
@@ -24,19 +25,42 @@ pub(crate) enum Object {
     File(FileData),
     /// A symlink, with its target and a NUL.
     Symlink(KVec<u8>),
-    /// A device, FIFO, socket, or regular file without data.
+    /// A device, FIFO, socket, or regular file with data that cannot be reached.
     Special,
 }
 
 /// The data of a regular file.
 pub(crate) struct FileData {
-    /// Offset of the first byte in the image.
+    /// Offset of the first byte in the image that has them.
     pub(crate) data: u64,
     /// Number of bytes, from the first on, in pages that hold nothing else and so can be mapped: a
     /// multiple of the page size. They reach to the end of the file, or to its last page.
     pub(crate) mappable: u64,
-    /// Number of the inode that owns the data. Other files may share them.
+    /// Number of the inode that owns the data, in that image. Other files may share them.
     pub(crate) owner: u32,
+    /// Number of the pack that has the data, 1 for the first; 0 for the file's own image.
+    pub(crate) pack: u32,
+}
+
+impl FileData {
+    /// Returns the superblock of the image that has the data of `file`.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the mount does not have the pack.
+    #[inline]
+    pub(crate) fn home<'a>(&self, file: &'a INode<DaxFs>) -> Result<&'a SuperBlock<DaxFs>> {
+        match self.pack {
+            0 => Ok(file.super_block()),
+            number => pack(file.super_block(), number - 1),
+        }
+    }
+}
+
+/// Returns the superblock of pack `index`, counted from 0.
+fn pack(sb: &SuperBlock<DaxFs>, index: u32) -> Result<&SuperBlock<DaxFs>> {
+    let found = sb.data().packs.get(index as usize).ok_or(EIO)?;
+    Ok(found)
 }
 
 /// Returns the inode `ino`, from the inode cache or from `image`.
@@ -51,55 +75,82 @@ pub(crate) fn get(
 ) -> Result<INodeRef<DaxFs>> {
     sb.inode(ino.into(), || {
         let inode = image.inode(ino).map_err(|error| report(sb, ino, error))?;
-        let page_cache = match inode.original {
-            0 => None,
-            _ => check_original(sb, image, inode)?,
-        };
-        attributes(sb, image, &inode, page_cache)
+        if inode.original != 0 {
+            check_original(sb, image, inode)?;
+        }
+        attributes(sb, image, &inode)
     })
 }
 
-/// Checks that `inode` may share the data of its original. Returns the original in memory if
-/// `inode` uses its page cache.
+/// Checks that `inode` may share the data of its original.
 #[cold]
-fn check_original(
-    sb: &SuperBlock<DaxFs>,
-    image: &Image<'_, Access<'_>>,
-    inode: Inode,
-) -> Result<Option<INodeRef<DaxFs>>> {
+fn check_original(sb: &SuperBlock<DaxFs>, image: &Image<'_, Access<'_>>, inode: Inode) -> Result {
     let original = image
         .inode(inode.original)
         .map_err(|error| report(sb, inode.original, error))?;
     inode
         .check_original(image.superblock(), &original)
-        .map_err(|error| report(sb, inode.ino, error))?;
-    match mappable(sb, &inode) {
-        0 => owner_of_page_cache(sb, image, &inode, &original).map(Some),
-        _ => Ok(None),
-    }
+        .map_err(|error| report(sb, inode.ino, error))
 }
 
-/// Returns the inode in memory of `original`; `inode` uses its page cache. Its number is smaller,
-/// and it uses its own page cache. So new inodes are locked in one order, whatever the image says.
-fn owner_of_page_cache(
-    sb: &SuperBlock<DaxFs>,
+/// Returns the superblock of the pack that has the data of `inode`, and its inode `original`.
+/// Returns `None` if the memory of the pack cannot be read: names and attributes are still there.
+fn in_pack<'a>(
+    sb: &'a SuperBlock<DaxFs>,
     image: &Image<'_, Access<'_>>,
     inode: &Inode,
-    original: &Inode,
-) -> Result<INodeRef<DaxFs>> {
-    let found = sb.inode(original.ino.into(), || {
-        attributes(sb, image, original, None)
-    })?;
-    // It may have been cached before the image was changed.
-    if let (Object::File(theirs), Content::Regular { data }) = (&found.data().object, inode.content)
-    {
-        let same = (theirs.data, theirs.mappable, found.size()) == (data, 0, inode.size);
-        if same && theirs.owner == original.ino {
-            return Ok(found);
+    index: u32,
+    original: u32,
+) -> Result<Option<(&'a SuperBlock<DaxFs>, Inode)>> {
+    let home = pack(sb, index)?;
+    let region = &home.data().region;
+    let found = match region.access() {
+        Ok(access) => home.data().image(&access).inode(original),
+        Err(_) => return Ok(None),
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(error) if error.problem == Problem::Unreadable => {
+            if !region.revoked() {
+                report(home, original, error);
+            }
+            return Ok(None);
+        }
+        Err(error) if error.problem == Problem::InodeNumber => {
+            let error = inode.unsuitable_original(image.superblock());
+            return Err(report(sb, inode.ino, error));
+        }
+        Err(error) => return Err(report(home, original, error)),
+    };
+    inode
+        .check_in_pack(image.superblock(), &found)
+        .map_err(|error| report(sb, inode.ino, error))?;
+    Ok(Some((home, found)))
+}
+
+/// Returns the inode with the page cache that maps `file`, if it is another one: the owner of the
+/// data, which uses its own page cache.
+///
+/// # Errors
+///
+/// Those of [`get`].
+pub(crate) fn page_cache(file: &INode<DaxFs>, data: &FileData) -> Result<Option<INodeRef<DaxFs>>> {
+    if data.pack == 0 && u64::from(data.owner) == file.ino() {
+        return Ok(None);
+    }
+    let home = data.home(file)?;
+    let access = home.data().region.access()?;
+    let owner = get(home, &home.data().image(&access), data.owner)?;
+    // The image may have changed since one of the two was read.
+    if let Object::File(theirs) = &owner.data().object {
+        let same =
+            (theirs.data, theirs.mappable, owner.size()) == (data.data, data.mappable, file.size());
+        if same && (theirs.owner, theirs.pack) == (data.owner, 0) {
+            return Ok(Some(owner));
         }
     }
-    let error = inode.unsuitable_original(image.superblock());
-    Err(report(sb, inode.ino, error))
+    let error = image::overlap(&home.data().superblock, data.owner, data.data);
+    Err(report(home, data.owner, error))
 }
 
 /// Returns the number of bytes of a regular file that can be mapped directly, from the first on.
@@ -111,41 +162,53 @@ fn mappable(sb: &SuperBlock<DaxFs>, inode: &Inode) -> u64 {
     }
 }
 
+/// Returns the kind and the object of a regular file, and the number of bytes that it takes: it is
+/// `inode` of the image in `home`. `pack` is the number of the pack that this image is, or 0.
+#[inline(always)]
+fn regular(home: &SuperBlock<DaxFs>, inode: &Inode, data: u64, pack: u32) -> (Kind, Object, u64) {
+    let block = u64::from(home.data().superblock.block_size);
+    let allocated = if inode.packed {
+        inode.size
+    } else {
+        // The size of blocks is a power of two. A division could panic, as far as the compiler
+        // knows, and objtool does not know that panic.
+        inode.size.wrapping_add(block - 1) & !(block - 1)
+    };
+    let mappable = mappable(home, inode);
+    let mapped_by = match home.data().region.memory.method() {
+        // Without pages, the page cache answers with SIGBUS.
+        _ if mappable == 0 => MappedBy::PageCache,
+        MapMethod::Dax(_) => MappedBy::Dax,
+        MapMethod::Pages | MapMethod::Frames(_) => MappedBy::Filesystem,
+    };
+    let owner = match inode.original {
+        0 => inode.ino,
+        original => original,
+    };
+    let file = FileData {
+        data,
+        mappable,
+        owner,
+        pack,
+    };
+    (Kind::Regular(mapped_by), Object::File(file), allocated)
+}
+
 #[inline(always)] // The parts of a new inode need not go through memory.
 fn attributes(
     sb: &SuperBlock<DaxFs>,
     image: &Image<'_, Access<'_>>,
     inode: &Inode,
-    page_cache: Option<INodeRef<DaxFs>>,
 ) -> Result<Attributes<DaxFs>> {
     let (kind, object, allocated) = match inode.content {
-        Content::Regular { data } => {
-            let block = u64::from(image.superblock().block_size);
-            let allocated = if inode.packed {
-                inode.size
-            } else {
-                // The size of blocks is a power of two. A division could panic, as far as the
-                // compiler knows, and objtool does not know that panic.
-                inode.size.wrapping_add(block - 1) & !(block - 1)
-            };
-            let mappable = mappable(sb, inode);
-            let mapped_by = match sb.data().region.memory.method() {
-                // Without pages, the page cache answers with SIGBUS.
-                _ if mappable == 0 => MappedBy::PageCache,
-                MapMethod::Dax(_) => MappedBy::Dax,
-                MapMethod::Pages | MapMethod::Frames(_) => MappedBy::Filesystem,
-            };
-            let owner = match inode.original {
-                0 => inode.ino,
-                original => original,
-            };
-            let file = FileData {
-                data,
-                mappable,
-                owner,
-            };
-            (Kind::Regular(mapped_by), Object::File(file), allocated)
-        }
+        Content::Regular { data } => regular(sb, inode, data, 0),
+        Content::InPack { pack, original } => match in_pack(sb, image, inode, pack, original)? {
+            Some((home, theirs)) => match theirs.content {
+                Content::Regular { data } => regular(home, &theirs, data, pack + 1),
+                _ => return Err(EIO),
+            },
+            None => (Kind::Regular(MappedBy::Nothing), Object::Special, 0),
+        },
         Content::MetadataOnly => (Kind::Regular(MappedBy::Nothing), Object::Special, 0),
         Content::Directory(directory) => {
             (Kind::Directory, Object::Directory(directory), inode.size)
@@ -172,10 +235,45 @@ fn attributes(
         generation: sb.data().generation(),
         may_have_acl: inode.xattrs != 0,
         kind,
-        page_cache,
         data: Data {
             object,
             xattrs: inode.xattrs,
         },
     })
+}
+
+/// Returns the data of a regular file.
+///
+/// # Errors
+///
+/// `EIO` if they cannot be reached, or it is another file.
+#[inline]
+pub(crate) fn file_data(file: &INode<DaxFs>) -> Result<&FileData> {
+    match &file.data().object {
+        Object::File(data) => Ok(data),
+        _ => Err(EIO),
+    }
+}
+
+/// Reports an `error` of the content of `file`, unless its memory goes away. Returns the error
+/// code. It names the image that has the content, which may be a pack.
+#[cold]
+pub(crate) fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
+    let home = file_data(file).and_then(|data| Ok((data.home(file)?, data.owner)));
+    match home {
+        Err(error) => error,
+        Ok((sb, _)) if error.problem == Problem::Unreadable && sb.data().region.revoked() => EIO,
+        Ok((sb, _)) if ptr::eq(sb, file.super_block()) => report(sb, file.ino(), error),
+        Ok((sb, owner)) => report(sb, owner, error),
+    }
+}
+
+/// Reports that content at `offset` cannot be read with `error`, unless its memory goes away or the
+/// destination is bad. Returns the error code.
+#[cold]
+pub(crate) fn failed(file: &INode<DaxFs>, offset: u64, error: Error) -> Error {
+    if error != EIO {
+        return error;
+    }
+    refuse(file, image::Error::new(Problem::Unreadable, offset, 0))
 }

@@ -3,9 +3,10 @@
 //! Reads and faults of an image with pieces that are verified before their first use.
 
 use crate::image::{self, layout, Image, Problem};
+use crate::inode::{failed, refuse};
 use crate::linux::{self, fs::INode};
 use crate::memory::Gate;
-use crate::mount::{failed, refuse, DaxFs, Mounted};
+use crate::mount::{DaxFs, Mounted};
 use kernel::{iov::IovIterDest, prelude::*};
 
 impl Mounted {
@@ -72,7 +73,7 @@ impl Gate for Mounted {
 #[cold]
 #[inline(never)]
 fn verify_next(
-    file: &INode<DaxFs>,
+    (file, mounted): (&INode<DaxFs>, &Mounted),
     at: u64,
     length: usize,
     done: usize,
@@ -81,7 +82,6 @@ fn verify_next(
     if done > 0 && linux::fatal_signal_pending() {
         return Err(EINTR);
     }
-    let mounted = file.super_block().data();
     match mounted.usable(at, length as u64, wait) {
         Ok(0) => Err(EAGAIN),
         Ok(part) => Ok(part as usize),
@@ -89,22 +89,20 @@ fn verify_next(
     }
 }
 
-/// Reads `length` bytes at `offset` of an image that is verified piece by piece, before use.
-/// Not inlined, so that all other reads need fewer registers.
-#[inline(never)]
+/// Reads `length` bytes at `offset` of the image of `mounted`, which has the data of `file` and is
+/// verified piece by piece, before use.
 pub(crate) fn read_pieces(
     file: &INode<DaxFs>,
-    offset: u64,
-    length: usize,
+    mounted: &Mounted,
+    (offset, length): (u64, usize),
     to: &mut IovIterDest<'_>,
     wait: bool,
 ) -> Result<usize> {
-    let mounted = file.super_block().data();
     let mut done = 0;
     let result = loop {
         let (at, mut part) = (offset + done as u64, length - done);
         if !mounted.is_open(at, part as u64) {
-            part = match verify_next(file, at, part, done, wait) {
+            part = match verify_next((file, mounted), at, part, done, wait) {
                 Ok(part) => part,
                 Err(error) => break Err(error),
             };
@@ -122,6 +120,5 @@ pub(crate) fn read_pieces(
     if done == 0 {
         result?;
     }
-    mounted.usage.count_read(done as u64);
     Ok(done)
 }

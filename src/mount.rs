@@ -5,9 +5,10 @@
 use crate::event::Event;
 use crate::image::{self, Image, Problem};
 use crate::linux::block::OpenBlockDevice;
-use crate::linux::fs::{refusal, INode, Refusal, SuperBlock};
+use crate::linux::fs::{refusal, Refusal, SuperBlock, SuperRef};
 use crate::linux::{self, Errno};
 use crate::memory::{phys, Access, Region, Resources};
+pub(crate) use crate::options::DaxFs;
 use crate::options::{Checks, Named, Options};
 use crate::part;
 use crate::signature::Keyring;
@@ -15,9 +16,6 @@ use crate::usage::{Directory, Usage};
 use crate::verify::Pieces;
 use core::ops::Range;
 use kernel::{fmt, prelude::*, seq_file::SeqFile, sync::Arc};
-
-/// The filesystem.
-pub(crate) struct DaxFs;
 
 /// Data that all mounts share.
 pub(crate) struct Shared {
@@ -63,6 +61,11 @@ pub(crate) struct Mounted {
     pub(crate) superblock: image::Superblock,
     /// Pieces that are verified before their first use; `None` if all of the image may be used.
     pub(crate) pieces: Option<Pieces>,
+    /// The superblocks of the image's packs, in the order of its table. They stay while this one
+    /// exists, and have no packs themselves.
+    pub(crate) packs: KVec<SuperRef<DaxFs>>,
+    /// True if a read is just a copy from the region: without pieces and packs.
+    pub(crate) is_direct: bool,
     /// The memory that it has named.
     pub(crate) place: Place,
     /// The checks that the first mount has made, before any of the image was used.
@@ -143,25 +146,4 @@ pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::
         pr_err!("{}: inode {}: {}\n", sb.id(), ino, error);
     }
     errno
-}
-
-/// Reports an `error` of the content of `file`, unless its memory goes away. Returns the error
-/// code.
-#[cold]
-pub(crate) fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
-    let sb = file.super_block();
-    match error.problem {
-        Problem::Unreadable if sb.data().region.revoked() => EIO,
-        _ => report(sb, file.ino(), error),
-    }
-}
-
-/// Reports that content at `offset` cannot be read with `error`, unless its memory goes away or the
-/// destination is bad. Returns the error code.
-#[cold]
-pub(crate) fn failed(file: &INode<DaxFs>, offset: u64, error: Error) -> Error {
-    if error != EIO {
-        return error;
-    }
-    refuse(file, image::Error::new(Problem::Unreadable, offset, 0))
 }

@@ -2,12 +2,16 @@
 
 //! Mount options.
 
-use crate::linux::fs::{refusal, Param, Refusal, Value};
+use crate::image::layout::PACKS_MAX;
+use crate::linux::fs::{refusal, Param, Refusal, SuperRef, Value};
 use crate::linux::Errno;
 use crate::memory::Descriptor;
 use crate::part::Part;
 use crate::verify::Proof;
 use kernel::{fmt, fs::File, prelude::*};
+
+/// The filesystem.
+pub(crate) struct DaxFs;
 
 /// Mount options.
 #[derive(Default)]
@@ -21,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) descriptor: Option<(&'static str, KBox<dyn Descriptor>)>,
     /// The part of the source that the image may have.
     pub(crate) part: Part,
+    /// The superblocks of packs of the image, in any order.
+    pub(crate) packs: KVec<SuperRef<DaxFs>>,
     /// The checks to make at mount.
     pub(crate) checks: Checks,
 }
@@ -101,12 +107,18 @@ impl Options {
     /// # Errors
     ///
     /// `ENOPARAM` if it is unknown, `EINVAL` if its value is invalid.
-    pub(crate) fn parse(&mut self, param: &Param<'_>, is_remount: bool) -> Result<(), Refusal> {
+    pub(crate) fn parse(
+        &mut self,
+        param: &Param<'_, DaxFs>,
+        is_remount: bool,
+    ) -> Result<(), Refusal> {
         let refuse = |reason: fmt::Arguments<'_>| Err(Refusal::new(EINVAL, reason));
         if is_remount {
             match (param.key.to_bytes(), &param.value) {
                 // mount(8) repeats what /proc/mounts shows, which hides addresses and descriptors.
                 (b"phys" | b"dmabuf" | b"memfd", Value::Flag) => return Ok(()),
+                (b"pack", Value::Text(_)) => return Ok(()),
+                (b"pack", _) => return refuse(fmt!("a remount cannot change the image's packs")),
                 (b"dmabuf" | b"memfd", _) => {
                     return refuse(fmt!("a remount cannot change the image's memory"))
                 }
@@ -152,6 +164,21 @@ impl Options {
                     "image= is an option of mount.daxfs, which looks the image up in the \
                      catalog; the kernel takes fsoffset= and fslength="
                 ))
+            }
+            b"pack" => {
+                let Value::Descriptor(fd, _) = &param.value else {
+                    return refuse(fmt!(
+                        "pack takes a file descriptor (FSCONFIG_SET_FD); mount.daxfs takes the \
+                         directory where the pack is mounted"
+                    ));
+                };
+                let Some(pack) = param.super_block() else {
+                    return refuse(fmt!("pack: file descriptor {fd} is not on a daxfs image"));
+                };
+                if self.packs.len() == PACKS_MAX as usize {
+                    return refuse(fmt!("an image has at most {PACKS_MAX} packs"));
+                }
+                self.packs.push(pack, GFP_KERNEL)?;
             }
             key @ (b"dmabuf" | b"memfd") => {
                 let name = param.key;

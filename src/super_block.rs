@@ -12,6 +12,7 @@ use crate::linux::{check_signal, Errno};
 use crate::memory::{buffer, ExtentClaim, Region};
 use crate::mount::{DaxFs, Mounted, Place, Shared};
 use crate::options::{Checks, Options};
+use crate::packs;
 use crate::signature::Keyring;
 use crate::source::{self, Found};
 use crate::usage::Usage;
@@ -111,6 +112,7 @@ fn load(
     let metadata = checks.metadata.unwrap_or(true);
     prove(&image, &shared.keyring, &checks, metadata)?;
     let pieces = checks.proof.pieces(&image, context.source())?;
+    let packs = packs::join(&image, &options.packs, &checks)?;
     image.root()?;
     let place = Place {
         named: options.named(),
@@ -122,7 +124,9 @@ fn load(
         usage,
         region,
         superblock,
+        is_direct: pieces.is_none() && packs.is_empty(),
         pieces,
+        packs,
         place,
         checks,
         keyring: shared.keyring.clone(),
@@ -144,7 +148,7 @@ impl FileSystem for DaxFs {
 
     fn parse_param(
         options: &mut Options,
-        param: &Param<'_>,
+        param: &Param<'_, Self>,
         context: &Context,
     ) -> Result<(), Refusal> {
         options.parse(param, context.is_remount())
@@ -196,7 +200,8 @@ impl FileSystem for DaxFs {
     }
 
     fn reuse(sb: &SuperBlock<Self>, options: &Options, context: &Context) -> Result<(), Refusal> {
-        prove_again(sb.data(), &options.checks.demanding(signatures_required()))
+        packs::refuse_others(&sb.data().packs, &options.packs)
+            .and_then(|()| prove_again(sb.data(), &options.checks.demanding(signatures_required())))
             .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
 
@@ -228,6 +233,7 @@ impl SuperOperations for DaxFs {
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) {
         let mounted = sb.data();
         mounted.place.show(seq);
+        packs::show(seq, &mounted.packs);
         let checks = &mounted.checks;
         if checks.metadata == Some(false) {
             kernel::seq_print!(seq, ",check=none");

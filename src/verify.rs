@@ -92,7 +92,7 @@ impl Proof {
     }
 
     /// Returns true if the image is compared with a SHA-256: `digest=`, or the one that is signed.
-    fn has_digest(&self) -> bool {
+    pub(crate) fn has_digest(&self) -> bool {
         self.digest.is_some() || self.signature
     }
 

@@ -21,8 +21,8 @@ impl Gate for Mounted {
 
 pub(crate) fn read_pieces(
     _file: &INode<DaxFs>,
-    _offset: u64,
-    _length: usize,
+    _mounted: &Mounted,
+    _range: (u64, usize),
     _to: &mut IovIterDest<'_>,
     _wait: bool,
 ) -> Result<usize> {

@@ -2,8 +2,9 @@
 
 //! Mount contexts and mount options (`struct fs_context`).
 
-use super::{FileSystem, Refusal};
+use super::{FileSystem, Refusal, SuperRef};
 use crate::bindings;
+use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use kernel::{
     error::{from_err_ptr, to_result},
@@ -165,19 +166,37 @@ pub(crate) enum Value<'a> {
     Other,
 }
 
-/// A mount option.
-pub(crate) struct Param<'a> {
+/// An option of a mount of a filesystem of type `T`.
+///
+/// # Invariants
+///
+/// `fs_type` is a filesystem type of `T`.
+pub(crate) struct Param<'a, T: FileSystem> {
     /// Name.
     pub(crate) key: &'a CStr,
     /// Value.
     pub(crate) value: Value<'a>,
+    fs_type: *const bindings::file_system_type,
+    _type: PhantomData<T>,
 }
 
-impl<'a> Param<'a> {
+impl<'a, T: FileSystem> Param<'a, T> {
+    /// Returns the superblock that has the file of a descriptor, if its type is that of the mount.
+    pub(crate) fn super_block(&self) -> Option<SuperRef<T>> {
+        match &self.value {
+            // SAFETY: By the type invariant it is a filesystem type of `T`.
+            Value::Descriptor(_, file) => unsafe { SuperRef::of_file(file, self.fs_type) },
+            _ => None,
+        }
+    }
+
     /// # Safety
     ///
-    /// `param` must be valid for `'a`.
-    pub(super) unsafe fn from_raw(param: *const bindings::fs_parameter) -> Self {
+    /// `param` must be valid for `'a`, and `fs_type` a filesystem type of `T`.
+    pub(super) unsafe fn from_raw(
+        param: *const bindings::fs_parameter,
+        fs_type: *const bindings::file_system_type,
+    ) -> Self {
         // SAFETY: The caller guarantees that `param` is valid for `'a`. Every parameter has a name,
         // a NUL-terminated string that lives as long.
         let (raw, key) = unsafe { (&*param, CStr::from_char_ptr((*param).key)) };
@@ -201,7 +220,13 @@ impl<'a> Param<'a> {
             }
             _ => Value::Other,
         };
-        Param { key, value }
+        // INVARIANT: The caller guarantees the type.
+        Param {
+            key,
+            value,
+            fs_type,
+            _type: PhantomData,
+        }
     }
 }
 

@@ -2,10 +2,9 @@
 
 //! Regular files.
 
-use super::{backing, ioctl, FileSystem, INode, Operations, VTable};
+use super::{backing, ioctl, FileSystem, INode, INodeRef, Operations, VTable};
 use crate::bindings;
 use crate::linux::mm::{Fault, FaultResult, FileMapping, MapMethod};
-use crate::linux::Errno;
 use core::ptr::NonNull;
 use kernel::{
     error::{from_result, to_result},
@@ -47,6 +46,10 @@ pub(crate) trait FileOperations: FileSystem {
     /// to a private mapping, for which it may leave the page to the MM.
     fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, Self::Claim>) -> FaultResult<'a>;
 
+    /// Returns the inode with the page cache that maps `file`, if it is another one: one that
+    /// [`MappedBy::PageCache`] maps, with the same content.
+    fn page_cache(file: &INode<Self>) -> Result<Option<INodeRef<Self>>>;
+
     /// Returns the extent of `file`, for `FS_IOC_FIEMAP`.
     fn extent(file: &INode<Self>) -> Result<Extent>;
 }
@@ -60,7 +63,7 @@ pub(crate) enum MappedBy {
     Filesystem,
     /// By the page cache, which [`FileOperations::read_page`] fills. Reads do not use it.
     PageCache,
-    /// Not at all: it has a size and no data. open(2) fails with `EOPNOTSUPP`.
+    /// Not at all: its data cannot be reached. open(2) fails with `EIO`.
     Nothing,
 }
 
@@ -136,7 +139,7 @@ impl<T: Operations> VTable<T> {
         ..pin_init::zeroed()
     };
 
-    /// Open files without data. None exist: overlayfs opens the file with the data.
+    /// Open files with data that cannot be reached. None exist.
     const NO_FILE: bindings::file_operations = bindings::file_operations {
         open: Some(Self::refuse_open),
         ..pin_init::zeroed()
@@ -217,9 +220,7 @@ impl<T: Operations> VTable<T> {
         _inode: *mut bindings::inode,
         _file: *mut bindings::file,
     ) -> kernel::ffi::c_int {
-        // Not ENODATA, which nfsd warns of, and programs that ask overlayfs for attributes of a
-        // file do not expect.
-        Error::from(Errno::NotSupported).to_errno()
+        EIO.to_errno()
     }
 
     /// Moves the position. The generic operation would take the end of the file from the host of
@@ -393,12 +394,19 @@ impl<T: Operations> VTable<T> {
     ///
     /// `area` must describe a new memory area of a file of type `T`.
     unsafe extern "C" fn cached_mmap(area: *mut bindings::vm_area_desc) -> kernel::ffi::c_int {
-        // SAFETY: The caller passes a valid description.
-        unsafe {
-            let result = bindings::generic_file_readonly_mmap_prepare(area);
-            (*area).vm_ops = &Self::CACHED_AREA;
-            result
-        }
+        from_result(|| {
+            // SAFETY: The caller passes a valid description, and the file is open.
+            let (raw, file) = unsafe { ((*area).file, INode::<T>::of_file((*area).file)) };
+            let cache = file.cached_by(|| T::page_cache(file))?;
+            // SAFETY: As above. The inode keeps the address space, and all calls for this file set
+            // the same one before they make an area of the file.
+            unsafe {
+                (&raw mut (*raw).f_mapping).write_volatile(cache);
+                to_result(bindings::generic_file_readonly_mmap_prepare(area))?;
+                (*area).vm_ops = &Self::CACHED_AREA;
+            }
+            Ok(0)
+        })
     }
 
     /// # Safety

@@ -58,7 +58,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// `ENOPARAM` for an unknown option, which the VFS then looks for among its own.
     fn parse_param(
         options: &mut Self::Options,
-        param: &Param<'_>,
+        param: &Param<'_, Self>,
         context: &Context,
     ) -> Result<(), Refusal>;
 

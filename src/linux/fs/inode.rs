@@ -8,7 +8,6 @@ use crate::bindings;
 use crate::linux::mm::FileMapping;
 use crate::linux::{load_acquire, Errno};
 use core::marker::PhantomData;
-use core::mem;
 use core::ptr::{self, NonNull};
 use kernel::sync::atomic::Full;
 use kernel::{
@@ -158,6 +157,40 @@ impl<T: FileSystem> INode<T> {
     }
 }
 
+impl<T: Operations> INode<T> {
+    /// Returns the address space that the page cache maps this file through: its own, or that of
+    /// `other` from now on, unless another thread has set one.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if `other` is not a regular file that the page cache maps.
+    pub(super) fn cached_by(
+        &self,
+        other: impl FnOnce() -> Result<Option<INodeRef<T>>>,
+    ) -> Result<*mut bindings::address_space> {
+        // SAFETY: By the type invariant the inode is in a slot.
+        let place = unsafe { &(*Slot::<T>::of(self.as_raw())).cached_by };
+        if load_acquire(place).is_null() {
+            let Some(other) = other()? else {
+                // SAFETY: The inode is valid. This is the address of a field.
+                return Ok(unsafe { &raw mut (*self.as_raw()).i_data });
+            };
+            // SAFETY: The inode is valid, and was set up.
+            let operations = unsafe { (*other.as_raw()).i_data.a_ops };
+            if !ptr::eq(operations, VTable::<T>::file_tables(MappedBy::PageCache).2) {
+                return Err(EIO);
+            }
+            let other = ARef::into_raw(other).as_ptr();
+            if place.cmpxchg(ptr::null_mut(), other, Full).is_err() {
+                // SAFETY: The reference was turned into a pointer above, and not stored.
+                drop(unsafe { ARef::from_raw(NonNull::new_unchecked(other)) });
+            }
+        }
+        // SAFETY: The place has an inode, which this one keeps until it is evicted.
+        Ok(unsafe { &raw mut (*(*load_acquire(place)).as_raw()).i_data })
+    }
+}
+
 /// A counted reference to an inode.
 pub(crate) type INodeRef<T> = ARef<INode<T>>;
 
@@ -213,8 +246,6 @@ pub(crate) struct Attributes<T: FileSystem> {
     pub(crate) may_have_acl: bool,
     /// Type.
     pub(crate) kind: Kind,
-    /// A regular file with the same content; this one uses its page cache.
-    pub(crate) page_cache: Option<INodeRef<T>>,
     /// Data of the filesystem.
     pub(crate) data: T::INode,
 }
@@ -280,20 +311,11 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
         Kind::Regular(mapped_by) => {
             let tables = VTable::<T>::file_tables(mapped_by);
             let is_dax = mapped_by == MappedBy::Dax;
-            // SAFETY: As above. The reference keeps the other inode, which has its own page cache.
-            // `VTable::evict_inode` puts it.
+            // SAFETY: As above.
             unsafe {
                 ((*inode).i_op, (*inode).__bindgen_anon_3.i_fop) = (tables.0, tables.1);
                 (*inode).i_data.a_ops = tables.2;
                 (*inode).i_flags |= if is_dax { bindings::S_DAX } else { 0 };
-                if let Some(other) = attributes.page_cache {
-                    let mapping = (*other.as_raw()).i_mapping;
-                    if (*mapping).host != other.as_raw() || !ptr::eq((*mapping).a_ops, tables.2) {
-                        return Err(EIO);
-                    }
-                    (*inode).i_mapping = mapping;
-                    mem::forget(other);
-                }
             }
         }
         Kind::Symlink => {

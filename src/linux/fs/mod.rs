@@ -31,7 +31,7 @@ pub(crate) use file::{Extent, FileOperations, MappedBy};
 pub(crate) use filesystem::{FileSystem, Registration};
 pub(crate) use inode::{Attributes, INode, INodeOperations, INodeRef, Kind};
 pub(crate) use refusal::{refusal, Refusal};
-pub(crate) use super_block::{Statistics, SuperBlock, SuperOperations};
+pub(crate) use super_block::{Statistics, SuperBlock, SuperOperations, SuperRef};
 pub(crate) use xattr::{AclKind, PosixAcl, XattrBuffer};
 
 use core::marker::PhantomData;

@@ -5,8 +5,9 @@
 use super::{context, FileSystem, INodeRef, Operations, Registration, VTable};
 use crate::bindings;
 use core::marker::PhantomData;
-use core::ptr;
-use kernel::{prelude::*, seq_file::SeqFile, types::Opaque};
+use core::ops::Deref;
+use core::ptr::{self, NonNull};
+use kernel::{fs::File, prelude::*, seq_file::SeqFile, types::Opaque};
 
 /// Operations on a mounted superblock.
 pub(crate) trait SuperOperations: FileSystem {
@@ -75,10 +76,84 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { &*(*self.as_raw()).s_fs_info.cast() }
     }
 
+    /// Returns the major and the minor number of the device, as stat(2) of a file here does.
+    pub(crate) fn device(&self) -> (u32, u32) {
+        // SAFETY: The superblock is valid, and its device does not change once it is set.
+        let device = unsafe { (*self.as_raw()).s_dev };
+        (
+            device >> bindings::MINORBITS,
+            device & ((1 << bindings::MINORBITS) - 1),
+        )
+    }
+
     /// Returns the name of the device, for messages.
     pub(crate) fn id(&self) -> &CStr {
         // SAFETY: The superblock is valid, and its device is set.
         unsafe { context::device_name(self.as_raw()) }
+    }
+}
+
+/// A reference to a superblock, which stays as if it were mounted.
+///
+/// # Invariants
+///
+/// [`VTable::fill`] has filled the superblock, for type `T`, and this has one of its active
+/// references (`s_active`).
+pub(crate) struct SuperRef<T: FileSystem>(NonNull<bindings::super_block>, PhantomData<T>);
+
+// SAFETY: `T::Super` is `Send` and `Sync`, and a reference may be given up by any thread.
+unsafe impl<T: FileSystem> Send for SuperRef<T> {}
+// SAFETY: As above.
+unsafe impl<T: FileSystem> Sync for SuperRef<T> {}
+
+impl<T: FileSystem> SuperRef<T> {
+    /// Returns the superblock of an open file, if it is one of `fs_type`.
+    ///
+    /// # Safety
+    ///
+    /// `fs_type` must be a filesystem type of `T`.
+    pub(super) unsafe fn of_file(
+        file: &File,
+        fs_type: *const bindings::file_system_type,
+    ) -> Option<Self> {
+        let file = file.as_ptr().cast::<bindings::file>();
+        // SAFETY: An open file has an inode, and a path that keeps the superblock mounted: it was
+        // filled, and has an active reference.
+        unsafe {
+            let sb = (*(*file).f_inode).i_sb;
+            if !ptr::eq((*sb).s_type, fs_type) {
+                return None;
+            }
+            bindings::atomic_inc(&raw mut (*sb).s_active);
+            // INVARIANT: The caller guarantees the type. The reference was taken above.
+            Some(SuperRef(NonNull::new_unchecked(sb), PhantomData))
+        }
+    }
+}
+
+impl<T: FileSystem> Clone for SuperRef<T> {
+    fn clone(&self) -> Self {
+        // SAFETY: By the type invariant there is an active reference, so this makes another one.
+        unsafe { bindings::atomic_inc(&raw mut (*self.0.as_ptr()).s_active) };
+        // INVARIANT: As for `self`, with the reference that was taken above.
+        SuperRef(self.0, PhantomData)
+    }
+}
+
+impl<T: FileSystem> Deref for SuperRef<T> {
+    type Target = SuperBlock<T>;
+
+    fn deref(&self) -> &SuperBlock<T> {
+        // SAFETY: By the type invariant it was filled, and the reference keeps it.
+        unsafe { SuperBlock::from_raw(self.0.as_ptr()) }
+    }
+}
+
+impl<T: FileSystem> Drop for SuperRef<T> {
+    fn drop(&mut self) {
+        // Without other users, this unmounts the superblock, under its `s_umount`.
+        // SAFETY: By the type invariant this gives up an active reference.
+        unsafe { bindings::deactivate_super(self.0.as_ptr()) };
     }
 }
 

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Packs: mounted images that have data of another image's files.
+//!
+//! A mount names its packs by descriptors of files on them. Each is the superblock of an image with
+//! the SHA-256 and the size that the table of packs has. The mount keeps it, and with it the memory,
+//! the verified pieces and the mapped extents of the pack. So a page has one owner, whichever image
+//! maps it, and each pack may fail alone.
+
+use crate::image::{self, layout, Image, Memory, Problem};
+use crate::linux::fs::{refusal, Refusal, SuperBlock, SuperRef};
+use crate::mount::DaxFs;
+use crate::options::Checks;
+use kernel::{fmt, prelude::*, seq_file::SeqFile};
+
+/// The SHA-256 of an image, in hexadecimal.
+struct Sha256<'a>(&'a [u8; 32]);
+
+impl fmt::Display for Sha256<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|byte| f.write_fmt(fmt!("{byte:02x}")))
+    }
+}
+
+/// Returns true if the image in `sb` is the pack that the record names.
+fn is(sb: &SuperBlock<DaxFs>, wanted: &layout::Pack) -> bool {
+    let found = &sb.data().superblock;
+    found.sha256 == wanted.sha256 && found.total_size == wanted.total_size.get()
+}
+
+/// Returns the packs of `image`, in the order of its table. `given` are those that a mount names,
+/// in any order, and `checks` what it demands of the image.
+///
+/// # Errors
+///
+/// `EINVAL` if one is missing, is not in the table, or has packs itself, or if it was mounted
+/// without the proof that the image has; `EUCLEAN` if the table is invalid; `EIO`, `ENOMEM`.
+pub(crate) fn join<M: Memory>(
+    image: &Image<'_, M>,
+    given: &[SuperRef<DaxFs>],
+    checks: &Checks,
+) -> Result<KVec<SuperRef<DaxFs>>, Refusal> {
+    let count = image.superblock().pack_count();
+    let mut packs: KVec<SuperRef<DaxFs>> = KVec::with_capacity(count as usize, GFP_KERNEL)?;
+    for index in 0..count {
+        let wanted = image.pack(index)?;
+        if packs.iter().any(|pack| is(pack, &wanted)) {
+            let offset = image.superblock().packs.offset;
+            return Err(image::Error::new(Problem::Packs, offset, index.into()).into());
+        }
+        // mount.daxfs names them in the order of the table.
+        let likely = given.get(index as usize).filter(|pack| is(pack, &wanted));
+        let found = likely.or_else(|| given.iter().find(|pack| is(pack, &wanted)));
+        let sum = Sha256(&wanted.sha256);
+        let Some(pack) = found else {
+            return Err(
+                refusal!(EINVAL, "the pack with the SHA-256 {sum} is not given")
+                    .remedy("mount it, and name it with pack="),
+            );
+        };
+        if !pack.data().packs.is_empty() {
+            return Err(refusal!(
+                EINVAL,
+                "the pack with the SHA-256 {sum} has packs itself"
+            ));
+        }
+        if checks.proof.has_digest() && !pack.data().checks.proof.has_digest() {
+            return Err(refusal!(
+                EINVAL,
+                "the pack with the SHA-256 {sum} is mounted without digest= or signature=required"
+            )
+            .remedy("unmount it everywhere first, and mount it with digest="));
+        }
+        packs.push(pack.clone(), GFP_KERNEL)?;
+    }
+    refuse_others(&packs, given)?;
+    Ok(packs)
+}
+
+/// Refuses packs in `given` that are not among the `packs` of an image. Another mount of a mounted
+/// image may name copies of its packs, which are not used.
+///
+/// # Errors
+///
+/// `EINVAL`.
+pub(crate) fn refuse_others(
+    packs: &[SuperRef<DaxFs>],
+    given: &[SuperRef<DaxFs>],
+) -> Result<(), Refusal> {
+    for (index, other) in given.iter().enumerate() {
+        let found = &other.data().superblock;
+        let same = |pack: &SuperRef<DaxFs>| pack.data().superblock.sha256 == found.sha256;
+        if !packs.get(index).is_some_and(same) && !packs.iter().any(same) {
+            let sum = Sha256(&found.sha256);
+            return Err(refusal!(
+                EINVAL,
+                "the image has no pack with the SHA-256 {sum}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Shows the device numbers of packs as mount options.
+pub(crate) fn show(seq: &SeqFile, packs: &[SuperRef<DaxFs>]) {
+    for pack in packs {
+        let (major, minor) = pack.device();
+        kernel::seq_print!(seq, ",pack={}:{}", major, minor);
+    }
+}
