@@ -2,6 +2,7 @@
 """Images in memory, for tests that damage them, and mounts with fsopen(2), as image.h and source.h for tests in C."""
 import ctypes
 import fcntl
+import hashlib
 import mmap
 import os
 from ctypes import c_int32, c_int64, c_ubyte, c_uint8, c_uint16, c_uint32, c_uint64
@@ -10,6 +11,8 @@ from lib.ktap import PAGE, call
 
 WRONG_DIGEST = "0" * 64
 FLAG, STRING, FD, CREATE, RECONFIGURE = 0, 1, 5, 6, 7
+SHARED, PACKS = 1 << 2, 1 << 4
+PIECE = 2 << 20
 AT_FDCWD, EMPTY_PATH, BLKFLSBUF = -100, 4, 0x1261
 ADD_SEALS, SHRINK, GROW, WRITE = 1033, 2, 4, 8
 
@@ -28,7 +31,11 @@ class Superblock(ctypes.LittleEndianStructure):
 class Inode(ctypes.LittleEndianStructure):
     _fields_ = [("mode", c_uint16), ("flags", c_uint16), ("nlink", c_uint32), ("uid", c_uint32), ("gid", c_uint32),
                 ("size", c_uint64), ("mtime_sec", c_int64), ("mtime_nsec", c_uint32), ("xattrs", c_uint32), ("data", c_uint64),
-                ("parent", c_uint32), ("position", c_uint32), ("original", c_uint32), ("reserved", c_uint32)]
+                ("parent", c_uint32), ("position", c_uint32), ("original", c_uint32), ("pack", c_uint32)]
+
+
+class Pack(ctypes.LittleEndianStructure):
+    _fields_ = [("sha256", c_ubyte * 32), ("total_size", c_uint64), ("reserved", c_ubyte * 24)]
 
 
 class Dirent(ctypes.LittleEndianStructure):
@@ -108,6 +115,39 @@ class Image:
         if 256 <= self.super.data.offset <= len(self.bytes):
             self.super.metadata_crc = crc32c(self.bytes[256:self.super.data.offset])
         self.super.crc = crc32c(self.bytes[:252])
+
+    def rehash(self):
+        """Correct the SHA-256 and the checksums."""
+        self.seal()
+        end = self.super.total_size
+        hashed = self.bytes[:220] + bytes(36) + self.bytes[256:end]
+        pieces = (hashed[start:start + PIECE] for start in range(0, end, PIECE))
+        self.super.sha256[:] = hashlib.sha256(b"".join(hashlib.sha256(piece).digest() for piece in pieces)).digest()
+        self.seal()
+
+    def packs(self):
+        """Return the table of packs, which can be changed."""
+        table = Extent.from_buffer(self.bytes, 256)
+        return [Pack.from_buffer(self.bytes, table.offset + 64 * index) for index in range(table.length // 64)]
+
+    def composed(self, packs=None, choose=lambda number: 0):
+        """Return an image of the same files, which have their data in `packs`: copies of this image. `choose` says in which."""
+        packs, start = packs or [self], -(-(self.super.xattrs.offset + self.super.xattrs.length) // 64) * 64
+        end = -(-(start + 64 * len(packs)) // 4096) * 4096
+        image = Image(self.bytes[:start].ljust(end, b"\0"))
+        place = Extent.from_buffer(image.bytes, 256)
+        place.offset, place.length = start, 64 * len(packs)
+        image.super.incompat, image.super.compat, image.super.total_size = PACKS, 0, end
+        image.super.data.offset, image.super.data.length = end, 0
+        for pack, record in zip(packs, image.packs()):
+            record.sha256[:], record.total_size = pack.super.sha256, pack.super.total_size
+        for number in range(1, self.super.inodes.length // 64 + 1):
+            inode = image.inode(number)
+            if inode.mode >> 12 == 8 and inode.size:
+                inode.pack, inode.original = choose(number) + 1, inode.original or number
+                inode.data = inode.flags = 0
+        image.rehash()
+        return image
 
     def digest(self):
         """Return the SHA-256 that the superblock has."""
