@@ -2,7 +2,8 @@
 
 //! Checks daxfs images in files and on block devices.
 //!
-//! * [`check`]: check an image against every rule of the format; [`cached`] makes it cheap
+//! * [`check`]: check an image against every rule of the format; [`cached`] makes it cheap. [`check_with_packs`] also
+//!   has the packs of a composed image
 //! * [`acl`]: access control lists, as `setxattr(2)` validates them
 //!
 //! ```
@@ -24,4 +25,4 @@ pub mod acl;
 pub mod cached;
 mod rules;
 
-pub use rules::{check, first, Finding, Paths};
+pub use rules::{check, check_with_packs, first, Finding, Paths};

@@ -35,19 +35,22 @@ impl Inode {
     ///
     /// # Errors
     ///
-    /// [`Problem::MetadataOnly`] if the data are in another image, [`Problem::NoPack`] if they are in a pack: see
-    /// [`Image::source`](crate::Image::source).
+    /// [`Problem::MetadataOnly`] if the data are in another image, [`Problem::NoPack`] if they are in a pack:
+    /// [`Image::source`](crate::Image::source) returns the inode there.
     pub fn data(&self, superblock: &Superblock) -> Result<Option<u64>> {
         match self.content {
             Content::Regular { data } => Ok(Some(data)),
             Content::MetadataOnly => Err(self.no_data(superblock)),
-            Content::InPack { pack, .. } => Err(Error::new(
-                Problem::NoPack,
-                superblock.packs.offset + u64::from(pack) * layout::PACK_SIZE,
-                u64::from(pack) + 1,
-            )),
+            Content::InPack { pack, .. } => Err(self.no_pack(superblock, pack)),
             _ => Ok(None),
         }
+    }
+
+    /// Returns the error for reading this file without `pack`, counted from 0.
+    pub(crate) fn no_pack(&self, superblock: &Superblock, pack: u32) -> Error {
+        let record = superblock.inodes.offset + u64::from(self.ino - 1) * layout::INODE_SIZE;
+        let offset = record + offset_of!(layout::Inode, pack) as u64;
+        Error::new(Problem::NoPack, offset, u64::from(pack) + 1)
     }
 
     /// Return the error for reading this file; its data are in another image.

@@ -44,7 +44,7 @@ impl<M: Memory> Image<'_, M> {
     ///
     /// # Errors
     ///
-    /// [`Problem::MetadataOnly`] or [`Problem::Unreadable`].
+    /// [`Problem::MetadataOnly`], [`Problem::NoPack`] for a file of [`Self::source`], or [`Problem::Unreadable`].
     pub fn read(&self, inode: &Inode, offset: u64, into: &mut [u8]) -> Result<usize> {
         let left = inode.size.saturating_sub(offset).min(into.len() as u64) as usize;
         match inode.data(self.superblock())? {
@@ -55,28 +55,30 @@ impl<M: Memory> Image<'_, M> {
         Ok(left)
     }
 
-    /// Returns the image that has the data of the regular file `inode`, and the inode there: this one, or one of
-    /// `packs`, which has the place of each pack of this image, counted from 0. Other files are in this image.
+    /// Returns the image that has the data of the regular file `inode`, and the inode there: this image, or one of its
+    /// packs. `pack` returns a pack by its index, counted from 0. Other files are in this image.
     ///
     /// # Errors
     ///
-    /// [`Problem::NoPack`] if `packs` does not have the pack, [`Problem::Original`] if the pack does not have the file,
-    /// or the problem of its inode there.
-    pub fn source<'s>(
-        &'s self,
+    /// In this image: [`Problem::NoPack`] if `pack` does not have the pack, [`Problem::Original`] if the pack does not
+    /// have the file. In the pack: [`Problem::Unreadable`].
+    pub fn source(
+        &self,
         inode: &Inode,
-        packs: &'s [Option<Self>],
-    ) -> Result<(&'s Self, Inode)> {
-        let Content::InPack { pack, original } = inode.content else {
-            return Ok((self, *inode));
+        pack: impl FnOnce(u32) -> Option<Self>,
+    ) -> Result<(Self, Inode)> {
+        let Content::InPack {
+            pack: index,
+            original,
+        } = inode.content
+        else {
+            let image = Image::new(self.memory(), self.superblock());
+            return Ok((image, *inode));
         };
-        let Some(Some(pack)) = packs.get(pack as usize) else {
-            inode.data(self.superblock())?;
-            return Ok((self, *inode));
-        };
+        let pack = pack(index).ok_or_else(|| inode.no_pack(self.superblock(), index))?;
         let original = pack.inode(original).map_err(|error| match error.problem {
-            Problem::InodeNumber => inode.unsuitable_original(self.superblock()),
-            _ => error,
+            Problem::Unreadable => error,
+            _ => inode.unsuitable_original(self.superblock()),
         })?;
         inode.check_in_pack(self.superblock(), &original)?;
         Ok((pack, original))

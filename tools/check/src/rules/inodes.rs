@@ -6,7 +6,7 @@ use super::{Checker, DataRange, Seen};
 use daxfs_files::memory::Storage;
 use daxfs_reader::layout;
 use daxfs_reader::memory::load;
-use daxfs_reader::{Content, Inode};
+use daxfs_reader::{Content, Image, Inode};
 use std::mem::offset_of;
 use std::ops::ControlFlow;
 
@@ -69,8 +69,18 @@ impl<S: Storage> Checker<'_, '_, S> {
                 self.ok(target)?;
                 false
             }
+            Content::InPack { pack, .. } => {
+                self.used_packs[pack as usize] = true;
+                let pack = self.packs.get(pack as usize);
+                if let Some(Some(pack)) = pack {
+                    let pack = Image::new(pack.memory(), pack.superblock());
+                    let source = self.image.source(inode, |_| Some(pack));
+                    self.ok(source)?;
+                }
+                false
+            }
             // The reader checks the fields of a file without data.
-            Content::MetadataOnly | Content::InPack { .. } | Content::Device { .. } => false,
+            Content::MetadataOnly | Content::Device { .. } => false,
         };
         if !directory {
             let (parent, position) = (raw.parent.get(), raw.position.get());

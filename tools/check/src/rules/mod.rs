@@ -8,6 +8,7 @@
 mod data;
 mod directories;
 mod inodes;
+mod packs;
 mod paths;
 mod xattrs;
 
@@ -54,6 +55,16 @@ impl Finding {
 /// Check the image in `memory`, and call `report` for every violation until it breaks. Content is
 /// not compared with the image's SHA-256; [`digest`](mod@daxfs_files::digest) does that.
 pub fn check<S: Storage>(memory: &S, report: &mut dyn FnMut(Finding) -> ControlFlow<()>) {
+    check_with_packs(memory, &[], report);
+}
+
+/// Like [`check`], but also compares files with their originals in the image's `packs`, each at its place in the
+/// table. Files of packs that are missing are not compared. The packs themselves are not checked.
+pub fn check_with_packs<S: Storage>(
+    memory: &S,
+    packs: &[Option<Image<'_, S>>],
+    report: &mut dyn FnMut(Finding) -> ControlFlow<()>,
+) {
     let superblock = match Superblock::load(memory) {
         Ok(superblock) => superblock,
         Err(error) => {
@@ -62,8 +73,20 @@ pub fn check<S: Storage>(memory: &S, report: &mut dyn FnMut(Finding) -> ControlF
         }
     };
     let cached = Cached::new(memory, superblock.data.offset);
+    let packs = packs.iter().map(|pack| {
+        let pack = pack.as_ref()?;
+        let cached = Cached::new(pack.memory(), pack.superblock().data.offset);
+        Some((cached, pack.superblock()))
+    });
+    let packs: Vec<_> = packs.collect();
+    let packs = packs.iter().map(|pack| {
+        let (memory, superblock) = pack.as_ref()?;
+        Some(Image::new(memory, superblock))
+    });
     let mut checker = Checker {
         image: Image::new(&cached, &superblock),
+        packs: packs.collect(),
+        used_packs: vec![false; superblock.pack_count() as usize],
         report,
         inodes: Vec::new(),
         directories: Vec::new(),
@@ -108,6 +131,10 @@ struct DataRange {
 
 struct Checker<'a, 'b, S> {
     image: Image<'a, S>,
+    /// The packs of the image that are known, each at its place in the table.
+    packs: Vec<Option<Image<'a, S>>>,
+    /// For each pack in the table: a file has its data there.
+    used_packs: Vec<bool>,
     report: &'b mut dyn FnMut(Finding) -> ControlFlow<()>,
     /// Inode number 1 comes first.
     inodes: Vec<Seen>,
@@ -123,6 +150,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         let verified = self.image.verify_metadata(&mut vec![0; BUFFER], || Ok(()));
         self.ok(verified)?;
         self.check_inodes()?;
+        self.check_packs()?;
         self.check_directories()?;
         self.check_links()?;
         self.check_xattrs()?;
@@ -169,16 +197,23 @@ impl<S: Storage> Checker<'_, '_, S> {
                 text.len() as u64,
             )?;
         }
-        let mut end = size_of::<layout::Superblock>() as u64;
+        let is_composed = superblock.pack_count() > 0;
+        let mut end = layout::PACKS_OFFSET;
+        if is_composed {
+            end += size_of::<layout::Extent>() as u64;
+        }
         self.zeros(end, SUPERBLOCK_SIZE)?;
         end = SUPERBLOCK_SIZE;
-        for table in [
+        let mut tables = vec![
             superblock.inodes,
             superblock.dirents,
             superblock.names,
             superblock.xattrs,
-            superblock.data,
-        ] {
+        ];
+        // Without packs this table has no place.
+        tables.extend(is_composed.then_some(superblock.packs));
+        tables.push(superblock.data);
+        for table in tables {
             self.zeros(end, table.offset)?;
             end = table.end();
         }
