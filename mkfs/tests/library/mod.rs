@@ -4,6 +4,7 @@
 
 mod archives;
 mod changes;
+mod composed;
 mod documentation;
 mod golden;
 mod packing;

@@ -6,6 +6,7 @@ mod corruption;
 #[macro_use]
 mod damage;
 mod lookup;
+mod packs;
 mod problems;
 mod rules;
 

@@ -21,7 +21,7 @@ fn specimen_is_valid() {
 fn superblock_problems() {
     wrong(0, Problem::Magic, [*b"x"]);
     wrong(sb!(version), Problem::Version, [[2_u8]]);
-    wrong(sb!(incompat), Problem::Feature, [2_u64, 16, 1 << 63]);
+    wrong(sb!(incompat), Problem::Feature, [2_u64, 32, 1 << 63]);
     let sizes = [0_u32, 1, 512, 2048, 4097, 6144, 131_072, u32::MAX];
     wrong(sb!(block_size), Problem::BlockSize, sizes);
     let size = superblock(&specimen()).total_size.get();

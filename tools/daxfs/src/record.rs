@@ -61,6 +61,10 @@ pub fn file<S: Storage>(
         Content::Device { major, minor } => (None, Some(json!({"major": major, "minor": minor}))),
         _ => (None, None),
     };
+    let in_pack = match inode.content {
+        Content::InPack { pack, original } => Some(json!({"number": pack + 1, "ino": original})),
+        _ => None,
+    };
     Ok(without_nulls(json!({
         "path": Bytes(path),
         "ino": inode.ino,
@@ -72,6 +76,7 @@ pub fn file<S: Storage>(
         "size": inode.size,
         "mtime": {"sec": inode.mtime_sec, "nsec": inode.mtime_nsec},
         "data_offset": data,
+        "pack": in_pack,
         "target": matches!(inode.content, Content::Symlink { .. }).then_some(Bytes(&target)),
         "device": device,
         "xattrs": (!xattrs.is_empty()).then_some(xattrs),
@@ -79,13 +84,37 @@ pub fn file<S: Storage>(
     })))
 }
 
+/// Returns the table of packs of the image of `reader`.
+pub fn packs<S: Storage>(reader: &Reader<'_, S>) -> Result<Vec<layout::Pack>> {
+    let count = reader.image.superblock().pack_count();
+    let packs = (0..count).map(|index| reader.image.pack(index));
+    let packs: daxfs_reader::Result<_> = packs.collect();
+    packs.map_err(|error| reader.fail(b"", error))
+}
+
 /// Return the superblock of the image of `reader` in JSON. Name its `schema` unless it is part of a
 /// larger value.
-pub fn header<S: Storage>(reader: &Reader<'_, S>, schema: Option<&'static str>) -> Value {
+pub fn header<S: Storage>(reader: &Reader<'_, S>, schema: Option<&'static str>) -> Result<Value> {
     let superblock = reader.image.superblock();
     let table = |table: Table| json!({"offset": table.offset, "length": table.length});
     let (sec, nsec) = superblock.build_time;
-    without_nulls(json!({
+    let mut tables = json!({
+        "inodes": table(superblock.inodes),
+        "dirents": table(superblock.dirents),
+        "names": table(superblock.names),
+        "xattrs": table(superblock.xattrs),
+        "data": table(superblock.data),
+    });
+    let packs = packs(reader)?;
+    if !packs.is_empty() {
+        tables["packs"] = table(superblock.packs);
+    }
+    let packs = packs.iter().map(|pack| {
+        let size = pack.total_size.get();
+        json!({"sha256": hex(&pack.sha256), "total_size": size})
+    });
+    let packs: Vec<_> = packs.collect();
+    Ok(without_nulls(json!({
         "schema": schema,
         "version": layout::VERSION,
         "label": Bytes(label(superblock)),
@@ -98,14 +127,9 @@ pub fn header<S: Storage>(reader: &Reader<'_, S>, schema: Option<&'static str>) 
         "incompat": superblock.incompat,
         "root": superblock.root,
         "inodes": superblock.inode_count(),
-        "tables": {
-            "inodes": table(superblock.inodes),
-            "dirents": table(superblock.dirents),
-            "names": table(superblock.names),
-            "xattrs": table(superblock.xattrs),
-            "data": table(superblock.data),
-        },
+        "tables": tables,
+        "packs": (!packs.is_empty()).then_some(packs),
         "metadata_crc32c": format!("{:08x}", superblock.metadata_crc),
         "sha256": hex(&superblock.sha256),
-    }))
+    })))
 }

@@ -6,7 +6,7 @@
 use daxfs::commands::fsck::examine;
 use daxfs_files::Silent;
 use daxfs_image::attach;
-use daxfs_reader::{Content, Image, Inode};
+use daxfs_reader::{Content, Image, Inode, Superblock};
 use daxfs_testing::specimen::{self, specimen};
 use daxfs_testing::{everything, feed, overlay, scratch};
 use std::fs;
@@ -51,10 +51,14 @@ fn archives() {
 /// The specimens are valid and use all features of the format.
 #[test]
 fn specimens() {
+    let pack = specimen::pack();
+    let pack = pack.as_slice();
+    let superblock_of_pack = Superblock::load(&pack).unwrap();
     for bytes in [specimen(), specimen::unpadded()] {
         let mut said = Vec::new();
         let bytes = bytes.as_slice();
-        let superblock = examine(&bytes, &Silent, &mut |finding| {
+        let packs = [Some(Image::new(&pack, &superblock_of_pack))];
+        let superblock = examine(&bytes, &packs, &Silent, &mut |finding| {
             said.push(finding.to_string())
         });
         assert_eq!(said, [""; 0]);
@@ -65,8 +69,8 @@ fn specimens() {
         let inodes: Vec<_> = inodes.map(|ino| image.inode(ino).unwrap()).collect();
         assert!(inodes.iter().any(|inode| inode.packed));
         assert!(inodes.iter().any(|inode| inode.original != 0));
-        let without_data = |inode: &Inode| inode.content == Content::MetadataOnly;
-        assert!(inodes.iter().any(without_data));
+        let in_pack = |inode: &Inode| matches!(inode.content, Content::InPack { .. });
+        assert!(inodes.iter().any(in_pack));
     }
 }
 

@@ -5,13 +5,14 @@
 
 use crate::support::place;
 use daxfs_testing::builder::{ino, seal, specimen, superblock, Builder, DIRECTORY};
-use daxfs_testing::everything::everything;
+use daxfs_testing::everything::{everything, everything_with};
 use daxfs_testing::{overlay, scratch};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
 static SPECIMEN: LazyLock<Vec<u8>> = LazyLock::new(daxfs_testing::specimen::specimen);
+static PACK: LazyLock<Vec<u8>> = LazyLock::new(daxfs_testing::specimen::pack);
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
@@ -20,6 +21,12 @@ proptest! {
     fn damaged_images(seeds in vec(any::<u32>(), 1..12)) {
         let scratch = scratch();
         everything(&overlay::damaged(&SPECIMEN, &seeds), scratch.path());
+    }
+
+    #[test]
+    fn damaged_packs(seeds in vec(any::<u32>(), 1..12)) {
+        let scratch = scratch();
+        everything_with(&SPECIMEN, &overlay::damaged(&PACK, &seeds), scratch.path());
     }
 
     #[test]

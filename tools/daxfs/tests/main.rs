@@ -12,6 +12,7 @@ mod fsck;
 mod json;
 mod mistakes;
 mod output;
+mod packs;
 mod places;
 mod reports;
 mod share;

@@ -52,9 +52,9 @@ daxfs cat AT/image /etc/none | 1 | no such file in the image; 'daxfs ls' lists t
 daxfs cat AT/image /dir | 1 | /dir: is a directory; only files have content
 daxfs cat AT/image /loop | 1 | /loop: too many symbolic links; they lead in circles
 daxfs cat AT/image /file/x | 1 | /file/x: not a directory on the way; check the path
-daxfs cat AT/parts /other/elsewhere | 1 | AT/parts: /other/elsewhere: file data in another image (offset 0x1342, value 0x2); mount the image with daxfs store mount
-daxfs extract AT/parts AT/new | 1 | AT/parts: /other/elsewhere: file data in another image
-daxfs diff AT/parts AT/parts | 2 | AT/parts: /other/elsewhere: file data in another image
+daxfs cat AT/parts /other/elsewhere | 1 | AT/parts: /other/elsewhere: its content is in the pack
+daxfs extract AT/parts AT/new | 1 | AT/parts: /other/elsewhere: its content is in the pack
+daxfs diff AT/parts AT/parts | 2 | AT/parts: /other/elsewhere: its content is in the pack
 daxfs ls AT/image /file/ | 1 | /file/: not a directory; leave out the slash at its end
 # Outputs.
 daxfs extract AT/image AT/dir | 1 | AT/dir: 

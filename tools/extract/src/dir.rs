@@ -89,7 +89,7 @@ pub fn to_directory<S: Storage>(
         losses: Losses::default(),
         links: Links::new(reader),
         buffer: vec![0; PIECE],
-        bar: Bar::of("extracting", reader.image.superblock().data.length),
+        bar: Bar::of("extracting", reader.data_length()),
     };
     let made = extraction.pass(start, false).and_then(|()| {
         extraction.pass(start, true)?;

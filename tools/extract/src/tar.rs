@@ -42,7 +42,7 @@ pub fn to_tar<S: Storage>(
         interrupt,
         losses: Losses::default(),
         links: Links::new(reader),
-        bar: Bar::of("extracting", reader.image.superblock().data.length),
+        bar: Bar::of("extracting", reader.data_length()),
         buffer: Vec::new(),
     };
     reader.walk(start, b".", &mut |path, _, event| {
@@ -171,8 +171,7 @@ impl<S: Storage> Archive<'_, S> {
                 self.interrupt.check()?;
                 let piece = (end - at).min(buffer.len() as u64) as usize;
                 let piece = &mut buffer[..piece];
-                let read = self.reader.image.read(inode, at, piece);
-                read.map_err(|error| self.reader.fail(path, error))?;
+                self.reader.read(inode, path, at, piece)?;
                 self.out.write_all(piece).map_err(self.failed)?;
                 self.bar.advance(piece.len() as u64);
                 at += piece.len() as u64;

@@ -3,6 +3,7 @@
 //! Images as the programs use them: opened by name, with errors that say what to do.
 //!
 //! * [`source`]: files, devices and pipes with images, and their SHA-256; [`reader`]: files in images
+//! * [`packs`]: the packs of composed images
 //! * [`sign`]: signatures of images; [`attach`]: their place in files
 //! * [`catalog`]: several images in one device or file
 //! * [`text`] and [`error`]: how names and errors are shown; [`warning`]: where warnings go
@@ -26,6 +27,7 @@
 pub mod attach;
 pub mod catalog;
 pub mod error;
+pub mod packs;
 pub mod reader;
 pub mod sign;
 pub mod source;

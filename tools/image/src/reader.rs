@@ -4,9 +4,12 @@
 //! record, and a walk visits each directory at most once.
 
 use crate::error::{Error, Result};
+use crate::packs::missing;
 use crate::text::shown;
 use daxfs_files::memory::{Storage, ZEROS};
-use daxfs_reader::{self as image, Directory, FileType, FindError, Image, Inode, OwnedXattr};
+use daxfs_reader::{
+    self as image, Content, Directory, FileType, FindError, Image, Inode, OwnedXattr, Problem,
+};
 use std::borrow::Cow;
 
 /// Bytes of content that are read together.
@@ -17,6 +20,8 @@ pub struct Reader<'a, S> {
     /// The image.
     pub image: Image<'a, S>,
     name: &'a str,
+    /// The packs of the image that are known, each at its place in the table.
+    packs: Vec<Option<Reader<'a, S>>>,
 }
 
 /// A directory entry with its inode.
@@ -44,7 +49,23 @@ pub type Visit<'a> = dyn FnMut(&[u8], &[u8], Event<'_>) -> Result<()> + 'a;
 impl<'a, S: Storage> Reader<'a, S> {
     /// Return a reader of `image`, which messages call `name`.
     pub fn new(image: Image<'a, S>, name: &'a str) -> Self {
-        Reader { image, name }
+        Reader {
+            image,
+            name,
+            packs: Vec::new(),
+        }
+    }
+
+    /// Returns this reader with `packs`, which has the known packs of the image, each at its place in the table.
+    pub fn with_packs(self, packs: Vec<Option<Self>>) -> Self {
+        Reader { packs, ..self }
+    }
+
+    /// Returns the bytes of the tables of data of the image and its packs.
+    pub fn data_length(&self) -> u64 {
+        let packs = self.packs.iter().flatten().map(Reader::data_length);
+        let own = self.image.superblock().data.length;
+        packs.fold(own, u64::saturating_add)
     }
 
     /// Return the message for an `error` with the file `path`.
@@ -154,6 +175,36 @@ impl<'a, S: Storage> Reader<'a, S> {
             .unwrap_or_default())
     }
 
+    /// Returns the reader of the image that has the data of `inode`, which has the path `path`: this one, or the
+    /// reader of a pack. With it the inode there, and the path for messages.
+    fn source<'s>(&'s self, inode: &Inode, path: &'s [u8]) -> Result<(&'s Self, Inode, &'s [u8])> {
+        let Content::InPack { pack: index, .. } = inode.content else {
+            return Ok((self, *inode, path));
+        };
+        let Some(Some(pack)) = self.packs.get(index as usize) else {
+            let record = self.image.pack(index);
+            let record = record.map_err(|error| self.fail(path, error))?;
+            return Err(self.refuse(path, missing("its content is", &record)));
+        };
+        let (memory, superblock) = (pack.image.memory(), pack.image.superblock());
+        let found = self
+            .image
+            .source(inode, |_| Some(Image::new(memory, superblock)));
+        match found {
+            Ok((_, original)) => Ok((pack, original, b"")),
+            Err(error) if error.problem == Problem::Unreadable => Err(pack.fail(b"", error)),
+            Err(error) => Err(self.fail(path, error)),
+        }
+    }
+
+    /// Reads content of the regular file `inode`, which has the path `path`, from `offset` on. Returns the number of
+    /// bytes: less than the length of `into` at the end of the file, 0 for other files.
+    pub fn read(&self, inode: &Inode, path: &[u8], offset: u64, into: &mut [u8]) -> Result<usize> {
+        let (reader, inode, path) = self.source(inode, path)?;
+        let read = reader.image.read(&inode, offset, into);
+        read.map_err(|error| reader.fail(path, error))
+    }
+
     /// Pass the content of the regular file `inode` to `sink`, piece by piece with the offset of
     /// each. Holes between pieces are left out, others passed as zeros. Stop when `sink` fails.
     pub fn data(
@@ -163,12 +214,13 @@ impl<'a, S: Storage> Reader<'a, S> {
         buffer: &mut [u8],
         sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let start = inode.data(self.image.superblock());
-        let Some(data) = start.map_err(|error| self.fail(path, error))? else {
+        let (reader, inode, path) = self.source(inode, path)?;
+        let failed = |error| reader.fail(path, error);
+        let start = inode.data(reader.image.superblock());
+        let Some(data) = start.map_err(failed)? else {
             return Ok(());
         };
-        let failed = |error| self.fail(path, error);
-        let memory = self.image.memory();
+        let memory = reader.image.memory();
         let mut at = 0;
         while at < inode.size {
             let left = inode.size - at;

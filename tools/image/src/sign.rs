@@ -4,7 +4,7 @@
 
 use crate::attach;
 use crate::error::{Error, Result};
-use crate::source::{cannot_open, name_of, At, Opened};
+use crate::source::{cannot_open, name_of, Opened};
 use crate::text::{parse_time, shown_path};
 use daxfs_files::digest::hex;
 use daxfs_files::region::Region;
@@ -84,10 +84,9 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
     Ok(hex(&digest))
 }
 
-/// Verifies the image at the place `at` in `path`: its signature by the owner of one of `certs`, or by somebody for
-/// whom one of these vouches, and its content. Returns its SHA-256.
-pub fn verify(path: &Path, at: &At, certs: &[PathBuf]) -> Result<String> {
-    let image = Opened::open_at(path, at)?;
+/// Verifies `image`: its signature by the owner of one of `certs`, or by somebody for whom one of these vouches, its
+/// content, and the content of those of its packs that are open. Returns its SHA-256.
+pub fn verify(image: &Opened, certs: &[PathBuf]) -> Result<String> {
     let work = Work::new()?;
     work.certificates("trusted", certs, false)?;
     let name = &image.name;
@@ -96,7 +95,11 @@ pub fn verify(path: &Path, at: &At, certs: &[PathBuf]) -> Result<String> {
         .ok_or_else(|| Error::refused(name, "the image is not signed; sign it with daxfs sign"))?;
     work.verify(name, &line, &cms, true)?;
     check_end(name.clone(), line.expires)?;
-    Ok(hex(&image.digest()?))
+    let digest = image.digest()?;
+    for pack in image.packs.iter().flatten() {
+        pack.digest()?;
+    }
+    Ok(hex(&digest))
 }
 
 /// Checks that a signature that `expires` counts now.

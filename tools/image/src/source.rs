@@ -4,6 +4,7 @@
 
 use crate::catalog::{load, unknown};
 use crate::error::{Error, Result};
+use crate::packs::Packs;
 use crate::reader::Reader;
 use crate::text::shown_path;
 use daxfs_files::bar::Bar;
@@ -102,6 +103,8 @@ pub struct Opened {
     pub superblock: Superblock,
     /// Name in messages.
     pub name: String,
+    /// Its packs that are open. Without [`Opened::join`] and [`Opened::find_packs`] this is empty.
+    pub packs: Packs,
 }
 
 impl Opened {
@@ -122,12 +125,19 @@ impl Opened {
             source,
             superblock,
             name,
+            packs: Packs::default(),
         })
+    }
+
+    /// Returns the image.
+    pub fn image(&self) -> Image<'_, Region> {
+        Image::new(&self.source, &self.superblock)
     }
 
     /// Return a reader of the image.
     pub fn reader(&self) -> Reader<'_, Region> {
-        Reader::new(Image::new(&self.source, &self.superblock), &self.name)
+        let packs = self.packs.iter().map(|pack| Some(pack.as_ref()?.reader()));
+        Reader::new(self.image(), &self.name).with_packs(packs.collect())
     }
 
     /// Compare all bytes of the image with its SHA-256, and return it.
@@ -139,8 +149,7 @@ impl Opened {
     /// Compare all bytes of the image with its SHA-256, and with the sums of its pieces if it has any.
     pub fn verify(&self, progress: &dyn Progress) -> Result<()> {
         let pieces = self.sums(progress)?;
-        let image = Image::new(&self.source, &self.superblock);
-        let wrong = wrong_sum(&image, &pieces);
+        let wrong = wrong_sum(&self.image(), &pieces);
         match wrong.map_err(|error| Error::image(&self.name, b"", error))? {
             None => Ok(()),
             Some((piece, _)) => {
@@ -152,8 +161,8 @@ impl Opened {
 
     /// Return the SHA-256 of all pieces, which give the SHA-256 of the image.
     fn sums(&self, progress: &dyn Progress) -> Result<Vec<[u8; 32]>> {
-        let pieces = sums(&Image::new(&self.source, &self.superblock), progress)
-            .map_err(|error| Error::image(&self.name, b"", error))?;
+        let pieces =
+            sums(&self.image(), progress).map_err(|error| Error::image(&self.name, b"", error))?;
         let found = combine(pieces.iter().copied());
         if found != self.superblock.sha256 {
             return Err(Error::Digest {

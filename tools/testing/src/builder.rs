@@ -28,6 +28,7 @@ pub struct Builder {
     pub dirents: Vec<layout::Dirent>,
     pub names: Vec<u8>,
     pub xattrs: Vec<u8>,
+    pub packs: Vec<layout::Pack>,
     pub data: Vec<u8>,
     /// Features.
     pub compat: u64,
@@ -68,11 +69,12 @@ impl Builder {
         ino
     }
 
-    /// Add a regular file with its data in another image.
-    pub fn metadata_only(&mut self, size: u64) -> u32 {
-        let ino = self.inode(REGULAR | 0o644, size, 0);
-        self.inodes[ino as usize - 1].flags = layout::INODE_METADATA_ONLY.into();
-        ino
+    /// Adds a regular file of `size` bytes with the data of inode `ino` of pack number `pack`, 1 for the first.
+    pub fn in_pack(&mut self, size: u64, pack: u32, ino: u32) -> u32 {
+        let number = self.inode(REGULAR | 0o644, size, 0);
+        let inode = &mut self.inodes[number as usize - 1];
+        (inode.pack, inode.original) = (pack.into(), ino.into());
+        number
     }
 
     /// Add a symlink.
@@ -170,13 +172,19 @@ impl Builder {
         let dirents = table(self.dirents.as_bytes(), 64);
         let names = table(&self.names, 64);
         let xattrs = table(&self.xattrs, 64);
+        let packs = (!self.packs.is_empty()).then(|| table(self.packs.as_bytes(), 64));
         let mut content = self.data.clone();
         content.resize(content.len().next_multiple_of(BLOCK), 0);
         let data = table(&content, BLOCK);
         image.resize(image.len().next_multiple_of(HUGE_SIZE as usize), 0);
 
+        if let Some(packs) = packs {
+            let at = layout::PACKS_OFFSET as usize;
+            image[at..at + size_of::<layout::Extent>()].copy_from_slice(packs.as_bytes());
+        }
         for (index, inode) in self.inodes.iter().enumerate() {
-            let has_data = inode.flags.get() & layout::INODE_METADATA_ONLY == 0;
+            let has_data =
+                inode.flags.get() & layout::INODE_METADATA_ONLY == 0 && inode.pack.get() == 0;
             if inode.mode.get() & 0o170_000 == REGULAR && inode.size.get() > 0 && has_data {
                 let at = inodes.offset.get() as usize
                     + index * size_of::<layout::Inode>()
@@ -190,7 +198,7 @@ impl Builder {
             version: layout::VERSION.into(),
             block_size: (BLOCK as u32).into(),
             compat: self.compat.into(),
-            incompat: self.incompat.into(),
+            incompat: (self.incompat | packs.map_or(0, |_| layout::INCOMPAT_PACKS)).into(),
             total_size: (image.len() as u64).into(),
             build_sec: 0.into(),
             build_nsec: 0.into(),
@@ -256,12 +264,11 @@ fn seal_signature(image: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// Set the SHA-256 of the valid `image`, which has the feature, append the table of sums, and after
-/// it the signature `cms` if there is one.
-pub fn append(image: &mut Vec<u8>, cms: &[u8]) {
+/// Sets the SHA-256 of the valid `image`, and returns the sums of its pieces.
+pub fn set_digest(image: &mut [u8]) -> Vec<[u8; 32]> {
     seal(image);
     let hashed = superblock(image).without_sums();
-    let mut bytes = image.clone();
+    let mut bytes = image.to_vec();
     bytes[..size_of::<layout::Superblock>()].copy_from_slice(hashed.as_bytes());
     let sums = bytes
         .chunks(layout::DIGEST_PIECE as usize)
@@ -271,6 +278,14 @@ pub fn append(image: &mut Vec<u8>, cms: &[u8]) {
     let at = offset_of!(layout::Superblock, sha256);
     image[at..at + digest.len()].copy_from_slice(&digest);
     seal(image);
+    sums
+}
+
+/// Set the SHA-256 of the valid `image`, which has the feature, append the table of sums, and after
+/// it the signature `cms` if there is one.
+pub fn append(image: &mut Vec<u8>, cms: &[u8]) {
+    let sums = set_digest(image);
+    let digest = superblock(image).sha256;
     image.extend(sums.concat());
     if !cms.is_empty() {
         image.resize(
@@ -285,6 +300,50 @@ pub fn append(image: &mut Vec<u8>, cms: &[u8]) {
         image.extend(cms);
     }
     image.resize(image.len().next_multiple_of(BLOCK), 0);
+}
+
+/// Returns the record of the pack `image` in a table of packs.
+pub fn pack_of(image: &[u8]) -> layout::Pack {
+    let superblock = superblock(image);
+    layout::Pack {
+        sha256: superblock.sha256,
+        total_size: superblock.total_size,
+        reserved: [0; 24],
+    }
+}
+
+/// Inode numbers of [`pack`].
+pub mod in_pack {
+    pub const FILE: u32 = 2;
+    pub const PACKED: u32 = 3;
+    /// Shares the data of `FILE`.
+    pub const COPY: u32 = 4;
+    pub const EMPTY: u32 = 5;
+    pub const FIFO: u32 = 6;
+    pub const LAST: u32 = FIFO;
+}
+
+/// Returns a pack with files of each kind that a composed image can name, rightly or wrongly. [`append`] or
+/// [`set_digest`] is still to be called.
+pub fn pack() -> Vec<u8> {
+    let mut builder = Builder {
+        compat: layout::COMPAT_SUMS,
+        incompat: layout::INCOMPAT_PACKED | layout::INCOMPAT_SHARED,
+        ..Builder::default()
+    };
+    builder.inode(DIRECTORY, 0, 0);
+    builder.file(&[21; 5000]);
+    builder.packed(&[22; 100]);
+    let data = builder.inodes[in_pack::FILE as usize - 1].data;
+    builder.inode(REGULAR | 0o644, 5000, data.get());
+    builder.inodes[in_pack::COPY as usize - 1].original = in_pack::FILE.into();
+    builder.inode(REGULAR | 0o644, 0, 0);
+    builder.inode(FIFO | 0o600, 0, 0);
+    let set = builder.xattr(XattrPrefix::User as u8, b"comment", b"pack");
+    builder.inodes[in_pack::FILE as usize - 1].xattrs = set.into();
+    let names = (in_pack::FILE..=in_pack::LAST).map(|ino| (format!("{ino}").into_bytes(), ino));
+    builder.directory(1, 1, names.collect());
+    builder.image()
 }
 
 /// Inode numbers of [`specimen`].
@@ -316,20 +375,20 @@ pub fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     value
 }
 
-/// Return the specimen with more at the end of each table: packed files, a shared one, sets of
-/// several attributes, access control lists. [`append`] is still to be called.
-pub fn rich() -> Vec<u8> {
+/// Return the specimen with more at the end of each table: packed files, a shared one, one with its data in `pack`, sets
+/// of several attributes, access control lists. [`append`] is still to be called.
+pub fn rich(pack: &[u8]) -> Vec<u8> {
     let mut builder = tables();
     builder.compat = layout::COMPAT_SUMS;
-    builder.incompat =
-        layout::INCOMPAT_PACKED | layout::INCOMPAT_SHARED | layout::INCOMPAT_METADATA_ONLY;
+    builder.incompat = layout::INCOMPAT_PACKED | layout::INCOMPAT_SHARED;
+    builder.packs = vec![pack_of(pack)];
     let first = builder.packed(&[11; 100]);
     let second = builder.packed(&[12; 5000]);
     let file = builder.inodes[ino::FILE as usize - 1];
     let copy = builder.inode(REGULAR | 0o644, file.size.get(), file.data.get());
     builder.inodes[copy as usize - 1].original = ino::FILE.into();
     let inner = builder.inode(DIRECTORY, 0, 0);
-    let elsewhere = builder.metadata_only(1 << 40);
+    let elsewhere = builder.in_pack(5000, 1, in_pack::FILE);
     let access = access_list(&[
         (acl::USER_OBJ, 6, acl::NOBODY),
         (acl::USER, 4, 1000),
@@ -368,7 +427,7 @@ pub fn rich() -> Vec<u8> {
 }
 
 /// Return the tables of [`specimen`].
-fn tables() -> Builder {
+pub fn tables() -> Builder {
     let mut builder = Builder::default();
     builder.inode(DIRECTORY, 0, 0);
     builder.inode(DIRECTORY, 0, 0);

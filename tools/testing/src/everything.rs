@@ -2,6 +2,7 @@
 
 //! Does everything with an image that the program can do, also for the fuzz target.
 
+use crate::specimen;
 use daxfs::commands::fsck::examine;
 use daxfs::commands::info::{info, Form};
 use daxfs::commands::ls::{ls, Listing};
@@ -14,17 +15,33 @@ use daxfs_reader::{Image, Superblock};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::LazyLock;
 
-/// Do everything with an image, and return the messages.
+/// The pack of the specimens.
+static PACK: LazyLock<Vec<u8>> = LazyLock::new(specimen::pack);
+
+/// Do everything with an image and the pack of the specimens, and return the messages.
 pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
+    everything_with(bytes, &PACK, directory)
+}
+
+/// Does everything with an image and its `pack`, and returns the messages.
+pub fn everything_with(bytes: &[u8], pack: &[u8], directory: &Path) -> Vec<String> {
     let mut said = Vec::new();
     let mut findings = 0;
-    examine(&bytes, &Silent, &mut |_| findings += 1);
+    let superblock_of_pack = Superblock::load(&pack).ok();
+    let pack_image = || {
+        let superblock = superblock_of_pack.as_ref()?;
+        Some(Image::new(&pack, superblock))
+    };
+    examine(&bytes, &[pack_image()], &Silent, &mut |_| findings += 1);
     let Ok(superblock) = Superblock::load(&bytes) else {
         assert!(findings > 0);
         return said;
     };
-    let reader = Reader::new(Image::new(&bytes, &superblock), "image");
+    let alone = Reader::new(Image::new(&bytes, &superblock), "image");
+    let pack = pack_image().map(|pack| Reader::new(pack, "pack"));
+    let reader = Reader::new(Image::new(&bytes, &superblock), "image").with_packs(vec![pack]);
     let out = &mut std::io::sink();
     let mut note =
         |result: daxfs_image::Result<()>| said.extend(result.err().map(|error| error.to_string()));
@@ -38,11 +55,13 @@ pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
     };
     note(ls(&reader, b"/", listing, out));
     note(dump(&reader, true, out));
+    note(cat(&alone, b"/other/elsewhere", out));
     for path in [
         &b"/dir/inner"[..],
         b"link",
         b"/other/../dir/../../again",
         b"/dir/again",
+        b"/other/elsewhere",
     ] {
         note(cat(&reader, path, out));
         note(stat(&reader, path, true, out));

@@ -29,8 +29,10 @@ use daxfs_files::{Output, Silent};
 use daxfs_reader::{Image, Inode, Superblock};
 use mkdaxfs::input::scan;
 use mkdaxfs::writer::options::Options;
+use mkdaxfs::writer::tree::{Kind, Location, Pack};
 use mkdaxfs::writer::{make, Summary};
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -127,6 +129,57 @@ pub fn image_with(tree: &Path, image: &Path, options: &Options) -> daxfs_files::
     let summary = make(&tree, options, &output, &Silent)?;
     output.commit(&Silent)?;
     Ok(summary)
+}
+
+/// Makes a composed image of `tree` at `image`. `packs` are images of the same tree: `choose` returns the index of the
+/// one with the content of a file, by the file's number, or `None` for the image itself. Returns the indices of the
+/// packs that are used, in the order of the image's table.
+pub fn composed_of(
+    tree: &Path,
+    image: &Path,
+    packs: &[&Path],
+    choose: impl Fn(usize) -> Option<usize>,
+) -> Vec<usize> {
+    let files: Vec<_> = packs
+        .iter()
+        .map(|path| std::fs::File::open(path).unwrap())
+        .collect();
+    let mut used = Vec::new();
+    let mut tree = scan::scan(tree, None, |warning| panic!("{warning}")).unwrap();
+    for node in 0..tree.nodes.len() {
+        let Kind::Regular { size, .. } = tree.nodes[node].kind else {
+            continue;
+        };
+        let Some(index) = choose(node).filter(|_| size > 0) else {
+            continue;
+        };
+        let memory = FileMemory::new(&files[index]).unwrap();
+        let superblock = Superblock::load(&memory).unwrap();
+        let path = tree.relative_path(node as u32);
+        let found = Image::new(&memory, &superblock).find(path.as_os_str().as_bytes(), false);
+        let found = found.unwrap();
+        let number = used.iter().position(|&other| other == index);
+        let number = number.unwrap_or_else(|| {
+            used.push(index);
+            tree.packs.push(Pack {
+                sha256: superblock.sha256,
+                total_size: superblock.total_size,
+            });
+            used.len() - 1
+        });
+        let location = Location::Pack {
+            pack: number as u32,
+            ino: match found.original {
+                0 => found.ino,
+                original => original,
+            },
+        };
+        tree.nodes[node].kind = Kind::Regular { size, location };
+    }
+    let output = Output::create(image).unwrap();
+    make(&tree, &options(), &output, &Silent).unwrap();
+    output.commit(&Silent).unwrap();
+    used
 }
 
 /// Return the listing of the image in the file `image`, which must keep every rule.

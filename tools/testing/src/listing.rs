@@ -3,7 +3,7 @@
 //! Lists a whole tree, from an image through the reader or from a directory through the system, in
 //! the same terms, so that the two can be compared.
 
-use daxfs_reader::{Content, FileType, Image, Inode, Memory, Superblock};
+use daxfs_reader::{Content, FileType, Image, Inode, Memory, Problem, Superblock};
 use rustix::fs::{lgetxattr, llistxattr};
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
@@ -44,6 +44,17 @@ pub type Listing = BTreeMap<Vec<u8>, Entry>;
 
 /// List the image in `memory`, by walking its directories and looking every name up as well.
 pub fn of_image<M: Memory>(memory: &M) -> Listing {
+    of_composed(memory, &[])
+}
+
+/// Lists the image in `memory`, as [`of_image`] does, with content in `packs`.
+pub fn of_composed<M: Memory>(memory: &M, packs: &[&M]) -> Listing {
+    let superblocks = packs.iter().map(|pack| Superblock::load(*pack).unwrap());
+    let superblocks: Vec<_> = superblocks.collect();
+    let pack = |index: u32| {
+        let index = index as usize;
+        Some(Image::new(*packs.get(index)?, &superblocks[index]))
+    };
     let superblock = Superblock::load(memory).unwrap();
     let image = Image::new(memory, &superblock);
     let mut listing = Listing::new();
@@ -61,7 +72,12 @@ pub fn of_image<M: Memory>(memory: &M) -> Listing {
             }
         }
         ids.push((path.clone(), inode.ino));
-        listing.insert(path, image_entry(&image, &inode));
+        let mut entry = image_entry(&image, &inode);
+        match image.source(&inode, pack) {
+            Ok((source, original)) => entry.content = content(&source, &original),
+            Err(error) => assert!(packs.is_empty() && error.problem == Problem::NoPack),
+        }
+        listing.insert(path, entry);
     }
     name_first(&mut listing, ids);
     listing
@@ -86,14 +102,14 @@ fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     joined
 }
 
-fn image_entry<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> Entry {
+fn content<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> What {
     let memory = image.memory();
     let read = |offset, length: u64| {
         let mut bytes = vec![0; length as usize];
         memory.read(offset, &mut bytes).unwrap();
         bytes
     };
-    let content = match inode.content {
+    match inode.content {
         Content::Regular { data } if inode.size > LONG => {
             long(inode.size, |offset, length| read(data + offset, length))
         }
@@ -104,7 +120,10 @@ fn image_entry<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> Entry {
         | Content::InPack { .. }
         | Content::Directory(_)
         | Content::Special => What::Nothing,
-    };
+    }
+}
+
+fn image_entry<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> Entry {
     let xattrs = image.xattrs(inode).unwrap().into_iter();
     let xattrs = xattrs.map(|xattr| (xattr.whole_name(), xattr.value.into()));
     Entry {
@@ -119,7 +138,7 @@ fn image_entry<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> Entry {
         mtime: (inode.mtime_sec, inode.mtime_nsec),
         nlink: inode.nlink,
         same_as: Vec::new(),
-        content,
+        content: What::Nothing,
         xattrs: xattrs.collect(),
     }
 }

@@ -6,17 +6,20 @@
 //! An input is laid over the specimen, a small valid image, by exclusive or; the empty input is the
 //! specimen. Its first byte says whether the checksums are corrected afterwards. Then come the
 //! superblock's record, the tables but the data, and what follows the image: its table of sums and
-//! its signature. The other bytes say nothing.
+//! its signature. Last come the place of the table of packs, and the table. The other bytes say nothing.
 
 use crate::random::Random;
-use crate::{builder, catalog, reader};
+use crate::{builder, catalog, reader, specimen};
 use daxfs_reader::layout::{
-    self, Dirent, Extent, Inode, Signature, Superblock, XattrEntry, XattrSet, SIGNATURE_ALIGN,
-    SIGNATURE_MAX, SUM_SIZE, XATTR_ALIGN,
+    self, Dirent, Extent, Inode, Pack, Signature, Superblock, XattrEntry, XattrSet, PACKS_OFFSET,
+    SIGNATURE_ALIGN, SIGNATURE_MAX, SUM_SIZE, XATTR_ALIGN,
 };
 use daxfs_reader::signature::Section;
+use daxfs_reader::Image;
 use std::mem::{offset_of, size_of};
 use std::ops::{ControlFlow, Range};
+use std::sync::LazyLock;
+use zerocopy::FromBytes;
 
 /// Bytes of the superblock that an input reaches.
 const HEAD: usize = 256;
@@ -24,8 +27,15 @@ const HEAD: usize = 256;
 /// Bytes after the image that an input reaches: the table of sums and the signature.
 const TAIL: usize = 1024;
 
+/// Where the superblock says where the table of packs is.
+const PACKS: usize = PACKS_OFFSET as usize;
+
 /// First byte of the tables.
 const TABLES: usize = 4096;
+
+/// The pack of the specimens, and a specimen.
+static PACK: LazyLock<Vec<u8>> = LazyLock::new(specimen::pack);
+static COMPOSED: LazyLock<Vec<u8>> = LazyLock::new(specimen::unpadded);
 
 /// One input in this many leaves wrong checksums.
 const UNSEALED: u8 = 8;
@@ -40,7 +50,8 @@ fn signature(image: &&[u8], superblock: &daxfs_reader::Superblock) {
     }
 }
 
-/// Read and check `image`, which may hold anything, and its signature. Also take it for a catalog.
+/// Read and check `image`, which may hold anything, and its signature. Also take it for a catalog, for a composed image
+/// with the pack of the specimens, and for the pack of the specimen.
 ///
 /// # Panics
 ///
@@ -48,11 +59,18 @@ fn signature(image: &&[u8], superblock: &daxfs_reader::Superblock) {
 pub fn read_and_check(image: &[u8]) {
     reader::read_and_compare(&image);
     catalog::read(image);
+    reader::read_from_pack(&image, &&PACK[..]);
+    reader::read_from_pack(&&COMPOSED[..], &image);
     if let Ok(superblock) = daxfs_reader::Superblock::load(&image) {
         signature(&image, &superblock);
     }
+    let pack = &&PACK[..];
+    let superblock = daxfs_reader::Superblock::load(pack).ok();
+    let pack = superblock
+        .as_ref()
+        .map(|superblock| Image::new(pack, superblock));
     let mut findings = 0;
-    daxfs_check::check(&image, &mut |_| {
+    daxfs_check::check_with_packs(&image, &[pack], &mut |_| {
         findings += 1;
         if findings < 1000 {
             ControlFlow::Continue(())
@@ -63,11 +81,22 @@ pub fn read_and_check(image: &[u8]) {
 }
 
 /// Return the parts of a specimen that an input reaches, in the order of the input.
-fn parts(specimen: &[u8]) -> [Range<usize>; 3] {
+fn parts(specimen: &[u8]) -> [Range<usize>; 5] {
     let superblock = builder::superblock(specimen);
     let tables_end = range(&superblock.xattrs).end.next_multiple_of(64);
     let image_end = superblock.total_size.get() as usize;
-    [0..HEAD, TABLES..tables_end, image_end..image_end + TAIL]
+    [
+        0..HEAD,
+        TABLES..tables_end,
+        image_end..image_end + TAIL,
+        PACKS..PACKS + size_of::<Extent>(),
+        packs(specimen),
+    ]
+}
+
+/// Returns the place of the table of packs in the specimen; empty if it has none.
+fn packs(specimen: &[u8]) -> Range<usize> {
+    range(&Extent::read_from_prefix(&specimen[PACKS..]).unwrap().0)
 }
 
 /// Return `specimen` with `input` laid over it.
@@ -129,6 +158,7 @@ const DIRENT: Fields = fields!(Dirent: hash: 4, ino: 4, name_low: 4, name_high: 
 const XATTR_SET: Fields = fields!(XattrSet: length: 4, count: 4);
 const XATTR_ENTRY: Fields = fields!(XattrEntry: value_len: 4, name_len: 1, prefix: 1, reserved: 2);
 const EXTENT: Fields = fields!(Extent: offset: 8, length: 8);
+const PACK_FIELDS: Fields = fields!(Pack: sha256: 8, total_size: 8, reserved: 8);
 const SIGNATURE: Fields = fields!(Signature: magic: 8, expires: 8, length: 4);
 
 fn range(extent: &Extent) -> Range<usize> {
@@ -160,7 +190,7 @@ fn xattrs(specimen: &[u8]) -> Vec<(usize, Fields)> {
 /// Choose a field of the image: the offset and length in bytes.
 fn field(specimen: &[u8], random: &mut Random) -> (usize, usize) {
     let superblock = builder::superblock(specimen);
-    let (start, fields) = match random.below(9) {
+    let (start, fields) = match random.below(10) {
         0 => (0, SUPERBLOCK),
         1 => {
             let extents = [
@@ -169,6 +199,7 @@ fn field(specimen: &[u8], random: &mut Random) -> (usize, usize) {
                 offset_of!(Superblock, names),
                 offset_of!(Superblock, xattrs),
                 offset_of!(Superblock, data),
+                PACKS,
             ];
             (random.one_of(&extents), EXTENT)
         }
@@ -183,6 +214,11 @@ fn field(specimen: &[u8], random: &mut Random) -> (usize, usize) {
             (table.start + number * size_of::<Dirent>(), DIRENT)
         }
         7 => random.one_of(&xattrs(specimen)),
+        8 if !packs(specimen).is_empty() => {
+            let table = packs(specimen);
+            let number = random.below(table.len() / size_of::<Pack>());
+            (table.start + number * size_of::<Pack>(), PACK_FIELDS)
+        }
         _ => {
             let size = superblock.total_size.get() as usize;
             let sums = layout::pieces(size as u64) * SUM_SIZE;

@@ -4,7 +4,7 @@
 
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::{
-    Content, Directory, Dirent, Error, Image, Inode, Memory, Result, Superblock, Xattr,
+    Content, Directory, Dirent, Error, Image, Inode, Memory, Problem, Result, Superblock, Xattr,
     XATTR_NAME_MAX,
 };
 
@@ -33,6 +33,29 @@ pub fn read_and_compare<M: Memory>(memory: &M) -> Vec<Error> {
     read(memory, true)
 }
 
+/// Reads all files of the image in `memory` that have their data in `pack`, whatever its number. Returns the errors.
+pub fn read_from_pack<M: Memory>(memory: &M, pack: &M) -> Vec<Error> {
+    let superblocks = (Superblock::load(memory), Superblock::load(pack));
+    let (Ok(superblock), Ok(superblock_of_pack)) = superblocks else {
+        return Vec::new();
+    };
+    let image = Image::new(memory, &superblock);
+    let count = superblock.inode_count().min(100_000) as u32;
+    let inodes = (1..=count).filter_map(|ino| image.inode(ino).ok());
+    let in_pack = inodes.filter(|inode| matches!(inode.content, Content::InPack { .. }));
+    let read = in_pack.map(|inode| {
+        let without = image.source(&inode, |_| None).err();
+        assert_eq!(without.map(|error| error.problem), Some(Problem::NoPack));
+        let (image, source) =
+            image.source(&inode, |_| Some(Image::new(pack, &superblock_of_pack)))?;
+        assert!(source.size == inode.size && source.original == 0);
+        let last = image.read(&source, inode.size - 1, &mut [0; 2])?;
+        assert_eq!(last, 1);
+        Ok(())
+    });
+    read.filter_map(Result::err).collect()
+}
+
 fn read<M: Memory>(memory: &M, stable: bool) -> Vec<Error> {
     let mut errors = Vec::new();
     let superblock = match Superblock::load(memory) {
@@ -41,6 +64,7 @@ fn read<M: Memory>(memory: &M, stable: bool) -> Vec<Error> {
     };
     let image = Image::new(memory, &superblock);
     errors.extend(image.root().err());
+    errors.extend((0..superblock.pack_count()).filter_map(|index| image.pack(index).err()));
     let count = superblock.inode_count().min(100_000) as u32;
     for ino in 1..=count {
         match image.inode(ino) {

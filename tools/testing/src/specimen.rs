@@ -9,16 +9,23 @@ use std::mem::offset_of;
 /// The message in the signature of the specimens, of another image.
 const MESSAGE: &[u8] = &[0x30; 587];
 
+/// Returns the pack of the specimens.
+pub fn pack() -> Vec<u8> {
+    let mut image = builder::pack();
+    builder::append(&mut image, MESSAGE);
+    image
+}
+
 /// Return a small valid image that uses every feature of the format.
 pub fn specimen() -> Vec<u8> {
-    let mut image = builder::rich();
+    let mut image = builder::rich(&pack());
     builder::append(&mut image, MESSAGE);
     image
 }
 
 /// Return the specimen without the padding after its data.
 pub fn unpadded() -> Vec<u8> {
-    let mut image = builder::rich();
+    let mut image = builder::rich(&pack());
     let data = builder::superblock(&image).data;
     let size = data.offset.get() + data.length.get();
     image.truncate(size as usize);

@@ -7,6 +7,7 @@ use clap::Args;
 use daxfs_files::memory::Storage;
 use daxfs_files::stdout::written;
 use daxfs_image::error::Result;
+use daxfs_image::packs::PackFiles;
 use daxfs_image::reader::{buffer_for, Reader};
 use daxfs_image::text::type_name;
 use daxfs_reader::FileType;
@@ -23,6 +24,8 @@ Examples:
 pub struct Cat {
     #[command(flatten)]
     image: ImageAt,
+    #[command(flatten)]
+    packs: PackFiles,
     /// The files in it; symbolic links are followed within the image
     #[arg(required = true)]
     paths: Vec<OsString>,
@@ -30,7 +33,7 @@ pub struct Cat {
 
 impl Cat {
     pub fn run(self) -> Result<ExitCode> {
-        on_image(&self.image, |reader, out| {
+        on_image(&self.image.open_with(&self.packs)?, |reader, out| {
             let mut paths = self.paths.iter();
             paths.try_for_each(|path| cat(reader, path.as_bytes(), out))
         })

@@ -7,6 +7,7 @@ use daxfs_files::memory::Storage;
 use daxfs_files::stdout::{written, Out};
 use daxfs_files::values;
 use daxfs_image::error::{Error, Result};
+use daxfs_image::packs::PackFiles;
 use daxfs_image::reader::{join, Child, Reader};
 use daxfs_image::source::{At, Opened};
 use daxfs_image::text::{mode, shown, time, type_name};
@@ -42,6 +43,8 @@ pub struct Diff {
     /// The images have these names in the catalogs of their files or devices
     #[arg(long = "image", value_name = "NAME")]
     names: Vec<String>,
+    #[command(flatten)]
+    packs: PackFiles,
     /// Do not compare these
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     ignore: Vec<Aspect>,
@@ -64,7 +67,9 @@ impl Diff {
             };
             Opened::open_at(path, &at)
         };
-        let (first, second) = (open(&self.first, 0)?, open(&self.second, 1)?);
+        let (mut first, mut second) = (open(&self.first, 0)?, open(&self.second, 1)?);
+        let images = &mut [(&*self.first, &mut first), (&*self.second, &mut second)];
+        self.packs.join(images)?;
         let mut out = Out::open();
         let report = &mut |path: &[u8], text: &str| {
             if !self.quiet {
@@ -284,10 +289,8 @@ impl<S: Storage> Comparison<'_, S> {
         while offset < first.size {
             let length = (first.size - offset).min(PIECE as u64) as usize;
             let (a, b) = (&mut self.buffers.0[..length], &mut self.buffers.1[..length]);
-            let read = self.a.image.read(first, offset, a);
-            read.map_err(|error| self.a.fail(path, error))?;
-            let read = self.b.image.read(second, offset, b);
-            read.map_err(|error| self.b.fail(path, error))?;
+            self.a.read(first, path, offset, a)?;
+            self.b.read(second, path, offset, b)?;
             if let Some(at) = a.iter().zip(&*b).position(|(a, b)| a != b) {
                 return self.say(path, &format!("content from byte {}", offset + at as u64));
             }

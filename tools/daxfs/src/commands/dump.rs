@@ -8,6 +8,7 @@ use clap::Args;
 use daxfs_files::memory::Storage;
 use daxfs_files::stdout::written;
 use daxfs_image::error::Result;
+use daxfs_image::packs::PackFiles;
 use daxfs_image::reader::{Event, Reader};
 use std::io::Write;
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ Examples:
 pub struct Dump {
     #[command(flatten)]
     image: ImageAt,
+    #[command(flatten)]
+    packs: PackFiles,
     /// Add the SHA-256 of each file's content
     #[arg(long)]
     sums: bool,
@@ -32,14 +35,16 @@ pub struct Dump {
 
 impl Dump {
     pub fn run(self) -> Result<ExitCode> {
-        on_image(&self.image, |reader, out| dump(reader, self.sums, out))
+        on_image(&self.image.open_with(&self.packs)?, |reader, out| {
+            dump(reader, self.sums, out)
+        })
     }
 }
 
 /// Write the superblock and every file in JSON, in the order of paths; with the SHA-256 of each
 /// file's content if `sums`.
 pub fn dump<S: Storage>(reader: &Reader<'_, S>, sums: bool, out: &mut impl Write) -> Result<()> {
-    let header = record::header(reader, None);
+    let header = record::header(reader, None)?;
     let root = reader.root()?;
     written(write!(
         out,

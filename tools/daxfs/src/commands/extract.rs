@@ -11,6 +11,7 @@ use daxfs_files::stdout::{self, Out};
 use daxfs_files::{replace, Overwrite};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::handle_signals;
+use daxfs_image::packs::PackFiles;
 use daxfs_image::reader::Reader;
 use daxfs_image::text::shown_path;
 use daxfs_reader::Inode;
@@ -42,6 +43,8 @@ Examples:
 pub struct Extract {
     #[command(flatten)]
     image: ImageAt,
+    #[command(flatten)]
+    packs: PackFiles,
     /// The directory, or with --tar the archive; - is standard output
     target: PathBuf,
     /// Write a tar archive
@@ -60,7 +63,7 @@ pub struct Extract {
 
 impl Extract {
     pub fn run(self) -> Result<ExitCode> {
-        let image = self.image.open()?;
+        let image = self.image.open_with(&self.packs)?;
         let reader = image.reader();
         let start = reader.find(self.path.as_bytes(), true)?;
         if start.directory().is_none() {

@@ -3,21 +3,24 @@
 //! `fsck`: check an image against every rule of the format, and its bytes against its SHA-256.
 
 use clap::{ArgAction, Args, Parser};
-use daxfs_check::{check, Finding, Paths};
+use daxfs_check::{check_with_packs, Finding, Paths};
 use daxfs_files::bar::Bar;
 use daxfs_files::digest::{combine, hex, sums, wrong_sum};
 use daxfs_files::memory::Storage;
+use daxfs_files::region::Region;
 use daxfs_files::Progress;
 use daxfs_image::attach;
 use daxfs_image::error::Error;
-use daxfs_image::source::{self, superblock, At};
+use daxfs_image::packs::{check_used, PackFiles};
+use daxfs_image::source::{self, superblock, At, Opened};
 use daxfs_image::text::shown;
 use daxfs_reader::{Error as ImageError, Image, Problem, Superblock};
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// Exit status: errors were found, and stay.
@@ -33,7 +36,7 @@ Exit status:
 
 /// Check images against every rule of the format
 ///
-/// Check the structure, all checksums, and the SHA-256 of the whole image. Images cannot be
+/// Check the structure, all checksums, and the SHA-256 of the whole image and of its packs. Images cannot be
 /// repaired: restore a damaged image from a copy.
 #[derive(Args)]
 #[command(after_help = format!("{EXIT}\n\nExamples:\n  daxfs fsck base.img /dev/pmem0"))]
@@ -43,6 +46,8 @@ pub struct Fsck {
     images: Vec<PathBuf>,
     #[command(flatten)]
     at: At,
+    #[command(flatten)]
+    packs: PackFiles,
     /// Print nothing about clean images
     #[arg(short, long)]
     quiet: bool,
@@ -50,7 +55,7 @@ pub struct Fsck {
 
 impl Fsck {
     pub fn run(self) -> ExitCode {
-        ExitCode::from(fsck(&self.images, &self.at, self.quiet))
+        ExitCode::from(fsck(&self.images, &self.at, &self.packs, self.quiet))
     }
 }
 
@@ -79,35 +84,103 @@ impl Helper {
         if self.version {
             status |= say(concat!("fsck.daxfs ", env!("CARGO_PKG_VERSION")));
         }
-        ExitCode::from(status | fsck(&self.images, &At::default(), false))
+        ExitCode::from(status | fsck(&self.images, &At::default(), &PackFiles::default(), false))
     }
 }
 
 /// Check the images at the place `at` in each of `paths` and return fsck's exit status.
-fn fsck(paths: &[impl AsRef<Path>], at: &At, quiet: bool) -> u8 {
-    paths
-        .iter()
-        .fold(0, |status, path| status | one(path.as_ref(), at, quiet))
+fn fsck(paths: &[PathBuf], at: &At, packs: &PackFiles, quiet: bool) -> u8 {
+    let mut packs = match packs.open() {
+        Ok(given) => Packs {
+            given,
+            checked: HashMap::new(),
+            images: Vec::new(),
+        },
+        Err(why) => return failed(&why),
+    };
+    let mut status = 0;
+    for path in paths {
+        status |= one(path, at, &mut packs, quiet);
+    }
+    let images: Vec<_> = packs.images.iter().collect();
+    if let (0, Err(why)) = (status, check_used(&packs.given, &images)) {
+        status |= failed(&why);
+    }
+    status
 }
 
-fn one(path: &Path, at: &At, quiet: bool) -> u8 {
+/// The packs of the images.
+struct Packs {
+    /// Packs that the user has named.
+    given: Vec<Arc<Opened>>,
+    /// For the SHA-256 of each pack that was read: whether its bytes have it.
+    checked: HashMap<[u8; 32], bool>,
+    /// Images that were checked, with their packs.
+    images: Vec<Opened>,
+}
+
+impl Packs {
+    /// Compares the bytes of each pack of `image` with the SHA-256. Returns the exit status.
+    fn check(&mut self, image: &Opened) -> u8 {
+        let mut status = 0;
+        for pack in image.packs.iter().flatten() {
+            let sha256 = pack.superblock.sha256;
+            let is_good = *self.checked.entry(sha256).or_insert_with(|| {
+                let digest = pack.digest();
+                if let Err(why) = &digest {
+                    eprintln!("{why}");
+                }
+                digest.is_ok()
+            });
+            if !is_good {
+                status = UNCORRECTED;
+            }
+        }
+        status
+    }
+}
+
+/// Says `why` the check itself failed. Returns the exit status.
+fn failed(why: &Error) -> u8 {
+    eprintln!("fsck.daxfs: {why}");
+    OPERATIONAL
+}
+
+/// Check the image at the place `at` in `path`, and its packs. Return the exit status.
+fn one(path: &Path, at: &At, packs: &mut Packs, quiet: bool) -> u8 {
     let name = at.name_in(path);
     let source = match source::open_at(path, at) {
         Ok(source) => source,
-        Err(why) => {
-            eprintln!("fsck.daxfs: {why}");
-            return OPERATIONAL;
-        }
+        Err(why) => return failed(&why),
     };
     // The kind of file says more than an offset and a value.
     if let Err(why @ Error::Foreign { .. }) = superblock(&source, &name) {
         eprintln!("fsck.daxfs: {why}");
         return UNCORRECTED;
     }
+    if Superblock::load(&source).is_err() {
+        return report(&source, &[], &name, quiet);
+    }
+    let mut image = match Opened::of_source(source, name.clone()) {
+        Ok(image) => image,
+        Err(why) => return failed(&why),
+    };
+    let mut status = match image.find_packs(path, &packs.given) {
+        Ok(()) => packs.check(&image),
+        Err(why) => failed(&why),
+    };
+    let of_packs = image.packs.iter().map(|pack| Some(pack.as_ref()?.image()));
+    status |= report(&image.source, &of_packs.collect::<Vec<_>>(), &name, quiet);
+    packs.images.push(image);
+    status
+}
+
+/// Check the image `name` in `source`, print what is found, and return the exit status.
+fn report(source: &Region, packs: &[Option<Image<'_, Region>>], name: &str, quiet: bool) -> u8 {
     let bar = Bar::of("checking", 0);
     let mut count = 0;
     let mut status = 0;
-    let outcome = examine(&source, &bar, &mut |violation| {
+    let outcome = examine(source, packs, &bar, &mut |violation| {
         count += 1;
         status |= match violation.unreadable {
             true => OPERATIONAL,
@@ -120,7 +193,11 @@ fn one(path: &Path, at: &At, quiet: bool) -> u8 {
         Some(superblock) if status == 0 => {
             if !quiet {
                 let (inodes, size) = (superblock.inode_count(), superblock.total_size);
-                status |= say(&format!("{name}: clean, {inodes} inodes, {size} bytes"));
+                let missing = match superblock.pack_count() as usize - packs.iter().flatten().count() {
+                    0 => String::new(),
+                    missing => format!(", without {missing} of {} packs", superblock.pack_count()),
+                };
+                status |= say(&format!("{name}: clean, {inodes} inodes, {size} bytes{missing}"));
             }
         }
         _ => eprintln!(
@@ -161,10 +238,11 @@ impl fmt::Display for Violation<'_> {
     }
 }
 
-/// Check the image in `source` against every rule. Call `report` for each violation. Return the
-/// superblock if it is valid.
+/// Check the image in `source` against every rule, and its files against `packs`, which has the known packs, each at
+/// its place in the table. Call `report` for each violation. Return the superblock if it is valid.
 pub fn examine<S: Storage + Sync>(
     source: &S,
+    packs: &[Option<Image<'_, S>>],
     progress: &dyn Progress,
     report: &mut (dyn FnMut(&Violation<'_>) + Send),
 ) -> Option<Superblock> {
@@ -185,7 +263,7 @@ pub fn examine<S: Storage + Sync>(
         scope.spawn(|| {
             // Most images have no findings: create it for the first one.
             let mut paths = None;
-            check(source, &mut |finding| {
+            check_with_packs(source, packs, &mut |finding| {
                 let unreadable =
                     matches!(finding, Finding::Reader(error) if error.problem == Problem::Unreadable);
                 let path = superblock.as_ref().and_then(|superblock| {

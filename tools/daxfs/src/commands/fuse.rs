@@ -9,6 +9,8 @@ use clap::Args;
 use daxfs_files::notify;
 use daxfs_files::signals::{on_signal, SIGHUP, SIGINT, SIGTERM};
 use daxfs_image::error::{Error, Result};
+use daxfs_image::packs::PackFiles;
+use daxfs_image::source::Opened;
 use daxfs_image::text::shown_path;
 use daxfs_load::context::explain;
 use daxfs_load::mount::{examine, mount_on, set, shortened, MountOptions};
@@ -48,6 +50,8 @@ Examples:
 pub struct Fuse {
     #[command(flatten)]
     image: ImageAt,
+    #[command(flatten)]
+    packs: PackFiles,
     /// The mount point
     dir: PathBuf,
     /// Stay in the foreground
@@ -64,21 +68,27 @@ pub struct Fuse {
 impl Fuse {
     pub fn run(self) -> Result<ExitCode> {
         if !self.foreground && !self.ready {
-            return in_background(&self.image, &self.dir, &self.options);
+            return in_background(&self.image, &self.packs, &self.dir, &self.options);
         }
-        serve(&self.image, &self.dir, &self.options, self.ready)?;
+        let image = self.image.open_with(&self.packs)?;
+        serve(
+            image,
+            &self.image.image,
+            &self.dir,
+            &self.options,
+            self.ready,
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Serve the image at `dir` with the mount options `words` until it is unmounted. If `ready`, write
-/// a line to standard output when it is mounted, for the process that started this one.
-fn serve(image: &ImageAt, dir: &Path, words: &[String], ready: bool) -> Result<()> {
+/// Serve `image`, which is in the file `source`, at `dir` with the mount options `words` until it is unmounted. If
+/// `ready`, write a line to standard output when it is mounted, for the process that started this one.
+fn serve(image: Opened, source: &Path, dir: &Path, words: &[String], ready: bool) -> Result<()> {
     let (acl, options) = parse(words)?;
-    let source = &image.image;
-    let image = image.open()?;
     // Other damage is an error when it is accessed; without a root there is nothing to mount.
     image.reader().root()?;
+    image.require_packs()?;
     examine(dir)?;
     let name = shown_path(dir);
     let fail = |error: io::Error| {
@@ -191,7 +201,12 @@ fn tell_parent() -> io::Result<()> {
 /// Start a process that serves the image at `dir`, and wait until it is mounted.
 ///
 /// Fail if the process cannot be started. The process reports its own errors.
-pub fn in_background(picked: &ImageAt, dir: &Path, words: &[String]) -> Result<ExitCode> {
+pub fn in_background(
+    picked: &ImageAt,
+    packs: &PackFiles,
+    dir: &Path,
+    words: &[String],
+) -> Result<ExitCode> {
     let ImageAt { image, at } = picked;
     let mut arguments: Vec<OsString> = vec!["fuse".into(), "--ready".into()];
     if !words.is_empty() {
@@ -203,6 +218,9 @@ pub fn in_background(picked: &ImageAt, dir: &Path, words: &[String]) -> Result<E
     }
     if let Some(name) = &at.name {
         arguments.push(format!("--image={name}").into());
+    }
+    for pack in &packs.files {
+        arguments.extend(["--pack".into(), pack.into()]);
     }
     arguments.extend(["--".into(), image.into(), dir.into()]);
     let from_stdin = image.as_os_str() == "-";

@@ -3,7 +3,7 @@
 //! `info`: show the superblock of an image.
 
 use super::{on_image, ImageAt};
-use crate::record::{header, pretty};
+use crate::record::{header, packs, pretty};
 use clap::Args;
 use daxfs_files::digest::hex;
 use daxfs_files::memory::Storage;
@@ -42,7 +42,7 @@ impl Info {
             (_, true) => Form::Udev,
             _ => Form::Text,
         };
-        on_image(&self.image, |reader, out| info(reader, form, out))
+        on_image(&self.image.open()?, |reader, out| info(reader, form, out))
     }
 }
 
@@ -64,10 +64,15 @@ pub fn info<S: Storage>(reader: &Reader<'_, S>, form: Form, out: &mut impl Write
         Form::Text => {
             let section = Section::find(reader.image.memory(), superblock);
             let signature = section.ok().flatten();
-            Ok(written(info_text(superblock, signature, out))?)
+            Ok(written(info_text(
+                superblock,
+                &packs(reader)?,
+                signature,
+                out,
+            ))?)
         }
         Form::Json => {
-            let header = header(reader, Some("daxfs-info-1"));
+            let header = header(reader, Some("daxfs-info-1"))?;
             Ok(written(pretty(out, &header))?)
         }
         Form::Udev => Ok(written(info_udev(superblock, out))?),
@@ -76,6 +81,7 @@ pub fn info<S: Storage>(reader: &Reader<'_, S>, form: Form, out: &mut impl Write
 
 fn info_text(
     superblock: &Superblock,
+    packs: &[layout::Pack],
     signature: Option<Section>,
     out: &mut impl Write,
 ) -> io::Result<()> {
@@ -93,13 +99,15 @@ fn info_text(
         "Features:       compatible {:#x}, incompatible {:#x}",
         superblock.compat, superblock.incompat
     )?;
-    for (name, table) in [
+    let composed = (!packs.is_empty()).then_some(("Pack table:", superblock.packs));
+    let tables = [
         ("Inode table:", superblock.inodes),
         ("Dirent table:", superblock.dirents),
         ("Names:", superblock.names),
         ("Xattrs:", superblock.xattrs),
-        ("Data:", superblock.data),
-    ] {
+    ];
+    let data = ("Data:", superblock.data);
+    for (name, table) in tables.into_iter().chain(composed).chain([data]) {
         writeln!(
             out,
             "{name:15} {} bytes from {:#x}",
@@ -115,6 +123,10 @@ fn info_text(
         superblock.metadata_crc
     )?;
     writeln!(out, "SHA-256:        {}", hex(&superblock.sha256))?;
+    for pack in packs {
+        let (sha256, size) = (hex(&pack.sha256), pack.total_size);
+        writeln!(out, "Pack:           {sha256}, {size} bytes")?;
+    }
     if let Some(sums) = superblock.sums() {
         let (length, offset) = (sums.length, sums.offset);
         writeln!(out, "Piece sums:     {length} bytes from {offset:#x}")?;

@@ -71,7 +71,7 @@ pub struct Listing {
 
 impl Ls {
     pub fn run(mut self) -> Result<ExitCode> {
-        on_image(&self.image, |reader, out| {
+        on_image(&self.image.open()?, |reader, out| {
             self.listing.terminal = out.terminal && !self.listing.zero;
             ls(reader, self.path.as_bytes(), self.listing, out)
         })

@@ -33,6 +33,7 @@ use daxfs_files::signals::survive_limits;
 use daxfs_files::stdout::{written, Out};
 use daxfs_files::usage;
 use daxfs_image::error::Result;
+use daxfs_image::packs::PackFiles;
 use daxfs_image::reader::Reader;
 use daxfs_image::source::{At, Opened};
 use mount::{fuse_helper, helper};
@@ -80,6 +81,13 @@ impl ImageAt {
     /// Open the image.
     pub fn open(&self) -> Result<Opened> {
         Opened::open_at(&self.image, &self.at)
+    }
+
+    /// Opens the image and its packs: `packs`, and those in its store.
+    pub fn open_with(&self, packs: &PackFiles) -> Result<Opened> {
+        let mut opened = self.open()?;
+        packs.join(&mut [(&self.image, &mut opened)])?;
+        Ok(opened)
     }
 }
 
@@ -243,12 +251,11 @@ pub fn print(line: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Open the image and call `action`, which writes to standard output.
+/// Call `action` with a reader of the image. It writes to standard output.
 fn on_image(
-    image: &ImageAt,
+    image: &Opened,
     action: impl FnOnce(&Reader<'_, Region>, &mut Out) -> Result<()>,
 ) -> Result<ExitCode> {
-    let image = image.open()?;
     let mut out = Out::open();
     let done = action(&image.reader(), &mut out);
     // Output before an error is also useful.

@@ -7,6 +7,7 @@ use super::ImageAt;
 use clap::{ArgAction, Parser};
 use daxfs_files::stdout::{written, Out};
 use daxfs_image::error::{Error, Result};
+use daxfs_image::packs::PackFiles;
 use daxfs_image::source::At;
 use daxfs_load::buffer::Kind;
 use daxfs_load::catalog::{value, Chosen};
@@ -82,7 +83,11 @@ pub fn fuse_helper(args: &Helper) -> Result<ExitCode> {
     if geteuid().is_root() {
         words.extend(["suid", "dev", "allow_other"].map(str::to_owned));
     }
-    given.retain(|word| !word.starts_with("image="));
+    let packs = given.iter().filter_map(|word| word.strip_prefix("pack="));
+    let packs = PackFiles {
+        files: packs.map(PathBuf::from).collect(),
+    };
+    given.retain(|word| !word.starts_with("image=") && !word.starts_with("pack="));
     words.append(&mut given);
     let image = ImageAt {
         image: args.source.clone(),
@@ -90,7 +95,7 @@ pub fn fuse_helper(args: &Helper) -> Result<ExitCode> {
     };
     match args.fake {
         true => Ok(ExitCode::SUCCESS),
-        false => in_background(&image, &args.dir, &words),
+        false => in_background(&image, &packs, &args.dir, &words),
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Stat {
 
 impl Stat {
     pub fn run(self) -> Result<ExitCode> {
-        on_image(&self.image, |reader, out| {
+        on_image(&self.image.open()?, |reader, out| {
             let mut paths = self.paths.iter();
             paths.try_for_each(|path| stat(reader, path.as_bytes(), self.follow, out))
         })
@@ -82,6 +82,10 @@ pub fn stat<S: Storage>(
                     ""
                 };
                 writeln!(out, "  Data: from {data:#x} of the image{huge}")?;
+            }
+            Content::InPack { pack, original } => {
+                let number = pack + 1;
+                writeln!(out, "  Data: inode {original} of pack {number}")?;
             }
             Content::MetadataOnly => writeln!(out, "  Data: in another image")?,
             Content::Device { major, minor } => writeln!(out, "Device: {major}:{minor}")?,

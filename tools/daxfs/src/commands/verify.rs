@@ -5,6 +5,7 @@
 use super::{print, ImageAt};
 use clap::Args;
 use daxfs_image::error::Result;
+use daxfs_image::packs::PackFiles;
 use daxfs_image::sign::verify;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,8 +14,9 @@ use std::process::ExitCode;
 ///
 /// The owner of CERT must have signed, or the owner of a certificate that the owner of CERT has issued, if need be
 /// through others that are in the signature. All these certificates must be valid now, and the signature must not
-/// have expired. Then the whole image is compared with the signed SHA-256. Print the SHA-256. openssl(1) verifies
-/// the signature; revocation lists and the key usage in certificates are ignored.
+/// have expired. Then the whole image is compared with the signed SHA-256, and packs with their SHA-256 in the image.
+/// Print the SHA-256. openssl(1) verifies the signature; revocation lists and the key usage in certificates are
+/// ignored.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -22,6 +24,8 @@ Examples:
 pub struct Verify {
     #[command(flatten)]
     image: ImageAt,
+    #[command(flatten)]
+    packs: PackFiles,
     /// A certificate that is trusted, in PEM or DER; may be repeated
     #[arg(short, long, required = true)]
     cert: Vec<PathBuf>,
@@ -29,7 +33,6 @@ pub struct Verify {
 
 impl Verify {
     pub fn run(self) -> Result<ExitCode> {
-        let ImageAt { image, at } = &self.image;
-        print(&verify(image, at, &self.cert)?)
+        print(&verify(&self.image.open_with(&self.packs)?, &self.cert)?)
     }
 }

@@ -39,7 +39,13 @@ impl ImageFs {
     }
 
     fn image(&self) -> Image<'_, Region> {
-        Image::new(&self.image.source, &self.image.superblock)
+        self.image.image()
+    }
+
+    /// Returns the image that has the data of `inode`, and the inode there.
+    fn find_source(&self, inode: &Inode) -> daxfs_reader::Result<(Image<'_, Region>, Inode)> {
+        let pack = |index: u32| Some(self.image.packs.get(index as usize)?.as_ref()?.image());
+        self.image().source(inode, pack)
     }
 
     /// Swap the root's number with 1, which FUSE has for it.
@@ -79,12 +85,10 @@ impl ImageFs {
     fn attributes(&self, inode: &Inode) -> FileAttr {
         let time = self::time(inode.mtime_sec, inode.mtime_nsec);
         let allocated = match inode.content {
-            Content::Regular { .. } if inode.packed => inode.size,
-            Content::Regular { .. } => inode
-                .size
-                .next_multiple_of(self.image.superblock.block_size.into()),
             Content::Directory(_) => inode.size,
-            _ => 0,
+            _ => self
+                .find_source(inode)
+                .map_or(0, |(image, source)| allocated(&image, &source)),
         };
         FileAttr {
             ino: INodeNo(self.swap(inode.ino.into())),
@@ -169,6 +173,16 @@ impl ImageFs {
         }
         let visible = |prefix| request.uid() == 0 || prefix != XattrPrefix::Trusted;
         self.image().xattr_names(&inode, visible).map_err(failed)
+    }
+}
+
+/// Returns the bytes of `image` that the regular file `inode` takes, 0 for other files.
+fn allocated(image: &Image<'_, Region>, inode: &Inode) -> u64 {
+    let block = image.superblock().block_size.into();
+    match inode.content {
+        Content::Regular { .. } if inode.packed => inode.size,
+        Content::Regular { .. } => inode.size.next_multiple_of(block),
+        _ => 0,
     }
 }
 
@@ -291,7 +305,8 @@ impl Filesystem for ImageFs {
         let read = self.inode(ino).and_then(|inode| {
             let left = inode.size.saturating_sub(offset).min(size.into());
             let mut bytes = vec![0; left as usize];
-            let read = self.image().read(&inode, offset, &mut bytes);
+            let read = self.find_source(&inode);
+            let read = read.and_then(|(image, source)| image.read(&source, offset, &mut bytes));
             let length = read.map_err(|error| self.report(inode.ino.into(), error))?;
             bytes.truncate(length);
             Ok(bytes)

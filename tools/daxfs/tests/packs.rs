@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Composed images: commands read the content of files in packs.
+
+use crate::support::{certificate, fixture, Place, DECADES};
+use daxfs_testing::builder::{seal, superblock};
+use daxfs_testing::{composed_of, image_with, options};
+use serde_json::Value;
+
+/// Returns a place with a tree, `source`, its image, `image`, and one that has the same files, `composed`, with content
+/// in the packs `first` and `second`.
+fn composed() -> Place {
+    let place = fixture();
+    for label in ["first", "second"] {
+        let mut options = options();
+        options.label = label.into();
+        image_with(&place.path("source"), &place.path(label), &options).unwrap();
+    }
+    let [first, second] = ["first", "second"].map(|name| place.path(name));
+    let [source, image] = ["source", "composed"].map(|name| place.path(name));
+    let used = composed_of(&source, &image, &[&first, &second], |node| Some(node % 2));
+    assert_eq!(used.len(), 2);
+    place
+}
+
+/// Puts the images of `place` into a directory like a store.
+fn store(place: &Place) {
+    place.shell(
+        "mkdir -p store/images store/packs; mv composed store/images/one.daxfs
+         for pack in first second; do mv $pack store/packs/$(daxfs digest $pack).daxfs; done
+         ln -s store/images/one.daxfs composed",
+    );
+}
+
+const PACKS: &str = "--pack first --pack second";
+
+/// Returns the files of `dump --sums` without their places.
+fn files(place: &Place, words: &str) -> Vec<Value> {
+    let mut dump = place.ok(format!("daxfs dump --sums {words}")).json();
+    let files = dump["files"].as_array_mut().unwrap();
+    for file in &mut *files {
+        let file = file.as_object_mut().unwrap();
+        file.remove("data_offset");
+        file.remove("pack");
+    }
+    files.clone()
+}
+
+#[test]
+fn content() {
+    let place = composed();
+    let tar = |image: &str| place.ok(format!("daxfs extract --tar {image} -")).stdout;
+    assert_eq!(
+        files(&place, &format!("{PACKS} composed")),
+        files(&place, "image")
+    );
+    assert_eq!(tar(&format!("{PACKS} composed")), tar("image"));
+    place.ok(format!("daxfs extract {PACKS} composed there"));
+    place.shell("diff -r --no-dereference -x fifo -x loop source there");
+    let cat = place.ok(format!("daxfs cat {PACKS} composed file dir/below/deep"));
+    assert_eq!(
+        cat.stdout,
+        place.ok("daxfs cat image file dir/below/deep").stdout
+    );
+    place.ok(format!("daxfs diff {PACKS} image composed"));
+    place.ok(format!("daxfs diff {PACKS} composed composed"));
+    let clean = place.ok(format!("daxfs fsck {PACKS} composed"));
+    assert!(clean.text().ends_with(" bytes\n"), "{clean:?}");
+    place.ok(format!("daxfs fsck {PACKS} composed image"));
+
+    // In a store packs need no names.
+    let expected = files(&place, "image");
+    store(&place);
+    assert_eq!(files(&place, "store/images/one.daxfs"), expected);
+    assert_eq!(files(&place, "composed"), expected);
+    place.shell("cd store/images; daxfs cat one.daxfs file | cmp - ../../source/file");
+    place.ok("daxfs fsck composed");
+}
+
+#[test]
+fn without_packs() {
+    let place = composed();
+    let digests = ["first", "second"].map(|name| place.ok(format!("daxfs digest {name}")));
+    let digests = digests.each_ref().map(|run| run.text().trim());
+    for command in ["ls -lR", "dump", "digest", "stat", "info --udev"] {
+        let path = if command == "stat" { "file" } else { "" };
+        place.ok(format!("daxfs {command} composed {path}"));
+    }
+    let stat = place.ok("daxfs stat composed file");
+    assert!(
+        stat.text().contains("  Data: inode ") && stat.text().contains(" of pack "),
+        "{stat:?}"
+    );
+    let info = place.ok("daxfs info composed");
+    let size = place.path("first").metadata().unwrap().len();
+    for digest in digests {
+        let line = format!("Pack:           {digest}, {size} bytes\n");
+        assert!(info.text().contains(&line), "{info:?}");
+    }
+    let json = place.ok("daxfs info --json composed").json();
+    crate::json::check("daxfs-info-1", &json);
+    assert_eq!(json["packs"].as_array().unwrap().len(), 2);
+    crate::json::check("daxfs-dump-1", &place.ok("daxfs dump composed").json());
+    let clean = place.ok("daxfs fsck composed");
+    assert!(
+        clean.text().ends_with(", without 2 of 2 packs\n"),
+        "{clean:?}"
+    );
+
+    // A message names the file, the pack, and what to do.
+    let missing = place.run("daxfs cat composed file");
+    let of_pack = |digest: &&str| {
+        let said = format!(
+            "daxfs: composed: file: its content is in the pack {digest}, which is missing; name its file with --pack\n"
+        );
+        missing.stderr == said
+    };
+    assert!(
+        missing.status == 1 && digests.iter().any(of_pack),
+        "{missing:?}"
+    );
+    for command in [
+        "extract composed there",
+        "extract --tar composed -",
+        "diff composed image",
+    ] {
+        let run = place.run(format!("daxfs {command}"));
+        assert_ne!(run.status, 0);
+        assert!(
+            run.stderr
+                .contains(", which is missing; name its file with --pack"),
+            "{run:?}"
+        );
+    }
+    assert!(!place.exists("there"));
+    place.shell("mkdir mnt");
+    let mount = place.run("daxfs fuse composed mnt");
+    assert!(
+        mount
+            .stderr
+            .contains(", which is missing; name its file with --pack"),
+        "{mount:?}"
+    );
+}
+
+#[test]
+fn wrong_packs() {
+    let place = composed();
+    let said = "image: is not a pack of composed; daxfs info lists the packs of an image";
+    place.fails("daxfs cat --pack image composed file", said);
+    place.fails(format!("daxfs dump {PACKS} --pack image composed"), said);
+    let said = "first: is not a pack of image or image; daxfs info lists the packs of an image";
+    let run = place.run("daxfs diff --pack first image image");
+    assert!(run.status == 2 && run.stderr.contains(said), "{run:?}");
+    let run = place.run(format!("daxfs fsck {PACKS} --pack image composed"));
+    assert!(
+        run.status == 8 && run.stderr.contains("image: is not a pack of composed"),
+        "{run:?}"
+    );
+    place.fails("daxfs cat --pack none composed file", "none: cannot open");
+
+    // Data that nothing but the SHA-256 covers.
+    place.ok(format!("daxfs fsck {PACKS} composed"));
+    let good = place.read("first");
+    let mut bytes = good.clone();
+    let data = superblock(&bytes).data.offset.get() as usize;
+    bytes[data] ^= 1;
+    place.write("first", &bytes);
+    let run = place.run(format!("daxfs fsck {PACKS} composed composed"));
+    assert_eq!(run.status, 4);
+    // Each pack is read once.
+    assert_eq!(
+        run.stderr.matches("first: SHA-256 is ").count(),
+        1,
+        "{run:?}"
+    );
+
+    // A pack without the files: the same superblock, other inodes.
+    let mut bytes = good;
+    let inodes = superblock(&bytes).inodes;
+    let (start, length) = (inodes.offset.get() as usize, inodes.length.get() as usize);
+    for record in bytes[start + 64..start + length].chunks_mut(64) {
+        record[16] ^= 1;
+    }
+    seal(&mut bytes);
+    place.write("first", &bytes);
+    let run = place.run(format!("daxfs dump --sums {PACKS} composed"));
+    assert!(
+        run.stderr.contains("data shared with an unsuitable file"),
+        "{run:?}"
+    );
+    let run = place.run(format!("daxfs fsck {PACKS} composed"));
+    assert!(
+        run.status == 4 && run.stderr.contains("data shared with an unsuitable file"),
+        "{run:?}"
+    );
+
+    // A file in the store with the name of another pack.
+    store(&place);
+    place.shell("for pack in store/packs/*; do cp image $pack; done");
+    place.fails(
+        "daxfs cat composed file",
+        "has another SHA-256 or size than its name says",
+    );
+}
+
+/// A pack cannot have packs.
+#[test]
+fn composed_packs() {
+    let place = composed();
+    let [source, image] = ["source", "twice"].map(|name| place.path(name));
+    composed_of(&source, &image, &[&place.path("composed")], |_| Some(0));
+    let said = "composed: has packs itself, so it cannot be a pack";
+    place.fails("daxfs cat --pack composed twice file", said);
+    let run = place.run("daxfs fsck --pack composed twice");
+    assert!(
+        run.status == 4 && run.stderr.contains("pack has packs itself"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn verified() {
+    let place = composed();
+    place.shell(certificate("owner", "owner", DECADES));
+    place.ok("daxfs sign --key owner.key --cert owner.pem composed");
+    let verify = format!("daxfs verify --cert owner.pem {PACKS} composed");
+    assert_eq!(
+        place.ok(&verify).text(),
+        place.ok("daxfs digest composed").text()
+    );
+    let mut bytes = place.read("second");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    place.write("second", &bytes);
+    place.fails(&verify, "second: SHA-256 is ");
+    place.ok("daxfs verify --cert owner.pem composed");
+}
+
+/// An image may have more packs than a process may open files.
+#[test]
+fn many_packs() {
+    let place = composed();
+    let run = place.run(format!("ulimit -Sn 5; daxfs cat {PACKS} composed file"));
+    assert_eq!(run.status, 0, "{run:?}");
+}
