@@ -3,7 +3,7 @@
  * libdaxfs: reads daxfs images. Documentation/library.rst describes it.
  *
  * Functions that return int or ssize_t return a negative error number if they fail. daxfs_error() then says why.
- * Any number of threads may use an image at once.
+ * Any number of threads may use an image at once, except for daxfs_add_pack() and daxfs_close().
  */
 #ifndef DAXFS_H
 #define DAXFS_H
@@ -31,10 +31,16 @@ struct daxfs_info {
 	char label[72];		/* terminated by NUL */
 };
 
+/* A pack: an image that has content of files of another image. */
+struct daxfs_pack {
+	uint64_t size;		/* bytes of the pack */
+	uint8_t sha256[32];
+};
+
 /* An inode. The modification time is also the access time and the change time. */
 struct daxfs_stat {
 	uint64_t size;		/* of a directory: the bytes of its entries in the image */
-	uint64_t offset;	/* regular file with bytes: where they are in the image, not aligned; else 0 */
+	uint64_t offset;	/* regular file with bytes: where they are in this image, not aligned; else 0 */
 	int64_t mtime_sec;
 	uint32_t mtime_nsec;
 	uint32_t ino;
@@ -96,8 +102,24 @@ int daxfs_find(const struct daxfs *image, const char *path, unsigned int flags, 
 int daxfs_stat(const struct daxfs *image, uint32_t ino, struct daxfs_stat *stat);
 
 /*
+ * Describe a pack of the image, 0 for the first; returns -EINVAL after the last. Most images have no packs.
+ *
+ * daxfs_add_pack() lets files of the image be read that have their content in the open image pack, which has the SHA-256
+ * and size of one of the image's packs; returns -EINVAL if it has not. No other thread may use the image meanwhile. The
+ * pack may be closed at once. If it was opened from memory, this must stay readable until both are closed.
+ */
+int daxfs_pack(const struct daxfs *image, uint32_t index, struct daxfs_pack *pack);
+int daxfs_add_pack(struct daxfs *image, const struct daxfs *pack);
+
+/*
+ * Find the bytes of a regular file: in this image if *pack is 0, or else in a pack, 1 for the first. stat is the inode
+ * there, with the offset. Of a file in a pack, all functions but this one return an offset of 0.
+ */
+int daxfs_source(const struct daxfs *image, uint32_t ino, uint32_t *pack, struct daxfs_stat *stat);
+
+/*
  * Read content of a regular file. Returns the number of bytes, less than size only at the end of the file; -EOPNOTSUPP if
- * the content is in another image. Such a file has a size, and an offset of 0.
+ * the content is in a pack that was not added.
  */
 ssize_t daxfs_read(const struct daxfs *image, uint32_t ino, void *buffer, size_t size, uint64_t offset);
 

@@ -44,9 +44,11 @@ impl From<daxfs_reader::Error> for Failure {
         let errno = match error.problem {
             Problem::Unreadable => Errno::IO,
             Problem::TooSmall | Problem::Magic => Errno::INVAL,
-            Problem::MetadataOnly | Problem::Version | Problem::Feature | Problem::BlockSize => {
-                Errno::OPNOTSUPP
-            }
+            Problem::MetadataOnly
+            | Problem::NoPack
+            | Problem::Version
+            | Problem::Feature
+            | Problem::BlockSize => Errno::OPNOTSUPP,
             _ => Errno::UCLEAN,
         };
         let text = match error.problem {

@@ -9,7 +9,7 @@
 //! * `source`: the bytes of an image
 //! * `locate`: where files of mounted images are
 //! * `error`: error numbers and messages
-//! * [`Stat`], [`Info`], [`Entry`]: the structures of the header
+//! * [`Stat`], [`Info`], [`Pack`], [`Entry`]: the structures of the header
 
 #![allow(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -19,7 +19,7 @@ mod locate;
 mod records;
 mod source;
 
-use daxfs_reader::{Directory, FileType, Image, Superblock};
+use daxfs_reader::{layout, Content, Directory, FileType, Image, Inode, Problem, Superblock};
 use error::{count, status, Failure, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -29,10 +29,11 @@ use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::slice::from_raw_parts_mut;
+use std::sync::Arc;
 
 pub use error::daxfs_error;
 pub use locate::locate;
-pub use records::{Entry, Info, Stat};
+pub use records::{Entry, Info, Pack, Stat};
 
 /// Flag of [`daxfs_find`]: do not follow a symlink at the end.
 pub const DAXFS_NOFOLLOW: c_uint = 1;
@@ -40,20 +41,93 @@ pub const DAXFS_NOFOLLOW: c_uint = 1;
 /// Bytes of metadata that [`daxfs_verify`] reads at a time.
 const PIECE: usize = 64 << 10;
 
-/// An open image, `struct daxfs`.
-pub struct Handle {
+/// The bytes of an image, and its superblock.
+struct Opened {
     source: Source,
     superblock: Superblock,
+}
+
+impl Opened {
+    fn image(&self) -> Image<'_, Source> {
+        Image::new(&self.source, &self.superblock)
+    }
+}
+
+/// An open image, `struct daxfs`.
+pub struct Handle {
+    opened: Arc<Opened>,
+    /// The packs that were added, each at its place in the table.
+    packs: Vec<Option<Arc<Opened>>>,
 }
 
 impl Handle {
     fn new(source: Source) -> Result<Box<Self>> {
         let superblock = Superblock::load(&source)?;
-        Ok(Box::new(Handle { source, superblock }))
+        Ok(Box::new(Handle {
+            packs: vec![None; superblock.pack_count() as usize],
+            opened: Arc::new(Opened { source, superblock }),
+        }))
     }
 
     fn image(&self) -> Image<'_, Source> {
-        Image::new(&self.source, &self.superblock)
+        self.opened.image()
+    }
+
+    /// Loads the record of a pack, counted from 0.
+    fn pack(&self, index: u32) -> Result<layout::Pack> {
+        if index >= self.opened.superblock.pack_count() {
+            let why = "the image has fewer packs";
+            return Err(Failure::new(Errno::INVAL, why));
+        }
+        Ok(self.image().pack(index)?)
+    }
+
+    /// Takes `pack` for reading the files that have their content there.
+    fn add(&mut self, pack: &Handle) -> Result<()> {
+        let superblock = &pack.opened.superblock;
+        if superblock.pack_count() > 0 {
+            let why = "an image that has packs cannot be a pack";
+            return Err(Failure::new(Errno::INVAL, why));
+        }
+        let mut found = false;
+        for index in 0..self.opened.superblock.pack_count() {
+            let record = self.image().pack(index)?;
+            let total_size = record.total_size.get();
+            if (record.sha256, total_size) == (superblock.sha256, superblock.total_size) {
+                self.packs[index as usize] = Some(Arc::clone(&pack.opened));
+                found = true;
+            }
+        }
+        match found {
+            true => Ok(()),
+            false => Err(Failure::new(Errno::INVAL, "not a pack of the image")),
+        }
+    }
+
+    /// Returns the image that has the data of the regular file `ino`, the inode there, and the number of the pack: 0 for
+    /// this image.
+    fn source(&self, ino: u32) -> Result<(Image<'_, Source>, Inode, u32)> {
+        let inode = self.image().inode(ino)?;
+        match inode.file_type {
+            FileType::Regular => (),
+            FileType::Directory => return Err(Failure::new(Errno::ISDIR, "is a directory")),
+            _ => return Err(Failure::new(Errno::INVAL, "not a regular file")),
+        }
+        let pack = |index: u32| Some(self.packs.get(index as usize)?.as_ref()?.image());
+        let number = match inode.content {
+            Content::InPack { pack, .. } => pack + 1,
+            _ => 0,
+        };
+        match self.image().source(&inode, pack) {
+            Ok((image, inode)) => Ok((image, inode, number)),
+            Err(error) if error.problem == Problem::NoPack => {
+                let record = self.image().pack(number - 1)?;
+                let sha256 = record.sha256.map(|byte| format!("{byte:02x}")).concat();
+                let why = format!("its content is in the pack {sha256}, which was not added");
+                Err(Failure::new(Errno::OPNOTSUPP, &why))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn directory(&self, ino: u32) -> Result<Directory> {
@@ -62,12 +136,8 @@ impl Handle {
     }
 
     fn read(&self, ino: u32, into: &mut [u8], offset: u64) -> Result<usize> {
-        let inode = self.image().inode(ino)?;
-        match inode.file_type {
-            FileType::Regular => Ok(self.image().read(&inode, offset, into)?),
-            FileType::Directory => Err(Failure::new(Errno::ISDIR, "is a directory")),
-            _ => Err(Failure::new(Errno::INVAL, "not a regular file")),
-        }
+        let (image, inode, _) = self.source(ino)?;
+        Ok(image.read(&inode, offset, into)?)
     }
 
     /// Call `put` with up to `limit` entries of a directory, and return how many. Entries before one
@@ -194,7 +264,7 @@ pub unsafe extern "C" fn daxfs_open_part(
 /// Return where the image starts in its file in bytes.
 #[no_mangle]
 pub extern "C" fn daxfs_offset(image: &Handle) -> u64 {
-    image.source.start()
+    image.opened.source.start()
 }
 
 /// Find the bytes of the open file `fd` of a mounted image.
@@ -232,6 +302,39 @@ pub unsafe extern "C" fn daxfs_open_memory(
     store(image, Handle::new(source))
 }
 
+/// Describe the pack with this index of the image.
+#[no_mangle]
+pub extern "C" fn daxfs_pack(image: &Handle, index: u32, pack: &mut MaybeUninit<Pack>) -> c_int {
+    status(image.pack(index).map(|record| {
+        pack.write(Pack::new(&record));
+    }))
+}
+
+/// Add an open pack to an image. The image keeps the bytes of the pack open.
+#[no_mangle]
+pub extern "C" fn daxfs_add_pack(image: &mut Handle, pack: &Handle) -> c_int {
+    status(image.add(pack))
+}
+
+/// Find the data of the regular file `ino`: in the pack with this number, or if it is 0, in the image.
+#[no_mangle]
+pub extern "C" fn daxfs_source(
+    image: &Handle,
+    ino: u32,
+    pack: &mut MaybeUninit<u32>,
+    stat: &mut MaybeUninit<Stat>,
+) -> c_int {
+    let mut find = || {
+        let (found, inode, number) = image.source(ino)?;
+        // A file without data has no source.
+        inode.data(found.superblock())?;
+        pack.write(number);
+        stat.write(Stat::new(&inode));
+        Ok(())
+    };
+    status(find())
+}
+
 /// Close an image.
 #[no_mangle]
 pub extern "C" fn daxfs_close(_image: Option<Box<Handle>>) {}
@@ -239,7 +342,7 @@ pub extern "C" fn daxfs_close(_image: Option<Box<Handle>>) {}
 /// Describe the image.
 #[no_mangle]
 pub extern "C" fn daxfs_info(image: &Handle, info: &mut MaybeUninit<Info>) {
-    info.write(Info::new(&image.superblock));
+    info.write(Info::new(&image.opened.superblock));
 }
 
 /// Compare the metadata with their checksum.

@@ -2,7 +2,7 @@
 
 //! The structures of `daxfs.h`.
 
-use daxfs_reader::{Content, Inode, Superblock};
+use daxfs_reader::{layout, Content, Inode, Superblock};
 use std::mem::{offset_of, size_of};
 
 /// `struct daxfs_info`.
@@ -33,6 +33,24 @@ impl Info {
             uuid: superblock.uuid,
             sha256: superblock.sha256,
             label,
+        }
+    }
+}
+
+/// `struct daxfs_pack`.
+#[allow(missing_docs)] // The header says it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Pack {
+    pub size: u64,
+    pub sha256: [u8; 32],
+}
+
+impl Pack {
+    pub(crate) fn new(record: &layout::Pack) -> Self {
+        Pack {
+            size: record.total_size.get(),
+            sha256: record.sha256,
         }
     }
 }
@@ -102,6 +120,7 @@ impl Entry {
 // Changing these breaks programs that are compiled already.
 const _: () = {
     assert!(size_of::<Info>() == 152 && offset_of!(Info, label) == 80);
+    assert!(size_of::<Pack>() == 40 && offset_of!(Pack, sha256) == 8);
     assert!(size_of::<Stat>() == 56 && offset_of!(Stat, minor) == 52);
     assert!(size_of::<Entry>() == 320 && offset_of!(Entry, name) == 57);
 };

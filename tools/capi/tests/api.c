@@ -157,6 +157,49 @@ POINT(part, "an image in the middle of a file, and one of a catalog")
 	close(fd);
 }
 
+/* tests/library made a composed image: all its files have their content in the image. */
+POINT(packs, "a file with its content in a pack")
+{
+	char composed[PATH_MAX], bytes[20] = "";
+	struct daxfs_stat file = find("/dir/hello"), other, stat;
+	struct daxfs *pack = image;
+	struct daxfs_info info;
+	struct daxfs_pack record;
+	uint32_t number;
+
+	snprintf(composed, sizeof(composed), "%s.composed", path);
+	REQUIRE(daxfs_open(composed, &image) == 0);
+	daxfs_info(pack, &info);
+	CHECK_EQ(daxfs_pack(image, 0, &record), 0);
+	CHECK(record.size == info.size && !memcmp(record.sha256, info.sha256, sizeof(info.sha256)));
+	CHECK_EQ(daxfs_pack(image, 1, &record), -EINVAL);
+	CHECK_EQ(daxfs_pack(pack, 0, &record), -EINVAL);
+
+	REQUIRE(daxfs_find(image, "/dir/hello", 0, &stat) == 0);
+	CHECK(stat.size == file.size && stat.ino == file.ino && stat.offset == 0);
+	CHECK_EQ(daxfs_read(image, stat.ino, bytes, sizeof(bytes), 0), -EOPNOTSUPP);
+	CHECK(strstr(daxfs_error(), "its content is in the pack "));
+	CHECK_EQ(daxfs_source(image, stat.ino, &number, &other), -EOPNOTSUPP);
+	CHECK_EQ(daxfs_add_pack(image, image), -EINVAL);
+	CHECK_EQ(daxfs_add_pack(pack, pack), -EINVAL);
+
+	CHECK_EQ(daxfs_add_pack(image, pack), 0);
+	daxfs_close(pack);
+	CHECK_EQ(daxfs_read(image, stat.ino, bytes, sizeof(bytes), 0), 14);
+	CHECK(memcmp(bytes, "Hello, world!\n", 14) == 0);
+	CHECK_EQ(daxfs_read(image, stat.ino, bytes, 5, 7), 5);
+	CHECK_EQ(daxfs_source(image, stat.ino, &number, &other), 0);
+	CHECK_EQ(number, 1);
+	CHECK(!memcmp(&other, &file, sizeof(file)));
+	/* An empty file is in the image itself. */
+	REQUIRE(daxfs_find(image, "/empty", 0, &stat) == 0);
+	CHECK_EQ(daxfs_source(image, stat.ino, &number, &other), 0);
+	CHECK(number == 0 && other.size == 0);
+	CHECK_EQ(daxfs_read(image, stat.ino, bytes, sizeof(bytes), 0), 0);
+	REQUIRE(daxfs_find(image, "/dir", 0, &stat) == 0);
+	CHECK_EQ(daxfs_source(image, stat.ino, &number, &other), -EISDIR);
+}
+
 POINT(paths, "paths, symlinks and inode numbers")
 {
 	struct daxfs_stat stat, link = find("/dir/link");

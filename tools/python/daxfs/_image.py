@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import errno
 import io
-import mmap
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
@@ -35,8 +34,18 @@ class Info(NamedTuple):
     build_time_ns: int
 
 
+class Pack(NamedTuple):
+    """An image that has content of files of another image."""
+
+    size: int
+    sha256: str
+
+
 class Stat(NamedTuple):
-    """An inode, with the names of os.stat_result. st_offset is where the bytes of a file are in the image."""
+    """An inode, with the names of os.stat_result.
+
+    st_offset is where the bytes of a file are in the image, 0 if they are in a pack.
+    """
 
     st_mode: int
     st_ino: int
@@ -74,12 +83,14 @@ def locate(file: int | str | bytes | os.PathLike[Any]) -> Place:
         os.close(fd)
 
 
-def open(file: int | str | bytes | os.PathLike[Any], offset: int = 0, image: str | None = None) -> Image:
+def open(file: int | str | bytes | os.PathLike[Any], offset: int = 0, image: str | None = None,
+         packs: Iterable[int | str | bytes | os.PathLike[Any] | Image] = ()) -> Image:
     """Open the image in a file or on a block device: a path, or a file descriptor, which is duplicated.
 
-    It starts at the byte offset. If image is given, it is the one of this name in the catalog that is there.
+    It starts at the byte offset. If image is given, it is the one of this name in the catalog that is there. packs are
+    images that have content of its files: open images, paths or file descriptors.
     """
-    return Image(file, offset, image)
+    return Image(file, offset, image, packs)
 
 
 def read_only(path: str) -> OSError:
@@ -90,14 +101,17 @@ def read_only(path: str) -> OSError:
 class Image:
     """An open image. image[path] is a file in it; symlinks are followed. Iteration yields all files, as walk()."""
 
-    def __init__(self, file: int | str | bytes | os.PathLike[Any], offset: int = 0, image: str | None = None) -> None:
+    def __init__(self, file: int | str | bytes | os.PathLike[Any], offset: int = 0, image: str | None = None,
+                 packs: Iterable[int | str | bytes | os.PathLike[Any] | Image] = ()) -> None:
         if isinstance(file, int):
             self._name, fd = f"file descriptor {file}", os.dup(file)
         else:
             # O_NONBLOCK: a FIFO is refused, not waited for.
             self._name, fd = os.fsdecode(file), os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         self._handle: Handle | None = Handle(fd, self._name, offset, image)
-        self._mapping: memoryview | None = None
+        for given in packs:
+            pack = given if isinstance(given, Image) else Image(given)
+            self._handle.add_pack(pack._open(), pack._name)
 
     def __repr__(self) -> str:
         return f"<daxfs.Image {self._name!r}>"
@@ -110,7 +124,7 @@ class Image:
 
     def close(self) -> None:
         """Close the image. Views of its files stay valid, everything else raises ValueError."""
-        self._handle = self._mapping = None
+        self._handle = None
 
     def _open(self) -> Handle:
         handle = self._handle
@@ -118,21 +132,15 @@ class Image:
             raise ValueError("the image is closed")
         return handle
 
-    def _map(self) -> memoryview:
-        handle = self._open()
-        mapping = self._mapping
-        if mapping is None:
-            start = handle.offset()
-            before = start % mmap.ALLOCATIONGRANULARITY
-            pages = mmap.mmap(handle.fd, before + handle.info().size, access=mmap.ACCESS_READ, offset=start - before)
-            mapping = self._mapping = memoryview(pages)[before:]
-        return mapping
-
     def info(self) -> Info:
         """Return the superblock."""
         record = self._open().info()
         return Info(record.size, record.inodes, os.fsdecode(record.label), uuid.UUID(bytes=bytes(record.uuid)),
                     bytes(record.sha256).hex(), record.block_size, record.build_sec * 10**9 + record.build_nsec)
+
+    def packs(self) -> list[Pack]:
+        """Return the packs of the image, whether they are open or not."""
+        return [Pack(size, sha256.hex()) for size, sha256 in self._open().packs()]
 
     def verify(self) -> None:
         """Raise OSError if the metadata do not have their checksum."""
@@ -203,9 +211,10 @@ class File:
                     record.mtime_sec * 10**9 + record.mtime_nsec, os.makedev(record.major, record.minor), record.offset)
 
     def locate(self) -> Place:
-        """Return where the bytes of this regular file are, in the file or device that has the image."""
+        """Return where the bytes of this regular file are, in the file or device that has the image or its pack."""
         self._regular()
-        return Place(self._image._open().offset() + self._inode.offset, self._inode.size)
+        handle, record = self._image._open().source(self._inode.ino, self.path)
+        return Place(handle.offset() + record.offset, record.size)
 
     def is_dir(self) -> bool:
         return self._is(stat.S_IFDIR)
@@ -264,10 +273,10 @@ class File:
         truncates the image while it is used; read() raises OSError then.
         """
         self._regular()
-        record = self._inode
+        handle, record = self._image._open().source(self._inode.ino, self.path)
         if not record.size:
             return memoryview(b"")
-        return self._image._map()[record.offset:record.offset + record.size]
+        return handle.map()[record.offset:record.offset + record.size]
 
     def _regular(self) -> None:
         kind = stat.S_IFMT(self._inode.mode)
@@ -275,7 +284,7 @@ class File:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
         if kind != stat.S_IFREG:
             raise OSError(errno.EINVAL, "not a regular file", self.path)
-        # Only a file without data has no offset: let the library describe the error.
+        # The content may be in a pack that was not added: let the library describe the error.
         if self._inode.size and not self._inode.offset:
             self.readinto(bytearray(1))
 

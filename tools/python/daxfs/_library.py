@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 from collections.abc import Iterator
 from ctypes import (POINTER, Structure, byref, c_char, c_char_p, c_int, c_int64, c_size_t, c_ssize_t, c_uint, c_uint8,
@@ -16,6 +17,12 @@ class InfoRecord(Structure):
 
     _fields_ = [("size", c_uint64), ("inodes", c_uint64), ("build_sec", c_int64), ("build_nsec", c_uint32),
                 ("block_size", c_uint32), ("uuid", c_uint8 * 16), ("sha256", c_uint8 * 32), ("label", c_char * 72)]
+
+
+class PackRecord(Structure):
+    """struct daxfs_pack"""
+
+    _fields_ = [("size", c_uint64), ("sha256", c_uint8 * 32)]
 
 
 class StatRecord(Structure):
@@ -53,6 +60,9 @@ _close = _function("daxfs_close", None, c_void_p)
 _error = _function("daxfs_error", c_char_p)
 _info = _function("daxfs_info", None, c_void_p, POINTER(InfoRecord))
 _verify = _function("daxfs_verify", c_int, c_void_p)
+_pack = _function("daxfs_pack", c_int, c_void_p, c_uint32, POINTER(PackRecord))
+_add_pack = _function("daxfs_add_pack", c_int, c_void_p, c_void_p)
+_source = _function("daxfs_source", c_int, c_void_p, c_uint32, POINTER(c_uint32), POINTER(StatRecord))
 _find = _function("daxfs_find", c_int, c_void_p, c_char_p, c_uint, POINTER(StatRecord))
 _read = _function("daxfs_read", c_ssize_t, c_void_p, c_uint32, c_void_p, c_size_t, c_uint64)
 _readdir = _function("daxfs_readdir", c_ssize_t, c_void_p, c_uint32, c_uint32, POINTER(DirentRecord), c_size_t)
@@ -86,6 +96,9 @@ class Handle:
     def __init__(self, fd: int, path: str, offset: int, image: str | None) -> None:
         self.fd = fd
         self._image = c_void_p()
+        self._mapping: memoryview | None = None
+        # The packs that were added, by their numbers.
+        self._packs: dict[int, Handle] = {}
         if offset < 0:
             raise ValueError("negative offset")
         name = None if image is None else os.fsencode(image)
@@ -97,6 +110,37 @@ class Handle:
 
     def offset(self) -> int:
         return int(_offset(self._image))
+
+    def map(self) -> memoryview:
+        """Return the bytes of the image."""
+        mapping = self._mapping
+        if mapping is None:
+            start = self.offset()
+            before = start % mmap.ALLOCATIONGRANULARITY
+            pages = mmap.mmap(self.fd, before + self.info().size, access=mmap.ACCESS_READ, offset=start - before)
+            mapping = self._mapping = memoryview(pages)[before:]
+        return mapping
+
+    def packs(self) -> list[tuple[int, bytes]]:
+        """Return the size and the SHA-256 of each pack."""
+        packs: list[tuple[int, bytes]] = []
+        record = PackRecord()
+        while _pack(self._image, len(packs), byref(record)) == 0:
+            packs.append((record.size, bytes(record.sha256)))
+        return packs
+
+    def add_pack(self, pack: Handle, path: str) -> None:
+        _check(_add_pack(self._image, pack._image), path)
+        info = pack.info()
+        for number, found in enumerate(self.packs(), 1):
+            if found == (info.size, bytes(info.sha256)):
+                self._packs[number] = pack
+
+    def source(self, ino: int, path: str) -> tuple[Handle, StatRecord]:
+        """Return the image that has the content of a file, and the inode there."""
+        number, record = c_uint32(), StatRecord()
+        _check(_source(self._image, ino, byref(number), byref(record)), path)
+        return self._packs[number.value] if number.value else self, record
 
     def info(self) -> InfoRecord:
         record = InfoRecord()

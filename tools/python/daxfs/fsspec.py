@@ -22,11 +22,11 @@ class DaxfsFileSystem(AbstractFileSystem):
     cachable = False
 
     def __init__(self, fo: str, target_protocol: str | None = None, offset: int = 0, image: str | None = None,
-                 **options: Any) -> None:
+                 packs: tuple[str, ...] = (), **options: Any) -> None:
         if target_protocol not in (None, "file", "local"):
             raise ValueError(f"daxfs reads local files, not {target_protocol}://; copy the image first")
-        super().__init__(fo=fo, offset=offset, image=image, **options)
-        self.image = daxfs.open(fo, offset, image)
+        super().__init__(fo=fo, offset=offset, image=image, packs=packs, **options)
+        self.image = daxfs.open(fo, offset, image, packs)
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:

@@ -55,6 +55,33 @@ class Images(unittest.TestCase):
             self.assertRaises(ValueError, daxfs.open, middle.name, offset=-1)
         self.assertRaises(FileNotFoundError, daxfs.open, IMAGE + ".disk", image="none")
 
+    def test_packs(self):
+        content, info = self.image["/big"].read(), self.image.info()
+        self.assertEqual(self.image.packs(), [])
+        with daxfs.open(IMAGE + ".composed") as composed:
+            self.assertEqual(composed.packs(), [daxfs.Pack(info.size, info.sha256)])
+            self.assertEqual(composed["/big"].stat().st_size, len(content))
+            for use in composed["/big"].read, composed["/big"].view, composed["/big"].locate:
+                with self.assertRaisesRegex(OSError, f"in the pack {info.sha256}, which was not added.*: '/big'") as caught:
+                    use()
+                self.assertEqual(caught.exception.errno, errno.EOPNOTSUPP)
+        with open(IMAGE, "rb") as file:
+            for pack in IMAGE, file.fileno(), daxfs.open(IMAGE):
+                with daxfs.open(IMAGE + ".composed", packs=[pack]) as composed:
+                    if isinstance(pack, daxfs.Image):
+                        pack.close()
+                    self.assertEqual(composed["/big"].stat().st_offset, 0)
+                    self.assertEqual(composed["/big"].locate(), self.image["/big"].locate())
+                    view = composed["/big"].view()
+                    for here, there in zip(composed.walk(), self.image.walk(), strict=True):
+                        if here.is_file():
+                            self.assertEqual((here.read(), bytes(here.view())), (there.read(), bytes(there.view())))
+                self.assertEqual(view, content)
+        for image, pack in (IMAGE, IMAGE), (IMAGE + ".composed", IMAGE + ".composed"):
+            with self.assertRaisesRegex(OSError, "pack") as caught:
+                daxfs.open(image, packs=[pack])
+            self.assertEqual((caught.exception.errno, caught.exception.filename), (errno.EINVAL, pack))
+
     def test_whole_tree(self):
         found = {}
         for file in self.image.walk():
@@ -278,6 +305,8 @@ class Filesystems(unittest.TestCase):
         with self.fsspec.open(f"daxfs://dir/link::file://{IMAGE}", "r") as file:
             self.assertEqual(file.read(), "Hello, world!\n")
         self.assertRaises(ValueError, self.fsspec.filesystem, "daxfs", fo=IMAGE, target_protocol="memory")
+        with self.fsspec.open(f"daxfs://dir/hello::{IMAGE}.composed", daxfs={"packs": (IMAGE,)}) as file:
+            self.assertEqual(file.read(), b"Hello, world!\n")
 
     def test_methods(self):
         system = self.fsspec.filesystem("daxfs", fo=IMAGE)
