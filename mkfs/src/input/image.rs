@@ -2,34 +2,62 @@
 
 //! Reads a daxfs image into a tree.
 
-use super::blob::Blob;
+use super::blob::{Blob, Raw};
 use crate::writer::build::Builder;
 use crate::writer::origin::Origin;
 use crate::writer::tree::{Attributes, Kind, Location, Name, Node, NodeId, ROOT};
 use daxfs_check as check;
+use daxfs_files::digest::hex;
 use daxfs_files::region::Region;
 use daxfs_files::{Error, Result};
-use daxfs_reader::{self as image, Content, FileType, Image, Inode, Memory, Superblock};
+use daxfs_reader::{self as image, Content, FileType, Image, Inode, Superblock};
+use std::path::{Path, PathBuf};
 
-/// Add the files of the image in `blob` to the tree. With `metadata`, files without data stay such.
-pub(super) fn read(builder: &mut Builder, blob: &Blob, metadata: bool) -> Result<()> {
+/// Add the files of the image in `blob` to the tree. `packs` are the files of its packs, in any order.
+pub(super) fn read(builder: &mut Builder, blob: &Blob, packs: &[PathBuf]) -> Result<()> {
     let path = &blob.path;
-    let memory = Region::file(blob.container()?.file, blob.start, blob.size());
-    if let Some(finding) = check::first(&memory) {
+    let opened = open(blob)?;
+    let (memory, superblock) = &opened;
+    if let Some(finding) = check::first(memory) {
         return Err(Error::image(path, finding));
     }
-    let superblock = Superblock::load(&memory).map_err(|error| Error::image(path, error))?;
-    let image = Image::new(&memory, &superblock);
+    let image = Image::new(memory, superblock);
 
     let origin = builder.tree.origins.len() as u32;
     let container = blob.container()?;
     builder.tree.origins.push(Origin::file(path, container));
+    let mut opened = Vec::with_capacity(packs.len());
+    for path in packs {
+        let Raw::Blob(blob) = Raw::open(path)? else {
+            return Err(Error::refused(path, "expected a pack, found a pipe"));
+        };
+        builder
+            .tree
+            .origins
+            .push(Origin::file(path, blob.container()?));
+        opened.push(open(&blob)?);
+    }
+    let (mut images, mut origins) = (Vec::new(), Vec::new());
+    for pack in 0..superblock.pack_count() {
+        let wanted = image.pack(pack);
+        let wanted = wanted.map_err(|error| Error::image(path, error))?;
+        let found = opened.iter().position(|(_, superblock)| {
+            superblock.sha256 == wanted.sha256 && superblock.total_size == wanted.total_size.get()
+        });
+        let Some(found) = found else {
+            return Err(no_pack(path, &wanted.sha256));
+        };
+        let (memory, superblock) = &opened[found];
+        images.push((memory, superblock));
+        origins.push(origin + 1 + found as u32);
+    }
     let mut importer = Importer {
         builder,
         image: &image,
         blob,
         origin,
-        metadata,
+        packs: &images,
+        pack_origins: &origins,
         nodes: vec![None; superblock.inode_count() as usize + 1],
     };
     let root = image.root().map_err(|error| importer.failed(error))?;
@@ -42,17 +70,36 @@ pub(super) fn read(builder: &mut Builder, blob: &Blob, metadata: bool) -> Result
     Ok(())
 }
 
-struct Importer<'a, M> {
+/// Opens the image in `blob`.
+fn open(blob: &Blob) -> Result<(Region, Superblock)> {
+    let memory = Region::file(blob.container()?.file, blob.start, blob.size());
+    let superblock = Superblock::load(&memory);
+    let superblock = superblock.map_err(|error| Error::image(&blob.path, error))?;
+    Ok((memory, superblock))
+}
+
+/// Returns the error for the image `path` without one of its packs.
+fn no_pack(path: &Path, sha256: &[u8; 32]) -> Error {
+    let why = format!(
+        "has file data in the pack with the SHA-256 {}, which is missing; mount the image with its packs, and name the mount point",
+        hex(sha256)
+    );
+    Error::refused(path, why)
+}
+
+struct Importer<'a> {
     builder: &'a mut Builder,
-    image: &'a Image<'a, M>,
+    image: &'a Image<'a, Region>,
     blob: &'a Blob,
     origin: u32,
-    metadata: bool,
+    /// The packs of the image, and their origins.
+    packs: &'a [(&'a Region, &'a Superblock)],
+    pack_origins: &'a [u32],
     /// The node of each inode that was read.
     nodes: Vec<Option<NodeId>>,
 }
 
-impl<M: Memory> Importer<'_, M> {
+impl Importer<'_> {
     fn failed(&self, error: image::Error) -> Error {
         Error::image(&self.blob.path, error)
     }
@@ -94,19 +141,29 @@ impl<M: Memory> Importer<'_, M> {
     }
 
     fn add(&mut self, parent: NodeId, name: Name, inode: &Inode) -> Result<NodeId> {
-        let kind = match inode.content {
-            Content::Regular { data } => Kind::Regular {
-                size: inode.size,
-                location: Location::Part(self.blob.start + data),
-            },
-            Content::MetadataOnly if self.metadata => Kind::Regular {
-                size: inode.size,
-                location: Location::Nowhere,
-            },
+        let origin = match inode.content {
+            Content::InPack { pack, .. } => self.pack_origins[pack as usize],
+            _ => self.origin,
+        };
+        let source = self.image.source(inode, |pack| {
+            let (memory, superblock) = self.packs.get(pack as usize)?;
+            Some(Image::new(*memory, superblock))
+        });
+        let (_, source) = source.map_err(|error| self.failed(error))?;
+        let kind = match source.content {
+            Content::Regular { data } => {
+                let start = match origin == self.origin {
+                    true => self.blob.start,
+                    false => 0,
+                };
+                Kind::Regular {
+                    size: inode.size,
+                    location: Location::Part(start + data),
+                }
+            }
             Content::MetadataOnly | Content::InPack { .. } => {
-                let data = inode.data(self.image.superblock());
-                data.map_err(|error| self.failed(error))?;
-                Kind::Fifo
+                let superblock = self.image.superblock();
+                return Err(self.failed(source.unsuitable_original(superblock)));
             }
             Content::Directory(_) => Kind::Directory(Vec::new()),
             Content::Symlink { .. } => {
@@ -129,7 +186,7 @@ impl<M: Memory> Importer<'_, M> {
             attributes,
             parent,
             name,
-            origin: self.origin,
+            origin,
             kind,
         })?;
         self.nodes[inode.ino as usize] = Some(id);

@@ -26,8 +26,9 @@ pub enum Input {
     Tar(PathBuf),
     /// A daxfs image.
     Image(PathBuf),
-    /// A daxfs image; its files may have no data. No argument means this.
-    Metadata(PathBuf),
+    /// A daxfs image, and the files of its packs in any order. No argument means this. The origins of the packs follow
+    /// the image's, in this order.
+    Composed(PathBuf, Vec<PathBuf>),
     /// A container image in an OCI layout or an archive of one: the path, followed by a colon and
     /// the image's name if there are several.
     Oci(PathBuf),
@@ -59,7 +60,7 @@ impl Input {
             | Input::Directory(path)
             | Input::Tar(path)
             | Input::Image(path)
-            | Input::Metadata(path) => path,
+            | Input::Composed(path, _) => path,
         }
     }
 }
@@ -132,14 +133,14 @@ impl Inputs<'_> {
                 self.progress.step("reading", 0);
                 let raw = Raw::open(path)?;
                 if raw.begins_with(&MAGIC)? {
-                    self.image(raw, false)
+                    self.image(raw, &[])
                 } else {
                     self.tar(&raw, false)
                 }
             }
             Input::Tar(path) => self.tar(&Raw::open(path)?, true),
-            Input::Image(path) => self.image(Raw::open(path)?, false),
-            Input::Metadata(path) => self.image(Raw::open(path)?, true),
+            Input::Image(path) => self.image(Raw::open(path)?, &[]),
+            Input::Composed(path, packs) => self.image(Raw::open(path)?, packs),
             Input::Oci(path) => {
                 let (path, name) = reference(path);
                 let Options {
@@ -172,9 +173,9 @@ impl Inputs<'_> {
         archive::read(&mut self.builder, stream, named, zeros, self.warn)
     }
 
-    fn image(&mut self, raw: Raw, metadata: bool) -> Result<()> {
+    fn image(&mut self, raw: Raw, packs: &[PathBuf]) -> Result<()> {
         self.progress.step("reading", 0);
         let blob = raw.into_blob(self.options.scratch)?;
-        image::read(&mut self.builder, &blob, metadata)
+        image::read(&mut self.builder, &blob, packs)
     }
 }

@@ -211,7 +211,7 @@ impl<'a> Placer<'a> {
         match self.find(self.root, &target)? {
             Some(node) if !self.pending.contains_key(&node) => self.builder.set(parent, name, node),
             _ => {
-                let (size, location) = (0, Location::Nowhere);
+                let (size, location) = (0, Location::Empty);
                 let node = self.add(parent, name, attributes, Kind::Regular { size, location })?;
                 self.pending.insert(node, Pending { target, at });
             }

@@ -175,15 +175,6 @@ impl Plan {
             let size = match tree.node(node).kind {
                 Kind::Regular {
                     size,
-                    location: Location::Nowhere,
-                } if size > 0 => {
-                    let planned = &mut self.records[self.numbers[node as usize] as usize - 1];
-                    planned.flags = layout::INODE_METADATA_ONLY;
-                    self.incompat |= layout::INCOMPAT_METADATA_ONLY;
-                    continue;
-                }
-                Kind::Regular {
-                    size,
                     location: Location::Pack { pack, ino },
                 } if size > 0 => {
                     let planned = &mut self.records[self.numbers[node as usize] as usize - 1];

@@ -116,8 +116,8 @@ pub enum Location {
         /// Their number.
         count: usize,
     },
-    /// Nowhere: the image gets the size of the file and no data.
-    Nowhere,
+    /// Nowhere: the file is empty.
+    Empty,
     /// In a pack of the image, which gets the size of the file and no data.
     Pack {
         /// Index in [`Tree::packs`].
@@ -130,7 +130,7 @@ pub enum Location {
 impl Location {
     /// Return true if the content of the file is read, and goes into the image.
     pub fn is_read(self) -> bool {
-        !matches!(self, Location::Nowhere | Location::Pack { .. })
+        !matches!(self, Location::Empty | Location::Pack { .. })
     }
 }
 

@@ -10,6 +10,7 @@ use crate::replace::parent_of;
 use crate::{replace, spool, Progress};
 use rustix::fs::{open, stat, Mode, OFlags};
 use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, Write};
 use std::os::fd::AsFd;
@@ -103,6 +104,11 @@ impl Output {
     /// Return the final name.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Changes the final name of a file to `name` in the same directory.
+    pub fn rename(&mut self, name: &OsStr) {
+        self.path.set_file_name(name);
     }
 
     /// Return the temporary name, if there is one.

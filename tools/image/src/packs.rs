@@ -155,7 +155,7 @@ fn in_store(
 }
 
 /// Raises the limit of open files so that `count` packs can be open, as far as the process may.
-fn make_room(count: usize) {
+pub fn make_room(count: usize) {
     let limits = getrlimit(Resource::Nofile);
     let wanted = count as u64 + OTHER_FILES;
     let current = match limits.current {

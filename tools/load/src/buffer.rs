@@ -121,9 +121,13 @@ fn filled_memfd(image: &ImageFile, size: u64) -> Result<OwnedFd> {
         let operation = format!("cannot make a memfd of {size} bytes");
         Error::system("", operation, "", error)
     };
-    // The kernel may be set to use huge pages for all of it. Have room for the last one.
-    let fd = memfd(MemfdFlags::empty(), size.next_multiple_of(HUGE)).map_err(fail)?;
     let full = image.size - image.size % HUGE;
+    // The kernel may be set to use huge pages for all of it. Have room for the last one, if it is not the only one.
+    let room = match full {
+        0 => size,
+        _ => size.next_multiple_of(HUGE),
+    };
+    let fd = memfd(MemfdFlags::empty(), room).map_err(fail)?;
     // Smaller images have no files that are mapped by huge pages.
     if full >= 2 * HUGE && huge::can_map() {
         enlarge_pages(fd.as_fd(), full);

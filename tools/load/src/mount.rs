@@ -6,13 +6,15 @@ use crate::buffer::{Buffer, Kind};
 use crate::catalog::Chosen;
 use crate::context::explain;
 use crate::file::ImageFile;
+use crate::query::set_attributes;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use rustix::fs::{fstat, fstatfs, open, FileType, Mode, OFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::{
     fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-    move_mount, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags,
+    move_mount, open_tree, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags,
+    OpenTreeFlags,
 };
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -155,16 +157,12 @@ fn source_name<'a>(source: &'a Path, memory: &MountSource<'_>) -> Result<Cow<'a,
     }
 }
 
-/// A checked mount point: a directory, on a kernel with daxfs, where this process may mount.
-pub struct Target<'a> {
-    fs: OwnedFd,
-    dir: &'a Path,
-}
+/// A mount that is not made yet: its options are collected in the kernel.
+pub struct Mounting(OwnedFd);
 
-impl<'a> Target<'a> {
-    /// Examine `dir`, and begin a mount.
-    pub fn new(dir: &'a Path) -> Result<Self> {
-        examine(dir)?;
+impl Mounting {
+    /// Begins a mount, on a kernel with daxfs, where this process may mount.
+    pub fn new() -> Result<Self> {
         let fs = fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
             let remedy = match error {
                 Errno::NODEV => "; load the module (modprobe daxfs), or use daxfs fuse",
@@ -173,8 +171,52 @@ impl<'a> Target<'a> {
             };
             Error::system("", "cannot mount daxfs", remedy, error)
         })?;
-        Ok(Target { fs, dir })
+        Ok(Mounting(fs))
     }
+
+    /// Names a pack of the image: `pack` is on a mount of it, which may be unmounted afterwards.
+    pub fn pack(&self, pack: BorrowedFd<'_>) -> Result<()> {
+        fsconfig_set_fd(self.0.as_fd(), "pack", pack)
+            .map_err(|error| explain(&self.0, "cannot name a pack", error))
+    }
+
+    /// Makes the mount, which is in no directory yet. `source` is the image file or the device, `memory` has the image.
+    ///
+    /// Fails if the name of a device is too long for the kernel.
+    pub fn make(
+        self,
+        source: &Path,
+        memory: MountSource<'_>,
+        options: &MountOptions,
+    ) -> Result<OwnedFd> {
+        let fs = &self.0;
+        let name = source_name(source, &memory)?;
+        fsconfig_set_string(fs.as_fd(), "source", OsStr::from_bytes(&name))
+            .map_err(|error| explain(fs, "cannot set the source", error))?;
+        if let MountSource::Buffer(buffer) = &memory {
+            fsconfig_set_fd(fs.as_fd(), buffer.option, buffer.fd.as_fd())
+                .map_err(|error| explain(fs, "cannot hand over the memory", error))?;
+        }
+        for (name, value) in &options.filesystem {
+            match value {
+                Some(pack) if name == "pack" => self.pack(open_pack(pack.as_ref())?.as_fd())?,
+                _ => set_one(fs, name, value.as_deref())?,
+            }
+        }
+        set(fs, &options.generic)?;
+        make(fs, options.attributes, |mount| match memory {
+            MountSource::Part(mut chosen) => chosen.check(mount),
+            _ => Ok(()),
+        })
+    }
+}
+
+/// Opens the directory `pack`, on which a pack is mounted.
+fn open_pack(pack: &Path) -> Result<OwnedFd> {
+    open(pack, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|error| {
+        let remedy = "; pack= takes a directory on which a pack is mounted";
+        Error::system(shown_path(pack), "cannot open the pack", remedy, error)
+    })
 }
 
 /// Checks that something can be mounted on `dir`. Never waits for a mount of systemd there, which may wait for this one.
@@ -201,40 +243,32 @@ fn refuse(dir: &Path, error: Errno) -> Error {
     Error::system(shown_path(dir), "cannot mount there", remedy, error)
 }
 
-/// Mount the image in `memory` on `target`. `source` is the image file or the device.
+/// Mount the image in `memory` on `dir`. `source` is the image file or the device.
 ///
 /// Fail if the name of a device is too long for the kernel.
 pub fn attach(
     source: &Path,
     memory: MountSource<'_>,
-    target: Target<'_>,
+    dir: &Path,
     options: &MountOptions,
 ) -> Result<()> {
-    let Target { fs, dir } = target;
-    let name = source_name(source, &memory)?;
-    fsconfig_set_string(fs.as_fd(), "source", OsStr::from_bytes(&name))
-        .map_err(|error| explain(&fs, "cannot set the source", error))?;
-    if let MountSource::Buffer(buffer) = &memory {
-        fsconfig_set_fd(fs.as_fd(), buffer.option, buffer.fd.as_fd())
-            .map_err(|error| explain(&fs, "cannot hand over the memory", error))?;
-    }
-    set(&fs, &options.filesystem)?;
-    set(&fs, &options.generic)?;
-    mount_on(&fs, dir, options.attributes, |mount| match memory {
-        MountSource::Part(mut chosen) => chosen.check(mount),
-        _ => Ok(()),
-    })
+    examine(dir)?;
+    let mount = Mounting::new()?.make(source, memory, options)?;
+    place(mount.as_fd(), dir)
 }
 
 /// Pass `options` to the mount context `fs`.
 pub fn set(fs: &OwnedFd, options: &[(String, Option<String>)]) -> Result<()> {
-    options.iter().try_for_each(|(name, value)| {
-        match value {
-            Some(value) => fsconfig_set_string(fs.as_fd(), name, value),
-            None => fsconfig_set_flag(fs.as_fd(), name),
-        }
-        .map_err(|error| explain(fs, format!("cannot set option {name}"), error))
-    })
+    let mut options = options.iter();
+    options.try_for_each(|(name, value)| set_one(fs, name, value.as_deref()))
+}
+
+fn set_one(fs: &OwnedFd, name: &str, value: Option<&str>) -> Result<()> {
+    let done = match value {
+        Some(value) => fsconfig_set_string(fs.as_fd(), name, value),
+        None => fsconfig_set_flag(fs.as_fd(), name),
+    };
+    done.map_err(|error| explain(fs, format!("cannot set option {name}"), error))
 }
 
 /// Mount the filesystem that `fs` describes on `dir`, after `check` has seen it.
@@ -244,13 +278,35 @@ pub fn mount_on(
     attributes: MountAttrFlags,
     check: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
 ) -> Result<()> {
+    place(make(fs, attributes, check)?.as_fd(), dir)
+}
+
+/// Makes the mount that `fs` describes, and lets `check` see it.
+fn make(
+    fs: &OwnedFd,
+    attributes: MountAttrFlags,
+    check: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+) -> Result<OwnedFd> {
     let fail = |error| explain(fs, "cannot mount the image", error);
     fsconfig_create(fs.as_fd()).map_err(fail)?;
     let mount = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(fail)?;
     check(mount.as_fd())?;
+    Ok(mount)
+}
+
+/// Attaches `mount`, which is in no directory yet, to `dir`.
+pub fn place(mount: BorrowedFd<'_>, dir: &Path) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-    let moved = move_mount(mount.as_fd(), "", CWD, dir, flags);
+    let moved = move_mount(mount, "", CWD, dir, flags);
     moved.map_err(|error| refuse(dir, error))
+}
+
+/// Returns another mount of what is mounted on `dir`, in no directory yet, with these attributes as well.
+pub fn clone(dir: &Path, attributes: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = open_tree(CWD, dir, flags)?;
+    set_attributes(&mount, attributes)?;
+    Ok(mount)
 }
 
 /// Load the image file `image` into memory of this kind and mount it on `dir`. `words` are mount
@@ -259,17 +315,19 @@ pub fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()
     let options = MountOptions::parse(words);
     let image = ImageFile::open(image)?;
     // Report problems of the mount point before copying the image.
-    let target = Target::new(dir)?;
+    examine(dir)?;
+    let mounting = Mounting::new()?;
     let buffer = kind.make(&image)?;
-    attach(&image.path, MountSource::Buffer(&buffer), target, &options)
+    let mount = mounting.make(&image.path, MountSource::Buffer(&buffer), &options)?;
+    place(mount.as_fd(), dir)
 }
 
-/// Mount the image on `device`, or the one of its catalog that `words` name, on `dir`.
-pub fn mount(device: &Path, dir: &Path, words: &[String]) -> Result<()> {
+/// Makes a mount of the image on `device`, or of the one of its catalog that `words` name, with the packs that `mounting`
+/// has.
+pub fn mount(device: &Path, words: &[String], mounting: Mounting) -> Result<OwnedFd> {
     let mut words = words.to_vec();
     let memory = Chosen::find(device, &mut words)?.map_or(MountSource::Device, MountSource::Part);
-    let options = MountOptions::parse(&words);
-    attach(device, memory, Target::new(dir)?, &options)
+    mounting.make(device, memory, &MountOptions::parse(&words))
 }
 
 #[cfg(test)]

@@ -33,6 +33,12 @@ pub struct Mount<'a> {
 }
 
 impl Mount<'_> {
+    /// Returns true if the superblock has the option `option`, with its value.
+    pub fn has(&self, option: &str) -> bool {
+        let mut options = self.options.split(|&byte| byte == b',');
+        options.any(|found| found == option.as_bytes())
+    }
+
     /// Return the value of the superblock's option `name`.
     pub fn option(&self, name: &str) -> Option<OsString> {
         // A comma in a value is escaped.
@@ -148,6 +154,7 @@ mod tests {
         assert_eq!(found[3].option("workdir"), Some("/w".into()));
         assert_eq!(found[3].option("upper"), None);
         assert_eq!(found[3].option("rw"), None);
+        assert!(found[3].has("rw") && found[3].has("workdir=/w") && !found[3].has("workdir"));
     }
 
     #[test]

@@ -1,12 +1,61 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Ask a mounted image for its UUID. Contains `unsafe` for an ioctl.
+//! Calls on mounts that rustix does not have. Contains `unsafe` for an ioctl and for mount_setattr(2).
 
 #![allow(unsafe_code)]
 
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 use rustix::ioctl::{ioctl, opcode, Getter};
-use std::os::fd::AsFd;
+use rustix::mount::MountAttrFlags;
+use std::ffi::{c_char, c_int, c_uint, CStr};
+use std::os::fd::{AsFd, AsRawFd};
+
+/// `struct mount_attr` of linux/mount.h.
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    namespace: u64,
+}
+
+extern "C" {
+    /// mount_setattr(2) of the C library.
+    fn mount_setattr(
+        directory: c_int,
+        path: *const c_char,
+        flags: c_uint,
+        attributes: *mut MountAttributes,
+        size: usize,
+    ) -> c_int;
+}
+
+const AT_EMPTY_PATH: c_uint = 0x1000;
+
+/// Sets attributes of `mount`, which has others as well.
+pub fn set_attributes(mount: impl AsFd, attributes: MountAttrFlags) -> Result<()> {
+    let atime = MountAttrFlags::MOUNT_ATTR__ATIME;
+    let clear = match attributes.intersects(atime) {
+        true => atime,
+        false => MountAttrFlags::empty(),
+    };
+    let mut attributes = MountAttributes {
+        set: attributes.bits().into(),
+        clear: clear.bits().into(),
+        propagation: 0,
+        namespace: 0,
+    };
+    let (fd, path): (_, &CStr) = (mount.as_fd().as_raw_fd(), c"");
+    let size = size_of::<MountAttributes>();
+    // SAFETY: The call reads the path, which ends with a NUL, and a structure of this size.
+    match unsafe { mount_setattr(fd, path.as_ptr(), AT_EMPTY_PATH, &mut attributes, size) } {
+        0 => Ok(()),
+        _ => {
+            let error = std::io::Error::last_os_error();
+            Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
+        }
+    }
+}
 
 /// `struct fsuuid2`: the length and the bytes.
 type Uuid = [u8; 17];

@@ -6,7 +6,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::room::Room;
 use daxfs_load::mountinfo;
-use daxfs_store::{lock, lower, mount, tidy, unmount, Demands, Layers, Origin, Store};
+use daxfs_store::{lock, mount, mounted, tidy, unmount, Demands, Origin, Store};
 use rustix::fs::StatxAttributes;
 use rustix::io::Errno;
 use rustix::mount::{fsopen, FsOpenFlags};
@@ -98,7 +98,7 @@ impl KernelLoader {
     /// Unmount the image on `dir`. If a process has its files open, do that if `lazy` is set.
     fn unmount(&self, dir: &Path, lazy: bool) -> Result<bool> {
         while is_mounted(dir)? {
-            own_layers(dir)?;
+            refuse_others(dir)?;
             match unmount(dir, lazy) {
                 Err(daxfs_image::Error::System { source, .. })
                     if !lazy && Errno::from_io_error(&source) == Some(Errno::BUSY) =>
@@ -130,12 +130,8 @@ impl Loader for KernelLoader {
     fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
         self.alone(dir, || {
             if is_mounted(dir)? {
-                let found = own_layers(dir)?;
-                if found.whole {
-                    return Ok(found.lower);
-                }
-                // Others have unmounted its layers, as umount -a -t daxfs does.
-                self.unmount(dir, true)?;
+                refuse_others(dir)?;
+                return Ok(dir.to_string_lossy().into_owned());
             }
             match DirBuilder::new().mode(0o755).create(dir) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -144,7 +140,8 @@ impl Loader for KernelLoader {
                 _ => {}
             }
             let room = |needed| self.room.check(name, needed, false);
-            Ok(mount(Origin::Store(store), name, dir, &Demands::default(), &room)?.1)
+            mount(Origin::Store(store), name, dir, &Demands::default(), &room)?;
+            Ok(dir.to_string_lossy().into_owned())
         })
     }
 
@@ -174,17 +171,15 @@ fn is_mounted(dir: &Path) -> Result<bool> {
     }
 }
 
-/// Return the layers of the image of a store that is mounted on `dir`.
-///
-/// Return [`Error::Unsupported`] if something else is mounted there.
-fn own_layers(dir: &Path) -> Result<Layers> {
+/// Fails with [`Error::Unsupported`] if something else than an image is mounted on `dir`.
+fn refuse_others(dir: &Path) -> Result<()> {
     let place = dir.canonicalize().map_err(Error::io(dir, "examine"))?;
-    lower(&place)?.ok_or_else(|| {
-        Error::Unsupported(format!(
-            "{}: something else is mounted there than the image of this snapshot; unmount it",
-            daxfs_files::shown_path(dir)
-        ))
-    })
+    if mounted(&place)? {
+        return Ok(());
+    }
+    let why = "something else is mounted there than the image of this snapshot; unmount it";
+    let name = daxfs_files::shown_path(dir);
+    Err(Error::Unsupported(format!("{name}: {why}")))
 }
 
 #[cfg(test)]

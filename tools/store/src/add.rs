@@ -2,10 +2,11 @@
 
 //! Adds an image to a store.
 
+use crate::escape::{escape, refuse_marks};
 use crate::files::{failed, lock};
+use crate::group::{choose, split, New};
 use crate::layer::Known;
-use crate::metadata::{refuse_marks, strip};
-use crate::pack::{self, each_object, id, Object, Pack, PackRef, Sum, PACKS_MAX};
+use crate::pack::{self, each_object, Object, Pack, PackRef, Sum};
 use crate::store::Store;
 use daxfs_files::digest::hex;
 use daxfs_files::memory::FileMemory;
@@ -22,16 +23,9 @@ use mkdaxfs::writer::tree::{Kind, Location, Node, NodeId, Tree, ROOT};
 use rayon::prelude::*;
 use rustix::fs::statvfs;
 use sha2::{Digest, Sha256};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-
-/// Bytes from which an object can have a pack of its own.
-const LARGE: u64 = 16 << 20;
-
-/// Number of packs of an image from which large objects share one. The other packs are for layers on top of the image.
-const OWN_PACKS_MAX: usize = PACKS_MAX / 4;
 
 /// Objects of an image: how many there are, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +46,7 @@ impl Total {
 /// A new image.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Added {
-    /// SHA-256 of its metadata image.
+    /// Its SHA-256.
     pub sha256: String,
     /// Objects that were written to new packs.
     pub new: Total,
@@ -60,7 +54,7 @@ pub struct Added {
     pub known: Total,
     /// Number of packs that the image needs.
     pub packs: usize,
-    /// Bytes of its metadata image and of the new packs.
+    /// Bytes of the image and of the new packs.
     pub written: u64,
 }
 
@@ -68,9 +62,9 @@ pub struct Added {
 pub type Guard<'a> = &'a dyn Fn(&Path) -> daxfs_files::Result<Output>;
 
 impl Store {
-    /// Add `tree` as the image `name`. Call `create` to make the output of each image.
+    /// Adds `tree` as the image `name`. Calls `create` to make the output of each image.
     ///
-    /// The image appears when it and all objects are complete and durable. Fail if there is an image
+    /// The image appears when it and all objects are complete and durable. Fails if there is an image
     /// of this name, or if a file changes while it is read.
     pub fn add(
         &self,
@@ -82,8 +76,8 @@ impl Store {
         self.add_known(name, (tree, Known::new()), create, progress)
     }
 
-    /// Do as [`Store::add`], for what overlayfs shows of `layer`, the tree of an upper directory, on top of the image
-    /// `below`.
+    /// Like [`Store::add`], but adds the files that overlayfs shows of `layer`, the tree of an upper directory, on top of
+    /// the image `below`, as the lower layer of other overlays.
     pub fn add_layer(
         &self,
         name: &str,
@@ -92,7 +86,10 @@ impl Store {
         create: Guard<'_>,
         progress: &dyn Progress,
     ) -> Result<Added> {
-        self.add_known(name, self.stack(below, layer)?, create, progress)
+        let (mut tree, known) = self.stack(below, layer)?;
+        refuse_marks(&tree)?;
+        escape(&mut tree);
+        self.add_known(name, (tree, known), create, progress)
     }
 
     fn add_known(
@@ -108,90 +105,85 @@ impl Store {
             return Err(Error::refused(name, why));
         }
         check_empty(&tree)?;
-        refuse_marks(&tree)?;
         let files = regular(&tree, &known);
         self.check_room(name, &files)?;
         let files = hash(&tree, files, progress)?;
-        let mut objects = Objects::new();
-        for (sum, node, size) in &files {
-            objects.entry(*sum).or_insert((*node, *size));
-        }
         let _change = lock(&self.change);
         let before = self.names("packs")?;
-        let made = self.write(name, (tree, known), files, &objects, create, progress);
+        let made = self.write(name, (tree, known), &files, create, progress);
         // The image may be in place if only its directory could not be synced.
         if made.is_err() && path.symlink_metadata().is_err() {
             // No image needs the packs that were complete. gc removes what remains.
-            for id in self.names("packs")?.difference(&before) {
-                let _ = std::fs::remove_file(self.pack(id));
-                lock(&self.read).forget(id);
+            for sha256 in self.names("packs")?.difference(&before) {
+                let _ = std::fs::remove_file(self.pack(sha256));
+                lock(&self.read).forget(sha256);
             }
         }
         made
     }
 
-    /// Write the packs and the metadata image of `tree`; its `files` have the content `objects`.
+    /// Writes the packs and the image of `tree` with its regular `files`.
     fn write(
         &self,
         name: &str,
         (mut tree, known): (Tree, Known),
-        files: Vec<(Sum, NodeId, u64)>,
-        objects: &Objects,
+        files: &[(Sum, NodeId, u64)],
         create: Guard<'_>,
         progress: &dyn Progress,
     ) -> Result<Added> {
-        let packs = self.usable_packs(objects)?;
-        let mut ids = choose(objects, &packs);
-        let mut total = [Total::default(); 2];
-        for (sum, &(_, size)) in objects {
-            total[usize::from(ids.contains_key(sum))].add(size);
+        let objects: BTreeMap<Sum, u64> = files.iter().map(|&(sum, _, size)| (sum, size)).collect();
+        let mut packs = self.usable_packs(&objects)?;
+        let mut places = choose(&objects, &packs);
+        let (mut total, mut bytes) = ([Total::default(); 2], 0);
+        for (sum, size) in &objects {
+            total[usize::from(places.contains_key(sum))].add(*size);
         }
-        let mut new: BTreeMap<_, Vec<(Sum, NodeId)>> = BTreeMap::new();
-        let used: BTreeSet<&String> = ids.values().collect();
-        let mut own = OWN_PACKS_MAX.saturating_sub(used.len());
-        for &(sum, node, size) in &files {
-            if ids.contains_key(&sum) || objects[&sum].0 != node {
-                continue;
+        // The next version is likely to need what other packs also have, and less likely what is new.
+        let (mut again, mut new) = (Vec::new(), Vec::new());
+        let mut seen: HashSet<Sum> = places.keys().copied().collect();
+        for &(sum, node, size) in files {
+            if seen.insert(sum) {
+                let known = packs.iter().any(|pack| pack.get(&sum).is_some());
+                let list = if known { &mut again } else { &mut new };
+                let (time, _) = tree.node(node).attributes.mtime;
+                list.push((New { sum, size, time }, node));
             }
-            // The next image is likely to also need content that another pack has: it gets a pack of its own.
-            let again = packs.iter().any(|(_, pack)| pack.get(&sum).is_some());
-            // The next version of an image may need all of a pack but its largest objects, and an image uses a pack only
-            // if it needs half of it.
-            let alone = own > 0 && size >= LARGE && size >= total[0].bytes / 4;
-            own -= usize::from(alone);
-            let group = new.entry((alone.then_some(sum), again)).or_default();
-            group.push((sum, node));
         }
-        let mut bytes = 0;
-        for new in new.into_values() {
-            let id = id(new.iter().map(|(sum, _)| sum));
-            if !packs.iter().any(|(_, pack)| pack.reference.id == id) {
-                bytes += self.write_pack(&mut tree, &known, &id, &new, create, progress)?;
+        let objects = again.iter().chain(&new);
+        let all = objects.map(|(object, _): &(New, _)| object.size).sum();
+        for mut list in [again, new] {
+            list.sort_by_key(|(new, _)| new.time);
+            let (objects, nodes): (Vec<New>, Vec<NodeId>) = list.into_iter().unzip();
+            for range in split(&objects, all) {
+                let sums = objects[range.clone()].iter().map(|object| object.sum);
+                let content: Vec<_> = sums.zip(nodes[range].iter().copied()).collect();
+                let (pack, size) =
+                    self.write_pack(&mut tree, &known, &content, create, progress)?;
+                bytes += size;
+                places.extend(content.iter().map(|(sum, _)| (*sum, packs.len())));
+                packs.push(pack);
             }
-            ids.extend(new.into_iter().map(|(sum, _)| (sum, id.clone())));
         }
-        let needed: BTreeSet<&String> = ids.values().collect();
-        let needed = needed.into_iter();
-        let needed = needed.map(|id| Ok(self.known_pack(id)?.reference.clone()));
-        let needed = needed.collect::<Result<Vec<PackRef>>>()?;
-
-        let objects = files.into_iter().map(|(sum, node, _)| (node, sum));
-        strip(&mut tree, &objects.collect(), &ids, &needed);
+        let count = compose(&mut tree, files, &places, &packs)?;
         let output = create(&self.image(name)?)?;
         let summary = make(&tree, &pack::options(), &output, progress)?;
         output.commit(progress)?;
         let [new, known] = total;
-        let (sha256, packs) = (hex(&summary.digest), needed.len());
-        let needs = (sha256.clone(), needed);
+        let sha256 = hex(&summary.digest);
+        let needs = tree.packs.iter().map(|pack| PackRef {
+            sha256: hex(&pack.sha256),
+            size: pack.total_size,
+        });
+        let needs = (sha256.clone(), needs.collect());
         let mut read = lock(&self.read);
         read.images.insert(name.into(), needs);
-        // Each object takes 48 bytes of memory, and 2 µs to be read again.
+        // Each object takes 56 bytes of memory, and 2 µs to be read again.
         read.packs.clear();
         Ok(Added {
             sha256,
             new,
             known,
-            packs,
+            packs: count,
             written: bytes + summary.total_size,
         })
     }
@@ -213,13 +205,14 @@ impl Store {
         Ok(())
     }
 
-    /// Return all packs that are not damaged, with the bytes of `objects` that each has, those with most of them first.
-    fn usable_packs(&self, objects: &Objects) -> Result<Vec<(u64, Arc<Pack>)>> {
+    /// Returns all packs that are not damaged, and that have `objects` with their sizes.
+    fn usable_packs(&self, objects: &BTreeMap<Sum, u64>) -> Result<Vec<Arc<Pack>>> {
         let mut packs = Vec::new();
-        let ids: Vec<String> = self.names("packs")?.into_iter().collect();
-        let read = ids.par_iter().map(|id| {
-            let pack = self.trusted_pack(id)?;
-            Ok((wanted(objects, &pack)?, pack))
+        let names: Vec<String> = self.names("packs")?.into_iter().collect();
+        let read = names.par_iter().map(|sha256| {
+            let pack = self.trusted_pack(sha256)?;
+            check_sizes(objects, &pack)?;
+            Ok(pack)
         });
         for pack in read.collect::<Vec<Result<_>>>() {
             match pack {
@@ -229,25 +222,23 @@ impl Store {
                 Err(error) => warn(format_args!("{error}; it is not used for new images, and daxfs store verify lists all damage")),
             }
         }
-        packs.sort_by_key(|(bytes, _)| Reverse(*bytes));
         Ok(packs)
     }
 
-    /// Write the pack `id` of `objects`, which are files of `tree`, in place of a damaged one. Return its bytes.
+    /// Writes a pack of `objects`, which are files of `tree`, in place of a damaged one. Returns it and its bytes.
     ///
-    /// Fail if a file has changed, or if content that is `known` is damaged.
+    /// Fails if a file has changed, or if content that is `known` is damaged.
     fn write_pack(
         &self,
         tree: &mut Tree,
         known: &Known,
-        id: &str,
         objects: &[(Sum, NodeId)],
         create: Guard<'_>,
         progress: &dyn Progress,
-    ) -> Result<u64> {
-        let path = self.pack(id);
-        let packed = pack::tree(tree, id, objects)?;
-        let output = create(&path)?;
+    ) -> Result<(Arc<Pack>, u64)> {
+        // The name is known when the pack is complete.
+        let mut output = create(&self.pack("new"))?;
+        let packed = pack::tree(tree, objects)?;
         // Files of a directory are close together, although the names of objects are hashes.
         let options = Options {
             by_node: true,
@@ -260,13 +251,15 @@ impl Store {
         for (origin, taken) in tree.origins.iter_mut().zip(packed.origins) {
             origin.give(taken);
         }
+        let sha256 = hex(&summary.digest);
+        let path = self.pack(&sha256);
         let name = shown_path(&path);
         let memory = FileMemory::new(output.file())
             .map_err(|error| Error::system(&name, "cannot examine", "", error))?;
         let superblock = Superblock::load(&memory);
         let superblock = superblock.map_err(|error| Error::image(&name, b"", error))?;
         let reader = Reader::new(Image::new(&memory, &superblock), &name);
-        if let Some(sum) = wrong_objects(&reader, id, progress)?.first() {
+        if let Some(sum) = wrong_objects(&reader, progress)?.first() {
             let file = objects.iter().find(|(object, _)| object == sum);
             let file = file.map_or(ROOT, |(_, node)| *node);
             let node = tree.node(file);
@@ -279,14 +272,40 @@ impl Store {
             let how = "its content is not the same when it is read twice";
             return Err(daxfs_files::Error::changed(&tree.path(file), how).into());
         }
+        output.rename(path.file_name().unwrap_or_default());
         output.commit(progress)?;
-        lock(&self.read).forget(id);
-        Ok(summary.total_size)
+        lock(&self.read).forget(&sha256);
+        Ok((self.known_pack(&sha256)?, summary.total_size))
     }
 }
 
-/// Objects of an image: for each, a file that has it, and its bytes.
-type Objects = BTreeMap<Sum, (NodeId, u64)>;
+/// Names the packs that the image of `tree` needs, sorted, and the object of each of its regular `files`. `places` has
+/// the index in `packs` of each. Returns the number of packs that are needed.
+fn compose(
+    tree: &mut Tree,
+    files: &[(Sum, NodeId, u64)],
+    places: &HashMap<Sum, usize>,
+    packs: &[Arc<Pack>],
+) -> Result<usize> {
+    let mut needed: Vec<usize> = places.values().copied().collect();
+    needed.sort_unstable_by_key(|&index| packs[index].reference.sha256);
+    needed.dedup();
+    let numbers: HashMap<usize, u32> = needed.iter().copied().zip(0..).collect();
+    tree.packs = needed.iter().map(|&index| packs[index].reference).collect();
+    for (sum, node, _) in files {
+        let place = places
+            .get(sum)
+            .map(|index| (packs[*index].get(sum), numbers[index]));
+        let Some((Some(Object { ino, .. }), pack)) = place else {
+            let why = "has content that its pack does not have; try again";
+            return Err(daxfs_files::Error::refused(&tree.path(*node), why).into());
+        };
+        if let Kind::Regular { location, .. } = &mut tree.nodes[*node as usize].kind {
+            *location = Location::Pack { pack, ino: *ino };
+        }
+    }
+    Ok(needed.len())
+}
 
 /// A regular file that is not empty.
 struct Regular {
@@ -338,55 +357,25 @@ fn hash(
     hashed.collect()
 }
 
-/// Return the bytes of `objects` that `pack` has.
-///
-/// Fail if one has another size there.
-fn wanted(objects: &Objects, pack: &Pack) -> Result<u64> {
-    let mut bytes = 0;
+/// Fails if `pack` has one of `objects` with another size.
+fn check_sizes(objects: &BTreeMap<Sum, u64>, pack: &Pack) -> Result<()> {
     for (sum, Object { size, .. }) in pack.objects() {
-        match objects.get(sum) {
-            None => (),
-            Some((_, wanted)) if wanted == size => bytes += size,
-            Some((_, wanted)) => {
-                let why = format!("object {} has {size} bytes instead of {wanted}", hex(sum));
-                return Err(Error::refused(format!("pack {}", pack.reference.id), why));
-            }
+        if let Some(wanted) = objects.get(sum).filter(|wanted| *wanted != size) {
+            let why = format!("object {} has {size} bytes instead of {wanted}", hex(sum));
+            let name = format!("pack {}", hex(&pack.reference.sha256));
+            return Err(Error::refused(name, why));
         }
     }
-    Ok(bytes)
+    Ok(())
 }
 
-/// Choose the pack of each object: its name. Prefer packs that come first. A pack is in memory as a whole, so at least
-/// half of its bytes must be needed, and not be in another one. All other objects are left out, and the objects of packs
-/// that would be too many.
-fn choose(objects: &Objects, packs: &[(u64, Arc<Pack>)]) -> HashMap<Sum, String> {
-    let mut chosen = HashMap::new();
-    let mut used = 0;
-    for (_, pack) in packs {
-        let more = pack.objects().map(|(sum, _)| sum);
-        let more: Vec<Sum> = more
-            .filter(|sum| objects.contains_key(*sum) && !chosen.contains_key(*sum))
-            .copied()
-            .collect();
-        let bytes: u64 = more.iter().map(|sum| objects[sum].1).sum();
-        let all: u64 = pack.objects().map(|(_, object)| object.size).sum();
-        // The last two are for new objects.
-        if bytes > 0 && bytes >= all.div_ceil(2) && used < PACKS_MAX - 2 {
-            used += 1;
-            chosen.extend(more.into_iter().map(|sum| (sum, pack.reference.id.clone())));
-        }
-    }
-    chosen
-}
-
-/// Return the objects of the pack `id` with another SHA-256 than their names say.
+/// Returns the objects of a pack with another SHA-256 than their names say.
 pub fn wrong_objects<S: daxfs_files::memory::Storage + Sync>(
     reader: &Reader<'_, S>,
-    id: &str,
     progress: &dyn Progress,
 ) -> Result<Vec<Sum>> {
     let mut objects = Vec::new();
-    each_object(reader, id, |sum, inode| {
+    each_object(reader, |sum, inode| {
         objects.push((sum, *inode));
         Ok(())
     })?;
@@ -442,47 +431,17 @@ mod tests {
         let pack = File::options().write(true).open(store.pack(&id)).unwrap();
         pack.write_all_at(b"damaged", good.len() as u64 - 4096)
             .unwrap();
-        let reference = store.known_pack(&id).unwrap().reference.clone();
-        let other = PackRef {
-            sha256: "0".repeat(64),
-            ..reference.clone()
-        };
         let (name, looks) = (String::new(), String::new());
         let damaged = Err(Error::Foreign { name, looks });
-        store.loaded(&reference, &Err(Error::refused("", "no room")));
-        store.loaded(&other, &damaged);
+        store.loaded(&id, &Err(Error::refused("", "no room")));
         assert_eq!(add("c"), 0);
-        store.loaded(&reference, &damaged);
-        store.loaded(&reference, &Ok(()));
+        store.loaded(&id, &damaged);
+        store.loaded(&id, &Ok(()));
         assert_eq!(add("d"), 0);
-        store.loaded(&reference, &damaged);
+        store.loaded(&id, &damaged);
         assert_eq!(add("e"), 1);
         assert!(std::fs::read(store.pack(&id)).unwrap() == good);
         assert_eq!(add("f"), 0);
-    }
-
-    /// A large object that changes leaves the pack of the other ones in use.
-    #[test]
-    fn large_objects() {
-        let (_directory, source, store) = place();
-        std::fs::write(source.join("small"), "small").unwrap();
-        let add = |name: &str, large: usize| {
-            for number in 0..large {
-                let file = File::create(source.join(number.to_string())).unwrap();
-                file.set_len(LARGE).unwrap();
-                let content = format!("{name} {number}");
-                file.write_all_at(content.as_bytes(), 0).unwrap();
-            }
-            let tree = mkdaxfs::input::scan::scan(&source, None, |_| ()).unwrap();
-            let create = |path: &Path| Output::create(path);
-            let added = store.add(name, tree, &create, &Silent).unwrap();
-            (added.new.objects, added.known.objects, added.packs)
-        };
-        assert_eq!(add("a", 1), (2, 0, 2));
-        assert_eq!(add("b", 1), (1, 1, 2));
-        assert_eq!(add("c", 3), (3, 1, 4));
-        // None of them has a quarter.
-        assert_eq!(add("d", 5), (5, 1, 2));
     }
 
     /// Files of one directory are together in a pack, in any order of the names of objects.
@@ -501,15 +460,21 @@ mod tests {
         let tree = mkdaxfs::input::scan::scan(&source, None, |_| ()).unwrap();
         let create = |path: &Path| Output::create(path);
         store.add("image", tree, &create, &Silent).unwrap();
-        let id = store.names("packs").unwrap().pop_first().unwrap();
-        let pack = store.known_pack(&id).unwrap();
-        let mut objects: Vec<_> = pack.objects().collect();
-        // Smaller ones fill gaps.
-        objects.retain(|(_, object)| object.size >= 4096);
-        objects.sort_by_key(|(_, object)| object.data);
-        let changes = objects.windows(2);
-        let changes = changes.filter(|two| places[two[0].0] != places[two[1].0]);
-        assert_eq!((objects.len() > 100, changes.count()), (true, 3));
+        let mut changes = 0;
+        let packs = store.names("packs").unwrap();
+        for sha256 in &packs {
+            let pack = store.known_pack(sha256).unwrap();
+            let mut objects: Vec<_> = pack.objects().collect();
+            // Smaller ones fill gaps.
+            objects.retain(|(_, object)| object.size >= 4096);
+            objects.sort_by_key(|(_, object)| object.data);
+            let pairs = objects.windows(2);
+            changes += pairs
+                .filter(|two| places[two[0].0] != places[two[1].0])
+                .count();
+        }
+        // Each pack may start in another directory than the one before ends in.
+        assert!(changes <= 3 && packs.len() < 8, "{changes}, {packs:?}");
     }
 
     /// An addition that fails leaves no pack.

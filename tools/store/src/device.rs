@@ -5,38 +5,39 @@
 //! [`copy`] copies an image under its own name, with its packs, for all kernels that have the device.
 
 use crate::files::{failed, length};
-use crate::metadata::packs_of;
+use crate::origin::{proof, Demands};
 use crate::pack::PackRef;
-use crate::run::DIGITS;
 use crate::store::{keeps_all, Freed, Loaded, Store};
 use daxfs_files::digest::{hex, is_hex};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{At, Opened};
 use daxfs_image::text::shown_path;
 use daxfs_load::catalog::{self, Reuse};
-use rustix::fs::{major, minor, stat, FileType};
+use daxfs_load::mount::{place, Mounting};
+use rustix::fs::{stat, FileType};
 use std::collections::HashSet;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// The names of packs that [`copy`] has copied are this and digits.
 const PACK: &str = "pack-";
 
-/// Return the end of a name that stands for `device`: a dot and its number.
-///
-/// Fail if it is a file, which is a device in virtual machines only.
-pub fn number(device: &Path) -> Result<String> {
+/// Hexadecimal digits of a SHA-256 in these names, which have at most 63 characters.
+const DIGITS: usize = 32;
+
+/// Fails if `device` is a file, which is a device in virtual machines only.
+fn check(device: &Path) -> Result<()> {
     let status = stat(device).map_err(|error| failed(device, "examine", error.into()))?;
     let kind = FileType::from_raw_mode(status.st_mode);
     if kind != FileType::BlockDevice && kind != FileType::CharacterDevice {
         let why = "is neither a store nor a device; daxfs share makes it a device of a virtual machine, which can mount its images";
         return Err(Error::refused(shown_path(device), why));
     }
-    let (major, minor) = (major(status.st_rdev), minor(status.st_rdev));
-    Ok(format!(".{major}-{minor}"))
+    Ok(())
 }
 
 /// Return the name that [`copy`] gives `pack`.
-pub fn pack_name(pack: &PackRef) -> String {
+fn pack_name(pack: &PackRef) -> String {
     format!("{PACK}{}", &pack.sha256[..DIGITS])
 }
 
@@ -52,13 +53,6 @@ fn open(device: &Path, name: &str) -> Result<Opened> {
         name: Some(name.into()),
     };
     Opened::open_at(device, &at)
-}
-
-/// Return the SHA-256 of the image `name` on `device`. Other kernels may have changed the device.
-pub fn sha256(device: &Path, name: &str) -> Result<String> {
-    // This drops what is cached.
-    catalog::images(device)?;
-    Ok(hex(&open(device, name)?.superblock.sha256))
 }
 
 /// Return whether `device` has the image `name`. Fail if it is not the one with this SHA-256.
@@ -112,7 +106,7 @@ pub fn copy(store: &Store, name: &str, device: &Path, reuse: Reuse) -> Result<Lo
     // Packs come first. gc may remove some before there is an image that needs them.
     for again in [there, true] {
         for pack in &packs {
-            let done = add(&pack_name(pack), &store.pack(&pack.id), &pack.sha256);
+            let done = add(&pack_name(pack), &store.pack(&pack.sha256), &pack.sha256);
             done.inspect_err(|_| {
                 // An image without its packs is of no use.
                 if again && !there {
@@ -126,6 +120,43 @@ pub fn copy(store: &Store, name: &str, device: &Path, reuse: Reuse) -> Result<Lo
     }
     copied.shared = (1 + packs.len()).saturating_sub(copied.images);
     Ok(copied)
+}
+
+/// Mounts the image `name` of `device` on the directory `dir`. The kernel finds the superblocks of packs that are
+/// mounted by their places on the device, and the image keeps them.
+pub fn mount(device: &Path, name: &str, dir: &Path, demands: &Demands) -> Result<Loaded> {
+    check(device)?;
+    // This drops what is cached: other kernels may have changed the device.
+    catalog::images(device)?;
+    let opened = open(device, name)?;
+    let sha256 = hex(&opened.superblock.sha256);
+    demands.check(&opened.name, &sha256)?;
+    let packs = crate::pack::packs(&opened)?;
+    // Otherwise all of a device would be read, and be in the host's memory.
+    let is_verified = demands.digest.is_some() || demands.signed;
+    let words = |name: &str, sha256: &str| {
+        let image = [format!("image={name}")].into_iter();
+        let proof = proof(sha256).into_iter().filter(|_| is_verified);
+        image.chain(proof).collect::<Vec<String>>()
+    };
+    let mounting = Mounting::new()?;
+    let mut mounted = Loaded {
+        images: 1,
+        bytes: opened.superblock.total_size,
+        shared: 0,
+    };
+    for pack in &packs {
+        let words = words(&pack_name(pack), &pack.sha256);
+        let part = daxfs_load::mount(device, &words, Mounting::new()?)?;
+        mounting.pack(part.as_fd())?;
+        mounted.images += 1;
+        mounted.bytes += pack.size;
+    }
+    let mut words = words(name, &sha256);
+    words.extend(demands.signed.then(|| "signature=required".into()));
+    words.extend_from_slice(&demands.options);
+    place(daxfs_load::mount(device, &words, mounting)?.as_fd(), dir)?;
+    Ok(mounted)
 }
 
 /// Return the names of the images on `device`.
@@ -144,10 +175,10 @@ pub fn gc(device: &Path, report: &mut dyn FnMut(Error)) -> Result<Freed> {
             names.partition(|name| is_pack(name));
         let mut damaged = false;
         for name in &others {
-            match open(device, name).and_then(|opened| packs_of(&opened)) {
+            match open(device, name).and_then(|opened| crate::pack::packs(&opened)) {
                 Ok(needed) => {
-                    let needed = needed.into_iter().flatten();
-                    needed.for_each(|pack| _ = packs.remove(&pack_name(&pack)));
+                    let needed = needed.iter();
+                    needed.for_each(|pack| _ = packs.remove(&pack_name(pack)));
                 }
                 Err(error) => {
                     report(error);

@@ -2,80 +2,49 @@
 
 //! Trees of images, and layers on top of them.
 //!
-//! overlayfs finds the data of files in one metadata image only, unless `metacopy=on` makes copies of
-//! files without data in the upper directory. So a layer becomes the image of the whole tree.
+//! A layer becomes the image of the whole tree, so that a container's overlay has one lower layer.
 
-use crate::files::failed;
-use crate::metadata::object;
 use crate::pack::Sum;
 use crate::store::Store;
 use daxfs_files::Silent;
-use daxfs_image::error::{Error, Result};
-use daxfs_image::text::shown_path;
+use daxfs_image::error::Result;
+use daxfs_image::packs::make_room;
 use mkdaxfs::input::{Input, Options};
 use mkdaxfs::writer::build::{Builder, Marks};
-use mkdaxfs::writer::origin::{Container, Origin};
 use mkdaxfs::writer::overlay;
-use mkdaxfs::writer::tree::{Kind, Location, NodeId, Tree};
+use mkdaxfs::writer::tree::{NodeId, Tree};
 use std::collections::HashMap;
-use std::fs::File;
+use std::path::PathBuf;
 
 /// Objects of files with content in packs: by the origin in the tree, and the offset in it.
 pub type Known = HashMap<(u32, u64), Sum>;
 
 impl Store {
-    /// Return the tree of the image `name`, with the content that its packs have.
+    /// Returns the tree of the image `name`, with the content that its packs have, as overlayfs shows it.
     pub fn tree(&self, name: &str) -> Result<Tree> {
         Ok(self.whole_tree(name)?.0)
     }
 
     fn whole_tree(&self, name: &str) -> Result<(Tree, Known)> {
         let path = self.image(name)?;
+        let (_, needed) = self.needs_of(name)?;
+        let mut packs = Vec::with_capacity(needed.len());
+        for pack in &needed {
+            packs.push((self.pack(&pack.sha256), self.known_pack(&pack.sha256)?));
+        }
+        // The input opens each file twice.
+        make_room(2 * packs.len());
+        let paths: Vec<PathBuf> = packs.iter().map(|(path, _)| path.clone()).collect();
+        let input = [Input::Composed(path, paths)];
         let options = Options::new(&self.dir);
-        let input = [Input::Metadata(path.clone())];
         let mut tree = mkdaxfs::input::read(&input, &options, &Silent, &mut |_| ())?;
-        let mut packs = HashMap::new();
         let mut known = Known::new();
-        for id in 0..tree.nodes.len() {
-            let node = &tree.nodes[id];
-            let Kind::Regular {
-                size,
-                location: Location::Nowhere,
-            } = node.kind
-            else {
-                continue;
-            };
-            let set = &tree.xattrs[node.attributes.xattrs as usize];
-            let Some((pack, sum)) = object(set) else {
-                let why = "does not name an object; the image was not made by daxfs store add";
-                return Err(daxfs_files::Error::refused(&tree.path(id as NodeId), why).into());
-            };
-            let (origin, pack) = match packs.get(&pack) {
-                Some(found) => found,
-                None => {
-                    let file = self.pack(&pack);
-                    let opened = File::open(&file).map_err(|error| failed(&file, "open", error))?;
-                    let origin = tree.origins.len() as u32;
-                    let container = Container::public(opened, &file)?;
-                    tree.origins.push(Origin::file(&file, container));
-                    let found = (origin, self.known_pack(&pack)?);
-                    packs.entry(pack).or_insert(found)
-                }
-            };
-            let Some(object) = pack.get(&sum).filter(|object| object.size == size) else {
-                let why = format!(
-                    "pack {} does not have an object that the image needs; restore it from a copy",
-                    pack.reference.id
-                );
-                return Err(Error::refused(shown_path(&path), why));
-            };
-            known.insert((*origin, object.data), sum);
-            let node = &mut tree.nodes[id];
-            node.origin = *origin;
-            node.kind = Kind::Regular {
-                size,
-                location: Location::Part(object.data),
-            };
+        for (path, pack) in &packs {
+            let mut origins = (0..).zip(&tree.origins);
+            if let Some((number, _)) = origins.find(|(_, origin)| origin.path() == path) {
+                let objects = pack.objects().map(|(sum, object)| (object.data, *sum));
+                known.extend(objects.map(|(data, sum)| ((number, data), sum)));
+            }
         }
         see(&mut tree);
         Ok((tree, known))
@@ -139,12 +108,12 @@ fn see(tree: &mut Tree) {
 mod tests {
     use super::*;
     use crate::add::Total;
-    use crate::pack::PACKS_MAX;
     use daxfs_files::Output;
     use daxfs_reader::layout::XattrPrefix;
     use daxfs_reader::{FileType, OwnedXattr};
-    use mkdaxfs::writer::tree::XattrSet;
+    use mkdaxfs::writer::tree::{Kind, XattrSet};
     use std::collections::BTreeSet;
+    use std::fs::File;
     use std::os::unix::fs::FileExt;
     use std::path::Path;
 
@@ -309,19 +278,19 @@ mod tests {
         }
     }
 
-    /// An image with more layers than packs that overlayfs takes.
+    /// Each layer adds a pack, and an image needs no other packs.
     #[test]
     fn many_layers() {
         let place = tempfile::tempdir().unwrap();
         let store = Store::create(&place.path().join("store")).unwrap();
-        let count = PACKS_MAX + 6;
+        let count = 70_usize;
         for layer in 0..count {
             let text = format!("{layer}");
             let below = layer.checked_sub(1).map(|below| below.to_string());
             let files = [(&*text, &*text)];
-            let layer = tree(place.path(), &files);
-            let added = add(&store, &text, below.as_deref(), layer).unwrap();
-            assert!(added.packs <= PACKS_MAX);
+            let layer_tree = tree(place.path(), &files);
+            let added = add(&store, &text, below.as_deref(), layer_tree).unwrap();
+            assert_eq!((added.new.objects, added.packs), (1, layer + 1));
             assert!(store.read.lock().unwrap().packs.is_empty());
         }
         let last = (count - 1).to_string();

@@ -2,7 +2,7 @@
 
 //! Packs: images of objects.
 
-use daxfs_files::digest::{hex, is_hex, parse_hex};
+use daxfs_files::digest::{hex, parse_hex};
 use daxfs_files::memory::Storage;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
@@ -11,59 +11,22 @@ use daxfs_reader::Content;
 use mkdaxfs::writer::build::Builder;
 use mkdaxfs::writer::options::Options;
 use mkdaxfs::writer::origin::Origin;
-use mkdaxfs::writer::tree::{Attributes, Kind, Node, NodeId, Tree, ROOT};
-use sha2::{Digest, Sha256};
+use mkdaxfs::writer::tree::{self, Attributes, Kind, Node, NodeId, Tree, ROOT};
 use std::path::{Path, PathBuf};
-
-/// Largest number of packs that an image needs: overlayfs takes 500 layers, and looks for a file in
-/// each.
-pub const PACKS_MAX: usize = 64;
 
 /// SHA-256 of the content of an object.
 pub type Sum = [u8; 32];
 
-/// Bytes of a hash of the names of objects, which is the name of a pack.
-const ID: usize = 16;
-
 /// Bytes of metadata that are read together.
 const BUFFER: usize = 64 << 10;
 
-/// A reference to a pack.
+/// A reference to a pack, as an image has it in its table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PackRef {
-    /// Its name: hexadecimal digits.
-    pub id: String,
-    /// SHA-256 of the image.
+    /// SHA-256 of the pack, which is its name: hexadecimal digits.
     pub sha256: String,
-}
-
-impl PackRef {
-    /// Return the value of the attribute [`crate::PACKS`] for `packs`: a line for each.
-    pub fn write(packs: &[PackRef]) -> Vec<u8> {
-        let lines = packs
-            .iter()
-            .map(|pack| format!("{} {}\n", pack.id, pack.sha256));
-        lines.collect::<String>().into_bytes()
-    }
-
-    /// Parse such a value. There is one form of a list: packs are sorted, and each appears once.
-    pub fn parse(value: &[u8]) -> Option<Vec<PackRef>> {
-        let text = std::str::from_utf8(value).ok()?;
-        let mut packs: Vec<PackRef> = Vec::new();
-        for line in text.split_terminator('\n') {
-            let (id, sha256) = line.split_once(' ')?;
-            let sorted = packs.last().is_none_or(|last| *last.id < *id);
-            if !is_hex(id, ID) || !is_hex(sha256, 32) || !sorted {
-                return None;
-            }
-            packs.push(PackRef {
-                id: id.into(),
-                sha256: sha256.into(),
-            });
-        }
-        let complete = text.is_empty() || text.ends_with('\n');
-        (complete && packs.len() <= PACKS_MAX).then_some(packs)
-    }
+    /// Bytes of the pack.
+    pub size: u64,
 }
 
 /// Where a pack has an object.
@@ -73,61 +36,72 @@ pub struct Object {
     pub size: u64,
     /// The offset of the first one.
     pub data: u64,
+    /// Its inode number.
+    pub ino: u32,
 }
 
 /// A pack with its objects.
 pub struct Pack {
-    /// Its name and its SHA-256.
-    pub reference: PackRef,
+    /// Its name and its bytes, as images have them in their tables.
+    pub reference: tree::Pack,
+    /// Bytes of all of its objects.
+    pub bytes: u64,
     /// Its objects, sorted.
     objects: Vec<(Sum, Object)>,
 }
 
 impl Pack {
-    /// Read the metadata of the pack `id` in the file `path`.
+    /// Reads the metadata of the pack `sha256` in the file `path`.
     ///
-    /// Fail if they are damaged, or if something else is in it.
-    pub fn open(path: &Path, id: &str) -> Result<Self> {
+    /// Fails if they are damaged, or if something else is in it.
+    pub fn open(path: &Path, sha256: &str) -> Result<Self> {
         let opened = Opened::open(path)?;
         let reader = opened.reader();
         whole_metadata(&reader, &opened.name)?;
+        let superblock = &opened.superblock;
+        if hex(&superblock.sha256) != sha256 {
+            let why = "is not the pack with this SHA-256; restore it from a copy, or remove the images that need it, run daxfs store gc, and add them again";
+            return Err(Error::refused(opened.name.clone(), why));
+        }
         let mut objects = Vec::new();
-        each_object(&reader, id, |sum, inode| {
+        each_object(&reader, |sum, inode| {
             if let Content::Regular { data } = inode.content {
-                let size = inode.size;
-                objects.push((inode.ino, (sum, Object { size, data })));
+                let (size, ino) = (inode.size, inode.ino);
+                objects.push((sum, Object { size, data, ino }));
             }
             Ok(())
         })?;
-        objects.sort_unstable_by_key(|(ino, _)| *ino);
-        let mut objects: Vec<_> = objects.into_iter().map(|(_, object)| object).collect();
-        if self::id(objects.iter().map(|(sum, _)| sum)) != id {
-            let why = "does not have the objects that its name stands for; remove the images that need it, run daxfs store gc, and add them again";
-            return Err(Error::refused(opened.name.clone(), why));
-        }
-        objects.sort_unstable_by_key(|(sum, _)| *sum);
-        Ok(Pack {
-            reference: PackRef {
-                id: id.into(),
-                sha256: hex(&opened.superblock.sha256),
-            },
-            objects,
-        })
+        let reference = tree::Pack {
+            sha256: superblock.sha256,
+            total_size: superblock.total_size,
+        };
+        Ok(Self::new(reference, objects))
     }
 
-    /// Return its objects, sorted.
+    /// Returns the pack `reference` with `objects`, in any order.
+    pub fn new(reference: tree::Pack, mut objects: Vec<(Sum, Object)>) -> Self {
+        objects.sort_unstable_by_key(|(sum, _)| *sum);
+        let sizes = objects.iter().map(|(_, object)| object.size);
+        Pack {
+            reference,
+            bytes: sizes.fold(0, u64::saturating_add),
+            objects,
+        }
+    }
+
+    /// Returns its objects, sorted.
     pub fn objects(&self) -> impl ExactSizeIterator<Item = (&Sum, &Object)> {
         self.objects.iter().map(|(sum, object)| (sum, object))
     }
 
-    /// Return the object `sum`.
+    /// Returns the object `sum`.
     pub fn get(&self, sum: &Sum) -> Option<&Object> {
         let found = self.objects.binary_search_by_key(&sum, |(sum, _)| sum);
         found.ok().map(|at| &self.objects[at].1)
     }
 }
 
-/// Compare the metadata of the image `name` with their checksum.
+/// Compares the metadata of the image `name` with their checksum.
 pub fn whole_metadata<S: Storage>(reader: &Reader<'_, S>, name: &str) -> Result<()> {
     let whole = reader
         .image
@@ -135,29 +109,35 @@ pub fn whole_metadata<S: Storage>(reader: &Reader<'_, S>, name: &str) -> Result<
     whole.map_err(|error| Error::image(name, b"", error))
 }
 
-/// Call `visit` with each object of the pack `id`.
+/// Returns the table of packs of the image `opened`.
 ///
-/// Fail if something else is in the image.
+/// Fails if its metadata are damaged: packs that it does not name are removed.
+pub fn packs(opened: &Opened) -> Result<Vec<PackRef>> {
+    let reader = opened.reader();
+    whole_metadata(&reader, &opened.name)?;
+    let packs = (0..opened.superblock.pack_count()).map(|index| {
+        let pack = reader.image.pack(index);
+        let pack = pack.map_err(|error| reader.fail(b"", error))?;
+        Ok(PackRef {
+            sha256: hex(&pack.sha256),
+            size: pack.total_size.get(),
+        })
+    });
+    packs.collect()
+}
+
+/// Calls `visit` with each object of a pack.
+///
+/// Fails if something else is in the image.
 pub fn each_object<S: Storage>(
     reader: &Reader<'_, S>,
-    id: &str,
     mut visit: impl FnMut(Sum, &daxfs_reader::Inode) -> Result<()>,
 ) -> Result<()> {
-    let directory = |path: &[u8], inode: &daxfs_reader::Inode| match inode.content {
-        Content::Directory(directory) => reader.children(&directory, path),
-        _ => Err(reader.refuse(path, "is not a directory; the image is not a pack")),
+    let root = reader.root()?;
+    let Some(directory) = root.directory() else {
+        return Err(reader.refuse(b"/", "is not a directory; the image is not a pack"));
     };
-    let top = directory(b"/", &reader.root()?)?;
-    let [only] = &top[..] else {
-        return Err(reader.refuse(b"/", "has not one entry; the image is not a pack"));
-    };
-    if *only.name != *id.as_bytes() {
-        return Err(reader.refuse(
-            &only.name,
-            "is in a file of another name; the image is not this pack",
-        ));
-    }
-    for child in directory(id.as_bytes(), &only.inode)? {
+    for child in reader.children(&directory, b"/")? {
         let sum = std::str::from_utf8(&child.name).ok().and_then(parse_hex);
         let has_data = matches!(child.inode.content, Content::Regular { .. });
         match sum {
@@ -170,14 +150,7 @@ pub fn each_object<S: Storage>(
     Ok(())
 }
 
-/// Return the name of a pack of these objects, which are in the order of inode numbers.
-pub fn id<'a>(objects: impl Iterator<Item = &'a Sum>) -> String {
-    let mut hash = Sha256::new();
-    objects.for_each(|sum| hash.update(sum));
-    hex(&hash.finalize()[..ID])
-}
-
-/// Return the options of all images of a store. Sums let mounts verify each piece before its first use. Gaps are in memory
+/// Returns the options of all images of a store. Sums let mounts verify each piece before its first use. Gaps are in memory
 /// like all of a pack, and few files may be there to fill them.
 pub fn options() -> Options {
     Options {
@@ -189,9 +162,9 @@ pub fn options() -> Options {
     }
 }
 
-/// Return the tree of the pack `id` of `objects`: regular files of `tree`, with their content, in this order. `tree` loses
+/// Returns the tree of a pack of `objects`: regular files of `tree`, with their content, in this order. `tree` loses
 /// the content of its origins. The pack does not depend on `tree` otherwise.
-pub fn tree(tree: &mut Tree, id: &str, objects: &[(Sum, NodeId)]) -> Result<Tree> {
+pub fn tree(tree: &mut Tree, objects: &[(Sum, NodeId)]) -> Result<Tree> {
     let attributes = |permissions| Attributes {
         permissions,
         uid: 0,
@@ -204,15 +177,6 @@ pub fn tree(tree: &mut Tree, id: &str, objects: &[(Sum, NodeId)]) -> Result<Tree
     let mut builder = Builder::new();
     builder.tree.origins = tree.origins.iter_mut().map(Origin::take).collect();
     builder.describe(ROOT, attributes(0o755), 0);
-    let name = builder.tree.keep_name(id.as_bytes());
-    let directory = builder.add(Node {
-        attributes: attributes(0o755),
-        parent: ROOT,
-        name,
-        origin: 0,
-        kind: Kind::Directory(Vec::new()),
-    })?;
-    builder.set(ROOT, name, directory);
     let mut entries = Vec::with_capacity(objects.len());
     for (&(sum, node), path) in objects.iter().zip(paths) {
         let Kind::Regular { size, location } = tree.node(node).kind else {
@@ -222,7 +186,7 @@ pub fn tree(tree: &mut Tree, id: &str, objects: &[(Sum, NodeId)]) -> Result<Tree
         let name = builder.tree.keep_name(hex(&sum).as_bytes());
         let object = builder.add(Node {
             attributes: attributes(0o444),
-            parent: directory,
+            parent: ROOT,
             name,
             origin,
             kind: Kind::Regular { size, location },
@@ -230,45 +194,6 @@ pub fn tree(tree: &mut Tree, id: &str, objects: &[(Sum, NodeId)]) -> Result<Tree
         builder.tree.origins[origin as usize].moved(object, path);
         entries.push(builder.tree.entry(name, object));
     }
-    builder.fill(directory, entries);
+    builder.fill(ROOT, entries);
     Ok(builder.finish())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_of_packs() {
-        let pack = |digit: &str| PackRef {
-            id: digit.repeat(32),
-            sha256: "f".repeat(64),
-        };
-        let list = [pack("1"), pack("2")];
-        let value = PackRef::write(&list);
-        assert_eq!(PackRef::parse(&value).as_deref(), Some(&list[..]));
-        assert_eq!(PackRef::parse(b""), Some(Vec::new()));
-        let wrong = [
-            PackRef::write(&[pack("2"), pack("1")]),
-            PackRef::write(&[pack("1"), pack("1")]),
-            PackRef::write(&[pack("A")]),
-            PackRef::write(&[pack(".")]),
-            value[..value.len() - 1].to_vec(),
-            [&value[..], b"\n"].concat(),
-            value[1..].to_vec(),
-            b"\xff".to_vec(),
-        ];
-        for wrong in wrong {
-            let text = String::from_utf8_lossy(&wrong).into_owned();
-            assert_eq!(PackRef::parse(&wrong), None, "{text}");
-        }
-        let many: Vec<PackRef> = (0..=PACKS_MAX)
-            .map(|number| PackRef {
-                id: format!("{number:032x}"),
-                sha256: "0".repeat(64),
-            })
-            .collect();
-        assert_eq!(PackRef::parse(&PackRef::write(&many)), None);
-        assert!(PackRef::parse(&PackRef::write(&many[1..])).is_some());
-    }
 }

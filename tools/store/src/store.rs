@@ -3,8 +3,7 @@
 //! The files of a store.
 
 use crate::files::{failed, length, lock, sync, sync_parent};
-use crate::metadata;
-use crate::pack::{Pack, PackRef};
+use crate::pack::{packs, Pack, PackRef};
 use daxfs_files::digest::hex;
 use daxfs_files::{identity, Identity};
 use daxfs_image::error::{Error, Result};
@@ -65,10 +64,10 @@ pub(crate) struct Read {
 }
 
 impl Read {
-    /// Forget the pack `id`: its file is replaced or removed.
-    pub(crate) fn forget(&mut self, id: &str) {
-        self.packs.remove(id);
-        self.distrusted.remove(id);
+    /// Forget the pack `sha256`: its file is replaced or removed.
+    pub(crate) fn forget(&mut self, sha256: &str) {
+        self.packs.remove(sha256);
+        self.distrusted.remove(sha256);
     }
 }
 
@@ -80,11 +79,11 @@ pub(crate) type Needs = (String, Vec<PackRef>);
 pub struct Listed {
     /// Its name.
     pub name: String,
-    /// SHA-256 of its metadata image.
+    /// Its SHA-256.
     pub sha256: String,
-    /// Bytes of its metadata image and of its packs.
+    /// Bytes of the image and of its packs.
     pub size: u64,
-    /// Bytes of its metadata image and of the packs that no other image needs.
+    /// Bytes of the image and of the packs that no other image needs.
     pub own: u64,
     /// Its packs.
     pub packs: Vec<PackRef>,
@@ -216,9 +215,9 @@ impl Store {
         Ok(self.dir.join("images").join(format!("{name}{SUFFIX}")))
     }
 
-    /// Return where the pack `id` is.
-    pub(crate) fn pack(&self, id: &str) -> PathBuf {
-        self.dir.join("packs").join(format!("{id}{SUFFIX}"))
+    /// Return where the pack `sha256` is.
+    pub(crate) fn pack(&self, sha256: &str) -> PathBuf {
+        self.dir.join("packs").join(format!("{sha256}{SUFFIX}"))
     }
 
     /// Open the image `name`.
@@ -267,15 +266,17 @@ impl Store {
         for name in self.names("images")? {
             let needs = self.needs_of(&name);
             let mut packs = needs.iter().flat_map(|(_, packs)| packs);
-            let missing = packs.find(|pack| !self.pack(&pack.id).exists()).cloned();
+            let missing = packs
+                .find(|pack| !self.pack(&pack.sha256).exists())
+                .cloned();
             let path = self.image(&name);
             if path.is_ok_and(|path| path.symlink_metadata().is_err()) {
                 // Another process has removed it.
                 continue;
             }
-            if let Some(PackRef { id, .. }) = missing {
+            if let Some(PackRef { sha256, .. }) = missing {
                 let why = format!(
-                    "needs pack {id}, which is missing; restore it from a copy, or use daxfs store remove"
+                    "needs pack {sha256}, which is missing; restore it from a copy, or use daxfs store remove"
                 );
                 report(Error::refused(name.clone(), why));
             }
@@ -293,7 +294,7 @@ impl Store {
             return Ok(known.clone());
         }
         let opened = self.open_image(name)?;
-        let needs = (hex(&opened.superblock.sha256), metadata::packs(&opened)?);
+        let needs = (hex(&opened.superblock.sha256), packs(&opened)?);
         // An addition since then may have inserted what it has made.
         let mut read = lock(&self.read);
         Ok(read.images.entry(name.into()).or_insert(needs).clone())
@@ -303,7 +304,7 @@ impl Store {
     pub fn parts(&self, name: &str) -> Result<Vec<(String, u64)>> {
         let (sha256, packs) = self.needs_of(name)?;
         let packs = packs.into_iter().map(|pack| {
-            let bytes = length(&self.pack(&pack.id))?;
+            let bytes = length(&self.pack(&pack.sha256))?;
             Ok((pack.sha256, bytes))
         });
         let image = std::iter::once_with(|| Ok((sha256, length(&self.image(name)?)?)));
@@ -312,43 +313,38 @@ impl Store {
 
     /// Use the pack in this file for no other image, because its content is damaged.
     pub(crate) fn distrust(&self, pack: &Path) {
-        if let Some(id) = pack.file_stem().and_then(|id| id.to_str()) {
-            lock(&self.read).distrusted.insert(id.into());
+        if let Some(sha256) = pack.file_stem().and_then(|name| name.to_str()) {
+            lock(&self.read).distrusted.insert(sha256.into());
         }
     }
 
-    /// Take note of the result of loading `pack`: if it is damaged, use it for no other image.
-    pub(crate) fn loaded(&self, pack: &PackRef, result: &Result<()>) {
+    /// Records whether the pack `sha256` loaded. If it is damaged, it is used for no other image.
+    pub(crate) fn loaded(&self, sha256: &str, result: &Result<()>) {
+        let mut read = lock(&self.read);
         match result {
-            Ok(()) => _ = lock(&self.read).distrusted.remove(&pack.id),
-            Err(error) if error.is_damage() => {
-                // A pack with another SHA-256 than the image wants may be good.
-                let found = self.known_pack(&pack.id);
-                if found.is_ok_and(|found| found.reference == *pack) {
-                    self.distrust(&self.pack(&pack.id));
-                }
-            }
+            Ok(()) => _ = read.distrusted.remove(sha256),
+            Err(error) if error.is_damage() => _ = read.distrusted.insert(sha256.into()),
             Err(_) => {}
         }
     }
 
-    /// Return the pack `id`.
-    pub(crate) fn known_pack(&self, id: &str) -> Result<Arc<Pack>> {
-        if let Some(known) = lock(&self.read).packs.get(id) {
+    /// Return the pack `sha256`.
+    pub(crate) fn known_pack(&self, sha256: &str) -> Result<Arc<Pack>> {
+        if let Some(known) = lock(&self.read).packs.get(sha256) {
             return Ok(known.clone());
         }
-        let pack = Arc::new(Pack::open(&self.pack(id), id)?);
-        lock(&self.read).packs.insert(id.into(), pack.clone());
+        let pack = Arc::new(Pack::open(&self.pack(sha256), sha256)?);
+        lock(&self.read).packs.insert(sha256.into(), pack.clone());
         Ok(pack)
     }
 
-    /// Return the pack `id`, for one more image that needs it.
-    pub(crate) fn trusted_pack(&self, id: &str) -> Result<Arc<Pack>> {
-        if lock(&self.read).distrusted.contains(id) {
+    /// Return the pack `sha256`, for one more image that needs it.
+    pub(crate) fn trusted_pack(&self, sha256: &str) -> Result<Arc<Pack>> {
+        if lock(&self.read).distrusted.contains(sha256) {
             let why = "was damaged when it was read; restore it from a copy";
-            return Err(Error::refused(shown_path(&self.pack(id)), why));
+            return Err(Error::refused(shown_path(&self.pack(sha256)), why));
         }
-        self.known_pack(id)
+        self.known_pack(sha256)
     }
 
     /// Return all images, by name. Call `report` for each damaged image, which is left out, and for each one that
@@ -357,16 +353,16 @@ impl Store {
         let needs = self.needs(report)?;
         let mut users: BTreeMap<String, usize> = BTreeMap::new();
         for pack in needs.values().flat_map(|(_, packs)| packs) {
-            *users.entry(pack.id.clone()).or_default() += 1;
+            *users.entry(pack.sha256.clone()).or_default() += 1;
         }
         let listed = needs.into_iter().filter_map(|(name, (sha256, packs))| {
             // Another process may have removed it.
-            let metadata = length(&self.image(&name).ok()?).ok()?;
-            let (mut size, mut own) = (metadata, metadata);
+            let image = length(&self.image(&name).ok()?).ok()?;
+            let (mut size, mut own) = (image, image);
             for pack in &packs {
-                let bytes = length(&self.pack(&pack.id)).unwrap_or(0);
+                let bytes = length(&self.pack(&pack.sha256)).unwrap_or(0);
                 size += bytes;
-                own += match users[&pack.id] {
+                own += match users[&pack.sha256] {
                     1 => bytes,
                     _ => 0,
                 };
@@ -412,7 +408,7 @@ impl Store {
         let needed: BTreeSet<PathBuf> = needs
             .values()
             .flat_map(|(_, packs)| packs)
-            .map(|pack| self.pack(&pack.id))
+            .map(|pack| self.pack(&pack.sha256))
             .collect();
         let is_remains = |path: &Path| {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();

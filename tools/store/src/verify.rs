@@ -3,8 +3,7 @@
 //! Verifies all files of a store.
 
 use crate::add::wrong_objects;
-use crate::metadata::{object_of, packs};
-use crate::pack::Pack;
+use crate::pack::{packs, Pack};
 use crate::store::Store;
 use daxfs_check::first;
 use daxfs_files::digest::hex;
@@ -13,7 +12,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Event;
 use daxfs_image::source::Opened;
 use daxfs_reader::Content;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Numbers of the files and objects that [`Store::verify`] has verified.
@@ -37,12 +36,12 @@ impl Store {
     ) -> Result<Verified> {
         let mut verified = Verified::default();
         let mut found = BTreeMap::new();
-        for id in self.names("packs")? {
+        for sha256 in self.names("packs")? {
             verified.packs += 1;
-            match whole_pack(&self.pack(&id), &id, progress, report) {
+            match whole_pack(&self.pack(&sha256), &sha256, progress, report) {
                 Ok(pack) => {
                     verified.objects += pack.objects().len();
-                    found.insert(id, pack);
+                    found.insert(sha256, sizes(&pack));
                 }
                 Err(error) => report(error),
             }
@@ -59,54 +58,56 @@ impl Store {
     fn whole_image(
         &self,
         name: &str,
-        found: &BTreeMap<String, Pack>,
+        found: &BTreeMap<String, Sizes>,
         progress: &dyn Progress,
         report: &mut dyn FnMut(Error),
     ) -> Result<()> {
         let opened = whole(&self.image(name)?, progress)?;
-        let needed = packs(&opened)?;
-        for pack in &needed {
-            let why = match found.get(&pack.id) {
-                None => "is missing or damaged",
-                Some(found) if found.reference != *pack => {
-                    "has another SHA-256 than the image says"
+        let needed: Vec<_> = packs(&opened)?
+            .into_iter()
+            .map(|pack| {
+                let sizes = found.get(&pack.sha256);
+                if sizes.is_none_or(|(size, _)| *size != pack.size) {
+                    let why = format!(
+                        "pack {} is missing or damaged; restore it from a copy, or remove all images that need it, run daxfs store gc, and add them again",
+                        pack.sha256
+                    );
+                    report(Error::refused(opened.name.clone(), why));
                 }
-                Some(_) => continue,
-            };
-            let (name, id) = (opened.name.clone(), &pack.id);
-            let why = format!(
-                "pack {id} {why}; restore it from a copy, or remove all images that need it, run daxfs store gc, and add them again"
-            );
-            report(Error::refused(name, why));
-        }
+                sizes
+            })
+            .collect();
         let reader = opened.reader();
         reader.walk(&reader.root()?, b"/", &mut |path, _, event| {
             let Event::File(inode) = event else {
                 return Ok(());
             };
             match inode.content {
-                Content::MetadataOnly => {
-                    let (id, sum) = object_of(&reader, path, inode)?;
-                    let is_needed = needed.iter().any(|pack| pack.id == id);
-                    // Its pack was reported.
-                    let Some(pack) = found.get(&id).filter(|_| is_needed) else {
-                        return match is_needed {
-                            true => Ok(()),
-                            false => Err(reader.refuse(path, "is in a pack that the image does not list; add it again")),
-                        };
-                    };
-                    match pack.get(&sum) {
-                        Some(object) if object.size == inode.size => Ok(()),
-                        _ => Err(reader.refuse(path, format!("object {} of {} bytes is not in pack {id}; remove all images that need the pack, run daxfs store gc, and add them again", hex(&sum), inode.size))),
+                Content::InPack { pack, original } => match needed.get(pack as usize) {
+                    Some(Some((_, sizes))) if sizes.get(&original) != Some(&inode.size) => {
+                        let error = inode.unsuitable_original(&opened.superblock);
+                        Err(reader.fail(path, error))
                     }
-                }
-                Content::Regular { .. } if inode.size > 0 => {
-                    Err(reader.refuse(path, "has data, which no image of a store has; add it again"))
-                }
+                    // Its pack was reported.
+                    _ => Ok(()),
+                },
+                Content::Regular { .. } if inode.size > 0 => Err(reader.refuse(
+                    path,
+                    "has data, which no image of a store has; add it again",
+                )),
                 _ => Ok(()),
             }
         })
     }
+}
+
+/// Bytes of a pack, and of its objects by their inode numbers.
+type Sizes = (u64, HashMap<u32, u64>);
+
+fn sizes(pack: &Pack) -> Sizes {
+    let objects = pack.objects();
+    let objects = objects.map(|(_, object)| (object.ino, object.size));
+    (pack.reference.total_size, objects.collect())
 }
 
 /// Open the image `path` and check all of it.
@@ -126,19 +127,18 @@ fn whole(path: &Path, progress: &dyn Progress) -> Result<Opened> {
     Ok(opened)
 }
 
-/// Open the pack `id` in the file `path` and check all of it. Report damaged objects.
+/// Open the pack `sha256` in the file `path` and check all of it. Report damaged objects.
 fn whole_pack(
     path: &Path,
-    id: &str,
+    sha256: &str,
     progress: &dyn Progress,
     report: &mut dyn FnMut(Error),
 ) -> Result<Pack> {
     let opened = whole(path, progress)?;
-    let pack = Pack::open(path, id)?;
+    let pack = Pack::open(path, sha256)?;
     let reader = opened.reader();
-    let bytes = pack.objects().map(|(_, object)| object.size).sum();
-    progress.step("comparing", bytes);
-    for sum in wrong_objects(&reader, id, progress)? {
+    progress.step("comparing", pack.bytes);
+    for sum in wrong_objects(&reader, progress)? {
         let why = "does not have the SHA-256 of its name; restore the pack from a copy";
         report(reader.refuse(hex(&sum).as_bytes(), why));
     }

@@ -9,9 +9,11 @@ use daxfs_files::stdout::{written, Out};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::packs::PackFiles;
 use daxfs_image::source::At;
+use daxfs_image::text::shown_path;
 use daxfs_load::buffer::Kind;
 use daxfs_load::catalog::{value, Chosen};
-use daxfs_load::mount::{attach, load, MountOptions, MountSource, Target};
+use daxfs_load::mount::{attach, load, MountOptions, MountSource};
+use daxfs_store::{Demands, Origin, Store};
 use rustix::process::geteuid;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -21,7 +23,8 @@ use std::process::ExitCode;
 /// Mount a daxfs image; called by mount(8)
 ///
 /// An image file is loaded into a sealed memfd first, as daxfs load does. Of a device with a catalog, the image of the
-/// option image=NAME is mounted, or the active one. Everything else is passed back to mount(8). With the type fuse.daxfs
+/// option image=NAME is mounted, or the active one; of a store, the image of this option and its packs. pack=DIR names a
+/// mounted pack of another image that has packs, and can be repeated. Everything else is passed back to mount(8). With the type fuse.daxfs
 /// (mount.fuse.daxfs), the image is served as by daxfs fuse; what root mounts is for all users then.
 #[derive(Parser)]
 #[command(
@@ -33,10 +36,11 @@ Exit status:
 
 Examples:
   mount -t daxfs -o nosuid base.img /mnt
-  mount -t daxfs -o image=base-2 /dev/pmem0 /mnt"
+  mount -t daxfs -o image=base-2 /dev/pmem0 /mnt
+  mount -t daxfs -o image=base-2 /srv/store /mnt"
 )]
 pub struct Helper {
-    /// An image file, or a device
+    /// An image file, a device or a store
     source: PathBuf,
     /// The mount point
     dir: PathBuf,
@@ -100,7 +104,7 @@ pub fn fuse_helper(args: &Helper) -> Result<ExitCode> {
 }
 
 /// Run `mount.daxfs`, which mount(8) calls: load an image file into a memfd and mount it, mount an image
-/// of a catalog, or pass anything else back to mount(8).
+/// of a store or of a catalog, or pass anything else back to mount(8).
 pub fn helper(args: &Helper) -> Result<()> {
     // The image of a remount stays in its memory.
     let remount = args.words().iter().any(|word| word == "remount");
@@ -110,14 +114,22 @@ pub fn helper(args: &Helper) -> Result<()> {
         }
         return load(&args.source, &args.dir, Kind::Memfd, &args.words());
     }
+    if args.source.is_dir() && !remount {
+        return from_store(args);
+    }
     let mut words = args.words();
     let named = words.iter().any(|word| word.starts_with("image="));
+    let is_store = args.source.is_dir();
     if remount && named {
-        // mount(8) repeats what /proc/mounts shows.
-        words.retain(|word| !word.starts_with("fsoffset=") && !word.starts_with("fslength="));
+        // mount(8) repeats what /proc/mounts shows, and fstab has.
+        let again: &[&str] = match is_store {
+            true => &["image="],
+            false => &["fsoffset=", "fslength="],
+        };
+        words.retain(|word| !again.iter().any(|start| word.starts_with(start)));
     }
     // A remount without a name keeps the image, whichever one is active now.
-    let chosen = match remount && !named {
+    let chosen = match remount && !named || is_store {
         true => None,
         false => Chosen::find(&args.source, &mut words)?,
     };
@@ -128,12 +140,48 @@ pub fn helper(args: &Helper) -> Result<()> {
         Some(_) if args.fake && !remount => return Ok(()),
         Some(chosen) if !remount => {
             let memory = MountSource::Part(chosen);
-            let target = Target::new(&args.dir)?;
-            return attach(&args.source, memory, target, &MountOptions::parse(&words));
+            return attach(
+                &args.source,
+                memory,
+                &args.dir,
+                &MountOptions::parse(&words),
+            );
+        }
+        // mount(8) cannot hand over packs.
+        None if !remount && !args.fake && value(&words, "pack").is_some() => {
+            let options = MountOptions::parse(&words);
+            return attach(&args.source, MountSource::Device, &args.dir, &options);
         }
         _ => {}
     }
     Err(pass_on(args, "daxfs", &words))
+}
+
+/// Mount the image of a store that the option `image=` names.
+fn from_store(args: &Helper) -> Result<()> {
+    let mut demands = Demands::default();
+    let mut image = None;
+    for word in args.words() {
+        match word.split_once('=') {
+            Some(("image", name)) => image = Some(name.to_owned()),
+            Some(("digest", digest)) => demands.digest = Some(digest.to_owned()),
+            Some(("signature", "required")) => demands.signed = true,
+            _ => demands.options.push(word),
+        }
+    }
+    let Some(image) = image else {
+        let why =
+            "is a directory; name an image of a store with image=, or an image file or device";
+        return Err(Error::refused(shown_path(&args.source), why));
+    };
+    let store = Store::open(&args.source)?;
+    match args.fake {
+        true => Ok(()),
+        false => {
+            let origin = Origin::Store(&store);
+            daxfs_store::mount(origin, &image, &args.dir, &demands, &|_| Ok(())).map(drop)
+        }
+    }
 }
 
 /// Run mount(8) without a helper for the filesystem type `kind`. Return only if that fails.

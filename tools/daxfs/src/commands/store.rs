@@ -28,7 +28,7 @@ pub enum StoreCommand {
     Add(StoreAdd),
     /// List the images
     ///
-    /// SIZE is an image with all of its packs, OWN what removing it would free: its metadata and the
+    /// SIZE is an image with all of its packs, OWN what removing it would free: the image itself and the
     /// packs that no other image needs.
     #[command(after_help = "\
 Examples:
@@ -193,11 +193,12 @@ impl StoreCommand {
                 };
                 if is_device(&store) {
                     let origin = Origin::Device(&store);
-                    let (mounted, _) = mount(origin, &name, &dir, &demands, &|_| Ok(()))?;
-                    return done(&name, "mounted", &mounted, "were mounted");
+                    let mounted = mount(origin, &name, &dir, &demands, &|_| Ok(()))?;
+                    let (packs, bytes) = (mounted.images - 1, human(mounted.bytes));
+                    return print(&format!("{name}: mounted with {packs} packs ({bytes})"));
                 }
                 let store = Store::open(&store)?;
-                let (loaded, _) = mount(Origin::Store(&store), &name, &dir, &demands, &|_| Ok(()))?;
+                let loaded = mount(Origin::Store(&store), &name, &dir, &demands, &|_| Ok(()))?;
                 return done(&name, "loaded", &loaded, "were in memory");
             }
             Self::Copy {
@@ -318,7 +319,7 @@ fn list(path: &Path, json: bool) -> Result<ExitCode> {
                     "sha256": image.sha256,
                     "size": image.size,
                     "own": image.own,
-                    "packs": image.packs.iter().map(|pack| pack.id.as_str()).collect::<Vec<_>>(),
+                    "packs": image.packs.iter().map(|pack| pack.sha256.as_str()).collect::<Vec<_>>(),
                 })
             });
             let report = json!({
