@@ -209,7 +209,6 @@ fn attributes(
             },
             None => (Kind::Regular(MappedBy::Nothing), Object::Special, 0),
         },
-        Content::MetadataOnly => (Kind::Regular(MappedBy::Nothing), Object::Special, 0),
         Content::Directory(directory) => {
             (Kind::Directory, Object::Directory(directory), inode.size)
         }

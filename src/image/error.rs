@@ -50,7 +50,6 @@ problems! {
     Size: "size out of range",
     Time: "nanoseconds out of range",
     Data: "file data out of place",
-    MetadataOnly: "file data in another image",
     Original: "data shared with an unsuitable file",
     Packs: "invalid table of packs",
     Pack: "data in a pack that the image does not have",

@@ -85,8 +85,6 @@ pub enum Content {
         /// Offset of the data in the image in bytes.
         data: u64,
     },
-    /// A regular file with its data in another image.
-    MetadataOnly,
     /// A regular file with the data of an inode of a pack. Check that inode by
     /// [`Inode::check_in_pack`].
     InPack {
@@ -179,7 +177,6 @@ impl Inode {
         let suitable = match flags {
             0 => true,
             layout::INODE_PACKED => may(layout::INCOMPAT_PACKED),
-            layout::INODE_METADATA_ONLY => may(layout::INCOMPAT_METADATA_ONLY),
             _ => false,
         };
         if !suitable {
@@ -210,18 +207,6 @@ impl Inode {
         let size = raw.size.get();
         let data = raw.data.get();
         let content = match file_type {
-            FileType::Regular if flags == layout::INODE_METADATA_ONLY => {
-                if size == 0 || size > i64::MAX as u64 {
-                    refuse!(size, Size, size);
-                }
-                if data != 0 {
-                    refuse!(data, Data, data);
-                }
-                if original != 0 {
-                    refuse!(original, Original, original.into());
-                }
-                Content::MetadataOnly
-            }
             FileType::Regular if pack != 0 => {
                 if size == 0 || size > i64::MAX as u64 {
                     refuse!(size, Size, size);

@@ -31,26 +31,18 @@ pub const INCOMPAT_PACKED: u64 = 1 << 0;
 /// Incompatible feature: there are files with [`Inode::original`].
 pub const INCOMPAT_SHARED: u64 = 1 << 2;
 
-/// Incompatible feature: there are files with [`INODE_METADATA_ONLY`].
-pub const INCOMPAT_METADATA_ONLY: u64 = 1 << 3;
-
 /// Incompatible feature: there is a table of packs ([`Pack`]), and there may be files with
 /// [`Inode::pack`]. Such an image is *composed*.
-pub const INCOMPAT_PACKS: u64 = 1 << 4;
+pub const INCOMPAT_PACKS: u64 = 1 << 3;
 
 /// Incompatible features known to this reader. An image with any other is refused.
 ///
 /// Bit 1 is reserved for files with several extents.
-pub const INCOMPAT_KNOWN: u64 =
-    INCOMPAT_PACKED | INCOMPAT_SHARED | INCOMPAT_METADATA_ONLY | INCOMPAT_PACKS;
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_PACKED | INCOMPAT_SHARED | INCOMPAT_PACKS;
 
 /// Flag of a regular file: the data may start at any byte, and the rest of their blocks may belong
 /// to other files.
 pub const INODE_PACKED: u16 = 1 << 0;
-
-/// Flag of a regular file with a size and no data, which are in another image. overlayfs joins the
-/// two, and calls such an inode a metacopy.
-pub const INODE_METADATA_ONLY: u16 = 1 << 1;
 
 /// Number of bytes for the superblock: the record ([`Superblock`]), the place of the table of packs
 /// ([`PACKS_OFFSET`]), then zeros.
@@ -243,7 +235,7 @@ pub struct Signature {
 pub struct Inode {
     /// `S_IFMT` and permission bits, as in `st_mode`.
     pub mode: U16,
-    /// [`INODE_PACKED`], [`INODE_METADATA_ONLY`] or 0.
+    /// [`INODE_PACKED`] or 0.
     pub flags: U16,
     /// Link count.
     pub nlink: U32,

@@ -161,7 +161,7 @@ impl Importer<'_> {
                     location: Location::Part(start + data),
                 }
             }
-            Content::MetadataOnly | Content::InPack { .. } => {
+            Content::InPack { .. } => {
                 let superblock = self.image.superblock();
                 return Err(self.failed(source.unsuitable_original(superblock)));
             }

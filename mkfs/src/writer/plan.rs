@@ -26,7 +26,7 @@ pub struct Planned {
     pub xattrs: u32,
     /// Depends on the type.
     pub data: u64,
-    /// [`layout::INODE_PACKED`], [`layout::INODE_METADATA_ONLY`] or 0.
+    /// [`layout::INODE_PACKED`] or 0.
     pub flags: u16,
     /// Regular file: inode number of the file that owns the data, 0 if it is this one.
     pub original: u32,

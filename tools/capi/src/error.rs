@@ -44,11 +44,9 @@ impl From<daxfs_reader::Error> for Failure {
         let errno = match error.problem {
             Problem::Unreadable => Errno::IO,
             Problem::TooSmall | Problem::Magic => Errno::INVAL,
-            Problem::MetadataOnly
-            | Problem::NoPack
-            | Problem::Version
-            | Problem::Feature
-            | Problem::BlockSize => Errno::OPNOTSUPP,
+            Problem::NoPack | Problem::Version | Problem::Feature | Problem::BlockSize => {
+                Errno::OPNOTSUPP
+            }
             _ => Errno::UCLEAN,
         };
         let text = match error.problem {

@@ -114,34 +114,6 @@ fn too_small_and_truncated() {
     }
 }
 
-/// A file without data has the flag, a size and nothing else, and the superblock has the feature.
-#[test]
-fn metadata_only_problems() {
-    let (flags, size) = (inode!(ino::FILE, flags), inode!(ino::FILE, size));
-    let (data, original) = (inode!(ino::FILE, data), inode!(ino::FILE, original));
-    let correct: [(u64, &[u8]); 3] = [(flags, &[2]), (data, &[0; 8]), (sb!(incompat), &[0x0d])];
-    let image = with(&correct);
-    assert_eq!(read_everything(&image.as_slice()), []);
-    let change = |change: (u64, &'static [u8]), problem, at| {
-        refused(&[&correct[..], &[change]].concat(), problem, at);
-    };
-    change((sb!(incompat), &[0x05]), Problem::Flags, flags);
-    change((flags, &[3]), Problem::Flags, flags);
-    change((flags, &[6]), Problem::Flags, flags);
-    change((data, &[0, 16]), Problem::Data, data);
-    change((size, &[0; 8]), Problem::Size, size);
-    change((size, &[0, 0, 0, 0, 0, 0, 0, 0x80]), Problem::Size, size);
-    change((original, &[1]), Problem::Original, original);
-    for other in [ino::DIR, ino::LINK, ino::DEVICE, ino::FIFO] {
-        let flags = inode!(other, flags);
-        refused(
-            &[(sb!(incompat), &[8]), (flags, &[2])],
-            Problem::Flags,
-            flags,
-        );
-    }
-}
-
 #[test]
 fn inode_problems() {
     wrong(

@@ -41,7 +41,7 @@ pub fn file<S: Storage>(
     let xattrs: Vec<_> = xattrs.collect();
     let target = reader.target(inode, path)?;
     let sha256 = match inode.content {
-        Content::Regular { .. } | Content::MetadataOnly | Content::InPack { .. } if sums => {
+        Content::Regular { .. } | Content::InPack { .. } if sums => {
             let mut hash = Sha256::new();
             reader.content(
                 inode,

@@ -219,7 +219,7 @@ impl<S: Storage> Extraction<'_, S> {
             return Ok(());
         }
         let made = match inode.content {
-            Content::Regular { .. } | Content::MetadataOnly | Content::InPack { .. } => {
+            Content::Regular { .. } | Content::InPack { .. } => {
                 return self.regular(here, path, name, inode);
             }
             Content::Symlink { .. } => {

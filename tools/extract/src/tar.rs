@@ -109,7 +109,7 @@ impl<S: Storage> Archive<'_, S> {
         let target = self.reader.target(inode, path)?;
         let mut directory = path.to_vec();
         match inode.content {
-            Content::Regular { .. } | Content::MetadataOnly | Content::InPack { .. } => {
+            Content::Regular { .. } | Content::InPack { .. } => {
                 return self.regular(member, inode, records);
             }
             Content::Directory(_) => {

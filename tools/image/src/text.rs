@@ -23,7 +23,6 @@ pub fn remedy(problem: Problem) -> &'static str {
         }
         Problem::IS_CATALOG => "; daxfs catalog list shows its images: commands take --image NAME, and mounts image=NAME",
         Problem::Catalog(_) => "; make it again with daxfs catalog init",
-        Problem::MetadataOnly => "; mount the image with daxfs store mount",
         Problem::NoPack => "; name the file of the pack with --pack",
         Problem::Truncated => "; the copy is incomplete: copy all of it",
         _ => "; the image is damaged: restore it from a copy, or make it again",

@@ -35,12 +35,11 @@ impl Inode {
     ///
     /// # Errors
     ///
-    /// [`Problem::MetadataOnly`] if the data are in another image, [`Problem::NoPack`] if they are in a pack:
+    /// [`Problem::NoPack`] if the data are in a pack:
     /// [`Image::source`](crate::Image::source) returns the inode there.
     pub fn data(&self, superblock: &Superblock) -> Result<Option<u64>> {
         match self.content {
             Content::Regular { data } => Ok(Some(data)),
-            Content::MetadataOnly => Err(self.no_data(superblock)),
             Content::InPack { pack, .. } => Err(self.no_pack(superblock, pack)),
             _ => Ok(None),
         }
@@ -51,17 +50,6 @@ impl Inode {
         let record = superblock.inodes.offset + u64::from(self.ino - 1) * layout::INODE_SIZE;
         let offset = record + offset_of!(layout::Inode, pack) as u64;
         Error::new(Problem::NoPack, offset, u64::from(pack) + 1)
-    }
-
-    /// Return the error for reading this file; its data are in another image.
-    pub fn no_data(&self, superblock: &Superblock) -> Error {
-        let record = superblock.inodes.offset + u64::from(self.ino - 1) * layout::INODE_SIZE;
-        let offset = record + offset_of!(layout::Inode, flags) as u64;
-        Error::new(
-            Problem::MetadataOnly,
-            offset,
-            layout::INODE_METADATA_ONLY.into(),
-        )
     }
 }
 

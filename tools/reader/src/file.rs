@@ -44,7 +44,7 @@ impl<M: Memory> Image<'_, M> {
     ///
     /// # Errors
     ///
-    /// [`Problem::MetadataOnly`], [`Problem::NoPack`] for a file of [`Self::source`], or [`Problem::Unreadable`].
+    /// [`Problem::NoPack`] for a file of [`Self::source`], or [`Problem::Unreadable`].
     pub fn read(&self, inode: &Inode, offset: u64, into: &mut [u8]) -> Result<usize> {
         let left = inode.size.saturating_sub(offset).min(into.len() as u64) as usize;
         match inode.data(self.superblock())? {

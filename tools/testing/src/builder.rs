@@ -183,8 +183,7 @@ impl Builder {
             image[at..at + size_of::<layout::Extent>()].copy_from_slice(packs.as_bytes());
         }
         for (index, inode) in self.inodes.iter().enumerate() {
-            let has_data =
-                inode.flags.get() & layout::INODE_METADATA_ONLY == 0 && inode.pack.get() == 0;
+            let has_data = inode.pack.get() == 0;
             if inode.mode.get() & 0o170_000 == REGULAR && inode.size.get() > 0 && has_data {
                 let at = inodes.offset.get() as usize
                     + index * size_of::<layout::Inode>()

@@ -116,10 +116,7 @@ fn content<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> What {
         Content::Regular { data } => What::Bytes(read(data, inode.size)),
         Content::Symlink { .. } => What::Symlink(image.target(inode).unwrap().unwrap()),
         Content::Device { major, minor } => What::Device(major, minor),
-        Content::MetadataOnly
-        | Content::InPack { .. }
-        | Content::Directory(_)
-        | Content::Special => What::Nothing,
+        Content::InPack { .. } | Content::Directory(_) | Content::Special => What::Nothing,
     }
 }
 

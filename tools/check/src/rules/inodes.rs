@@ -80,7 +80,7 @@ impl<S: Storage> Checker<'_, '_, S> {
                 false
             }
             // The reader checks the fields of a file without data.
-            Content::MetadataOnly | Content::Device { .. } => false,
+            Content::Device { .. } => false,
         };
         if !directory {
             let (parent, position) = (raw.parent.get(), raw.position.get());

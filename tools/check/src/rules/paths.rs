@@ -77,10 +77,7 @@ impl Paths {
             }
             Content::Regular { data } => add(data, inode.size),
             Content::Symlink { target, length } => add(target, length.into()),
-            Content::MetadataOnly
-            | Content::InPack { .. }
-            | Content::Device { .. }
-            | Content::Special => (),
+            Content::InPack { .. } | Content::Device { .. } | Content::Special => (),
         }
         if inode.xattrs != 0 {
             if let Ok(set) = load::<_, layout::XattrSet>(image.memory(), inode.xattrs) {

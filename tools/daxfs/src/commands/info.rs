@@ -114,9 +114,6 @@ fn info_text(
             table.length, table.offset
         )?;
     }
-    if superblock.incompat & layout::INCOMPAT_METADATA_ONLY != 0 {
-        writeln!(out, "File data:      in other images")?;
-    }
     writeln!(
         out,
         "Metadata:       CRC-32C {:08x}",

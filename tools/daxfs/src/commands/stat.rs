@@ -87,7 +87,6 @@ pub fn stat<S: Storage>(
                 let number = pack + 1;
                 writeln!(out, "  Data: inode {original} of pack {number}")?;
             }
-            Content::MetadataOnly => writeln!(out, "  Data: in another image")?,
             Content::Device { major, minor } => writeln!(out, "Device: {major}:{minor}")?,
             Content::Directory(directory) => writeln!(out, "Names:  {}", directory.entries)?,
             _ => (),

@@ -279,8 +279,7 @@ impl Filesystem for ImageFs {
     }
 
     fn open(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.inode(ino).map(|inode| inode.content) {
-            Ok(Content::MetadataOnly) => reply.error(Errno::EOPNOTSUPP),
+        match self.inode(ino) {
             Ok(_) => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
             Err(error) => reply.error(error),
         }
