@@ -17,6 +17,9 @@ from ctypes import c_long, c_size_t, c_void_p
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORK = os.environ.get("DAXFS_WORK", "/tmp/daxfs-tests")
 ON_FUSE = os.environ.get("DAXFS_ON_FUSE")
+# Mounts the image of a fixture: the words of a command, before the device and the directory.
+MOUNT = os.environ.get("DAXFS_MOUNT", "mount -t daxfs")
+COMPOSED = "DAXFS_MOUNT" in os.environ
 PAGE = os.sysconf("SC_PAGESIZE")
 # The kernel has checkers, which make it slow.
 SLOW = "DAXFS_SLOW" in os.environ
@@ -257,7 +260,7 @@ def fixture_mount(name):
     if ON_FUSE:
         return ON_FUSE
     mount = private_mount_point()
-    subprocess.run(["mount", "-t", "daxfs", fixture(name), mount], check=True)
+    subprocess.run([*MOUNT.split(), fixture(name), mount], check=True)
     return mount
 
 
