@@ -279,18 +279,18 @@ def mounts():
 
 def layers():
     """Return the directories that images of snapshots are mounted on."""
-    return [place for _, place, kind in mounts() if kind == "overlay" and place.startswith(f"{ROOT}/snapshots/")]
+    return [place for _, place, kind in mounts() if kind == "daxfs" and place.startswith(f"{ROOT}/snapshots/")]
 
 
-def loaded(kind=""):
-    """Return the directories that images and packs are mounted on, or of one kind only, as "p/"."""
-    return [place for _, place, filesystem in mounts() if filesystem == "daxfs" and re.match(f"/run/daxfs/[^/]*/{kind}", place)]
+def loaded():
+    """Return the directories that packs are mounted on."""
+    return [place for _, place, kind in mounts() if kind == "daxfs" and re.match("/run/daxfs/[^/]*/p/", place)]
 
 
 def number_of(images, packs=None):
-    """Check how many snapshots have their image in memory, and how many packs exist."""
-    got = [len(layers()), len(loaded("i/")), len(loaded("p/"))]
-    assert got == [images, images, got[2] if packs is None else packs], f"overlays, images, packs: {got}\n{layers()}\n{loaded()}"
+    """Check how many snapshots have their image in memory, and how many packs are there."""
+    got = [len(layers()), len(loaded())]
+    assert got == [images, got[1] if packs is None else packs], f"images, packs: {got}\n{layers()}\n{loaded()}"
 
 
 def memfds():

@@ -3,6 +3,7 @@
 //! Packs of composed images: found among files that the user names, or in the store that has the image.
 
 use crate::error::{Error, Result};
+use crate::reader::missing;
 use crate::source::Opened;
 use daxfs_files::digest::hex;
 use daxfs_reader::layout;
@@ -12,9 +13,6 @@ use std::sync::Arc;
 
 /// Files that are open beside packs, at most.
 const OTHER_FILES: u64 = 64;
-
-/// The packs of an image that are open, each at its place in the table.
-pub type Packs = Vec<Option<Arc<Opened>>>;
 
 /// Files with packs of composed images.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -117,12 +115,6 @@ impl Opened {
         }
         Ok(())
     }
-}
-
-/// Returns the message that `what` is in a pack with this `record`, which is missing.
-pub(crate) fn missing(what: &str, record: &layout::Pack) -> String {
-    let sha256 = hex(&record.sha256);
-    format!("{what} in the pack {sha256}, which is missing; name its file with --pack")
 }
 
 /// Returns the directory with the packs of the image at `path`, if it is in a store.

@@ -4,11 +4,12 @@
 //! record, and a walk visits each directory at most once.
 
 use crate::error::{Error, Result};
-use crate::packs::missing;
 use crate::text::shown;
+use daxfs_files::digest::hex;
 use daxfs_files::memory::{Storage, ZEROS};
 use daxfs_reader::{
-    self as image, Content, Directory, FileType, FindError, Image, Inode, OwnedXattr, Problem,
+    self as image, layout, Content, Directory, FileType, FindError, Image, Inode, OwnedXattr,
+    Problem,
 };
 use std::borrow::Cow;
 
@@ -289,4 +290,10 @@ fn append(path: &mut Vec<u8>, name: &[u8]) {
 /// Return the size of a buffer for reading `inode`.
 pub fn buffer_for(inode: &Inode) -> usize {
     inode.size.clamp(1, PIECE as u64) as usize
+}
+
+/// Returns the message that `what` is in a pack with this `record`, which is missing.
+pub(crate) fn missing(what: &str, record: &layout::Pack) -> String {
+    let sha256 = hex(&record.sha256);
+    format!("{what} in the pack {sha256}, which is missing; name its file with --pack")
 }

@@ -4,7 +4,6 @@
 
 use crate::catalog::{load, unknown};
 use crate::error::{Error, Result};
-use crate::packs::Packs;
 use crate::reader::Reader;
 use crate::text::shown_path;
 use daxfs_files::bar::Bar;
@@ -21,6 +20,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Why a FIFO is refused.
 pub const NO_ORDER: &str = "cannot be read in any order; name an image file or device";
@@ -94,6 +94,9 @@ pub fn open_at(path: &Path, at: &At) -> Result<Region> {
     }
     Ok(source)
 }
+
+/// The packs of an image that are open, each at its place in the table.
+pub type Packs = Vec<Option<Arc<Opened>>>;
 
 /// An image with a valid superblock.
 pub struct Opened {

@@ -3,7 +3,7 @@
 //! Images of layers: a store of them (store.rst), and memory that they are loaded into.
 //!
 //! The image of a committed snapshot has the number of its directory as its name. It has all files that a container sees,
-//! also files of lower layers: overlayfs gets one lower layer with metadata.
+//! also files of lower layers, so an overlay of it has one lower layer.
 
 use crate::config::Config;
 use crate::error::{warn, Error, Result};
@@ -82,9 +82,8 @@ impl Images {
         })
     }
 
-    /// Load the image of the snapshot in `dir`, which must have the SHA-256 `sha256`. Return the lower layers of its
-    /// overlays, as overlayfs takes them.
-    pub fn load(&self, dir: &Path, sha256: &str) -> Result<String> {
+    /// Load the image of the snapshot in `dir`, which must have the SHA-256 `sha256`, and mount it in its directory.
+    pub fn load(&self, dir: &Path, sha256: &str) -> Result<()> {
         // The kernel compares the image with this one.
         let needs = self.store.needs_of(name(dir));
         let (found, _) = needs.map_err(|error| Error::in_snapshot(dir, error))?;

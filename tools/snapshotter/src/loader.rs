@@ -24,12 +24,11 @@ pub trait Loader: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Load the image `name` of `store`, and mount it on the directory `dir`, unless it is mounted there. Return the
-    /// lower layers of overlays of it, as overlayfs takes them.
+    /// Load the image `name` of `store`, and mount it on the directory `dir`, unless it is mounted there.
     ///
     /// Return [`Error::Unsupported`] if something else is mounted there, or errors of loading and mounting, such as a
     /// lack of memory. Nothing is mounted then.
-    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String>;
+    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<()>;
 
     /// Unmount the image on `dir`, if one is mounted there. Its memory is free when its files have no users.
     ///
@@ -127,11 +126,10 @@ impl Loader for KernelLoader {
             })
     }
 
-    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
+    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<()> {
         self.alone(dir, || {
             if is_mounted(dir)? {
-                refuse_others(dir)?;
-                return Ok(dir.to_string_lossy().into_owned());
+                return refuse_others(dir);
             }
             match DirBuilder::new().mode(0o755).create(dir) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -141,7 +139,7 @@ impl Loader for KernelLoader {
             }
             let room = |needed| self.room.check(name, needed, false);
             mount(Origin::Store(store), name, dir, &Demands::default(), &room)?;
-            Ok(dir.to_string_lossy().into_owned())
+            Ok(())
         })
     }
 
@@ -201,7 +199,7 @@ mod tests {
         // Something else is mounted there.
         let place = Path::new("/proc");
         for error in [
-            memory.load(&store, "image", place).map(drop).unwrap_err(),
+            memory.load(&store, "image", place).unwrap_err(),
             memory.unload(place).unwrap_err(),
             memory.evict(place, &|| true).map(drop).unwrap_err(),
         ] {

@@ -138,12 +138,11 @@ impl Snapshotter {
     }
 
     /// Load the image with this SHA-256 of a snapshot, unless it is in memory. If it does not fit, unload images that
-    /// nothing uses, if they are enough. They are loaded again when they are needed. Return the lower layers of overlays
-    /// of it.
-    fn load(&self, snapshot: &Snapshot, sha256: &str) -> Result<String> {
+    /// nothing uses, if they are enough. They are loaded again when they are needed.
+    fn load(&self, snapshot: &Snapshot, sha256: &str) -> Result<()> {
         let load = || self.images.load(&snapshot.dir, sha256);
         let mut error = match load() {
-            Ok(lower) => return Ok(lower),
+            Ok(()) => return Ok(()),
             Err(error) => error,
         };
         let parts = self.images.parts(&snapshot.dir)?;
@@ -222,16 +221,16 @@ impl Snapshotter {
         Ok(pin)
     }
 
-    /// Load the layer of `pin`, if there is one. Return where it is mounted, and the lower layers of overlays of it.
-    fn load_pinned(&self, pin: &Pin<'_>) -> Result<Option<(PathBuf, String)>> {
+    /// Load the layer of `pin`, if there is one. Return where it is mounted.
+    fn load_pinned(&self, pin: &Pin<'_>) -> Result<Option<PathBuf>> {
         let Some(snapshot) = &pin.layer else {
             return Ok(None);
         };
         let State::Committed(layer) = &snapshot.record.state else {
             return Ok(None);
         };
-        let lower = self.load(snapshot, &layer.sha256)?;
-        Ok(Some((snapshot.layer(), lower)))
+        self.load(snapshot, &layer.sha256)?;
+        Ok(Some(snapshot.layer()))
     }
 
     /// Return the attributes of the root directory of a layer.
@@ -459,41 +458,35 @@ impl Drop for Pin<'_> {
     }
 }
 
-/// Return how to mount `snapshot`, on top of an image with these lower layers that is mounted in a directory.
-fn mounts(snapshot: &Snapshot, below: Option<(PathBuf, String)>) -> Result<Vec<Mount>> {
+/// Return how to mount `snapshot`, on top of an image that is mounted on the directory `below`.
+fn mounts(snapshot: &Snapshot, below: Option<PathBuf>) -> Result<Vec<Mount>> {
     let writable = snapshot.record.state == State::Active;
-    let (dir, lower) = match below {
-        Some((_, lower)) if writable => (None, lower),
-        Some((dir, _)) => (Some(dir), String::new()),
-        None => (Some(snapshot.upper()), String::new()),
+    let (kind, source, options) = match below {
+        Some(lower) if writable => ("overlay", "overlay".into(), options(snapshot, &lower)?),
+        dir => {
+            let dir = dir.unwrap_or_else(|| snapshot.upper());
+            let mode = if writable { "rw" } else { "ro" };
+            ("bind", text(&dir)?, vec![mode.into(), "rbind".into()])
+        }
     };
-    if let Some(dir) = dir {
-        let mode = if writable { "rw" } else { "ro" };
-        return Ok(vec![Mount {
-            r#type: "bind".into(),
-            source: text(&dir)?,
-            target: String::new(),
-            options: vec![mode.into(), "rbind".into()],
-        }]);
-    }
     Ok(vec![Mount {
-        r#type: "overlay".into(),
-        source: "overlay".into(),
+        r#type: kind.into(),
+        source,
         target: String::new(),
-        options: options(snapshot, &lower)?,
+        options,
     }])
 }
 
-/// Return the options of the mount of an active snapshot on top of these lower layers.
-fn options(snapshot: &Snapshot, lower: &str) -> Result<Vec<String>> {
-    // An upper directory may be used with the same layers in another mount. It has the data of all of its files.
+/// Return the options of the mount of an active snapshot on top of the image on the directory `lower`.
+fn options(snapshot: &Snapshot, lower: &Path) -> Result<Vec<String>> {
+    // An upper directory may be used with the same layer in another mount. It has the data of all of its files.
     let options = vec![
         "index=off".to_owned(),
         "metacopy=off".to_owned(),
         "redirect_dir=off".to_owned(),
         format!("workdir={}", text(&snapshot.work())?),
         format!("upperdir={}", text(&snapshot.upper())?),
-        format!("lowerdir={lower}"),
+        format!("lowerdir={}", text(lower)?),
     ];
     let length: usize = options.iter().map(|option| option.len() + 1).sum();
     if length > OPTIONS_MAX {

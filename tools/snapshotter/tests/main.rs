@@ -66,11 +66,10 @@ impl Unpacked {
 }
 
 impl Loader for Unpacked {
-    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
+    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<()> {
         let mut loaded = self.loaded.lock().unwrap();
-        let lower = dir.to_str().unwrap().to_owned();
         if loaded.contains_key(dir) {
-            return Ok(lower);
+            return Ok(());
         }
         let limit = *self.limit.lock().unwrap();
         let parts: BTreeMap<_, _> = store.parts(name)?.into_iter().collect();
@@ -99,7 +98,7 @@ impl Loader for Unpacked {
         assert_eq!(losses.lines().collect::<Vec<_>>(), [""; 0]);
         std::fs::remove_file(&image).unwrap();
         loaded.insert(dir.into(), parts);
-        Ok(lower)
+        Ok(())
     }
 
     fn unload(&self, dir: &Path) -> Result<()> {
@@ -396,8 +395,7 @@ fn upper(mounts: &[Mount]) -> PathBuf {
         .into()
 }
 
-/// Return the lower layers: one directory.
-fn lower(mounts: &[Mount]) -> Vec<PathBuf> {
-    let lower = option(mounts, "lowerdir").unwrap();
-    lower.split(':').map(PathBuf::from).collect()
+/// Return the lower layer.
+fn lower(mounts: &[Mount]) -> PathBuf {
+    option(mounts, "lowerdir").unwrap().into()
 }

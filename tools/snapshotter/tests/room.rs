@@ -53,7 +53,7 @@ async fn unused_layers_make_room() {
     assert_eq!(loaded(), [2, 7, 8]);
     // They come back.
     let mounts = machine.prepare("active", "a").await.unwrap();
-    assert!(lower(&mounts)[0].join("a").exists());
+    assert!(lower(&mounts).join("a").exists());
     assert_eq!(loaded(), [1, 2, 8]);
     machine.prepare("other", "c").await.unwrap();
     assert_eq!(loaded(), [1, 2, 3]);
@@ -140,7 +140,7 @@ where
     L: Fn(&Path) -> Result<()> + Send + Sync + 'static,
     E: Fn() + Send + Sync + 'static,
 {
-    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
+    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<()> {
         (self.load)(dir)?;
         self.memory.load(store, name, dir)
     }

@@ -40,7 +40,7 @@ async fn mounts_of_views_and_of_active_snapshots() {
         (active[0].r#type.as_str(), active[0].source.as_str()),
         ("overlay", "overlay")
     );
-    assert_eq!(lower(&active), [upper(&three)]);
+    assert_eq!(lower(&active), upper(&three));
     let options = ["index=off", "metacopy=off", "redirect_dir=off"];
     assert_eq!(active[0].options[..3], options);
     for name in ["upperdir", "workdir"] {
