@@ -2,7 +2,7 @@
 
 //! The slab for inodes: allocation, eviction and freeing.
 
-use super::{FileSystem, INode, Operations, Registration, VTable};
+use super::{FileSystem, Operations, Registration, VTable};
 use crate::bindings;
 use crate::linux::mm::FileMapping;
 use core::marker::PhantomData;
@@ -18,9 +18,6 @@ pub(super) struct Slot<T: FileSystem> {
     pub(super) data: Option<T::INode>,
     /// The mapping of a regular file: null until it is mapped, then a `KBox` until it is evicted.
     pub(super) mapping: Atomic<*mut FileMapping<T::Claim>>,
-    /// The inode with the page cache that maps a regular file, if it is another one: null until the
-    /// file is mapped, then a reference until it is evicted.
-    pub(super) cached_by: Atomic<*mut INode<T>>,
     pub(super) inode: bindings::inode,
 }
 
@@ -100,7 +97,6 @@ impl<T: Operations> VTable<T> {
             }
             (&raw mut (*slot).data).write(None);
             (&raw mut (*slot).mapping).write(Atomic::new(ptr::null_mut()));
-            (&raw mut (*slot).cached_by).write(Atomic::new(ptr::null_mut()));
             &raw mut (*slot).inode
         }
     }
@@ -128,19 +124,20 @@ impl<T: Operations> VTable<T> {
         // SAFETY: The inode is in a slot and has no users, so nothing adds pages to its own address
         // space. `INode::set_mapping` stored a box, which has no users, as no file is open: all
         // who look at `mapping` have a reference to the inode. The pages are gone before the inode
-        // is cleared. `INode::cached_by` stored a reference.
+        // is cleared. If `set_up` has set another address space, it has left a reference to its
+        // host.
         unsafe {
-            bindings::truncate_inode_pages_final(&raw mut (*inode).i_data);
+            let own = &raw mut (*inode).i_data;
+            bindings::truncate_inode_pages_final(own);
             let mapping = (*Slot::<T>::of(inode)).mapping.get_mut();
             let mapping = mem::replace(mapping, ptr::null_mut());
             if !mapping.is_null() {
                 drop(KBox::from_raw(mapping));
             }
             bindings::clear_inode(inode);
-            let other = (*Slot::<T>::of(inode)).cached_by.get_mut();
-            let other = mem::replace(other, ptr::null_mut());
-            if !other.is_null() {
-                bindings::iput(other.cast());
+            let shared = mem::replace(&mut (*inode).i_mapping, own);
+            if shared != own {
+                bindings::iput((*shared).host);
             }
         }
     }
