@@ -73,13 +73,21 @@ pub(crate) fn get(
     image: &Image<'_, Access<'_>>,
     ino: u32,
 ) -> Result<INodeRef<DaxFs>> {
-    sb.inode(ino.into(), || {
-        let inode = image.inode(ino).map_err(|error| report(sb, ino, error))?;
-        if inode.original != 0 {
-            check_original(sb, image, inode)?;
-        }
-        attributes(sb, image, &inode)
-    })
+    sb.inode(ino.into(), || load(sb, image, ino))
+}
+
+/// Loads the attributes of the inode `ino` from `image`.
+#[inline(always)]
+fn load(
+    sb: &SuperBlock<DaxFs>,
+    image: &Image<'_, Access<'_>>,
+    ino: u32,
+) -> Result<Attributes<DaxFs>> {
+    let inode = image.inode(ino).map_err(|error| report(sb, ino, error))?;
+    if inode.original != 0 {
+        check_original(sb, image, inode)?;
+    }
+    attributes(sb, image, &inode)
 }
 
 /// Checks that `inode` may share the data of its original.
@@ -93,7 +101,8 @@ fn check_original(sb: &SuperBlock<DaxFs>, image: &Image<'_, Access<'_>>, inode: 
         .map_err(|error| report(sb, inode.ino, error))
 }
 
-/// Returns the superblock of the pack that has the data of `inode`, and its inode `original`.
+/// Returns the superblock of the pack that has the data of `inode`, its inode `original`, and the
+/// offset of the data there.
 /// Returns `None` if the memory of the pack cannot be read: names and attributes are still there.
 fn in_pack<'a>(
     sb: &'a SuperBlock<DaxFs>,
@@ -101,7 +110,7 @@ fn in_pack<'a>(
     inode: &Inode,
     index: u32,
     original: u32,
-) -> Result<Option<(&'a SuperBlock<DaxFs>, Inode)>> {
+) -> Result<Option<(&'a SuperBlock<DaxFs>, Inode, u64)>> {
     let home = pack(sb, index)?;
     let region = &home.data().region;
     let found = match region.access() {
@@ -122,10 +131,10 @@ fn in_pack<'a>(
         }
         Err(error) => return Err(report(home, original, error)),
     };
-    inode
+    let data = inode
         .check_in_pack(image.superblock(), &found)
         .map_err(|error| report(sb, inode.ino, error))?;
-    Ok(Some((home, found)))
+    Ok(Some((home, found, data)))
 }
 
 /// Returns the inode with the page cache that maps `file`, if it is another one: the owner of the
@@ -139,8 +148,10 @@ pub(crate) fn page_cache(file: &INode<DaxFs>, data: &FileData) -> Result<Option<
         return Ok(None);
     }
     let home = data.home(file)?;
-    let access = home.data().region.access()?;
-    let owner = get(home, &home.data().image(&access), data.owner)?;
+    let owner = home.inode(data.owner.into(), || {
+        let access = home.data().region.access()?;
+        load(home, &home.data().image(&access), data.owner)
+    })?;
     // The image may have changed since one of the two was read.
     if let Object::File(theirs) = &owner.data().object {
         let same =
@@ -149,7 +160,7 @@ pub(crate) fn page_cache(file: &INode<DaxFs>, data: &FileData) -> Result<Option<
             return Ok(Some(owner));
         }
     }
-    let error = image::overlap(&home.data().superblock, data.owner, data.data);
+    let error = image::Error::new(Problem::Original, data.data, data.owner.into());
     Err(report(home, data.owner, error))
 }
 
@@ -203,10 +214,7 @@ fn attributes(
     let (kind, object, allocated) = match inode.content {
         Content::Regular { data } => regular(sb, inode, data, 0),
         Content::InPack { pack, original } => match in_pack(sb, image, inode, pack, original)? {
-            Some((home, theirs)) => match theirs.content {
-                Content::Regular { data } => regular(home, &theirs, data, pack + 1),
-                _ => return Err(EIO),
-            },
+            Some((home, theirs, data)) => regular(home, &theirs, data, pack + 1),
             None => (Kind::Regular(MappedBy::Nothing), Object::Special, 0),
         },
         Content::Directory(directory) => {

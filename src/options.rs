@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) part: Part,
     /// The superblocks of packs of the image, in any order.
     pub(crate) packs: KVec<SuperRef<DaxFs>>,
+    /// Packs that a remount repeats: the major and minor numbers that */proc/mounts* shows.
+    pub(crate) shown_packs: KVec<(u32, u32)>,
     /// The checks to make at mount.
     pub(crate) checks: Checks,
 }
@@ -117,8 +119,16 @@ impl Options {
             match (param.key.to_bytes(), &param.value) {
                 // mount(8) repeats what /proc/mounts shows, which hides addresses and descriptors.
                 (b"phys" | b"dmabuf" | b"memfd", Value::Flag) => return Ok(()),
-                (b"pack", Value::Text(_)) => return Ok(()),
-                (b"pack", _) => return refuse(fmt!("a remount cannot change the image's packs")),
+                (b"pack", value) => {
+                    let shown = match value {
+                        Value::Text(text) => parse_device(text.to_bytes()),
+                        _ => None,
+                    };
+                    let Some(shown) = shown else {
+                        return refuse(fmt!("a remount cannot change the image's packs"));
+                    };
+                    return Ok(self.shown_packs.push(shown, GFP_KERNEL)?);
+                }
                 (b"dmabuf" | b"memfd", _) => {
                     return refuse(fmt!("a remount cannot change the image's memory"))
                 }
@@ -209,6 +219,12 @@ impl Options {
             ))
         }
     }
+}
+
+/// Parses a device number: `major:minor`.
+fn parse_device(text: &[u8]) -> Option<(u32, u32)> {
+    let (major, minor) = core::str::from_utf8(text).ok()?.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Parses a number of bytes: decimal, or hexadecimal after `0x`, with an optional suffix K, M, G or

@@ -2,10 +2,10 @@
 
 //! Packs: mounted images that have data of another image's files.
 //!
-//! A mount names its packs by descriptors of files on them. Each is the superblock of an image with
-//! the SHA-256 and the size that the table of packs has. The mount keeps it, and with it the memory,
-//! the verified pieces and the mapped extents of the pack. So a page has one owner, whichever image
-//! maps it, and each pack may fail alone.
+//! A mount names its packs by descriptors of files on them. Each must be an image with the SHA-256
+//! and the size that the table of packs has. The mount keeps its superblock, and so the memory, the
+//! verified pieces and the mapped extents. So a page has one owner, whichever image maps it, and
+//! each pack may fail alone.
 
 use crate::image::{self, layout, Image, Memory, Problem};
 use crate::linux::fs::{refusal, Refusal, SuperBlock, SuperRef};
@@ -24,10 +24,11 @@ impl fmt::Display for Sha256<'_> {
     }
 }
 
-/// Returns true if the image in `sb` is the pack that the record names.
+/// Returns true if the image in `sb` is the pack that the record names, in memory that is there.
 fn is(sb: &SuperBlock<DaxFs>, wanted: &layout::Pack) -> bool {
     let found = &sb.data().superblock;
-    found.sha256 == wanted.sha256 && found.total_size == wanted.total_size.get()
+    let same = found.sha256 == wanted.sha256 && found.total_size == wanted.total_size.get();
+    same && !sb.data().region.revoked()
 }
 
 /// Returns the packs of `image`, in the order of its table. `given` are those that a mount names,
@@ -84,19 +85,47 @@ pub(crate) fn join<M: Memory>(
 ///
 /// # Errors
 ///
-/// `EINVAL`.
+/// `EINVAL`; `EBUSY` if the memory of a pack is gone, and another copy would have to be used.
 pub(crate) fn refuse_others(
     packs: &[SuperRef<DaxFs>],
     given: &[SuperRef<DaxFs>],
 ) -> Result<(), Refusal> {
     for (index, other) in given.iter().enumerate() {
-        let found = &other.data().superblock;
-        let same = |pack: &SuperRef<DaxFs>| pack.data().superblock.sha256 == found.sha256;
-        if !packs.get(index).is_some_and(same) && !packs.iter().any(same) {
-            let sum = Sha256(&found.sha256);
+        let wanted = &other.data().superblock.sha256;
+        let same = |pack: &&SuperRef<DaxFs>| pack.data().superblock.sha256 == *wanted;
+        let likely = packs.get(index).filter(same);
+        let sum = Sha256(wanted);
+        match likely.or_else(|| packs.iter().find(same)) {
+            None => {
+                return Err(refusal!(
+                    EINVAL,
+                    "the image has no pack with the SHA-256 {sum}"
+                ))
+            }
+            Some(pack) if pack.data().region.revoked() => {
+                return Err(refusal!(
+                    EBUSY,
+                    "mounted already, and the memory of its pack with the SHA-256 {sum} is gone"
+                )
+                .remedy("unmount it everywhere first"))
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a remount repeats packs as [`show`] shows them.
+///
+/// # Errors
+///
+/// `EINVAL` if one is not a pack of the image.
+pub(crate) fn repeated(packs: &[SuperRef<DaxFs>], shown: &[(u32, u32)]) -> Result<(), Refusal> {
+    for (major, minor) in shown {
+        if !packs.iter().any(|pack| pack.device() == (*major, *minor)) {
             return Err(refusal!(
                 EINVAL,
-                "the image has no pack with the SHA-256 {sum}"
+                "a remount cannot change the image's packs"
             ));
         }
     }

@@ -216,7 +216,8 @@ impl FileSystem for DaxFs {
                 "a remount cannot change the image's memory"
             ));
         }
-        remounted(sb.data(), &options.checks)
+        packs::repeated(&sb.data().packs, &options.shown_packs)
+            .and_then(|()| remounted(sb.data(), &options.checks))
             .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
 }

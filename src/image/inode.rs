@@ -320,16 +320,17 @@ impl Inode {
 
     /// Checks that this file may have the data of `original`, the inode of a pack that its
     /// [`Content::InPack`] names: it must be a regular file of the same size with data of its own.
+    /// Returns their offset in the pack.
     ///
     /// # Errors
     ///
     /// [`Problem::Original`].
-    pub fn check_in_pack(&self, superblock: &Superblock, original: &Inode) -> Result<()> {
-        let has_data = matches!(original.content, Content::Regular { .. });
-        if has_data && original.size == self.size && original.original == 0 {
-            Ok(())
-        } else {
-            Err(self.unsuitable_original(superblock))
+    pub fn check_in_pack(&self, superblock: &Superblock, original: &Inode) -> Result<u64> {
+        match original.content {
+            Content::Regular { data } if original.size == self.size && original.original == 0 => {
+                Ok(data)
+            }
+            _ => Err(self.unsuitable_original(superblock)),
         }
     }
 

@@ -3,8 +3,8 @@
 //! The on-image format and its reader.
 //!
 //! An image is a superblock and five tables: inodes, directory entries, names, extended attributes
-//! and data. A sixth lists its packs, the images that have data of its files. This module uses no kernel types and no `unsafe`. The kernel module and the user-space
-//! tools compile the same files.
+//! and data. A sixth lists its packs, the images that have data of its files. This module uses no
+//! kernel types and no `unsafe`. The kernel module and the user-space tools compile the same files.
 
 #![deny(unsafe_code)]
 
@@ -114,10 +114,19 @@ impl<'a, M: Memory> Image<'a, M> {
     ) -> core::result::Result<(), E> {
         let mut piece = layout::piece(index, self.superblock.total_size);
         if index == 0 {
-            // Hash the loaded record, not the memory: later reads use the record.
+            // Hash the loaded records, not the memory: later reads use them.
             let record = self.superblock.record.without_sums();
             take(record.as_bytes())?;
             piece.start = record.as_bytes().len() as u64;
+            let packs = &self.superblock.packs;
+            if packs.length != 0 {
+                let place = layout::Extent {
+                    offset: packs.offset.into(),
+                    length: packs.length.into(),
+                };
+                take(place.as_bytes())?;
+                piece.start += place.as_bytes().len() as u64;
+            }
         }
         memory::parts(self.memory, piece, buffer, take)
     }

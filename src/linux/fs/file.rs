@@ -398,8 +398,9 @@ impl<T: Operations> VTable<T> {
             // SAFETY: The caller passes a valid description, and the file is open.
             let (raw, file) = unsafe { ((*area).file, INode::<T>::of_file((*area).file)) };
             let cache = file.cached_by(|| T::page_cache(file))?;
-            // SAFETY: As above. The inode keeps the address space, and all calls for this file set
-            // the same one before they make an area of the file.
+            // A file that was opened before the first call has the inode's own address space.
+            // SAFETY: As above. The inode keeps both, so other readers of the field may see either.
+            // All calls for this file set the same one, before they make an area of the file.
             unsafe {
                 (&raw mut (*raw).f_mapping).write_volatile(cache);
                 to_result(bindings::generic_file_readonly_mmap_prepare(area))?;

@@ -8,8 +8,9 @@ use crate::bindings;
 use crate::linux::mm::FileMapping;
 use crate::linux::{load_acquire, Errno};
 use core::marker::PhantomData;
+use core::mem;
 use core::ptr::{self, NonNull};
-use kernel::sync::atomic::Full;
+use kernel::sync::atomic::{Atomic, Full};
 use kernel::{
     prelude::*,
     sync::aref::{ARef, AlwaysRefCounted},
@@ -158,36 +159,43 @@ impl<T: FileSystem> INode<T> {
 }
 
 impl<T: Operations> INode<T> {
-    /// Returns the address space that the page cache maps this file through: its own, or that of
-    /// `other` from now on, unless another thread has set one.
+    /// Returns the address space that the page cache maps this file through: its own, or from now
+    /// on the one of `other`, which has its own.
     ///
     /// # Errors
     ///
-    /// `EIO` if `other` is not a regular file that the page cache maps.
+    /// `EIO` if `other` is not a regular file that the page cache maps; its errors.
     pub(super) fn cached_by(
         &self,
         other: impl FnOnce() -> Result<Option<INodeRef<T>>>,
     ) -> Result<*mut bindings::address_space> {
-        // SAFETY: By the type invariant the inode is in a slot.
-        let place = unsafe { &(*Slot::<T>::of(self.as_raw())).cached_by };
-        if load_acquire(place).is_null() {
-            let Some(other) = other()? else {
-                // SAFETY: The inode is valid. This is the address of a field.
-                return Ok(unsafe { &raw mut (*self.as_raw()).i_data });
-            };
-            // SAFETY: The inode is valid, and was set up.
-            let operations = unsafe { (*other.as_raw()).i_data.a_ops };
-            if !ptr::eq(operations, VTable::<T>::file_tables(MappedBy::PageCache).2) {
-                return Err(EIO);
-            }
-            let other = ARef::into_raw(other).as_ptr();
-            if place.cmpxchg(ptr::null_mut(), other, Full).is_err() {
-                // SAFETY: The reference was turned into a pointer above, and not stored.
-                drop(unsafe { ARef::from_raw(NonNull::new_unchecked(other)) });
-            }
+        let inode = self.as_raw();
+        // SAFETY: The inode is valid. After it was set up, only this function changes the pointer,
+        // and `VTable::evict_inode`, when there are no users.
+        let (own, place) = unsafe {
+            let place = Atomic::from_ptr(&raw mut (*inode).i_mapping);
+            (&raw mut (*inode).i_data, place)
+        };
+        let known = load_acquire(place);
+        if known != own {
+            return Ok(known);
         }
-        // SAFETY: The place has an inode, which this one keeps until it is evicted.
-        Ok(unsafe { &raw mut (*(*load_acquire(place)).as_raw()).i_data })
+        let Some(other) = other()? else {
+            return Ok(own);
+        };
+        // SAFETY: The inode is valid, and was set up.
+        let (mapping, operations) = unsafe {
+            let mapping = &raw mut (*other.as_raw()).i_data;
+            (mapping, (*mapping).a_ops)
+        };
+        if !ptr::eq(operations, VTable::<T>::file_tables(MappedBy::PageCache).2) {
+            return Err(EIO);
+        }
+        if place.cmpxchg(own, mapping, Full).is_ok() {
+            // `VTable::evict_inode` puts it.
+            mem::forget(other);
+        }
+        Ok(load_acquire(place))
     }
 }
 

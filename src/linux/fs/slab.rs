@@ -124,8 +124,8 @@ impl<T: Operations> VTable<T> {
         // SAFETY: The inode is in a slot and has no users, so nothing adds pages to its own address
         // space. `INode::set_mapping` stored a box, which has no users, as no file is open: all
         // who look at `mapping` have a reference to the inode. The pages are gone before the inode
-        // is cleared. If `set_up` has set another address space, it has left a reference to its
-        // host.
+        // is cleared. If `INode::cached_by` has set another address space, it has left a reference
+        // to its host.
         unsafe {
             let own = &raw mut (*inode).i_data;
             bindings::truncate_inode_pages_final(own);

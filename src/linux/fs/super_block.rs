@@ -117,8 +117,9 @@ impl<T: FileSystem> SuperRef<T> {
         fs_type: *const bindings::file_system_type,
     ) -> Option<Self> {
         let file = file.as_ptr().cast::<bindings::file>();
-        // SAFETY: An open file has an inode, and a path that keeps the superblock mounted: it was
-        // filled, and has an active reference.
+        // SAFETY: An open file, also one that is open as a path only, has an inode. Its path keeps
+        // the mount of the inode's superblock, as files in descriptors are not backing files: it
+        // was filled, and has an active reference.
         unsafe {
             let sb = (*(*file).f_inode).i_sb;
             if !ptr::eq((*sb).s_type, fs_type) {
