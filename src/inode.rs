@@ -142,7 +142,7 @@ fn in_pack<'a>(
 ///
 /// # Errors
 ///
-/// Those of [`get`].
+/// As [`get`].
 pub(crate) fn page_cache(file: &INode<DaxFs>, data: &FileData) -> Result<Option<INodeRef<DaxFs>>> {
     if data.pack == 0 && u64::from(data.owner) == file.ino() {
         return Ok(None);

@@ -288,7 +288,7 @@ def loaded():
 
 
 def number_of(images, packs=None):
-    """Check how many snapshots have their image in memory, and how many packs are there."""
+    """Check how many snapshots have their image in memory, and how many packs are mounted."""
     got = [len(layers()), len(loaded())]
     assert got == [images, got[1] if packs is None else packs], f"images, packs: {got}\n{layers()}\n{loaded()}"
 

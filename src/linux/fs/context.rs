@@ -181,7 +181,7 @@ pub(crate) struct Param<'a, T: FileSystem> {
 }
 
 impl<'a, T: FileSystem> Param<'a, T> {
-    /// Returns the superblock that has the file of a descriptor, if its type is that of the mount.
+    /// Returns the superblock that has the file of a descriptor, if both mounts have the same type.
     pub(crate) fn super_block(&self) -> Option<SuperRef<T>> {
         match &self.value {
             // SAFETY: By the type invariant it is a filesystem type of `T`.

@@ -123,7 +123,7 @@ impl<M: Memory> Image<'_, M> {
     ///
     /// # Errors
     ///
-    /// Those of [`Self::xattrs`] that concern names.
+    /// As [`Self::xattrs`], if they concern names.
     pub fn xattr_names(
         &self,
         inode: &Inode,

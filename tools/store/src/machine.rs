@@ -99,7 +99,7 @@ pub fn unmount(dir: &Path, lazy: bool) -> Result<Loaded> {
     machine.sweep(&HashSet::new())
 }
 
-/// Free the packs that no image uses, such as those of images that umount(8) has unmounted, and the remains of calls that
+/// Free the packs that no image uses, such as packs of images that umount(8) has unmounted, and the remains of calls that
 /// were killed.
 pub fn tidy() -> Result<()> {
     Machine::lock()?.sweep(&HashSet::new()).map(drop)
