@@ -282,6 +282,10 @@ def layers():
     return [place for _, place, kind in mounts() if kind == "daxfs" and place.startswith(f"{ROOT}/snapshots/")]
 
 
+# The packs of the layers of IMAGE.
+PACKS = 7
+
+
 def loaded():
     """Return the directories that packs are mounted on."""
     return [place for _, place, kind in mounts() if kind == "daxfs" and re.match("/run/daxfs/[^/]*/p/", place)]
@@ -320,10 +324,10 @@ def nothing_left():
 
 # ---- containers -----------------------------------------------------------------------------------
 
-def run(name, *words, image=IMAGE):
+def run(name, *words, image=IMAGE, options=()):
     """Start a container that has the tests' programs in /tests."""
     ctr("run", "--detach", "--null-io", "--runc-binary", "crun", "--mount", f"type=bind,src={TESTS},dst=/tests,options=rbind:ro",
-        image, name, *words)
+        *options, image, name, *words)
 
 
 def run_all(names, image=IMAGE):

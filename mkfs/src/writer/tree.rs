@@ -328,7 +328,7 @@ impl Tree {
     /// Return the path of `node` relative to the root; empty for the root itself.
     pub fn relative_path(&self, node: NodeId) -> PathBuf {
         let name = |id| self.name(&self.node(id).name);
-        // Only roots, those of layers as well, have no name.
+        // Only roots, also of layers, have no name.
         let named = |&id: &NodeId| !name(id).is_empty();
         let above = |&id: &NodeId| Some(self.node(id).parent).filter(named);
         let components = || std::iter::successors(Some(node).filter(named), above);

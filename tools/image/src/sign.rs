@@ -85,7 +85,7 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
 }
 
 /// Verifies `image`: its signature by the owner of one of `certs`, or by somebody for whom one of these vouches, its
-/// content, and the content of those of its packs that are open. Returns its SHA-256.
+/// content, and the content of the packs that are open. Returns its SHA-256.
 pub fn verify(image: &Opened, certs: &[PathBuf]) -> Result<String> {
     let work = Work::new()?;
     work.certificates("trusted", certs, false)?;
