@@ -301,7 +301,7 @@ pub fn place(mount: BorrowedFd<'_>, dir: &Path) -> Result<()> {
     moved.map_err(|error| refuse(dir, error))
 }
 
-/// Returns another mount of what is mounted on `dir`, in no directory yet, with these attributes as well.
+/// Returns another mount of what is mounted on `dir`, in no directory yet, with these attributes only.
 pub fn clone(dir: &Path, attributes: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let mount = open_tree(CWD, dir, flags)?;
@@ -312,13 +312,24 @@ pub fn clone(dir: &Path, attributes: MountAttrFlags) -> rustix::io::Result<Owned
 /// Load the image file `image` into memory of this kind and mount it on `dir`. `words` are mount
 /// options, such as `nosuid` and `check=none`.
 pub fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()> {
+    load_as(image, image, dir, kind, words)
+}
+
+/// Does as [`load`], with `source` as the source that the mount shows.
+pub fn load_as(
+    source: &Path,
+    image: &Path,
+    dir: &Path,
+    kind: Kind,
+    words: &[String],
+) -> Result<()> {
     let options = MountOptions::parse(words);
     let image = ImageFile::open(image)?;
     // Report problems of the mount point before copying the image.
     examine(dir)?;
     let mounting = Mounting::new()?;
     let buffer = kind.make(&image)?;
-    let mount = mounting.make(&image.path, MountSource::Buffer(&buffer), &options)?;
+    let mount = mounting.make(source, MountSource::Buffer(&buffer), &options)?;
     place(mount.as_fd(), dir)
 }
 

@@ -24,6 +24,8 @@ pub struct Mount<'a> {
     pub root: PathBuf,
     /// Where it is mounted.
     pub mount_point: PathBuf,
+    /// Options of the mount itself, such as `nosuid`.
+    pub attributes: &'a [u8],
     /// Type of the filesystem.
     pub kind: &'a [u8],
     /// The source of the mount.
@@ -64,6 +66,7 @@ pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
         let device = fields.nth(1)?;
         let root = unescape(fields.next()?).into();
         let mount_point = unescape(fields.next()?).into();
+        let attributes = fields.next()?;
         // Optional fields end with a hyphen.
         let mut fields = fields.skip_while(|field| *field != b"-");
         Some(Mount {
@@ -71,6 +74,7 @@ pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
             device,
             root,
             mount_point,
+            attributes,
             kind: fields.nth(1)?,
             source: unescape(fields.next()?),
             options: fields.next()?,
@@ -136,6 +140,7 @@ mod tests {
             device,
             root: root.into(),
             mount_point: dir.into(),
+            attributes: [&b"rw,relatime"[..], b"ro", b"", b"ro", b"rw"][id as usize - 1],
             kind,
             source: source.into(),
             options,

@@ -6,7 +6,7 @@
 
 use rustix::io::{Errno, Result};
 use rustix::ioctl::{ioctl, opcode, Getter};
-use rustix::mount::MountAttrFlags;
+use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use std::ffi::{c_char, c_int, c_uint, CStr};
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -32,17 +32,18 @@ extern "C" {
 
 const AT_EMPTY_PATH: c_uint = 0x1000;
 
-/// Sets attributes of `mount`, which has others as well.
+/// Gives `mount`, which is another one's clone, these attributes only, and takes it out of the other's peer group.
 pub fn set_attributes(mount: impl AsFd, attributes: MountAttrFlags) -> Result<()> {
-    let atime = MountAttrFlags::MOUNT_ATTR__ATIME;
-    let clear = match attributes.intersects(atime) {
-        true => atime,
-        false => MountAttrFlags::empty(),
-    };
+    let clear = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC
+        | MountAttrFlags::MOUNT_ATTR_NODIRATIME
+        | MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW
+        | MountAttrFlags::MOUNT_ATTR__ATIME;
     let mut attributes = MountAttributes {
         set: attributes.bits().into(),
         clear: clear.bits().into(),
-        propagation: 0,
+        propagation: MountPropagationFlags::PRIVATE.bits().into(),
         namespace: 0,
     };
     let (fd, path): (_, &CStr) = (mount.as_fd().as_raw_fd(), c"");

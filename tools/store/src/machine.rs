@@ -154,7 +154,8 @@ impl Machine {
         self.sweep(&places.iter().cloned().collect())?;
         let mut loaded = Loaded::default();
         let text = mountinfo::read()?;
-        if let Some(mount) = shared(&text, &sha256, demands) {
+        let devices = self.loaded(&text).map(|mount| mount.device).collect();
+        if let Some(mount) = shared(&text, &devices, &sha256, demands) {
             place(mount.as_fd(), dir)?;
             loaded.shared = 1 + packs.len();
             return Ok(loaded);
@@ -176,7 +177,7 @@ impl Machine {
             }
             make(place)?;
             let file = store.pack(&pack.sha256);
-            let result = load(&file, place, proof(&pack.sha256), &mut loaded);
+            let result = load(&file, &file, place, proof(&pack.sha256), &mut loaded);
             store.loaded(&pack.sha256, &result);
             result?;
         }
@@ -184,7 +185,10 @@ impl Machine {
         if demands.signed {
             words.push("signature=required".into());
         }
-        load(&image, dir, words, &mut loaded)?;
+        // mount -a compares the source with fstab.
+        let source = store.dir.canonicalize();
+        let source = source.map_err(|error| failed(&store.dir, "examine", error))?;
+        load(&source, &image, dir, words, &mut loaded)?;
         Ok(loaded)
     }
 
@@ -235,27 +239,40 @@ impl Machine {
 /// Return the device numbers of the packs that images use.
 fn used_packs(text: &[u8]) -> HashSet<&[u8]> {
     let daxfs = mounts(text).filter(|mount| mount.kind == b"daxfs");
-    let options = daxfs.flat_map(|mount| mount.options.split(|&byte| byte == b','));
-    options
-        .filter_map(|option| option.strip_prefix(b"pack="))
-        .collect()
+    daxfs.flat_map(|mount| used_by(&mount)).collect()
+}
+
+/// Return the device numbers of the packs that the image of `mount` uses.
+fn used_by<'a>(mount: &Mount<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let options = mount.options.split(|&byte| byte == b',');
+    options.filter_map(|option| option.strip_prefix(b"pack="))
 }
 
 /// Return another mount of the image with the SHA-256 `sha256`, if it is mounted from a store, as `demands` says.
-fn shared(text: &[u8], sha256: &str, demands: &Demands) -> Option<OwnedFd> {
+///
+/// `packs` has the device numbers of the packs that were loaded from stores.
+fn shared(text: &[u8], packs: &HashSet<&[u8]>, sha256: &str, demands: &Demands) -> Option<OwnedFd> {
     let wanted = MountOptions::parse(&demands.options);
     // Labels belong to all mounts of an image.
     if !wanted.generic.is_empty() {
         return None;
     }
     let digest = format!("digest={sha256}");
+    let labels = ["context", "fscontext", "defcontext", "rootcontext"];
     let found = mounts(text).filter(|mount| {
         let has = |wanted: &str| mount.has(wanted);
         let same = mount.kind == b"daxfs" && mount.root == Path::new("/");
+        // A pack on a device belongs to somebody else, who can change it.
+        let own = |device: &[u8]| packs.contains(device);
         same && has("memfd")
             && has(&digest)
             && (!demands.signed || has("signature=required"))
-            && mount.option("context").is_none()
+            && labels.iter().all(|label| mount.option(label).is_none())
+            && used_by(mount).all(own)
+            && !mount
+                .attributes
+                .split(|&byte| byte == b',')
+                .any(|it| it == b"idmapped")
     });
     let attributes = wanted.attributes | MountAttrFlags::MOUNT_ATTR_RDONLY;
     let mut clones = found.filter_map(|mount| {
@@ -268,15 +285,16 @@ fn shared(text: &[u8], sha256: &str, demands: &Demands) -> Option<OwnedFd> {
     clones.next()
 }
 
-/// Load the image `file`, and mount it on `dir`.
+/// Load the image `file`, and mount it on `dir`, with the source `source`.
 fn load(
+    source: &Path,
     file: &Path,
     dir: &Path,
     words: impl IntoIterator<Item = String>,
     loaded: &mut Loaded,
 ) -> Result<()> {
     let words: Vec<String> = words.into_iter().collect();
-    daxfs_load::load(file, dir, Kind::Memfd, &words)?;
+    daxfs_load::load_as(source, file, dir, Kind::Memfd, &words)?;
     loaded.images += 1;
     loaded.bytes += length(file)?;
     // The file need not be in memory as well.

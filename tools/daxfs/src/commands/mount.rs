@@ -128,6 +128,10 @@ pub fn helper(args: &Helper) -> Result<()> {
         };
         words.retain(|word| !again.iter().any(|start| word.starts_with(start)));
     }
+    if remount {
+        // fstab has directories; the kernel takes what /proc/mounts shows.
+        words.retain(|word| !word.starts_with("pack=/"));
+    }
     // A remount without a name keeps the image, whichever one is active now.
     let chosen = match remount && !named || is_store {
         true => None,
