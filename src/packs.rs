@@ -9,26 +9,14 @@
 
 use crate::image::{self, layout, Image, Memory, Problem};
 use crate::linux::fs::{refusal, Refusal, SuperBlock, SuperRef};
+use crate::linux::Hex;
 use crate::mount::DaxFs;
 use crate::options::Checks;
-use kernel::{fmt, prelude::*, seq_file::SeqFile};
+use kernel::{prelude::*, seq_file::SeqFile};
 
-/// The SHA-256 of an image, in hexadecimal.
-struct Sha256<'a>(&'a [u8; 32]);
-
-impl fmt::Display for Sha256<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|byte| f.write_fmt(fmt!("{byte:02x}")))
-    }
-}
-
-/// Returns true if the image in `sb` is the pack that the record names, in memory that is there.
+/// Returns true if the image in `sb` is the pack that the record names, and its memory is not gone.
 fn is(sb: &SuperBlock<DaxFs>, wanted: &layout::Pack) -> bool {
-    let found = &sb.data().superblock;
-    let same = found.sha256 == wanted.sha256 && found.total_size == wanted.total_size.get();
-    same && !sb.data().region.revoked()
+    sb.data().superblock.is_pack(wanted) && !sb.data().region.revoked()
 }
 
 /// Returns the packs of `image`, in the order of its table. `given` are those that a mount names,
@@ -54,7 +42,7 @@ pub(crate) fn join<M: Memory>(
         // mount.daxfs names them in the order of the table.
         let likely = given.get(index as usize).filter(|pack| is(pack, &wanted));
         let found = likely.or_else(|| given.iter().find(|pack| is(pack, &wanted)));
-        let sum = Sha256(&wanted.sha256);
+        let sum = Hex(&wanted.sha256);
         let Some(pack) = found else {
             return Err(
                 refusal!(EINVAL, "the pack with the SHA-256 {sum} is not given")
@@ -94,7 +82,7 @@ pub(crate) fn refuse_others(
         let wanted = &other.data().superblock.sha256;
         let same = |pack: &&SuperRef<DaxFs>| pack.data().superblock.sha256 == *wanted;
         let likely = packs.get(index).filter(same);
-        let sum = Sha256(wanted);
+        let sum = Hex(wanted);
         match likely.or_else(|| packs.iter().find(same)) {
             None => {
                 return Err(refusal!(

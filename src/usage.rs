@@ -7,8 +7,9 @@ use crate::event::Event;
 use crate::image::Superblock;
 use crate::linux::counters::Counters;
 use crate::linux::fs::SourceKind;
+use crate::linux::numbers;
 pub(crate) use crate::linux::sysfs::Directory;
-use crate::linux::sysfs::{numbers, File, Show, Shown, Value};
+use crate::linux::sysfs::{File, Show, Shown, Value};
 use crate::memory::{MapMethod, Region};
 use kernel::{prelude::*, str::CString};
 

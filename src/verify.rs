@@ -5,7 +5,7 @@
 use crate::event::Event;
 use crate::image::{self, layout, Image, Memory, Problem, Table};
 use crate::linux::fs::{refusal, Refusal};
-use crate::linux::{check_signal, load_acquire, sha256::Sha256, Errno};
+use crate::linux::{check_signal, load_acquire, sha256::Sha256, Errno, Hex};
 use crate::memory::{buffer, Region};
 use crate::signature::{self, Keyring};
 use crate::usage::Usage;
@@ -208,10 +208,7 @@ impl Proof {
     /// Shows it as mount options.
     pub(crate) fn show(&self, seq: &SeqFile, superblock: &image::Superblock, is_lazy: bool) {
         if self.has_digest() {
-            kernel::seq_print!(seq, ",digest=");
-            for byte in &superblock.sha256 {
-                kernel::seq_print!(seq, "{:02x}", byte);
-            }
+            kernel::seq_print!(seq, ",digest={}", Hex(&superblock.sha256));
         }
         if is_lazy {
             kernel::seq_print!(seq, ",verify=lazy");

@@ -194,6 +194,11 @@ impl Superblock {
         Ok(Table { offset, length })
     }
 
+    /// Returns true if this is the image that the record of a pack names.
+    pub fn is_pack(&self, record: &layout::Pack) -> bool {
+        (self.sha256, self.total_size) == (record.sha256, record.total_size.get())
+    }
+
     /// Returns the number of packs.
     pub const fn pack_count(&self) -> u32 {
         (self.packs.length / layout::PACK_SIZE) as u32

@@ -41,7 +41,7 @@ pub(crate) use errno::Errno;
 pub(crate) use global::{global_mutex, GlobalMutex};
 
 use crate::bindings;
-use kernel::{prelude::*, task::Task};
+use kernel::{fmt, prelude::*, task::Task};
 
 /// Returns this module (`THIS_MODULE`), null if it is built into the kernel.
 const fn this_module() -> *mut bindings::module {
@@ -55,6 +55,22 @@ const fn this_module() -> *mut bindings::module {
     }
     #[cfg(not(MODULE))]
     core::ptr::null_mut()
+}
+
+/// Bytes that are shown as hexadecimal digits.
+pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = self.0.iter();
+        bytes.try_for_each(|byte| f.write_fmt(fmt!("{byte:02x}")))
+    }
+}
+
+/// Returns the major and the minor number of a device.
+pub(crate) fn numbers(device: bindings::dev_t) -> (u32, u32) {
+    let minors = (1 << bindings::MINORBITS) - 1;
+    (device >> bindings::MINORBITS, device & minors)
 }
 
 /// Returns true if a signal is going to kill the current process.

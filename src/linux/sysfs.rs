@@ -13,12 +13,6 @@ use core::ptr::NonNull;
 use kernel::sync::atomic::{Atomic, Full};
 use kernel::{error::to_result, prelude::*};
 
-/// Returns the major and the minor number of a device.
-pub(crate) fn numbers(device: bindings::dev_t) -> (u32, u32) {
-    let minors = (1 << bindings::MINORBITS) - 1;
-    (device >> bindings::MINORBITS, device & minors)
-}
-
 /// A directory.
 ///
 /// # Invariants

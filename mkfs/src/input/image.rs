@@ -37,27 +37,23 @@ pub(super) fn read(builder: &mut Builder, blob: &Blob, packs: &[PathBuf]) -> Res
             .push(Origin::file(path, blob.container()?));
         opened.push(open(&blob)?);
     }
-    let (mut images, mut origins) = (Vec::new(), Vec::new());
+    let mut packs = Vec::new();
     for pack in 0..superblock.pack_count() {
         let wanted = image.pack(pack);
         let wanted = wanted.map_err(|error| Error::image(path, error))?;
-        let found = opened.iter().position(|(_, superblock)| {
-            superblock.sha256 == wanted.sha256 && superblock.total_size == wanted.total_size.get()
-        });
-        let Some(found) = found else {
+        let mut opened = (origin + 1..).zip(&opened);
+        let found = opened.find(|(_, (_, superblock))| superblock.is_pack(&wanted));
+        let Some((origin, (memory, superblock))) = found else {
             return Err(no_pack(path, &wanted.sha256));
         };
-        let (memory, superblock) = &opened[found];
-        images.push((memory, superblock));
-        origins.push(origin + 1 + found as u32);
+        packs.push((origin, memory, superblock));
     }
     let mut importer = Importer {
         builder,
         image: &image,
         blob,
         origin,
-        packs: &images,
-        pack_origins: &origins,
+        packs: &packs,
         nodes: vec![None; superblock.inode_count() as usize + 1],
     };
     let root = image.root().map_err(|error| importer.failed(error))?;
@@ -92,9 +88,8 @@ struct Importer<'a> {
     image: &'a Image<'a, Region>,
     blob: &'a Blob,
     origin: u32,
-    /// The packs of the image, and their origins.
-    packs: &'a [(&'a Region, &'a Superblock)],
-    pack_origins: &'a [u32],
+    /// The packs of the image, each with its origin.
+    packs: &'a [(u32, &'a Region, &'a Superblock)],
     /// The node of each inode that was read.
     nodes: Vec<Option<NodeId>>,
 }
@@ -142,12 +137,12 @@ impl Importer<'_> {
 
     fn add(&mut self, parent: NodeId, name: Name, inode: &Inode) -> Result<NodeId> {
         let origin = match inode.content {
-            Content::InPack { pack, .. } => self.pack_origins[pack as usize],
+            Content::InPack { pack, .. } => self.packs[pack as usize].0,
             _ => self.origin,
         };
         let source = self.image.source(inode, |pack| {
-            let (memory, superblock) = self.packs.get(pack as usize)?;
-            Some(Image::new(*memory, superblock))
+            let (_, memory, superblock) = *self.packs.get(pack as usize)?;
+            Some(Image::new(memory, superblock))
         });
         let (_, source) = source.map_err(|error| self.failed(error))?;
         let kind = match source.content {

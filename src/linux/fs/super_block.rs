@@ -4,6 +4,7 @@
 
 use super::{context, FileSystem, INodeRef, Operations, Registration, VTable};
 use crate::bindings;
+use crate::linux::numbers;
 use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
@@ -79,11 +80,7 @@ impl<T: FileSystem> SuperBlock<T> {
     /// Returns the major and the minor number of the device, as stat(2) of a file here does.
     pub(crate) fn device(&self) -> (u32, u32) {
         // SAFETY: The superblock is valid, and its device does not change once it is set.
-        let device = unsafe { (*self.as_raw()).s_dev };
-        (
-            device >> bindings::MINORBITS,
-            device & ((1 << bindings::MINORBITS) - 1),
-        )
+        numbers(unsafe { (*self.as_raw()).s_dev })
     }
 
     /// Returns the name of the device, for messages.

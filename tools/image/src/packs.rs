@@ -85,17 +85,15 @@ impl Opened {
         for index in 0..self.superblock.pack_count() {
             let record = self.image().pack(index);
             let record = record.map_err(|error| Error::image(&self.name, b"", error))?;
-            let matches = |pack: &Opened| {
-                let found = &pack.superblock;
-                (found.sha256, found.total_size) == (record.sha256, record.total_size.get())
-            };
-            packs.push(match given.iter().find(|pack| matches(pack)) {
-                Some(pack) => Some(Arc::clone(pack)),
-                None => match &store {
-                    Some(store) => in_store(store, &record, matches)?,
-                    None => None,
+            packs.push(
+                match given.iter().find(|pack| pack.superblock.is_pack(&record)) {
+                    Some(pack) => Some(Arc::clone(pack)),
+                    None => match &store {
+                        Some(store) => in_store(store, &record)?,
+                        None => None,
+                    },
                 },
-            });
+            );
         }
         self.packs = packs;
         Ok(())
@@ -127,17 +125,13 @@ fn packs_beside(path: &Path) -> Option<PathBuf> {
 }
 
 /// Opens the pack with this `record` in the directory `store`, `None` if it does not have the pack.
-fn in_store(
-    store: &Path,
-    record: &layout::Pack,
-    matches: impl Fn(&Opened) -> bool,
-) -> Result<Option<Arc<Opened>>> {
+fn in_store(store: &Path, record: &layout::Pack) -> Result<Option<Arc<Opened>>> {
     let path = store.join(format!("{}.daxfs", hex(&record.sha256)));
     if !path.exists() {
         return Ok(None);
     }
     let pack = Opened::open(&path)?;
-    match matches(&pack) {
+    match pack.superblock.is_pack(record) {
         true => Ok(Some(Arc::new(pack))),
         false => {
             let why = "has another SHA-256 or size than its name says; restore it from a copy";

@@ -154,16 +154,17 @@ impl Machine {
         self.sweep(&places.iter().cloned().collect())?;
         let mut loaded = Loaded::default();
         let text = mountinfo::read()?;
-        let devices = self.loaded(&text).map(|mount| mount.device).collect();
+        let there = self.loaded(&text);
+        let there: HashMap<_, _> = there.map(|it| (it.mount_point, it.device)).collect();
+        let devices = there.values().copied().collect();
         if let Some(mount) = shared(&text, &devices, &sha256, demands) {
             place(mount.as_fd(), dir)?;
             loaded.shared = 1 + packs.len();
             return Ok(loaded);
         }
-        let there: HashSet<PathBuf> = self.loaded(&text).map(|mount| mount.mount_point).collect();
         let mut needed = Kind::Memfd.size_of(length(&image)?);
         for (pack, place) in packs.iter().zip(&places) {
-            if !there.contains(place) {
+            if !there.contains_key(place) {
                 needed += Kind::Memfd.size_of(length(&store.pack(&pack.sha256))?);
             }
         }
@@ -171,7 +172,7 @@ impl Machine {
         let mut words = demands.options.clone();
         for (pack, place) in packs.iter().zip(&places) {
             words.push(format!("pack={}", place.display()));
-            if there.contains(place) {
+            if there.contains_key(place) {
                 loaded.shared += 1;
                 continue;
             }
