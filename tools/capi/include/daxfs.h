@@ -105,7 +105,7 @@ int daxfs_stat(const struct daxfs *image, uint32_t ino, struct daxfs_stat *stat)
  * Describe a pack of the image, 0 for the first; returns -EINVAL after the last. Most images have no packs.
  *
  * daxfs_add_pack() lets files of the image be read that have their content in the open image pack, which has the SHA-256
- * and size of one of the image's packs; returns -EINVAL if it has not. No other thread may use the image during the call. The
+ * and size of one of the image's packs; returns -EINVAL otherwise. Other threads must not use the image during the call. The
  * pack may be closed at once. If it was opened from memory, this must stay readable until both are closed.
  */
 int daxfs_pack(const struct daxfs *image, uint32_t index, struct daxfs_pack *pack);

@@ -106,7 +106,7 @@ pub struct Opened {
     pub superblock: Superblock,
     /// Name in messages.
     pub name: String,
-    /// Its packs that are open. Without [`Opened::join`] and [`Opened::find_packs`] this is empty.
+    /// Its packs that are open. This is empty before [`Opened::find_packs`].
     pub packs: Packs,
 }
 

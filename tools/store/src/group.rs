@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Groups the objects of an image into packs. Documentation/store.rst has the figures behind the constants.
+//! Groups the objects of an image into packs. Documentation/store.rst has the measurements that the constants are from.
 
 use crate::pack::{Pack, Sum};
 use daxfs_reader::layout;
@@ -33,7 +33,7 @@ const GROW: u64 = 1 << 30;
 /// Number of packs that an image uses beside new ones, at most.
 const USED_MAX: usize = layout::PACKS_MAX as usize / 2 - 2;
 
-/// Chooses for each object the index of one of `packs` that has it. Objects that are to be stored again are left out.
+/// Returns the index in `packs` of the pack to use for each object. Objects that have to be stored again are not in it.
 ///
 /// A pack is in memory as a whole. Packs that the image needs least of come last, and are left out if the bytes that it
 /// does not need were more than one of [`SPARE`] and [`SPARE_LEAST`], or more than those that it needs of the pack.
@@ -87,8 +87,8 @@ pub struct New {
 /// Splits `objects` into the objects of packs, in the order of their times. `all` is the number of bytes of all new objects
 /// of the image.
 ///
-/// Files of one package or build have the same time, and come and go together. So a pack ends with such files, or else
-/// with an object whose name says so, the sooner the larger it is: then packs of other versions end there as well.
+/// Files of one package or build have the same time, and come and go together. So a pack ends where the time changes, or
+/// after an object that its name selects, larger objects more often: then packs of other versions end there as well.
 pub fn split(objects: &[New], all: u64) -> Vec<Range<usize>> {
     let grown = all.div_ceil(GROW).max(1);
     let [least, more, most, large] = [LEAST, MORE, MOST, LARGE].map(|bytes| bytes * grown);
@@ -228,7 +228,7 @@ mod tests {
             indices.into_iter().collect::<Vec<_>>()
         };
         assert_eq!(used(&wanted(0..500), &packs), [0, 1, 2, 3]);
-        // What another pack also has is not needed.
+        // The first pack is not used if another one also has what is needed of it.
         assert_eq!(used(&wanted(0..490), &packs), [1, 2, 3]);
         // Less than half of a pack is not used.
         assert!(used(&wanted(0..40), &packs).is_empty());
