@@ -205,9 +205,9 @@ POINT_IF(registered_mapping, "private mapping as io_uring's registered buffer", 
 /* Compare paths, types, modes, sizes, targets, content and hard links. Times and owners depend on who made the image. */
 POINT_IF(whole_tree, "whole tree, by path and content", is_used)
 {
-	CHECK_EQ(run_command("'%s/manifest' '%s' | cut -f 1,2,5,8- >'%s.want' && test -s '%s.want'",
+	CHECK_EQ(run_command("'%s/lib/manifest' '%s' | cut -f 1,2,5,8- >'%s.want' && test -s '%s.want'",
 			     program_dir(), tree, tree, tree), 0);
-	CHECK_EQ(run_command("'%s/manifest' '%s' | cut -f 1,2,5,8- | cmp - '%s.want'", program_dir(), mnt, tree), 0);
+	CHECK_EQ(run_command("'%s/lib/manifest' '%s' | cut -f 1,2,5,8- | cmp - '%s.want'", program_dir(), mnt, tree), 0);
 }
 
 /* Neither daxfs nor the module that exports its memory can be unloaded. */
@@ -335,7 +335,7 @@ int main(void)
 	mnt = private_mount_point();
 	image = sources_image();
 	snprintf(tree, sizeof(tree), "%s/sources", work_dir());
-	REQUIRE(!run_command("rm -rf '%s' && '%s/mktree' sources '%s'", tree, program_dir(), tree));
+	REQUIRE(!run_command("rm -rf '%s' && '%s/lib/mktree' sources '%s'", tree, program_dir(), tree));
 	before = count_now();
 	return run_on_sources(NULL, &image, &source);
 }

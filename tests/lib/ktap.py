@@ -246,7 +246,7 @@ def private_directory():
 
 
 def fixture(name):
-    """Return the device with an image of tests/fixture, or end the test."""
+    """Return the device with an image of tests/lib/fixture, or end the test."""
     fixed = subprocess.run([f"{TESTS}/lib/fixture", name], stdout=subprocess.PIPE, text=True, check=False)
     if fixed.returncode == 4:
         skip_all(fixed.stdout.strip())
@@ -256,7 +256,7 @@ def fixture(name):
 
 
 def fixture_mount(name):
-    """Mount an image of tests/fixture; return the mount point."""
+    """Mount an image of tests/lib/fixture; return the mount point."""
     if ON_FUSE:
         return ON_FUSE
     mount = private_mount_point()

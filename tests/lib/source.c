@@ -34,7 +34,7 @@ struct image image_named(const char *name, const char *options)
 	if (access(path, R_OK)) {
 		snprintf(path, sizeof(path), "%s/%s.daxfs", work, name);
 		snprintf(reason, sizeof(reason), "needs mkdaxfs, or %s.daxfs in DAXFS_IMAGES", name);
-		if (run_command("rm -rf '%s/%s' && '%s/mktree' %s '%s/%s' && mkdaxfs --quiet --force %s --label %s '%s/%s' '%s' && rm -r '%s/%s'",
+		if (run_command("rm -rf '%s/%s' && '%s/lib/mktree' %s '%s/%s' && mkdaxfs --quiet --force %s --label %s '%s/%s' '%s' && rm -r '%s/%s'",
 				work, name, program_dir(), name, work, name, options, name, work, name, path, work, name))
 			ktap_skip_all(reason);
 	}
