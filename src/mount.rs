@@ -5,10 +5,9 @@
 use crate::event::Event;
 use crate::image::{self, Image, Problem};
 use crate::linux::block::OpenBlockDevice;
-use crate::linux::fs::{refusal, Refusal, SuperBlock, SuperRef};
+use crate::linux::fs::{refusal, Refusal, SourceKind, SuperBlock, SuperRef};
 use crate::linux::{self, Errno};
 use crate::memory::{phys, Access, Region, Resources};
-pub(crate) use crate::options::DaxFs;
 use crate::options::{Checks, Named, Options};
 use crate::part;
 use crate::signature::Keyring;
@@ -16,6 +15,9 @@ use crate::usage::{Directory, Usage};
 use crate::verify::Pieces;
 use core::ops::Range;
 use kernel::{fmt, prelude::*, seq_file::SeqFile, sync::Arc};
+
+/// The filesystem.
+pub(crate) struct DaxFs;
 
 /// Data that all mounts share.
 pub(crate) struct Shared {
@@ -31,11 +33,25 @@ pub(crate) struct Shared {
 pub(crate) struct Place {
     /// The memory.
     pub(crate) named: Named,
+    /// The device that is the source, unless an option names the memory.
+    pub(crate) device: Option<SourceKind>,
     /// The part of it that `fsoffset=` and `fslength=` name.
     pub(crate) part: Option<Range<u64>>,
 }
 
 impl Place {
+    /// Returns true if it is a sealed memfd, which nobody can change.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.named == Named::Descriptor("memfd")
+    }
+
+    /// Returns true if `other` is on the same device, or in the same range of physical addresses:
+    /// who can write one of them can write the other.
+    pub(crate) fn is_beside(&self, other: &Place) -> bool {
+        let is_shared = !matches!(self.named, Named::Descriptor(_));
+        is_shared && self.named == other.named && self.device == other.device
+    }
+
     /// Shows it as mount options.
     pub(crate) fn show(&self, seq: &SeqFile) {
         match self.named {

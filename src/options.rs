@@ -2,16 +2,12 @@
 
 //! Mount options.
 
-use crate::image::layout::PACKS_MAX;
-use crate::linux::fs::{refusal, Param, Refusal, SuperRef, Value};
+use crate::linux::fs::{refusal, Param, Refusal, Value};
 use crate::linux::Errno;
 use crate::memory::Descriptor;
 use crate::part::Part;
 use crate::verify::Proof;
 use kernel::{fmt, fs::File, prelude::*};
-
-/// The filesystem.
-pub(crate) struct DaxFs;
 
 /// Mount options.
 #[derive(Default)]
@@ -25,10 +21,6 @@ pub(crate) struct Options {
     pub(crate) descriptor: Option<(&'static str, KBox<dyn Descriptor>)>,
     /// The part of the source that the image may have.
     pub(crate) part: Part,
-    /// The superblocks of packs of the image, in any order.
-    pub(crate) packs: KVec<SuperRef<DaxFs>>,
-    /// Packs that a remount repeats: the major and minor numbers that */proc/mounts* shows.
-    pub(crate) shown_packs: KVec<(u32, u32)>,
     /// The checks to make at mount.
     pub(crate) checks: Checks,
 }
@@ -109,26 +101,12 @@ impl Options {
     /// # Errors
     ///
     /// `ENOPARAM` if it is unknown, `EINVAL` if its value is invalid.
-    pub(crate) fn parse(
-        &mut self,
-        param: &Param<'_, DaxFs>,
-        is_remount: bool,
-    ) -> Result<(), Refusal> {
+    pub(crate) fn parse(&mut self, param: &Param<'_>, is_remount: bool) -> Result<(), Refusal> {
         let refuse = |reason: fmt::Arguments<'_>| Err(Refusal::new(EINVAL, reason));
         if is_remount {
             match (param.key.to_bytes(), &param.value) {
                 // mount(8) repeats what /proc/mounts shows, which hides addresses and descriptors.
                 (b"phys" | b"dmabuf" | b"memfd", Value::Flag) => return Ok(()),
-                (b"pack", value) => {
-                    let shown = match value {
-                        Value::Text(text) => parse_device(text.to_bytes()),
-                        _ => None,
-                    };
-                    let Some(shown) = shown else {
-                        return refuse(fmt!("a remount cannot change the image's packs"));
-                    };
-                    return Ok(self.shown_packs.push(shown, GFP_KERNEL)?);
-                }
                 (b"dmabuf" | b"memfd", _) => {
                     return refuse(fmt!("a remount cannot change the image's memory"))
                 }
@@ -175,21 +153,6 @@ impl Options {
                      catalog; the kernel takes fsoffset= and fslength="
                 ))
             }
-            b"pack" => {
-                let Value::Descriptor(fd, _) = &param.value else {
-                    return refuse(fmt!(
-                        "pack takes a file descriptor (FSCONFIG_SET_FD); mount.daxfs takes the \
-                         directory where the pack is mounted"
-                    ));
-                };
-                let Some(pack) = param.super_block() else {
-                    return refuse(fmt!("pack: file descriptor {fd} is not on a daxfs image"));
-                };
-                if self.packs.len() == PACKS_MAX as usize {
-                    return refuse(fmt!("an image has at most {PACKS_MAX} packs"));
-                }
-                self.packs.push(pack, GFP_KERNEL)?;
-            }
             key @ (b"dmabuf" | b"memfd") => {
                 let name = param.key;
                 let Value::Descriptor(fd, file) = &param.value else {
@@ -219,12 +182,6 @@ impl Options {
             ))
         }
     }
-}
-
-/// Parses a device number: `major:minor`.
-fn parse_device(text: &[u8]) -> Option<(u32, u32)> {
-    let (major, minor) = core::str::from_utf8(text).ok()?.split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Parses a number of bytes: decimal, or hexadecimal after `0x`, with an optional suffix K, M, G or

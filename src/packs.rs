@@ -2,128 +2,110 @@
 
 //! Packs: mounted images that have data of another image's files.
 //!
-//! A mount names its packs by descriptors of files on them. Each must be an image with the SHA-256
-//! and the size that the table of packs has. The mount keeps its superblock, and so the memory, the
-//! verified pieces and the mapped extents. So a page has one owner, whichever image maps it, and
-//! each pack may fail alone.
+//! An image names its packs by their SHA-256, and the kernel looks for them among the mounted
+//! images. If the image was proved, so must its packs be: no other image can pretend to be one. If
+//! not, they must be on its device, so that nobody gets content by knowing a SHA-256. The mount
+//! keeps the superblock of each, and so the memory, the verified pieces and the mapped extents. So a
+//! page has one owner, whichever image maps it, and each pack may fail alone.
 
-use crate::image::{self, layout, Image, Memory, Problem};
-use crate::linux::fs::{refusal, Refusal, SuperBlock, SuperRef};
+use crate::image::{self, Image, Memory, Problem};
+use crate::linux::fs::{refusal, Refusal, Registration, SuperRef};
 use crate::linux::Hex;
-use crate::mount::DaxFs;
+use crate::mount::{DaxFs, Mounted, Place};
 use crate::options::Checks;
-use kernel::{prelude::*, seq_file::SeqFile};
+use kernel::prelude::*;
 
-/// Returns true if the image in `sb` is the pack that the record names, and its memory is not gone.
-fn is(sb: &SuperBlock<DaxFs>, wanted: &layout::Pack) -> bool {
-    sb.data().superblock.is_pack(wanted) && !sb.data().region.revoked()
-}
-
-/// Returns the packs of `image`, in the order of its table. `given` are those that a mount names,
-/// in any order, and `checks` what it demands of the image.
+/// Returns the packs of `image`, which is at `place`, in the order of its table.
 ///
 /// # Errors
 ///
-/// `EINVAL` if one is missing, is not in the table, or has packs itself, or if it was mounted
-/// without the proof that the image has; `EUCLEAN` if the table is invalid; `EIO`, `ENOMEM`.
+/// `EINVAL` if one is not mounted as it must be; `EUCLEAN` if the table is invalid; `EIO`, `ENOMEM`.
 pub(crate) fn join<M: Memory>(
     image: &Image<'_, M>,
-    given: &[SuperRef<DaxFs>],
+    registration: &Registration<DaxFs>,
+    place: &Place,
     checks: &Checks,
 ) -> Result<KVec<SuperRef<DaxFs>>, Refusal> {
     let count = image.superblock().pack_count();
-    let mut packs: KVec<SuperRef<DaxFs>> = KVec::with_capacity(count as usize, GFP_KERNEL)?;
+    let mut table = KVVec::with_capacity(count as usize, GFP_KERNEL)?;
     for index in 0..count {
-        let wanted = image.pack(index)?;
-        if packs.iter().any(|pack| is(pack, &wanted)) {
+        let pack = image.pack(index)?;
+        if table.iter().any(|(other, _)| *other == pack) {
             let offset = image.superblock().packs.offset;
             return Err(image::Error::new(Problem::Packs, offset, index.into()).into());
         }
-        // mount.daxfs names them in the order of the table.
-        let likely = given.get(index as usize).filter(|pack| is(pack, &wanted));
-        let found = likely.or_else(|| given.iter().find(|pack| is(pack, &wanted)));
-        let sum = Hex(&wanted.sha256);
-        let Some(pack) = found else {
-            return Err(
-                refusal!(EINVAL, "the pack with the SHA-256 {sum} is not given")
-                    .remedy("mount it, and name it with pack="),
-            );
-        };
-        if !pack.data().packs.is_empty() {
-            return Err(refusal!(
-                EINVAL,
-                "the pack with the SHA-256 {sum} has packs itself"
-            ));
-        }
-        if checks.proof.has_digest() && !pack.data().checks.proof.has_digest() {
-            return Err(refusal!(
-                EINVAL,
-                "the pack with the SHA-256 {sum} is mounted without digest= or signature=required"
-            )
-            .remedy("unmount it everywhere first, and mount it with digest="));
-        }
-        packs.push(pack.clone(), GFP_KERNEL)?;
+        table.push((pack, None), GFP_KERNEL)?;
     }
-    refuse_others(&packs, given)?;
+    // Copies that nobody can change come first, then those that the image's owner can change.
+    for rank in 0..=2 {
+        if table.iter().all(|(_, found)| found.is_some()) {
+            break;
+        }
+        registration.each_super_block(|sb| {
+            let mounted = sb.data();
+            let is_wanted = mounted.packs.is_empty() && !mounted.region.revoked();
+            if !is_wanted || rank_of(mounted, place, checks) != Some(rank) {
+                return;
+            }
+            let mut wanted = table.iter_mut().filter(|(_, found)| found.is_none());
+            if let Some((_, found)) = wanted.find(|(pack, _)| mounted.superblock.is_pack(pack)) {
+                *found = sb.get();
+            }
+        });
+    }
+    let mut packs = KVec::with_capacity(count as usize, GFP_KERNEL)?;
+    for (pack, found) in table {
+        let sum = Hex(&pack.sha256);
+        let found = found.ok_or_else(|| {
+            let how = if checks.proof.has_digest() {
+                "with digest= or signature=required"
+            } else {
+                "on the same device; packs elsewhere need digest= for the image and for them"
+            };
+            refusal!(
+                EINVAL,
+                "its pack with the SHA-256 {sum} is not mounted {how}"
+            )
+            .remedy("mount the pack first")
+        })?;
+        packs.push(found, GFP_KERNEL)?;
+    }
     Ok(packs)
 }
 
-/// Refuses packs in `given` that are not among the `packs` of an image. Another mount of a mounted
-/// image may name copies of its packs, which are not used.
+/// Returns the place of `mounted` in the order in which packs are chosen for an image at `place`,
+/// or `None` if it cannot be one of its packs.
+fn rank_of(mounted: &Mounted, place: &Place, checks: &Checks) -> Option<u32> {
+    let is_beside = mounted.place.is_beside(place);
+    if !checks.proof.has_digest() {
+        return is_beside.then_some(1);
+    }
+    mounted
+        .checks
+        .proof
+        .has_digest()
+        .then_some(match (mounted.place.is_sealed(), is_beside) {
+            (true, _) => 0,
+            (_, true) => 1,
+            _ => 2,
+        })
+}
+
+/// Refuses to mount an image again that has lost a pack.
 ///
 /// # Errors
 ///
-/// `EINVAL`; `EBUSY` if the memory of a pack is gone, and another copy would have to be used.
-pub(crate) fn refuse_others(
-    packs: &[SuperRef<DaxFs>],
-    given: &[SuperRef<DaxFs>],
-) -> Result<(), Refusal> {
-    for (index, other) in given.iter().enumerate() {
-        let wanted = &other.data().superblock.sha256;
-        let same = |pack: &&SuperRef<DaxFs>| pack.data().superblock.sha256 == *wanted;
-        let likely = packs.get(index).filter(same);
-        let sum = Hex(wanted);
-        match likely.or_else(|| packs.iter().find(same)) {
-            None => {
-                return Err(refusal!(
-                    EINVAL,
-                    "the image has no pack with the SHA-256 {sum}"
-                ))
-            }
-            Some(pack) if pack.data().region.revoked() => {
-                return Err(refusal!(
-                    EBUSY,
-                    "mounted already, and the memory of its pack with the SHA-256 {sum} is gone"
-                )
-                .remedy("unmount it everywhere first"))
-            }
-            Some(_) => {}
+/// `EBUSY`: another mounted copy of the pack is not used.
+pub(crate) fn still_there(packs: &[SuperRef<DaxFs>]) -> Result<(), Refusal> {
+    match packs.iter().find(|pack| pack.data().region.revoked()) {
+        None => Ok(()),
+        Some(pack) => {
+            let sum = Hex(&pack.data().superblock.sha256);
+            Err(refusal!(
+                EBUSY,
+                "mounted already, and the memory of its pack with the SHA-256 {sum} is gone"
+            )
+            .remedy("unmount the image everywhere first"))
         }
-    }
-    Ok(())
-}
-
-/// Checks that a remount repeats packs as [`show`] shows them.
-///
-/// # Errors
-///
-/// `EINVAL` if one is not a pack of the image.
-pub(crate) fn repeated(packs: &[SuperRef<DaxFs>], shown: &[(u32, u32)]) -> Result<(), Refusal> {
-    for (major, minor) in shown {
-        if !packs.iter().any(|pack| pack.device() == (*major, *minor)) {
-            return Err(refusal!(
-                EINVAL,
-                "a remount cannot change the image's packs"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Shows the device numbers of packs as mount options.
-pub(crate) fn show(seq: &SeqFile, packs: &[SuperRef<DaxFs>]) {
-    for pack in packs {
-        let (major, minor) = pack.device();
-        kernel::seq_print!(seq, ",pack={}:{}", major, minor);
     }
 }

@@ -5,8 +5,8 @@
 use crate::image::{self, Image, Problem};
 use crate::linux::block::{BlockDevice, OpenBlockDevice};
 use crate::linux::fs::{
-    refusal, Context, FileSystem, INodeRef, Param, Refusal, Statistics, SuperBlock, SuperKind,
-    SuperOperations,
+    refusal, Context, FileSystem, INodeRef, Param, Refusal, Registration, Statistics, SuperBlock,
+    SuperKind, SuperOperations,
 };
 use crate::linux::{check_signal, Errno};
 use crate::memory::{buffer, ExtentClaim, Region};
@@ -92,7 +92,7 @@ fn prove_again(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
 /// Checks the image in `region`, which is `bdev`'s if that is given, and returns the data of its
 /// superblock.
 fn load(
-    shared: &Shared,
+    registration: &Registration<DaxFs>,
     (region, bdev): (Region, Option<OpenBlockDevice>),
     options: &Options,
     found: Found,
@@ -110,16 +110,26 @@ fn load(
     let image = Image::new(&region, &superblock);
     let checks = options.checks.demanding(signatures_required());
     let metadata = checks.metadata.unwrap_or(true);
-    prove(&image, &shared.keyring, &checks, metadata)?;
+    let keyring = &registration.shared.keyring;
+    prove(&image, keyring, &checks, metadata)?;
     let pieces = checks.proof.pieces(&image, context.source())?;
-    let packs = packs::join(&image, &options.packs, &checks)?;
     image.root()?;
     let place = Place {
         named: options.named(),
+        device: found.device,
         part: found.part,
     };
+    let packs = packs::join(&image, registration, &place, &checks)?;
     let offset = place.part.as_ref().map_or(0, |part| part.start);
-    let usage = Usage::new(context.source(), found.device, offset, &region, &superblock)?;
+    let is_fixed = place.is_sealed() && checks.proof.has_digest();
+    let usage = Usage::new(
+        context.source(),
+        found.device,
+        offset,
+        &region,
+        &superblock,
+        is_fixed,
+    )?;
     Ok(Mounted {
         usage,
         region,
@@ -129,7 +139,7 @@ fn load(
         packs,
         place,
         checks,
-        keyring: shared.keyring.clone(),
+        keyring: keyring.clone(),
         bdev,
     })
 }
@@ -148,7 +158,7 @@ impl FileSystem for DaxFs {
 
     fn parse_param(
         options: &mut Options,
-        param: &Param<'_, Self>,
+        param: &Param<'_>,
         context: &Context,
     ) -> Result<(), Refusal> {
         options.parse(param, context.is_remount())
@@ -164,14 +174,14 @@ impl FileSystem for DaxFs {
     }
 
     fn open(
-        shared: &Shared,
+        registration: &Registration<DaxFs>,
         options: &Options,
         found: Found,
         context: &Context,
     ) -> Result<Mounted, Refusal> {
-        let lease_ref = shared.memory.start()?;
+        let lease_ref = registration.shared.memory.start()?;
         let opened = source::open(options, &found, &lease_ref, context)?;
-        load(shared, opened, options, found, context)
+        load(registration, opened, options, found, context)
             .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
 
@@ -200,7 +210,7 @@ impl FileSystem for DaxFs {
     }
 
     fn reuse(sb: &SuperBlock<Self>, options: &Options, context: &Context) -> Result<(), Refusal> {
-        packs::refuse_others(&sb.data().packs, &options.packs)
+        packs::still_there(&sb.data().packs)
             .and_then(|()| prove_again(sb.data(), &options.checks.demanding(signatures_required())))
             .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
@@ -216,8 +226,7 @@ impl FileSystem for DaxFs {
                 "a remount cannot change the image's memory"
             ));
         }
-        packs::repeated(&sb.data().packs, &options.shown_packs)
-            .and_then(|()| remounted(sb.data(), &options.checks))
+        remounted(sb.data(), &options.checks)
             .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
 }
@@ -234,7 +243,6 @@ impl SuperOperations for DaxFs {
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) {
         let mounted = sb.data();
         mounted.place.show(seq);
-        packs::show(seq, &mounted.packs);
         let checks = &mounted.checks;
         if checks.metadata == Some(false) {
             kernel::seq_print!(seq, ",check=none");

@@ -7,9 +7,9 @@ use crate::event::Event;
 use crate::image::Superblock;
 use crate::linux::counters::Counters;
 use crate::linux::fs::SourceKind;
-use crate::linux::numbers;
 pub(crate) use crate::linux::sysfs::Directory;
-use crate::linux::sysfs::{File, Show, Shown, Value};
+use crate::linux::sysfs::{numbers, File, Show, Shown, Value};
+use crate::linux::Hex;
 use crate::memory::{MapMethod, Region};
 use kernel::{prelude::*, str::CString};
 
@@ -37,18 +37,21 @@ struct Figures {
     mapping: &'static CStr,
     size: u64,
     inodes: u64,
+    digest: CString,
     counters: Counters<EVENTS>,
 }
 
 impl Usage {
     /// Makes the figures of the image in `region`, which was mounted from `source`: from the byte
-    /// `offset` of `device`, if it is on one.
+    /// `offset` of `device`, if it is on one. `is_fixed` says that its content is that of its
+    /// SHA-256, and cannot change.
     pub(crate) fn new(
         source: &CStr,
         device: Option<SourceKind>,
         offset: u64,
         region: &Region,
         superblock: &Superblock,
+        is_fixed: bool,
     ) -> Result<Self> {
         let figures = Figures {
             source: CString::try_from_fmt(fmt!("{}", source))?,
@@ -62,6 +65,10 @@ impl Usage {
             },
             size: superblock.total_size,
             inodes: superblock.inode_count(),
+            digest: match is_fixed {
+                true => CString::try_from_fmt(fmt!("{}", Hex(&superblock.sha256)))?,
+                false => CString::try_from_fmt(fmt!("none"))?,
+            },
             counters: Counters::new()?,
         };
         Ok(Usage(Show::new(figures)?))
@@ -121,6 +128,12 @@ impl Shown for Figures {
         file(c"offset", |figures| Value::Number(figures.offset)),
         file(c"mapping", |figures| Value::Text(figures.mapping)),
         file(c"size", |figures| Value::Number(figures.size)),
+        File {
+            name: c"digest",
+            // Who can supply an image gets content by its SHA-256.
+            mode: 0o400,
+            value: |figures| Value::Text(&figures.digest),
+        },
         file(c"inodes", |figures| Value::Number(figures.inodes)),
         file(c"reads", |figures| figures.counter(Event::Read)),
         file(c"read_bytes", |figures| figures.counter(Event::ReadByte)),

@@ -234,7 +234,8 @@ fn parse_digest(text: &[u8]) -> Option<[u8; 32]> {
 
 /// Returns why a mount or a remount is refused that demands more than the first mount.
 fn mounted_already(how: &str) -> Refusal {
-    refusal!(EBUSY, "mounted already {how}").remedy("unmount it everywhere first")
+    refusal!(EBUSY, "mounted already {how}")
+        .remedy("unmount it, and images that use it as a pack, everywhere first")
 }
 
 /// Refuses to go on if a signal is pending.

@@ -212,3 +212,9 @@ impl<T: Shown> core::ops::Deref for Show<T> {
         &self.shown
     }
 }
+
+/// Returns the major and the minor number of a device.
+pub(crate) fn numbers(device: bindings::dev_t) -> (u32, u32) {
+    let minors = (1 << bindings::MINORBITS) - 1;
+    (device >> bindings::MINORBITS, device & minors)
+}

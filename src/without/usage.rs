@@ -25,6 +25,7 @@ impl Usage {
         _offset: u64,
         _region: &Region,
         _superblock: &Superblock,
+        _is_fixed: bool,
     ) -> Result<Self> {
         Ok(Usage)
     }

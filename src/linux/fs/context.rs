@@ -2,9 +2,8 @@
 
 //! Mount contexts and mount options (`struct fs_context`).
 
-use super::{FileSystem, Refusal, SuperRef};
+use super::{FileSystem, Refusal};
 use crate::bindings;
-use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use kernel::{
     error::{from_err_ptr, to_result},
@@ -144,7 +143,7 @@ pub(crate) enum SuperKind {
 }
 
 /// The kind of file that is a mount's source.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SourceKind {
     /// A block device, with its number.
     BlockDevice(bindings::dev_t),
@@ -166,37 +165,19 @@ pub(crate) enum Value<'a> {
     Other,
 }
 
-/// An option of a mount of a filesystem of type `T`.
-///
-/// # Invariants
-///
-/// `fs_type` is a filesystem type of `T`.
-pub(crate) struct Param<'a, T: FileSystem> {
+/// An option of a mount.
+pub(crate) struct Param<'a> {
     /// Name.
     pub(crate) key: &'a CStr,
     /// Value.
     pub(crate) value: Value<'a>,
-    fs_type: *const bindings::file_system_type,
-    _type: PhantomData<T>,
 }
 
-impl<'a, T: FileSystem> Param<'a, T> {
-    /// Returns the superblock that has the file of a descriptor, if both mounts have the same type.
-    pub(crate) fn super_block(&self) -> Option<SuperRef<T>> {
-        match &self.value {
-            // SAFETY: By the type invariant it is a filesystem type of `T`.
-            Value::Descriptor(_, file) => unsafe { SuperRef::of_file(file, self.fs_type) },
-            _ => None,
-        }
-    }
-
+impl<'a> Param<'a> {
     /// # Safety
     ///
-    /// `param` must be valid for `'a`, and `fs_type` a filesystem type of `T`.
-    pub(super) unsafe fn from_raw(
-        param: *const bindings::fs_parameter,
-        fs_type: *const bindings::file_system_type,
-    ) -> Self {
+    /// `param` must be valid for `'a`.
+    pub(super) unsafe fn from_raw(param: *const bindings::fs_parameter) -> Self {
         // SAFETY: The caller guarantees that `param` is valid for `'a`. Every parameter has a name,
         // a NUL-terminated string that lives as long.
         let (raw, key) = unsafe { (&*param, CStr::from_char_ptr((*param).key)) };
@@ -220,13 +201,7 @@ impl<'a, T: FileSystem> Param<'a, T> {
             }
             _ => Value::Other,
         };
-        // INVARIANT: The caller guarantees the type.
-        Param {
-            key,
-            value,
-            fs_type,
-            _type: PhantomData,
-        }
+        Param { key, value }
     }
 }
 

@@ -58,7 +58,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// `ENOPARAM` for an unknown option, which the VFS then looks for among its own.
     fn parse_param(
         options: &mut Self::Options,
-        param: &Param<'_, Self>,
+        param: &Param<'_>,
         context: &Context,
     ) -> Result<(), Refusal>;
 
@@ -71,11 +71,13 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Opens the source, and returns the data of a new superblock. There is none yet, so this may
     /// take long: the VFS holds only the lock of the context.
     fn open(
-        shared: &Self::Shared,
+        registration: &Registration<Self>,
         options: &Self::Options,
         found: Self::Found,
         context: &Context,
-    ) -> Result<Self::Super, Refusal>;
+    ) -> Result<Self::Super, Refusal>
+    where
+        Self: Operations;
 
     /// Returns the block device that holds the filesystem, if there is one.
     fn block_device(data: &Self::Super) -> Option<&BlockDevice>;
@@ -117,7 +119,7 @@ pub(crate) struct Registration<T: Operations> {
     fs_type: Opaque<bindings::file_system_type>,
     // Dropped first, after the last inode is freed.
     pub(super) cache: Cache<T>,
-    pub(super) shared: T::Shared,
+    pub(crate) shared: T::Shared,
     /// The keys in use: from before their superblocks are made until the data of these are dropped,
     /// or their memory is gone. Each has the address of its superblock, or 0 before and after it.
     #[pin]
@@ -164,6 +166,18 @@ impl<T: Operations> Registration<T> {
             }),
             _pin: PhantomPinned,
         })
+    }
+
+    /// Calls `visit` with each mounted superblock, under its `s_umount`. So this waits for those
+    /// that are being mounted, unmounted or remounted, whatever signal there is, and the caller must
+    /// not hold such a lock.
+    pub(crate) fn each_super_block(&self, mut visit: impl FnMut(&SuperBlock<T>)) {
+        let mut visit: &mut dyn FnMut(&SuperBlock<T>) = &mut visit;
+        let arg = (&raw mut visit).cast();
+        // SAFETY: By the type invariant the type is registered. `visit` lives during this call. The
+        // function gets superblocks of the type with SB_BORN and without SB_DYING, under their lock:
+        // `get_tree` has filled them, and `kill` drops their data later.
+        unsafe { bindings::iterate_supers_type(self.fs_type.get(), Some(VTable::<T>::visit), arg) };
     }
 
     /// Returns the registration that `fs_type` is part of.

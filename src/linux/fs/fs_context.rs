@@ -60,8 +60,7 @@ impl<T: Operations> VTable<T> {
         from_result(|| {
             // SAFETY: The VFS passes a valid parameter, and holds the context's mutex. The context
             // is one of a filesystem type of `T`.
-            let (param, (context, options)) =
-                unsafe { (Param::from_raw(param, (*fc).fs_type), parts::<T>(fc)) };
+            let (param, (context, options)) = unsafe { (Param::from_raw(param), parts::<T>(fc)) };
             T::parse_param(options, &param, context)
                 .map(|()| 0)
                 .map_err(|refusal| context.refuse(refusal))

@@ -40,7 +40,7 @@ pub(super) unsafe fn get_tree<T: Operations>(
         let (known, reserved) = registration.find_or_reserve(key)?;
         let data = match known {
             0 => {
-                let data = T::open(&registration.shared, options, found, context)?;
+                let data = T::open(registration, options, found, context)?;
                 Some(KBox::new(data, GFP_KERNEL)?)
             }
             _ => None,

@@ -4,11 +4,10 @@
 
 use super::{context, FileSystem, INodeRef, Operations, Registration, VTable};
 use crate::bindings;
-use crate::linux::numbers;
 use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
-use kernel::{fs::File, prelude::*, seq_file::SeqFile, types::Opaque};
+use kernel::{prelude::*, seq_file::SeqFile, types::Opaque};
 
 /// Operations on a mounted superblock.
 pub(crate) trait SuperOperations: FileSystem {
@@ -77,10 +76,13 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { &*(*self.as_raw()).s_fs_info.cast() }
     }
 
-    /// Returns the major and the minor number of the device, as stat(2) of a file here does.
-    pub(crate) fn device(&self) -> (u32, u32) {
-        // SAFETY: The superblock is valid, and its device does not change once it is set.
-        numbers(unsafe { (*self.as_raw()).s_dev })
+    /// Returns a reference to a mounted superblock, unless the last one was given up.
+    pub(crate) fn get(&self) -> Option<SuperRef<T>> {
+        let sb = NonNull::new(self.as_raw())?;
+        // SAFETY: The superblock is valid, and gets no reference after its last one was given up.
+        let taken = unsafe { bindings::atomic_inc_not_zero(&raw mut (*sb.as_ptr()).s_active) };
+        // INVARIANT: `from_raw` guarantees that it was filled. The reference was taken above.
+        taken.then_some(SuperRef(sb, PhantomData))
     }
 
     /// Returns the name of the device, for messages.
@@ -102,41 +104,6 @@ pub(crate) struct SuperRef<T: FileSystem>(NonNull<bindings::super_block>, Phanto
 unsafe impl<T: FileSystem> Send for SuperRef<T> {}
 // SAFETY: As above.
 unsafe impl<T: FileSystem> Sync for SuperRef<T> {}
-
-impl<T: FileSystem> SuperRef<T> {
-    /// Returns the superblock of an open file, if it is one of `fs_type`.
-    ///
-    /// # Safety
-    ///
-    /// `fs_type` must be a filesystem type of `T`.
-    pub(super) unsafe fn of_file(
-        file: &File,
-        fs_type: *const bindings::file_system_type,
-    ) -> Option<Self> {
-        let file = file.as_ptr().cast::<bindings::file>();
-        // SAFETY: An open file, also one that is open as a path only, has an inode. Its path keeps
-        // the mount of the inode's superblock, as files in descriptors are not backing files: it
-        // was filled, and has an active reference.
-        unsafe {
-            let sb = (*(*file).f_inode).i_sb;
-            if !ptr::eq((*sb).s_type, fs_type) {
-                return None;
-            }
-            bindings::atomic_inc(&raw mut (*sb).s_active);
-            // INVARIANT: The caller guarantees the type. The reference was taken above.
-            Some(SuperRef(NonNull::new_unchecked(sb), PhantomData))
-        }
-    }
-}
-
-impl<T: FileSystem> Clone for SuperRef<T> {
-    fn clone(&self) -> Self {
-        // SAFETY: By the type invariant there is an active reference, so this makes another one.
-        unsafe { bindings::atomic_inc(&raw mut (*self.0.as_ptr()).s_active) };
-        // INVARIANT: As for `self`, with the reference that was taken above.
-        SuperRef(self.0, PhantomData)
-    }
-}
 
 impl<T: FileSystem> Deref for SuperRef<T> {
     type Target = SuperBlock<T>;
@@ -164,6 +131,23 @@ impl<T: Operations> VTable<T> {
         show_options: Some(Self::show_options),
         ..pin_init::zeroed()
     };
+
+    /// Calls the function in `arg`.
+    ///
+    /// # Safety
+    ///
+    /// `sb` must be a mounted superblock of type `T`, and `arg` the address of a reference to a
+    /// function that nothing else uses.
+    pub(super) unsafe extern "C" fn visit(
+        sb: *mut bindings::super_block,
+        arg: *mut kernel::ffi::c_void,
+    ) {
+        // SAFETY: The caller guarantees both. A mounted superblock has been filled.
+        unsafe {
+            let visit = &mut *arg.cast::<&mut dyn FnMut(&SuperBlock<T>)>();
+            visit(SuperBlock::from_raw(sb));
+        }
+    }
 
     /// Fills a superblock. Its `data` are dropped by [`Self::kill`], also after a failure.
     ///
