@@ -107,7 +107,7 @@ mount_server() {
 		mountpoint -q /held || mount -o ro "$(device "$3")" /held
 		settle
 		before=$(used)
-		daxfs store mount /held "$2" "/images/$2" >&2
+		mount -t daxfs -o "image=$2" /held "/images/$2" >&2
 		settle
 		image=$(($(used) - before))
 		return
@@ -123,9 +123,8 @@ mount_server() {
 
 # unmount_servers PEER SERVER...
 unmount_servers() {
-	local server unmount=(umount)
-	[[ $1 != daxfs-store ]] || unmount=(daxfs store umount)
-	for server in "${@:2}"; do "${unmount[@]}" "/images/$server" >&2; done
+	local server
+	for server in "${@:2}"; do umount "/images/$server" >&2; done
 	! mountpoint -q /held || umount /held
 }
 

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lib.ktap import TESTS, WORK, fixture, meminfo, needs, private_mount_point, skip_all, soon
+from lib.store import loaded
 
 IMAGE = "registry.example/daxfs/test:1"
 MODEL = "/srv/model"  # a file of the image, which the program mapper reads, maps and keeps mapped
@@ -286,13 +287,8 @@ def layers():
 PACKS = 7
 
 
-def loaded():
-    """Return the directories that packs are mounted on."""
-    return [place for _, place, kind in mounts() if kind == "daxfs" and re.match("/run/daxfs/[^/]*/p/", place)]
-
-
 def number_of(images, packs=None):
-    """Check how many snapshots have their image in memory, and how many packs are mounted."""
+    """Check how many snapshots have their image mounted, and how many packs are in memory."""
     got = [len(layers()), len(loaded())]
     assert got == [images, got[1] if packs is None else packs], f"images, packs: {got}\n{layers()}\n{loaded()}"
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Two versions of a tree for tests of stores, and what a store and its mounts have."""
+import glob
 import json
 import os
 import random
 import subprocess
 import time
+from pathlib import Path
 
 from lib.ktap import TESTS, ended, random_file, sh
 
@@ -28,6 +30,12 @@ def packs(name="base-2"):
     images = json.loads(sh("daxfs store list --json store"))["images"]
     names = next(image["packs"] for image in images if image["name"] == name)
     return sorted((f"store/packs/{sha256}.daxfs" for sha256 in names), key=os.path.getsize, reverse=True)
+
+
+def loaded():
+    """Return the packs of stores that are in memory: their files."""
+    sources = (Path(path).read_text(encoding="utf-8").rstrip("\n") for path in glob.glob("/sys/fs/daxfs/*:*/source"))
+    return sorted(source for source in sources if "/packs/" in source)
 
 
 def same(directory, tree):

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Stores: `daxfs store` without the kernel. tests/store mounts them.
+//! Stores: `daxfs store` without the kernel. tests/store mounts their images.
 
 use crate::json::check;
 use crate::reports::mkdaxfs;

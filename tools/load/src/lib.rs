@@ -20,4 +20,4 @@ pub mod range;
 
 pub use buffer::Kind;
 pub use daxfs_capi::locate;
-pub use mount::{load, load_as, mount};
+pub use mount::{load, load_on, mount};

@@ -6,15 +6,13 @@ use crate::buffer::{Buffer, Kind};
 use crate::catalog::Chosen;
 use crate::context::explain;
 use crate::file::ImageFile;
-use crate::query::set_attributes;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use rustix::fs::{fstat, fstatfs, open, FileType, Mode, OFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::{
     fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-    move_mount, open_tree, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags,
-    OpenTreeFlags,
+    move_mount, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags,
 };
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -167,17 +165,12 @@ impl Mounting {
             let remedy = match error {
                 Errno::NODEV => "; load the module (modprobe daxfs), or use daxfs fuse",
                 Errno::PERM => "; only root can, others can use daxfs fuse",
+                Errno::MFILE => "; raise the limit of open files (ulimit -Hn, LimitNOFILE=)",
                 _ => "",
             };
             Error::system("", "cannot mount daxfs", remedy, error)
         })?;
         Ok(Mounting(fs))
-    }
-
-    /// Names a pack of the image: `pack` is on a mount of it, which may be unmounted afterwards.
-    pub fn pack(&self, pack: BorrowedFd<'_>) -> Result<()> {
-        fsconfig_set_fd(self.0.as_fd(), "pack", pack)
-            .map_err(|error| explain(&self.0, "cannot name a pack", error))
     }
 
     /// Makes the mount, which is in no directory yet. `source` is the image file or the device, `memory` has the image.
@@ -198,10 +191,7 @@ impl Mounting {
                 .map_err(|error| explain(fs, "cannot hand over the memory", error))?;
         }
         for (name, value) in &options.filesystem {
-            match value {
-                Some(pack) if name == "pack" => self.pack(open_pack(pack.as_ref())?.as_fd())?,
-                _ => set_one(fs, name, value.as_deref())?,
-            }
+            set_one(fs, name, value.as_deref())?;
         }
         set(fs, &options.generic)?;
         make(fs, options.attributes, |mount| match memory {
@@ -209,14 +199,6 @@ impl Mounting {
             _ => Ok(()),
         })
     }
-}
-
-/// Opens the directory `pack`, on which a pack is mounted.
-fn open_pack(pack: &Path) -> Result<OwnedFd> {
-    open(pack, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|error| {
-        let remedy = "; pack= takes a directory on which a pack is mounted";
-        Error::system(shown_path(pack), "cannot open the pack", remedy, error)
-    })
 }
 
 /// Checks that something can be mounted on `dir`. Never waits for a mount of systemd there, which may wait for this one.
@@ -301,44 +283,28 @@ pub fn place(mount: BorrowedFd<'_>, dir: &Path) -> Result<()> {
     moved.map_err(|error| refuse(dir, error))
 }
 
-/// Returns another mount of what is mounted on `dir`, in no directory yet, with these attributes only.
-pub fn clone(dir: &Path, attributes: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mount = open_tree(CWD, dir, flags)?;
-    set_attributes(&mount, attributes)?;
-    Ok(mount)
-}
-
-/// Load the image file `image` into memory of this kind and mount it on `dir`. `words` are mount
-/// options, such as `nosuid` and `check=none`.
-pub fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()> {
-    load_as(image, image, dir, kind, words)
-}
-
-/// Does as [`load`], with `source` as the source that the mount shows.
-pub fn load_as(
-    source: &Path,
-    image: &Path,
-    dir: &Path,
-    kind: Kind,
-    words: &[String],
-) -> Result<()> {
+/// Loads the image file `image` into memory of this kind, and makes a mount of it, in no directory yet, which shows the
+/// source `source`. `words` are mount options, such as `nosuid` and `check=none`.
+pub fn load(source: &Path, image: &Path, kind: Kind, words: &[String]) -> Result<OwnedFd> {
     let options = MountOptions::parse(words);
     let image = ImageFile::open(image)?;
-    // Report problems of the mount point before copying the image.
-    examine(dir)?;
     let mounting = Mounting::new()?;
     let buffer = kind.make(&image)?;
-    let mount = mounting.make(source, MountSource::Buffer(&buffer), &options)?;
-    place(mount.as_fd(), dir)
+    mounting.make(source, MountSource::Buffer(&buffer), &options)
 }
 
-/// Makes a mount of the image on `device`, or of the one of its catalog that `words` name, with the packs that `mounting`
-/// has.
-pub fn mount(device: &Path, words: &[String], mounting: Mounting) -> Result<OwnedFd> {
+/// Loads the image file `image`, and mounts it on `dir`, see [`load`].
+pub fn load_on(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()> {
+    // Report problems of the mount point before copying the image.
+    examine(dir)?;
+    place(load(image, image, kind, words)?.as_fd(), dir)
+}
+
+/// Makes a mount of the image on `device`, or of the one of its catalog that `words` name, in no directory yet.
+pub fn mount(device: &Path, words: &[String]) -> Result<OwnedFd> {
     let mut words = words.to_vec();
     let memory = Chosen::find(device, &mut words)?.map_or(MountSource::Device, MountSource::Part);
-    mounting.make(device, memory, &MountOptions::parse(&words))
+    Mounting::new()?.make(device, memory, &MountOptions::parse(&words))
 }
 
 #[cfg(test)]

@@ -143,12 +143,6 @@ impl Images {
         }
         Ok(())
     }
-
-    /// Remove what no image needs, and free what nothing uses. The first time this reads the metadata of all images.
-    pub fn tidy(&self) -> Result<()> {
-        self.collect();
-        self.memory.tidy()
-    }
 }
 
 /// Return the bytes that the content of `tree` takes at least: files of different sizes have nothing in common.

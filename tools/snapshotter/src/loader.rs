@@ -6,10 +6,10 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::room::Room;
 use daxfs_load::mountinfo;
-use daxfs_store::{lock, mount, mounted, tidy, unmount, Demands, Origin, Store};
+use daxfs_store::{lock, mount, Demands, Store};
 use rustix::fs::StatxAttributes;
 use rustix::io::Errno;
-use rustix::mount::{fsopen, FsOpenFlags};
+use rustix::mount::{fsopen, unmount as umount, FsOpenFlags, UnmountFlags};
 use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
@@ -42,9 +42,6 @@ pub trait Loader: Send + Sync + 'static {
 
     /// Return whether an image is mounted on `dir`.
     fn is_loaded(&self, dir: &Path) -> bool;
-
-    /// Free what is not in use.
-    fn tidy(&self) -> Result<()>;
 }
 
 /// Loads images by mounts of the kernel's daxfs.
@@ -97,15 +94,15 @@ impl KernelLoader {
     /// Unmount the image on `dir`. If a process has its files open, do that if `lazy` is set.
     fn unmount(&self, dir: &Path, lazy: bool) -> Result<bool> {
         while is_mounted(dir)? {
-            refuse_others(dir)?;
-            match unmount(dir, lazy) {
-                Err(daxfs_image::Error::System { source, .. })
-                    if !lazy && Errno::from_io_error(&source) == Some(Errno::BUSY) =>
-                {
-                    return Ok(false);
+            refuse_others(dir, None)?;
+            let unmounted = match umount(dir, UnmountFlags::NOFOLLOW) {
+                Err(Errno::BUSY) if lazy => {
+                    umount(dir, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
                 }
-                unmounted => unmounted?,
+                Err(Errno::BUSY) => return Ok(false),
+                unmounted => unmounted,
             };
+            unmounted.map_err(|error| Error::io(dir, "unmount")(error.into()))?;
         }
         Ok(true)
     }
@@ -129,7 +126,7 @@ impl Loader for KernelLoader {
     fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<()> {
         self.alone(dir, || {
             if is_mounted(dir)? {
-                return refuse_others(dir);
+                return refuse_others(dir, Some(&store.needs_of(name)?.0));
             }
             match DirBuilder::new().mode(0o755).create(dir) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -138,7 +135,7 @@ impl Loader for KernelLoader {
                 _ => {}
             }
             let room = |needed| self.room.check(name, needed, false);
-            mount(Origin::Store(store), name, dir, &Demands::default(), &room)?;
+            mount(store, name, dir, &Demands::default(), &room)?;
             Ok(())
         })
     }
@@ -154,10 +151,6 @@ impl Loader for KernelLoader {
     fn is_loaded(&self, dir: &Path) -> bool {
         is_mounted(dir).unwrap_or(false)
     }
-
-    fn tidy(&self) -> Result<()> {
-        Ok(tidy()?)
-    }
 }
 
 /// Return whether something is mounted on `dir`.
@@ -169,10 +162,17 @@ fn is_mounted(dir: &Path) -> Result<bool> {
     }
 }
 
-/// Fails with [`Error::Unsupported`] if something else than an image is mounted on `dir`.
-fn refuse_others(dir: &Path) -> Result<()> {
-    let place = dir.canonicalize().map_err(Error::io(dir, "examine"))?;
-    if mounted(&place)? {
+/// Fails with [`Error::Unsupported`] if something else than an image is mounted on `dir`, or another one than that with
+/// the SHA-256 `sha256`.
+fn refuse_others(dir: &Path, sha256: Option<&str>) -> Result<()> {
+    let id = mountinfo::mount_id(dir).map_err(Error::io(dir, "examine"))?;
+    let digest = sha256.map(|sha256| format!("digest={sha256}"));
+    let text = mountinfo::read()?;
+    let is_it = |mount: &mountinfo::Mount<'_>| {
+        let is_wanted = digest.as_ref().is_none_or(|digest| mount.has(digest));
+        mount.id == id && mount.kind == b"daxfs" && is_wanted
+    };
+    if mountinfo::mounts(&text).any(|mount| is_it(&mount)) {
         return Ok(());
     }
     let why = "something else is mounted there than the image of this snapshot; unmount it";

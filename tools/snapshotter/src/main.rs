@@ -50,12 +50,14 @@ fn run(args: Args) -> Result<()> {
             if let Err(error) = notify() {
                 warn(&format_args!("cannot notify systemd: {error}"));
             }
+            let snapshotter = Arc::clone(&snapshotter);
+            tokio::task::spawn_blocking(move || snapshotter.tidy());
         };
         if !config.metrics.as_os_str().is_empty() {
             let (path, snapshotter) = (config.metrics.clone(), Arc::clone(&snapshotter));
             std::thread::spawn(move || report(&path, &snapshotter));
         }
-        serve(&config, snapshotter, ready, end).await
+        serve(&config, Arc::clone(&snapshotter), ready, end).await
     });
     // Old metrics would look current.
     let _ = std::fs::remove_file(&config.metrics);

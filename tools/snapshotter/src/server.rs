@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::NamedTempFile;
 use tokio::net::UnixListener;
-use tokio::task::spawn_blocking;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
@@ -35,8 +34,6 @@ pub async fn serve(
     let listener = listen(path)?;
     let own = identity(path);
     ready();
-    let opened = Arc::clone(&snapshotter);
-    spawn_blocking(move || opened.tidy());
     let served = Server::builder()
         .add_service(SnapshotsServer::new(Service::new(snapshotter)))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end)

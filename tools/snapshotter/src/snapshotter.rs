@@ -75,18 +75,15 @@ impl Snapshotter {
         })
     }
 
-    /// Remove what the snapshots of an earlier run do not need from the store and from memory, and make images that are
-    /// pending. Other calls can be served at the same time, because this may take long.
+    /// Remove what the snapshots of an earlier run do not need from the store, and make images that are pending. Other calls
+    /// can be served at the same time, because this may take long.
     pub fn tidy(&self) {
-        let tidied = self.images.tidy();
+        self.images.collect();
         let pending = lock(&self.snapshots).pending();
         let finished = pending.iter().map(|name| self.finish(name));
-        for error in std::iter::once(tidied)
-            .chain(finished)
+        finished
             .filter_map(Result::err)
-        {
-            warn(&error);
-        }
+            .for_each(|error| warn(&error));
     }
 
     /// Count a call that failed with `code`.

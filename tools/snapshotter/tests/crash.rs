@@ -8,14 +8,13 @@ use daxfs_snapshotter::api::{Kind, Labels};
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::loader::{KernelLoader, Loader};
 use daxfs_snapshotter::record::{Disk, RealDisk, Record, State};
-use daxfs_snapshotter::server::serve;
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
 use daxfs_testing::can_mount;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tonic::Code;
 
@@ -472,7 +471,7 @@ fn a_commit_keeps_what_is_mounted() {
     assert!(!dir.parent().unwrap().exists());
 }
 
-/// Memory that takes long to unload and to tidy: until `go` says so.
+/// Memory that takes long to unload: until `go` says so.
 struct Slow {
     begun: Mutex<Sender<()>>,
     go: Mutex<Receiver<()>>,
@@ -512,11 +511,6 @@ impl Loader for Slow {
 
     fn is_loaded(&self, _: &Path) -> bool {
         false
-    }
-
-    fn tidy(&self) -> Result<()> {
-        self.wait();
-        Ok(())
     }
 }
 
@@ -633,21 +627,4 @@ fn a_cleanup_holds_up_no_other_call() {
         assert_eq!(listed, Ok(0), "the list waited for the cleanup");
     });
     assert!(!left.exists());
-}
-
-/// The service begins before all that it does not need is removed.
-#[tokio::test]
-async fn a_start_does_not_wait() {
-    let place = tempfile::TempDir::new().unwrap();
-    let config = Machine::config(place.path());
-    let (memory, begun, go) = Slow::new();
-    let start = std::time::Instant::now();
-    let ready = || {
-        assert!(start.elapsed() < Duration::from_secs(15), "it waited");
-        go.send(()).unwrap();
-    };
-    let snapshotter = Snapshotter::open(&config, Box::new(memory)).unwrap();
-    let served = serve(&config, Arc::new(snapshotter), ready, async {});
-    served.await.unwrap();
-    begun.recv().unwrap();
 }

@@ -29,7 +29,6 @@ use daxfs_testing::options;
 use prost_types::FieldMask;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -44,8 +43,6 @@ pub struct Unpacked {
     loaded: Arc<Mutex<BTreeMap<PathBuf, BTreeMap<String, u64>>>>,
     /// Bytes that all may have, if not 0.
     limit: Arc<Mutex<u64>>,
-    /// Whether the start has ended.
-    tidy: Arc<AtomicBool>,
 }
 
 impl Unpacked {
@@ -122,11 +119,6 @@ impl Loader for Unpacked {
     fn is_loaded(&self, dir: &Path) -> bool {
         self.loaded.lock().unwrap().contains_key(dir)
     }
-
-    fn tidy(&self) -> Result<()> {
-        self.tidy.store(true, Relaxed);
-        Ok(())
-    }
 }
 
 /// A server and a client.
@@ -191,6 +183,7 @@ impl Machine {
         let address = format!("unix:{}", config.socket.display());
         let opened = Snapshotter::open(&config, Box::new(memory.clone()));
         let snapshotter = Arc::new(opened.unwrap());
+        snapshotter.tidy();
         let server = tokio::spawn({
             let snapshotter = snapshotter.clone();
             async move {
@@ -200,9 +193,6 @@ impl Machine {
             }
         });
         is_ready.await.unwrap();
-        while !memory.tidy.load(Relaxed) {
-            tokio::task::yield_now().await;
-        }
         let channel = Endpoint::from_shared(address)
             .unwrap()
             .connect()

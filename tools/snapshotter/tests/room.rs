@@ -157,10 +157,6 @@ where
     fn is_loaded(&self, dir: &Path) -> bool {
         self.memory.is_loaded(dir)
     }
-
-    fn tidy(&self) -> Result<()> {
-        self.memory.tidy()
-    }
 }
 
 /// Commit a layer with a file of its name and this size.

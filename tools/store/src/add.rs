@@ -432,8 +432,8 @@ mod tests {
         pack.write_all_at(b"damaged", good.len() as u64 - 4096)
             .unwrap();
         let (name, looks) = (String::new(), String::new());
-        let damaged = Err(Error::Foreign { name, looks });
-        store.loaded(&id, &Err(Error::refused("", "no room")));
+        let damaged = Err::<(), _>(Error::Foreign { name, looks });
+        store.loaded(&id, &Err::<(), _>(Error::refused("", "no room")));
         assert_eq!(add("c"), 0);
         store.loaded(&id, &damaged);
         store.loaded(&id, &Ok(()));

@@ -4,19 +4,18 @@
 //!
 //! [`copy`] copies an image under its own name, with its packs, for all kernels that have the device.
 
-use crate::files::{failed, length};
-use crate::origin::{proof, Demands};
+use crate::files::length;
+use crate::mount::proof;
 use crate::pack::PackRef;
 use crate::store::{keeps_all, Freed, Loaded, Store};
 use daxfs_files::digest::{hex, is_hex};
 use daxfs_image::error::{Error, Result};
+use daxfs_image::packs::make_room;
 use daxfs_image::source::{At, Opened};
 use daxfs_image::text::shown_path;
 use daxfs_load::catalog::{self, Reuse};
-use daxfs_load::mount::{place, Mounting};
-use rustix::fs::{stat, FileType};
 use std::collections::HashSet;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// The names of packs that [`copy`] has copied are this and digits.
@@ -24,17 +23,6 @@ const PACK: &str = "pack-";
 
 /// Hexadecimal digits of a SHA-256 in these names, which have at most 63 characters.
 const DIGITS: usize = 32;
-
-/// Fails if `device` is a file, which is a device in virtual machines only.
-fn check(device: &Path) -> Result<()> {
-    let status = stat(device).map_err(|error| failed(device, "examine", error.into()))?;
-    let kind = FileType::from_raw_mode(status.st_mode);
-    if kind != FileType::BlockDevice && kind != FileType::CharacterDevice {
-        let why = "is neither a store nor a device; daxfs share makes it a device of a virtual machine, which can mount its images";
-        return Err(Error::refused(shown_path(device), why));
-    }
-    Ok(())
-}
 
 /// Return the name that [`copy`] gives `pack`.
 fn pack_name(pack: &PackRef) -> String {
@@ -122,41 +110,23 @@ pub fn copy(store: &Store, name: &str, device: &Path, reuse: Reuse) -> Result<Lo
     Ok(copied)
 }
 
-/// Mounts the image `name` of `device` on the directory `dir`. The kernel finds the superblocks of packs that are
-/// mounted by their places on the device, and the image keeps them.
-pub fn mount(device: &Path, name: &str, dir: &Path, demands: &Demands) -> Result<Loaded> {
-    check(device)?;
-    // This drops what is cached: other kernels may have changed the device.
-    catalog::images(device)?;
-    let opened = open(device, name)?;
-    let sha256 = hex(&opened.superblock.sha256);
-    demands.check(&opened.name, &sha256)?;
-    let packs = crate::pack::packs(&opened)?;
-    // Otherwise all of a device would be read, and be in the host's memory.
-    let is_verified = demands.digest.is_some() || demands.signed;
-    let words = |name: &str, sha256: &str| {
-        let image = [format!("image={name}")].into_iter();
-        let proof = proof(sha256).into_iter().filter(|_| is_verified);
-        image.chain(proof).collect::<Vec<String>>()
+/// Mounts the packs of the image at `offset` of `device` in no directory. The kernel finds them while
+/// the image is mounted and these are open; then the image keeps them. They are compared with their SHA-256 if
+/// `is_verified`: otherwise all of a device would be read, and be in the host's memory.
+pub fn mount_packs(device: &Path, offset: u64, is_verified: bool) -> Result<Vec<OwnedFd>> {
+    let at = At {
+        offset: Some(offset),
+        name: None,
     };
-    let mounting = Mounting::new()?;
-    let mut mounted = Loaded {
-        images: 1,
-        bytes: opened.superblock.total_size,
-        shared: 0,
-    };
-    for pack in &packs {
-        let words = words(&pack_name(pack), &pack.sha256);
-        let part = daxfs_load::mount(device, &words, Mounting::new()?)?;
-        mounting.pack(part.as_fd())?;
-        mounted.images += 1;
-        mounted.bytes += pack.size;
-    }
-    let mut words = words(name, &sha256);
-    words.extend(demands.signed.then(|| "signature=required".into()));
-    words.extend_from_slice(&demands.options);
-    place(daxfs_load::mount(device, &words, mounting)?.as_fd(), dir)?;
-    Ok(mounted)
+    let packs = crate::pack::packs(&Opened::open_at(device, &at)?)?;
+    make_room(packs.len());
+    let mounts = packs.iter().map(|pack| {
+        let proof = proof(&pack.sha256).into_iter().filter(|_| is_verified);
+        let mut words = vec![format!("image={}", pack_name(pack))];
+        words.extend(proof);
+        daxfs_load::mount(device, &words)
+    });
+    mounts.collect()
 }
 
 /// Return the names of the images on `device`.

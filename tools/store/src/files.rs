@@ -9,9 +9,6 @@ use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Where images and packs are mounted. Only root can enter the directory.
-pub const RUN: &str = "/run/daxfs";
-
 /// Lock a mutex that protects data which are valid at any time.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -47,7 +44,7 @@ pub fn failed(path: &Path, operation: &str, error: io::Error) -> Error {
         io::ErrorKind::NotFound if operation == "examine" => {
             "; a file of the store is missing: daxfs store verify names all"
         }
-        io::ErrorKind::PermissionDenied if path.starts_with(RUN) => "; only root can",
+        io::ErrorKind::PermissionDenied if path.starts_with("/run") => "; only root can",
         io::ErrorKind::PermissionDenied => "; run as the owner of the store",
         io::ErrorKind::ReadOnlyFilesystem => "; the store is on a read-only filesystem",
         io::ErrorKind::StorageFull => "; free some space",

@@ -319,10 +319,10 @@ impl Store {
     }
 
     /// Records whether the pack `sha256` loaded. If it is damaged, it is used for no other image.
-    pub(crate) fn loaded(&self, sha256: &str, result: &Result<()>) {
+    pub(crate) fn loaded<T>(&self, sha256: &str, result: &Result<T>) {
         let mut read = lock(&self.read);
         match result {
-            Ok(()) => _ = read.distrusted.remove(sha256),
+            Ok(_) => _ = read.distrusted.remove(sha256),
             Err(error) if error.is_damage() => _ = read.distrusted.insert(sha256.into()),
             Err(_) => {}
         }

@@ -51,7 +51,7 @@ impl Load {
     pub fn run(self) -> Result<ExitCode> {
         match (self.into, &self.dir) {
             (Destination::Kind(kind), Some(dir)) if !self.force => {
-                daxfs_load::load(&self.image, dir, kind, &self.options)?;
+                daxfs_load::load_on(&self.image, dir, kind, &self.options)?;
                 Ok(ExitCode::SUCCESS)
             }
             (Destination::Range(range), None) if self.options.is_empty() => {

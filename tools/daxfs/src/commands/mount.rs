@@ -6,26 +6,28 @@ use super::fuse::in_background;
 use super::ImageAt;
 use clap::{ArgAction, Parser};
 use daxfs_files::stdout::{written, Out};
+use daxfs_files::values::sha256;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::packs::PackFiles;
 use daxfs_image::source::At;
-use daxfs_image::text::shown_path;
+use daxfs_image::text::{human, shown_path};
 use daxfs_load::buffer::Kind;
 use daxfs_load::catalog::{value, Chosen};
-use daxfs_load::mount::{attach, load, MountOptions, MountSource};
-use daxfs_store::{Demands, Origin, Store};
+use daxfs_load::mount::{attach, load_on, MountOptions, MountSource};
+use daxfs_store::{mount_packs, Demands, Store};
 use rustix::process::geteuid;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Mount a daxfs image; called by mount(8)
 ///
-/// An image file is loaded into a sealed memfd first, as daxfs load does. Of a device with a catalog, the image of the
-/// option image=NAME is mounted, or the active one; of a store, the image of this option and its packs. pack=DIR names a
-/// mounted pack of another image that has packs, and can be repeated. Everything else is passed back to mount(8). With the type fuse.daxfs
-/// (mount.fuse.daxfs), the image is served as by daxfs fuse; what root mounts is for all users then.
+/// An image file is loaded into a sealed memfd first, as daxfs load does. Of a store, the image of the option image=NAME is
+/// mounted, or the active one, and the packs of it that are not in memory are loaded. Everything else is passed back to mount(8).
+/// With the type fuse.daxfs (mount.fuse.daxfs), the image is served as by daxfs fuse, with the packs in the files that
+/// pack=FILE names, once for each; what root mounts is for all users then.
 #[derive(Parser)]
 #[command(
     name = "mount.daxfs",
@@ -112,7 +114,7 @@ pub fn helper(args: &Helper) -> Result<()> {
         if args.fake {
             return Ok(());
         }
-        return load(&args.source, &args.dir, Kind::Memfd, &args.words());
+        return load_on(&args.source, &args.dir, Kind::Memfd, &args.words());
     }
     if args.source.is_dir() && !remount {
         return from_store(args);
@@ -128,10 +130,6 @@ pub fn helper(args: &Helper) -> Result<()> {
         };
         words.retain(|word| !again.iter().any(|start| word.starts_with(start)));
     }
-    if remount {
-        // fstab has directories; the kernel takes what /proc/mounts shows.
-        words.retain(|word| !word.starts_with("pack=/"));
-    }
     // A remount without a name keeps the image, whichever one is active now.
     let chosen = match remount && !named || is_store {
         true => None,
@@ -143,6 +141,12 @@ pub fn helper(args: &Helper) -> Result<()> {
     match chosen {
         Some(_) if args.fake && !remount => return Ok(()),
         Some(chosen) if !remount => {
+            // They stay while the image does.
+            let _packs = match value(&words, "phys") {
+                None => packs_of(args, &words)?,
+                // Nothing but the kernel can read them.
+                Some(_) => Vec::new(),
+            };
             let memory = MountSource::Part(chosen);
             return attach(
                 &args.source,
@@ -151,14 +155,18 @@ pub fn helper(args: &Helper) -> Result<()> {
                 &MountOptions::parse(&words),
             );
         }
-        // mount(8) cannot hand over packs.
-        None if !remount && !args.fake && value(&words, "pack").is_some() => {
-            let options = MountOptions::parse(&words);
-            return attach(&args.source, MountSource::Device, &args.dir, &options);
-        }
         _ => {}
     }
     Err(pass_on(args, "daxfs", &words))
+}
+
+/// Mounts the packs of the image on a device that is mounted with the options `words`.
+fn packs_of(args: &Helper, words: &[String]) -> Result<Vec<OwnedFd>> {
+    let proves = |word: &String| word.starts_with("digest=") || word == "signature=required";
+    // As it was written there.
+    let offset = value(words, "fsoffset").and_then(|offset| offset.strip_prefix("0x"));
+    let offset = offset.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    mount_packs(&args.source, offset.unwrap_or(0), words.iter().any(proves))
 }
 
 /// Mount the image of a store that the option `image=` names.
@@ -168,7 +176,10 @@ fn from_store(args: &Helper) -> Result<()> {
     for word in args.words() {
         match word.split_once('=') {
             Some(("image", name)) => image = Some(name.to_owned()),
-            Some(("digest", digest)) => demands.digest = Some(digest.to_owned()),
+            Some(("digest", digest)) => {
+                let refuse = |why| Error::refused(format!("digest={digest}"), why);
+                demands.digest = Some(sha256(digest).map_err(refuse)?);
+            }
             Some(("signature", "required")) => demands.signed = true,
             _ => demands.options.push(word),
         }
@@ -179,13 +190,16 @@ fn from_store(args: &Helper) -> Result<()> {
         return Err(Error::refused(shown_path(&args.source), why));
     };
     let store = Store::open(&args.source)?;
-    match args.fake {
-        true => Ok(()),
-        false => {
-            let origin = Origin::Store(&store);
-            daxfs_store::mount(origin, &image, &args.dir, &demands, &|_| Ok(())).map(drop)
-        }
+    if args.fake {
+        return Ok(());
     }
+    let loaded = daxfs_store::mount(&store, &image, &args.dir, &demands, &|_| Ok(()))?;
+    if args.verbose {
+        let (images, bytes, shared) = (loaded.images, human(loaded.bytes), loaded.shared);
+        let text = format!("{image}: loaded {images} images ({bytes}), {shared} were in memory");
+        written(writeln!(Out::open(), "{text}"))?;
+    }
+    Ok(())
 }
 
 /// Run mount(8) without a helper for the filesystem type `kind`. Return only if that fails.

@@ -8,11 +8,11 @@ use clap::{Args, Subcommand};
 use daxfs_files::bar::Bar;
 use daxfs_files::signals::Cleanup;
 use daxfs_files::stdout::{written, Out};
-use daxfs_files::{scratch, values, Output, Overwrite};
+use daxfs_files::{scratch, Output, Overwrite};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::{human, shown_path};
 use daxfs_load::catalog::Reuse;
-use daxfs_store::{copy, gc, mount, unmount, Demands, Listed, Loaded, Origin, Store};
+use daxfs_store::{copy, gc, Listed, Loaded, Store};
 use mkdaxfs::input::exclude::Exclude;
 use mkdaxfs::input::{Input, Platform};
 use serde_json::json;
@@ -41,36 +41,6 @@ Examples:
         #[arg(long)]
         json: bool,
     },
-    /// Mount an image
-    ///
-    /// Load the image and its packs into memory, each once in a machine: what another mount has
-    /// loaded is used. Nothing is loaded from a device to which copy has copied the image. The kernel verifies all
-    /// content before its first use, but the content of a device only with --digest or --signed. Only root can mount.
-    #[command(after_help = "\
-Examples:
-  daxfs store mount /srv/store base-2 /mnt
-  daxfs store mount --signed -o nosuid,nodev /srv/store base-2 /mnt
-  daxfs store mount /dev/pmem0 base-2 /mnt")]
-    Mount {
-        /// The store, or a device
-        #[arg(value_name = "STORE|DEVICE")]
-        store: PathBuf,
-        /// Name of the image
-        name: String,
-        /// The mount point
-        dir: PathBuf,
-        /// The SHA-256 that the image must have, as add prints it
-        #[arg(long, value_parser = values::sha256)]
-        digest: Option<String>,
-        /// Demand a signature that a keyring of the kernel trusts
-        ///
-        /// daxfs sign signs the file STORE/images/NAME.daxfs.
-        #[arg(long)]
-        signed: bool,
-        /// Mount options for all filesystems, as for mount(8)
-        #[arg(short, long, value_delimiter = ',')]
-        options: Vec<String>,
-    },
     /// Copy an image and its packs to a device with a catalog
     ///
     /// Packs that the device has are not copied again. Virtual machines and other kernels that have the device mount the
@@ -90,14 +60,6 @@ Examples:
         /// When to overwrite removed images
         #[arg(long, value_enum, value_name = "WHEN", default_value_t = Reuse::Unmounted)]
         reuse: Reuse,
-    },
-    /// Unmount an image, and free the memory that no other mount uses
-    #[command(after_help = "\
-Examples:
-  daxfs store umount /mnt")]
-    Umount {
-        /// The mount point
-        dir: PathBuf,
     },
     /// Remove an image
     ///
@@ -178,29 +140,6 @@ impl StoreCommand {
         match self {
             Self::Add(args) => return add(&args),
             Self::List { store, json } => return list(&store, json),
-            Self::Mount {
-                store,
-                name,
-                dir,
-                digest,
-                signed,
-                options,
-            } => {
-                let demands = Demands {
-                    digest,
-                    signed,
-                    options,
-                };
-                if is_device(&store) {
-                    let origin = Origin::Device(&store);
-                    let mounted = mount(origin, &name, &dir, &demands, &|_| Ok(()))?;
-                    let (packs, bytes) = (mounted.images - 1, human(mounted.bytes));
-                    return print(&format!("{name}: mounted with {packs} packs ({bytes})"));
-                }
-                let store = Store::open(&store)?;
-                let loaded = mount(Origin::Store(&store), &name, &dir, &demands, &|_| Ok(()))?;
-                return done(&name, "loaded", &loaded, "were in memory");
-            }
             Self::Copy {
                 store,
                 name,
@@ -209,11 +148,6 @@ impl StoreCommand {
             } => {
                 let copied = copy(&Store::open(&store)?, &name, &device, reuse)?;
                 return done(&name, "copied", &copied, "were present");
-            }
-            Self::Umount { dir } => {
-                let freed = unmount(&dir, false)?;
-                let (images, bytes) = (freed.images, human(freed.bytes));
-                return print(&format!("freed {images} images ({bytes})"));
             }
             Self::Remove { store, name } => Store::change(&store)?.remove(&name)?,
             Self::Gc { store } => {
