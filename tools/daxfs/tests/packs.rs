@@ -167,13 +167,12 @@ fn wrong_packs() {
     bytes[data] ^= 1;
     place.write("first", &bytes);
     let run = place.run(format!("daxfs fsck {PACKS} composed composed"));
-    assert_eq!(run.status, 4);
+    assert_eq!((run.status, run.text()), (4, ""), "{run:?}");
+    let count = |part: &str| run.stderr.matches(part).count();
     // Each pack is read once.
-    assert_eq!(
-        run.stderr.matches("first: SHA-256 is ").count(),
-        1,
-        "{run:?}"
-    );
+    assert_eq!(count("first: SHA-256 is "), 1, "{run:?}");
+    let said = "composed: 1 of 2 packs damaged or unreadable; restore from copies\n";
+    assert_eq!(count(said), 2, "{run:?}");
 
     // A pack without the files: the same superblock, other inodes.
     let mut bytes = good;
@@ -194,14 +193,61 @@ fn wrong_packs() {
         run.status == 4 && run.stderr.contains("data shared with an unsuitable file"),
         "{run:?}"
     );
+}
 
-    // A file in the store with the name of another pack.
+/// Packs in a store that cannot be used hide neither each other nor what other packs have.
+#[test]
+fn damaged_packs() {
+    let place = composed();
+    let digest = place.ok("daxfs digest first").text().trim().to_owned();
     store(&place);
-    place.shell("for pack in store/packs/*; do cp image $pack; done");
-    place.fails(
-        "daxfs cat composed file",
-        "has another SHA-256 or size than its name says",
+    let pack = format!("store/packs/{digest}.daxfs");
+    let good = place.read(&pack);
+    place.shell(format!("cp image {pack}"));
+    let said = format!(
+        "its content is in a pack that cannot be used: {}: has another SHA-256 or size than the image says; restore it from a copy",
+        place.path(&pack).display()
     );
+    // Half of the files have their content in the other pack.
+    let (mut read, mut failed) = (0, 0);
+    for path in place
+        .ok("cd source; find * -type f -size +0")
+        .text()
+        .lines()
+    {
+        let run = place.run(format!(
+            "daxfs cat composed '{path}' | cmp - 'source/{path}'"
+        ));
+        match run.status {
+            0 => read += 1,
+            _ => {
+                assert!(run.stderr.contains(&said), "{run:?}");
+                failed += 1;
+            }
+        }
+    }
+    assert!(read > 0 && failed > 0, "{read} {failed}");
+    place.ok("daxfs dump composed");
+    place.shell("mkdir mnt");
+    let why = "has content in a pack that cannot be used";
+    place.fails("daxfs fuse composed mnt", why);
+
+    // All others of the same image are named as well.
+    place.shell(format!(
+        "for pack in store/packs/*; do [ $pack = {pack} ] || : >$pack; done"
+    ));
+    let fsck = |packs: &str, words: &[&str]| {
+        let run = place.run("daxfs fsck composed");
+        assert_eq!((run.status, run.text()), (4, ""), "{run:?}");
+        let last = format!("composed: {packs} packs damaged or unreadable; restore from copies");
+        assert_eq!(run.stderr.lines().last(), Some(&*last), "{run:?}");
+        for word in words {
+            assert_eq!(run.stderr.matches(word).count(), 1, "{run:?}");
+        }
+    };
+    fsck("2 of 2", &["another SHA-256 or size", "not a daxfs image"]);
+    place.write(&pack, &good);
+    fsck("1 of 2", &["not a daxfs image"]);
 }
 
 /// A pack cannot have packs.
@@ -237,10 +283,20 @@ fn verified() {
     place.ok("daxfs verify --cert owner.pem composed");
 }
 
-/// An image may have more packs than a process may open files.
+/// Packs may be more than the files that a process may open.
 #[test]
 fn many_packs() {
     let place = composed();
-    let run = place.run(format!("ulimit -Sn 5; daxfs cat {PACKS} composed file"));
-    assert_eq!(run.status, 0, "{run:?}");
+    place.ok(format!("ulimit -Sn 5; daxfs cat {PACKS} composed file"));
+    place.fails(
+        format!("ulimit -n 5; daxfs cat {PACKS} composed file"),
+        "cannot open: Too many open files; raise the limit with ulimit -n",
+    );
+    store(&place);
+    // Only the packs of one image are open at a time, and packs of two images once.
+    place.ok(format!(
+        "ulimit -n 10; daxfs fsck {}",
+        "composed ".repeat(10)
+    ));
+    place.ok("ulimit -n 8; daxfs diff composed composed");
 }

@@ -3,7 +3,6 @@
 //! Packs of composed images: found among files that the user names, or in the store that has the image.
 
 use crate::error::{Error, Result};
-use crate::reader::missing;
 use crate::source::Opened;
 use daxfs_files::digest::hex;
 use daxfs_reader::layout;
@@ -35,35 +34,41 @@ impl PackFiles {
         packs.collect()
     }
 
-    /// Opens the files, and joins each of `images`, which come with their paths, with its packs.
+    /// Opens the files, and joins each of `images`, which come with their paths, with its packs. A pack that several
+    /// images have is opened once.
     ///
     /// Fails if one of the files is not a pack of any of them, or a pack has packs itself.
     pub fn join(&self, images: &mut [(&Path, &mut Opened)]) -> Result<()> {
         let given = self.open()?;
+        let mut known = given.clone();
         for (path, image) in &mut *images {
-            image.find_packs(path, &given)?;
-            for pack in image.packs.iter().flatten() {
+            image.find_packs(path, &known);
+            for pack in image.open_packs() {
                 if pack.superblock.pack_count() > 0 {
                     let why = "has packs itself, so it cannot be a pack";
                     return Err(Error::refused(pack.name.clone(), why));
                 }
             }
+            known.extend(image.open_packs().cloned());
         }
-        let images = images.iter().map(|(_, image)| &**image);
-        check_used(&given, &images.collect::<Vec<_>>())
+        let is_used = |sha256: &[u8; 32]| {
+            let mut packs = images.iter().flat_map(|(_, image)| image.open_packs());
+            packs.any(|pack| pack.superblock.sha256 == *sha256)
+        };
+        let names = images.iter().map(|(_, image)| image.name.clone());
+        check_used(&given, is_used, &names.collect::<Vec<_>>())
     }
 }
 
-/// Fails if one of the packs in `given` is not a pack of any of `images`.
-pub fn check_used(given: &[Arc<Opened>], images: &[&Opened]) -> Result<()> {
-    let is_used = |pack: &&Arc<Opened>| {
-        let mut packs = images.iter().flat_map(|image| image.packs.iter().flatten());
-        packs.any(|used| used.superblock.sha256 == pack.superblock.sha256)
-    };
-    match given.iter().find(|pack| !is_used(pack)) {
+/// Fails if `is_used` returns false for the SHA-256 of a pack in `given`. `names` are the images that they are for.
+pub fn check_used(
+    given: &[Arc<Opened>],
+    is_used: impl Fn(&[u8; 32]) -> bool,
+    names: &[String],
+) -> Result<()> {
+    match given.iter().find(|pack| !is_used(&pack.superblock.sha256)) {
         None => Ok(()),
         Some(pack) => {
-            let names: Vec<_> = images.iter().map(|image| &*image.name).collect();
             let why = format!(
                 "is not a pack of {}; daxfs info lists the packs of an image",
                 names.join(" or ")
@@ -76,40 +81,35 @@ pub fn check_used(given: &[Arc<Opened>], images: &[&Opened]) -> Result<()> {
 impl Opened {
     /// Opens the packs of this image, which is at `path`: those among `given`, and those beside it in a store.
     ///
-    /// A pack that is missing is left out. The packs must have the SHA-256 and size in the image's table; their bytes
-    /// are not compared with the SHA-256.
-    pub fn find_packs(&mut self, path: &Path, given: &[Arc<Opened>]) -> Result<()> {
+    /// An open pack has the SHA-256 and size in the image's table; its bytes are not compared with the SHA-256.
+    pub fn find_packs(&mut self, path: &Path, given: &[Arc<Opened>]) {
         let store = packs_beside(path);
-        let mut packs = Vec::new();
         make_room(self.superblock.pack_count() as usize + given.len());
-        for index in 0..self.superblock.pack_count() {
+        let find = |index| {
             let record = self.image().pack(index);
             let record = record.map_err(|error| Error::image(&self.name, b"", error))?;
-            packs.push(
-                match given.iter().find(|pack| pack.superblock.is_pack(&record)) {
-                    Some(pack) => Some(Arc::clone(pack)),
-                    None => match &store {
-                        Some(store) => in_store(store, &record)?,
-                        None => None,
-                    },
-                },
-            );
-        }
-        self.packs = packs;
-        Ok(())
+            let known = given.iter().find(|pack| pack.superblock.is_pack(&record));
+            match (known, &store) {
+                (Some(pack), _) => Ok(Some(Arc::clone(pack))),
+                (None, Some(store)) => in_store(store, &record),
+                (None, None) => Ok(None),
+            }
+        };
+        self.packs = (0..self.superblock.pack_count()).map(find).collect();
     }
 
-    /// Fails if a pack of this image is missing.
+    /// Returns the packs of this image that are open.
+    pub fn open_packs(&self) -> impl Iterator<Item = &Arc<Opened>> {
+        self.packs.iter().flatten().flatten()
+    }
+
+    /// Fails if a pack of this image is not open.
     pub fn require_packs(&self) -> Result<()> {
+        let reader = self.reader();
         for index in 0..self.superblock.pack_count() {
-            if !matches!(self.packs.get(index as usize), Some(Some(_))) {
-                let record = self.image().pack(index);
-                let record = record.map_err(|error| Error::image(&self.name, b"", error))?;
-                return Err(Error::refused(
-                    self.name.clone(),
-                    missing("has content", &record),
-                ));
-            }
+            reader.pack(index, |why| {
+                Error::refused(self.name.clone(), format!("has content in {why}"))
+            })?;
         }
         Ok(())
     }
@@ -134,7 +134,7 @@ fn in_store(store: &Path, record: &layout::Pack) -> Result<Option<Arc<Opened>>> 
     match pack.superblock.is_pack(record) {
         true => Ok(Some(Arc::new(pack))),
         false => {
-            let why = "has another SHA-256 or size than its name says; restore it from a copy";
+            let why = "has another SHA-256 or size than the image says; restore it from a copy";
             Err(Error::refused(pack.name, why))
         }
     }

@@ -8,8 +8,7 @@ use crate::text::shown;
 use daxfs_files::digest::hex;
 use daxfs_files::memory::{Storage, ZEROS};
 use daxfs_reader::{
-    self as image, layout, Content, Directory, FileType, FindError, Image, Inode, OwnedXattr,
-    Problem,
+    self as image, Content, Directory, FileType, FindError, Image, Inode, OwnedXattr, Problem,
 };
 use std::borrow::Cow;
 
@@ -21,9 +20,11 @@ pub struct Reader<'a, S> {
     /// The image.
     pub image: Image<'a, S>,
     name: &'a str,
-    /// The packs of the image that are known, each at its place in the table.
-    packs: Vec<Option<Reader<'a, S>>>,
+    packs: Packs<'a, S>,
 }
+
+/// The packs of an image, each at its place in the table: `None` if it is missing, or why it cannot be used.
+pub type Packs<'a, S> = Vec<std::result::Result<Option<Reader<'a, S>>, &'a Error>>;
 
 /// A directory entry with its inode.
 #[derive(Clone)]
@@ -57,14 +58,15 @@ impl<'a, S: Storage> Reader<'a, S> {
         }
     }
 
-    /// Returns this reader with `packs`, which has the known packs of the image, each at its place in the table.
-    pub fn with_packs(self, packs: Vec<Option<Self>>) -> Self {
+    /// Returns this reader with the packs of the image.
+    pub fn with_packs(self, packs: Packs<'a, S>) -> Self {
         Reader { packs, ..self }
     }
 
     /// Returns the bytes of the tables of data of the image and its packs.
     pub fn data_length(&self) -> u64 {
-        let packs = self.packs.iter().flatten().map(Reader::data_length);
+        let packs = self.packs.iter().flatten().flatten();
+        let packs = packs.map(Reader::data_length);
         let own = self.image.superblock().data.length;
         packs.fold(own, u64::saturating_add)
     }
@@ -176,17 +178,29 @@ impl<'a, S: Storage> Reader<'a, S> {
             .unwrap_or_default())
     }
 
+    /// Returns the reader of the pack with this index. If it is not open, calls `refuse` with a text that names the pack.
+    pub fn pack(&self, index: u32, refuse: impl Fn(String) -> Error) -> Result<&Self> {
+        match self.packs.get(index as usize) {
+            Some(Ok(Some(pack))) => Ok(pack),
+            Some(Err(error)) => Err(refuse(format!("a pack that cannot be used: {error}"))),
+            Some(Ok(None)) | None => {
+                let record = self.image.pack(index);
+                let sha256 = hex(&record.map_err(|error| self.fail(b"", error))?.sha256);
+                Err(refuse(format!(
+                    "the pack {sha256}, which is missing; name its file with --pack"
+                )))
+            }
+        }
+    }
+
     /// Returns the reader of the image that has the data of `inode`, which has the path `path`: this one, or the
     /// reader of a pack. With it the inode there, and the path for messages.
     fn source<'s>(&'s self, inode: &Inode, path: &'s [u8]) -> Result<(&'s Self, Inode, &'s [u8])> {
         let Content::InPack { pack: index, .. } = inode.content else {
             return Ok((self, *inode, path));
         };
-        let Some(Some(pack)) = self.packs.get(index as usize) else {
-            let record = self.image.pack(index);
-            let record = record.map_err(|error| self.fail(path, error))?;
-            return Err(self.refuse(path, missing("its content is", &record)));
-        };
+        let no_pack = |why: String| self.refuse(path, format!("its content is in {why}"));
+        let pack = self.pack(index, no_pack)?;
         let (memory, superblock) = (pack.image.memory(), pack.image.superblock());
         let found = self
             .image
@@ -290,10 +304,4 @@ fn append(path: &mut Vec<u8>, name: &[u8]) {
 /// Return the size of a buffer for reading `inode`.
 pub fn buffer_for(inode: &Inode) -> usize {
     inode.size.clamp(1, PIECE as u64) as usize
-}
-
-/// Returns the message that `what` is in a pack with this `record`, which is missing.
-pub(crate) fn missing(what: &str, record: &layout::Pack) -> String {
-    let sha256 = hex(&record.sha256);
-    format!("{what} in the pack {sha256}, which is missing; name its file with --pack")
 }

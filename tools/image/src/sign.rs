@@ -96,7 +96,7 @@ pub fn verify(image: &Opened, certs: &[PathBuf]) -> Result<String> {
     work.verify(name, &line, &cms, true)?;
     check_end(name.clone(), line.expires)?;
     let digest = image.digest()?;
-    for pack in image.packs.iter().flatten() {
+    for pack in image.open_packs() {
         pack.digest()?;
     }
     Ok(hex(&digest))

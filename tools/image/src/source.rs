@@ -15,6 +15,7 @@ use daxfs_files::{occupant, Mapping, Progress, HEAD};
 use daxfs_reader::layout::MAGIC;
 use daxfs_reader::{Image, Memory, Problem, Superblock};
 use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -95,8 +96,8 @@ pub fn open_at(path: &Path, at: &At) -> Result<Region> {
     Ok(source)
 }
 
-/// The packs of an image that are open, each at its place in the table.
-pub type Packs = Vec<Option<Arc<Opened>>>;
+/// The packs of an image, each at its place in the table: `None` if it is missing, or why it cannot be used.
+pub type Packs = Vec<Result<Option<Arc<Opened>>>>;
 
 /// An image with a valid superblock.
 pub struct Opened {
@@ -106,7 +107,7 @@ pub struct Opened {
     pub superblock: Superblock,
     /// Name in messages.
     pub name: String,
-    /// Its packs that are open. This is empty before [`Opened::find_packs`].
+    /// Its packs. This is empty before [`Opened::find_packs`].
     pub packs: Packs,
 }
 
@@ -139,7 +140,10 @@ impl Opened {
 
     /// Return a reader of the image.
     pub fn reader(&self) -> Reader<'_, Region> {
-        let packs = self.packs.iter().map(|pack| Some(pack.as_ref()?.reader()));
+        let packs = self.packs.iter().map(|pack| {
+            let pack = pack.as_ref()?;
+            Ok(pack.as_ref().map(|pack| pack.reader()))
+        });
         Reader::new(self.image(), &self.name).with_packs(packs.collect())
     }
 
@@ -220,9 +224,10 @@ pub fn open_now(path: &Path) -> io::Result<File> {
 
 /// Return the error for an image `name` that cannot be opened.
 pub fn cannot_open(name: &str, error: io::Error) -> Error {
-    let remedy = match error.kind() {
-        io::ErrorKind::NotFound => "; check the path",
-        io::ErrorKind::PermissionDenied => "; run as a user who may read it",
+    let remedy = match (error.kind(), Errno::from_io_error(&error)) {
+        (io::ErrorKind::NotFound, _) => "; check the path",
+        (io::ErrorKind::PermissionDenied, _) => "; run as a user who may read it",
+        (_, Some(Errno::MFILE)) => "; raise the limit with ulimit -n",
         _ => "",
     };
     Error::system(name, "cannot open", remedy, error)

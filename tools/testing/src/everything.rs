@@ -41,7 +41,7 @@ pub fn everything_with(bytes: &[u8], pack: &[u8], directory: &Path) -> Vec<Strin
     };
     let alone = Reader::new(Image::new(&bytes, &superblock), "image");
     let pack = pack_image().map(|pack| Reader::new(pack, "pack"));
-    let reader = Reader::new(Image::new(&bytes, &superblock), "image").with_packs(vec![pack]);
+    let reader = Reader::new(Image::new(&bytes, &superblock), "image").with_packs(vec![Ok(pack)]);
     let out = &mut std::io::sink();
     let mut note =
         |result: daxfs_image::Result<()>| said.extend(result.err().map(|error| error.to_string()));

@@ -94,7 +94,6 @@ fn fsck(paths: &[PathBuf], at: &At, packs: &PackFiles, quiet: bool) -> u8 {
         Ok(given) => Packs {
             given,
             checked: HashMap::new(),
-            images: Vec::new(),
         },
         Err(why) => return failed(&why),
     };
@@ -102,8 +101,9 @@ fn fsck(paths: &[PathBuf], at: &At, packs: &PackFiles, quiet: bool) -> u8 {
     for path in paths {
         status |= one(path, at, &mut packs, quiet);
     }
-    let images: Vec<_> = packs.images.iter().collect();
-    if let (0, Err(why)) = (status, check_used(&packs.given, &images)) {
+    let names: Vec<_> = paths.iter().map(|path| at.name_in(path)).collect();
+    let is_used = |sha256: &[u8; 32]| packs.checked.contains_key(sha256);
+    if let (0, Err(why)) = (status, check_used(&packs.given, is_used, &names)) {
         status |= failed(&why);
     }
     status
@@ -113,30 +113,37 @@ fn fsck(paths: &[PathBuf], at: &At, packs: &PackFiles, quiet: bool) -> u8 {
 struct Packs {
     /// Packs that the user has named.
     given: Vec<Arc<Opened>>,
-    /// For the SHA-256 of each pack that was read: whether its bytes have it.
-    checked: HashMap<[u8; 32], bool>,
-    /// Images that were checked, with their packs.
-    images: Vec<Opened>,
+    /// For the SHA-256 of each pack that was read: the exit status.
+    checked: HashMap<[u8; 32], u8>,
 }
 
 impl Packs {
-    /// Compares the bytes of each pack of `image` with the SHA-256. Returns the exit status.
-    fn check(&mut self, image: &Opened) -> u8 {
-        let mut status = 0;
-        for pack in image.packs.iter().flatten() {
-            let sha256 = pack.superblock.sha256;
-            let is_good = *self.checked.entry(sha256).or_insert_with(|| {
-                let digest = pack.digest();
-                if let Err(why) = &digest {
-                    eprintln!("{why}");
-                }
-                digest.is_ok()
-            });
-            if !is_good {
-                status = UNCORRECTED;
-            }
+    /// Compares the bytes of each pack of `image` with the SHA-256. Returns the exit status, and the number of packs that
+    /// are damaged or unreadable.
+    fn check(&mut self, image: &Opened) -> (u8, usize) {
+        let (mut status, mut bad) = (0, 0);
+        for pack in &image.packs {
+            let found = match pack {
+                Ok(None) => 0,
+                Ok(Some(pack)) => *self
+                    .checked
+                    .entry(pack.superblock.sha256)
+                    .or_insert_with(|| pack.digest().map_or_else(|why| bad_pack(&why), |_| 0)),
+                Err(why) => bad_pack(why),
+            };
+            status |= found;
+            bad += usize::from(found != 0);
         }
-        status
+        (status, bad)
+    }
+}
+
+/// Says `why` a pack is damaged or unreadable. Returns the exit status.
+fn bad_pack(why: &Error) -> u8 {
+    eprintln!("{why}");
+    match why {
+        Error::System { .. } if !why.is_damage() => OPERATIONAL,
+        _ => UNCORRECTED,
     }
 }
 
@@ -159,24 +166,30 @@ fn one(path: &Path, at: &At, packs: &mut Packs, quiet: bool) -> u8 {
         return UNCORRECTED;
     }
     if Superblock::load(&source).is_err() {
-        return report(&source, &[], &name, quiet);
+        return report(&source, &[], 0, &name, quiet);
     }
     let mut image = match Opened::of_source(source, name.clone()) {
         Ok(image) => image,
         Err(why) => return failed(&why),
     };
-    let mut status = match image.find_packs(path, &packs.given) {
-        Ok(()) => packs.check(&image),
-        Err(why) => failed(&why),
-    };
-    let of_packs = image.packs.iter().map(|pack| Some(pack.as_ref()?.image()));
-    status |= report(&image.source, &of_packs.collect::<Vec<_>>(), &name, quiet);
-    packs.images.push(image);
-    status
+    image.find_packs(path, &packs.given);
+    let (status, bad) = packs.check(&image);
+    let open = image.packs.iter().map(|pack| match pack {
+        Ok(Some(pack)) => Some(pack.image()),
+        _ => None,
+    });
+    status | report(&image.source, &open.collect::<Vec<_>>(), bad, &name, quiet)
 }
 
-/// Check the image `name` in `source`, print what is found, and return the exit status.
-fn report(source: &Region, packs: &[Option<Image<'_, Region>>], name: &str, quiet: bool) -> u8 {
+/// Check the image `name` in `source`, print what is found, and return the exit status. `bad` of its packs are damaged or
+/// unreadable.
+fn report(
+    source: &Region,
+    packs: &[Option<Image<'_, Region>>],
+    bad: usize,
+    name: &str,
+    quiet: bool,
+) -> u8 {
     let bar = Bar::of("checking", 0);
     let mut count = 0;
     let mut status = 0;
@@ -189,13 +202,17 @@ fn report(source: &Region, packs: &[Option<Image<'_, Region>>], name: &str, quie
         bar.suspend(|| eprintln!("{name}: {violation}"));
     });
     drop(bar);
+    if bad > 0 {
+        let all = packs.len();
+        eprintln!("{name}: {bad} of {all} packs damaged or unreadable; restore from copies");
+    }
     match outcome {
         Some(superblock) if status == 0 => {
-            if !quiet {
+            if bad == 0 && !quiet {
                 let (inodes, size) = (superblock.inode_count(), superblock.total_size);
-                let missing = match superblock.pack_count() as usize - packs.iter().flatten().count() {
+                let missing = match packs.iter().filter(|pack| pack.is_none()).count() {
                     0 => String::new(),
-                    missing => format!(", without {missing} of {} packs", superblock.pack_count()),
+                    missing => format!(", without {missing} of {} packs", packs.len()),
                 };
                 status |= say(&format!("{name}: clean, {inodes} inodes, {size} bytes{missing}"));
             }

@@ -44,7 +44,10 @@ impl ImageFs {
 
     /// Returns the image that has the data of `inode`, and the inode there.
     fn find_source(&self, inode: &Inode) -> daxfs_reader::Result<(Image<'_, Region>, Inode)> {
-        let pack = |index: u32| Some(self.image.packs.get(index as usize)?.as_ref()?.image());
+        let pack = |index: u32| match self.image.packs.get(index as usize) {
+            Some(Ok(Some(pack))) => Some(pack.image()),
+            _ => None,
+        };
         self.image().source(inode, pack)
     }
 
