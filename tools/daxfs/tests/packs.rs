@@ -280,7 +280,10 @@ fn verified() {
     bytes[last] ^= 1;
     place.write("second", &bytes);
     place.fails(&verify, "second: SHA-256 is ");
-    place.ok("daxfs verify --cert owner.pem composed");
+    place.fails(
+        "daxfs verify --cert owner.pem --pack first composed",
+        ", which is missing; name its file with --pack",
+    );
 }
 
 /// Packs may be more than the files that a process may open.

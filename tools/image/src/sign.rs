@@ -85,7 +85,7 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
 }
 
 /// Verifies `image`: its signature by the owner of one of `certs`, or by somebody for whom one of these vouches, its
-/// content, and the content of the packs that are open. Returns its SHA-256.
+/// content, and the content of its packs, which must be open. Returns its SHA-256.
 pub fn verify(image: &Opened, certs: &[PathBuf]) -> Result<String> {
     let work = Work::new()?;
     work.certificates("trusted", certs, false)?;
@@ -95,6 +95,7 @@ pub fn verify(image: &Opened, certs: &[PathBuf]) -> Result<String> {
         .ok_or_else(|| Error::refused(name, "the image is not signed; sign it with daxfs sign"))?;
     work.verify(name, &line, &cms, true)?;
     check_end(name.clone(), line.expires)?;
+    image.require_packs()?;
     let digest = image.digest()?;
     for pack in image.open_packs() {
         pack.digest()?;

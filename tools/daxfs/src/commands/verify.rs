@@ -14,9 +14,9 @@ use std::process::ExitCode;
 ///
 /// The owner of CERT must have signed, or the owner of a certificate that the owner of CERT has issued, if need be
 /// through others that are in the signature. All these certificates must be valid now, and the signature must not
-/// have expired. Then the whole image is compared with the signed SHA-256, and packs with their SHA-256 in the image.
-/// Print the SHA-256. openssl(1) verifies the signature; revocation lists and the key usage in certificates are
-/// ignored.
+/// have expired. Then the whole image is compared with the signed SHA-256, and packs with their SHA-256 in the image. All
+/// packs must be in the image's store, or be named. Print the SHA-256. openssl(1) verifies the signature; revocation
+/// lists and the key usage in certificates are ignored.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
