@@ -71,8 +71,10 @@ fn commands() {
          daxfs sign --key future.key --cert future.pem image | 1 | certificate is not yet valid
          daxfs sign --key old.key --cert owner.pem image | 1 | owner.pem: openssl: key values mismatch: private key does not match
          daxfs sign --key owner.pem --cert owner.pem image | 1 | owner.pem: openssl: Could not
-         daxfs sign --key owner.key --cert owner.key image | 1 | owner.key: openssl: Could not
-         daxfs verify --cert none image | 1 | none: openssl: Could not open
+         daxfs sign --key owner.key --cert owner.key image | 1 | owner.key: openssl: Could not find certificate: unsupported
+         daxfs verify --cert none image | 1 | none: cannot open: No such file or directory; check the path
+         mkfifo fifo; timeout 10 daxfs verify --cert fifo image; r=$?; rm fifo; exit $r | 1 | fifo: openssl: Could not
+         mkfifo fifo; timeout 10 daxfs sign --attach fifo --expires 1 image; r=$?; rm fifo; exit $r | 1 | fifo: openssl:
          daxfs sign --cert owner.pem image | 2 | --key
          cp image ./-; daxfs sign --attach cms --expires 1 - <image; r=$?; rm ./-; exit $r | 1 | standard input: is not a regular file
          PATH=$(dirname $(command -v daxfs)); {VERIFY} | 1 | owner.pem: cannot run openssl: No such file or directory; install the package openssl"
@@ -102,6 +104,21 @@ fn commands() {
     other[8192] ^= 1;
     place.write("image", &other);
     place.fails(VERIFY, "SHA-256 is");
+}
+
+/// Nothing remains of what openssl reads.
+#[test]
+fn killed() {
+    let place = owned();
+    place.ok(SIGN);
+    place.shell(
+        "mkdir bin tmp; printf '#!/bin/sh\nkill -9 $PPID\n' >bin/openssl; chmod +x bin/openssl",
+    );
+    for line in [SIGN, VERIFY] {
+        let run = place.run(format!("PATH=$PWD/bin:$PATH TMPDIR=$PWD/tmp {line}"));
+        assert_eq!(run.status, -9, "{run:?}");
+        assert_eq!(place.names("tmp"), [""; 0]);
+    }
 }
 
 /// Signatures that another program may make, and daxfs does not.
@@ -160,7 +177,8 @@ fn chains() {
     place.ok("daxfs verify --cert between.pem image");
 }
 
-/// A signature goes into the padding after the sums. Without room, the file grows. A key may come from a pipe.
+/// A signature goes into the padding after the sums. Without room, the file grows. A key and a certificate may come from
+/// pipes.
 #[test]
 fn padding() {
     let place = place("mkdir tree");
@@ -177,7 +195,9 @@ fn padding() {
         (options.padding, options.sums, options.huge_threshold) = (padding, sums, 1 << 30);
         image_with(&place.path("tree"), &place.path("image"), &options).unwrap();
         let plain = place.read("image");
-        place.ok("daxfs sign --key <(sleep 0.1; cat owner.key) --cert owner.pem image");
+        place.ok(
+            "daxfs sign --key <(sleep 0.1; cat owner.key) --cert <(sleep 0.1; cat owner.pem) image",
+        );
         let signed = place.read("image");
         assert_eq!(signed.len() - plain.len(), grows, "{padding} {data}");
         let end = plain.iter().rposition(|&byte| byte != 0).unwrap();

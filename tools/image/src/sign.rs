@@ -4,7 +4,7 @@
 
 use crate::attach;
 use crate::error::{Error, Result};
-use crate::source::{cannot_open, name_of, Opened};
+use crate::source::{cannot_open, name_of, open_now, Opened};
 use crate::text::{parse_time, shown_path};
 use daxfs_files::digest::hex;
 use daxfs_files::region::Region;
@@ -12,16 +12,16 @@ use daxfs_files::shown;
 use daxfs_reader::layout::SIGNATURE_MAX;
 use daxfs_reader::signature::Line;
 use daxfs_reader::Image;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use rustix::fs::{fcntl_setfl, memfd_create, MemfdFlags, OFlags};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
-use tempfile::{Builder, TempDir};
 
-/// Bytes of a message that are read: one more than it may have.
-const MESSAGE_MAX: u64 = SIGNATURE_MAX as u64 + 1;
+/// Bytes of a certificate or message that are read.
+const READ_MAX: u64 = 1 << 20;
 
 /// Means of making a signature.
 #[derive(Clone, Copy)]
@@ -40,12 +40,18 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
         let why = "is not a regular file; sign the image in a file, then load or copy it";
         return Err(Error::refused(name, why));
     }
-    let work = Work::new()?;
-    let expires = match by {
-        By::Key(_, cert, chain, expires) => {
-            let end = work
-                .certificates("trusted", &[cert], true)?
-                .min(work.certificates("chain", chain, true)?);
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.map_err(|error| cannot_open(&name, error))?;
+    let failed = |error| Error::system(&name, "cannot write the signature", "", error);
+    let size = file.metadata().map_err(failed)?.len();
+    let image = Region::file(file.try_clone().map_err(failed)?, 0, size);
+    let image = Opened::of_source(image, name.clone())?;
+    let line = |expires| image.digest().map(|digest| Line { digest, expires });
+    let (line, cms) = match by {
+        By::Key(key, cert, chain, expires) => {
+            let (trusted, end) = certificates(&[cert], true)?;
+            let (others, end_of_others) = certificates(chain, true)?;
+            let end = end.min(end_of_others);
             let expires = expires.unwrap_or(end);
             if expires > end {
                 let why =
@@ -53,47 +59,31 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
                 return Err(Error::refused(shown_path(cert), why));
             }
             check_end(shown_path(cert), expires)?;
-            expires
+            let line = line(expires)?;
+            let others = (!chain.is_empty()).then_some(&others);
+            let cms = make(&line, key, cert, &trusted, others)?;
+            check(&name, &line, &cms, Some(&trusted))?;
+            (line, cms)
         }
-        By::Message(_, expires) => expires,
-    };
-    let file = OpenOptions::new().read(true).write(true).open(path);
-    let file = file.map_err(|error| cannot_open(&name, error))?;
-    let failed = |error| Error::system(&name, "cannot write the signature", "", error);
-    let size = file.metadata().map_err(failed)?.len();
-    let image = Region::file(file.try_clone().map_err(failed)?, 0, size);
-    let image = Opened::of_source(image, name.clone())?;
-    let digest = image.digest()?;
-    let line = Line { digest, expires };
-    let cms = match by {
-        By::Key(key, cert, chain, _) => {
-            let cms = work.sign(&line, key, cert, !chain.is_empty())?;
-            work.verify(&name, &line, &cms, true)?;
-            cms
-        }
-        By::Message(file, _) => {
-            let mut cms = Vec::new();
-            let read =
-                File::open(file).and_then(|file| file.take(MESSAGE_MAX).read_to_end(&mut cms));
-            read.map_err(|error| cannot_open(&shown_path(file), error))?;
-            work.verify(&shown_path(file), &line, &cms, false)?;
-            cms
+        By::Message(file, expires) => {
+            let (line, cms) = (line(expires)?, read(file)?);
+            check(&shown_path(file), &line, &cms, None)?;
+            (line, cms)
         }
     };
     attach::write::<Region>(&file, &image.superblock, &line, cms).map_err(failed)?;
-    Ok(hex(&digest))
+    Ok(hex(&line.digest))
 }
 
 /// Verifies `image`: its signature by the owner of one of `certs`, or by somebody for whom one of these vouches, its
 /// content, and the content of its packs, which must be open. Returns its SHA-256.
 pub fn verify(image: &Opened, certs: &[PathBuf]) -> Result<String> {
-    let work = Work::new()?;
-    work.certificates("trusted", certs, false)?;
+    let (trusted, _) = certificates(certs, false)?;
     let name = &image.name;
     let (line, cms) = attach::load(&Image::new(&image.source, &image.superblock))
         .map_err(|error| Error::image(name, b"", error))?
         .ok_or_else(|| Error::refused(name, "the image is not signed; sign it with daxfs sign"))?;
-    work.verify(name, &line, &cms, true)?;
+    check(name, &line, &cms, Some(&trusted))?;
     check_end(name.clone(), line.expires)?;
     image.require_packs()?;
     let digest = image.digest()?;
@@ -120,106 +110,117 @@ fn now() -> u64 {
     now.unwrap_or_default().as_secs()
 }
 
-/// A directory with files for openssl.
-struct Work(TempDir);
+/// A file for openssl, in memory, so that nothing remains of it after a signal.
+struct Memory(File);
 
-impl Work {
-    fn new() -> Result<Self> {
-        let failed = |error| {
-            Error::system(
-                "",
-                "cannot make a temporary directory",
-                "; set TMPDIR to another",
-                error,
+impl Memory {
+    fn new(content: &[u8]) -> Result<Self> {
+        let make = || {
+            // openssl inherits it.
+            let mut file = File::from(memfd_create("openssl", MemfdFlags::empty())?);
+            file.write_all(content)?;
+            file.rewind()?;
+            Ok(Memory(file))
+        };
+        make().map_err(|error: io::Error| Error::system("", "cannot make a memfd", "", error))
+    }
+
+    /// Returns its path for a child.
+    fn path(&self) -> String {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd())
+    }
+}
+
+/// Reads the file `path`. It may be a pipe, but a FIFO that no process writes to is empty.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let read = || {
+        let file = open_now(path)?;
+        fcntl_setfl(&file, OFlags::empty())?;
+        let mut content = Vec::new();
+        file.take(READ_MAX).read_to_end(&mut content)?;
+        Ok(content)
+    };
+    read().map_err(|error| cannot_open(&shown_path(path), error))
+}
+
+/// Collects certificates from files, and returns the second until which all are valid, since 1970. If one `signs`, it
+/// must be valid.
+fn certificates(paths: &[impl AsRef<Path>], signs: bool) -> Result<(Memory, u64)> {
+    let (mut all, mut end) = (String::new(), u64::MAX);
+    for path in paths.iter().map(AsRef::as_ref) {
+        let mut command = openssl("x509 -enddate -dateopt iso_8601");
+        let text = run(
+            &shown_path(path),
+            command.stdin(Memory::new(&read(path)?)?.0),
+        )?;
+        let text = String::from_utf8_lossy(&text);
+        let date = text.split(['=', '\n']).nth(1).and_then(parse_time);
+        let date = date.unwrap_or(0);
+        if signs && date < now() {
+            return Err(Error::refused(
+                shown_path(path),
+                "the certificate has expired; renew it",
+            ));
+        }
+        end = end.min(date);
+        // openssl takes a certificate once.
+        if !all.contains(&*text) {
+            all += &text;
+        }
+    }
+    Ok((Memory::new(all.as_bytes())?, end))
+}
+
+/// Signs `line` with the key of the certificate `signer`, which came from the file `cert`. The certificates in `chain`
+/// are in the message.
+fn make(
+    line: &Line,
+    key: &Path,
+    cert: &Path,
+    signer: &Memory,
+    chain: Option<&Memory>,
+) -> Result<Vec<u8>> {
+    let line = Memory::new(line.to_string().as_bytes())?;
+    let mut command = openssl("cms -sign -binary -noattr -md sha256 -outform DER");
+    command.arg("-in").arg(line.path());
+    command.arg("-inkey").arg(key);
+    command.arg("-signer").arg(signer.path());
+    if let Some(chain) = chain {
+        command.arg("-certfile").arg(chain.path());
+    }
+    run(&shown_path(cert), &mut command)
+}
+
+/// Verifies that `cms` signs `line`, and its form. A chain must lead from the signer to one of the certificates in
+/// `trusted`, if any.
+fn check(name: &str, line: &Line, cms: &[u8], trusted: Option<&Memory>) -> Result<()> {
+    if cms.len() > SIGNATURE_MAX as usize {
+        let why = format!(
+            "the signature has more than {SIGNATURE_MAX} bytes; use fewer or shorter certificates"
+        );
+        return Err(Error::refused(name, why));
+    }
+    let line = Memory::new(line.to_string().as_bytes())?;
+    let message = Memory::new(cms)?;
+    let mut command = openssl("cms -verify -binary -inform DER");
+    command.arg("-in").arg(message.path());
+    command.arg("-content").arg(line.path());
+    match trusted {
+        // The system's own authorities vouch for web servers.
+        Some(trusted) => command
+            .args(
+                "-no-CApath -no-CAstore -partial_chain -purpose any -auth_level 2 -CAfile"
+                    .split(' '),
             )
-        };
-        let private = Permissions::from_mode(0o700);
-        let made = Builder::new().permissions(private).tempdir();
-        made.map(Work).map_err(failed)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: &[u8]) -> Result<()> {
-        let path = self.path(name);
-        fs::write(&path, content)
-            .map_err(|error| Error::system(shown_path(&path), "cannot write", "", error))
-    }
-
-    /// Collects certificates from files as `name`, and returns the second until which all are valid, since 1970.
-    /// If one `signs`, it must be valid.
-    fn certificates(&self, name: &str, paths: &[impl AsRef<Path>], signs: bool) -> Result<u64> {
-        let (mut all, mut end) = (String::new(), u64::MAX);
-        for path in paths.iter().map(AsRef::as_ref) {
-            let mut command = openssl("x509 -enddate -dateopt iso_8601");
-            let text = run(&shown_path(path), command.arg("-in").arg(path))?;
-            let text = String::from_utf8_lossy(&text);
-            let date = text.split(['=', '\n']).nth(1).and_then(parse_time);
-            let date = date.unwrap_or(0);
-            if signs && date < now() {
-                return Err(Error::refused(
-                    shown_path(path),
-                    "the certificate has expired; renew it",
-                ));
-            }
-            end = end.min(date);
-            // openssl takes a certificate once.
-            if !all.contains(&*text) {
-                all += &text;
-            }
-        }
-        self.write(name, all.as_bytes())?;
-        Ok(end)
-    }
-
-    /// Signs `line`. With `chain`, the certificates of this name are in the message.
-    fn sign(&self, line: &Line, key: &Path, cert: &Path, chain: bool) -> Result<Vec<u8>> {
-        self.write("line", line.to_string().as_bytes())?;
-        let mut command = openssl("cms -sign -binary -noattr -md sha256 -outform DER");
-        command.arg("-in").arg(self.path("line"));
-        // A certificate from a pipe can be read once.
-        command.arg("-inkey").arg(key).arg("-signer");
-        command.arg(self.path("trusted"));
-        if chain {
-            command.arg("-certfile").arg(self.path("chain"));
-        }
-        run(&shown_path(cert), &mut command)
-    }
-
-    /// Verifies that `cms` signs `line`. With `trust`, a chain must lead from the signer to one of the
-    /// trusted certificates.
-    fn verify(&self, name: &str, line: &Line, cms: &[u8], trust: bool) -> Result<()> {
-        if cms.len() > SIGNATURE_MAX as usize {
-            let why = format!("the signature has {} bytes, more than {SIGNATURE_MAX}; use fewer or shorter certificates", cms.len());
-            return Err(Error::refused(name, why));
-        }
-        self.write("line", line.to_string().as_bytes())?;
-        self.write("cms", cms)?;
-        let mut command = openssl("cms -verify -binary -inform DER");
-        command
-            .arg("-in")
-            .arg(self.path("cms"))
-            .arg("-content")
-            .arg(self.path("line"));
-        match trust {
-            // The system's own authorities vouch for web servers.
-            true => command
-                .args(
-                    "-no-CApath -no-CAstore -partial_chain -purpose any -auth_level 2 -CAfile"
-                        .split(' '),
-                )
-                .arg(self.path("trusted")),
-            false => command.arg("-noverify"),
-        };
-        run(name, &mut command)?;
-        let mut command = openssl("cms -cmsout -noout -print -inform DER");
-        let text = run(name, command.arg("-in").arg(self.path("cms")))?;
-        match has_form(cms, &String::from_utf8_lossy(&text)) {
-            true => Ok(()),
-            false => Err(Error::refused(name, FORM)),
-        }
+            .arg(trusted.path()),
+        None => command.arg("-noverify"),
+    };
+    run(name, &mut command)?;
+    let mut command = openssl("cms -cmsout -noout -print -inform DER");
+    let text = run(name, command.arg("-in").arg(message.path()))?;
+    match has_form(cms, &String::from_utf8_lossy(&text)) {
+        true => Ok(()),
+        false => Err(Error::refused(name, FORM)),
     }
 }
 
@@ -298,6 +299,7 @@ fn run(name: &str, command: &mut Command) -> Result<Vec<u8>> {
 fn reasons(said: &str) -> String {
     let reasons = said
         .lines()
+        .map(|line| line.trim_end_matches(" from <stdin>"))
         .flat_map(|line| match line.splitn(9, ':').collect::<Vec<_>>()[..] {
             [_, "error", _, _, _, reason, _, _, data] => [reason, data],
             _ => [line, ""],
