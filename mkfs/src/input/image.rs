@@ -77,7 +77,7 @@ fn open(blob: &Blob) -> Result<(Region, Superblock)> {
 /// Returns the error for the image `path` without one of its packs.
 fn no_pack(path: &Path, sha256: &[u8; 32]) -> Error {
     let why = format!(
-        "has file data in the pack with the SHA-256 {}, which is missing; mount the image with its packs, and name the mount point",
+        "has file data in the pack with the SHA-256 {}, which mkdaxfs does not read; mount the image with its packs, and name the mount point",
         hex(sha256)
     );
     Error::refused(path, why)
