@@ -22,6 +22,7 @@ use mkdaxfs::writer::options::Options;
 use mkdaxfs::writer::tree::{Kind, Location, Node, NodeId, Tree, ROOT};
 use rayon::prelude::*;
 use rustix::fs::statvfs;
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -217,8 +218,7 @@ impl Store {
         for pack in read.collect::<Vec<Result<_>>>() {
             match pack {
                 Ok(pack) => packs.push(pack),
-                // It may be good.
-                Err(error @ Error::System { .. }) if !error.is_damage() => return Err(error),
+                Err(error) if may_be_good(&error) => return Err(error),
                 Err(error) => warn(format_args!("{error}; it is not used for new images, and daxfs store verify lists all damage")),
             }
         }
@@ -272,10 +272,25 @@ impl Store {
             let how = "its content is not the same when it is read twice";
             return Err(daxfs_files::Error::changed(&tree.path(file), how).into());
         }
+        // Nothing replaces a link that leads nowhere.
+        if !path.exists() {
+            let _ = std::fs::remove_file(&path);
+        }
         output.rename(path.file_name().unwrap_or_default());
         output.commit(progress)?;
         lock(&self.read).forget(&sha256);
         Ok((self.known_pack(&sha256)?, summary.total_size))
+    }
+}
+
+/// Returns true if a pack that cannot be read for the reason `error` may not be damaged. A link that leads nowhere is.
+fn may_be_good(error: &Error) -> bool {
+    match error {
+        Error::System { source, .. } => {
+            let errno = Errno::from_io_error(source);
+            !error.is_damage() && !matches!(errno, Some(Errno::NOENT | Errno::LOOP))
+        }
+        _ => false,
     }
 }
 
@@ -442,6 +457,13 @@ mod tests {
         assert_eq!(add("e"), 1);
         assert!(std::fs::read(store.pack(&id)).unwrap() == good);
         assert_eq!(add("f"), 0);
+        // So is one that is a link which leads nowhere.
+        for target in ["nowhere", &format!("{id}.daxfs")] {
+            std::fs::remove_file(store.pack(&id)).unwrap();
+            std::os::unix::fs::symlink(target, store.pack(&id)).unwrap();
+            assert_eq!(add(target.get(..7).unwrap()), 1);
+            assert!(std::fs::read(store.pack(&id)).unwrap() == good);
+        }
     }
 
     /// Files of one directory are together in a pack, in any order of the names of objects.
