@@ -3,7 +3,7 @@
  * libdaxfs: reads daxfs images. Documentation/library.rst describes it.
  *
  * Functions that return int or ssize_t return a negative error number if they fail. daxfs_error() then says why.
- * Any number of threads may use an image at once, except for daxfs_add_pack() and daxfs_close().
+ * Any number of threads may use an image at once, until daxfs_close().
  */
 #ifndef DAXFS_H
 #define DAXFS_H
@@ -105,8 +105,8 @@ int daxfs_stat(const struct daxfs *image, uint32_t ino, struct daxfs_stat *stat)
  * Describe a pack of the image, 0 for the first; returns -EINVAL after the last. Most images have no packs.
  *
  * daxfs_add_pack() lets files of the image be read that have their content in the open image pack, which has the SHA-256
- * and size of one of the image's packs; returns -EINVAL otherwise. Other threads must not use the image during the call. The
- * pack may be closed at once. If it was opened from memory, this must stay readable until both are closed.
+ * and size of one of the image's packs; returns -EINVAL otherwise. The pack may be closed at once. If it was opened from
+ * memory, this must stay readable until both are closed.
  */
 int daxfs_pack(const struct daxfs *image, uint32_t index, struct daxfs_pack *pack);
 int daxfs_add_pack(struct daxfs *image, const struct daxfs *pack);

@@ -29,7 +29,7 @@ use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::slice::from_raw_parts_mut;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use error::daxfs_error;
 pub use locate::locate;
@@ -57,14 +57,14 @@ impl Opened {
 pub struct Handle {
     opened: Arc<Opened>,
     /// The packs that were added, each at its place in the table.
-    packs: Vec<Option<Arc<Opened>>>,
+    packs: Vec<OnceLock<Arc<Opened>>>,
 }
 
 impl Handle {
     fn new(source: Source) -> Result<Box<Self>> {
         let superblock = Superblock::load(&source)?;
         Ok(Box::new(Handle {
-            packs: vec![None; superblock.pack_count() as usize],
+            packs: vec![OnceLock::new(); superblock.pack_count() as usize],
             opened: Arc::new(Opened { source, superblock }),
         }))
     }
@@ -82,8 +82,8 @@ impl Handle {
         Ok(self.image().pack(index)?)
     }
 
-    /// Takes `pack` for reading the files that have their content there.
-    fn add(&mut self, pack: &Handle) -> Result<()> {
+    /// Takes `pack` for reading the files that have their content there. C programs may pass one handle twice.
+    fn add(&self, pack: &Handle) -> Result<()> {
         let superblock = &pack.opened.superblock;
         if superblock.pack_count() > 0 {
             let why = "an image that has packs cannot be a pack";
@@ -92,9 +92,9 @@ impl Handle {
         let mut found = false;
         for index in 0..self.opened.superblock.pack_count() {
             let record = self.image().pack(index)?;
-            let total_size = record.total_size.get();
-            if (record.sha256, total_size) == (superblock.sha256, superblock.total_size) {
-                self.packs[index as usize] = Some(Arc::clone(&pack.opened));
+            if superblock.is_pack(&record) {
+                // If there is one, it has the same bytes.
+                self.packs[index as usize].get_or_init(|| Arc::clone(&pack.opened));
                 found = true;
             }
         }
@@ -113,7 +113,7 @@ impl Handle {
             FileType::Directory => return Err(Failure::new(Errno::ISDIR, "is a directory")),
             _ => return Err(Failure::new(Errno::INVAL, "not a regular file")),
         }
-        let pack = |index: u32| Some(self.packs.get(index as usize)?.as_ref()?.image());
+        let pack = |index: u32| Some(self.packs.get(index as usize)?.get()?.image());
         let number = match inode.content {
             Content::InPack { pack, .. } => pack + 1,
             _ => 0,
@@ -312,7 +312,7 @@ pub extern "C" fn daxfs_pack(image: &Handle, index: u32, pack: &mut MaybeUninit<
 
 /// Add an open pack to an image. The image keeps the bytes of the pack open.
 #[no_mangle]
-pub extern "C" fn daxfs_add_pack(image: &mut Handle, pack: &Handle) -> c_int {
+pub extern "C" fn daxfs_add_pack(image: &Handle, pack: &Handle) -> c_int {
     status(image.add(pack))
 }
 

@@ -184,6 +184,8 @@ POINT(packs, "a file with its content in a pack")
 	CHECK_EQ(daxfs_add_pack(pack, pack), -EINVAL);
 
 	CHECK_EQ(daxfs_add_pack(image, pack), 0);
+	CHECK_EQ(daxfs_add_pack(image, pack), 0);
+	CHECK_EQ(daxfs_add_pack(image, image), -EINVAL);
 	daxfs_close(pack);
 	CHECK_EQ(daxfs_read(image, stat.ino, bytes, sizeof(bytes), 0), 14);
 	CHECK(memcmp(bytes, "Hello, world!\n", 14) == 0);
