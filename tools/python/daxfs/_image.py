@@ -103,6 +103,9 @@ class Image:
 
     def __init__(self, file: int | str | bytes | os.PathLike[Any], offset: int = 0, image: str | None = None,
                  packs: Iterable[int | str | bytes | os.PathLike[Any] | Image] = ()) -> None:
+        # Most of these can be iterated over.
+        if isinstance(packs, int | str | bytes | os.PathLike | Image):
+            raise TypeError(f"packs must be a list of open images, paths or file descriptors, not {type(packs).__name__}")
         if isinstance(file, int):
             self._name, fd = f"file descriptor {file}", os.dup(file)
         else:

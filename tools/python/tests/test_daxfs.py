@@ -81,6 +81,9 @@ class Images(unittest.TestCase):
             with self.assertRaisesRegex(OSError, "pack") as caught:
                 daxfs.open(image, packs=[pack])
             self.assertEqual((caught.exception.errno, caught.exception.filename), (errno.EINVAL, pack))
+        for one in IMAGE, IMAGE.encode(), pathlib.Path(IMAGE), self.image, 0:
+            with self.assertRaisesRegex(TypeError, f"packs must be a list .*, not {type(one).__name__}"):
+                daxfs.open(IMAGE + ".composed", packs=one)
 
     def test_whole_tree(self):
         found = {}
