@@ -20,6 +20,7 @@ daxfs diff AT/image AT/missing | 2 | missing
 fsck.daxfs | 16 | see fsck.daxfs --help
 mount.daxfs AT/image | 1 | <DIR>; see mount.daxfs --help
 mount.daxfs --nonsense | 1 | '--nonsense'
+mount.fuse.daxfs AT/image | 1 | mount.fuse.daxfs: the following required arguments were not provided: <DIR>; see mount.fuse.daxfs --help
 mount.daxfs AT/image AT/missing | 32 | make the directory first
 daxfs fsck | 16 | see daxfs fsck --help
 daxfs fsck --nonsense AT/image | 16 | '--nonsense'
@@ -59,7 +60,11 @@ daxfs ls AT/image /file/ | 1 | /file/: not a directory; leave out the slash at i
 # Outputs.
 daxfs extract AT/image AT/dir | 1 | AT/dir: 
 daxfs extract AT/image AT/missing/new | 1 | No such file or directory; create its parent directory first
-daxfs extract AT/image AT/image | 1 | cannot extract to it: Not a directory
+daxfs extract AT/image AT/image | 1 | cannot extract to it: Not a directory; a file is there or on the way: name another place
+daxfs extract --tar AT/image AT/image/x | 1 | cannot write: Not a directory; a file is there or on the way: name another place
+ulimit -f 1; daxfs extract AT/image AT/new | 1 | File too large; raise the limit (ulimit -f), or extract elsewhere
+ulimit -f 1; daxfs extract --tar AT/image AT/new | 1 | File too large; raise the limit (ulimit -f), or extract elsewhere
+(ulimit -f 1; daxfs cat AT/image /dir/below/deep >AT/new); r=$?; rm AT/new; exit $r | 1 | File too large; raise the limit (ulimit -f), or pipe it on
 daxfs extract --path=/file AT/image AT/new | 1 | AT/image: /file: is not a directory
 daxfs extract --tar --path=/file AT/image AT/new | 1 | AT/image: /file: is not a directory
 daxfs fuse AT/image AT/missing | 1 | make the directory first

@@ -269,6 +269,8 @@ fn names_and_owners() {
         daxfs store gc v1 | 1 | is not a store
         daxfs store verify v1 | 1 | is not a store
         daxfs store add v1 x v1 | 1 | neither a store nor an empty directory
+        daxfs store add v1/small/x x v1 | 1 | Not a directory; a file is on the way: name another directory
+        daxfs store add none/store x v1 | 1 | No such file or directory; create its parent directory first
         # The store itself is no source.
         daxfs store add store x store | 1 | store",
     );

@@ -127,6 +127,8 @@ pub fn remedy_of(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "; extract where you may write"
         }
+        io::ErrorKind::NotADirectory => "; a file is there or on the way: name another place",
+        io::ErrorKind::FileTooLarge => "; raise the limit (ulimit -f), or extract elsewhere",
         _ => "",
     }
 }

@@ -23,6 +23,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let remedy = match self.0.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space",
+            ErrorKind::FileTooLarge => "; raise the limit (ulimit -f), or pipe it on",
             _ => "",
         };
         let cause = cause(&self.0);

@@ -44,6 +44,10 @@ pub fn failed(path: &Path, operation: &str, error: io::Error) -> Error {
         io::ErrorKind::NotFound if operation == "examine" => {
             "; a file of the store is missing: daxfs store verify names all"
         }
+        io::ErrorKind::NotFound if operation == "make the directory" => {
+            "; create its parent directory first"
+        }
+        io::ErrorKind::NotADirectory => "; a file is on the way: name another directory",
         io::ErrorKind::PermissionDenied if path.starts_with("/run") => "; only root can",
         io::ErrorKind::PermissionDenied => "; run as the owner of the store",
         io::ErrorKind::ReadOnlyFilesystem => "; the store is on a read-only filesystem",

@@ -37,6 +37,7 @@ use daxfs_image::packs::PackFiles;
 use daxfs_image::reader::Reader;
 use daxfs_image::source::{At, Opened};
 use mount::{fuse_helper, helper};
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -189,11 +190,12 @@ pub fn main() -> ExitCode {
     daxfs_image::warning::send_to(|warning| eprintln!("daxfs: warning: {warning}"));
     survive_limits();
     let name = std::env::args_os().next().unwrap_or_default();
-    let name = Path::new(&name).file_name().unwrap_or_default();
+    let name = Path::new(&name).file_name().and_then(OsStr::to_str);
+    let name = name.unwrap_or_default();
     if name == "mount.daxfs" || name == "mount.fuse.daxfs" {
         let args = match mount::Helper::try_parse() {
             Ok(args) => args,
-            Err(error) => return usage("mount.daxfs", &error, MOUNT_USAGE),
+            Err(error) => return usage(name, &error, MOUNT_USAGE),
         };
         let done = match name == "mount.daxfs" {
             true => helper(&args).map(|()| ExitCode::SUCCESS),
@@ -203,7 +205,7 @@ pub fn main() -> ExitCode {
             Ok(status) if status == ExitCode::FAILURE => ExitCode::from(MOUNT_FAILED),
             Ok(status) => status,
             Err(why) => {
-                eprintln!("mount.daxfs: {why}");
+                eprintln!("{name}: {why}");
                 ExitCode::from(MOUNT_FAILED)
             }
         };
