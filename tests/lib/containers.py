@@ -36,6 +36,7 @@ state = "{PLACE}/state"
 [proxy_plugins.daxfs]
   type = "snapshot"
   address = "{SOCKET}"
+  capabilities = [ "remap-ids" ]
 # containerd 2.x imports through this service.
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
   platform = "linux/amd64"
@@ -159,7 +160,7 @@ def start_both(version=2, disabled=(CRI, NRI), for_containerd="", for_snapshotte
     os.environ.update(LIBMOUNT_FORCE_MOUNT2="always", CONTAINERD_ADDRESS=str(ADDRESS), CONTAINERD_SNAPSHOTTER="daxfs",
                       PATH=f"{MNT}/usr/bin:{MNT}/usr/sbin:{os.environ['PATH']}")
     PLACE.mkdir(parents=True, exist_ok=True)
-    command("mount", "-t", "tmpfs", "-o", "mode=700", "tmpfs", PLACE)
+    command("mount", "-t", "tmpfs", "-o", "mode=711", "tmpfs", PLACE)
     MADE.mkdir()
     names = ", ".join(f'"{name}"' for name in disabled)
     containerd.command[-1].write_text(f"version = {version}\ndisabled_plugins = [ {names} ]{CONTAINERD}{for_containerd}")
@@ -348,6 +349,11 @@ def end(*names):
 def tasks():
     """Return the processes of all running containers."""
     return re.findall(r"^\S+ +(\d+) +RUNNING", ctr("task", "ls"), re.M)
+
+
+def process(name):
+    """Return the process of a running container."""
+    return re.search(rf"^{name} +(\d+) +RUNNING", ctr("task", "ls"), re.M)[1]
 
 
 def one_copy(processes, count, pages):

@@ -3,6 +3,7 @@
 //! The directories of a snapshot.
 
 use crate::error::{warn, Error, Result};
+use crate::idmap::IdMap;
 use crate::images::Images;
 use crate::record::{Snapshot, State};
 use crate::tree::remove_tree;
@@ -47,14 +48,19 @@ pub fn make(path: &Path, mode: u32) -> Result<()> {
 }
 
 /// Make the directories of a new snapshot. The root directory gets the owner and the permissions in
-/// `like`.
+/// `like`. In a user namespace, the owner is the one on the host.
 pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
     let upper = snapshot.upper();
+    let mut owner = like.map(|like| (like.uid(), like.gid()));
+    if let Some(map) = IdMap::of(&snapshot.record)? {
+        let (uid, gid) = owner.unwrap_or((0, 0));
+        owner = Some(map.owner(uid, gid)?);
+    }
     make(&upper, 0o755)?;
     // The root of an overlay has the attributes of the upper directory.
     let mode = like.map_or(0o755, |like| like.mode() & 0o7777);
-    let mut settled = match like {
-        Some(like) => chown(&upper, Some(like.uid()), Some(like.gid())),
+    let mut settled = match owner {
+        Some((uid, gid)) => chown(&upper, Some(uid), Some(gid)),
         None => Ok(()),
     };
     settled = settled.and_then(|()| std::fs::set_permissions(&upper, Permissions::from_mode(mode)));

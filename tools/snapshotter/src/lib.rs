@@ -12,12 +12,14 @@
 //! * [`snapshots`], [`record`]: snapshots and the rules for them, on disk
 //! * [`files`]: the files of a snapshot; [`tree`]: walks directories that others write to
 //! * [`images`]: the store of images; [`loader`]: loads and mounts images, if there is [`room`]
+//! * [`idmap`]: user namespaces of containers
 //! * [`config`], [`options`]: configuration file and command line
 
 pub mod api;
 pub mod config;
 pub mod error;
 pub mod files;
+pub mod idmap;
 pub mod images;
 pub mod loader;
 pub mod options;

@@ -14,6 +14,7 @@ use crate::api::{Info, Labels, Mount};
 use crate::config::Config;
 use crate::error::{warn, Error, Result};
 use crate::files::forget_changes;
+use crate::idmap::IdMap;
 use crate::images::{upper, Images};
 use crate::loader::Loader;
 use crate::record::{Disk, RealDisk, Record, Snapshot, State};
@@ -477,14 +478,23 @@ fn mounts(snapshot: &Snapshot, below: Option<PathBuf>) -> Result<Vec<Mount>> {
 /// Return the options of the mount of an active snapshot on top of the image on the directory `lower`.
 fn options(snapshot: &Snapshot, lower: &Path) -> Result<Vec<String>> {
     // An upper directory may be used with the same layer in another mount. It has the data of all of its files.
-    let options = vec![
+    let mut options = vec![
         "index=off".to_owned(),
         "metacopy=off".to_owned(),
         "redirect_dir=off".to_owned(),
         format!("workdir={}", text(&snapshot.work())?),
         format!("upperdir={}", text(&snapshot.upper())?),
-        format!("lowerdir={}", text(lower)?),
     ];
+    let lower = text(lower)?;
+    match IdMap::of(&snapshot.record)? {
+        // containerd 2.1 makes an idmapped mount of the parent of the only layer, with all mounts below it, and
+        // then unmounts the parent only. With a dot, the parent is the layer.
+        Some(map) => {
+            options.extend(map.options());
+            options.push(format!("lowerdir={lower}/."));
+        }
+        None => options.push(format!("lowerdir={lower}")),
+    }
     let length: usize = options.iter().map(|option| option.len() + 1).sum();
     if length > OPTIONS_MAX {
         let dir = daxfs_files::shown_path(&snapshot.dir);

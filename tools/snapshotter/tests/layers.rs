@@ -2,10 +2,12 @@
 
 //! Content of layers' images.
 
-use crate::{lower, upper, Machine};
+use crate::{labels, lower, option, refused_for, upper, Machine};
 use rustix::fs::{makedev, mknodat, FileType, Mode, CWD};
 use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::time::UNIX_EPOCH;
+use tonic::Code;
 
 /// The same files give the same image, so the same memory content on each machine. Whiteouts and the root have the time of
 /// unpacking.
@@ -51,4 +53,63 @@ async fn roots_keep_their_attributes() {
             assert_eq!((status.uid(), status.gid()), (1234, 5678), "{dir:?}");
         }
     }
+}
+
+/// containerd maps the lower layer of a container in a user namespace; the upper directory has owners of the host.
+#[tokio::test]
+async fn user_namespaces() {
+    let machine = Machine::new().await;
+    let nothing = |_: &Path| {};
+    machine.layer("base", "", nothing).await;
+    let plain = machine.prepare("plain", "base").await.unwrap();
+    assert_eq!(option(&plain, "uidmap"), None);
+    let status = lower(&plain).metadata().unwrap();
+    let ids = [status.uid(), status.gid()];
+    // Only root may give files away.
+    let far = if ids[0] == 0 { 100_000 } else { 0 };
+    let [users, groups] = ids.map(|id| format!("7:8:1,{id}:{}:2", id + far));
+    let map = |users: &str, groups: &str| {
+        labels(&[
+            ("containerd.io/snapshot/uidmapping", users),
+            ("containerd.io/snapshot/gidmapping", groups),
+        ])
+    };
+    for (key, parent) in [("new", "base"), ("first", "")] {
+        let mounts = machine
+            .prepare_with(key, parent, map(&users, &groups))
+            .await;
+        let status = upper(&mounts.unwrap()).metadata().unwrap();
+        assert_eq!(
+            [status.uid(), status.gid()],
+            ids.map(|id| id + far),
+            "{key}"
+        );
+    }
+    let mounts = machine.mounts("new").await.unwrap();
+    assert_eq!(option(&mounts, "uidmap").unwrap(), users);
+    assert_eq!(option(&mounts, "gidmap").unwrap(), groups);
+    let lower = option(&plain, "lowerdir").unwrap();
+    assert_eq!(option(&mounts, "lowerdir").unwrap(), lower + "/.");
+
+    let beyond = format!("{}:1:1", ids[0] + 1);
+    for wrong in [
+        "",
+        "0",
+        "0:1",
+        "0:1:0",
+        "0:1:2:3",
+        "0:-1:1",
+        "0:1:4294967295",
+        "0:1:1,",
+        &beyond,
+    ] {
+        let answer = machine
+            .prepare_with("wrong", "base", map(wrong, &groups))
+            .await;
+        refused_for(wrong, answer, Code::InvalidArgument);
+    }
+    assert_eq!(
+        machine.list().await.unwrap(),
+        ["base", "first", "new", "plain"]
+    );
 }
