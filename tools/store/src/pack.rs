@@ -109,12 +109,17 @@ pub fn whole_metadata<S: Storage>(reader: &Reader<'_, S>, name: &str) -> Result<
     whole.map_err(|error| Error::image(name, b"", error))
 }
 
-/// Returns the table of packs of the image `opened`.
+/// Returns the packs of the image `opened`.
 ///
 /// Fails if its metadata are damaged: packs that it does not name are removed.
 pub fn packs(opened: &Opened) -> Result<Vec<PackRef>> {
+    whole_metadata(&opened.reader(), &opened.name)?;
+    table(opened)
+}
+
+/// Returns the table of packs of the image `opened`. Its metadata are not verified.
+pub fn table(opened: &Opened) -> Result<Vec<PackRef>> {
     let reader = opened.reader();
-    whole_metadata(&reader, &opened.name)?;
     let packs = (0..opened.superblock.pack_count()).map(|index| {
         let pack = reader.image.pack(index);
         let pack = pack.map_err(|error| reader.fail(b"", error))?;
