@@ -150,7 +150,7 @@ impl Options {
             b"image" => {
                 return refuse(fmt!(
                     "image= is an option of mount.daxfs, which looks the image up in the \
-                     catalog; the kernel takes fsoffset= and fslength="
+                     store; the kernel takes fsoffset= and fslength="
                 ))
             }
             key @ (b"dmabuf" | b"memfd") => {

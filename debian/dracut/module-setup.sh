@@ -20,7 +20,7 @@ install() {
 	inst_rules "$rules"
 	program=$(sed -n 's/^IMPORT{program}="\([^ "]*\).*/\1/p' "$initdir"/{etc,usr/lib}/udev/rules.d/"$rules" 2>/dev/null)
 	inst "$program"
-	# mount calls it, for an image of a catalog.
+	# mount calls it, for an image of a store.
 	inst_multiple mount.daxfs
 	inst_hook cmdline 95 "$moddir/parse-daxfs.sh"
 }

@@ -10,7 +10,7 @@ macro_rules! problems {
         /// A reason to refuse an image, or a record in it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Problem {
-            /// A catalog of images instead of an image, or an error in a catalog.
+            /// A store of images instead of an image, or an error in its table.
             Catalog(&'static str),
             $(#[doc = $text] $name,)*
         }
@@ -65,8 +65,8 @@ problems! {
 }
 
 impl Problem {
-    /// A catalog of images where an image was expected.
-    pub const IS_CATALOG: Self = Problem::Catalog("a catalog of images, not an image");
+    /// A store of images where an image was expected.
+    pub const IS_CATALOG: Self = Problem::Catalog("a store of images, not an image");
 }
 
 /// A [`Problem`], with the place and the value that was found there.

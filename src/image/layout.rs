@@ -90,7 +90,7 @@ pub const SIGNATURE_ALIGN: u64 = 64;
 /// Longest CMS message of a [`Signature`], in bytes.
 pub const SIGNATURE_MAX: u32 = 16 << 10;
 
-/// First eight bytes of a catalog of images, which user space reads.
+/// First eight bytes of a store of images, which user space reads.
 pub const CATALOG_MAGIC: [u8; 8] = *b"\x89daxcat\n";
 
 /// Returns the number of pieces of an image of `total_size` bytes.

@@ -240,7 +240,7 @@ pub extern "C" fn daxfs_open_fd(fd: RawFd, image: &mut Slot) -> c_int {
 }
 
 /// Open the image at byte `offset` of the open file `fd`, which is duplicated, or the one called `name`
-/// in the catalog there.
+/// in the store there.
 ///
 /// # Safety
 ///

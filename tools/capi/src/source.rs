@@ -47,7 +47,7 @@ impl Source {
         Ok(Source { bytes, start, size })
     }
 
-    /// Return the part from `offset` on, or the image called `name` in the catalog there.
+    /// Return the part from `offset` on, or the image called `name` in the store there.
     pub fn part(mut self, offset: u64, name: Option<&[u8]>) -> Result<Self> {
         let Some(left) = self.size.checked_sub(offset) else {
             return Err(Failure::new(
@@ -58,11 +58,11 @@ impl Source {
         (self.start, self.size) = (offset, left);
         if let Some(name) = name {
             let table = Table::load(&self)?;
-            let table = table.ok_or_else(|| Failure::new(Errno::INVAL, "no catalog"))?;
+            let table = table.ok_or_else(|| Failure::new(Errno::INVAL, "not a store"))?;
             let name = std::str::from_utf8(name).unwrap_or_default();
-            let image = table.find(name).ok_or_else(|| {
-                Failure::new(Errno::NOENT, "the catalog has no image of this name")
-            })?;
+            let image = table
+                .find(name)
+                .ok_or_else(|| Failure::new(Errno::NOENT, "the store has no image of this name"))?;
             (self.start, self.size) = (
                 offset + image.range.start,
                 image.range.end - image.range.start,

@@ -121,7 +121,7 @@ static void check_part(int fd, off_t start)
 	daxfs_close(image);
 }
 
-POINT(part, "an image in the middle of a file, and one of a catalog")
+POINT(part, "an image in the middle of a file, and one of a store")
 {
 	char disk[PATH_MAX], temporary[] = "/tmp/daxfs-api-XXXXXX", buffer[65536];
 	int from = open(path, O_RDONLY), fd = mkstemp(temporary);

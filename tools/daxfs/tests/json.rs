@@ -114,12 +114,8 @@ fn every_command() {
         ("daxfs-dump-1", "daxfs dump image"),
         ("daxfs-dump-1", "daxfs dump --sums image"),
         (
-            "daxfs-catalog-1",
-            "daxfs catalog init --size 8M disk; daxfs catalog list --json disk",
-        ),
-        (
-            "daxfs-catalog-1",
-            "daxfs catalog add disk base - <image; daxfs catalog list --json disk",
+            "daxfs-store-1",
+            "daxfs store init --size 8M disk; daxfs store list --json disk",
         ),
     ] {
         println!("{line}");

@@ -2,10 +2,10 @@
 
 //! All integration tests of this crate in one program.
 
-mod catalog;
 mod cli;
 mod corpus;
 mod damaged_images;
+mod device;
 mod diff;
 mod extract;
 mod fsck;

@@ -5,12 +5,12 @@
 use crate::support::{certificate, digest, fixture, Place, DECADES};
 use daxfs_testing::image_of;
 
-/// Fill `middle`, a file with the image in its middle, and `disk`, one with a catalog in which another image is
+/// Fill `middle`, a file with the image in its middle, and `disk`, a store in which another image is
 /// before "base". The bytes around the image are not a multiple of anything.
 const FILL: &str = "
     (head -c 5003 /dev/zero | tr '\\0' x; cat image; head -c 777 /dev/zero | tr '\\0' x) >middle
-    rm -f disk; daxfs catalog init --size 16M disk
-    daxfs catalog add disk first first.img; daxfs catalog add disk base image";
+    rm -f disk; daxfs store init --size 16M disk
+    daxfs store add disk first first.img; daxfs store add disk base image";
 
 /// Return a place with both files.
 fn places() -> Place {
@@ -103,13 +103,13 @@ fn a_signature() {
 fn nothing_there() {
     let place = places();
     place.mistakes(
-        "daxfs info --image none disk | 1 | the catalog has no image 'none'; it has first, base
-         daxfs info --image base middle | 1 | has no catalog; 
+        "daxfs info --image none disk | 1 | the store has no image 'none'; it has first, base
+         daxfs info --image base middle | 1 | is not a store;
          daxfs info --offset 1 middle | 1 | not a daxfs image; 
          daxfs info disk | 1 | commands take --image NAME
          daxfs info --offset 1T middle | 1 | so nothing starts at byte 1099511627776",
     );
-    // A catalog can also be in the middle, such as in a partition.
+    // A store can also be in the middle, such as in a partition.
     place.shell("(head -c 512 /dev/zero; cat disk) >whole");
     let found = place.ok("daxfs digest --offset 512 --image base whole");
     assert_eq!(found.text().trim_end(), digest(&place));

@@ -28,13 +28,13 @@ fn the_image_itself() {
     place.fails("daxfs share - <image", "name a file");
 }
 
-/// Machines see what the host adds to a catalog.
+/// Machines see what the host adds to a store.
 #[test]
-fn a_catalog() {
+fn a_store() {
     let place = fixture();
-    let add = "daxfs catalog add --activate disk";
+    let add = "daxfs store add --activate disk";
     place.ok(format!(
-        "truncate -s 16M disk && daxfs catalog init disk && {add} one image"
+        "truncate -s 16M disk && daxfs store init disk && {add} one image"
     ));
     let line = place.ok("daxfs share disk");
     let backend = format!("mem-path={},size=16777216,", place.text("disk"));
@@ -43,7 +43,7 @@ fn a_catalog() {
     assert_eq!(place.ok("daxfs share disk").text(), line.text());
     place.shell("printf X | dd of=disk bs=1 seek=200 conv=notrunc status=none");
     place.shell("printf X | dd of=disk bs=1 seek=1048776 conv=notrunc status=none");
-    place.fails("daxfs share disk", "no copy of the catalog is whole");
+    place.fails("daxfs share disk", "no copy of the store's table is whole");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Stores: `daxfs store` without the kernel. tests/store mounts their images.
+//! Stores in directories, without the kernel. tests/store mounts their images.
 
 use crate::json::check;
 use crate::reports::mkdaxfs;
@@ -16,7 +16,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 /// Return a directory with the sources of a first and a second version.
-fn versions() -> Place {
+pub fn versions() -> Place {
     place(
         "for version in v1 v2; do
             mkdir -p $version/dir && cd $version
@@ -123,7 +123,7 @@ fn versions_share_their_objects() {
         says(
             &place,
             "daxfs store gc store",
-            &format!("removed {files} files"),
+            &format!("removed {files} packs, 0 unfinished files"),
         );
         verify(&place);
     }
@@ -249,11 +249,17 @@ fn attributes_of_overlayfs() {
 fn names_and_owners() {
     let place = versions();
     add(&place, "base", "v1", "");
+    place.ok("daxfs store init --size 4M disk");
     let long = "n".repeat(64);
     for name in [
-        "", ".", "..", ".hidden", "a/b", "../a", "a b", "a\nb", "ä", &long,
+        "", ".", "..", ".hidden", "a/b", "../a", "a b", "a,b", "a\nb", "ä", &long,
     ] {
-        for line in ["add store \"$name\" v1", "remove store \"$name\""] {
+        for line in [
+            "add store \"$name\" v1",
+            "add disk \"$name\" v1",
+            "activate store \"$name\"",
+            "remove store \"$name\"",
+        ] {
             let line = format!("name='{name}'; daxfs store {line}");
             place.fails(line, "is not a name for an image");
         }
@@ -261,6 +267,10 @@ fn names_and_owners() {
     place.mistakes(
         "daxfs store add store base v1 | 1 | is in the store; use another name
         daxfs store remove store none | 1 | no such image
+        daxfs store activate store none | 1 | no such image
+        daxfs store init store | 1 | store: is a store already
+        daxfs store init v1 | 1 | neither a store nor an empty directory
+        daxfs store add --reuse always store x v1 | 1 | --reuse: is for devices; daxfs store gc frees
         daxfs store list v1 | 1 | is not a store
         daxfs store gc v1 | 1 | is not a store
         daxfs store verify v1 | 1 | is not a store
@@ -280,8 +290,53 @@ fn names_and_owners() {
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     place.fails("daxfs store verify store", other);
     place.fails("daxfs store remove store base", other);
+    place.fails("daxfs store activate store base", other);
     // Those who list and mount images do not wait for one that adds others.
     says(&place, "daxfs store list store", "\nbase ");
+}
+
+#[test]
+fn active_images() {
+    let place = versions();
+    place.ok("daxfs store init store");
+    is_empty(&place);
+    let active = || {
+        let list = place.ok("daxfs store list --json store").json();
+        check("daxfs-store-1", &list);
+        let images = list["images"].as_array().unwrap().iter();
+        let active = images.filter(|image| image["active"].as_bool().unwrap());
+        let names = active.map(|image| image["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    add(&place, "v1", "--activate v1", "");
+    add(&place, "v2", "v2", "");
+    assert_eq!(active(), ["v1"]);
+    for name in ["v2", "v1", "v2"] {
+        place.ok(format!("daxfs store activate store {name}"));
+        assert_eq!(active(), [name]);
+        let target = fs::read_link(place.path("store/active")).unwrap();
+        assert_eq!(target, Path::new("images").join(format!("{name}.daxfs")));
+        place.ok(format!("cmp store/active store/images/{name}.daxfs"));
+    }
+    says(&place, "daxfs store list store", "\nv2    active  ");
+    // An image that was removed is not active.
+    place.ok("daxfs store remove store v1");
+    assert_eq!(active(), ["v2"]);
+    place.ok("daxfs store remove store v2 && [ ! -L store/active ]");
+    add(&place, "v2", "v2", "");
+    assert_eq!(active(), [""; 0]);
+    // Somebody else's link is refused, and replaced.
+    for target in ["images/none.txt", "images/../v1.daxfs", "/images/v2.daxfs"] {
+        place.ok(format!("ln -sfn {target} store/active"));
+        let why = "store/active: is not a link to an image of the store; use daxfs store activate";
+        place.fails("daxfs store list store", why);
+        place.ok("daxfs store activate store v2");
+        assert_eq!(active(), ["v2"]);
+    }
+    place.ok("mv store/images/v2.daxfs v2.daxfs");
+    let why = "store: v2 is active, but missing; use daxfs store activate";
+    let run = place.run("daxfs store verify store");
+    assert!(run.status == 1 && run.stderr.contains(why), "{run:?}");
 }
 
 #[test]
@@ -370,7 +425,8 @@ fn damaged_files() {
         place.write(image, damaged);
         place.ok("cp large store/packs/.mkdaxfs-1.tmp; daxfs store remove store v2");
         let kept = "store: keeps all packs, because damaged images may need them; ";
-        listed("daxfs store gc store", "removed 1 files", &[why, kept]);
+        let removed = "removed 0 packs, 1 unfinished files";
+        listed("daxfs store gc store", removed, &[why, kept]);
         assert_eq!(place.names("store/packs").len(), 3);
         add(&place, "v2", "v2", "0 objects");
         listed("daxfs store list store", "\nv2 ", &[why]);
@@ -392,7 +448,8 @@ fn damaged_files() {
     add(&place, "other", "other", "");
     place.ok("daxfs store remove store other");
     let why = "v1: needs pack ";
-    listed("daxfs store gc store", "removed 1 files", &[why]);
+    let removed = "removed 1 packs, 0 unfinished files";
+    listed("daxfs store gc store", removed, &[why]);
     listed("daxfs store list store", "\nv1 ", &[why]);
     remove(&place, "v1");
     verify(&place);
@@ -551,6 +608,12 @@ fn durable_stores() {
     assert!(synced(&top) < lock && lock < synced(&store), "{calls}");
     assert!(synced(&store) < at("store/packs/.mkdaxfs-"), "{calls}");
     // An image that is in place, but may not be durable, has its packs.
+    // The link to the active image is replaced, and then durable.
+    place.ok("strace -f -y -o calls -e trace=/^rename,fsync daxfs store activate store v1");
+    let calls = String::from_utf8(place.read("calls")).unwrap();
+    let renamed = calls.find("\"store/.active.tmp\"").unwrap();
+    let synced = calls.rfind(&format!("<{}>) ", store.display()));
+    assert!(synced.unwrap() > renamed, "{calls}");
     let path = store.join("images").display().to_string();
     let fault = format!("strace -f -o calls -P {path} -e inject=fsync:error=EIO");
     let why = "store/images: cannot sync the directory: Input/output error";
@@ -576,7 +639,12 @@ fn stores_of_others() {
     if is_root() {
         place.ok("chown -R 1000 store");
         let why = "store: belongs to user 1000; change the store as that user";
-        for command in ["gc store", "add store v2 v2", "remove store v1"] {
+        for command in [
+            "gc store",
+            "add store v2 v2",
+            "remove store v1",
+            "activate store v1",
+        ] {
             place.fails(format!("daxfs store {command}"), why);
         }
         verify(&place);

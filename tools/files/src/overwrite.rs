@@ -27,7 +27,7 @@ const PIECE: usize = 256 << 10;
 /// Magic numbers that identify the content of a file or device: offset, bytes, name. The first
 /// match wins.
 const SIGNATURES: &[(usize, &[u8], &str)] = &[
-    (0, &CATALOG_MAGIC, "a catalog of images"),
+    (0, &CATALOG_MAGIC, "a store of images"),
     (257, b"ustar", "a tar archive"),
     (0, b"\x1f\x8b", "a gzip file"),
     (0, b"\x28\xb5\x2f\xfd", "a zstd file"),

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Catalogs of images, as the programs read them.
+//! Stores on devices and in files, as the programs read them.
 
 use crate::error::{Error, Result};
 use crate::text::shown;
-use daxfs_reader::catalog::Table;
+use daxfs_reader::catalog::{is_pack, Listed, Table};
 use daxfs_reader::Memory;
 
-/// Load the catalog in `memory`, which messages call `name`.
+/// Load the table of the store in `memory`, which messages call `name`.
 pub fn load(memory: &impl Memory, name: &str) -> Result<Table> {
     let table = Table::load(memory).map_err(|error| Error::image(name, b"", error))?;
     table.ok_or_else(|| {
-        let why = "has no catalog; daxfs catalog init makes one";
+        let why = "is not a store; daxfs store init makes one";
         Error::refused(name, why)
     })
 }
@@ -26,16 +26,14 @@ pub fn some(mut items: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// Return the error for a name that no image in the catalog of `device` has.
+/// Return the error for a name that no image in the store on `device` has.
 pub fn unknown(device: &str, table: &Table, name: &str) -> Error {
-    let names = table.images.iter().filter(|image| !image.removed);
+    let is_image = |image: &&Listed| !image.removed && !is_pack(&image.name);
+    let names = table.images.iter().filter(is_image);
     let known = match some(names.map(|image| image.name.clone())) {
         names if names.is_empty() => "it is empty".into(),
         names => format!("it has {names}"),
     };
     let name = shown(name.as_bytes());
-    Error::refused(
-        device,
-        format!("the catalog has no image '{name}'; {known}"),
-    )
+    Error::refused(device, format!("the store has no image '{name}'; {known}"))
 }

@@ -5,7 +5,7 @@
 //! * [`source`]: files, devices and pipes with images, and their SHA-256; [`reader`]: files in images
 //! * [`packs`]: the packs of composed images
 //! * [`sign`]: signatures of images; [`attach`]: their place in files
-//! * [`catalog`]: several images in one device or file
+//! * [`catalog`]: stores on devices and in files
 //! * [`text`] and [`error`]: how names and errors are shown; [`warning`]: where warnings go
 //!
 //! `daxfs-reader` and `daxfs-check` have the format, for other programs.

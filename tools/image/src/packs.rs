@@ -116,7 +116,7 @@ impl Opened {
 }
 
 /// Returns the directory with the packs of the image at `path`, if it is in a store.
-fn packs_beside(path: &Path) -> Option<PathBuf> {
+pub fn packs_beside(path: &Path) -> Option<PathBuf> {
     // The image may be named by a symbolic link, or from within the directory.
     let path = path.canonicalize().ok()?;
     let images = path.parent()?;

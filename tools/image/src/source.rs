@@ -29,10 +29,10 @@ pub const NO_ORDER: &str = "cannot be read in any order; name an image file or d
 /// Place of an image in a file or device that holds more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct At {
-    /// The image, or with --image the catalog, starts at this byte of the file or device
+    /// The image, or with --image the store, starts at this byte of the file or device
     #[arg(long, value_name = "BYTES", value_parser = daxfs_files::values::size)]
     pub offset: Option<u64>,
-    /// The image has this name in the catalog of the file or device
+    /// The image has this name in the store on the device or in the file
     #[arg(long = "image", value_name = "NAME")]
     pub name: Option<String>,
 }

@@ -21,8 +21,10 @@ pub fn remedy(problem: Problem) -> &'static str {
         Problem::Unreadable => {
             "; the file is too short, or its storage fails: restore it from a copy"
         }
-        Problem::IS_CATALOG => "; daxfs catalog list shows its images: commands take --image NAME, and mounts image=NAME",
-        Problem::Catalog(_) => "; make it again with daxfs catalog init",
+        Problem::IS_CATALOG => {
+            "; daxfs store list shows its images: commands take --image NAME, and mounts image=NAME"
+        }
+        Problem::Catalog(_) => "; make it again with daxfs store init",
         Problem::NoPack => "; name the file of the pack with --pack",
         Problem::Truncated => "; the copy is incomplete: copy all of it",
         _ => "; the image is damaged: restore it from a copy, or make it again",

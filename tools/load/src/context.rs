@@ -26,7 +26,7 @@ pub fn explain(fs: &OwnedFd, operation: impl Into<Cow<'static, str>>, error: Err
 }
 
 /// Make the kernel read the first `length` of the `size` bytes at physical address `start`. Return true if they are
-/// memory with a catalog.
+/// memory with a store.
 ///
 /// Fail if this process may not use the range, or if it is in use.
 pub fn look_at_range(start: u64, size: u64, length: u64) -> Result<bool> {

@@ -10,7 +10,7 @@ use daxfs_files::Progress;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{name_of, open_input, superblock, NO_ORDER};
 use daxfs_image::text::shown_path;
-use daxfs_reader::layout::DIGEST_PIECE;
+use daxfs_reader::layout::{Pack, DIGEST_PIECE};
 use daxfs_reader::signature::Section;
 use daxfs_reader::{Image, Memory, Superblock};
 use sha2::{Digest, Sha256};
@@ -82,6 +82,17 @@ impl ImageFile {
             block,
             file,
         })
+    }
+
+    /// Returns the table of its packs.
+    pub fn packs(&self) -> Result<Vec<Pack>> {
+        let fail = |error| Error::image(&name_of(&self.path), b"", error);
+        let memory = FileMemory::new(&self.file).map_err(|error| {
+            Error::system(name_of(&self.path), "cannot get its size", "", error)
+        })?;
+        let image = Image::new(&memory, &self.superblock);
+        let packs = (0..self.superblock.pack_count()).map(|index| image.pack(index).map_err(fail));
+        packs.collect()
     }
 
     /// Write the image to `device`, and verify it.

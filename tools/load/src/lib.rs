@@ -5,7 +5,7 @@
 //! * [`mount()`] mounts a device; [`load`] chooses the memory that an image file is loaded into
 //! * [`file`], [`buffer`]: image files, and memory with a copy of one
 //! * [`mod@range`]: physical memory that an image is written to
-//! * [`catalog`]: several images on one device
+//! * [`catalog`]: stores on devices and in files
 //! * [`mountinfo`], [`query`], [`locate`]: what is mounted
 
 pub mod buffer;

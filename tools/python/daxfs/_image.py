@@ -87,7 +87,7 @@ def open(file: int | str | bytes | os.PathLike[Any], offset: int = 0, image: str
          packs: Iterable[int | str | bytes | os.PathLike[Any] | Image] = ()) -> Image:
     """Open the image in a file or on a block device: a path, or a file descriptor, which is duplicated.
 
-    It starts at the byte offset. If image is given, it is the one of this name in the catalog that is there. packs are
+    It starts at the byte offset. If image is given, it is the one of this name in the store that is there. packs are
     images that have content of its files: open images, paths or file descriptors.
     """
     return Image(file, offset, image, packs)

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Catalogs: several images in one device or file. The kernel knows nothing of them.
+//! The table of a store on a device or in a file. The kernel knows nothing of it.
 //!
-//! It has two copies. An update writes the one that does not count, with a larger generation. So
-//! there is a whole copy at any moment, and power loss leaves the state before the update or the
-//! one after it.
+//! It has two copies. An update writes the inactive copy, with a larger generation. So one copy is whole at any moment, and
+//! power loss leaves the state before the update or the one after it.
 
 pub use crate::layout::CATALOG_MAGIC;
 use crate::layout::HUGE_SIZE;
@@ -17,35 +16,35 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros, IntoBytes as _};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// No copy of the catalog is whole.
-pub const CHECKSUM: Problem = Problem::Catalog("no copy of the catalog is whole");
-/// Checksum mismatch of one copy of the catalog.
+/// No copy of the table is whole.
+pub const CHECKSUM: Problem = Problem::Catalog("no copy of the store's table is whole");
+/// Checksum mismatch of one copy of the table.
 pub const COPY: Problem = Problem::Catalog("checksum mismatch of the copy");
-/// A catalog that is larger than its memory, or of an invalid size.
-pub const SIZE: Problem = Problem::Catalog("catalog of another size than its memory");
-/// An entry of the catalog out of place: outside the memory, unaligned, over another one.
-pub const ENTRY: Problem = Problem::Catalog("image of the catalog out of place");
-/// An entry of the catalog with an invalid name, or with another entry's.
-pub const NAME: Problem = Problem::Catalog("invalid name in the catalog");
-/// An entry of the catalog with unknown or contradictory flags, or a second active one.
-pub const FLAGS: Problem = Problem::Catalog("invalid flags in the catalog");
+/// A store that is larger than its memory, or of an invalid size.
+pub const SIZE: Problem = Problem::Catalog("store of another size than its memory");
+/// An entry out of place: outside the memory, unaligned, over another one.
+pub const ENTRY: Problem = Problem::Catalog("image of the store out of place");
+/// An entry with an invalid name, or with another entry's.
+pub const NAME: Problem = Problem::Catalog("invalid name in the store's table");
+/// An entry with unknown or contradictory flags, or a second active one.
+pub const FLAGS: Problem = Problem::Catalog("invalid flags in the store's table");
 
-/// Version of the catalog's format.
+/// Version of the table's format.
 pub const CATALOG_VERSION: u32 = 2;
 
-/// Number of bytes for the catalog, at the start of the memory. The first image may start after
+/// Number of bytes for the table, at the start of the memory. The first image may start after
 /// them.
 pub const CATALOG_SIZE: u64 = 2 << 20;
 
-/// Offsets of the copies of the catalog in bytes. They are far apart, so that memory that fails
+/// Offsets of the copies of the table in bytes. They are far apart, so that memory that fails
 /// does not have both.
 pub const CATALOG_COPIES: [u64; 2] = [0, 1 << 20];
 
-/// Number of images that a catalog holds at most: its copies do not overlap.
+/// Number of images and packs that a store holds at most: its copies do not overlap.
 pub const CATALOG_MAX: usize =
     ((CATALOG_COPIES[1] as usize) - size_of::<CatalogHead>()) / size_of::<CatalogEntry>();
 
-/// Alignment of the images of a catalog, and of their lengths, in bytes.
+/// Alignment of the images of a store, and of their lengths, in bytes.
 pub const CATALOG_ALIGN: u64 = 4096;
 
 /// Flag of a [`CatalogEntry`]: the image that is mounted without a name. At most one entry has it.
@@ -54,7 +53,7 @@ pub const CATALOG_ACTIVE: u32 = 1 << 0;
 /// Flag of a [`CatalogEntry`]: the image is not mounted from now on. Existing mounts may use it.
 pub const CATALOG_REMOVED: u32 = 1 << 1;
 
-/// Head of a copy of the catalog. Its [`CatalogEntry`]s follow.
+/// Head of a copy of the table. Its [`CatalogEntry`]s follow.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
@@ -66,10 +65,10 @@ pub struct CatalogHead {
     pub version: U32,
     /// Number of entries, at most [`CATALOG_MAX`].
     pub entries: U32,
-    /// Number of the update that wrote this copy. Of two valid copies, that with the larger number
-    /// counts.
+    /// Number of the update that wrote this copy. The valid copy with the larger number is the
+    /// active copy.
     pub generation: U64,
-    /// Bytes of the memory that the catalog divides, itself included: a multiple of
+    /// Bytes of the store, table included: a multiple of
     /// [`HUGE_SIZE`].
     pub size: U64,
     /// Zero.
@@ -78,7 +77,7 @@ pub struct CatalogHead {
     pub crc: U32,
 }
 
-/// An entry of the catalog. The entries are in the order of their offsets.
+/// An entry of the table. The entries are in the order of their offsets.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
@@ -116,6 +115,24 @@ pub fn room(size: u64, block: u64) -> (u64, u64) {
     (align, size.next_multiple_of(align))
 }
 
+/// Hexadecimal digits of its SHA-256 in the name of a pack, which has at most 63 characters.
+const PACK_DIGITS: usize = 32;
+
+/// Returns the name in the table of the pack `sha256`, 64 digits.
+pub fn pack_name(sha256: &str) -> String {
+    format!("pack-{sha256:.PACK_DIGITS$}")
+}
+
+/// Returns true if this is the name of a pack, see [`pack_name`].
+pub fn is_pack(name: &str) -> bool {
+    name.strip_prefix("pack-").is_some_and(|digits| {
+        digits.len() == PACK_DIGITS
+            && digits
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
 /// Return `text` if it may be the name of an image. No mount option ends at a byte of it.
 pub fn valid_name(text: &[u8]) -> Option<&str> {
     let valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-+:@".contains(byte);
@@ -125,7 +142,7 @@ pub fn valid_name(text: &[u8]) -> Option<&str> {
         .filter(|_| fits && text.iter().all(valid))
 }
 
-/// An image of a catalog.
+/// An image or pack of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// Name.
@@ -141,9 +158,9 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Mark the image as removed.
-    pub fn remove(&mut self) {
-        (self.active, self.removed) = (false, true);
+    /// Returns the bytes that the image has.
+    pub fn length(&self) -> u64 {
+        self.range.end - self.range.start
     }
 }
 
@@ -156,7 +173,7 @@ fn name_of(entry: &CatalogEntry) -> Option<&str> {
     rest.iter().all(|&byte| byte == 0).then_some(name)
 }
 
-/// A copy of the catalog with the right checksum.
+/// A copy of the table with the right checksum.
 type Copy = (CatalogHead, Vec<CatalogEntry>);
 
 /// Load copy `index` from `memory`, unless that has something else.
@@ -191,23 +208,23 @@ fn load_copy<M: Memory>(memory: &M, index: usize) -> Result<Option<Copy>> {
     Ok(Some((head, entries)))
 }
 
-/// A catalog in memory.
+/// The table of a store.
 #[derive(Clone, Debug)]
 pub struct Table {
     /// Number of the last update.
     pub generation: u64,
-    /// Bytes that it divides, itself included.
+    /// Bytes of the store, table included.
     pub size: u64,
     /// Its images, in the order of their places.
     pub images: Vec<Listed>,
-    /// The problem of the copy that does not count.
+    /// The problem of the inactive copy.
     pub damaged: Option<Error>,
-    /// Index of the copy that counts.
+    /// Index of the active copy.
     pub copy: usize,
 }
 
 impl Table {
-    /// Return the empty catalog of a device of `size` bytes.
+    /// Return the empty table of a device of `size` bytes.
     pub fn new(size: u64) -> Self {
         Table {
             generation: 0,
@@ -218,7 +235,7 @@ impl Table {
         }
     }
 
-    /// Load the catalog at the start of `memory` and validate it. Return `None` if its first
+    /// Load the table at the start of `memory` and validate it. Return `None` if its first
     /// bytes can be read and do not begin a first copy.
     ///
     /// Return [`CHECKSUM`] if no copy is whole, [`Problem::Version`] if a whole copy is of another
@@ -229,7 +246,7 @@ impl Table {
             return Ok(None);
         }
         let first = load_copy(memory, 0);
-        // Other contents at 0 are not a catalog's, whatever is left of one after them.
+        // Other contents at 0 are not a store's, whatever is left of one after them.
         if let Ok(None) = first {
             return Ok(None);
         }
@@ -374,6 +391,14 @@ impl Table {
             image.active = image.name == name && !image.removed;
         }
         true
+    }
+
+    /// Marks the image called `name` as removed. Returns it, or `None` if it does not exist.
+    pub fn remove(&mut self, name: &str) -> Option<&Listed> {
+        let mut images = self.images.iter_mut();
+        let image = images.find(|image| image.name == name && !image.removed)?;
+        (image.active, image.removed) = (false, true);
+        Some(image)
     }
 
     /// Return the ranges that no image has and that are not in `used`, in order.

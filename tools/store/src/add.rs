@@ -539,7 +539,7 @@ mod tests {
             Output::create(path)
         });
         assert_eq!(store.names("packs").unwrap().len(), 2);
-        assert_eq!(store.gc(&mut |error| panic!("{error}")).unwrap().files, 1);
+        assert_eq!(store.gc(&mut |error| panic!("{error}")).unwrap().packs, 1);
         assert!(store.parts("b").is_ok());
     }
 

@@ -1,113 +1,259 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Images and packs on devices with a catalog.
+//! Stores on devices, and in files that are a machine's memory. All kernels that have the device mount the images.
 //!
-//! [`copy`] copies an image under its own name, with its packs, for all kernels that have the device.
+//! In the table an image has its own name, and a pack the name that [`pack_name`] gives it.
 
-use crate::files::length;
+use crate::listing::{add_packs, Listed, Listing};
 use crate::mount::proof;
-use crate::pack::PackRef;
-use crate::store::{keeps_all, Freed, Loaded, Store};
-use daxfs_files::digest::{hex, is_hex};
+use crate::pack::{packs, PackRef};
+use crate::store::{check_name, keeps_all, missing_pack, Freed, Needs};
+use crate::verify::{verify, Verified};
+use daxfs_files::digest::hex;
+use daxfs_files::Progress;
+use daxfs_image::catalog::unknown;
 use daxfs_image::error::{Error, Result};
-use daxfs_image::packs::make_room;
+use daxfs_image::packs::{make_room, packs_beside};
 use daxfs_image::source::{At, Opened};
 use daxfs_image::text::shown_path;
-use daxfs_load::catalog::{self, Reuse};
+use daxfs_load::catalog::{self, Overview, Reuse};
+use daxfs_load::file::ImageFile;
+use daxfs_reader::catalog::{is_pack, pack_name, Listed as Entry, Table};
+use daxfs_reader::layout;
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The names of packs that [`copy`] has copied are this and digits.
-const PACK: &str = "pack-";
+/// A store on a device.
+pub struct Device(pub PathBuf);
 
-/// Hexadecimal digits of a SHA-256 in these names, which have at most 63 characters.
-const DIGITS: usize = 32;
-
-/// Return the name that [`copy`] gives `pack`.
-fn pack_name(pack: &PackRef) -> String {
-    format!("{PACK}{}", &pack.sha256[..DIGITS])
+/// An image that was added, see [`Device::add`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Its SHA-256.
+    pub sha256: String,
+    /// Number of its packs that were copied.
+    pub new: usize,
+    /// Bytes of the image and of these packs.
+    pub bytes: u64,
+    /// Number of its packs that the device had already.
+    pub known: usize,
 }
 
-fn is_pack(name: &str) -> bool {
-    let digits = name.strip_prefix(PACK);
-    digits.is_some_and(|digits| is_hex(digits, DIGITS / 2))
+/// Returns the images of `table` that are not removed; with `packs`, its packs.
+fn live(table: &Table, packs: bool) -> impl Iterator<Item = &Entry> {
+    let images = table.images.iter();
+    images.filter(move |image| !image.removed && is_pack(&image.name) == packs)
 }
 
-/// Open the image `name` on `device`.
-fn open(device: &Path, name: &str) -> Result<Opened> {
-    let at = At {
-        offset: None,
-        name: Some(name.into()),
-    };
-    Opened::open_at(device, &at)
-}
-
-/// Return whether `device` has the image `name`. Fail if it is not the one with this SHA-256.
-fn has(device: &Path, name: &str, sha256: &str) -> Result<bool> {
-    if !names(device)?.contains(name) {
-        return Ok(false);
+impl Device {
+    /// Returns true if `table` and the device have the pack with this record.
+    ///
+    /// Fails if the device has something else with its name.
+    fn has(&self, table: &Table, record: &layout::Pack) -> Result<bool> {
+        let name = pack_name(&hex(&record.sha256));
+        let Some(found) = table.find(&name) else {
+            return Ok(false);
+        };
+        let error = match catalog::open(&self.0, found) {
+            Ok(opened) if opened.superblock.is_pack(record) => return Ok(true),
+            Ok(opened) => {
+                let why = "is another image than its name says; remove it with daxfs store remove";
+                Error::refused(opened.name, why)
+            }
+            Err(error) => error,
+        };
+        // gc may have removed it, and another process may have used its space again.
+        match Overview::load(&self.0)?.table.find(&name) {
+            Some(now) if now == found => Err(error),
+            _ => Ok(false),
+        }
     }
-    match open(device, name) {
-        Ok(found) if hex(&found.superblock.sha256) == sha256 => Ok(true),
-        Ok(_) => {
-            let why =
-                format!("has another image '{name}'; remove it with daxfs catalog remove first");
-            Err(Error::refused(shown_path(device), why))
-        }
-        // gc has removed it.
-        Err(_) if !names(device)?.contains(name) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
 
-/// Copy the image `name` of `store`, and the packs that it needs, to `device`, unless it has them. `reuse` says which
-/// removed images give their space.
-///
-/// Each change survives power loss, and the image comes after its packs. Fail if `device` has another image with this
-/// name. Packs that were copied before an error remain for the next call, or until [`gc`].
-pub fn copy(store: &Store, name: &str, device: &Path, reuse: Reuse) -> Result<Loaded> {
-    let file = store.image(name)?;
-    if is_pack(name) {
-        let why = "is a name for packs on a device; add the image to the store with another name";
-        return Err(Error::refused(name, why));
+    /// Adds the `packs` that the device does not have, from the directory `beside`.
+    fn put_packs(
+        &self,
+        image: &Path,
+        packs: &[layout::Pack],
+        beside: Option<&Path>,
+        reuse: Reuse,
+        copied: &mut Copied,
+    ) -> Result<()> {
+        let table = Overview::load(&self.0)?.table;
+        for record in packs {
+            if self.has(&table, record)? {
+                continue;
+            }
+            let sha256 = hex(&record.sha256);
+            let Some(beside) = beside else {
+                let why = format!(
+                    "needs pack {sha256}, which the device does not have; give STORE/images/NAME.daxfs"
+                );
+                return Err(Error::refused(shown_path(image), why));
+            };
+            let pack = ImageFile::open(&beside.join(format!("{sha256}.daxfs")))?;
+            if !pack.superblock.is_pack(record) {
+                let why =
+                    "has another SHA-256 than its name says; daxfs store verify names the remedy";
+                return Err(Error::refused(shown_path(&pack.path), why));
+            }
+            if catalog::add(&self.0, &pack_name(&sha256), &pack, reuse)? {
+                copied.new += 1;
+                copied.bytes += pack.size;
+            }
+        }
+        Ok(())
     }
-    let (sha256, packs) = store.needs_of(name)?;
-    let there = has(device, name, &sha256)?;
-    let mut copied = Loaded::default();
-    let mut add = |name: &str, file: &Path, sha256: &str| -> Result<()> {
-        if has(device, name, sha256)? {
-            return Ok(());
+
+    /// Adds the image file `input` as `name`, as it is, and before it the packs that it needs and the device does not
+    /// have. They are beside the file as a store in a directory has them. `reuse` says which removed images give their
+    /// space.
+    ///
+    /// Each change survives power loss. Fails if the store has an image with this name. Packs that were copied before an
+    /// error remain for the next call, or until [`Device::gc`].
+    pub fn add(&self, name: &str, input: &Path, reuse: Reuse) -> Result<Copied> {
+        check_name(name)?;
+        if is_pack(name) {
+            let why = "is a name for packs on a device; choose another name";
+            return Err(Error::refused(name, why));
         }
-        if hex(&Opened::open(file)?.superblock.sha256) != sha256 {
-            let why =
-                "has another SHA-256 than the image says; daxfs store verify names the remedy";
-            return Err(Error::refused(shown_path(file), why));
+        let why = "is not a daxfs image, which a device needs; use mkdaxfs, or add it to a store in a directory and give STORE/images/NAME.daxfs";
+        let image = match ImageFile::open(input) {
+            Ok(image) if !input.is_dir() => image,
+            Err(error) if !input.is_dir() && !matches!(error, Error::Foreign { .. }) => {
+                return Err(error)
+            }
+            _ => return Err(Error::refused(shown_path(input), why)),
+        };
+        let device = shown_path(&self.0);
+        if Overview::load(&self.0)?.table.find(name).is_some() {
+            return Err(catalog::taken(&device, name));
         }
-        if catalog::add_once(device, name, file, false, reuse)? {
-            copied.images += 1;
-            copied.bytes += length(file)?;
+        let (packs, beside) = (image.packs()?, packs_beside(input));
+        let mut copied = Copied {
+            sha256: hex(&image.superblock.sha256),
+            bytes: image.size,
+            ..Copied::default()
+        };
+        let mut put = || self.put_packs(input, &packs, beside.as_deref(), reuse, &mut copied);
+        put()?;
+        if !catalog::add(&self.0, name, &image, reuse)? {
+            return Err(catalog::taken(&device, name));
         }
-        // Another process may have replaced the file.
-        has(device, name, sha256).map(drop)
-    };
-    // Packs come first. gc may remove some before there is an image that needs them.
-    for again in [there, true] {
-        for pack in &packs {
-            let done = add(&pack_name(pack), &store.pack(&pack.sha256), &pack.sha256);
-            done.inspect_err(|_| {
-                // An image without its packs is of no use.
-                if again && !there {
-                    let _ = catalog::remove(device, name, true);
+        // gc may have removed some before there was an image that needs them. It is of no use without them.
+        put().inspect_err(|_| _ = self.remove(name))?;
+        copied.known = packs.len().saturating_sub(copied.new);
+        Ok(copied)
+    }
+
+    /// Makes `name` the image that is mounted without a name.
+    pub fn activate(&self, name: &str) -> Result<()> {
+        catalog::change(&self.0, |device, table| match table.activate(name) {
+            true => Ok(()),
+            false => Err(unknown(device, table, name)),
+        })
+    }
+
+    /// Removes the image `name`, or a pack. Mounts keep their space until they end.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        catalog::change(&self.0, |device, table| match table.remove(name) {
+            Some(_) => Ok(()),
+            None => Err(unknown(device, table, name)),
+        })
+    }
+
+    /// Returns the SHA-256 and the packs of `image`.
+    fn needs(&self, image: &Entry) -> Result<Needs> {
+        let opened = catalog::open(&self.0, image)?;
+        Ok((hex(&opened.superblock.sha256), packs(&opened)?))
+    }
+
+    /// Returns all images, in the order of their places, see [`crate::Place::list`].
+    pub fn list(&self, report: &mut dyn FnMut(Error)) -> Result<Listing> {
+        let overview = Overview::load(&self.0)?;
+        let table = &overview.table;
+        let length = |pack: &str| table.find(&pack_name(pack)).map(Entry::length);
+        let mut images = Vec::new();
+        for image in table.images.iter().filter(|image| !is_pack(&image.name)) {
+            // The packs of a removed image may be gone.
+            let needs = (!image.removed).then(|| self.needs(image)).transpose();
+            let (sha256, packs) = match needs {
+                Ok(needs) => needs.unzip(),
+                Err(error) => {
+                    report(error);
+                    continue;
                 }
-            })?;
+            };
+            let packs: Vec<PackRef> = packs.unwrap_or_default();
+            if let Some(pack) = packs.iter().find(|pack| length(&pack.sha256).is_none()) {
+                report(missing_pack(&image.name, &pack.sha256));
+            }
+            images.push(Listed {
+                name: image.name.clone(),
+                sha256,
+                size: image.length(),
+                own: image.length(),
+                packs,
+                active: image.active,
+                entry: Some(image.clone()),
+            });
         }
-        if !again {
-            add(name, &file, &sha256)?;
-        }
+        add_packs(&mut images, |pack| length(pack).unwrap_or(0));
+        Ok(Listing {
+            images,
+            device: Some(overview),
+        })
     }
-    copied.shared = (1 + packs.len()).saturating_sub(copied.images);
-    Ok(copied)
+
+    /// Removes the packs that no image needs, see [`crate::Store::gc`].
+    pub fn gc(&self, report: &mut dyn FnMut(Error)) -> Result<Freed> {
+        catalog::change(&self.0, |_, table| {
+            let mut unneeded: HashSet<_> =
+                live(table, true).map(|pack| pack.name.clone()).collect();
+            let mut damaged = false;
+            for image in live(table, false) {
+                match self.needs(image) {
+                    Ok((_, packs)) => packs.iter().for_each(|pack| {
+                        unneeded.remove(&pack_name(&pack.sha256));
+                    }),
+                    Err(error) => {
+                        report(error);
+                        damaged = true;
+                    }
+                }
+            }
+            if damaged {
+                report(keeps_all(&self.0));
+                return Ok(Freed::default());
+            }
+            let removed = unneeded
+                .iter()
+                .filter_map(|name| table.remove(name).map(Entry::length));
+            Ok(removed.fold(Freed::default(), |freed, bytes| Freed {
+                packs: freed.packs + 1,
+                bytes: freed.bytes + bytes,
+                ..freed
+            }))
+        })
+    }
+
+    /// Verifies the table and all images and packs, see [`crate::Place::verify`]. Images that have data themselves are
+    /// compared with their SHA-256.
+    pub fn verify(
+        &self,
+        progress: &dyn Progress,
+        report: &mut dyn FnMut(Error),
+    ) -> Result<Verified> {
+        let overview = Overview::keep(&self.0)?;
+        let table = &overview.table;
+        if let Some(error) = table.damaged {
+            report(Error::image(overview.device(), b"", error));
+        }
+        let open = |image| catalog::open(&self.0, image);
+        let packs = live(table, true).map(|pack| (pack.name.clone(), open(pack)));
+        let images = live(table, false).map(open);
+        Ok(verify(packs, images, true, progress, report))
+    }
 }
 
 /// Mounts the packs of the image at `offset` of `device` in no directory. The kernel finds them while
@@ -126,52 +272,9 @@ pub fn mount_packs(device: &Path, offset: u64, is_verified: bool) -> Result<Vec<
     make_room(packs.len());
     let mounts = packs.iter().map(|pack| {
         let proof = proof(&pack.sha256).into_iter().filter(|_| is_verified);
-        let mut words = vec![format!("image={}", pack_name(pack))];
+        let mut words = vec![format!("image={}", pack_name(&pack.sha256))];
         words.extend(proof);
         daxfs_load::mount(device, &words)
     });
     mounts.collect()
-}
-
-/// Return the names of the images on `device`.
-fn names(device: &Path) -> Result<HashSet<String>> {
-    let images = catalog::images(device)?.into_iter();
-    let images = images.filter(|image| !image.removed);
-    Ok(images.map(|image| image.name).collect())
-}
-
-/// Remove the packs from `device` that no image there needs, see [`Store::gc`].
-pub fn gc(device: &Path, report: &mut dyn FnMut(Error)) -> Result<Freed> {
-    let removed = catalog::remove_all(device, &mut |images| {
-        let names = images.iter().filter(|image| !image.removed);
-        let names = names.map(|image| image.name.clone());
-        let (mut packs, others): (HashSet<String>, HashSet<String>) =
-            names.partition(|name| is_pack(name));
-        let mut damaged = false;
-        for name in &others {
-            match open(device, name).and_then(|opened| crate::pack::packs(&opened)) {
-                Ok(needed) => {
-                    let needed = needed.iter();
-                    needed.for_each(|pack| _ = packs.remove(&pack_name(pack)));
-                }
-                Err(error) => {
-                    report(error);
-                    damaged = true;
-                }
-            }
-        }
-        if damaged {
-            let remedy = "remove them with daxfs catalog remove, and copy them again";
-            report(keeps_all(device, remedy));
-            packs.clear();
-        }
-        packs
-    })?;
-    Ok(Freed {
-        files: removed.len(),
-        bytes: removed
-            .iter()
-            .map(|image| image.range.end - image.range.start)
-            .sum(),
-    })
 }

@@ -6,14 +6,15 @@
 //!   order of the tree. The pack's name is the SHA-256 of the image. Documentation/store.rst has the rules for what is in one.
 //! * `STORE/images/NAME.daxfs` is the *composed image* of a tree: its regular files that are not empty are in packs. Its
 //!   table of packs has the SHA-256 of each. So the SHA-256 of the image, or its signature, covers all of its content.
+//! * `STORE/active` is a link to the image that is mounted without a name.
 //! * `STORE/lock` is locked by those who change the store.
 //!
 //! Files are complete when they appear, and an image appears after its packs. Their content
 //! does not change afterwards; a signature may be added. [`Store::remove`] and [`Store::gc`] remove
 //! whole files.
 //!
-//! [`Store`] has the files, [`mount()`] puts them into memory, each once in a machine. [`copy`] puts them on a device, from
-//! which other kernels mount them.
+//! [`Store`] has the files, [`mount()`] puts them into memory, each once in a machine. [`Device`] is a store on a device,
+//! from which other kernels mount them; [`Place`] is either one.
 //! [`Store::add_layer`] makes an image of a layer of a container, on top of another image.
 
 mod add;
@@ -22,15 +23,19 @@ mod escape;
 mod files;
 mod group;
 mod layer;
+mod listing;
 mod mount;
 mod pack;
+mod place;
 mod store;
 mod verify;
 
 pub use add::{Added, Guard, Total};
-pub use device::{copy, gc, mount_packs};
+pub use device::{mount_packs, Copied, Device};
 pub use files::{lock, sync_parent};
+pub use listing::{Listed, Listing};
 pub use mount::{mount, Demands, Room};
 pub use pack::PackRef;
-pub use store::{Freed, Listed, Loaded, Store};
+pub use place::Place;
+pub use store::{Freed, Loaded, Store};
 pub use verify::Verified;

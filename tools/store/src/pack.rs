@@ -56,13 +56,16 @@ impl Pack {
     /// Fails if they are damaged, or if something else is in it.
     pub fn open(path: &Path, sha256: &str) -> Result<Self> {
         let opened = Opened::open(path)?;
+        match hex(&opened.superblock.sha256) == sha256 {
+            true => Self::of(&opened),
+            false => Err(wrong_pack(opened.name)),
+        }
+    }
+
+    /// Reads the metadata of the pack `opened`, see [`Pack::open`].
+    pub fn of(opened: &Opened) -> Result<Self> {
         let reader = opened.reader();
         whole_metadata(&reader, &opened.name)?;
-        let superblock = &opened.superblock;
-        if hex(&superblock.sha256) != sha256 {
-            let why = "is not the pack with this SHA-256; restore it from a copy, or remove the images that need it, run daxfs store gc, and add them again";
-            return Err(Error::refused(opened.name.clone(), why));
-        }
         let mut objects = Vec::new();
         each_object(&reader, |sum, inode| {
             if let Content::Regular { data } = inode.content {
@@ -72,8 +75,8 @@ impl Pack {
             Ok(())
         })?;
         let reference = tree::Pack {
-            sha256: superblock.sha256,
-            total_size: superblock.total_size,
+            sha256: opened.superblock.sha256,
+            total_size: opened.superblock.total_size,
         };
         Ok(Self::new(reference, objects))
     }
@@ -99,6 +102,12 @@ impl Pack {
         let found = self.objects.binary_search_by_key(&sum, |(sum, _)| sum);
         found.ok().map(|at| &self.objects[at].1)
     }
+}
+
+/// Returns the error for the pack `name` with another SHA-256 than its name says.
+pub fn wrong_pack(name: String) -> Error {
+    let why = "is not the pack with this SHA-256; restore it from a copy, or remove the images that need it, run daxfs store gc, and add them again";
+    Error::refused(name, why)
 }
 
 /// Compares the metadata of the image `name` with their checksum.

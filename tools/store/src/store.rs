@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The files of a store.
+//! Stores in directories.
 
 use crate::files::{failed, length, lock, sync, sync_parent};
+use crate::listing::{add_packs, Listed};
 use crate::pack::{packs, Pack, PackRef};
 use daxfs_files::digest::hex;
 use daxfs_files::{identity, Identity};
@@ -15,12 +16,15 @@ use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{symlink, DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 /// Why a directory is refused.
-const NO_STORE: &str = "is not a store; daxfs store add makes one";
+const NO_STORE: &str = "is not a store; daxfs store init makes one";
+
+/// The link to the image that is mounted without a name.
+const ACTIVE: &str = "active";
 
 /// End of the names of images and packs.
 const SUFFIX: &str = ".daxfs";
@@ -74,26 +78,13 @@ impl Read {
 /// SHA-256 of an image, and the packs that it needs.
 pub(crate) type Needs = (String, Vec<PackRef>);
 
-/// An image, as [`Store::list`] describes it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// Its name.
-    pub name: String,
-    /// Its SHA-256.
-    pub sha256: String,
-    /// Bytes of the image and of its packs.
-    pub size: u64,
-    /// Bytes of the image and of the packs that no other image needs.
-    pub own: u64,
-    /// Its packs.
-    pub packs: Vec<PackRef>,
-}
-
-/// Files that [`Store::gc`] has removed.
+/// Packs and files that [`Store::gc`] has removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Freed {
-    /// Number of files.
-    pub files: usize,
+    /// Number of packs.
+    pub packs: usize,
+    /// Number of files that commands had left.
+    pub remains: usize,
     /// Their bytes.
     pub bytes: u64,
 }
@@ -208,10 +199,7 @@ impl Store {
     ///
     /// Fail if that is no name for an image.
     pub fn image(&self, name: &str) -> Result<PathBuf> {
-        if name.starts_with('.') || valid_name(name.as_bytes()).is_none() {
-            let why = "is not a name for an image; use 1 to 63 letters, digits and . _ - + : @, not first a dot";
-            return Err(Error::refused(shown_path(Path::new(name)), why));
-        }
+        check_name(name)?;
         Ok(self.dir.join("images").join(format!("{name}{SUFFIX}")))
     }
 
@@ -275,10 +263,7 @@ impl Store {
                 continue;
             }
             if let Some(PackRef { sha256, .. }) = missing {
-                let why = format!(
-                    "needs pack {sha256}, which is missing; restore it from a copy, or use daxfs store remove"
-                );
-                report(Error::refused(name.clone(), why));
+                report(missing_pack(&name, &sha256));
             }
             match needs {
                 Ok(needs) => _ = found.insert(name, needs),
@@ -347,40 +332,73 @@ impl Store {
         self.known_pack(sha256)
     }
 
-    /// Return all images, by name. Call `report` for each damaged image, which is left out, and for each one that
-    /// needs a missing pack.
-    pub fn list(&self, report: &mut dyn FnMut(Error)) -> Result<Vec<Listed>> {
-        let needs = self.needs(report)?;
-        let mut users: BTreeMap<String, usize> = BTreeMap::new();
-        for pack in needs.values().flat_map(|(_, packs)| packs) {
-            *users.entry(pack.sha256.clone()).or_default() += 1;
-        }
-        let listed = needs.into_iter().filter_map(|(name, (sha256, packs))| {
+    /// Returns all images, by name, see [`crate::Place::list`].
+    pub(crate) fn list(&self, report: &mut dyn FnMut(Error)) -> Result<Vec<Listed>> {
+        let active = self.active()?;
+        let needs = self.needs(report)?.into_iter();
+        let listed = needs.filter_map(|(name, (sha256, packs))| {
             // Another process may have removed it.
-            let image = length(&self.image(&name).ok()?).ok()?;
-            let (mut size, mut own) = (image, image);
-            for pack in &packs {
-                let bytes = length(&self.pack(&pack.sha256)).unwrap_or(0);
-                size += bytes;
-                own += match users[&pack.sha256] {
-                    1 => bytes,
-                    _ => 0,
-                };
-            }
+            let size = length(&self.image(&name).ok()?).ok()?;
             Some(Listed {
+                active: active.as_ref() == Some(&name),
                 name,
-                sha256,
+                sha256: Some(sha256),
                 size,
-                own,
+                own: size,
                 packs,
+                entry: None,
             })
         });
-        Ok(listed.collect())
+        let mut listed: Vec<_> = listed.collect();
+        add_packs(&mut listed, |pack| length(&self.pack(pack)).unwrap_or(0));
+        Ok(listed)
+    }
+
+    /// Returns the name of the image that is mounted without a name, if one is active.
+    ///
+    /// Fails if something else than the link to an image is in its place.
+    pub fn active(&self) -> Result<Option<String>> {
+        let link = self.dir.join(ACTIVE);
+        let target = match std::fs::read_link(&link) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            target => target.map_err(|error| failed(&link, "read the link", error))?,
+        };
+        let name = target.to_str().and_then(|target| {
+            let name = target.strip_prefix("images/")?.strip_suffix(SUFFIX)?;
+            check_name(name).is_ok().then(|| name.to_owned())
+        });
+        let why = "is not a link to an image of the store; use daxfs store activate";
+        name.map_or_else(
+            || Err(Error::refused(shown_path(&link), why)),
+            |name| Ok(Some(name)),
+        )
+    }
+
+    /// Makes `name` the image that is mounted without a name.
+    pub fn activate(&self, name: &str) -> Result<()> {
+        if !self.image(name)?.exists() {
+            return Err(missing(name));
+        }
+        let (link, new) = (self.dir.join(ACTIVE), self.dir.join(".active.tmp"));
+        let _ = std::fs::remove_file(&new);
+        symlink(format!("images/{name}{SUFFIX}"), &new)
+            .and_then(|()| std::fs::rename(&new, &link))
+            .map_err(|error| failed(&link, "make the link", error))?;
+        sync(&self.dir)
     }
 
     /// Remove the image `name`. Its packs remain until [`Store::gc`]. This does not wait for additions.
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.image(name)?;
+        if path.exists()
+            && self
+                .active()
+                .is_ok_and(|active| active.as_deref() == Some(name))
+        {
+            let link = self.dir.join(ACTIVE);
+            std::fs::remove_file(&link).map_err(|error| failed(&link, "remove", error))?;
+            sync(&self.dir)?;
+        }
         let removed = std::fs::remove_file(&path);
         lock(&self.read).images.remove(name);
         match removed {
@@ -402,8 +420,7 @@ impl Store {
         let needs = self.needs(report)?;
         let keep_all = needs.len() < self.names("images")?.len();
         if keep_all {
-            let remedy = "restore the images from copies, or use daxfs store remove";
-            report(keeps_all(&self.dir, remedy));
+            report(keeps_all(&self.dir));
         }
         let needed: BTreeSet<PathBuf> = needs
             .values()
@@ -427,12 +444,15 @@ impl Store {
                     continue;
                 }
                 freed.bytes += length(&path)?;
-                freed.files += 1;
+                match unneeded {
+                    true => freed.packs += 1,
+                    false => freed.remains += 1,
+                }
                 let name = path.file_stem().and_then(|name| name.to_str());
                 lock(&self.read).forget(name.unwrap_or_default());
                 std::fs::remove_file(&path).map_err(|error| failed(&path, "remove", error))?;
             }
-            if freed.files > 0 {
+            if freed != Freed::default() {
                 sync(&self.dir.join(inner))?;
             }
         }
@@ -440,10 +460,27 @@ impl Store {
     }
 }
 
-/// Return the error for damaged images in `place`.
-pub fn keeps_all(path: &Path, remedy: &str) -> Error {
-    let why = format!("keeps all packs, because damaged images may need them; {remedy}");
+/// Fails if an image cannot have this name.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if name.starts_with('.') || valid_name(name.as_bytes()).is_none() {
+        let why = "is not a name for an image; use 1 to 63 letters, digits and . _ - + : @, not first a dot";
+        return Err(Error::refused(shown_path(Path::new(name)), why));
+    }
+    Ok(())
+}
+
+/// Returns the error for damaged images in the store `path`.
+pub(crate) fn keeps_all(path: &Path) -> Error {
+    let why = "keeps all packs, because damaged images may need them; remove these images with daxfs store remove, or restore them from copies";
     Error::refused(shown_path(path), why)
+}
+
+/// Returns the error for the image `name` that needs the missing pack `sha256`.
+pub(crate) fn missing_pack(name: &str, sha256: &str) -> Error {
+    let why = format!(
+        "needs pack {sha256}, which is missing; restore it from a copy, or use daxfs store remove"
+    );
+    Error::refused(name, why)
 }
 
 /// Return the error for an image that is not there.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Verifies all files of a store.
+//! Verifies all images and packs of a store.
 
 use crate::add::wrong_objects;
-use crate::pack::{packs, Pack};
+use crate::pack::{packs, wrong_pack, Pack};
 use crate::store::Store;
 use daxfs_check::first;
 use daxfs_files::digest::hex;
@@ -11,11 +11,12 @@ use daxfs_files::Progress;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Event;
 use daxfs_image::source::Opened;
+use daxfs_image::text::shown_path;
+use daxfs_reader::catalog::pack_name;
 use daxfs_reader::Content;
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
-/// Numbers of the files and objects that [`Store::verify`] has verified.
+/// Numbers of the images, packs and objects that were verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
     /// Number of images.
@@ -27,78 +28,105 @@ pub struct Verified {
 }
 
 impl Store {
-    /// Check every image and pack against the rules of the format and its SHA-256, every object
-    /// against its name, and that images find their objects. Call `report` for each problem.
+    /// Verifies all files, see [`crate::Place::verify`].
     pub fn verify(
         &self,
         progress: &dyn Progress,
         report: &mut dyn FnMut(Error),
     ) -> Result<Verified> {
-        let mut verified = Verified::default();
-        let mut found = BTreeMap::new();
-        for sha256 in self.names("packs")? {
-            verified.packs += 1;
-            match whole_pack(&self.pack(&sha256), &sha256, progress, report) {
-                Ok(pack) => {
-                    verified.objects += pack.objects().len();
-                    found.insert(sha256, sizes(&pack));
-                }
-                Err(error) => report(error),
+        if let Some(active) = self.active()? {
+            if !self.image(&active)?.exists() {
+                let why = format!("{active} is active, but missing; use daxfs store activate");
+                report(Error::refused(shown_path(&self.dir), why));
             }
         }
-        for name in self.names("images")? {
-            verified.images += 1;
-            if let Err(error) = self.whole_image(&name, &found, progress, report) {
-                report(error);
-            }
-        }
-        Ok(verified)
+        let (packs, images) = (self.names("packs")?, self.names("images")?);
+        let packs = packs.into_iter().map(|sha256| {
+            let opened = Opened::open(&self.pack(&sha256));
+            (sha256, opened)
+        });
+        let images = images.into_iter();
+        let images = images.map(|name| Opened::open(&self.image(&name)?));
+        Ok(verify(packs, images, false, progress, report))
     }
+}
 
-    fn whole_image(
-        &self,
-        name: &str,
-        found: &BTreeMap<String, Sizes>,
-        progress: &dyn Progress,
-        report: &mut dyn FnMut(Error),
-    ) -> Result<()> {
-        let opened = whole(&self.image(name)?, progress)?;
-        let needed: Vec<_> = packs(&opened)?
-            .into_iter()
-            .map(|pack| {
-                let sizes = found.get(&pack.sha256);
-                if sizes.is_none_or(|(size, _)| *size != pack.size) {
-                    let why = format!(
-                        "pack {} is missing or damaged; restore it from a copy, or remove all images that need it, run daxfs store gc, and add them again",
-                        pack.sha256
-                    );
-                    report(Error::refused(opened.name.clone(), why));
-                }
-                sizes
-            })
-            .collect();
-        let reader = opened.reader();
-        reader.walk(&reader.root()?, b"/", &mut |path, _, event| {
-            let Event::File(inode) = event else {
-                return Ok(());
-            };
-            match inode.content {
-                Content::InPack { pack, original } => match needed.get(pack as usize) {
-                    Some(Some((_, sizes))) if sizes.get(&original) != Some(&inode.size) => {
-                        let error = inode.unsuitable_original(&opened.superblock);
-                        Err(reader.fail(path, error))
-                    }
-                    // Its pack was reported.
-                    _ => Ok(()),
-                },
-                Content::Regular { .. } if inode.size > 0 => Err(reader.refuse(
-                    path,
-                    "has data, which no image of a store has; add it again",
-                )),
-                _ => Ok(()),
+/// Verifies `packs`, which come with their names, and `images`. On a device, images may have data, and packs have other
+/// names.
+pub(crate) fn verify(
+    packs: impl Iterator<Item = (String, Result<Opened>)>,
+    images: impl Iterator<Item = Result<Opened>>,
+    on_device: bool,
+    progress: &dyn Progress,
+    report: &mut dyn FnMut(Error),
+) -> Verified {
+    let mut verified = Verified::default();
+    let mut found = BTreeMap::new();
+    for (name, opened) in packs {
+        verified.packs += 1;
+        match opened.and_then(|opened| whole_pack(opened, &name, on_device, progress, report)) {
+            Ok((sha256, pack)) => {
+                verified.objects += pack.objects().len();
+                found.insert(sha256, sizes(&pack));
             }
-        })
+            Err(error) => report(error),
+        }
     }
+    for opened in images {
+        verified.images += 1;
+        let checked = opened.and_then(|opened| match opened.superblock.pack_count() {
+            0 if on_device => whole(&opened, false, progress),
+            _ => whole_image(&opened, &found, progress, report),
+        });
+        if let Err(error) = checked {
+            report(error);
+        }
+    }
+    verified
+}
+
+/// Checks all of a composed image.
+fn whole_image(
+    opened: &Opened,
+    found: &BTreeMap<String, Sizes>,
+    progress: &dyn Progress,
+    report: &mut dyn FnMut(Error),
+) -> Result<()> {
+    whole(opened, true, progress)?;
+    let needed: Vec<_> = packs(opened)?
+        .into_iter()
+        .map(|pack| {
+            let sizes = found.get(&pack.sha256);
+            if sizes.is_none_or(|(size, _)| *size != pack.size) {
+                let why = format!(
+                    "pack {} is missing or damaged; restore it from a copy, or remove all images that need it, run daxfs store gc, and add them again",
+                    pack.sha256
+                );
+                report(Error::refused(opened.name.clone(), why));
+            }
+            sizes
+        })
+        .collect();
+    let reader = opened.reader();
+    reader.walk(&reader.root()?, b"/", &mut |path, _, event| {
+        let Event::File(inode) = event else {
+            return Ok(());
+        };
+        match inode.content {
+            Content::InPack { pack, original } => match needed.get(pack as usize) {
+                Some(Some((_, sizes))) if sizes.get(&original) != Some(&inode.size) => {
+                    let error = inode.unsuitable_original(&opened.superblock);
+                    Err(reader.fail(path, error))
+                }
+                // Its pack was reported.
+                _ => Ok(()),
+            },
+            Content::Regular { .. } if inode.size > 0 => {
+                Err(reader.refuse(path, "has data, which no composed image has; add it again"))
+            }
+            _ => Ok(()),
+        }
+    })
 }
 
 /// Bytes of a pack, and of its objects by their inode numbers.
@@ -110,37 +138,40 @@ fn sizes(pack: &Pack) -> Sizes {
     (pack.reference.total_size, objects.collect())
 }
 
-/// Open the image `path` and check all of it.
-fn whole(path: &Path, progress: &dyn Progress) -> Result<Opened> {
-    let opened = Opened::open(path)?;
+/// Checks all of an image, and that it has `sums`, by which mounts verify its pieces.
+fn whole(opened: &Opened, sums: bool, progress: &dyn Progress) -> Result<()> {
     progress.step("reading", opened.superblock.total_size);
     if let Some(finding) = first(&opened.source) {
         let why = format!("{finding}; restore it from a copy");
-        return Err(Error::refused(opened.name, why));
+        return Err(Error::refused(opened.name.clone(), why));
     }
     opened.verify(progress)?;
-    // Mounts verify the pieces by them.
-    if opened.superblock.sums().is_none() {
+    if sums && opened.superblock.sums().is_none() {
         let why = "the sums of its pieces are missing; restore it from a copy";
-        return Err(Error::refused(opened.name, why));
+        return Err(Error::refused(opened.name.clone(), why));
     }
-    Ok(opened)
+    Ok(())
 }
 
-/// Open the pack `sha256` in the file `path` and check all of it. Report damaged objects.
+/// Checks all of the pack `name`, and returns its SHA-256 with its objects. Reports damaged objects.
 fn whole_pack(
-    path: &Path,
-    sha256: &str,
+    opened: Opened,
+    name: &str,
+    on_device: bool,
     progress: &dyn Progress,
     report: &mut dyn FnMut(Error),
-) -> Result<Pack> {
-    let opened = whole(path, progress)?;
-    let pack = Pack::open(path, sha256)?;
+) -> Result<(String, Pack)> {
+    whole(&opened, true, progress)?;
+    let pack = Pack::of(&opened)?;
     let reader = opened.reader();
     progress.step("comparing", pack.bytes);
     for sum in wrong_objects(&reader, progress)? {
         let why = "does not have the SHA-256 of its name; restore the pack from a copy";
         report(reader.refuse(hex(&sum).as_bytes(), why));
     }
-    Ok(pack)
+    let sha256 = hex(&opened.superblock.sha256);
+    match name == sha256 || on_device && name == pack_name(&sha256) {
+        true => Ok((sha256, pack)),
+        false => Err(wrong_pack(opened.name)),
+    }
 }

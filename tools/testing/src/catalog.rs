@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Catalogs made of arbitrary bytes.
+//! Tables of stores made of arbitrary bytes.
 
 use daxfs_reader::catalog::{
     CatalogEntry, CatalogHead, Table, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAGIC, CATALOG_SIZE,
@@ -13,7 +13,7 @@ const ENTRIES: usize = 63;
 /// Bytes of a copy.
 const COPY: usize = size_of::<CatalogHead>() + ENTRIES * size_of::<CatalogEntry>();
 
-/// Take `bytes` for the copies of a catalog, one after the other, and read it. The first byte
+/// Take `bytes` for the copies of a table, one after the other, and read it. The first byte
 /// says which of them get a correct head and checksum.
 ///
 /// # Panics
@@ -48,7 +48,7 @@ pub fn read(bytes: &[u8]) {
     }
 }
 
-/// Check the rules that a valid catalog follows.
+/// Check the rules that a valid table follows.
 pub fn check_rules(table: &Table) {
     let mut images: Vec<_> = table.images.iter().collect();
     images.sort_by_key(|image| image.range.start);

@@ -50,8 +50,8 @@ fn signature(image: &&[u8], superblock: &daxfs_reader::Superblock) {
     }
 }
 
-/// Read and check `image`, which may hold anything, and its signature. Also take it for a catalog, for a composed image
-/// with the pack of the specimens, and for the pack of the specimen.
+/// Read and check `image`, which may hold anything, and its signature. Also take it for the table of a store, for a composed
+/// image with the pack of the specimens, and for the pack of the specimen.
 ///
 /// # Panics
 ///

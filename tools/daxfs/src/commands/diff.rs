@@ -40,7 +40,7 @@ pub struct Diff {
     /// Given twice, the first one is for the first image, the second for the second.
     #[arg(long, value_name = "BYTES", value_parser = values::size)]
     offset: Vec<u64>,
-    /// The images have these names in the catalogs of their files or devices
+    /// The images have these names in the stores on their devices or in their files
     #[arg(long = "image", value_name = "NAME")]
     names: Vec<String>,
     #[command(flatten)]

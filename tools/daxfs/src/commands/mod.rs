@@ -6,7 +6,6 @@
 #![allow(missing_docs)]
 
 pub mod cat;
-mod catalog;
 pub mod diff;
 mod digest;
 pub mod dump;
@@ -25,7 +24,6 @@ mod store;
 mod top;
 mod verify;
 
-use catalog::CatalogCommand;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use daxfs_files::region::Region;
@@ -57,7 +55,7 @@ Examples:
 ///
 /// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input. A pipe is copied to a
 /// temporary file first, in the directory named by TMPDIR, or in /tmp. The image starts at its first byte, unless
-/// --offset says where, or --image names it in a catalog.
+/// --offset says where, or --image names it in a store on a device.
 /// mount(8) mounts images. Only load and mounts of a store need privileges and the kernel module. No command changes an
 /// image; sign adds a signature.
 /// daxfs.schema.json in share/doc/daxfs-doc, below /usr or /usr/local, describes what --json prints.
@@ -111,14 +109,12 @@ pub enum Command {
     Top(top::Top),
     Load(load::Load),
     Share(share::Share),
-    /// Keep several images on one device
+    /// Keep images in a store: in a directory or on a device
     ///
-    /// A catalog at the start of the device says where each image is. mount(8) mounts the active image,
-    /// and others with the option image=NAME. catalog.rst in share/doc/daxfs-doc describes the format.
-    ///
-    /// DEVICE is a block device such as /dev/pmem0, a DAX device in devdax mode, or a file, for
-    /// example one that virtual machines map. All changes survive power loss: afterwards the catalog
-    /// is as it was before or after the change.
+    /// STORE is a directory, in which images share the content of equal files, on disk and in memory. Or it is a block
+    /// device such as /dev/pmem0, a DAX device in devdax mode, or a file that virtual machines map: all kernels that have
+    /// it mount the images. mount(8) mounts the active image, and others with the option image=NAME. One process at a
+    /// time can change a store, and all changes survive power loss. store.rst in share/doc/daxfs-doc describes both.
     #[command(
         subcommand,
         after_help = "\
@@ -126,24 +122,12 @@ Exit status:
   0 done, 1 failed, 2 wrong usage.
 
 Examples:
-  daxfs catalog init /dev/pmem0
-  daxfs catalog add --activate /dev/pmem0 base-1 base-1.img
+  daxfs store init /dev/pmem0
+  daxfs store add --activate /dev/pmem0 base-1 base-1.img
   mount -t daxfs /dev/pmem0 /mnt
-  daxfs catalog add /dev/pmem0 base-2 base-2.img
-  daxfs catalog activate /dev/pmem0 base-2
-  daxfs catalog remove /dev/pmem0 base-1"
-    )]
-    Catalog(CatalogCommand),
-    /// Keep images in a store, in which each file's content is once
-    ///
-    /// Images of a store share the content of equal files, on disk and in memory. A store is a
-    /// directory of files; one process at a time can change it.
-    #[command(
-        subcommand,
-        after_help = "\
-Examples:
-  daxfs store add /srv/store base-1 rootfs
-  daxfs store mount /srv/store base-1 /mnt"
+  daxfs store add --activate /dev/pmem0 base-2 base-2.img
+  daxfs store activate /dev/pmem0 base-1
+  daxfs store add /srv/store base-1 rootfs"
     )]
     Store(StoreCommand),
 }
@@ -167,7 +151,6 @@ impl Command {
             Command::Top(command) => command.run(),
             Command::Load(command) => command.run(),
             Command::Share(command) => command.run(),
-            Command::Catalog(command) => command.run().map(|()| ExitCode::SUCCESS),
             Command::Store(command) => command.run(),
         }
     }

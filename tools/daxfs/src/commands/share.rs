@@ -21,7 +21,7 @@ const UNIT: u64 = 2 << 20;
 ///
 /// Print the arguments that give a machine a virtio-pmem device with the image, quoted for a shell, or run COMMAND
 /// with them. All machines that are started with the same file hold one copy. QEMU maps it read-only. In the guest,
-/// mount /dev/pmem0. Of a file with a catalog, machines see the images that daxfs catalog adds to it while they run.
+/// mount /dev/pmem0. If the file is a store, machines see the images that daxfs store adds to it while they run.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -29,7 +29,7 @@ Examples:
   args=$(daxfs share base.img) && eval \"qemu-system-x86_64 -m 1G,maxmem=4G $args\"
   daxfs share images -- qemu-system-x86_64 -m 1G,maxmem=4G ...")]
 pub struct Share {
-    /// The image file, or a file with a catalog, see daxfs-catalog(8)
+    /// The image file, or a file that is a store, see daxfs-store(8)
     image: PathBuf,
     /// Number of the device among the machine's virtio-pmem devices
     #[arg(short, long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..32))]
@@ -55,8 +55,8 @@ impl Share {
     }
 }
 
-/// Return the arguments that give a machine the virtio-pmem device `number` with the file `path`, which has an image or a
-/// catalog of images.
+/// Return the arguments that give a machine the virtio-pmem device `number` with the file `path`, which has an image or is
+/// a store.
 ///
 /// With `readonly=on`, QEMU opens the file for reading only and makes its memory ROM for the guest.
 ///

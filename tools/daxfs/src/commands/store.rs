@@ -1,39 +1,74 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `store`: images that share the content of their files.
+//! `store`: images in a directory or on a device.
 
 use super::print;
-use crate::record::pretty;
+use crate::record::{pretty, without_nulls};
 use clap::{Args, Subcommand};
 use daxfs_files::bar::Bar;
 use daxfs_files::signals::Cleanup;
 use daxfs_files::stdout::{written, Out};
-use daxfs_files::{scratch, Output, Overwrite};
+use daxfs_files::{scratch, values, Output, Overwrite};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::{human, shown_path};
-use daxfs_load::catalog::Reuse;
-use daxfs_store::{copy, gc, Listed, Loaded, Store};
+use daxfs_load::catalog::{Overview, Reuse};
+use daxfs_reader::catalog::Listed as Entry;
+use daxfs_store::{Device, Listing, Place, Store};
 use mkdaxfs::input::exclude::Exclude;
 use mkdaxfs::input::{Input, Platform};
-use serde_json::json;
+use serde_json::{json, Value};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use uuid::Uuid;
 
 /// A command on a store.
 #[derive(Subcommand)]
 pub enum StoreCommand {
+    /// Make an empty store
+    ///
+    /// STORE is a directory; a block device such as /dev/pmem0 or a DAX device in devdax mode; or a file that is the
+    /// memory of virtual machines. The device's content is lost. Without --force, only zeros and a daxfs image are
+    /// overwritten; of a device, the first 2 MiB and the last MiB are examined.
+    #[command(after_help = "\
+Examples:
+  daxfs store init /srv/store
+  daxfs store init /dev/pmem0
+  daxfs store init --size 4G images.pmem")]
+    Init {
+        /// The store
+        store: PathBuf,
+        /// Make a new file of this size
+        #[arg(long, value_parser = values::size)]
+        size: Option<u64>,
+        /// Overwrite whatever the device or file holds, also another store
+        #[arg(short, long)]
+        force: bool,
+    },
     #[allow(missing_docs)] // clap takes the description from the type
     Add(StoreAdd),
+    /// Choose the image that is mounted without a name
+    ///
+    /// Mounts that exist are not affected. Activate the old image to roll back.
+    #[command(after_help = "\
+Examples:
+  daxfs store activate /srv/store base-2")]
+    Activate {
+        /// The store
+        store: PathBuf,
+        /// Name of the image
+        name: String,
+    },
     /// List the images
     ///
     /// SIZE is an image with all of its packs, OWN what removing it would free: the image itself and the
-    /// packs that no other image needs.
+    /// packs that no other image needs. The STATE of an image on a block device says if this kernel has it mounted. It
+    /// cannot know about other kernels that share the memory.
     #[command(after_help = "\
 Examples:
   daxfs store list /srv/store
-  daxfs store list --json /srv/store | jq -r '.images[].name'")]
+  daxfs store list --json /dev/pmem0 | jq -r '.images[] | select(.active) | .name'")]
     List {
         /// The store
         store: PathBuf,
@@ -41,29 +76,10 @@ Examples:
         #[arg(long)]
         json: bool,
     },
-    /// Copy an image and its packs to a device with a catalog
-    ///
-    /// Packs that the device has are not copied again. Virtual machines and other kernels that have the device mount the
-    /// image, without the store. The device is one that daxfs catalog takes, such as a file that machines share.
-    #[command(after_help = "\
-Examples:
-  daxfs catalog init --size 8G images
-  daxfs store copy /srv/store base-1 images
-  daxfs share images -- qemu-system-x86_64 ...")]
-    Copy {
-        /// The store
-        store: PathBuf,
-        /// Name of the image
-        name: String,
-        /// The device
-        device: PathBuf,
-        /// When to overwrite removed images
-        #[arg(long, value_enum, value_name = "WHEN", default_value_t = Reuse::Unmounted)]
-        reuse: Reuse,
-    },
     /// Remove an image
     ///
-    /// Mounts of it are not affected. Content that no other image needs is removed by gc.
+    /// Mounts of it are not affected, and no image is active if it was. Content that no other image needs is removed
+    /// by gc. On a device, the space is used again when no mount uses it, see add.
     #[command(after_help = "\
 Examples:
   daxfs store remove /srv/store base-1 && daxfs store gc /srv/store")]
@@ -75,17 +91,15 @@ Examples:
     },
     /// Remove packs that no image needs, and the remains of commands that were killed
     ///
-    /// A pack is kept as long as an image needs any object of it. daxfs catalog remove removes images of a device.
+    /// A pack is kept as long as an image needs any object of it.
     #[command(after_help = "\
 Examples:
-  daxfs store gc /srv/store
-  daxfs catalog remove /dev/pmem0 base-1 && daxfs store gc /dev/pmem0")]
+  daxfs store gc /srv/store")]
     Gc {
-        /// The store, or a device
-        #[arg(value_name = "STORE|DEVICE")]
+        /// The store
         store: PathBuf,
     },
-    /// Verify all files of a store
+    /// Verify all images and packs
     ///
     /// Check every image and every pack against the rules of the format and its SHA-256, and every
     /// object against the SHA-256 that is its name.
@@ -98,17 +112,21 @@ Examples:
     },
 }
 
-/// Add an image of directories, archives or container images
+/// Add an image
 ///
-/// The inputs are read as mkdaxfs(8) reads them. Content that the store has is not stored again. The
-/// image appears when all of it is complete and synced. Print its SHA-256, and how much was new.
+/// For a store in a directory, the inputs are read as mkdaxfs(8) reads them, and content that the store has is not stored
+/// again. The directory is made if it does not exist. For a device or file, INPUT is a daxfs image. It is copied as it is,
+/// with its signature. If it is composed, give STORE/images/NAME.daxfs of a store in a directory: its packs are copied as
+/// well, unless the device has them.
 ///
-/// The store is made if the directory does not exist.
+/// The image appears when all of it is complete and synced. Print its SHA-256, and how much was new.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   daxfs store add /srv/store base-1 rootfs
-  daxfs store add /srv/store web-2 oci:layout:web-2")]
+  daxfs store add /srv/store web-2 oci:layout:web-2
+  daxfs store add --activate /dev/pmem0 base-1 base-1.img
+  daxfs store add /dev/pmem0 base-2 /srv/store/images/base-2.daxfs")]
 pub struct StoreAdd {
     /// The store
     store: PathBuf,
@@ -118,6 +136,12 @@ pub struct StoreAdd {
     /// ones
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<OsString>,
+    /// Make it the image that is mounted without a name
+    #[arg(short, long)]
+    activate: bool,
+    /// When to overwrite removed images of a device [default: unmounted]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    reuse: Option<Reuse>,
     /// Leave out files that match, and everything below them, as mkdaxfs(8) does; may be repeated
     #[arg(long, short = 'e', value_name = "PATTERN")]
     exclude: Vec<String>,
@@ -140,46 +164,23 @@ impl StoreCommand {
         match self {
             Self::Add(args) => return add(&args),
             Self::List { store, json } => return list(&store, json),
-            Self::Copy {
-                store,
-                name,
-                device,
-                reuse,
-            } => {
-                let copied = copy(&Store::open(&store)?, &name, &device, reuse)?;
-                return done(&name, "copied", &copied, "were present");
-            }
-            Self::Remove { store, name } => Store::change(&store)?.remove(&name)?,
+            Self::Init { store, size, force } => Place::init(&store, size, force)?,
+            Self::Activate { store, name } => Place::new(&store).activate(&name)?,
+            Self::Remove { store, name } => Place::new(&store).remove(&name)?,
             Self::Gc { store } => {
                 let mut problems = Problems::default();
-                let mut report = |error| problems.report(&error);
-                let (what, freed) = match is_device(&store) {
-                    true => ("packs", gc(&store, &mut report)?),
-                    false => ("files", Store::change(&store)?.gc(&mut report)?),
-                };
-                let (files, bytes) = (freed.files, human(freed.bytes));
-                print(&format!("removed {files} {what} ({bytes})"))?;
+                let freed = Place::new(&store).gc(&mut |error| problems.report(&error))?;
+                let (packs, remains) = (freed.packs, freed.remains);
+                let bytes = human(freed.bytes);
+                print(&format!(
+                    "removed {packs} packs, {remains} unfinished files ({bytes})"
+                ))?;
                 return Ok(problems.status());
             }
             Self::Verify { store } => return verify(&store),
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Return whether `path` is a device, or a file with a catalog, instead of a store.
-fn is_device(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| !found.is_dir())
-}
-
-/// Print how many images of `name` were mounted or copied.
-fn done(name: &str, done: &str, images: &Loaded, there: &str) -> Result<ExitCode> {
-    print(&format!(
-        "{name}: {done} {} images ({}), {} {there}",
-        images.images,
-        human(images.bytes),
-        images.shared
-    ))
 }
 
 /// Problems that were found.
@@ -203,6 +204,53 @@ impl Problems {
 }
 
 fn add(args: &StoreAdd) -> Result<ExitCode> {
+    let place = Place::new(&args.store);
+    let line = match &place {
+        Place::Device(device) => add_to_device(args, device)?,
+        Place::Directory(_) => add_tree(args)?,
+    };
+    if args.activate {
+        place.activate(&args.name)?;
+    }
+    print(&line)
+}
+
+/// Adds an image to a store on a device. Returns the line to print.
+fn add_to_device(args: &StoreAdd, device: &Device) -> Result<String> {
+    for (option, given) in [
+        ("--exclude", !args.exclude.is_empty()),
+        ("--one-file-system", args.one_file_system),
+        ("--dereference", args.dereference),
+        ("--ignore-zeros", args.ignore_zeros),
+        ("--platform", args.platform.is_some()),
+    ] {
+        if given {
+            let why = "is for stores in directories; a device takes an image as it is";
+            return Err(Error::refused(option, why));
+        }
+    }
+    let [input] = &args.inputs[..] else {
+        let why = "takes one daxfs image; use mkdaxfs, or add the inputs to a store in a directory and give STORE/images/NAME.daxfs";
+        return Err(Error::refused(shown_path(&args.store), why));
+    };
+    let reuse = args.reuse.unwrap_or(Reuse::Unmounted);
+    let copied = device.add(&args.name, Path::new(input), reuse)?;
+    Ok(format!(
+        "{}  {}: {} packs are new, {} were present; {} copied",
+        copied.sha256,
+        args.name,
+        copied.new,
+        copied.known,
+        human(copied.bytes)
+    ))
+}
+
+/// Adds an image of the inputs to a store in a directory. Returns the line to print.
+fn add_tree(args: &StoreAdd) -> Result<String> {
+    if args.reuse.is_some() {
+        let why = "is for devices; daxfs store gc frees the space of a store in a directory";
+        return Err(Error::refused("--reuse", why));
+    }
     let exclude = Exclude::new(args.exclude.clone());
     let exclude = exclude.map_err(|why| Error::refused("--exclude", why.to_string()))?;
     let cleanup =
@@ -228,7 +276,7 @@ fn add(args: &StoreAdd) -> Result<ExitCode> {
     cleanup.done();
     bar.clear();
     let (new, known) = (added.new, added.known);
-    print(&format!(
+    Ok(format!(
         "{}  {}: {} objects ({}) are new, {} ({}) were present; {} packs",
         added.sha256,
         args.name,
@@ -242,58 +290,92 @@ fn add(args: &StoreAdd) -> Result<ExitCode> {
 
 fn list(path: &Path, json: bool) -> Result<ExitCode> {
     let mut problems = Problems::default();
-    let images = Store::open(path)?.list(&mut |error| problems.report(&error))?;
+    let listing = Place::new(path).list(&mut |error| problems.report(&error))?;
     let mut out = Out::open();
     written(match json {
-        false => text(&images, &mut out),
-        true => {
-            let images = images.iter().map(|image| {
-                json!({
-                    "name": image.name,
-                    "sha256": image.sha256,
-                    "size": image.size,
-                    "own": image.own,
-                    "packs": image.packs.iter().map(|pack| pack.sha256.as_str()).collect::<Vec<_>>(),
-                })
-            });
-            let report = json!({
-                "schema": "daxfs-store-1",
-                "store": shown_path(path),
-                "images": images.collect::<Vec<_>>(),
-            });
-            pretty(&mut out, &report)
-        }
+        false => text(&listing, &mut out),
+        true => pretty(&mut out, &report(path, &listing)),
     })?;
     out.finish()?;
     Ok(problems.status())
 }
 
-fn text(images: &[Listed], out: &mut impl Write) -> io::Result<()> {
-    let width = images.iter().map(|image| image.name.len()).max();
-    let width = width.unwrap_or(0).max(4);
-    writeln!(
-        out,
-        "{:width$}  {:>5}  {:>5}  {:>5}  SHA-256",
-        "NAME", "SIZE", "OWN", "PACKS"
-    )?;
-    for image in images {
+/// Returns the store as `list --json` prints it.
+fn report(path: &Path, listing: &Listing) -> Value {
+    let device = listing.device.as_ref();
+    let images = listing.images.iter().map(|image| {
+        let entry = image.entry.as_ref();
+        without_nulls(json!({
+            "name": image.name,
+            "sha256": image.sha256,
+            "size": image.size,
+            "own": image.own,
+            "packs": image.packs.iter().map(|pack| pack.sha256.as_str()).collect::<Vec<_>>(),
+            "active": image.active,
+            "uuid": entry.map(|entry| Uuid::from_bytes(entry.uuid).to_string()),
+            "offset": entry.map(|entry| entry.range.start),
+            "length": entry.map(Entry::length),
+            "removed": entry.map(|entry| entry.removed),
+            // Absent if that is not known, as for a file.
+            "mounted": entry.and_then(|entry| device?.is_mounted(entry)),
+        }))
+    });
+    without_nulls(json!({
+        "schema": "daxfs-store-1",
+        "store": shown_path(path),
+        "images": images.collect::<Vec<_>>(),
+        "generation": device.map(|device| device.table.generation),
+        "size": device.map(|device| device.table.size),
+        "free": device.map(Overview::free),
+        "damaged": device.and_then(|device| Some(device.table.damaged?.to_string())),
+    }))
+}
+
+fn text(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
+    let device = listing.device.as_ref();
+    if let Some(damaged) = device.and_then(|device| device.table.damaged) {
         writeln!(
             out,
-            "{:width$}  {:>5}  {:>5}  {:>5}  {}",
+            "A copy of the store's table is damaged, and the next change writes it: {damaged}"
+        )?;
+    }
+    let names = listing.images.iter().map(|image| image.name.len());
+    let width = names.max().unwrap_or(0).max(4);
+    writeln!(
+        out,
+        "{:width$}  {:15}  {:>5}  {:>5}  {:>5}  SHA-256",
+        "NAME", "STATE", "SIZE", "OWN", "PACKS"
+    )?;
+    for image in &listing.images {
+        let entry = image.entry.as_ref();
+        let is_mounted = entry.and_then(|entry| device?.is_mounted(entry));
+        let states = [
+            ("active", image.active),
+            ("removed", entry.is_some_and(|entry| entry.removed)),
+            ("mounted", is_mounted == Some(true)),
+        ];
+        let states = states.iter().filter(|state| state.1).map(|state| state.0);
+        writeln!(
+            out,
+            "{:width$}  {:15}  {:>5}  {:>5}  {:>5}  {}",
             image.name,
+            states.collect::<Vec<_>>().join(","),
             human(image.size),
             human(image.own),
             image.packs.len(),
-            image.sha256
+            image.sha256.as_deref().unwrap_or("-")
         )?;
     }
-    Ok(())
+    match device {
+        Some(device) => writeln!(out, "Largest free range: {}", human(device.free())),
+        None => Ok(()),
+    }
 }
 
 fn verify(path: &Path) -> Result<ExitCode> {
     let bar = Bar::new(false);
     let mut problems = Problems::default();
-    let verified = Store::keep(path)?.verify(&bar, &mut |error| {
+    let verified = Place::new(path).verify(&bar, &mut |error| {
         bar.suspend(|| problems.report(&error));
     })?;
     bar.clear();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The image of a catalog that a mount names. The kernel takes its place only.
+//! The image of a store on a device that a mount names. The kernel takes its place only.
 
 use super::medium::{Access, Disk};
 use crate::context::look_at_range;
@@ -18,7 +18,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// An image to mount, and the memory with its catalog.
+/// An image to mount, and the memory with its store.
 pub struct Chosen {
     disk: Disk,
     image: Listed,
@@ -31,11 +31,11 @@ pub fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
     words.iter().rev().find_map(value)
 }
 
-/// Memory that may have a catalog, and a lock on it.
+/// Memory that may have a store, and a lock on it.
 type Opened = (Disk, Option<File>);
 
 /// Open the memory that a mount of `source` with the options `words` names, if it may have a
-/// catalog.
+/// store.
 fn open(source: &Path, words: &[String]) -> Result<Option<Opened>> {
     let number = |name| value(words, name).and_then(|text| size(text).ok());
     if let (Some(start), Some(size)) = (number("phys"), number("size")) {
@@ -64,7 +64,7 @@ fn open(source: &Path, words: &[String]) -> Result<Option<Opened>> {
 
 impl Chosen {
     /// Find the image that a mount of `source` with the options `words` names: with `image=`, or the
-    /// active one if `source` has a catalog. Replace that option by its place.
+    /// active one if `source` has a store. Replace that option by its place.
     pub fn find(source: &Path, words: &mut Vec<String>) -> Result<Option<Self>> {
         let name = value(words, "image").map(str::to_owned);
         if value(words, "fsoffset").is_some() || value(words, "fslength").is_some() {
@@ -77,13 +77,8 @@ impl Chosen {
             (Err(_), None) => None,
             (Err(Error::System { name, source, .. }), Some(_)) => {
                 let remedy = "; give fsoffset= and fslength= in place of image=: \
-                              daxfs catalog list shows both where the catalog can be read";
-                return Err(Error::system(
-                    name,
-                    "cannot read the catalog",
-                    remedy,
-                    source,
-                ));
+                              daxfs store list --json shows both where the store can be read";
+                return Err(Error::system(name, "cannot read the store", remedy, source));
             }
             (Err(error), Some(_)) => return Err(error),
         };
@@ -96,7 +91,7 @@ impl Chosen {
         let (Some((disk, _lock)), Some(table)) = (opened, table) else {
             let Some(name) = name else { return Ok(None) };
             let name = shown(name.as_bytes());
-            let why = format!("no catalog, and so no image '{name}'; mount it without image=");
+            let why = format!("no store, and so no image '{name}'; mount it without image=");
             return Err(Error::refused(shown_path(source), why));
         };
         disk.warn_damaged(&table);
@@ -107,8 +102,8 @@ impl Chosen {
         let image = image.ok_or_else(|| match &name {
             Some(name) => unknown(&disk.name, &table, name),
             None => {
-                let why = "no image of the catalog is active; \
-                           name one with image=, or use 'daxfs catalog activate'";
+                let why = "no image of the store is active; \
+                           name one with image=, or use 'daxfs store activate'";
                 Error::refused(&disk.name, why)
             }
         })?;
@@ -120,11 +115,11 @@ impl Chosen {
         Ok(Some(Chosen { disk, image, _lock }))
     }
 
-    /// Check that the catalog still has the image, and that `mount` is one of it. Before the space
-    /// of an image is used again, the catalog is changed first, and sysfs, which shows `mount`, is
+    /// Checks that the store still has the image, and that `mount` is one of it. Before the space
+    /// of an image is used again, the table is changed first, and sysfs, which shows `mount`, is
     /// searched for mounts of the image after that.
     ///
-    /// Return `ESTALE` if not, and the errors of reading the catalog.
+    /// Fails with `ESTALE` if not, and with the errors of reading the table.
     pub fn check(&mut self, mount: BorrowedFd<'_>) -> Result<()> {
         let forgotten = self.disk.bytes.forget();
         let Chosen { disk, image, .. } = self;
@@ -137,7 +132,7 @@ impl Chosen {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let found = openat(mount, ".", flags, Mode::empty()).and_then(uuid);
         if found.map_err(|error| cannot_read(error.into()))? != image.uuid {
-            let why = "is not the one that was added to the catalog; remove it and add it again";
+            let why = "is not the one that was added to the store; remove it and add it again";
             return Err(stale(why));
         }
         let table = disk.load()?;

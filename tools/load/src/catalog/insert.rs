@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Adding an image to a catalog.
+//! Adding an image to a store on a device.
 
 use super::change::commit;
 use super::medium::Medium;
@@ -31,13 +31,11 @@ pub struct New<'a> {
     pub block: u64,
     /// Passes all bytes of the image, from the first to the last.
     pub copy: &'a dyn Fn(&mut Put<'_>) -> Result<()>,
-    /// It becomes the image that is mounted without a name.
-    pub active: bool,
 }
 
-/// Users of a medium, apart from the images that its catalog lists.
+/// Users of a medium, apart from the images that its table lists.
 pub struct Users<'a> {
-    /// Ranges that are not free, whatever the catalog says.
+    /// Ranges that are not free, whatever the table says.
     pub ranges: &'a [Range<u64>],
     /// Says whether a removed image has users.
     pub state: &'a dyn Fn(&Listed) -> State,
@@ -114,9 +112,6 @@ pub fn insert(
         active: false,
         removed: false,
     });
-    if new.active {
-        table.activate(new.name);
-    }
     commit(table, medium).map_err(cannot_write)
 }
 
@@ -150,11 +145,11 @@ fn no_room(
 ) -> Error {
     let sizes = || free.iter().map(|range| range.end - range.start);
     let (missing, mut why) = match is_full(table) {
-        true => (1, format!("its catalog is full with {CATALOG_MAX} images")),
+        true => (1, format!("its store is full with {CATALOG_MAX} images and packs")),
         false => (
             length.saturating_sub(sizes().sum()).max(1),
             format!(
-                "no room for an image of {length} bytes: the largest free range has {} bytes",
+                "no room in the store for an image of {length} bytes: the largest free range has {} bytes",
                 sizes().max().unwrap_or(0)
             ),
         ),

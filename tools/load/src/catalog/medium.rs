@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Media of a catalog: a block device, a DAX device in devdax mode, or a file.
+//! Media of a store: a block device, a DAX device in devdax mode, or a file.
 
 use crate::file::cannot_write;
 use daxfs_files::region::{examine, Region};
@@ -75,6 +75,8 @@ pub struct Disk {
 pub enum Access {
     /// Only reads.
     Read,
+    /// Reads while no process changes it with this program.
+    Keep,
     /// To change it, while no other process does so with this program.
     Change,
     /// Changes of a device that must not be mounted.
@@ -87,7 +89,7 @@ impl Disk {
     /// Fail if it cannot hold images, or is in use and must not be.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
         let name = shown_path(path);
-        let write = access != Access::Read;
+        let write = matches!(access, Access::Change | Access::Alone);
         let is_block = || {
             path.metadata()
                 .is_ok_and(|found| found.file_type().is_block_device())
@@ -115,7 +117,8 @@ impl Disk {
         let number = fstat(&file).map_err(fail)?.st_rdev;
         let number = format!("{}:{}", major(number), minor(number));
         let Some((kind, size)) = examine(&file).map_err(fail)? else {
-            let why = "is not a file, block device or DAX device; a catalog needs one of these";
+            let why =
+                "is not a directory, file, block device or DAX device; a store needs one of these";
             return Err(Error::refused(name, why));
         };
         let device = match kind {
@@ -123,10 +126,12 @@ impl Disk {
             FileType::CharacterDevice => Some(format!("char/{number}")),
             _ => None,
         };
-        if write {
-            flock(&file, FlockOperation::LockExclusive)
-                .map_err(|error| Error::system(&name, "cannot lock", "", error))?;
-        }
+        let locked = match access {
+            Access::Read => Ok(()),
+            Access::Keep => flock(&file, FlockOperation::LockShared),
+            Access::Change | Access::Alone => flock(&file, FlockOperation::LockExclusive),
+        };
+        locked.map_err(|error| Error::system(&name, "cannot lock", "", error))?;
         let (bytes, lock) = match kind {
             FileType::CharacterDevice => {
                 let mapping = match write {
@@ -155,22 +160,22 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Load its catalog.
+    /// Load the table of its store.
     pub fn load(&self) -> Result<Table> {
         daxfs_image::catalog::load(&self.bytes, &self.name)
     }
 
-    /// Warn if a copy is damaged: the catalog may be the state before the last change.
+    /// Warn if a copy is damaged: the table may have the state before the last change.
     pub fn warn_damaged(&self, table: &Table) {
         if let Some(error) = table.damaged {
             let name = &self.name;
             warn(format_args!(
-                "{name}: a copy of the catalog is damaged: {error}"
+                "{name}: a copy of the store's table is damaged: {error}"
             ));
         }
     }
 
-    /// Open the catalog of the `size` bytes at physical address `start`, which must be memory.
+    /// Open the store in the `size` bytes at physical address `start`, which must be memory.
     /// `memory` is `/dev/mem`.
     ///
     /// Fail if the kernel forbids to read it.

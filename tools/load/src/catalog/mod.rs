@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Several images on one device.
+//! Stores on devices: block devices, DAX devices in devdax mode, and files that are a machine's memory.
 //!
-//! The catalog at the start of the device says where each image is; Documentation/catalog.rst
+//! The table at the start of the device says where each image and pack is; Documentation/store.rst
 //! has the format, and why an update survives power loss.
 
 mod change;
@@ -18,12 +18,12 @@ pub use medium::Medium;
 
 use crate::file::{cannot_write, ImageFile};
 use daxfs_files::{parent_of, Overwrite};
-use daxfs_image::catalog::unknown;
 use daxfs_image::error::{Error, Result};
-use daxfs_reader::catalog::{valid_name, Listed, Table, CATALOG_SIZE};
+use daxfs_image::source::Opened;
+use daxfs_image::text::shown_path;
+use daxfs_reader::catalog::{Listed, Table, CATALOG_SIZE};
 use daxfs_reader::layout::{HUGE_SIZE, MAGIC};
 use medium::{Access, Disk};
-use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::ops::Range;
 use std::path::Path;
@@ -37,12 +37,6 @@ pub enum Reuse {
     Unmounted,
     /// Unless this kernel has mounted them. Use this only if no other kernel uses the device
     Always,
-}
-
-/// Write the changed catalog of `disk`.
-fn write(table: &mut Table, disk: &mut Disk) -> Result<()> {
-    let done = commit(table, &mut disk.bytes);
-    done.map_err(|error| cannot_write(&disk.name, "", error))
 }
 
 /// Return the ranges of `disk`, with these `images`, that this kernel has mounted.
@@ -61,14 +55,14 @@ fn mounted(disk: &Disk, images: &[Listed]) -> Result<Vec<Range<u64>>> {
     })
 }
 
-/// Load the catalog of `disk` to change it. Say if a copy is damaged.
+/// Load the table of `disk` to change it. Warn if a copy is damaged.
 fn load_to_change(disk: &Disk) -> Result<Table> {
     let table = disk.load()?;
     disk.warn_damaged(&table);
     Ok(table)
 }
 
-/// Make a catalog on the device `path`, or on a new file of `size` bytes. Without `force`, nothing that is
+/// Make a store on the device `path`, or on a new file of `size` bytes. Without `force`, nothing that is
 /// known is overwritten.
 ///
 /// Fail if there is something else, if an image is mounted, or if it cannot be written.
@@ -76,7 +70,7 @@ pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
     let Some(size) = size else {
         return init_existing(path, force);
     };
-    let name = daxfs_image::text::shown_path(path);
+    let name = shown_path(path);
     check_size(&name, size)?;
     let remedy = "; --size is for a new file";
     let cannot_make = |error| Error::system(&name, "cannot make", remedy, error);
@@ -100,7 +94,7 @@ pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
 fn check_size(name: &str, size: u64) -> Result<()> {
     let least = CATALOG_SIZE + HUGE_SIZE;
     if size < least {
-        let why = format!("has {size} bytes; a catalog and an image need at least {least}");
+        let why = format!("has {size} bytes; a store with an image needs at least {least}");
         return Err(Error::refused(name, why));
     }
     Ok(())
@@ -127,35 +121,19 @@ fn init_existing(path: &Path, force: bool) -> Result<()> {
     done.map_err(|error| cannot_write(&disk.name, "", error))
 }
 
-/// Add the image file `image` to the device `path` as `name`, and activate it if `active` is set.
-/// `reuse` says which removed images give their space.
-///
-/// Return [`Error::Full`] without enough room. Fail if the device has an image of this name or
-/// cannot be used.
-pub fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) -> Result<()> {
-    match add_once(path, name, image, active, reuse)? {
-        true => Ok(()),
-        false => Err(taken(&daxfs_image::text::shown_path(path), name)),
-    }
-}
-
-/// Return the error of adding an image to `device`, which has one with the name `name`.
-fn taken(device: &str, name: &str) -> Error {
+/// Returns the error of adding an image to `device`, which has one with the name `name`.
+pub fn taken(device: &str, name: &str) -> Error {
     let why =
         format!("has an image '{name}' already; choose another name, or remove that one first");
     Error::refused(device, why)
 }
 
-/// Do as [`add`], but return false if the device has this image with this name, by its UUID.
-pub fn add_once(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) -> Result<bool> {
-    if valid_name(name.as_bytes()).is_none() {
-        let why = "is not a name for an image; use 1 to 63 letters, digits and . _ - + : @";
-        return Err(Error::refused(
-            daxfs_image::text::shown(name.as_bytes()),
-            why,
-        ));
-    }
-    let image = ImageFile::open(image)?;
+/// Adds `image` to the store on the device `path` as `name`. `reuse` says which removed images give their space. Returns
+/// false if the store has this image with this name, by its UUID.
+///
+/// Fails with [`Error::Full`] without enough room, if the store has another image of this name, or if the device cannot
+/// be used.
+pub fn add(path: &Path, name: &str, image: &ImageFile, reuse: Reuse) -> Result<bool> {
     let mut disk = Disk::open(path, Access::Change)?;
     let mut table = load_to_change(&disk)?;
     match table.find(name) {
@@ -164,12 +142,13 @@ pub fn add_once(path: &Path, name: &str, image: &Path, active: bool, reuse: Reus
         None => (),
     }
     if table.damaged.is_some() && reuse != Reuse::Always {
-        let why = "a copy of the catalog is damaged, and may have listed an image that is in use; \
-                   look at 'daxfs catalog list', then activate or remove an image, \
+        let why =
+            "a copy of the store's table is damaged, and may have listed an image that is in use; \
+                   look at 'daxfs store list', then activate or remove an image, \
                    which writes the copy, or give --reuse always if nobody uses the device";
         return Err(Error::refused(&disk.name, why));
     }
-    // After the catalog was loaded: a removal that it has was on the device before this.
+    // After the table was loaded: a removal that it has was on the device before this.
     let mounted = mounted(&disk, &table.images)?;
     let private = disk.private;
     let state = |removed: &Listed| match reuse {
@@ -189,7 +168,6 @@ pub fn add_once(path: &Path, name: &str, image: &Path, active: bool, reuse: Reus
         size: image.size,
         block: image.superblock.block_size.into(),
         copy: &|put| image.copy_checked(&disk.name, put),
-        active,
     };
     insert(&mut disk.bytes, &disk.name, &mut table, &new, &users).map(|()| true)
 }
@@ -200,95 +178,72 @@ fn is_mounted(mounted: &[Range<u64>], range: &Range<u64>) -> bool {
     mounted.iter().any(overlaps)
 }
 
-/// Remove the image `name` of the device `path`; the active one only with `force`.
-pub fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
+/// Changes the table of the store on the device `path` by `edit`, which gets the name of the device in messages. A damaged
+/// copy is also written again. No other process changes the store in between.
+pub fn change<T>(path: &Path, edit: impl FnOnce(&str, &mut Table) -> Result<T>) -> Result<T> {
     let mut disk = Disk::open(path, Access::Change)?;
     let mut table = load_to_change(&disk)?;
-    let mut images = table.images.iter_mut();
-    let Some(image) = images.find(|image| image.name == name && !image.removed) else {
-        return Err(unknown(&disk.name, &table, name));
-    };
-    if image.active && !force {
-        let why = format!(
-            "'{name}' is active; activate another image first, or give --force to leave none active"
-        );
-        return Err(Error::refused(&disk.name, why));
+    let before = table.images.clone();
+    let result = edit(&disk.name, &mut table)?;
+    if table.images != before || table.damaged.is_some() {
+        commit(&mut table, &mut disk.bytes).map_err(|error| cannot_write(&disk.name, "", error))?;
     }
-    image.remove();
-    write(&mut table, &mut disk)
+    Ok(result)
 }
 
-/// Remove the images of the device `path` with the names that `unwanted` returns, in one change, which also writes a damaged
-/// copy of the catalog again. No other process changes the catalog in between. Return the removed images.
-pub fn remove_all(
-    path: &Path,
-    unwanted: &mut dyn FnMut(&[Listed]) -> HashSet<String>,
-) -> Result<Vec<Listed>> {
-    let mut disk = Disk::open(path, Access::Change)?;
-    let mut table = load_to_change(&disk)?;
-    let names = unwanted(&table.images);
-    let mut removed = Vec::new();
-    for image in &mut table.images {
-        if !image.removed && names.contains(&image.name) {
-            removed.push(image.clone());
-            image.remove();
-        }
-    }
-    if !removed.is_empty() || table.damaged.is_some() {
-        write(&mut table, &mut disk)?;
-    }
-    Ok(removed)
-}
-
-/// Return the images of the device `path`, removed ones included.
-pub fn images(path: &Path) -> Result<Vec<Listed>> {
-    Ok(Disk::open(path, Access::Read)?.load()?.images)
-}
-
-/// Make `name` the image of the device `path` that is mounted without a name.
-pub fn activate(path: &Path, name: &str) -> Result<()> {
-    let mut disk = Disk::open(path, Access::Change)?;
-    let mut table = load_to_change(&disk)?;
-    if !table.activate(name) {
-        return Err(unknown(&disk.name, &table, name));
-    }
-    write(&mut table, &mut disk)
-}
-
-/// A device and its catalog.
+/// A device and the table of its store.
 pub struct Overview {
-    /// Name of the device in messages.
-    pub device: String,
-    /// The catalog.
+    disk: Disk,
+    /// The table.
     pub table: Table,
     /// Ranges that this kernel has mounted, if that is known.
     mounted: Option<Vec<Range<u64>>>,
 }
 
 impl Overview {
-    /// Load the catalog of the device `path`.
+    /// Loads the table of the store on the device `path`.
     pub fn load(path: &Path) -> Result<Self> {
-        let disk = Disk::open(path, Access::Read)?;
+        Self::of(Disk::open(path, Access::Read)?)
+    }
+
+    /// Like [`Overview::load`], but keeps others from changing the store.
+    pub fn keep(path: &Path) -> Result<Self> {
+        Self::of(Disk::open(path, Access::Keep)?)
+    }
+
+    fn of(disk: Disk) -> Result<Self> {
         let table = disk.load()?;
         let known = disk.device.as_deref().filter(|_| disk.private);
         let mounted = known.and_then(|device| mounted::ranges(device, &table.images).ok());
         Ok(Overview {
-            device: disk.name,
+            disk,
             table,
             mounted,
         })
     }
 
-    /// Return whether this kernel has `image` mounted, if that is known.
+    /// Returns the name of the device in messages.
+    pub fn device(&self) -> &str {
+        &self.disk.name
+    }
+
+    /// Returns whether this kernel has `image` mounted, if that is known.
     pub fn is_mounted(&self, image: &Listed) -> Option<bool> {
         let mounted = self.mounted.as_ref();
         mounted.map(|mounted| is_mounted(mounted, &image.range))
     }
 
-    /// Return the bytes of the largest range that no image has.
+    /// Returns the bytes of the largest range that is free.
     pub fn free(&self) -> u64 {
         let free = self.table.free(self.mounted.as_deref().unwrap_or_default());
         let sizes = free.iter().map(|range| range.end - range.start);
         sizes.max().unwrap_or(0)
     }
+}
+
+/// Opens `image`, which the store on the device `path` has.
+pub fn open(path: &Path, image: &Listed) -> Result<Opened> {
+    let mut source = daxfs_image::source::open(path)?;
+    (source.start, source.size) = (image.range.start, image.range.end - image.range.start);
+    Opened::of_source(source, format!("{}: {}", shown_path(path), image.name))
 }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `catalog`: several images in one file, and power loss while a catalog is changed.
+//! Stores in files, as on devices, and power loss while their table is changed.
 
+use crate::json::check;
+use crate::store::versions;
 use crate::support::{available, fixture, Place};
 use daxfs_load::catalog::{commit, create, insert, Medium, New, State, Users};
 use daxfs_reader::catalog::{
-    room, Listed, Table, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAX, CATALOG_SIZE, CHECKSUM,
+    pack_name, room, Listed, Table, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAX, CATALOG_SIZE,
+    CHECKSUM,
 };
 use daxfs_reader::layout::{Superblock as Record, HUGE_SIZE};
 use daxfs_reader::{Error, Memory, Problem, Result, Superblock};
@@ -22,11 +25,11 @@ use std::os::unix::fs::FileExt;
 /// Bytes that memory stores at once.
 const LINE: usize = 64;
 
-/// Return a directory with a tree, `source`, and `disk`, an empty catalog with room for `images` images.
-fn catalog(images: u64) -> Place {
+/// Returns a directory with a tree, `source`, and `disk`, an empty store with room for `images` images.
+fn store(images: u64) -> Place {
     let place = fixture();
     let size = CATALOG_SIZE + images * HUGE_SIZE;
-    place.ok(format!("daxfs catalog init --size {size} disk"));
+    place.ok(format!("daxfs store init --size {size} disk"));
     place
 }
 
@@ -36,13 +39,13 @@ fn add_file(place: &Place, name: &str, options: &str) {
     let mut image = daxfs_testing::options();
     image.label = name.into();
     image_with(&place.path("source"), &place.path(name), &image).unwrap();
-    place.ok(format!("daxfs catalog add {options} disk {name} {name}"));
+    place.ok(format!("daxfs store add {options} disk {name} {name}"));
 }
 
 /// Return what `list --json` prints.
 #[track_caller]
 fn list(place: &Place) -> serde_json::Value {
-    place.ok("daxfs catalog list --json disk").json()
+    place.ok("daxfs store list --json disk").json()
 }
 
 /// Return the names, with their states.
@@ -74,7 +77,7 @@ fn disk(place: &Place) -> fs::File {
 
 #[test]
 fn from_init_to_removal() {
-    let place = catalog(3);
+    let place = store(3);
     assert_eq!(names(&place), [""; 0]);
     add_file(&place, "one", "--activate");
     add_file(&place, "two", "");
@@ -85,54 +88,57 @@ fn from_init_to_removal() {
             "cmp -n $(stat -c %s {name}) {name} disk 0 {offset}"
         ));
     }
-    place.ok("daxfs catalog activate disk two");
+    place.ok("daxfs store activate disk two");
     assert_eq!(names(&place), ["one", "two active"]);
-    let why =
-        "disk: 'two' is active; activate another image first, or give --force to leave none active";
-    place.fails("daxfs catalog remove disk two", why);
-    place.ok("daxfs catalog remove disk one");
+    place.ok("daxfs store verify disk");
+    disk(&place)
+        .write_all_at(&[1], 2 * CATALOG_SIZE - 1)
+        .unwrap();
+    steps(&place, "verify disk | 1 | disk: one: ");
+    place.ok("daxfs store remove disk one");
     assert_eq!(names(&place), ["one removed", "two active"]);
     for command in ["activate", "remove"] {
-        let why = "disk: the catalog has no image 'one'; it has two\n";
-        place.fails(format!("daxfs catalog {command} disk one"), why);
+        let why = "disk: the store has no image 'one'; it has two\n";
+        place.fails(format!("daxfs store {command} disk one"), why);
     }
     // The name is free, the space is not: a file's users are unknown.
     add_file(&place, "one", "");
     assert_eq!(names(&place), ["one removed", "two active", "one"]);
-    let why = "disk: no room for an image of 2097152 bytes: the largest free range has 0 bytes; \
+    let why = "disk: no room in the store for an image of 2097152 bytes: the largest free range has 0 bytes; \
                if nobody uses the removed 'one' (2097152 bytes), give --reuse always\n";
-    place.fails("daxfs catalog add disk more one", why);
-    place.fails("daxfs catalog add --reuse never disk more one", why);
+    place.fails("daxfs store add disk more one", why);
+    place.fails("daxfs store add --reuse never disk more one", why);
     add_file(&place, "more", "--reuse always");
     assert_eq!(names(&place), ["more", "two active", "one"]);
     assert_eq!(list(&place)["images"][0]["offset"], CATALOG_SIZE);
     let why = "; remove an image, or use a larger device\n";
-    place.fails("daxfs catalog add --reuse always disk last one", why);
-    place.ok("daxfs catalog remove --force disk two");
+    place.fails("daxfs store add --reuse always disk last one", why);
+    place.ok("daxfs store remove disk two");
     assert_eq!(names(&place), ["more", "two removed", "one"]);
     let why = "disk: cannot write byte 0 of the copy: File too large\n";
     place.fails(
-        "ulimit -f 4096; daxfs catalog add --reuse always disk two one",
+        "ulimit -f 4096; daxfs store add --reuse always disk two one",
         why,
     );
 }
 
 #[test]
 fn text_and_json() {
-    let place = catalog(4);
+    let place = store(4);
     add_file(&place, "base", "--activate");
-    let text = place.ok("daxfs catalog list disk");
+    let text = place.ok("daxfs store list disk");
     let lines: Vec<_> = text.text().lines().collect();
-    let start = "base  active   ?               2097152   2.0M  ";
+    let digest = place.ok("daxfs digest base");
     assert_eq!(
         lines[0],
-        "NAME  STATE    MOUNTED          OFFSET   SIZE  UUID"
+        "NAME  STATE             SIZE    OWN  PACKS  SHA-256"
     );
-    assert!(lines[1].starts_with(start), "{lines:?}");
+    let start = "base  active            2.0M   2.0M      0  ";
+    assert_eq!(lines[1], format!("{start}{}", digest.text().trim_end()));
     assert_eq!(lines[2], "Largest free range: 6.0M");
     let list = list(&place);
-    assert_eq!(list["schema"], "daxfs-catalog-1");
-    assert_eq!(list["generation"], 3);
+    assert_eq!(list["schema"], "daxfs-store-1");
+    assert_eq!(list["generation"], 4);
     assert_eq!(list["size"], 5 * HUGE_SIZE);
     assert_eq!(list["free"], 3 * HUGE_SIZE);
     assert_eq!(list["images"][0]["length"], HUGE_SIZE);
@@ -143,72 +149,187 @@ fn text_and_json() {
 
 #[test]
 fn refused() {
-    let place = catalog(2);
+    let place = store(2);
     add_file(&place, "file", "");
     place.ok("truncate -s 5M middle && echo precious >>middle && truncate -s 9M middle");
     place.ok("echo precious | cat file - >behind && truncate -s 9M behind");
-    let long = "x".repeat(64);
-    for name in ["", "a b", "a/b", "a,b", "ä", &long] {
-        let why = "is not a name for an image; use 1 to 63 letters";
-        place.fails(format!("daxfs catalog add disk '{name}' file"), why);
-    }
     place.mistakes(
-        "daxfs catalog add disk file file | 1 | disk: has an image 'file' already;
-        daxfs catalog add disk disk disk | 1 | a catalog of images
-        daxfs catalog init disk | 1 | disk: holds a catalog of images, which would be lost;
-        daxfs catalog init middle | 1 | middle: holds data other than a daxfs image, which would be lost;
-        daxfs catalog init behind | 1 | behind: holds data other than a daxfs image in the bytes 0 to 9437183, which would be lost;
-        daxfs catalog list file | 1 | has no catalog; daxfs catalog init makes one
-        daxfs catalog init --size 4M disk | 1 | cannot make: File exists
-        daxfs catalog init --size 2M small | 1 | need at least 4194304
-        daxfs catalog list /dev/null | 1 | a catalog needs one of these
-        # Other commands recognize it.
-        daxfs info disk | 1 | a catalog of images, not an image
-        daxfs digest disk | 1 | a catalog of images, not an image",
+        "daxfs store add disk file file | 1 | disk: has an image 'file' already;
+        daxfs store add disk disk disk | 1 | a store of images
+        daxfs store init disk | 1 | disk: holds a store of images, which would be lost;
+        daxfs store init middle | 1 | middle: holds data other than a daxfs image, which would be lost;
+        daxfs store init behind | 1 | behind: holds data other than a daxfs image in the bytes 0 to 9437183, which would be lost;
+        daxfs store list file | 1 | is not a store; daxfs store init makes one
+        daxfs store init --size 4M disk | 1 | cannot make: File exists
+        daxfs store init --size 2M small | 1 | needs at least 4194304
+        daxfs store list /dev/null | 1 | a store needs one of these
+        daxfs store init --force source | 1 | --force: is for devices and files
+        daxfs store add --exclude x disk more file | 1 | --exclude: is for stores in directories
+        daxfs store add disk more file file | 1 | disk: takes one daxfs image; use mkdaxfs, or add
+        daxfs store add disk more source | 1 | source: is not a daxfs image, which a device needs; use mkdaxfs
+        daxfs store add disk more middle | 1 | middle: is not a daxfs image, which a device needs; use mkdaxfs
+        daxfs store add disk more none | 1 | none: cannot open: No such file",
     );
-    let run = place.run("daxfs fsck disk");
-    let why = "disk: a catalog of images, not an image";
-    assert!(run.status == 4 && run.stderr.contains(why), "{run:?}");
-    assert_eq!(place.run("daxfs catalog list").status, 2);
-    place.ok(format!("daxfs catalog add disk {} file", &long[1..]));
-    place.ok("daxfs catalog init --force disk");
+    place.ok(format!("daxfs store add disk {} file", "x".repeat(63)));
+    place.ok("daxfs store init --force disk");
     assert_eq!(names(&place), [""; 0]);
 }
 
-/// A copy that is damaged does not count, and the next change replaces it.
+/// Returns where `disk` has the image or pack `name`.
+fn place_of(place: &Place, name: &str) -> u64 {
+    let disk = place.read("disk");
+    let table = Table::load(&disk.as_slice()).unwrap().unwrap();
+    table.find(name).unwrap().range.start
+}
+
+/// Run rows of `LINE | STATUS | PART`: `daxfs store LINE` ends with the status and prints the part, also as an error. A
+/// LINE alone succeeds.
+#[track_caller]
+fn steps(place: &Place, rows: &str) {
+    for row in rows.lines().map(str::trim_start) {
+        let mut fields = row.splitn(3, " | ");
+        let run = place.run(format!("daxfs store {}", fields.next().unwrap()));
+        let status = fields.next().unwrap_or("0").parse();
+        let said = [run.text(), &run.stderr].concat();
+        let is_said = said.contains(fields.next().unwrap_or_default());
+        assert!(Ok(run.status) == status && is_said, "{row}: {run:?}");
+    }
+}
+
+/// An image of a store in a directory is copied to a device with its packs, which the images there share.
+#[test]
+fn composed_images() {
+    let place = versions();
+    place.ok("for name in v1 v2; do daxfs store add store $name $name || exit; done");
+    place.ok("cp store/images/v2.daxfs outside; ln -s store/images/v1.daxfs link");
+    steps(
+        &place,
+        "init --size 32M disk
+        add disk v1 link | 0 |   v1: 2 packs are new, 0 were present;
+        add disk v2 store/images/v2.daxfs | 0 |   v2: 1 packs are new, 2 were present;
+        verify disk | 0 | 2 images, 3 packs, 4 objects: 0 problems",
+    );
+    // Packs are not listed as images, and the images are as in the directory.
+    let [on_disk, in_directory] = ["disk", "store"].map(|store| {
+        let list = place.ok(format!("daxfs store list --json {store}")).json();
+        check("daxfs-store-1", &list);
+        let images = list["images"].as_array().unwrap().iter();
+        let images = images.map(|image| ["name", "sha256", "packs"].map(|it| image[it].clone()));
+        images.collect::<Vec<_>>()
+    });
+    assert_eq!(on_disk, in_directory);
+    let list = list(&place);
+    let number = |member: &str| list["images"][1][member].as_u64().unwrap();
+    let (size, own) = (number("size"), number("own"));
+    assert!(size > 3_000_000 && own < 100_000, "{list}");
+
+    let [old, new] = [0, 1].map(|index| on_disk[index][2].as_array().unwrap());
+    let own = new.iter().find(|pack| !old.contains(pack));
+    let own = own.unwrap().as_str().unwrap();
+    let pack = pack_name(own);
+    let files = old.iter().map(|pack| pack.as_str().unwrap());
+    let files = files.map(|pack| format!("store/packs/{pack}.daxfs"));
+    let other = files.min_by_key(|file| place.read(file).len()).unwrap();
+    // An image with packs that the device does not have must be in a store. Packs have other names than images.
+    steps(
+        &place,
+        &format!(
+            "remove disk v2
+            gc disk | 0 | removed 1 packs, 0 unfinished files (16K)
+            add disk v2 outside | 1 | outside: needs pack {own}, which the device does not have; give STORE
+            add disk v1 outside | 1 | disk: has an image 'v1' already
+            add disk {pack} outside | 1 | is a name for packs on a device"
+        ),
+    );
+    place.ok(format!(
+        "cp store/packs/{own}.daxfs good; cp {other} store/packs/{own}.daxfs"
+    ));
+    let why = "has another SHA-256 than its name says";
+    place.fails("daxfs store add disk v2 store/images/v2.daxfs", why);
+    place.ok(format!("mv good store/packs/{own}.daxfs"));
+    steps(
+        &place,
+        "add disk v2 store/images/v2.daxfs | 0 | 1 packs are new, 2 were present;
+        add disk other outside | 0 | 0 packs are new, 3 were present;
+        remove disk other",
+    );
+    // Damage is found, and removed.
+    let at = place_of(&place, &pack);
+    disk(&place).write_all_at(&place.read(other), at).unwrap();
+    steps(
+        &place,
+        &format!(
+            "verify disk | 1 | disk: {pack}: is not the pack with this SHA-256
+            verify disk | 1 | disk: v2: pack {own} is missing or damaged
+            add disk again outside | 1 | disk: {pack}: is another image than its name says
+            remove disk {pack}
+            list disk | 1 | daxfs: v2: needs pack {own}, which is missing;
+            add disk again store/images/v2.daxfs | 0 | 1 packs are new, 2 were present;
+            verify disk | 0 | 3 images, 3 packs, 4 objects: 0 problems"
+        ),
+    );
+    let at = place_of(&place, "v2") + 4200;
+    disk(&place).write_all_at(b"damage", at).unwrap();
+    // Without enough room, nothing remains that gc does not find.
+    steps(
+        &place,
+        "verify disk | 1 | : 1 problems
+        list disk | 1 | disk: v2: metadata checksum mismatch
+        gc disk | 1 | disk: keeps all packs, because damaged images may need them; remove these
+        remove disk v2
+        gc disk | 0 | removed 0 packs
+        init --size 6M small
+        add small v1 link | 1 | small: no room in the store for an image of
+        gc small | 0 | removed 1 packs
+        verify small | 0 | 0 images, 0 packs, 0 objects: 0 problems",
+    );
+}
+
+/// A damaged copy is inactive, and the next change replaces it.
 #[test]
 fn damaged_copies() {
-    let place = catalog(2);
+    let place = store(2);
     add_file(&place, "one", "");
     add_file(&place, "two", "--activate");
     let disk = disk(&place);
     let generation = list(&place)["generation"].as_u64().unwrap();
     // The last change wrote one of them.
     let states = CATALOG_COPIES.map(|start| {
-        let mut byte = [0];
-        disk.read_exact_at(&mut byte, start + 200).unwrap();
-        disk.write_all_at(&[byte[0] ^ 1], start + 200).unwrap();
-        let found = list(&place);
-        let damaged = found["damaged"].as_str().unwrap();
-        let said = format!("checksum mismatch of the copy (offset {:#x}, ", start + 124);
-        assert!(damaged.starts_with(&said), "{damaged}");
-        disk.write_all_at(&byte, start + 200).unwrap();
+        let mut generation = 0;
+        // Also in the version and in the number of entries.
+        for at in [start + 8, start + 12, start + 200] {
+            let mut byte = [0];
+            disk.read_exact_at(&mut byte, at).unwrap();
+            disk.write_all_at(&[byte[0] ^ 2], at).unwrap();
+            let found = list(&place);
+            let damaged = found["damaged"].as_str().unwrap();
+            let said = format!("checksum mismatch of the copy (offset {:#x}, ", start + 124);
+            assert!(damaged.starts_with(&said), "{damaged}");
+            disk.write_all_at(&byte, at).unwrap();
+            generation = found["generation"].as_u64().unwrap();
+        }
         assert!(list(&place).get("damaged").is_none());
-        found["generation"].as_u64().unwrap()
+        generation
     });
     assert_eq!(states.iter().max(), Some(&generation));
     assert_eq!(states.iter().min(), Some(&(generation - 1)));
+    // A whole copy of another version may be the newer one.
+    let version = "disk: unknown format version (offset ";
+    for (index, start) in CATALOG_COPIES.into_iter().enumerate() {
+        for number in [1, 2] {
+            disk.write_all_at(&[number], start + 8).unwrap();
+            seal(&disk, index);
+            match number {
+                2 => assert_eq!(names(&place), ["one", "two active"]),
+                _ => _ = place.fails("daxfs store list disk", version),
+            }
+        }
+    }
     for start in CATALOG_COPIES {
         disk.write_all_at(b"damage", start + 140).unwrap();
     }
-    let why = "disk: no copy of the catalog is whole ";
-    place.fails("daxfs catalog list disk", why);
-    // A version counts if the checksum says that it was written so.
-    disk.write_all_at(&[9], CATALOG_COPIES[0] + 8).unwrap();
-    place.fails("daxfs catalog list disk", why);
-    seal(&disk, 0);
-    let why = "disk: unknown format version (offset 0x8, value 0x9)";
-    place.fails("daxfs catalog list disk", why);
+    let why = "disk: no copy of the store's table is whole ";
+    place.fails("daxfs store list disk", why);
 }
 
 /// Give copy `index` the right checksum.
@@ -231,49 +352,21 @@ fn seal_bytes(bytes: &mut [u8]) {
     bytes[124..128].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// A bit that flips in the version of one copy leaves the other one, also if that is the older one.
-#[test]
-fn damaged_version() {
-    let place = catalog(2);
-    add_file(&place, "one", "");
-    let disk = disk(&place);
-    for start in CATALOG_COPIES {
-        for field in [8, 12] {
-            let mut bytes = [0; 4];
-            disk.read_exact_at(&mut bytes, start + field).unwrap();
-            disk.write_all_at(&[bytes[0] ^ 2], start + field).unwrap();
-            assert!(list(&place)["damaged"].is_string(), "{start} {field}");
-            disk.write_all_at(&bytes, start + field).unwrap();
-        }
-    }
-    // A whole copy of another version may be the newer one.
-    for index in [0, 1] {
-        let version = CATALOG_COPIES[index] + 8;
-        disk.write_all_at(&[1], version).unwrap();
-        seal(&disk, index);
-        let why = "disk: unknown format version ";
-        place.fails("daxfs catalog list disk", why);
-        disk.write_all_at(&[2], version).unwrap();
-        seal(&disk, index);
-    }
-    assert_eq!(names(&place), ["one"]);
-}
-
 /// The damaged copy may have listed an image; its place must not be taken for free.
 #[test]
 fn damage_is_said() {
-    let place = catalog(3);
+    let place = store(3);
     add_file(&place, "one", "");
     let damage = || {
         let index = list(&place)["generation"].as_u64().unwrap() % 2;
-        // The copy that does not count.
+        // The inactive copy.
         let start = CATALOG_COPIES[1 - index as usize];
         disk(&place).write_all_at(&[0xff], start + 30).unwrap();
         assert!(list(&place)["damaged"].is_string());
     };
     let run = |words: &str, status: i32, part: &str| {
-        let run = place.run(format!("daxfs catalog {words}"));
-        let said = "warning: disk: a copy of the catalog is damaged: ";
+        let run = place.run(format!("daxfs store {words}"));
+        let said = "warning: disk: a copy of the store's table is damaged: ";
         assert_eq!(run.status, status, "{words}: {run:?}");
         assert!(run.stderr.contains(said), "{words}: {run:?}");
         assert!(run.stderr.contains(part), "{words}: {run:?}");
@@ -288,21 +381,23 @@ fn damage_is_said() {
     assert_eq!(names(&place), ["one active", "two", "three"]);
 }
 
-/// Another filesystem that leaves the second copy as it is has no catalog, and no command writes
+/// A device with another filesystem, which leaves the second copy as it is, is not a store, and no command writes
 /// over it.
 #[test]
 fn other_contents() {
-    let place = catalog(2);
-    add_file(&place, "one", "--activate");
+    let place = store(2);
+    add_file(&place, "one", "");
     let disk = disk(&place);
     disk.write_all_at(&[0; 8192], 0).unwrap();
     // As mkfs.ext4 does.
     disk.write_all_at(&[0x53, 0xef], 1024 + 56).unwrap();
     place.mistakes(
-        "daxfs catalog list disk | 1 | disk: has no catalog; daxfs catalog init makes one
-        daxfs catalog add disk two one | 1 | disk: has no catalog; daxfs catalog init makes one
-        daxfs catalog remove --force disk one | 1 | disk: has no catalog;
-        daxfs catalog activate disk one | 1 | disk: has no catalog;",
+        "daxfs store list disk | 1 | disk: is not a store; daxfs store init makes one
+        daxfs store add disk two one | 1 | disk: is not a store; daxfs store init makes one
+        daxfs store verify disk | 1 | disk: is not a store;
+        daxfs store gc disk | 1 | disk: is not a store;
+        daxfs store remove disk one | 1 | disk: is not a store;
+        daxfs store activate disk one | 1 | disk: is not a store;",
     );
     // A damaged first copy has a magic number.
     let magic = daxfs_reader::layout::CATALOG_MAGIC;
@@ -335,8 +430,8 @@ impl Ram {
         }
     }
 
-    /// Make bytes with room for `pieces` of 2 MiB, and an empty catalog.
-    fn with_catalog(pieces: u64) -> (Self, Table) {
+    /// Make bytes with room for `pieces` of 2 MiB, and the empty table of a store.
+    fn with_table(pieces: u64) -> (Self, Table) {
         let mut ram = Ram::new(CATALOG_SIZE + pieces * HUGE_SIZE);
         let mut table = Table::new(ram.size());
         create(&mut table, &mut ram).unwrap();
@@ -420,15 +515,15 @@ impl Medium for Ram {
 /// A concurrent change is not lost: the later one fails.
 #[test]
 fn another_writer() {
-    let (mut ram, mut table) = Ram::with_catalog(6);
+    let (mut ram, mut table) = Ram::with_table(6);
     let mut known = Known::new();
-    change(&mut ram, &mut table, &Change::Add(0, false), &mut known).unwrap();
+    change(&mut ram, &mut table, &Change::Add(0), &mut known).unwrap();
     let mut other = table.clone();
-    change(&mut ram, &mut other, &Change::Add(1, false), &mut known).unwrap();
+    change(&mut ram, &mut other, &Change::Add(1), &mut known).unwrap();
     let error = change(&mut ram, &mut table, &Change::Activate(0), &mut known).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "somebody else changes the catalog; try again when that is done"
+        "another process changes the store; try again when that is done"
     );
     assert_eq!(live(&load(&ram).unwrap()), live(&other));
     // The last generation has none after it.
@@ -475,12 +570,12 @@ fn faulty_device() {
     );
 
     // The superblock is written, but not all of the data.
-    let (ram, mut table) = Ram::with_catalog(2);
+    let (ram, mut table) = Ram::with_table(2);
     let bytes = image(1);
     let last = CATALOG_SIZE as usize + bytes.len() - 1;
     assert_ne!(bytes.last(), Some(&0));
     let mut faulty = Faulty(ram, last);
-    let error = add(&mut faulty, &mut table, ("a", true), &bytes, &[]).unwrap_err();
+    let error = add(&mut faulty, &mut table, "a", &bytes, &[]).unwrap_err();
     assert!(
         error.to_string().contains("does not store the data"),
         "{error}"
@@ -488,25 +583,25 @@ fn faulty_device() {
     assert!(load(&faulty.0).unwrap().images.is_empty());
 }
 
-/// The space of a mount is not free, even if the catalog does not know it.
+/// The space of a mount is not free, even if the table does not know it.
 #[test]
 fn used_ranges() {
-    let (mut ram, mut table) = Ram::with_catalog(4);
+    let (mut ram, mut table) = Ram::with_table(4);
     let at = |first: u64, end: u64| first * HUGE_SIZE..end * HUGE_SIZE;
     assert_eq!(table.free(&[]), [at(1, 5)]);
     assert_eq!(table.free(&[at(1, 3), at(2, 3), at(4, 9)]), [at(3, 4)]);
     assert_eq!(table.free(&[at(7, 9)]), [at(1, 5)]);
     let bytes = image(0);
-    add(&mut ram, &mut table, ("a", false), &bytes, &[at(1, 3)]).unwrap();
+    add(&mut ram, &mut table, "a", &bytes, &[at(1, 3)]).unwrap();
     assert_eq!(table.images[0].range, at(3, 4));
 }
 
 /// Small images share 2 MiB, and do not keep others from being aligned.
 #[test]
 fn small_images() {
-    let (mut ram, mut table) = Ram::with_catalog(4);
+    let (mut ram, mut table) = Ram::with_table(4);
     let mut put = |name, number, table: &mut Table| {
-        add(&mut ram, table, (name, false), &image(number), &[]).unwrap();
+        add(&mut ram, table, name, &image(number), &[]).unwrap();
         let range = table.find(name).unwrap().range.clone();
         let (start, length) = (range.start - CATALOG_SIZE, range.end - range.start);
         (start, length)
@@ -519,7 +614,7 @@ fn small_images() {
     // Not after the large one.
     assert_eq!(put("c", 2, &mut table), (36864, 20480));
     // The smallest place.
-    table.images[1].remove();
+    table.images[1].removed = true;
     assert_eq!(put("d", 5, &mut table), (20480, 16384));
     assert_eq!(put("e", 1, &mut table), (2 * HUGE_SIZE, 2 * HUGE_SIZE));
     assert_eq!(table.free(&[]).len(), 1);
@@ -531,16 +626,16 @@ fn small_images() {
     assert_eq!(room(HUGE_SIZE + 1, 65536), (HUGE_SIZE, 2 * HUGE_SIZE));
 }
 
-/// Thousands of images fit, and each is added by a few transfers of the catalog.
+/// Thousands of images fit, and each is added by a few transfers of the table.
 #[test]
 fn thousands() {
     const COUNT: usize = 2000;
-    let (mut ram, mut table) = Ram::with_catalog(32);
+    let (mut ram, mut table) = Ram::with_table(32);
     let bytes = image(2);
     for number in 0..COUNT {
         ram.transferred.set(0);
         let name = format!("image-{number}");
-        add(&mut ram, &mut table, (&name, false), &bytes, &[]).unwrap();
+        add(&mut ram, &mut table, &name, &bytes, &[]).unwrap();
     }
     let copy = 128 * (COUNT + 1);
     let most = 4 * copy + 2 * bytes.len() + 1024;
@@ -565,20 +660,20 @@ fn thousands() {
     commit(&mut table, &mut ram).unwrap();
     let mut table = load(&ram).unwrap();
     assert_eq!(table.images.len(), CATALOG_MAX);
-    let error = add(&mut ram, &mut table, ("more", false), &bytes, &[]).unwrap_err();
+    let error = add(&mut ram, &mut table, "more", &bytes, &[]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "ram: its catalog is full with 8191 images; remove an image, or use a larger device"
+        "ram: its store is full with 8191 images and packs; remove an image, or use a larger device"
     );
-    table.images[7].remove();
-    add(&mut ram, &mut table, ("more", false), &bytes, &[]).unwrap();
+    table.images[7].removed = true;
+    add(&mut ram, &mut table, "more", &bytes, &[]).unwrap();
     assert_eq!(table.images[7].name, "more");
 }
 
-/// A change of a catalog.
+/// A change of a store.
 #[derive(Clone, Debug)]
 enum Change {
-    Add(usize, bool),
+    Add(usize),
     Remove(usize),
     Activate(usize),
 }
@@ -609,7 +704,7 @@ fn image(number: u64) -> Vec<u8> {
 fn add(
     medium: &mut impl Medium,
     table: &mut Table,
-    (name, active): (&str, bool),
+    name: &str,
     bytes: &[u8],
     ranges: &[Range<u64>],
 ) -> daxfs_image::Result<()> {
@@ -623,7 +718,6 @@ fn add(
             let done = pieces.try_for_each(|(index, piece)| put((index << 20) as u64, piece));
             done.map_err(|error| daxfs_image::Error::system("", "cannot write", "", error))
         },
-        active,
     };
     let users = Users {
         ranges,
@@ -632,7 +726,7 @@ fn add(
     insert(medium, "ram", table, &new, &users)
 }
 
-/// The images that a catalog may list, by their UUID.
+/// The images that a table may list, by their UUID.
 type Known = Vec<([u8; 16], Vec<u8>)>;
 
 /// Make the change. Return false if it is refused.
@@ -643,7 +737,7 @@ fn change(
     known: &mut Known,
 ) -> io::Result<bool> {
     match change {
-        Change::Add(name, active) => {
+        Change::Add(name) => {
             let name = NAMES[*name];
             if table.find(name).is_some() {
                 return Ok(false);
@@ -651,11 +745,14 @@ fn change(
             let bytes = image(known.len() as u64);
             let uuid = Superblock::load(&bytes.as_slice()).unwrap().uuid;
             known.push((uuid, bytes.clone()));
-            match add(ram, table, (name, *active), &bytes, &[]) {
+            match add(ram, table, name, &bytes, &[]) {
                 Ok(()) => Ok(true),
                 Err(daxfs_image::Error::System { source, .. }) => Err(source),
                 Err(daxfs_image::Error::Full { why, missing, .. }) => {
-                    assert!(why.starts_with("no room for ") && missing > 0, "{why}");
+                    assert!(
+                        why.starts_with("no room in the store for ") && missing > 0,
+                        "{why}"
+                    );
                     // Removed images were forgotten in memory only.
                     *table = load(ram).unwrap();
                     Ok(false)
@@ -664,13 +761,9 @@ fn change(
             }
         }
         Change::Remove(name) => {
-            let wanted = NAMES[*name];
-            let found = table
-                .images
-                .iter_mut()
-                .find(|image| image.name == wanted && !image.removed);
-            let Some(image) = found else { return Ok(false) };
-            (image.active, image.removed) = (false, true);
+            if table.remove(NAMES[*name]).is_none() {
+                return Ok(false);
+            }
             commit(table, ram).map(|()| true)
         }
         Change::Activate(name) => match table.activate(NAMES[*name]) {
@@ -681,7 +774,7 @@ fn change(
 }
 
 fn load(ram: &Ram) -> Result<Table> {
-    Table::load(ram).map(|table| table.expect("there is a catalog"))
+    Table::load(ram).map(|table| table.expect("there is a store"))
 }
 
 /// Return the images without those that are removed, which may be forgotten at any time.
@@ -714,7 +807,7 @@ fn check_images(bytes: &[u8], table: &Table, known: &Known) {
 fn changes() -> impl Strategy<Value = Change> {
     let name = 0..NAMES.len();
     prop_oneof![
-        3 => (name.clone(), any::<bool>()).prop_map(|(name, active)| Change::Add(name, active)),
+        3 => name.clone().prop_map(Change::Add),
         2 => name.clone().prop_map(Change::Remove),
         1 => name.prop_map(Change::Activate),
     ]
@@ -724,10 +817,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// Power is lost after any operation of the last change, and unsynced writes are partly stored.
-    /// The catalog is as it was before or after the change, and its images are whole.
+    /// The table is as it was before or after the change, and its images are whole.
     #[test]
     fn power_loss(list in prop::collection::vec(changes(), 1..8), luck: u64) {
-        let (mut ram, mut table) = Ram::with_catalog(6);
+        let (mut ram, mut table) = Ram::with_table(6);
         let mut known = Known::new();
         let (last, earlier) = list.split_last().unwrap();
         for step in earlier {
@@ -755,12 +848,12 @@ proptest! {
         }
     }
 
-    /// Power is lost while a catalog is made over another one, or over an image. It has what it
+    /// Power is lost while a store is made over another one, or over an image. It has what it
     /// had, or nothing that can be mounted, or no images.
     #[test]
     fn power_loss_of_init(luck: u64, is_image: bool) {
-        let (mut ram, mut old) = Ram::with_catalog(6);
-        change(&mut ram, &mut old, &Change::Add(0, true), &mut Known::new()).unwrap();
+        let (mut ram, mut old) = Ram::with_table(6);
+        change(&mut ram, &mut old, &Change::Add(0), &mut Known::new()).unwrap();
         if is_image {
             let image = image(1);
             ram.bytes[..image.len()].copy_from_slice(&image);
@@ -791,12 +884,12 @@ proptest! {
         }
     }
 
-    /// Whatever the copies hold, an error or a catalog without contradictions is read.
+    /// Whatever the copies hold, an error or a table without contradictions is read.
     #[test]
     fn damage(list in prop::collection::vec((0..2usize, 0..512usize, any::<u8>()), 1..6), seal: bool) {
-        let (mut ram, mut table) = Ram::with_catalog(6);
+        let (mut ram, mut table) = Ram::with_table(6);
         let mut known = Known::new();
-        for step in [Change::Add(0, true), Change::Add(1, false), Change::Remove(1)] {
+        for step in [Change::Add(0), Change::Add(1), Change::Activate(0), Change::Remove(1)] {
             change(&mut ram, &mut table, &step, &mut known).unwrap();
         }
         ram.sync().unwrap();
@@ -819,14 +912,14 @@ proptest! {
     }
 }
 
-/// The catalog is found by its magic number, with file(1).
+/// A store is found by its magic number, with file(1).
 #[test]
 fn file_magic() {
-    let place = catalog(1);
+    let place = store(1);
     if available("file") {
         let magic = concat!(env!("CARGO_MANIFEST_DIR"), "/../../debian/magic");
         let text = place.ok(format!("file -m '{magic}' -b disk"));
-        let said = "daxfs catalog of images, version 2, 4194304 bytes\n";
+        let said = "daxfs store of images, version 2, 4194304 bytes\n";
         assert_eq!(text.text(), said);
     }
 }
