@@ -169,7 +169,7 @@ fn packs_of(args: &Helper, words: &[String]) -> Result<Vec<OwnedFd>> {
     mount_packs(&args.source, offset.unwrap_or(0), words.iter().any(proves))
 }
 
-/// Mount the image of a store that the option `image=` names.
+/// Mounts the image of a store that the option `image=` names, or the active one.
 fn from_store(args: &Helper) -> Result<()> {
     let mut demands = Demands::default();
     let mut image = None;
@@ -184,12 +184,13 @@ fn from_store(args: &Helper) -> Result<()> {
             _ => demands.options.push(word),
         }
     }
-    let Some(image) = image else {
+    let store = Store::open(&args.source)?;
+    let active = image.map_or_else(|| store.active(), |image| Ok(Some(image)));
+    let Some(image) = active? else {
         let why =
-            "is a directory; name an image of a store with image=, or an image file or device";
+            "has no active image; name one with image=, or activate one (daxfs store activate)";
         return Err(Error::refused(shown_path(&args.source), why));
     };
-    let store = Store::open(&args.source)?;
     if args.fake {
         return Ok(());
     }
