@@ -209,10 +209,11 @@ fn add(args: &StoreAdd) -> Result<ExitCode> {
         Place::Device(device) => add_to_device(args, device)?,
         Place::Directory(_) => add_tree(args)?,
     };
+    let status = print(&line)?;
     if args.activate {
         place.activate(&args.name)?;
     }
-    print(&line)
+    Ok(status)
 }
 
 /// Adds an image to a store on a device. Returns the line to print.
