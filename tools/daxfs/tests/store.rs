@@ -300,42 +300,32 @@ fn active_images() {
     let place = versions();
     place.ok("daxfs store init store");
     is_empty(&place);
-    let active = || {
-        let list = place.ok("daxfs store list --json store").json();
-        check("daxfs-store-1", &list);
-        let images = list["images"].as_array().unwrap().iter();
-        let active = images.filter(|image| image["active"].as_bool().unwrap());
-        let names = active.map(|image| image["name"].as_str().unwrap().to_owned());
-        names.collect::<Vec<_>>()
+    let active_after = |line: &str| {
+        place.ok(line);
+        let list = place.ok("daxfs store list store | awk '$2 == \"active\" { print $1 }'");
+        list.text().to_owned()
     };
     add(&place, "v1", "--activate v1", "");
-    add(&place, "v2", "v2", "");
-    assert_eq!(active(), ["v1"]);
+    assert_eq!(active_after("daxfs store add store v2 v2 >added"), "v1\n");
     for name in ["v2", "v1", "v2"] {
-        place.ok(format!("daxfs store activate store {name}"));
-        assert_eq!(active(), [name]);
+        let line = format!("daxfs store activate store {name}");
+        assert_eq!(active_after(&line), format!("{name}\n"));
         let target = fs::read_link(place.path("store/active")).unwrap();
         assert_eq!(target, Path::new("images").join(format!("{name}.daxfs")));
-        place.ok(format!("cmp store/active store/images/{name}.daxfs"));
     }
-    says(&place, "daxfs store list store", "\nv2    active  ");
     // An image that was removed is not active.
-    place.ok("daxfs store remove store v1");
-    assert_eq!(active(), ["v2"]);
-    place.ok("daxfs store remove store v2 && [ ! -L store/active ]");
-    add(&place, "v2", "v2", "");
-    assert_eq!(active(), [""; 0]);
+    assert_eq!(active_after("daxfs store remove store v1"), "v2\n");
+    place.ok("cp store/active v2.daxfs && daxfs store remove store v2 && [ ! -L store/active ]");
+    assert_eq!(active_after("mv v2.daxfs store/images"), "");
     // Somebody else's link is refused, and replaced.
-    for target in ["images/none.txt", "images/../v1.daxfs", "/images/v2.daxfs"] {
+    for target in ["images/none", "images/../v1.daxfs", "/images/v2.daxfs"] {
         place.ok(format!("ln -sfn {target} store/active"));
         let why = "store/active: is not a link to an image of the store; use daxfs store activate";
         place.fails("daxfs store list store", why);
-        place.ok("daxfs store activate store v2");
-        assert_eq!(active(), ["v2"]);
+        assert_eq!(active_after("daxfs store activate store v2"), "v2\n");
     }
-    place.ok("mv store/images/v2.daxfs v2.daxfs");
+    let run = place.run("rm store/images/v2.daxfs; daxfs store verify store");
     let why = "store: v2 is active, but missing; use daxfs store activate";
-    let run = place.run("daxfs store verify store");
     assert!(run.status == 1 && run.stderr.contains(why), "{run:?}");
 }
 
