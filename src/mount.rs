@@ -40,7 +40,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Returns true if it is a sealed memfd, which nobody can change.
+    /// Returns true if it is a sealed memfd, which does not change.
     pub(crate) fn is_sealed(&self) -> bool {
         self.named == Named::Descriptor("memfd")
     }

@@ -4,9 +4,9 @@
 //!
 //! An image names its packs by their SHA-256, and the kernel looks for them among the mounted
 //! images. If the image was proved, so must its packs be: no other image can pretend to be one. If
-//! not, they must be on its device, so that nobody gets content by knowing a SHA-256. The mount
-//! keeps the superblock of each, and so the memory, the verified pieces and the mapped extents. So a
-//! page has one owner, whichever image maps it, and each pack may fail alone.
+//! not, they must be on its device: a SHA-256 that is known gives access to no content. The mount
+//! keeps the superblock of each, and so the memory, the verified pieces and the mapped extents. So
+//! a page has one owner, whichever image maps it, and each pack may fail alone.
 
 use crate::image::{self, Image, Memory, Problem};
 use crate::linux::fs::{refusal, Refusal, Registration, SuperRef};
@@ -19,7 +19,8 @@ use kernel::prelude::*;
 ///
 /// # Errors
 ///
-/// `EINVAL` if one is not mounted as it must be; `EUCLEAN` if the table is invalid; `EIO`, `ENOMEM`.
+/// `EINVAL` if one is not mounted as it must be; `EUCLEAN` if the table is invalid; `EIO`,
+/// `ENOMEM`.
 pub(crate) fn join<M: Memory>(
     image: &Image<'_, M>,
     registration: &Registration<DaxFs>,
@@ -36,7 +37,7 @@ pub(crate) fn join<M: Memory>(
         }
         table.push((pack, None), GFP_KERNEL)?;
     }
-    // Copies that nobody can change come first, then those that the image's owner can change.
+    // Copies that cannot change come first, then those that the owner of the image can change.
     for rank in 0..=2 {
         if table.iter().all(|(_, found)| found.is_some()) {
             break;

@@ -43,8 +43,8 @@ struct Figures {
 
 impl Usage {
     /// Makes the figures of the image in `region`, which was mounted from `source`: from the byte
-    /// `offset` of `device`, if it is on one. `is_fixed` says that its content is that of its
-    /// SHA-256, and cannot change.
+    /// `offset` of `device`, if it is on one. `is_fixed` says that its content has the
+    /// superblock's SHA-256, and cannot change.
     pub(crate) fn new(
         source: &CStr,
         device: Option<SourceKind>,

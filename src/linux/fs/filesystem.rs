@@ -168,15 +168,15 @@ impl<T: Operations> Registration<T> {
         })
     }
 
-    /// Calls `visit` with each mounted superblock, under its `s_umount`. So this waits for those
-    /// that are being mounted, unmounted or remounted, whatever signal there is, and the caller must
-    /// not hold such a lock.
+    /// Calls `visit` with each mounted superblock, under its `s_umount`. So this waits for each
+    /// that is being mounted, unmounted or remounted, whatever signal there is. The caller must not
+    /// hold such a lock.
     pub(crate) fn each_super_block(&self, mut visit: impl FnMut(&SuperBlock<T>)) {
         let mut visit: &mut dyn FnMut(&SuperBlock<T>) = &mut visit;
         let arg = (&raw mut visit).cast();
-        // SAFETY: By the type invariant the type is registered. `visit` lives during this call. The
-        // function gets superblocks of the type with SB_BORN and without SB_DYING, under their lock:
-        // `get_tree` has filled them, and `kill` drops their data later.
+        // SAFETY: By the type invariant the type is registered. `visit` lives during this call.
+        // The function gets superblocks of the type with SB_BORN and without SB_DYING, under their
+        // lock: `get_tree` has filled them, and `kill` drops their data later.
         unsafe { bindings::iterate_supers_type(self.fs_type.get(), Some(VTable::<T>::visit), arg) };
     }
 

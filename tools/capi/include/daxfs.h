@@ -72,7 +72,7 @@ int daxfs_open_memory(const void *memory, size_t size, struct daxfs **image);
 
 /*
  * Open the image at byte offset of a file or block device, or if name is not NULL, the one of this name in the store
- * that is there. daxfs_offset() returns where an image starts in its file or device.
+ * there. daxfs_offset() returns where an image starts in its file or device.
  */
 int daxfs_open_part(int fd, uint64_t offset, const char *name, struct daxfs **image);
 uint64_t daxfs_offset(const struct daxfs *image);
