@@ -126,7 +126,7 @@ pub enum MountSource<'a> {
     Buffer(&'a Buffer),
     /// The source, which is a device.
     Device,
-    /// An image of a catalog; the options name its place.
+    /// An image of a store on a device; the options name its place.
     Part(Chosen),
 }
 
@@ -300,7 +300,7 @@ pub fn load_on(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result
     place(load(image, image, kind, words)?.as_fd(), dir)
 }
 
-/// Makes a mount of the image on `device`, or of the one of its catalog that `words` name, in no directory yet.
+/// Makes a mount of the image on `device`, or of the one of its store that `words` name, in no directory yet.
 pub fn mount(device: &Path, words: &[String]) -> Result<OwnedFd> {
     let mut words = words.to_vec();
     let memory = Chosen::find(device, &mut words)?.map_or(MountSource::Device, MountSource::Part);

@@ -106,7 +106,7 @@ pub fn fuse_helper(args: &Helper) -> Result<ExitCode> {
 }
 
 /// Run `mount.daxfs`, which mount(8) calls: load an image file into a memfd and mount it, mount an image
-/// of a store or of a catalog, or pass anything else back to mount(8).
+/// of a store, or pass anything else back to mount(8).
 pub fn helper(args: &Helper) -> Result<()> {
     // The image of a remount stays in its memory.
     let remount = args.words().iter().any(|word| word == "remount");
