@@ -3,8 +3,9 @@
 //! Packs of composed images: found among files that the user names, or in the store that has the image.
 
 use crate::error::{Error, Result};
-use crate::source::Opened;
+use crate::source::{At, Opened};
 use daxfs_files::digest::hex;
+use daxfs_reader::catalog::pack_name;
 use daxfs_reader::layout;
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::path::{Path, PathBuf};
@@ -38,11 +39,11 @@ impl PackFiles {
     /// images have is opened once.
     ///
     /// Fails if one of the files is not a pack of any of them, or a pack has packs itself.
-    pub fn join(&self, images: &mut [(&Path, &mut Opened)]) -> Result<()> {
+    pub fn join(&self, images: &mut [(&Path, &At, &mut Opened)]) -> Result<()> {
         let given = self.open()?;
         let mut known = given.clone();
-        for (path, image) in &mut *images {
-            image.find_packs(path, &known);
+        for (path, at, image) in &mut *images {
+            image.find_packs(path, at, &known);
             for pack in image.open_packs() {
                 if pack.superblock.pack_count() > 0 {
                     let why = "has packs itself, so it cannot be a pack";
@@ -52,10 +53,10 @@ impl PackFiles {
             known.extend(image.open_packs().cloned());
         }
         let is_used = |sha256: &[u8; 32]| {
-            let mut packs = images.iter().flat_map(|(_, image)| image.open_packs());
+            let mut packs = images.iter().flat_map(|(.., image)| image.open_packs());
             packs.any(|pack| pack.superblock.sha256 == *sha256)
         };
-        let names = images.iter().map(|(_, image)| image.name.clone());
+        let names = images.iter().map(|(.., image)| image.name.clone());
         check_used(&given, is_used, &names.collect::<Vec<_>>())
     }
 }
@@ -79,10 +80,10 @@ pub fn check_used(
 }
 
 impl Opened {
-    /// Opens the packs of this image, which is at `path`: those among `given`, and those beside it in a store.
+    /// Opens the packs of this image, which is at the place `at` in `path`: those among `given`, and those in its store.
     ///
     /// An open pack has the SHA-256 and size in the image's table; its bytes are not compared with the SHA-256.
-    pub fn find_packs(&mut self, path: &Path, given: &[Arc<Opened>]) {
+    pub fn find_packs(&mut self, path: &Path, at: &At, given: &[Arc<Opened>]) {
         let store = packs_beside(path);
         make_room(self.superblock.pack_count() as usize + given.len());
         let find = |index| {
@@ -91,6 +92,7 @@ impl Opened {
             let known = given.iter().find(|pack| pack.superblock.is_pack(&record));
             match (known, &store) {
                 (Some(pack), _) => Ok(Some(Arc::clone(pack))),
+                _ if at.name.is_some() => on_device(path, at, &record).map(Some),
                 (None, Some(store)) => in_store(store, &record),
                 (None, None) => Ok(None),
             }
@@ -124,15 +126,28 @@ pub fn packs_beside(path: &Path) -> Option<PathBuf> {
     (images.file_name()? == "images" && packs.is_dir()).then_some(packs)
 }
 
+/// Opens the pack with this `record` in the store that has the image at the place `at` in `path`.
+fn on_device(path: &Path, at: &At, record: &layout::Pack) -> Result<Arc<Opened>> {
+    let at = At {
+        offset: at.offset,
+        name: Some(pack_name(&hex(&record.sha256))),
+    };
+    check(Opened::open_at(path, &at)?, record)
+}
+
 /// Opens the pack with this `record` in the directory `store`, `None` if it does not have the pack.
 fn in_store(store: &Path, record: &layout::Pack) -> Result<Option<Arc<Opened>>> {
     let path = store.join(format!("{}.daxfs", hex(&record.sha256)));
     if !path.exists() {
         return Ok(None);
     }
-    let pack = Opened::open(&path)?;
+    check(Opened::open(&path)?, record).map(Some)
+}
+
+/// Returns `pack` if it is the one with this `record`.
+fn check(pack: Opened, record: &layout::Pack) -> Result<Arc<Opened>> {
     match pack.superblock.is_pack(record) {
-        true => Ok(Some(Arc::new(pack))),
+        true => Ok(Arc::new(pack)),
         false => {
             let why = "has another SHA-256 or size than the image says; restore it from a copy";
             Err(Error::refused(pack.name, why))

@@ -60,16 +60,16 @@ impl Diff {
             let why = "there are 2 images; give --offset or --image twice";
             return Err(Error::refused("", why));
         }
-        let open = |path, index| {
-            let at = At {
-                offset: self.offset.get(index).copied(),
-                name: self.names.get(index).cloned(),
-            };
-            Opened::open_at(path, &at)
-        };
-        let (mut first, mut second) = (open(&self.first, 0)?, open(&self.second, 1)?);
-        let images = &mut [(&*self.first, &mut first), (&*self.second, &mut second)];
-        self.packs.join(images)?;
+        let [of_first, of_second] = [0, 1].map(|index| At {
+            offset: self.offset.get(index).copied(),
+            name: self.names.get(index).cloned(),
+        });
+        let mut first = Opened::open_at(&self.first, &of_first)?;
+        let mut second = Opened::open_at(&self.second, &of_second)?;
+        self.packs.join(&mut [
+            (&self.first, &of_first, &mut first),
+            (&self.second, &of_second, &mut second),
+        ])?;
         let mut out = Out::open();
         let report = &mut |path: &[u8], text: &str| {
             if !self.quiet {

@@ -172,7 +172,7 @@ fn one(path: &Path, at: &At, packs: &mut Packs, quiet: bool) -> u8 {
         Ok(image) => image,
         Err(why) => return failed(&why),
     };
-    image.find_packs(path, &packs.given);
+    image.find_packs(path, at, &packs.given);
     let (status, bad) = packs.check(&image);
     let open = image.packs.iter().map(|pack| match pack {
         Ok(Some(pack)) => Some(pack.image()),

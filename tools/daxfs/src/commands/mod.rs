@@ -85,7 +85,7 @@ impl ImageAt {
     /// Opens the image and its packs: `packs`, and those in its store.
     pub fn open_with(&self, packs: &PackFiles) -> Result<Opened> {
         let mut opened = self.open()?;
-        packs.join(&mut [(&self.image, &mut opened)])?;
+        packs.join(&mut [(&self.image, &self.at, &mut opened)])?;
         Ok(opened)
     }
 }
