@@ -63,7 +63,15 @@ fn ranges(text: &str) -> Option<Vec<[u32; 3]>> {
         (count > 0 && inside.checked_add(count).is_some() && outside.checked_add(count).is_some())
             .then_some(range)
     };
-    text.split(',').map(range).collect()
+    let mut ranges: Vec<[u32; 3]> = text.split(',').map(range).collect::<Option<_>>()?;
+    for side in [1, 0] {
+        ranges.sort_unstable_by_key(|range| range[side]);
+        let mut neighbours = ranges.windows(2);
+        if neighbours.any(|pair| pair[0][side] + pair[0][2] > pair[1][side]) {
+            return None;
+        }
+    }
+    Some(ranges)
 }
 
 /// Returns the ID on the host for the one in the container.

@@ -126,6 +126,7 @@ impl Loader for KernelLoader {
     fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<()> {
         self.alone(dir, || {
             if is_mounted(dir)? {
+                refuse_others(dir, None)?;
                 return refuse_others(dir, Some(&store.needs_of(name)?.0));
             }
             match DirBuilder::new().mode(0o755).create(dir) {

@@ -8,6 +8,7 @@
 use crate::api::Labels;
 use crate::error::{warn, Error, Result};
 use crate::files::{fill, make, recover};
+use crate::idmap::IdMap;
 use crate::images::Images;
 use crate::record::{now, Disk, Layer, Record, Snapshot, State};
 use crate::tree::{check_unmounted, remove_tree};
@@ -441,6 +442,8 @@ impl Snapshots {
                 None => kept.remove(label),
             };
         }
+        // Labels that cannot be used would fail each later call.
+        IdMap::of(&snapshot.record)?;
         snapshot.record.updated = now();
         self.write(&snapshot)?;
         self.snapshots.insert(name.into(), snapshot.clone());

@@ -101,6 +101,8 @@ async fn user_namespaces() {
         "0:-1:1",
         "0:1:4294967295",
         "0:1:1,",
+        "0:1:2,1:9:1",
+        "0:1:2,5:2:1",
         &beyond,
     ] {
         let answer = machine
