@@ -218,6 +218,9 @@ fn composed_images() {
         images.collect::<Vec<_>>()
     });
     assert_eq!(on_disk, in_directory);
+    // Programs read the packs of the device.
+    place.ok("daxfs extract --image v2 disk out && diff -r v2 out && daxfs fsck --image v2 disk");
+    place.ok("daxfs diff --image v2 --image v2 disk disk");
     let list = list(&place);
     let number = |member: &str| list["images"][1][member].as_u64().unwrap();
     let (size, own) = (number("size"), number("own"));
@@ -261,9 +264,13 @@ fn composed_images() {
         &format!(
             "verify disk | 1 | disk: {pack}: is not the pack with this SHA-256
             verify disk | 1 | disk: v2: pack {own} is missing or damaged
-            add disk again outside | 1 | disk: {pack}: is another image than its name says
+            add disk again outside | 1 | disk: {pack}: is damaged (another image than its name says); daxfs store remove
+            activate disk {pack} | 1 | no image '{pack}'
             remove disk {pack}
             list disk | 1 | daxfs: v2: needs pack {own}, which is missing;
+            gc disk | 1 | daxfs: v2: needs pack {own}, which is missing;
+            activate disk v2 | 1 | v2: needs pack {own}, which is missing;
+            activate disk v1
             add disk again store/images/v2.daxfs | 0 | 1 packs are new, 2 were present;
             verify disk | 0 | 3 images, 3 packs, 4 objects: 0 problems"
         ),
@@ -275,7 +282,7 @@ fn composed_images() {
         &place,
         "verify disk | 1 | : 1 problems
         list disk | 1 | disk: v2: metadata checksum mismatch
-        gc disk | 1 | disk: keeps all packs, because damaged images may need them; remove these
+        gc disk | 1 | disk: keeps all packs, because images that cannot be read may need them; if
         remove disk v2
         gc disk | 0 | removed 0 packs
         init --size 6M small

@@ -317,14 +317,30 @@ fn active_images() {
     assert_eq!(active_after("daxfs store remove store v1"), "v2\n");
     place.ok("cp store/active v2.daxfs && daxfs store remove store v2 && [ ! -L store/active ]");
     assert_eq!(active_after("mv v2.daxfs store/images"), "");
-    // Somebody else's link is refused, and replaced.
+    // Something else there is told, and replaced.
+    let not_a_link = || {
+        for command in ["list", "verify"] {
+            let run = place.run(format!("daxfs store {command} store"));
+            let why =
+                "store/active: is not a link to an image of the store; remove it, or use daxfs";
+            assert!(run.status == 1 && run.stderr.contains(why), "{run:?}");
+            assert!(!run.text().is_empty(), "{run:?}");
+        }
+    };
     for target in ["images/none", "images/../v1.daxfs", "/images/v2.daxfs"] {
         place.ok(format!("ln -sfn {target} store/active"));
-        let why = "store/active: is not a link to an image of the store; use daxfs store activate";
-        place.fails("daxfs store list store", why);
+        not_a_link();
         assert_eq!(active_after("daxfs store activate store v2"), "v2\n");
     }
-    let run = place.run("rm store/images/v2.daxfs; daxfs store verify store");
+    place.ok("rm store/active; echo >store/active");
+    not_a_link();
+    assert_eq!(active_after("daxfs store activate store v2"), "v2\n");
+    // Nor is an image active that cannot be mounted.
+    place.ok("mv store/packs away; mkdir store/packs");
+    place.fails("daxfs store activate store v2", "v2: needs pack ");
+    place.ok("rmdir store/packs; mv away store/packs; echo >store/images/empty.daxfs");
+    place.fails("daxfs store activate store empty", "empty.daxfs: ");
+    let run = place.run("rm store/images/{empty,v2}.daxfs; daxfs store verify store");
     let why = "store: v2 is active, but missing; use daxfs store activate";
     assert!(run.status == 1 && run.stderr.contains(why), "{run:?}");
 }
@@ -414,7 +430,7 @@ fn damaged_files() {
     ] {
         place.write(image, damaged);
         place.ok("cp large store/packs/.mkdaxfs-1.tmp; daxfs store remove store v2");
-        let kept = "store: keeps all packs, because damaged images may need them; ";
+        let kept = "store: keeps all packs, because images that cannot be read may need them; ";
         let removed = "removed 0 packs, 1 unfinished files";
         listed("daxfs store gc store", removed, &[why, kept]);
         assert_eq!(place.names("store/packs").len(), 3);

@@ -22,7 +22,7 @@ pub fn remedy(problem: Problem) -> &'static str {
             "; the file is too short, or its storage fails: restore it from a copy"
         }
         Problem::IS_CATALOG => {
-            "; daxfs store list shows its images: commands take --image NAME, and mounts image=NAME"
+            "; daxfs store list shows its images: commands take --image NAME, and mounts of a device image=NAME (losetup makes a device of a file)"
         }
         Problem::Catalog(_) => "; make it again with daxfs store init",
         Problem::NoPack => "; name the file of the pack with --pack",

@@ -6,7 +6,7 @@
 
 use crate::listing::{add_packs, Listed, Listing};
 use crate::mount::proof;
-use crate::pack::{packs, PackRef};
+use crate::pack::{packs, whole_metadata, PackRef};
 use crate::store::{check_name, keeps_all, missing_pack, Freed, Needs};
 use crate::verify::{verify, Verified};
 use daxfs_files::digest::hex;
@@ -55,17 +55,26 @@ impl Device {
         let Some(found) = table.find(&name) else {
             return Ok(false);
         };
-        let error = match catalog::open(&self.0, found) {
+        let opened = catalog::open(&self.0, found).and_then(|opened| {
+            whole_metadata(&opened.reader(), &opened.name)?;
+            Ok(opened)
+        });
+        let why = match opened {
             Ok(opened) if opened.superblock.is_pack(record) => return Ok(true),
-            Ok(opened) => {
-                let why = "is another image than its name says; remove it with daxfs store remove";
-                Error::refused(opened.name, why)
-            }
-            Err(error) => error,
+            Ok(_) => "another image than its name says".to_owned(),
+            Err(error) => error.to_string(),
         };
         // gc may have removed it, and another process may have used its space again.
         match Overview::load(&self.0)?.table.find(&name) {
-            Some(now) if now == found => Err(error),
+            Some(now) if now == found => {
+                let why = format!(
+                    "is damaged ({why}); daxfs store remove removes it, and add copies it again"
+                );
+                Err(Error::refused(
+                    format!("{}: {name}", shown_path(&self.0)),
+                    why,
+                ))
+            }
             _ => Ok(false),
         }
     }
@@ -91,13 +100,17 @@ impl Device {
                 );
                 return Err(Error::refused(shown_path(image), why));
             };
-            let pack = ImageFile::open(&beside.join(format!("{sha256}.daxfs")))?;
+            let pack = beside.join(format!("{sha256}.daxfs"));
+            if !pack.exists() {
+                return Err(missing_pack(&shown_path(image), &sha256));
+            }
+            let pack = ImageFile::open(&pack)?;
             if !pack.superblock.is_pack(record) {
                 let why =
                     "has another SHA-256 than its name says; daxfs store verify names the remedy";
                 return Err(Error::refused(shown_path(&pack.path), why));
             }
-            if catalog::add(&self.0, &pack_name(&sha256), &pack, reuse)? {
+            if catalog::add(&self.0, &pack_name(&sha256), &pack, &[], reuse)? {
                 copied.new += 1;
                 copied.bytes += pack.size;
             }
@@ -135,22 +148,30 @@ impl Device {
             bytes: image.size,
             ..Copied::default()
         };
+        let names = packs.iter().map(|record| pack_name(&hex(&record.sha256)));
+        let names: Vec<String> = names.collect();
         let mut put = || self.put_packs(input, &packs, beside.as_deref(), reuse, &mut copied);
         put()?;
-        if !catalog::add(&self.0, name, &image, reuse)? {
-            return Err(catalog::taken(&device, name));
+        // gc may have removed some before there is an image that needs them.
+        while !catalog::add(&self.0, name, &image, &names, reuse)? {
+            put()?;
         }
-        // gc may have removed some before there was an image that needs them. It is of no use without them.
-        put().inspect_err(|_| _ = self.remove(name))?;
         copied.known = packs.len().saturating_sub(copied.new);
         Ok(copied)
     }
 
     /// Makes `name` the image that is mounted without a name.
     pub fn activate(&self, name: &str) -> Result<()> {
-        catalog::change(&self.0, |device, table| match table.activate(name) {
-            true => Ok(()),
-            false => Err(unknown(device, table, name)),
+        catalog::change(&self.0, |device, table| {
+            let image = live(table, false).find(|image| image.name == name);
+            let image = image.ok_or_else(|| unknown(device, table, name))?;
+            let (_, packs) = self.needs(image)?;
+            let missing = |pack: &&PackRef| table.find(&pack_name(&pack.sha256)).is_none();
+            if let Some(pack) = packs.iter().find(missing) {
+                return Err(missing_pack(name, &pack.sha256));
+            }
+            table.activate(name);
+            Ok(())
         })
     }
 
@@ -213,9 +234,15 @@ impl Device {
             let mut damaged = false;
             for image in live(table, false) {
                 match self.needs(image) {
-                    Ok((_, packs)) => packs.iter().for_each(|pack| {
-                        unneeded.remove(&pack_name(&pack.sha256));
-                    }),
+                    Ok((_, packs)) => {
+                        for pack in packs {
+                            let pack_name = pack_name(&pack.sha256);
+                            unneeded.remove(&pack_name);
+                            if table.find(&pack_name).is_none() {
+                                report(missing_pack(&image.name, &pack.sha256));
+                            }
+                        }
+                    }
                     Err(error) => {
                         report(error);
                         damaged = true;
@@ -247,7 +274,10 @@ impl Device {
         let overview = Overview::keep(&self.0)?;
         let table = &overview.table;
         if let Some(error) = table.damaged {
-            report(Error::image(overview.device(), b"", error));
+            let why = format!(
+                "a copy of the store's table is damaged ({error}); daxfs store gc writes it"
+            );
+            report(Error::refused(overview.device(), why));
         }
         let open = |image| catalog::open(&self.0, image);
         let packs = live(table, true).map(|pack| (pack.name.clone(), open(pack)));

@@ -6,7 +6,7 @@ use crate::files::{failed, length, lock, sync, sync_parent};
 use crate::listing::{add_packs, Listed};
 use crate::pack::{packs, Pack, PackRef};
 use daxfs_files::digest::hex;
-use daxfs_files::{identity, Identity};
+use daxfs_files::{identity, parent_of, Identity};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::Opened;
 use daxfs_image::text::shown_path;
@@ -89,14 +89,14 @@ pub struct Freed {
     pub bytes: u64,
 }
 
-/// Images and packs that were mounted, copied or freed.
+/// Images and packs that were loaded for a mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
     /// Their number.
     pub images: usize,
     /// Their bytes.
     pub bytes: u64,
-    /// Number of images and packs that the device had already.
+    /// Number of packs that were in memory already.
     pub shared: usize,
 }
 
@@ -112,6 +112,14 @@ impl Store {
             }
             _ => Ok(()),
         };
+        if !dir.exists()
+            && parent_of(dir)
+                .canonicalize()
+                .is_ok_and(|it| it == Path::new("/dev"))
+        {
+            let why = "does not exist, and a directory in /dev would be lost at a restart; name a device or another directory";
+            return Err(Error::refused(shown_path(dir), why));
+        }
         make(dir)?;
         check_owner(dir)?;
         let lock = dir.join("lock");
@@ -334,7 +342,10 @@ impl Store {
 
     /// Returns all images, by name, see [`crate::Place::list`].
     pub(crate) fn list(&self, report: &mut dyn FnMut(Error)) -> Result<Vec<Listed>> {
-        let active = self.active()?;
+        let active = self.active().unwrap_or_else(|error| {
+            report(error);
+            None
+        });
         let needs = self.needs(report)?.into_iter();
         let listed = needs.filter_map(|(name, (sha256, packs))| {
             // Another process may have removed it.
@@ -361,13 +372,15 @@ impl Store {
         let link = self.dir.join(ACTIVE);
         let target = match std::fs::read_link(&link) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // It is not a link.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => PathBuf::new(),
             target => target.map_err(|error| failed(&link, "read the link", error))?,
         };
         let name = target.to_str().and_then(|target| {
             let name = target.strip_prefix("images/")?.strip_suffix(SUFFIX)?;
             check_name(name).is_ok().then(|| name.to_owned())
         });
-        let why = "is not a link to an image of the store; use daxfs store activate";
+        let why = "is not a link to an image of the store; remove it, or use daxfs store activate";
         name.map_or_else(
             || Err(Error::refused(shown_path(&link), why)),
             |name| Ok(Some(name)),
@@ -378,6 +391,11 @@ impl Store {
     pub fn activate(&self, name: &str) -> Result<()> {
         if !self.image(name)?.exists() {
             return Err(missing(name));
+        }
+        for pack in self.needs_of(name)?.1 {
+            if !self.pack(&pack.sha256).exists() {
+                return Err(missing_pack(name, &pack.sha256));
+            }
         }
         let (link, new) = (self.dir.join(ACTIVE), self.dir.join(".active.tmp"));
         let _ = std::fs::remove_file(&new);
@@ -471,7 +489,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 
 /// Returns the error for damaged images in the store `path`.
 pub(crate) fn keeps_all(path: &Path) -> Error {
-    let why = "keeps all packs, because damaged images may need them; remove these images with daxfs store remove, or restore them from copies";
+    let why = "keeps all packs, because images that cannot be read may need them; if they are damaged, remove them with daxfs store remove, or restore them from copies";
     Error::refused(shown_path(path), why)
 }
 

@@ -34,11 +34,13 @@ impl Store {
         progress: &dyn Progress,
         report: &mut dyn FnMut(Error),
     ) -> Result<Verified> {
-        if let Some(active) = self.active()? {
-            if !self.image(&active)?.exists() {
+        match self.active() {
+            Ok(Some(active)) if !self.image(&active)?.exists() => {
                 let why = format!("{active} is active, but missing; use daxfs store activate");
                 report(Error::refused(shown_path(&self.dir), why));
             }
+            Ok(_) => {}
+            Err(error) => report(error),
         }
         let (packs, images) = (self.names("packs")?, self.names("images")?);
         let packs = packs.into_iter().map(|sha256| {

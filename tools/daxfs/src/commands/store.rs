@@ -204,20 +204,14 @@ impl Problems {
 }
 
 fn add(args: &StoreAdd) -> Result<ExitCode> {
-    let place = Place::new(&args.store);
-    let line = match &place {
-        Place::Device(device) => add_to_device(args, device)?,
-        Place::Directory(_) => add_tree(args)?,
-    };
-    let status = print(&line)?;
-    if args.activate {
-        place.activate(&args.name)?;
+    match &Place::new(&args.store) {
+        Place::Device(device) => add_to_device(args, device),
+        Place::Directory(_) => add_tree(args),
     }
-    Ok(status)
 }
 
-/// Adds an image to a store on a device. Returns the line to print.
-fn add_to_device(args: &StoreAdd, device: &Device) -> Result<String> {
+/// Adds an image to a store on a device.
+fn add_to_device(args: &StoreAdd, device: &Device) -> Result<ExitCode> {
     for (option, given) in [
         ("--exclude", !args.exclude.is_empty()),
         ("--one-file-system", args.one_file_system),
@@ -236,18 +230,22 @@ fn add_to_device(args: &StoreAdd, device: &Device) -> Result<String> {
     };
     let reuse = args.reuse.unwrap_or(Reuse::Unmounted);
     let copied = device.add(&args.name, Path::new(input), reuse)?;
-    Ok(format!(
+    let status = print(&format!(
         "{}  {}: {} packs are new, {} were present; {} copied",
         copied.sha256,
         args.name,
         copied.new,
         copied.known,
         human(copied.bytes)
-    ))
+    ))?;
+    if args.activate {
+        device.activate(&args.name)?;
+    }
+    Ok(status)
 }
 
-/// Adds an image of the inputs to a store in a directory. Returns the line to print.
-fn add_tree(args: &StoreAdd) -> Result<String> {
+/// Adds an image of the inputs to a store in a directory.
+fn add_tree(args: &StoreAdd) -> Result<ExitCode> {
     if args.reuse.is_some() {
         let why = "is for devices; daxfs store gc frees the space of a store in a directory";
         return Err(Error::refused("--reuse", why));
@@ -277,7 +275,7 @@ fn add_tree(args: &StoreAdd) -> Result<String> {
     cleanup.done();
     bar.clear();
     let (new, known) = (added.new, added.known);
-    Ok(format!(
+    let status = print(&format!(
         "{}  {}: {} objects ({}) are new, {} ({}) were present; {} packs",
         added.sha256,
         args.name,
@@ -286,7 +284,11 @@ fn add_tree(args: &StoreAdd) -> Result<String> {
         known.objects,
         human(known.bytes),
         added.packs
-    ))
+    ))?;
+    if args.activate {
+        store.activate(&args.name)?;
+    }
+    Ok(status)
 }
 
 fn list(path: &Path, json: bool) -> Result<ExitCode> {

@@ -7,7 +7,7 @@ use super::medium::Medium;
 use crate::file::cannot_write;
 use daxfs_image::catalog::some;
 use daxfs_image::error::{Error, Result};
-use daxfs_reader::catalog::{room, Listed, Table, CATALOG_MAX};
+use daxfs_reader::catalog::{is_pack, room, Listed, Table, CATALOG_MAX};
 use sha2::digest::Output;
 use sha2::{Digest, Sha256};
 use std::io;
@@ -172,6 +172,13 @@ fn no_room(
     }
     if mounted.is_empty() && unknown.is_empty() {
         why += "; remove an image, or use a larger device";
+    }
+    if table
+        .images
+        .iter()
+        .any(|image| !image.removed && is_pack(&image.name))
+    {
+        why += "; daxfs store gc frees packs that no image needs";
     }
     Error::Full {
         name: device.into(),

@@ -111,6 +111,12 @@ impl Disk {
             io::ErrorKind::ResourceBusy => {
                 Error::refused(&name, "is in use; unmount it if it is mounted")
             }
+            io::ErrorKind::PermissionDenied if write => Error::system(
+                &name,
+                "cannot open",
+                "; run as a user who may write to it",
+                error,
+            ),
             _ => cannot_open(&name, error),
         })?;
         let fail = |error| Error::system(&name, "cannot examine", "", error);

@@ -21,10 +21,11 @@ use daxfs_files::{parent_of, Overwrite};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::Opened;
 use daxfs_image::text::shown_path;
-use daxfs_reader::catalog::{Listed, Table, CATALOG_SIZE};
+use daxfs_reader::catalog::{is_pack, Listed, Table, CATALOG_SIZE};
 use daxfs_reader::layout::{HUGE_SIZE, MAGIC};
 use medium::{Access, Disk};
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
@@ -72,8 +73,13 @@ pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
     };
     let name = shown_path(path);
     check_size(&name, size)?;
-    let remedy = "; --size is for a new file";
-    let cannot_make = |error| Error::system(&name, "cannot make", remedy, error);
+    let cannot_make = |error: io::Error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::AlreadyExists => "; --size is for a new file",
+            _ => "",
+        };
+        Error::system(&name, "cannot make", remedy, error)
+    };
     let file = OpenOptions::new().write(true).create_new(true).open(path);
     let file = file.map_err(cannot_make)?;
     let made = file.set_len(size).map_err(cannot_make);
@@ -129,16 +135,23 @@ pub fn taken(device: &str, name: &str) -> Error {
 }
 
 /// Adds `image` to the store on the device `path` as `name`. `reuse` says which removed images give their space. Returns
-/// false if the store has this image with this name, by its UUID.
+/// false if the store has this pack, or not all that `needs` names.
 ///
 /// Fails with [`Error::Full`] without enough room, if the store has another image of this name, or if the device cannot
 /// be used.
-pub fn add(path: &Path, name: &str, image: &ImageFile, reuse: Reuse) -> Result<bool> {
+pub fn add(
+    path: &Path,
+    name: &str,
+    image: &ImageFile,
+    needs: &[String],
+    reuse: Reuse,
+) -> Result<bool> {
     let mut disk = Disk::open(path, Access::Change)?;
     let mut table = load_to_change(&disk)?;
     match table.find(name) {
-        Some(found) if found.uuid == image.superblock.uuid => return Ok(false),
+        Some(found) if is_pack(name) && found.uuid == image.superblock.uuid => return Ok(false),
         Some(_) => return Err(taken(&disk.name, name)),
+        None if needs.iter().any(|pack| table.find(pack).is_none()) => return Ok(false),
         None => (),
     }
     if table.damaged.is_some() && reuse != Reuse::Always {
