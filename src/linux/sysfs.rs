@@ -13,6 +13,12 @@ use core::ptr::NonNull;
 use kernel::sync::atomic::{Atomic, Full};
 use kernel::{error::to_result, prelude::*};
 
+/// Returns the major and the minor number of a device.
+pub(crate) fn numbers(device: bindings::dev_t) -> (u32, u32) {
+    let minors = (1 << bindings::MINORBITS) - 1;
+    (device >> bindings::MINORBITS, device & minors)
+}
+
 /// A directory.
 ///
 /// # Invariants
@@ -211,10 +217,4 @@ impl<T: Shown> core::ops::Deref for Show<T> {
     fn deref(&self) -> &T {
         &self.shown
     }
-}
-
-/// Returns the major and the minor number of a device.
-pub(crate) fn numbers(device: bindings::dev_t) -> (u32, u32) {
-    let minors = (1 << bindings::MINORBITS) - 1;
-    (device >> bindings::MINORBITS, device & minors)
 }

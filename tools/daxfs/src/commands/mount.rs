@@ -17,7 +17,6 @@ use daxfs_load::mount::{attach, load_on, MountOptions, MountSource};
 use daxfs_store::{mount_packs, Demands, Store};
 use rustix::process::geteuid;
 use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -143,7 +142,11 @@ pub fn helper(args: &Helper) -> Result<()> {
         Some(chosen) if !remount => {
             // They stay while the image does.
             let _packs = match value(&words, "phys") {
-                None => packs_of(args, &words)?,
+                None => {
+                    let proves =
+                        |word: &String| word.starts_with("digest=") || word == "signature=required";
+                    mount_packs(&args.source, chosen.offset(), words.iter().any(proves))?
+                }
                 // Nothing but the kernel can read them.
                 Some(_) => Vec::new(),
             };
@@ -158,15 +161,6 @@ pub fn helper(args: &Helper) -> Result<()> {
         _ => {}
     }
     Err(pass_on(args, "daxfs", &words))
-}
-
-/// Mounts the packs of the image on a device that is mounted with the options `words`.
-fn packs_of(args: &Helper, words: &[String]) -> Result<Vec<OwnedFd>> {
-    let proves = |word: &String| word.starts_with("digest=") || word == "signature=required";
-    // As it was written there.
-    let offset = value(words, "fsoffset").and_then(|offset| offset.strip_prefix("0x"));
-    let offset = offset.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    mount_packs(&args.source, offset.unwrap_or(0), words.iter().any(proves))
 }
 
 /// Mounts the image of a store that the option `image=` names, or the active one.

@@ -109,10 +109,14 @@ impl Chosen {
         })?;
         words.retain(|word| !word.starts_with("image="));
         words.push(format!("fsoffset={:#x}", image.range.start));
-        let length = image.range.end - image.range.start;
-        words.push(format!("fslength={length:#x}"));
+        words.push(format!("fslength={:#x}", image.length()));
         let image = image.clone();
         Ok(Some(Chosen { disk, image, _lock }))
+    }
+
+    /// Returns where the image starts, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.image.range.start
     }
 
     /// Checks that the store still has the image, and that `mount` is one of it. Before the space

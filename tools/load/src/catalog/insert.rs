@@ -157,10 +157,7 @@ fn no_room(
     let names = |wanted: State| {
         let removed = table.images.iter().filter(|image| image.removed);
         let found = removed.filter(|image| (users.state)(image) == wanted);
-        let found = found.map(|image| {
-            let length = image.range.end - image.range.start;
-            format!("'{}' ({length} bytes)", image.name)
-        });
+        let found = found.map(|image| format!("'{}' ({} bytes)", image.name, image.length()));
         some(found)
     };
     let (mounted, unknown) = (names(State::Mounted), names(State::Unknown));
