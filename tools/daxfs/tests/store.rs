@@ -317,7 +317,7 @@ fn active_images() {
     assert_eq!(active_after("daxfs store remove store v1"), "v2\n");
     place.ok("cp store/active v2.daxfs && daxfs store remove store v2 && [ ! -L store/active ]");
     assert_eq!(active_after("mv v2.daxfs store/images"), "");
-    // Something else there is told, and replaced.
+    // Anything else in its place is reported, and replaced.
     let not_a_link = || {
         for command in ["list", "verify"] {
             let run = place.run(format!("daxfs store {command} store"));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! User namespaces of containers: containerd names their mappings in labels of snapshots if it is told of the
-//! capability `remap-ids`.
+//! User namespaces of containers: containerd names their mappings in labels of snapshots if its configuration
+//! gives the plugin the capability `remap-ids`.
 
 use crate::error::{Error, Result};
 use crate::record::{Record, State};
