@@ -284,7 +284,7 @@ fn whole(image: &Image<'_, Region>) -> Result<(), Refusal> {
 /// The pieces of an image, which are verified before their first use.
 pub(crate) struct Pieces {
     /// SHA-256 of all pieces. Their own SHA-256 is the superblock's. This copy is private.
-    sums: VVec<u8>,
+    sums: KVVec<u8>,
     /// The state of each piece.
     states: KVVec<Atomic<i8>>,
     /// The number of pieces that were found bad.
@@ -292,7 +292,8 @@ pub(crate) struct Pieces {
     /// The source of the mount, for messages.
     source: CString,
     /// Each has a buffer, and is locked while a piece is verified: that with its number, modulo
-    /// their number, a power of two. Only the memory of the image is read under it.
+    /// their number, a power of two. Only the memory of the image is read under it. An image that
+    /// consists of pieces with metadata has none.
     lanes: KVec<Pin<KBox<Mutex<KVec<u8>>>>>,
 }
 
@@ -308,11 +309,16 @@ impl Pieces {
             )
             .remedy("use mkdaxfs --sums, or verify=full")
         })?;
-        // Two for each possible processor: threads that use different pieces seldom wait for each
-        // other.
-        let count = (2 * nr_cpu_ids() as usize)
-            .next_power_of_two()
-            .min(LANES_MAX);
+        // Two for each possible processor, if there are as many pieces to verify: threads that use
+        // different pieces seldom wait for each other.
+        let metadata = layout::pieces(superblock.data.offset);
+        let count = match superblock.pieces().saturating_sub(metadata) {
+            0 => 0,
+            left => (2 * nr_cpu_ids() as usize)
+                .min(left as usize)
+                .next_power_of_two()
+                .min(LANES_MAX),
+        };
         let mut lanes = KVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
             let buffer = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;
@@ -338,9 +344,9 @@ impl Pieces {
     /// Compares the pieces that hold metadata with their SHA-256.
     fn verify_metadata(&self, image: &Image<'_, Region>) -> Result<(), Refusal> {
         let metadata = layout::pieces(image.superblock().data.offset);
+        let mut buffer = buffer(u64::MAX)?;
         for index in 0..metadata {
-            let mut buffer = self.lane(index)?.lock();
-            if !self.matches(index, &sum(image, index, &mut buffer, signal)?) {
+            if !self.matches(index, &sum(image, index, buffer.as_flattened_mut(), signal)?) {
                 return Err(bad(index).into());
             }
             self.set(index, VERIFIED);
@@ -443,12 +449,11 @@ fn bad(index: u64) -> image::Error {
 
 /// Loads the table of sums, and compares its SHA-256 with the one in the superblock. It needs a
 /// fraction of the image's memory, which the region holds.
-fn load(image: &Image<'_, Region>, table: &Table) -> Result<VVec<u8>, Refusal> {
+fn load(image: &Image<'_, Region>, table: &Table) -> Result<KVVec<u8>, Refusal> {
     if table.end() > image.memory().size() {
         return Err(image::Error::new(Problem::Truncated, table.offset, table.end()).into());
     }
-    // KVVec would round the size up to a power of two, and the kernel may clear all of that.
-    let mut sums = VVec::from_elem(0, table.length as usize, GFP_KERNEL)?;
+    let mut sums = KVVec::from_elem(0, table.length as usize, GFP_KERNEL)?;
     let mut hash = Sha256::new();
     let places = (table.offset..table.end()).step_by(PAGE_SIZE);
     for (offset, part) in places.zip(sums.chunks_mut(PAGE_SIZE)) {
