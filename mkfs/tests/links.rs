@@ -48,6 +48,42 @@ fn links_out_of_the_tree() {
     place.ok("mkdaxfs -q --dereference -e dangling cache/snapshots/1 image");
 }
 
+/// The whole cache of a model: each revision is a directory, and its weights are in the image once.
+#[test]
+fn revisions_of_a_model() {
+    let place = place(
+        "mkdir -p model/{blobs,refs,snapshots/{1,2}}; head -c 3M /dev/urandom >model/blobs/w; printf 2 >model/refs/main
+         for n in 1 2; do echo $n >model/blobs/c$n; cd model/snapshots/$n
+         ln -s ../../blobs/w model.safetensors; ln -s ../../blobs/c$n config.json; cd ../../..; done",
+    );
+    place.ok("mkdaxfs -q model/blobs blobs.img");
+    let (blobs, twice) = (place.listing("blobs.img"), 8 << 20);
+    for (input, prefix) in [
+        ("model", "snapshots/"),
+        ("--dereference model", "snapshots/"),
+        ("--dereference model/snapshots", ""),
+    ] {
+        place.ok(format!("rm -f image; mkdaxfs -q {input} image"));
+        let size = place.read("image").len();
+        assert!(size < twice, "{input}: {size} bytes");
+        let files = place.listing("image");
+        for revision in ["1", "2"] {
+            let blob = format!("c{revision}");
+            for (name, blob) in [("model.safetensors", "w"), ("config.json", &*blob)] {
+                let path = format!("{prefix}{revision}/{name}");
+                let mut found = &files[path.as_bytes()].content;
+                if input == "model" {
+                    // The link stays, and leads to a file of the image.
+                    let link = What::Symlink(format!("../../blobs/{blob}").into());
+                    assert_eq!(*found, link, "{path}");
+                    found = &files[format!("blobs/{blob}").as_bytes()].content;
+                }
+                assert!(*found == blobs[blob.as_bytes()].content, "{input}: {path}");
+            }
+        }
+    }
+}
+
 /// Links to directories; some lead to a directory above them.
 #[test]
 fn loops() {
