@@ -5,7 +5,9 @@
 use daxfs_files::{Error, Result};
 use flate2::bufread::GzDecoder;
 use liblzma::bufread::XzDecoder;
-use std::io::{self, BufRead, Read};
+use sha2::{Digest, Sha256};
+use std::cell::RefCell;
+use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 
 /// Bytes that are read together.
@@ -62,6 +64,27 @@ pub(super) struct Frames<'a> {
     gave: bool,
     /// Number of the bytes after the last frame, and why they are not another one.
     pub garbage: Option<(u64, io::Error)>,
+    /// What is told of the decompressed bytes.
+    pub told: Option<&'a RefCell<Uncompressed>>,
+}
+
+/// SHA-256 and number of bytes that are not compressed, or no longer.
+#[derive(Default)]
+pub(super) struct Uncompressed {
+    pub sha256: Sha256,
+    pub size: u64,
+}
+
+impl Write for Uncompressed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.sha256.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<'a> Frames<'a> {
@@ -72,6 +95,7 @@ impl<'a> Frames<'a> {
             start: 0,
             gave: false,
             garbage: None,
+            told: None,
         })
     }
 }
@@ -103,6 +127,9 @@ impl Read for Frames<'_> {
                 result => {
                     self.gave |= result.is_ok();
                     self.frame = Some(frame);
+                    if let (Ok(length), Some(told)) = (&result, self.told) {
+                        told.borrow_mut().write_all(&into[..*length])?;
+                    }
                     return result;
                 }
             }

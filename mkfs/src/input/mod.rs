@@ -5,7 +5,7 @@
 //!
 //! The tree does not depend on the kind of input: the same files give the same tree.
 //!
-//! * [`Input`]: what to read; [`read`] merges several inputs
+//! * [`Input`]: what to read; [`read`] merges several inputs, [`layer`] the layer of a container image
 //! * [`scan`](mod@scan): directories; [`exclude`]: patterns for files to leave out
 //!
 //! ```
@@ -42,5 +42,6 @@ mod tar;
 pub mod xattr;
 
 pub use inputs::{read, Input};
+pub use oci::layer;
 pub use options::Options;
 pub use platform::Platform;

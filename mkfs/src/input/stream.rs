@@ -3,11 +3,12 @@
 //! Archives as streams of bytes: part of a file or not, compressed or not.
 
 use super::blob::{Blob, BlobReader, Raw, Spool, MAGIC};
-use super::decoder::{decoder, Format, Frames, BUFFER, MEMORY};
+use super::decoder::{decoder, Format, Frames, Uncompressed, BUFFER, MEMORY};
 use crate::writer::origin::Container;
 use daxfs_files::spool::write;
 use daxfs_files::{shown_path, Error, Progress, Result};
 use rustix::fs::{fstat, FileType};
+use std::cell::RefCell;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
@@ -57,6 +58,17 @@ impl<'a> Stream<'a> {
             Err(plain) => Bytes::Direct(blob, plain),
         };
         Ok(Stream { path, at: 0, bytes })
+    }
+
+    /// Tell `told` all decompressed bytes. Return false if they are those of the input itself, which is not compressed.
+    pub fn tell(&mut self, told: Option<&'a RefCell<Uncompressed>>) -> bool {
+        match &mut self.bytes {
+            Bytes::Direct(..) => false,
+            Bytes::Spooled(frames, _) => {
+                frames.told = told;
+                true
+            }
+        }
     }
 
     /// Return its name in messages.

@@ -5,14 +5,19 @@
 use super::super::member::{components, Placer, What};
 use super::super::stream::Stream;
 use super::super::tar::TarReader;
-use crate::input::blob::Blob;
+use crate::input::blob::{Blob, BlobReader};
 use crate::input::budget::Budget;
+use crate::input::decoder::Uncompressed;
 use crate::input::options::Options;
 use crate::writer::build::{Builder, Marks};
 use crate::writer::origin::Origin;
 use crate::writer::overlay;
 use crate::writer::tree::NodeId;
-use daxfs_files::{shown_path, Progress, Result};
+use daxfs_files::{shown_path, Error, Progress, Result};
+use sha2::Digest;
+use std::cell::RefCell;
+use std::io;
+use std::path::Path;
 
 /// Prefix of whiteouts: marks of removed files.
 const WHITEOUT: &[u8] = b".wh.";
@@ -33,31 +38,80 @@ pub(in super::super) fn flatten(
 ) -> Result<()> {
     let budget = Budget::default();
     for layer in layers {
-        let origin = builder.tree.origins.len() as u32;
-        builder.tree.origins.push(Origin::nothing(&layer.path));
-        let root = builder.root(origin)?;
-        progress.step("reading", layer.size());
-        let mut reader =
-            TarReader::new(Stream::of_blob(layer, options.scratch, progress)?, &budget);
-        reader.ignore_zeros = options.ignore_zeros;
-        let marks = read(builder, root, origin, &mut reader, &budget)?;
-        let (container, warnings) = reader.finish()?;
-        warnings.into_iter().for_each(&mut *warn);
-        builder.tree.origins[origin as usize] = Origin::file(&layer.path, container);
-        let replaced = builder.merge(root, &marks);
-        if let [first, more @ ..] = &replaced[..] {
-            let more = match more.len() {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let directory = shown_path(&builder.tree.relative_path(*first));
-            let layer = shown_path(&layer.path);
-            warn(format!(
-                "{layer}: '{directory}'{more}: replaced a symlink of the layers below by a directory, as overlayfs does"
-            ));
-        }
+        add(builder, layer, options, &budget, progress, warn, None)?;
     }
     Ok(())
+}
+
+/// Merges the layer of a container image in the file `path` into the tree of `builder`, as overlayfs shows it.
+///
+/// Returns SHA-256 and size of the layer without compression. The configuration of the image has this SHA-256.
+///
+/// # Errors
+///
+/// As [`read`](crate::input::read) of the archive.
+pub fn layer(
+    builder: &mut Builder,
+    path: &Path,
+    options: &Options<'_>,
+    progress: &dyn Progress,
+    warn: &mut dyn FnMut(String),
+) -> Result<([u8; 32], u64)> {
+    let blob = Blob::open(path)?;
+    let told = RefCell::default();
+    let budget = Budget::default();
+    if !add(
+        builder,
+        &blob,
+        options,
+        &budget,
+        progress,
+        warn,
+        Some(&told),
+    )? {
+        let mut reader = BlobReader::new(&blob, progress);
+        let read = io::copy(&mut reader, &mut *told.borrow_mut());
+        read.map_err(|error| Error::io(path, "read the file", error))?;
+    }
+    let Uncompressed { sha256, size } = told.into_inner();
+    Ok((sha256.finalize().into(), size))
+}
+
+/// Add `layer` to the tree. Tell `told` its bytes without compression, unless false is returned.
+fn add(
+    builder: &mut Builder,
+    layer: &Blob,
+    options: &Options<'_>,
+    budget: &Budget,
+    progress: &dyn Progress,
+    warn: &mut dyn FnMut(String),
+    told: Option<&RefCell<Uncompressed>>,
+) -> Result<bool> {
+    let origin = builder.tree.origins.len() as u32;
+    builder.tree.origins.push(Origin::nothing(&layer.path));
+    let root = builder.root(origin)?;
+    progress.step("reading", layer.size());
+    let mut stream = Stream::of_blob(layer, options.scratch, progress)?;
+    let is_told = stream.tell(told);
+    let mut reader = TarReader::new(stream, budget);
+    reader.ignore_zeros = options.ignore_zeros;
+    let marks = read(builder, root, origin, &mut reader, budget)?;
+    let (container, warnings) = reader.finish()?;
+    warnings.into_iter().for_each(&mut *warn);
+    builder.tree.origins[origin as usize] = Origin::file(&layer.path, container);
+    let replaced = builder.merge(root, &marks);
+    if let [first, more @ ..] = &replaced[..] {
+        let more = match more.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let directory = shown_path(&builder.tree.relative_path(*first));
+        let layer = shown_path(&layer.path);
+        warn(format!(
+            "{layer}: '{directory}'{more}: replaced a symlink of the layers below by a directory, as overlayfs does"
+        ));
+    }
+    Ok(is_told)
 }
 
 /// Add the files of a layer to the tree below `root`. Return its marks.

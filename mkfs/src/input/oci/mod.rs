@@ -12,6 +12,7 @@ use super::decoder::BUFFER;
 use super::platform::Platform;
 use daxfs_files::{Error, Progress, Result, Silent};
 pub(super) use layers::flatten;
+pub use layers::layer;
 pub(super) use marks::{refuse_directory, Marks};
 use parts::Parts;
 use serde::Deserialize;
