@@ -16,6 +16,7 @@ use daxfs_image::reader::{buffer_for, Reader};
 use daxfs_image::text::shown_path;
 use daxfs_image::warning::warn;
 use daxfs_reader::{Image, Problem, Superblock};
+use mkdaxfs::writer::build::Builder;
 use mkdaxfs::writer::content::{check_empty, sha256};
 use mkdaxfs::writer::make;
 use mkdaxfs::writer::options::Options;
@@ -77,20 +78,22 @@ impl Store {
         self.add_known(name, (tree, Known::new()), create, progress)
     }
 
-    /// Like [`Store::add`], but adds the files that overlayfs shows of `layer`, the tree of an upper directory, on top of
-    /// the image `below`, as the lower layer of other overlays.
-    pub fn add_layer(
+    /// Like [`Store::add`], but adds what `merge` makes of the files of the image `below`, as the lower layer of other
+    /// overlays.
+    pub fn add_layer<E: From<Error>>(
         &self,
         name: &str,
         below: Option<&str>,
-        layer: Tree,
+        merge: impl FnOnce(&mut Builder) -> std::result::Result<(), E>,
         create: Guard<'_>,
         progress: &dyn Progress,
-    ) -> Result<Added> {
-        let (mut tree, known) = self.stack(below, layer)?;
+    ) -> std::result::Result<Added, E> {
+        let (mut builder, known) = self.on(below)?;
+        merge(&mut builder)?;
+        let mut tree = builder.finish();
         refuse_marks(&tree)?;
         escape(&mut tree);
-        self.add_known(name, (tree, known), create, progress)
+        Ok(self.add_known(name, (tree, known), create, progress)?)
     }
 
     fn add_known(

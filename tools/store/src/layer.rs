@@ -50,44 +50,46 @@ impl Store {
         Ok((tree, known))
     }
 
-    /// Return the tree that overlayfs shows of `layer`, the upper directory of an overlay, on top of the image `below`.
-    ///
-    /// Fail if the upper directory has data of files elsewhere, by `metacopy` or `redirect_dir`.
-    pub fn stack(&self, below: Option<&str>, mut layer: Tree) -> Result<(Tree, Known)> {
-        let mut marks = Marks::default();
-        for (node, id) in layer.nodes.iter().zip(0..) {
-            let set = &layer.xattrs[node.attributes.xattrs as usize];
-            if overlay::value(set, "metacopy").is_some()
-                || overlay::value(set, "redirect").is_some()
-            {
-                let why = "has its content elsewhere; mount the overlay with metacopy=off and redirect_dir=off";
-                return Err(daxfs_files::Error::refused(&layer.path(id), why).into());
-            }
-            if overlay::value(set, "opaque") == Some(b"y") {
-                marks.opaque.insert(id);
-            }
-        }
-        see(&mut layer);
-        let (mut builder, known) = match below {
+    /// Returns a builder on the files of the image `below`, as overlayfs shows them, or of nothing, and their objects.
+    pub fn on(&self, below: Option<&str>) -> Result<(Builder, Known)> {
+        match below {
             Some(below) => {
                 let (tree, known) = self.whole_tree(below)?;
-                (Builder::on(tree), known)
+                Ok((Builder::on(tree), known))
             }
-            None => (Builder::new(), Known::new()),
-        };
-        let root = builder.tree.append(layer)?;
-        marks.opaque = marks.opaque.iter().map(|id| root + id).collect();
-        for id in root..builder.tree.nodes.len() as NodeId {
-            for (name, node) in builder.list(id) {
-                if builder.tree.node(node).kind.is_whiteout() {
-                    builder.remove(id, &name);
-                    marks.removed.entry(id).or_default().push(name);
-                }
+            None => Ok((Builder::new(), Known::new())),
+        }
+    }
+}
+
+/// Merges `layer`, the tree of the upper directory of an overlay, into the tree of `builder`, as overlayfs shows it.
+///
+/// Fails if the upper directory has data of files elsewhere, by `metacopy` or `redirect_dir`.
+pub fn merge_upper(builder: &mut Builder, mut layer: Tree) -> Result<()> {
+    let mut marks = Marks::default();
+    for (node, id) in layer.nodes.iter().zip(0..) {
+        let set = &layer.xattrs[node.attributes.xattrs as usize];
+        if overlay::value(set, "metacopy").is_some() || overlay::value(set, "redirect").is_some() {
+            let why = "has its content elsewhere; mount the overlay with metacopy=off and redirect_dir=off";
+            return Err(daxfs_files::Error::refused(&layer.path(id), why).into());
+        }
+        if overlay::value(set, "opaque") == Some(b"y") {
+            marks.opaque.insert(id);
+        }
+    }
+    see(&mut layer);
+    let root = builder.tree.append(layer)?;
+    marks.opaque = marks.opaque.iter().map(|id| root + id).collect();
+    for id in root..builder.tree.nodes.len() as NodeId {
+        for (name, node) in builder.list(id) {
+            if builder.tree.node(node).kind.is_whiteout() {
+                builder.remove(id, &name);
+                marks.removed.entry(id).or_default().push(name);
             }
         }
-        builder.merge(root, &marks);
-        Ok((builder.finish(), known))
     }
+    builder.merge(root, &marks);
+    Ok(())
 }
 
 /// Give all files of `tree` the attributes that overlayfs shows.
@@ -150,7 +152,8 @@ mod tests {
     }
 
     fn add(store: &Store, name: &str, below: Option<&str>, layer: Tree) -> Result<crate::Added> {
-        store.add_layer(name, below, layer, &|path| Output::create(path), &Silent)
+        let merge = |builder: &mut Builder| merge_upper(builder, layer);
+        store.add_layer(name, below, merge, &|path| Output::create(path), &Silent)
     }
 
     const WHITEOUT: Kind = Kind::Device {

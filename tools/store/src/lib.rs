@@ -33,6 +33,7 @@ mod verify;
 pub use add::{Added, Guard, Total};
 pub use device::{mount_packs, Copied, Device};
 pub use files::{lock, sync_parent};
+pub use layer::merge_upper;
 pub use listing::{Listed, Listing};
 pub use mount::{mount, Demands, Room};
 pub use pack::PackRef;
