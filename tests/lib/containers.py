@@ -37,10 +37,14 @@ state = "{PLACE}/state"
   type = "snapshot"
   address = "{SOCKET}"
   capabilities = [ "remap-ids" ]
+[proxy_plugins.daxfs-diff]
+  type = "diff"
+  address = "{SOCKET}"
 # containerd 2.x imports through this service.
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
   platform = "linux/amd64"
   snapshotter = "daxfs"
+  differ = "daxfs-diff"
 """
 PODMAN = f"""
 [engine]
@@ -153,8 +157,8 @@ def mount_engine(image):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
-def start_both(version=2, disabled=(CRI, NRI), for_containerd="", for_snapshotter=""):
-    """Start both daemons, with these lines added to their configurations."""
+def start_both(version=2, disabled=(CRI, NRI), for_containerd="", for_snapshotter="", differs=("daxfs-diff", "walking")):
+    """Start both daemons, with these lines added to their configurations. Layers are unpacked by the first of `differs` that can."""
     mount_engine("containerd")
     # mount(8) splits options for fsconfig(2), which takes 255 bytes of one; containerd uses mount(2).
     os.environ.update(LIBMOUNT_FORCE_MOUNT2="always", CONTAINERD_ADDRESS=str(ADDRESS), CONTAINERD_SNAPSHOTTER="daxfs",
@@ -163,8 +167,9 @@ def start_both(version=2, disabled=(CRI, NRI), for_containerd="", for_snapshotte
     command("mount", "-t", "tmpfs", "-o", "mode=711", "tmpfs", PLACE)
     MADE.mkdir()
     names = ", ".join(f'"{name}"' for name in disabled)
-    containerd.command[-1].write_text(f"version = {version}\ndisabled_plugins = [ {names} ]{CONTAINERD}{for_containerd}")
-    CONFIG.write_text(f'root = "{ROOT}"\nsocket = "{SOCKET}"\nprivate-mounts = true\n{for_snapshotter}')
+    applies = f'[plugins."io.containerd.service.v1.diff-service"]\ndefault = {list(differs)}\n'
+    containerd.command[-1].write_text(f"version = {version}\ndisabled_plugins = [ {names} ]{CONTAINERD}{applies}{for_containerd}")
+    CONFIG.write_text(f'root = "{ROOT}"\nsocket = "{SOCKET}"\ncontainerd = "{PLACE}/root"\nprivate-mounts = true\n{for_snapshotter}')
     command("daxfs-snapshotter", "--config", CONFIG, "--check")
     snapshotter.start()
     containerd.start()

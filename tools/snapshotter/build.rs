@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Generates the messages and the service from containerd's own description of them, which is in `proto`. This
+//! Generates the messages and the services from containerd's own description of them, which is in `proto`. This
 //! needs no protoc.
 
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let service = "github.com/containerd/containerd/api/services/snapshots/v1/snapshots.proto";
-    let files = protox::compile([service], ["proto"])?;
+    let services = ["snapshots", "diff"].map(|name| {
+        format!("github.com/containerd/containerd/api/services/{name}/v1/{name}.proto")
+    });
+    let files = protox::compile(services, ["proto"])?;
     let mut config = tonic_prost_build::Config::new();
     // Comments contain examples that are not Rust.
     config.disable_comments(["."]).include_file("api.rs");

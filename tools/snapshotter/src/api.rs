@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The protocol: messages and service of `containerd.services.snapshots.v1`.
+//! The protocol: messages and services of `containerd.services.snapshots.v1` and `containerd.services.diff.v1`.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,11 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/api.rs"));
 }
 
+pub use generated::containerd::services::diff::v1::{
+    diff_client, diff_server, ApplyRequest, ApplyResponse, DiffRequest, DiffResponse,
+};
 pub use generated::containerd::services::snapshots::v1::*;
-pub use generated::containerd::types::Mount;
+pub use generated::containerd::types::{Descriptor, Mount};
 
 /// Labels of a snapshot.
 pub type Labels = HashMap<String, String>;

@@ -17,6 +17,8 @@ pub struct Config {
     pub root: PathBuf,
     /// The Unix socket to listen on.
     pub socket: PathBuf,
+    /// The directory with the data of containerd, which has the layers that are applied to snapshots.
+    pub containerd: PathBuf,
     /// The file that metrics are written to, or an empty path.
     pub metrics: PathBuf,
     /// Start in a separate mount namespace.
@@ -31,6 +33,7 @@ impl Default for Config {
         Config {
             root: "/var/lib/daxfs-snapshotter".into(),
             socket: "/run/daxfs-snapshotter/daxfs-snapshotter.sock".into(),
+            containerd: "/var/lib/containerd".into(),
             metrics: PathBuf::new(),
             private_mounts: false,
             memory: MemoryConfig::default(),
@@ -84,7 +87,11 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         let given = |what, path| (!Path::as_os_str(path).is_empty()).then_some((what, path));
         let metrics = given("metrics", &self.metrics);
-        let paths = [("root", &*self.root), ("socket", &*self.socket)];
+        let paths = [
+            ("root", &*self.root),
+            ("socket", &*self.socket),
+            ("containerd", &*self.containerd),
+        ];
         for (what, path) in paths.into_iter().chain(metrics) {
             let shown = daxfs_files::shown_path(path);
             if !path.is_absolute() {

@@ -27,8 +27,16 @@ pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), 
             }
         },
         State::Committed(_) => forget_changes(snapshot),
+        State::Applied(_) if is_there => match images.parts(&snapshot.dir) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                return Err(format!(
+                    "{error}; remove the snapshot, and pull its image again"
+                ))
+            }
+        },
         State::View | State::Active | State::Pending if is_there => images.forget(&snapshot.dir),
-        State::View | State::Active | State::Pending => {
+        State::View | State::Active | State::Applied(_) | State::Pending => {
             return Err(format!(
                 "{} is not there; restore it, or remove the snapshot",
                 daxfs_files::shown_path(&upper)

@@ -14,7 +14,8 @@ use crate::tree::remove_tree;
 use daxfs_files::{Output, Overwrite, Silent};
 use daxfs_store::Store;
 use mkdaxfs::input::{read, Input};
-use mkdaxfs::writer::tree::{Kind, Tree, ROOT};
+use mkdaxfs::writer::build::Builder;
+use mkdaxfs::writer::tree::{Kind, Node, Tree, ROOT};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
@@ -60,18 +61,29 @@ impl Images {
         Ok(self.room.check_making(name(dir), needed)?)
     }
 
-    /// Make the image of the snapshot in `dir`: `layer` on top of the image of the snapshot in `below`.
-    pub fn make(&self, dir: &Path, below: Option<&Path>, layer: Tree) -> Result<Layer> {
+    /// Make the image of the snapshot in `dir`: what `merge` adds to the image of the snapshot in `below`.
+    pub fn make(
+        &self,
+        dir: &Path,
+        below: Option<&Path>,
+        merge: impl FnOnce(&mut Builder) -> Result<()>,
+    ) -> Result<Layer> {
         if let Some(below) = below {
             self.parts(below)?;
         }
-        // A sparse file takes no room on disk, and as much memory and time as another one.
-        self.room.check(name(dir), least_size(&layer), true)?;
-        let inodes = layer.nodes.len() as u64;
+        let mut inodes = 0;
         let added = self.store.add_layer(
             name(dir),
             below.map(name),
-            layer,
+            |builder| -> Result<()> {
+                let before = builder.tree.nodes.len();
+                merge(builder)?;
+                let layer = &builder.tree.nodes[before..];
+                inodes = layer.len() as u64;
+                self.check_room(dir, below, inodes)?;
+                // A sparse file takes no room on disk, and as much memory and time as another one.
+                Ok(self.room.check(name(dir), least_size(layer), true)?)
+            },
             &|path| Output::over(path, Overwrite::new(true)),
             &Silent,
         )?;
@@ -145,9 +157,9 @@ impl Images {
     }
 }
 
-/// Return the bytes that the content of `tree` takes at least: files of different sizes have nothing in common.
-fn least_size(tree: &Tree) -> u64 {
-    let sizes = tree.nodes.iter().map(|node| match node.kind {
+/// Return the bytes that the content of `layer` takes at least: files of different sizes have nothing in common.
+fn least_size(layer: &[Node]) -> u64 {
+    let sizes = layer.iter().map(|node| match node.kind {
         Kind::Regular { size, .. } => size,
         _ => 0,
     });

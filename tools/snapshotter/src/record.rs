@@ -39,6 +39,8 @@ pub enum State {
     View,
     /// It can be written to.
     Active,
+    /// As active, with the image of a layer that was applied to it.
+    Applied(Layer),
     /// A layer without an image so far.
     Pending,
     /// A layer, with its image.
@@ -158,7 +160,7 @@ impl Record {
     pub fn kind(&self) -> Kind {
         match self.state {
             State::View => Kind::View,
-            State::Active => Kind::Active,
+            State::Active | State::Applied(_) => Kind::Active,
             State::Pending | State::Committed(_) => Kind::Committed,
         }
     }

@@ -2,6 +2,7 @@
 
 //! The server, which listens on a Unix socket.
 
+use crate::api::diff_server::DiffServer;
 use crate::api::snapshots_server::SnapshotsServer;
 use crate::config::Config;
 use crate::error::{warn, Error, Result};
@@ -34,8 +35,10 @@ pub async fn serve(
     let listener = listen(path)?;
     let own = identity(path);
     ready();
+    let service = Service::new(snapshotter, &config.containerd);
     let served = Server::builder()
-        .add_service(SnapshotsServer::new(Service::new(snapshotter)))
+        .add_service(SnapshotsServer::new(service.clone()))
+        .add_service(DiffServer::new(service))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end)
         .await;
     // Another process may listen there now.

@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The gRPC service: hands calls to the snapshotter, on threads that may block.
+//! The gRPC services: hand calls to the snapshotter, on threads that may block.
 
+use crate::api::diff_server::Diff;
 use crate::api::snapshots_server::Snapshots;
 use crate::api::{
-    CleanupRequest, CommitSnapshotRequest, Labels, ListSnapshotsRequest, ListSnapshotsResponse,
-    Mount, MountsRequest, MountsResponse, PrepareSnapshotRequest, PrepareSnapshotResponse,
-    RemoveSnapshotRequest, StatSnapshotRequest, StatSnapshotResponse, UpdateSnapshotRequest,
-    UpdateSnapshotResponse, UsageRequest, UsageResponse, ViewSnapshotRequest, ViewSnapshotResponse,
+    ApplyRequest, ApplyResponse, CleanupRequest, CommitSnapshotRequest, Descriptor, DiffRequest,
+    DiffResponse, Labels, ListSnapshotsRequest, ListSnapshotsResponse, Mount, MountsRequest,
+    MountsResponse, PrepareSnapshotRequest, PrepareSnapshotResponse, RemoveSnapshotRequest,
+    StatSnapshotRequest, StatSnapshotResponse, UpdateSnapshotRequest, UpdateSnapshotResponse,
+    UsageRequest, UsageResponse, ViewSnapshotRequest, ViewSnapshotResponse,
 };
 use crate::error::{warn, Error, Result};
 use crate::record::State;
 use crate::snapshotter::Snapshotter;
+use daxfs_files::digest::hex;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
@@ -22,15 +26,22 @@ type Answer<T> = std::result::Result<Response<T>, Status>;
 /// Snapshots in one message of `List`.
 const TOGETHER: usize = 100;
 
-/// The service.
+/// The services.
+#[derive(Clone)]
 pub struct Service {
     snapshotter: Arc<Snapshotter>,
+    /// The directory with containerd's data.
+    containerd: PathBuf,
 }
 
 impl Service {
-    /// Return a service for this snapshotter.
-    pub fn new(snapshotter: Arc<Snapshotter>) -> Self {
-        Service { snapshotter }
+    /// Return services for this snapshotter, and content of the containerd with its data in the directory `containerd`.
+    pub fn new(snapshotter: Arc<Snapshotter>, containerd: &Path) -> Self {
+        let containerd = containerd.into();
+        Service {
+            snapshotter,
+            containerd,
+        }
     }
 
     /// Run `call`, which may block.
@@ -116,7 +127,7 @@ impl Snapshots for Service {
             let committed = snapshotter.commit(&name, &key, labels);
             let is_committed = committed.is_ok();
             let _ = answer.send(committed);
-            if let Some(Err(error)) = is_committed.then(|| snapshotter.finish(&name)) {
+            if let Some(Err(error)) = is_committed.then(|| snapshotter.bring_up(&name)) {
                 snapshotter.count(error.code());
                 warn(&error);
             }
@@ -187,4 +198,73 @@ impl Snapshots for Service {
     async fn cleanup(&self, _request: Request<CleanupRequest>) -> Answer<()> {
         self.call(|snapshotter| snapshotter.cleanup()).await
     }
+}
+
+#[tonic::async_trait]
+impl Diff for Service {
+    /// Make an image of the layer in place of files in the directory of the snapshot.
+    async fn apply(&self, request: Request<ApplyRequest>) -> Answer<ApplyResponse> {
+        let ApplyRequest { diff, mounts, .. } = request.into_inner();
+        let diff = diff.unwrap_or_default();
+        let place = upper(&mounts).zip(blob(&self.containerd, &diff));
+        // containerd then asks the next differ, which unpacks it.
+        let other = |why: &str| Status::unimplemented(format!("{}: {why}", diff.digest));
+        let Some((upper, archive)) = place else {
+            return Err(other(
+                "not a layer that can be read, or not for a snapshot of daxfs",
+            ));
+        };
+        let applied = self
+            .call(move |snapshotter| snapshotter.apply(&upper, &archive))
+            .await?;
+        let Some((sha256, size)) = applied.into_inner() else {
+            return Err(other("not for an empty snapshot of daxfs"));
+        };
+        let applied = Descriptor {
+            media_type: "application/vnd.oci.image.layer.v1.tar".into(),
+            digest: format!("sha256:{}", hex(&sha256)),
+            size: size as i64,
+            annotations: Default::default(),
+        };
+        Ok(Response::new(ApplyResponse {
+            applied: Some(applied),
+        }))
+    }
+
+    async fn diff(&self, _request: Request<DiffRequest>) -> Answer<DiffResponse> {
+        Err(Status::unimplemented("daxfs makes no layers of snapshots"))
+    }
+}
+
+/// Return the directory with the files of the active snapshot that `mounts` mount.
+fn upper(mounts: &[Mount]) -> Option<PathBuf> {
+    let [mount] = mounts else {
+        return None;
+    };
+    let mut options = mount.options.iter();
+    match &*mount.r#type {
+        "overlay" => options.find_map(|option| option.strip_prefix("upperdir=").map(PathBuf::from)),
+        "bind" => Some((&*mount.source).into()),
+        _ => None,
+    }
+}
+
+/// Return the file of the blob that `layer` describes, an archive of a layer, in the content store in `containerd`.
+fn blob(containerd: &Path, layer: &Descriptor) -> Option<PathBuf> {
+    let kinds = [
+        "application/vnd.oci.image.layer.",
+        "application/vnd.docker.image.rootfs.",
+    ];
+    let kind = &layer.media_type;
+    let is_archive = kinds.iter().any(|start| kind.starts_with(start))
+        && ["tar", "tar+gzip", "tar+zstd", "tar.gzip", "tar.zstd"]
+            .iter()
+            .any(|end| kind.ends_with(end));
+    let (algorithm, digits) = layer.digest.split_once(':')?;
+    let is_name =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let blobs = containerd.join("io.containerd.content.v1.content/blobs");
+    let path = (is_archive && is_name(algorithm) && is_name(digits))
+        .then(|| blobs.join(algorithm).join(digits))?;
+    path.is_file().then_some(path)
 }

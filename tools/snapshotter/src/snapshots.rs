@@ -5,7 +5,7 @@
 //! A directory without a record is not a snapshot: a crash may leave it, and the next start removes it. So a snapshot
 //! begins and ends when its record appears and disappears.
 
-use crate::api::Labels;
+use crate::api::{Kind, Labels};
 use crate::error::{warn, Error, Result};
 use crate::files::{fill, make, recover};
 use crate::idmap::IdMap;
@@ -343,21 +343,59 @@ impl Snapshots {
     pub fn uncommitted(&self, name: &str, key: &str) -> Result<&Snapshot> {
         let snapshot = self.usable(key)?;
         self.check_free(name)?;
-        if snapshot.record.state != State::Active {
+        if snapshot.record.kind() != Kind::Active {
             let why = "is not active; only active snapshots can be committed";
             return Err(Error::state(key, why));
         }
         check_unmounted(&snapshot.upper())?;
+        if matches!(snapshot.record.state, State::Applied(_)) && !is_empty(&snapshot.upper())? {
+            let why = "has files beside the layer that was applied to it; remove it";
+            return Err(Error::state(key, why));
+        }
         Ok(snapshot)
     }
 
-    /// Make the active snapshot `key` the committed snapshot `name`, without an image.
+    /// Return the active snapshot that has its files in the directory `upper`, if it has none yet.
+    pub fn empty(&self, upper: &Path) -> Result<Option<Snapshot>> {
+        let is_it = |snapshot: &&Snapshot| {
+            snapshot.record.kind() == Kind::Active && snapshot.upper() == upper
+        };
+        match self.all().find(is_it) {
+            Some(snapshot) if is_empty(upper)? => {
+                Ok(Some(self.usable(&snapshot.record.name)?.clone()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Record that the active snapshot `snapshot` has the image `layer`.
+    ///
+    /// Return [`Error::NotFound`] if it was removed, or the system's errors. Nothing has changed then.
+    pub fn apply(&mut self, snapshot: &Snapshot, layer: Layer) -> Result<()> {
+        let name = &snapshot.record.name;
+        let found = self.get(name)?;
+        // Another one may have its name.
+        if found.dir != snapshot.dir || found.record.kind() != Kind::Active {
+            return Err(Error::NotFound(name.clone()));
+        }
+        let mut applied = found.clone();
+        applied.record.state = State::Applied(layer);
+        self.write(&applied)?;
+        self.snapshots.insert(name.clone(), applied);
+        Ok(())
+    }
+
+    /// Make the active snapshot `key` the committed snapshot `name`, without an image unless a layer was applied to it.
     ///
     /// Return the errors of [`Snapshots::uncommitted`], or the system's. It is active then; after a crash it may be committed.
     pub fn commit(&mut self, name: &str, key: &str, labels: Labels) -> Result<()> {
         let old = self.uncommitted(name, key)?.clone();
+        let state = match &old.record.state {
+            State::Applied(layer) => State::Committed(layer.clone()),
+            _ => State::Pending,
+        };
         let snapshot = Snapshot {
-            record: Record::new(name, &old.record.parent, State::Pending, labels),
+            record: Record::new(name, &old.record.parent, state, labels),
             dir: old.dir.clone(),
         };
         if let Err(error) = self.write(&snapshot) {
@@ -463,6 +501,12 @@ pub fn sweep(dirs: &[PathBuf], images: &Images) -> Result<()> {
         }
     }
     result
+}
+
+/// Return whether the directory `dir` has no files.
+fn is_empty(dir: &Path) -> Result<bool> {
+    let entries = std::fs::read_dir(dir).map_err(Error::io(dir, "read"))?;
+    Ok(entries.take(1).count() == 0)
 }
 
 /// Return the number that a directory has as its name.

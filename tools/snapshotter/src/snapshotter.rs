@@ -10,7 +10,7 @@
 //! it. So a commit only writes a record. [`Snapshotter::finish`] makes the image after the answer, and calls for
 //! snapshots on top of the layer wait for it.
 
-use crate::api::{Info, Labels, Mount};
+use crate::api::{Info, Kind, Labels, Mount};
 use crate::config::Config;
 use crate::error::{warn, Error, Result};
 use crate::files::forget_changes;
@@ -20,7 +20,10 @@ use crate::loader::Loader;
 use crate::record::{Disk, RealDisk, Record, Snapshot, State};
 use crate::snapshots::{sweep, Snapshots};
 use crate::tree::{measure, Size};
-use daxfs_store::lock;
+use daxfs_files::Silent;
+use daxfs_store::{lock, merge_upper};
+use mkdaxfs::input::{layer, Options};
+use mkdaxfs::writer::build::Builder;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{DirBuilder, File, Metadata};
 use std::os::unix::fs::DirBuilderExt;
@@ -81,7 +84,7 @@ impl Snapshotter {
     pub fn tidy(&self) {
         self.images.collect();
         let pending = lock(&self.snapshots).pending();
-        let finished = pending.iter().map(|name| self.finish(name));
+        let finished = pending.iter().map(|name| self.bring_up(name));
         finished
             .filter_map(Result::err)
             .for_each(|error| warn(&error));
@@ -244,27 +247,116 @@ impl Snapshotter {
     /// loaded.
     pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
         let snapshot = lock(&self.snapshots).usable(key)?.clone();
-        if snapshot.record.is_layer() {
-            let why = "is committed; only active snapshots and views have mounts";
+        let why = match snapshot.record.state {
+            State::Active | State::View => None,
+            State::Applied(_) => Some("has a layer, which is not mounted before it is committed"),
+            _ => Some("is committed; only active snapshots and views have mounts"),
+        };
+        if let Some(why) = why {
             return Err(Error::state(key, why));
         }
         let pin = self.pin(&snapshot.record.parent)?;
         mounts(&snapshot, self.load_pinned(&pin)?)
     }
 
+    /// Make the image of the layer in the file `archive`, for the active snapshot that writes to the directory `upper`. Its
+    /// commit needs no more than its record. Return SHA-256 and size of the layer without compression, or `None` if no
+    /// such snapshot is empty.
+    ///
+    /// Return [`Error::NotFound`] if the snapshot is removed.
+    pub fn apply(&self, upper: &Path, archive: &Path) -> Result<Option<([u8; 32], u64)>> {
+        let Some(snapshot) = lock(&self.snapshots).empty(upper)? else {
+            return Ok(None);
+        };
+        let (key, dir) = (&snapshot.record.name, &snapshot.dir);
+        if snapshot.record.state != State::Active {
+            let why = "has a layer already; remove it, and prepare another one";
+            return Err(Error::state(key, why));
+        }
+        self.images.memory.check()?;
+        let pin = self.pin(&snapshot.record.parent)?;
+        let below = pin.layer.as_ref().map(|layer| &*layer.dir);
+        let mut told = None;
+        let applied = {
+            let _making = lock(&self.making);
+            let merge = |builder: &mut Builder| {
+                let options = Options::new(dir);
+                told = Some(layer(
+                    builder,
+                    archive,
+                    &options,
+                    &Silent,
+                    &mut |warning| warn(&warning),
+                )?);
+                Ok(())
+            };
+            // An earlier attempt may have been killed.
+            let made = self
+                .images
+                .forget(dir)
+                .and_then(|()| self.images.make(dir, below, merge));
+            let applied = made.and_then(|layer| lock(&self.snapshots).apply(&snapshot, layer));
+            applied.inspect_err(|_| {
+                if let Err(error) = self.images.forget(dir) {
+                    warn(&error);
+                }
+            })
+        };
+        // Removals may have left it to this call.
+        self.collect();
+        applied.map(|()| told)
+    }
+
     /// Make the active snapshot `key` the committed snapshot `name`: write its files to disk, and then its record.
-    /// [`Snapshotter::finish`] makes its image.
+    /// [`Snapshotter::bring_up`] makes its image, and loads it.
     pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
         self.images.memory.check()?;
-        let upper = lock(&self.snapshots).uncommitted(name, key)?.upper();
-        let synced = File::open(&upper).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
-        synced.map_err(Error::io(&upper, "sync"))?;
+        let snapshot = lock(&self.snapshots).uncommitted(name, key)?.clone();
+        if snapshot.record.state == State::Active {
+            let upper = snapshot.upper();
+            let synced = File::open(&upper).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
+            synced.map_err(Error::io(&upper, "sync"))?;
+        }
         lock(&self.snapshots).commit(name, key, labels)
     }
 
-    /// Make the image of the committed snapshot `name` and load it, if it has none. The image below it is unloaded if
-    /// nothing uses it. If the image cannot be made, the next call tries again; if it cannot be loaded, the next call that
-    /// needs it does.
+    /// Make the image of the committed snapshot `name`, if it has none, and load it. The image below it is unloaded if nothing
+    /// uses it.
+    ///
+    /// Return the errors of [`Snapshotter::finish`], or why the image cannot be loaded; the next call that needs it tries again.
+    pub fn bring_up(&self, name: &str) -> Result<()> {
+        self.finish(name)?;
+        let making = lock(&self.making);
+        let snapshot = match lock(&self.snapshots).get(name) {
+            Ok(snapshot) => snapshot.clone(),
+            Err(_) => return Ok(()),
+        };
+        let State::Committed(layer) = &snapshot.record.state else {
+            return Ok(());
+        };
+        // It may be the remains of a commit without its record.
+        if let Err(error) = forget_changes(&snapshot) {
+            warn(&error);
+        }
+        let loaded = self.load(&snapshot, &layer.sha256);
+        drop(making);
+        if self.is_gone(&snapshot) {
+            self.discard(snapshot.dir);
+            return Ok(());
+        }
+        loaded?;
+        self.unload_below(&snapshot.record.parent);
+        Ok(())
+    }
+
+    /// Return whether `snapshot` was removed.
+    fn is_gone(&self, snapshot: &Snapshot) -> bool {
+        let snapshots = lock(&self.snapshots);
+        let found = snapshots.get(&snapshot.record.name);
+        !found.is_ok_and(|it| it.dir == snapshot.dir)
+    }
+
+    /// Make the image of the committed snapshot `name`, if it has none. If it cannot be made, the next call tries again.
     ///
     /// Return [`Error::Unmade`] also if another call has failed while this one waited for it.
     pub fn finish(&self, name: &str) -> Result<()> {
@@ -304,10 +396,6 @@ impl Snapshotter {
                 return Err(unmade(*code, why.clone()));
             }
         }
-        let is_gone = || {
-            let snapshots = lock(&self.snapshots);
-            !snapshots.get(name).is_ok_and(|it| it.dir == snapshot.dir)
-        };
         let make = || -> Result<_> {
             // An earlier run may have failed after the image was made.
             self.images.forget(&snapshot.dir)?;
@@ -315,18 +403,18 @@ impl Snapshotter {
             self.images
                 .check_room(&snapshot.dir, below.as_deref(), inodes)?;
             let tree = upper(&snapshot.upper(), &snapshot.dir)?;
-            let layer = self.images.make(&snapshot.dir, below.as_deref(), tree)?;
-            let sha256 = layer.sha256.clone();
-            Ok((lock(&self.snapshots).finish(&snapshot, layer)?, sha256))
+            let merge = |builder: &mut Builder| Ok(merge_upper(builder, tree)?);
+            let layer = self.images.make(&snapshot.dir, below.as_deref(), merge)?;
+            lock(&self.snapshots).finish(&snapshot, layer)
         };
-        let (durable, sha256) = match make() {
+        let durable = match make() {
             Ok(made) => made,
             Err(error) => {
                 if let Err(error) = self.images.forget(&snapshot.dir) {
                     warn(&error);
                 }
                 // A removal does not wait for this.
-                if is_gone() {
+                if self.is_gone(&snapshot) {
                     return Ok(());
                 }
                 let number = self.failures.fetch_add(1, Ordering::AcqRel) + 1;
@@ -340,13 +428,9 @@ impl Snapshotter {
         if let Err(error) = durable.and_then(|()| forget_changes(&snapshot)) {
             warn(&error);
         }
-        let loaded = self.load(&snapshot, &sha256);
-        if is_gone() {
+        if self.is_gone(&snapshot) {
             self.discard(snapshot.dir);
-            return Ok(());
         }
-        loaded?;
-        self.unload_below(&snapshot.record.parent);
         Ok(())
     }
 
@@ -366,7 +450,7 @@ impl Snapshotter {
     pub fn remove(&self, name: &str) -> Result<()> {
         let snapshot = lock(&self.snapshots).remove(name)?;
         self.discard(snapshot.dir);
-        if snapshot.record.is_layer() {
+        if !matches!(snapshot.record.state, State::Active | State::View) {
             self.collect();
         }
         Ok(())
@@ -427,7 +511,7 @@ impl Snapshotter {
         loop {
             let snapshot = lock(&self.snapshots).usable(name)?.clone();
             let size = match &snapshot.record.state {
-                State::Committed(layer) => Ok(Size {
+                State::Committed(layer) | State::Applied(layer) => Ok(Size {
                     bytes: layer.size,
                     inodes: layer.inodes,
                 }),
@@ -458,7 +542,7 @@ impl Drop for Pin<'_> {
 
 /// Return how to mount `snapshot`, on top of an image that is mounted on the directory `below`.
 fn mounts(snapshot: &Snapshot, below: Option<PathBuf>) -> Result<Vec<Mount>> {
-    let writable = snapshot.record.state == State::Active;
+    let writable = snapshot.record.kind() == Kind::Active;
     let (kind, source, options) = match below {
         Some(lower) if writable => ("overlay", "overlay".into(), options(snapshot, &lower)?),
         dir => {

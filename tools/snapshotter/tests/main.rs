@@ -4,6 +4,7 @@
 //! images. Instead of being mounted, images are unpacked. `tests/containerd` tests the rest with
 //! containerd itself.
 
+mod applied;
 mod crash;
 mod layers;
 mod room;
@@ -13,6 +14,7 @@ use daxfs_extract::to_directory;
 use daxfs_files::signals::Interrupt;
 use daxfs_files::Silent;
 use daxfs_image::source::Opened;
+use daxfs_snapshotter::api::diff_client::DiffClient;
 use daxfs_snapshotter::api::snapshots_client::SnapshotsClient;
 use daxfs_snapshotter::api::{
     CleanupRequest, CommitSnapshotRequest, Info, Labels, ListSnapshotsRequest, Mount,
@@ -127,6 +129,7 @@ pub struct Machine {
     memory: Unpacked,
     snapshotter: Arc<Snapshotter>,
     client: SnapshotsClient<Channel>,
+    differ: DiffClient<Channel>,
     end: oneshot::Sender<()>,
     server: JoinHandle<Result<()>>,
 }
@@ -171,6 +174,7 @@ impl Machine {
         Config {
             root: place.join("root"),
             socket: place.join("run/socket"),
+            containerd: place.join("containerd"),
             ..Config::default()
         }
     }
@@ -202,7 +206,8 @@ impl Machine {
             place,
             memory,
             snapshotter,
-            client: SnapshotsClient::new(channel),
+            client: SnapshotsClient::new(channel.clone()),
+            differ: DiffClient::new(channel),
             end,
             server,
         }
@@ -210,7 +215,7 @@ impl Machine {
 
     /// End the server, and start another.
     async fn restart(self) -> Self {
-        drop(self.client);
+        drop((self.client, self.differ));
         self.end.send(()).unwrap();
         self.server.await.unwrap().unwrap();
         // Its threads may not have ended.
@@ -283,7 +288,7 @@ impl Machine {
         };
         self.client.clone().commit(request).await?;
         let (snapshotter, name) = (self.snapshotter.clone(), name.to_owned());
-        let finished = tokio::task::spawn_blocking(move || snapshotter.finish(&name));
+        let finished = tokio::task::spawn_blocking(move || snapshotter.bring_up(&name));
         Ok(finished.await.unwrap()?)
     }
 

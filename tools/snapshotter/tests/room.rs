@@ -164,7 +164,7 @@ fn commit(snapshotter: &Snapshotter, name: &str, parent: &str, size: usize) -> R
     let mounts = snapshotter.create("key", parent, State::Active, Labels::new())?;
     std::fs::write(upper(&mounts).join(name), vec![name.as_bytes()[0]; size]).unwrap();
     snapshotter.commit(name, "key", Labels::new())?;
-    snapshotter.finish(name)
+    snapshotter.bring_up(name)
 }
 
 /// A call uses a layer after it was chosen to be unloaded: it stays.

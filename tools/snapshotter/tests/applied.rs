@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Layers that are applied to snapshots as archives.
+
+use crate::{lower, refused, refused_for, upper, Answer, Machine};
+use daxfs_files::digest::hex;
+use daxfs_snapshotter::api::{ApplyRequest, Descriptor, Mount};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use tonic::Code;
+
+const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// A layer with these files, as containerd has it: its descriptor, and the SHA-256 of the archive.
+fn layer(machine: &Machine, kind: &str, files: &[(&str, &str)]) -> (Descriptor, String) {
+    let place = tempfile::TempDir::new().unwrap();
+    for (name, content) in files {
+        let path = place.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    let tar = |options: &[&str]| {
+        let mut tar = Command::new("tar");
+        tar.args(options).arg("-C").arg(place.path()).arg(".");
+        let tar = tar.output().unwrap();
+        assert!(tar.status.success());
+        tar.stdout
+    };
+    let archive = tar(&["--sort=name", "--mtime=@1", "-c"]);
+    let sum = hex(&Sha256::digest(&archive));
+    let blob = match kind {
+        GZIP => tar(&["--sort=name", "--mtime=@1", "-cz"]),
+        _ => archive,
+    };
+    (store(machine, kind, &blob), sum)
+}
+
+/// Put a blob into the content store of containerd.
+fn store(machine: &Machine, kind: &str, blob: &[u8]) -> Descriptor {
+    let sha256 = hex(&Sha256::digest(blob));
+    let blobs = "containerd/io.containerd.content.v1.content/blobs/sha256";
+    let blobs = machine.place.path().join(blobs);
+    std::fs::create_dir_all(&blobs).unwrap();
+    std::fs::write(blobs.join(&sha256), blob).unwrap();
+    Descriptor {
+        media_type: kind.into(),
+        digest: format!("sha256:{sha256}"),
+        size: blob.len() as i64,
+        annotations: Default::default(),
+    }
+}
+
+async fn apply(machine: &Machine, layer: &Descriptor, mounts: &[Mount]) -> Answer<Descriptor> {
+    let request = ApplyRequest {
+        diff: Some(layer.clone()),
+        mounts: mounts.to_vec(),
+        ..Default::default()
+    };
+    let answer = machine.differ.clone().apply(request).await?;
+    Ok(answer.into_inner().applied.unwrap())
+}
+
+/// Return the names below `dir`.
+fn names(dir: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            let below = names(&path).into_iter();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            found.extend(below.map(|below| format!("{name}/{below}")));
+        }
+        found.insert(path.file_name().unwrap().to_str().unwrap().into());
+    }
+    found
+}
+
+/// Compressed and plain layers give the files that containerd unpacks, also after a restart between the calls.
+#[tokio::test]
+async fn layers() {
+    let mut machine = Machine::new().await;
+    let base = [("gone", "a"), ("dir/old", "b"), ("kept", "c")];
+    let change = [(".wh.gone", ""), ("dir/.wh..wh..opq", ""), ("dir/new", "d")];
+    let mut parent = String::new();
+    for (name, kind, files, inodes) in [("base", GZIP, base, 5), ("change", TAR, change, 3)] {
+        let (blob, sum) = layer(&machine, kind, &files);
+        let mounts = machine.prepare("key", &parent).await.unwrap();
+        let applied = apply(&machine, &blob, &mounts).await.unwrap();
+        assert_eq!(applied.digest, format!("sha256:{sum}"));
+        assert_eq!((&*applied.media_type, applied.size % 512), (TAR, 0));
+        assert_eq!(names(&upper(&mounts)), BTreeSet::new());
+        assert_eq!(machine.usage("key").await.unwrap().inodes, inodes);
+        refused(machine.mounts("key").await, Code::FailedPrecondition);
+        machine = machine.restart().await;
+        machine.commit(name, "key").await.unwrap();
+        assert!(!upper(&mounts).exists());
+        parent = name.into();
+    }
+    let mounts = machine.prepare("container", "change").await.unwrap();
+    let expected = ["dir", "dir/new", "kept"].map(String::from);
+    assert_eq!(names(&lower(&mounts)), expected.into());
+    assert_eq!(machine.memory.count(), 1);
+    for name in ["container", "change", "base"] {
+        machine.remove(name).await.unwrap();
+    }
+    assert_eq!(
+        names(&machine.place.path().join("root/store/packs")),
+        BTreeSet::new()
+    );
+}
+
+/// What this differ does not know is left to the next one.
+#[tokio::test]
+async fn left_to_others() {
+    let machine = Machine::new().await;
+    let (good, _) = layer(&machine, GZIP, &[("file", "text")]);
+    let mounts = machine.prepare("key", "").await.unwrap();
+    let other = |kind: &str, digest: &str| Descriptor {
+        media_type: kind.into(),
+        digest: digest.into(),
+        ..good.clone()
+    };
+    for (kind, digest) in [
+        (
+            "application/vnd.oci.image.layer.v1.tar+encrypted",
+            &*good.digest,
+        ),
+        ("application/vnd.erofs.layer.v1", &good.digest),
+        (GZIP, "sha256:0123"),
+        (GZIP, "sha256:../../../../../../etc/passwd"),
+        (GZIP, ""),
+    ] {
+        let answer = apply(&machine, &other(kind, digest), &mounts).await;
+        refused_for(digest, answer, Code::Unimplemented);
+    }
+    refused(apply(&machine, &good, &[]).await, Code::Unimplemented);
+    let elsewhere = Mount {
+        source: "/etc".into(),
+        ..mounts[0].clone()
+    };
+    refused(
+        apply(&machine, &good, &[elsewhere]).await,
+        Code::Unimplemented,
+    );
+    // It has files already.
+    std::fs::write(upper(&mounts).join("file"), "other").unwrap();
+    refused(apply(&machine, &good, &mounts).await, Code::Unimplemented);
+    machine.commit("layer", "key").await.unwrap();
+}
+
+/// A damaged archive leaves nothing, and a snapshot has one layer.
+#[tokio::test]
+async fn failures() {
+    let machine = Machine::new().await;
+    let (good, _) = layer(&machine, GZIP, &[("file", &"text".repeat(5000))]);
+    let mounts = machine.prepare("key", "").await.unwrap();
+    let blobs = machine
+        .place
+        .path()
+        .join("containerd/io.containerd.content.v1.content/blobs/sha256");
+    let whole = std::fs::read(blobs.join(&good.digest[7..])).unwrap();
+    let damaged = store(&machine, GZIP, &whole[..whole.len() - 20]);
+    let error = apply(&machine, &damaged, &mounts).await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    assert!(error.message().contains("end too early"), "{error}");
+    assert!(error.message().contains(&damaged.digest[7..]), "{error}");
+    apply(&machine, &good, &mounts).await.unwrap();
+    refused(
+        apply(&machine, &good, &mounts).await,
+        Code::FailedPrecondition,
+    );
+    // Files beside the layer would be lost.
+    std::fs::write(upper(&mounts).join("late"), "").unwrap();
+    refused(
+        machine.commit("layer", "key").await,
+        Code::FailedPrecondition,
+    );
+    machine.remove("key").await.unwrap();
+    for inner in ["packs", "images"] {
+        let inner = machine.place.path().join("root/store").join(inner);
+        assert_eq!(names(&inner), BTreeSet::new());
+    }
+}
