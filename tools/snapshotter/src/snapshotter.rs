@@ -265,20 +265,27 @@ impl Snapshotter {
     ///
     /// Return [`Error::NotFound`] if the snapshot is removed.
     pub fn apply(&self, upper: &Path, archive: &Path) -> Result<Option<([u8; 32], u64)>> {
-        let Some(snapshot) = lock(&self.snapshots).empty(upper)? else {
+        let find = || match lock(&self.snapshots).empty(upper)? {
+            Some(snapshot) if snapshot.record.state != State::Active => {
+                let why = "has a layer already; remove it, and prepare another one";
+                Err(Error::state(&snapshot.record.name, why))
+            }
+            found => Ok(found),
+        };
+        let Some(snapshot) = find()? else {
             return Ok(None);
         };
-        let (key, dir) = (&snapshot.record.name, &snapshot.dir);
-        if snapshot.record.state != State::Active {
-            let why = "has a layer already; remove it, and prepare another one";
-            return Err(Error::state(key, why));
-        }
         self.images.memory.check()?;
         let pin = self.pin(&snapshot.record.parent)?;
         let below = pin.layer.as_ref().map(|layer| &*layer.dir);
+        let dir = &snapshot.dir;
         let mut told = None;
         let applied = {
             let _making = lock(&self.making);
+            // Another call may have applied a layer, and committed it.
+            if find()?.is_none() {
+                return Ok(None);
+            }
             let merge = |builder: &mut Builder| {
                 let options = Options::new(dir);
                 told = Some(layer(
@@ -317,7 +324,12 @@ impl Snapshotter {
             let synced = File::open(&upper).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
             synced.map_err(Error::io(&upper, "sync"))?;
         }
-        lock(&self.snapshots).commit(name, key, labels)
+        lock(&self.snapshots).commit(name, key, labels)?;
+        if let State::Applied(_) = snapshot.record.state {
+            // They are empty. The next start removes what is left.
+            forget_changes(&snapshot).unwrap_or_else(|error| warn(&error));
+        }
+        Ok(())
     }
 
     /// Make the image of the committed snapshot `name`, if it has none, and load it. The image below it is unloaded if nothing
@@ -334,10 +346,6 @@ impl Snapshotter {
         let State::Committed(layer) = &snapshot.record.state else {
             return Ok(());
         };
-        // It may be the remains of a commit without its record.
-        if let Err(error) = forget_changes(&snapshot) {
-            warn(&error);
-        }
         let loaded = self.load(&snapshot, &layer.sha256);
         drop(making);
         if self.is_gone(&snapshot) {

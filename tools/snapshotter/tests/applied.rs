@@ -184,3 +184,20 @@ async fn failures() {
         assert_eq!(names(&inner), BTreeSet::new());
     }
 }
+
+/// One of several calls for a snapshot applies its layer, and the others do not touch it.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_same_time() {
+    let machine = Machine::new().await;
+    let (good, _) = layer(&machine, GZIP, &[("file", &"text".repeat(50000))]);
+    let mounts = machine.prepare("key", "").await.unwrap();
+    let call = || apply(&machine, &good, &mounts);
+    let (first, second, third) = tokio::join!(call(), call(), call());
+    let answers = [first, second, third];
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    let failed = answers.into_iter().filter(Result::is_err);
+    failed.for_each(|answer| refused(answer, Code::FailedPrecondition));
+    machine.commit("layer", "key").await.unwrap();
+    let mounts = machine.prepare("container", "layer").await.unwrap();
+    assert_eq!(names(&lower(&mounts)), ["file".to_owned()].into());
+}
