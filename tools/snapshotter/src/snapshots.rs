@@ -380,7 +380,11 @@ impl Snapshots {
         }
         let mut applied = found.clone();
         applied.record.state = State::Applied(layer);
-        self.write(&applied)?;
+        if let Err(error) = self.write(&applied) {
+            // It may be on disk, and its image is removed.
+            self.write(found).unwrap_or_else(|error| warn(&error));
+            return Err(error);
+        }
         self.snapshots.insert(name.clone(), applied);
         Ok(())
     }

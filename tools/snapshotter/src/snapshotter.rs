@@ -282,10 +282,13 @@ impl Snapshotter {
         let mut told = None;
         let applied = {
             let _making = lock(&self.making);
-            // Another call may have applied a layer, and committed it.
-            if find()?.is_none() {
-                return Ok(None);
-            }
+            // Another call may have applied a layer, and committed it, or removed the snapshot.
+            let still = find().and_then(|found| {
+                let is_it = found.is_some_and(|found| found.dir == *dir);
+                is_it
+                    .then_some(())
+                    .ok_or_else(|| Error::NotFound(snapshot.record.name.clone()))
+            });
             let merge = |builder: &mut Builder| {
                 let options = Options::new(dir);
                 told = Some(layer(
@@ -297,16 +300,17 @@ impl Snapshotter {
                 )?);
                 Ok(())
             };
-            // An earlier attempt may have been killed.
-            let made = self
-                .images
-                .forget(dir)
-                .and_then(|()| self.images.make(dir, below, merge));
-            let applied = made.and_then(|layer| lock(&self.snapshots).apply(&snapshot, layer));
-            applied.inspect_err(|_| {
-                if let Err(error) = self.images.forget(dir) {
-                    warn(&error);
-                }
+            still.and_then(|()| {
+                // An earlier attempt may have been killed.
+                self.images.forget(dir)?;
+                self.images.check_room(dir, below, 0)?;
+                let made = self.images.make(dir, below, merge);
+                let applied = made.and_then(|layer| lock(&self.snapshots).apply(&snapshot, layer));
+                applied.inspect_err(|_| {
+                    if let Err(error) = self.images.forget(dir) {
+                        warn(&error);
+                    }
+                })
             })
         };
         // Removals may have left it to this call.
@@ -348,8 +352,13 @@ impl Snapshotter {
         };
         let loaded = self.load(&snapshot, &layer.sha256);
         drop(making);
-        if self.is_gone(&snapshot) {
+        let is_gone = self.is_gone(&snapshot);
+        if is_gone {
             self.discard(snapshot.dir);
+        }
+        // Removals may have left it to this call.
+        self.collect();
+        if is_gone {
             return Ok(());
         }
         loaded?;
