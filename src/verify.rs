@@ -346,7 +346,10 @@ impl Pieces {
         let metadata = layout::pieces(image.superblock().data.offset);
         let mut buffer = buffer(u64::MAX)?;
         for index in 0..metadata {
-            if !self.matches(index, &sum(image, index, buffer.as_flattened_mut(), signal)?) {
+            if !self.matches(
+                index,
+                &sum(image, index, buffer.as_flattened_mut(), signal)?,
+            ) {
                 return Err(bad(index).into());
             }
             self.set(index, VERIFIED);
