@@ -102,12 +102,12 @@ impl FileOperations for DaxFs {
     #[inline]
     fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, ExtentClaim>) -> FaultResult<'a> {
         let sb = file.super_block();
-        let home = match sb.data().packs.is_empty() {
-            true => sb,
-            false => match home(file) {
-                Ok(home) => home,
-                Err(_) => return FaultResult::SIGBUS,
-            },
+        let home = if sb.data().packs.is_empty() {
+            sb
+        } else if let Ok(home) = home(file) {
+            home
+        } else {
+            return FaultResult::SIGBUS;
         };
         let result = MappedExtent::fault(fault, home.data()).unwrap_or_else(|error| {
             refuse(file, error);

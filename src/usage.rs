@@ -65,9 +65,10 @@ impl Usage {
             },
             size: superblock.total_size,
             inodes: superblock.inode_count(),
-            digest: match is_fixed {
-                true => CString::try_from_fmt(fmt!("{}", Hex(&superblock.sha256)))?,
-                false => CString::try_from_fmt(fmt!("none"))?,
+            digest: if is_fixed {
+                CString::try_from_fmt(fmt!("{}", Hex(&superblock.sha256)))?
+            } else {
+                CString::try_from_fmt(fmt!("none"))?
             },
             counters: Counters::new()?,
         };

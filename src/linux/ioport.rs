@@ -65,9 +65,10 @@ impl Requested {
             )
         };
         if resource.is_null() {
-            return Err(match is_in_one_resource(start, size) {
-                true => Unavailable::Busy,
-                false => Unavailable::NotOneResource,
+            return Err(if is_in_one_resource(start, size) {
+                Unavailable::Busy
+            } else {
+                Unavailable::NotOneResource
             });
         }
         // The range inherits the descriptor of the innermost resource around it. It contains no

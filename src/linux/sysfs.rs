@@ -97,7 +97,7 @@ pub(crate) struct File<T> {
     pub(crate) name: &'static CStr,
     /// Permissions.
     pub(crate) mode: u16,
-    /// Return the value. This must not wait for anything: removing the directory waits for it.
+    /// Returns the value. This must not wait for anything: removing the directory waits for it.
     pub(crate) value: fn(&T) -> Value<'_>,
 }
 

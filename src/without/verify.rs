@@ -32,10 +32,10 @@ impl Proof {
         image: &Image<'_, Region>,
         keyring: &Keyring,
     ) -> Result<(), Refusal> {
-        match self.0 {
-            true => signature::verify(image, keyring),
-            false => Ok(()),
+        if self.0 {
+            signature::verify(image, keyring)?;
         }
+        Ok(())
     }
 
     pub(crate) fn has_digest(&self) -> bool {
