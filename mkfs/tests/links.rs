@@ -15,7 +15,7 @@ fn links_out_of_the_tree() {
          ln -s dir/model.bin again; ln -s ../../../nowhere dir/dangling; ln -s /etc/passwd absolute",
     );
     let run = place.run("mkdaxfs -q cache/snapshots/1 image");
-    let why = "the symlink leads out of the tree, to a file that the image lacks; --dereference stores it (and 1 other file)\n";
+    let why = "the symlink leads out of the tree, to a file that the image lacks; --dereference stores it (and 2 other files)\n";
     assert_eq!((run.status, run.stderr.lines().count()), (0, 1), "{run:?}");
     assert!(
         run.stderr.contains("cache/snapshots/1/") && run.stderr.ends_with(why),
@@ -41,7 +41,10 @@ fn links_out_of_the_tree() {
     }
     assert!(matches!(files[&b"absolute"[..]].content, What::Bytes(_)));
     // The tree is a root file system, where .. of the root is the root.
-    place.shell("mkdir -p root/etc root/lib; echo >root/etc/passwd; ln -s ../../../etc/passwd root/lib/users; ln -s .. root/lib/up");
+    place.shell(
+        "mkdir -p root/etc root/lib; echo >root/etc/passwd; ln -s ../../../etc/passwd root/lib/users; ln -s .. root/lib/up
+         ln -s /etc/passwd root/lib/absolute; ln -s /proc/self/mounts root/etc/mtab; ln -s ../../../dev/null root/lib/null",
+    );
     place.ok("mkdaxfs -q root image");
     // Excluded files are not mentioned.
     place.ok("mkdaxfs -q -e '*.json' -e dir -e again cache/snapshots/1 image");

@@ -206,13 +206,14 @@ pub(crate) fn file_type(stat: &Stat) -> Option<FileType> {
     FileType::of_mode((stat.st_mode & 0o170_000) as u16)
 }
 
-/// Return the path that the relative `target` of a symlink in the directory `relative` has if the
-/// tree is the root, where `..` leads to itself. Return `None` if it does not lead out of the tree.
+/// Returns the path of `target`, of a symlink in the directory `relative`, from that directory, if the tree is the root,
+/// where `..` leads to itself. Returns `None` if it does not lead out of the tree, or to what a running system makes.
 fn within(relative: &Path, target: &[u8]) -> Option<Vec<u8>> {
     let mut depth = relative.components().count();
-    let (mut out, mut names) = (target.starts_with(b"/"), Vec::new());
+    let mut out = target.starts_with(b"/");
+    let mut names: Vec<&[u8]> = Vec::new();
     if out {
-        return None;
+        names.resize(std::mem::take(&mut depth), b"..");
     }
     for name in target.split(|&byte| byte == b'/') {
         match name {
@@ -222,6 +223,7 @@ fn within(relative: &Path, target: &[u8]) -> Option<Vec<u8>> {
                 continue;
             }
             b".." => depth -= 1,
+            b"dev" | b"proc" | b"run" | b"sys" if depth == 0 && out => return None,
             _ => depth += 1,
         }
         names.push(name);
