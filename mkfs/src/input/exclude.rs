@@ -69,6 +69,8 @@ fn mistake(pattern: &str) -> Option<&'static str> {
     let is_blank_at_end = rest.is_some_and(|rest| !rest.ends_with('\\'));
     if path.is_empty() {
         Some("names nothing in the tree")
+    } else if pattern.starts_with('\u{feff}') {
+        Some("starts with a byte order mark; remove it, or write '[\u{feff}]' for a name with one")
     } else if pattern.starts_with('!') {
         Some("starts with '!', but patterns have no exceptions; write '\\!' for a name with '!'")
     } else if path.split('/').any(odd) {
@@ -139,8 +141,23 @@ mod tests {
     fn wrong_patterns() {
         assert!(Exclude::new([""; 0]).unwrap().is_none());
         for wrong in [
-            "", "/", "//", "[", "{a", "!keep.o", "./x", "a/./b", "..", "a/../b", "a//b", "a ",
-            "a\t", "a\u{a0}", "a \r", "/ /",
+            "",
+            "/",
+            "//",
+            "[",
+            "{a",
+            "!keep.o",
+            "./x",
+            "a/./b",
+            "..",
+            "a/../b",
+            "a//b",
+            "a ",
+            "a\t",
+            "a\u{a0}",
+            "a \r",
+            "/ /",
+            "\u{feff}*.o",
         ] {
             assert!(Exclude::new([wrong]).is_err(), "{wrong}");
         }
