@@ -143,10 +143,7 @@ impl Inputs<'_> {
             Input::Composed(path, packs) => self.image(Raw::open(path)?, packs),
             Input::Oci(path) => {
                 let (path, name) = reference(path);
-                let Options {
-                    platform, scratch, ..
-                } = self.options;
-                let layers = oci::oci(path, name, platform.as_ref(), scratch, self.progress)?;
+                let layers = oci::oci(path, name, self.options, self.progress, self.warn)?;
                 oci::flatten(
                     &mut self.builder,
                     &layers,

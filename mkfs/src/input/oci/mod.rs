@@ -9,6 +9,7 @@ mod types;
 
 use super::blob::Blob;
 use super::decoder::BUFFER;
+use super::options::Options;
 use super::platform::Platform;
 use daxfs_files::{Error, Progress, Result, Silent};
 pub(super) use layers::flatten;
@@ -29,18 +30,18 @@ const DEPTH: usize = 8;
 pub(super) fn oci(
     path: &Path,
     reference: Option<&str>,
-    platform: Option<&Platform>,
-    scratch: &Path,
+    options: &Options<'_>,
     progress: &dyn Progress,
+    warn: &mut dyn FnMut(String),
 ) -> Result<Vec<Blob>> {
-    let parts = Parts::open(path, scratch, progress)?;
+    let parts = Parts::open(path, options, progress, warn)?;
     parts.read("oci-layout")?;
     let index = json::<Index>(&parts, "index.json", &parts.read("index.json")?)?;
     let images = index.images();
     let layout = Layout {
         parts,
         images,
-        platform,
+        platform: options.platform.as_ref(),
     };
     let mut images = layout.images.clone();
     if let Some(name) = reference {

@@ -7,6 +7,7 @@ use super::super::member::{components, What};
 use super::super::stream::Stream;
 use super::super::tar::TarReader;
 use crate::input::budget::Budget;
+use crate::input::options::Options;
 use crate::writer::tree::{Kind, Location};
 use daxfs_files::{Error, Progress, Result};
 use std::collections::HashMap;
@@ -33,7 +34,12 @@ enum Within {
 
 impl Parts {
     /// Open the directory or archive `path`.
-    pub fn open(path: &Path, scratch: &Path, progress: &dyn Progress) -> Result<Self> {
+    pub fn open(
+        path: &Path,
+        options: &Options<'_>,
+        progress: &dyn Progress,
+        warn: &mut dyn FnMut(String),
+    ) -> Result<Self> {
         if path.is_dir() {
             return Ok(Parts {
                 path: path.into(),
@@ -44,12 +50,15 @@ impl Parts {
         let path = raw.path().to_path_buf();
         progress.step("reading", raw.size());
         let budget = Budget::default();
-        let mut reader = TarReader::new(Stream::new(&raw, scratch, progress)?, &budget);
+        let stream = Stream::new(&raw, options.scratch, progress)?;
+        let mut reader = TarReader::new(stream, &budget);
+        reader.ignore_zeros = options.ignore_zeros;
         let members = list(&mut reader, &budget)?;
         if members.is_empty() {
             reader.check_empty(true)?;
         }
-        let (container, _) = reader.finish()?;
+        let (container, warnings) = reader.finish()?;
+        warnings.into_iter().for_each(warn);
         let public = matches!(&raw, Raw::Blob(blob) if blob.public);
         let whole = Blob {
             file: container.file,
