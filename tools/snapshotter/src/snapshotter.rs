@@ -24,6 +24,7 @@ use daxfs_files::Silent;
 use daxfs_store::{lock, merge_upper};
 use mkdaxfs::input::{layer, Options};
 use mkdaxfs::writer::build::Builder;
+use mkdaxfs::writer::tree::ROOT;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{DirBuilder, File, Metadata};
 use std::os::unix::fs::DirBuilderExt;
@@ -290,14 +291,11 @@ impl Snapshotter {
                     .ok_or_else(|| Error::NotFound(snapshot.record.name.clone()))
             });
             let merge = |builder: &mut Builder| {
-                let options = Options::new(dir);
-                told = Some(layer(
-                    builder,
-                    archive,
-                    &options,
-                    &Silent,
-                    &mut |warning| warn(&warning),
-                )?);
+                let (options, warn) = (Options::new(dir), &mut |warning| warn(&warning));
+                // containerd leaves out what an archive says of its root directory.
+                let root = builder.tree.node(ROOT).attributes;
+                told = Some(layer(builder, archive, &options, &Silent, warn)?);
+                builder.tree.nodes[ROOT as usize].attributes = root;
                 Ok(())
             };
             still.and_then(|()| {

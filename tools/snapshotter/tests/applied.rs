@@ -7,12 +7,14 @@ use daxfs_files::digest::hex;
 use daxfs_snapshotter::api::{ApplyRequest, Descriptor, Mount};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use tonic::Code;
 
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 /// A layer with these files, as containerd has it: its descriptor, and the SHA-256 of the archive.
 fn layer(machine: &Machine, kind: &str, files: &[(&str, &str)]) -> (Descriptor, String) {
@@ -33,6 +35,7 @@ fn layer(machine: &Machine, kind: &str, files: &[(&str, &str)]) -> (Descriptor, 
     let sum = hex(&Sha256::digest(&archive));
     let blob = match kind {
         GZIP => tar(&["--sort=name", "--mtime=@1", "-cz"]),
+        ZSTD => tar(&["--sort=name", "--mtime=@1", "--zstd", "-c"]),
         _ => archive,
     };
     (store(machine, kind, &blob), sum)
@@ -41,16 +44,26 @@ fn layer(machine: &Machine, kind: &str, files: &[(&str, &str)]) -> (Descriptor, 
 /// Put a blob into the content store of containerd.
 fn store(machine: &Machine, kind: &str, blob: &[u8]) -> Descriptor {
     let sha256 = hex(&Sha256::digest(blob));
-    let blobs = "containerd/io.containerd.content.v1.content/blobs/sha256";
-    let blobs = machine.place.path().join(blobs);
-    std::fs::create_dir_all(&blobs).unwrap();
-    std::fs::write(blobs.join(&sha256), blob).unwrap();
-    Descriptor {
+    let descriptor = Descriptor {
         media_type: kind.into(),
         digest: format!("sha256:{sha256}"),
         size: blob.len() as i64,
         annotations: Default::default(),
-    }
+    };
+    let path = blob_of(machine, &descriptor);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, blob).unwrap();
+    descriptor
+}
+
+/// Return the file of a blob in the content store of containerd.
+fn blob_of(machine: &Machine, descriptor: &Descriptor) -> PathBuf {
+    let blobs = "containerd/io.containerd.content.v1.content/blobs/sha256";
+    machine
+        .place
+        .path()
+        .join(blobs)
+        .join(&descriptor.digest[7..])
 }
 
 async fn apply(machine: &Machine, layer: &Descriptor, mounts: &[Mount]) -> Answer<Descriptor> {
@@ -102,6 +115,9 @@ async fn layers() {
     let mounts = machine.prepare("container", "change").await.unwrap();
     let expected = ["dir", "dir/new", "kept"].map(String::from);
     assert_eq!(names(&lower(&mounts)), expected.into());
+    // Not the 0700 that the archives have for their roots.
+    let root = upper(&mounts).metadata().unwrap();
+    assert_eq!(root.permissions().mode() & 0o7777, 0o755);
     assert_eq!(machine.memory.count(), 1);
     for name in ["container", "change", "base"] {
         machine.remove(name).await.unwrap();
@@ -110,6 +126,35 @@ async fn layers() {
         names(&machine.place.path().join("root/store/packs")),
         BTreeSet::new()
     );
+}
+
+/// Layers without files, and bytes after the end of a layer, which belong to its SHA-256.
+#[tokio::test]
+async fn odd_layers() {
+    let machine = Machine::new().await;
+    let (zstd, zstd_sum) = layer(&machine, ZSTD, &[]);
+    let zstd = std::fs::read(blob_of(&machine, &zstd)).unwrap();
+    let (plain, _) = layer(&machine, TAR, &[("file", "text")]);
+    let archive = std::fs::read(blob_of(&machine, &plain)).unwrap();
+    let longer = [&archive[..], &b"more".repeat(100_000)].concat();
+    let sum = |bytes: &[u8]| hex(&Sha256::digest(bytes));
+    let mut parent = String::new();
+    for (name, kind, blob, sum, files) in [
+        ("empty", TAR, &b""[..], sum(b""), 0),
+        ("end", TAR, &[0; 1024], sum(&[0; 1024]), 0),
+        ("zstd", ZSTD, &zstd, zstd_sum, 0),
+        ("longer", TAR, &longer, sum(&longer), 1),
+    ] {
+        let mounts = machine.prepare("key", &parent).await.unwrap();
+        let blob = store(&machine, kind, blob);
+        let applied = apply(&machine, &blob, &mounts).await.unwrap();
+        assert_eq!(applied.digest, format!("sha256:{sum}"), "{name}");
+        machine.commit(name, "key").await.unwrap();
+        let mounts = machine.view("view", name).await.unwrap();
+        assert_eq!(names(Path::new(&mounts[0].source)).len(), files, "{name}");
+        machine.remove("view").await.unwrap();
+        parent = name.into();
+    }
 }
 
 /// What this differ does not know is left to the next one.
@@ -157,11 +202,7 @@ async fn failures() {
     let machine = Machine::new().await;
     let (good, _) = layer(&machine, GZIP, &[("file", &"text".repeat(5000))]);
     let mounts = machine.prepare("key", "").await.unwrap();
-    let blobs = machine
-        .place
-        .path()
-        .join("containerd/io.containerd.content.v1.content/blobs/sha256");
-    let whole = std::fs::read(blobs.join(&good.digest[7..])).unwrap();
+    let whole = std::fs::read(blob_of(&machine, &good)).unwrap();
     let damaged = store(&machine, GZIP, &whole[..whole.len() - 20]);
     let error = apply(&machine, &damaged, &mounts).await.unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition);
