@@ -26,7 +26,10 @@
 #![allow(unnecessary_transmutes)]
 
 use kernel::ffi;
-use pin_init::{MaybeZeroable, Zeroable};
+use pin_init::{
+    MaybeZeroable,
+    Zeroable, //
+};
 
 type __kernel_size_t = usize;
 type __kernel_ssize_t = isize;

@@ -24,7 +24,10 @@
 
 #![deny(unsafe_code)]
 
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 #[allow(unsafe_code)]
 mod bindings;

@@ -2,11 +2,29 @@
 
 //! Directories of a mounted image.
 
-use crate::image::{Directory, FileType, Image};
-use crate::inode::{self, Object};
-use crate::linux::fs::{DirOperations, Emitter, INode, INodeRef};
-use crate::linux::{fatal_signal_pending, Errno};
-use crate::mount::{report, DaxFs};
+use crate::image::{
+    Directory,
+    FileType,
+    Image, //
+};
+use crate::inode::{
+    self,
+    Object, //
+};
+use crate::linux::fs::{
+    DirOperations,
+    Emitter,
+    INode,
+    INodeRef, //
+};
+use crate::linux::{
+    fatal_signal_pending,
+    Errno, //
+};
+use crate::mount::{
+    report,
+    DaxFs, //
+};
 use kernel::prelude::*;
 
 /// Number of positions that `.` and `..` take in a listing. Entry `n` has position `DOTS + n`.

@@ -4,7 +4,12 @@
 
 use crate::dir::directory;
 use crate::inode;
-use crate::linux::fs::{ExportOperations, INode, INodeRef, SuperBlock};
+use crate::linux::fs::{
+    ExportOperations,
+    INode,
+    INodeRef,
+    SuperBlock, //
+};
 use crate::linux::Errno;
 use crate::mount::DaxFs;
 use kernel::prelude::*;

@@ -3,14 +3,43 @@
 //! Regular files of a mounted image.
 
 use crate::event::Event;
-use crate::image::{self, Memory};
-use crate::inode::{self, failed, file_data, refuse, FileData};
+use crate::image::{
+    self,
+    Memory, //
+};
+use crate::inode::{
+    self,
+    failed,
+    file_data,
+    refuse,
+    FileData, //
+};
 use crate::lazy::read_pieces;
-use crate::linux::fs::{Extent, FileOperations, INode, INodeRef, SuperBlock};
-use crate::linux::mm::{Fault, FaultResult, Outcome};
-use crate::memory::{ExtentClaim, Gate, MappedExtent};
-use crate::mount::{report, DaxFs};
-use kernel::{iov::IovIterDest, prelude::*};
+use crate::linux::fs::{
+    Extent,
+    FileOperations,
+    INode,
+    INodeRef,
+    SuperBlock, //
+};
+use crate::linux::mm::{
+    Fault,
+    FaultResult,
+    Outcome, //
+};
+use crate::memory::{
+    ExtentClaim,
+    Gate,
+    MappedExtent, //
+};
+use crate::mount::{
+    report,
+    DaxFs, //
+};
+use kernel::{
+    iov::IovIterDest,
+    prelude::*, //
+};
 
 /// Returns the superblock of the image that has the data of `file`, of a mount with packs.
 #[cold]

@@ -2,12 +2,35 @@
 
 //! Inodes of a mounted image.
 
-use crate::image::{self, Content, Directory, Image, Inode, Problem};
-use crate::linux::fs::{Attributes, INode, INodeRef, Kind, MappedBy, SuperBlock};
-use crate::memory::{Access, MapMethod};
-use crate::mount::{report, DaxFs};
+use crate::image::{
+    self,
+    Content,
+    Directory,
+    Image,
+    Inode,
+    Problem, //
+};
+use crate::linux::fs::{
+    Attributes,
+    INode,
+    INodeRef,
+    Kind,
+    MappedBy,
+    SuperBlock, //
+};
+use crate::memory::{
+    Access,
+    MapMethod, //
+};
+use crate::mount::{
+    report,
+    DaxFs, //
+};
 use core::ptr;
-use kernel::{page::PAGE_SIZE, prelude::*};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
 
 /// The private data of an inode.
 pub(crate) struct Data {

@@ -2,12 +2,29 @@
 
 //! Reads and faults of an image with pieces that are verified before their first use.
 
-use crate::image::{self, layout, Image, Problem};
-use crate::inode::{failed, refuse};
-use crate::linux::{self, fs::INode};
+use crate::image::{
+    self,
+    layout,
+    Image,
+    Problem, //
+};
+use crate::inode::{
+    failed,
+    refuse, //
+};
+use crate::linux::{
+    self,
+    fs::INode, //
+};
 use crate::memory::Gate;
-use crate::mount::{DaxFs, Mounted};
-use kernel::{iov::IovIterDest, prelude::*};
+use crate::mount::{
+    DaxFs,
+    Mounted, //
+};
+use kernel::{
+    iov::IovIterDest,
+    prelude::*, //
+};
 
 impl Mounted {
     /// Makes bytes usable: verify the piece that holds the byte at `offset`. Returns how many of

@@ -3,18 +3,48 @@
 //! A mounted image, and how errors in it are reported.
 
 use crate::event::Event;
-use crate::image::{self, Image, Problem};
+use crate::image::{
+    self,
+    Image,
+    Problem, //
+};
 use crate::linux::block::OpenBlockDevice;
-use crate::linux::fs::{refusal, Refusal, SourceKind, SuperBlock, SuperRef};
-use crate::linux::{self, Errno};
-use crate::memory::{phys, Access, Region, Resources};
-use crate::options::{Checks, Named, Options};
+use crate::linux::fs::{
+    refusal,
+    Refusal,
+    SourceKind,
+    SuperBlock,
+    SuperRef, //
+};
+use crate::linux::{
+    self,
+    Errno, //
+};
+use crate::memory::{
+    phys,
+    Access,
+    Region,
+    Resources, //
+};
+use crate::options::{
+    Checks,
+    Named,
+    Options, //
+};
 use crate::part;
 use crate::signature::Keyring;
-use crate::usage::{Directory, Usage};
+use crate::usage::{
+    Directory,
+    Usage, //
+};
 use crate::verify::Pieces;
 use core::ops::Range;
-use kernel::{fmt, prelude::*, seq_file::SeqFile, sync::Arc};
+use kernel::{
+    fmt,
+    prelude::*,
+    seq_file::SeqFile,
+    sync::Arc, //
+};
 
 /// The filesystem.
 pub(crate) struct DaxFs;

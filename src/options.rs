@@ -2,12 +2,21 @@
 
 //! Mount options.
 
-use crate::linux::fs::{refusal, Param, Refusal, Value};
+use crate::linux::fs::{
+    refusal,
+    Param,
+    Refusal,
+    Value, //
+};
 use crate::linux::Errno;
 use crate::memory::Descriptor;
 use crate::part::Part;
 use crate::verify::Proof;
-use kernel::{fmt, fs::File, prelude::*};
+use kernel::{
+    fmt,
+    fs::File,
+    prelude::*, //
+};
 
 /// Mount options.
 #[derive(Default)]

@@ -8,10 +8,24 @@
 //! keeps the superblock of each, and so the memory, the verified pieces and the mapped extents. So
 //! a page has one owner, whichever image maps it, and each pack may fail alone.
 
-use crate::image::{self, Image, Memory, Problem};
-use crate::linux::fs::{refusal, Refusal, Registration, SuperRef};
+use crate::image::{
+    self,
+    Image,
+    Memory,
+    Problem, //
+};
+use crate::linux::fs::{
+    refusal,
+    Refusal,
+    Registration,
+    SuperRef, //
+};
 use crate::linux::Hex;
-use crate::mount::{DaxFs, Mounted, Place};
+use crate::mount::{
+    DaxFs,
+    Mounted,
+    Place, //
+};
 use crate::options::Checks;
 use kernel::prelude::*;
 

@@ -2,9 +2,16 @@
 
 //! The part of the memory that has the image: `fsoffset=` and `fslength=`.
 
-use crate::linux::fs::{refusal, Refusal};
+use crate::linux::fs::{
+    refusal,
+    Refusal, //
+};
 use core::ops::Range;
-use kernel::{page::PAGE_SIZE, prelude::*, seq_file::SeqFile};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    seq_file::SeqFile, //
+};
 
 /// The part of the source that the image may have, while options are parsed.
 #[derive(Default)]

@@ -2,13 +2,24 @@
 
 //! Signatures of images: who may have made an image that is mounted.
 
-use crate::image::{self, signature::Section, Image, Problem};
-use crate::linux::fs::{refusal, Refusal};
+use crate::image::{
+    self,
+    signature::Section,
+    Image,
+    Problem, //
+};
+use crate::linux::fs::{
+    refusal,
+    Refusal, //
+};
 use crate::linux::keyring;
 pub(crate) use crate::linux::keyring::Keyring;
 use crate::linux::Errno;
 use crate::memory::Region;
-use kernel::{prelude::*, str::CString};
+use kernel::{
+    prelude::*,
+    str::CString, //
+};
 
 /// Verifies the signature of `image`. It signs the SHA-256 in the superblock.
 ///

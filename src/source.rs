@@ -3,9 +3,24 @@
 //! Opening the memory that a mount names.
 
 use crate::linux::block::OpenBlockDevice;
-use crate::linux::fs::{refusal, Context, Key, Refusal, SourceKind, SuperKind};
-use crate::memory::{dax, phys, LeaseRef, Region};
-use crate::options::{Named, Options};
+use crate::linux::fs::{
+    refusal,
+    Context,
+    Key,
+    Refusal,
+    SourceKind,
+    SuperKind, //
+};
+use crate::memory::{
+    dax,
+    phys,
+    LeaseRef,
+    Region, //
+};
+use crate::options::{
+    Named,
+    Options, //
+};
 use core::ops::Range;
 use kernel::prelude::*;
 

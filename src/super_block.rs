@@ -2,22 +2,63 @@
 
 //! Superblocks: mounting, remounting, and showing a mount.
 
-use crate::image::{self, Image, Problem};
-use crate::linux::block::{BlockDevice, OpenBlockDevice};
-use crate::linux::fs::{
-    refusal, Context, FileSystem, INodeRef, Param, Refusal, Registration, Statistics, SuperBlock,
-    SuperKind, SuperOperations,
+use crate::image::{
+    self,
+    Image,
+    Problem, //
 };
-use crate::linux::{check_signal, Errno};
-use crate::memory::{buffer, ExtentClaim, Region};
-use crate::mount::{DaxFs, Mounted, Place, Shared};
-use crate::options::{Checks, Options};
+use crate::linux::block::{
+    BlockDevice,
+    OpenBlockDevice, //
+};
+use crate::linux::fs::{
+    refusal,
+    Context,
+    FileSystem,
+    INodeRef,
+    Param,
+    Refusal,
+    Registration,
+    Statistics,
+    SuperBlock,
+    SuperKind,
+    SuperOperations, //
+};
+use crate::linux::{
+    check_signal,
+    Errno, //
+};
+use crate::memory::{
+    buffer,
+    ExtentClaim,
+    Region, //
+};
+use crate::mount::{
+    DaxFs,
+    Mounted,
+    Place,
+    Shared, //
+};
+use crate::options::{
+    Checks,
+    Options, //
+};
 use crate::packs;
 use crate::signature::Keyring;
-use crate::source::{self, Found};
+use crate::source::{
+    self,
+    Found, //
+};
 use crate::usage::Usage;
-use crate::{dir, inode};
-use kernel::{page::PAGE_SIZE, prelude::*, seq_file::SeqFile};
+use crate::{
+    dir,
+    inode, //
+};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    seq_file::SeqFile, //
+};
 
 /// Returns true if the module's parameter demands a signature of every image. It does not change
 /// after the module was loaded.

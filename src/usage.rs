@@ -8,10 +8,22 @@ use crate::image::Superblock;
 use crate::linux::counters::Counters;
 use crate::linux::fs::SourceKind;
 pub(crate) use crate::linux::sysfs::Directory;
-use crate::linux::sysfs::{numbers, File, Show, Shown, Value};
+use crate::linux::sysfs::{
+    numbers,
+    File,
+    Show,
+    Shown,
+    Value, //
+};
 use crate::linux::Hex;
-use crate::memory::{MapMethod, Region};
-use kernel::{prelude::*, str::CString};
+use crate::memory::{
+    MapMethod,
+    Region, //
+};
+use kernel::{
+    prelude::*,
+    str::CString, //
+};
 
 /// Number of events.
 const EVENTS: usize = Event::BadPiece as usize + 1;

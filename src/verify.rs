@@ -3,17 +3,48 @@
 //! Comparing an image with a trusted SHA-256: all of it, or each piece before its first use.
 
 use crate::event::Event;
-use crate::image::{self, layout, Image, Memory, Problem, Table};
-use crate::linux::fs::{refusal, Refusal};
-use crate::linux::{check_signal, load_acquire, sha256::Sha256, Errno, Hex};
-use crate::memory::{buffer, Region};
-use crate::signature::{self, Keyring};
+use crate::image::{
+    self,
+    layout,
+    Image,
+    Memory,
+    Problem,
+    Table, //
+};
+use crate::linux::fs::{
+    refusal,
+    Refusal, //
+};
+use crate::linux::{
+    check_signal,
+    load_acquire,
+    sha256::Sha256,
+    Errno,
+    Hex, //
+};
+use crate::memory::{
+    buffer,
+    Region, //
+};
+use crate::signature::{
+    self,
+    Keyring, //
+};
 use crate::usage::Usage;
 use core::ops::Range;
-use kernel::sync::atomic::{Atomic, Relaxed, Release};
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed,
+    Release, //
+};
 use kernel::{
-    cpu::nr_cpu_ids, new_mutex, page::PAGE_SIZE, prelude::*, seq_file::SeqFile, str::CString,
-    sync::Mutex,
+    cpu::nr_cpu_ids,
+    new_mutex,
+    page::PAGE_SIZE,
+    prelude::*,
+    seq_file::SeqFile,
+    str::CString,
+    sync::Mutex, //
 };
 
 /// Largest number of pieces that can be verified at the same time.

@@ -3,11 +3,24 @@
 //! Symlink targets, extended attributes and access control lists of a mounted image.
 
 use crate::image::layout::XattrPrefix;
-use crate::image::{self, Problem, XATTR_NAME_MAX};
+use crate::image::{
+    self,
+    Problem,
+    XATTR_NAME_MAX, //
+};
 use crate::inode::Object;
-use crate::linux::fs::{AclKind, INode, INodeOperations, PosixAcl, XattrBuffer};
+use crate::linux::fs::{
+    AclKind,
+    INode,
+    INodeOperations,
+    PosixAcl,
+    XattrBuffer, //
+};
 use crate::linux::Errno;
-use crate::mount::{report, DaxFs};
+use crate::mount::{
+    report,
+    DaxFs, //
+};
 use kernel::prelude::*;
 
 impl INodeOperations for DaxFs {

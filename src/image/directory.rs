@@ -2,14 +2,24 @@
 
 //! Look-up and listing of directories.
 
-use super::error::{Error, Problem, Result};
-use super::inode::{Directory, FileType};
+use super::error::{
+    Error,
+    Problem,
+    Result, //
+};
+use super::inode::{
+    Directory,
+    FileType, //
+};
 use super::layout;
 use super::memory::Memory;
 use super::Image;
 use core::cmp::Ordering;
 use core::mem::offset_of;
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::{
+    FromZeros,
+    IntoBytes, //
+};
 
 /// Number of entries in a cache line. A look-up loads them together.
 const GROUP: u64 = 4;

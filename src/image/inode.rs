@@ -2,10 +2,20 @@
 
 //! Validated inodes.
 
-use super::error::{Error, Problem, Result};
-use super::layout::{self, SYMLINK_MAX};
+use super::error::{
+    Error,
+    Problem,
+    Result, //
+};
+use super::layout::{
+    self,
+    SYMLINK_MAX, //
+};
 use super::superblock::Superblock;
-use core::mem::{offset_of, size_of};
+use core::mem::{
+    offset_of,
+    size_of, //
+};
 
 /// Linux device numbers have majors of 12 bits and minors of 20.
 const MAJOR_BITS: u32 = 12;

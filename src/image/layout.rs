@@ -8,8 +8,19 @@
 
 use core::mem::size_of;
 use core::ops::Range;
-use zerocopy::little_endian::{I64, U16, U32, U64};
-use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::little_endian::{
+    I64,
+    U16,
+    U32,
+    U64, //
+};
+use zerocopy_derive::{
+    FromBytes,
+    Immutable,
+    IntoBytes,
+    KnownLayout,
+    Unaligned, //
+};
 
 /// First eight bytes of an image: a byte that is not ASCII, the name, and a line end that a
 /// transfer in text mode would change.

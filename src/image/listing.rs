@@ -3,12 +3,22 @@
 //! Listing of directories.
 
 use super::directory::Dirent;
-use super::error::{Error, Problem, Result};
+use super::error::{
+    Error,
+    Problem,
+    Result, //
+};
 use super::inode::Directory;
-use super::layout::{self, NAME_MAX};
+use super::layout::{
+    self,
+    NAME_MAX, //
+};
 use super::memory::Memory;
 use super::Image;
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::{
+    FromZeros,
+    IntoBytes, //
+};
 
 /// Number of records that are loaded at a time: eight cache lines.
 const RECORDS: usize = 32;

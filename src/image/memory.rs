@@ -2,9 +2,15 @@
 
 //! Access to the bytes of an image.
 
-use super::error::{Error, Result};
+use super::error::{
+    Error,
+    Result, //
+};
 use core::ops::Range;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{
+    FromBytes,
+    IntoBytes, //
+};
 
 /// Memory that holds an image, and that others may write at any time.
 ///

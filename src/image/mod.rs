@@ -21,14 +21,34 @@ mod superblock;
 mod xattr;
 
 pub use directory::Dirent;
-pub use error::{Error, Problem, Result};
-pub use inode::{overlap, Content, Directory, FileType, Inode};
+pub use error::{
+    Error,
+    Problem,
+    Result, //
+};
+pub use inode::{
+    overlap,
+    Content,
+    Directory,
+    FileType,
+    Inode, //
+};
 pub use listing::Listing;
 pub use memory::Memory;
-pub use superblock::{Superblock, Table};
-pub use xattr::{Xattr, Xattrs, XATTR_NAME_MAX};
+pub use superblock::{
+    Superblock,
+    Table, //
+};
+pub use xattr::{
+    Xattr,
+    Xattrs,
+    XATTR_NAME_MAX, //
+};
 
-use core::mem::{offset_of, size_of};
+use core::mem::{
+    offset_of,
+    size_of, //
+};
 use zerocopy::IntoBytes;
 
 /// An image: memory and a validated superblock.

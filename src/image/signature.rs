@@ -6,12 +6,25 @@
 //! describes. Nothing here looks into it: the kernel and the tools verify it, each with its own
 //! cryptography.
 
-use super::error::{Error, Problem, Result};
+use super::error::{
+    Error,
+    Problem,
+    Result, //
+};
 use super::layout;
-use super::memory::{load, Memory};
-use super::superblock::{Superblock, Table};
+use super::memory::{
+    load,
+    Memory, //
+};
+use super::superblock::{
+    Superblock,
+    Table, //
+};
 use core::fmt;
-use core::mem::{offset_of, size_of};
+use core::mem::{
+    offset_of,
+    size_of, //
+};
 use zerocopy::IntoBytes;
 
 /// The line of text that is signed. A reader makes it of numbers and never parses one, so a line in

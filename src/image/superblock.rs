@@ -2,9 +2,20 @@
 
 //! Validation of the superblock.
 
-use super::error::{Error, Problem, Result};
-use super::layout::{self, SUPERBLOCK_SIZE, TABLE_ALIGN};
-use super::memory::{load, Memory};
+use super::error::{
+    Error,
+    Problem,
+    Result, //
+};
+use super::layout::{
+    self,
+    SUPERBLOCK_SIZE,
+    TABLE_ALIGN, //
+};
+use super::memory::{
+    load,
+    Memory, //
+};
 use core::mem::offset_of;
 use zerocopy::IntoBytes;
 

@@ -2,11 +2,26 @@
 
 //! Extended attributes of an inode.
 
-use super::error::{Error, Problem, Result};
-use super::layout::{self, XattrPrefix, XATTR_COUNT_MAX, XATTR_VALUE_MAX};
-use super::memory::{load, Memory};
+use super::error::{
+    Error,
+    Problem,
+    Result, //
+};
+use super::layout::{
+    self,
+    XattrPrefix,
+    XATTR_COUNT_MAX,
+    XATTR_VALUE_MAX, //
+};
+use super::memory::{
+    load,
+    Memory, //
+};
 use super::Image;
-use core::mem::{offset_of, size_of};
+use core::mem::{
+    offset_of,
+    size_of, //
+};
 
 /// Longest name after the prefix, in bytes.
 pub const XATTR_NAME_MAX: usize = u8::MAX as usize;

@@ -5,8 +5,14 @@
 //! [`Atomic::load`] calls a function of C unless the kernel is built with link-time optimization.
 //! That takes 2.8 % more instructions for a look-up.
 
-use core::sync::atomic::{fence, Ordering};
-use kernel::sync::atomic::{Atomic, AtomicType};
+use core::sync::atomic::{
+    fence,
+    Ordering, //
+};
+use kernel::sync::atomic::{
+    Atomic,
+    AtomicType, //
+};
 
 /// Loads a value as READ_ONCE() does.
 #[inline(always)]

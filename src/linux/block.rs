@@ -4,9 +4,17 @@
 
 use crate::bindings;
 use core::ops::Deref;
-use core::ptr::{self, NonNull};
+use core::ptr::{
+    self,
+    NonNull, //
+};
 use kernel::sync::atomic::Atomic;
-use kernel::{block::SECTOR_SHIFT, error::from_err_ptr, prelude::*, types::Opaque};
+use kernel::{
+    block::SECTOR_SHIFT,
+    error::from_err_ptr,
+    prelude::*,
+    types::Opaque, //
+};
 
 /// A block device.
 ///

@@ -3,8 +3,16 @@
 //! Notifiers of buses (`include/linux/device/bus.h`).
 
 use crate::bindings;
-use core::ptr::{self, NonNull};
-use kernel::{device::Device, error::to_result, prelude::*, types::Opaque};
+use core::ptr::{
+    self,
+    NonNull, //
+};
+use kernel::{
+    device::Device,
+    error::to_result,
+    prelude::*,
+    types::Opaque, //
+};
 
 /// Identity of a device while it exists.
 #[derive(Clone, Copy, PartialEq, Eq)]

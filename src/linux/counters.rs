@@ -3,7 +3,10 @@
 //! Per-CPU counters. Adding to one takes a few instructions and no lock.
 
 use crate::bindings;
-use core::mem::{align_of, size_of};
+use core::mem::{
+    align_of,
+    size_of, //
+};
 use core::ptr::NonNull;
 use kernel::prelude::*;
 

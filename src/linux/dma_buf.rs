@@ -4,15 +4,28 @@
 //!
 //! C headers: `include/linux/dma-buf.h`, `include/linux/dma-resv.h`.
 
-use super::mm::{cache_mode, MapMethod, Mappable, Owner};
+use super::mm::{
+    cache_mode,
+    MapMethod,
+    Mappable,
+    Owner, //
+};
 use super::Errno;
 use crate::bindings;
 use core::ptr::NonNull;
-use kernel::sync::atomic::{Acquire, Atomic, Full, Release};
+use kernel::sync::atomic::{
+    Acquire,
+    Atomic,
+    Full,
+    Release, //
+};
 use kernel::{
-    error::{from_err_ptr, to_result},
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
     ffi,
-    prelude::*,
+    prelude::*, //
 };
 
 /// The processor reads what devices have written.

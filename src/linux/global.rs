@@ -5,9 +5,21 @@
 //! `global_lock!` of the kernel crate makes one that must be initialized before its first use,
 //! which the compiler cannot check. These initialize themselves.
 
-use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
-use kernel::sync::{GlobalGuard, GlobalLock, GlobalLockBackend};
-use kernel::time::{delay::fsleep, Delta};
+use kernel::sync::atomic::{
+    Acquire,
+    Atomic,
+    Relaxed,
+    Release, //
+};
+use kernel::sync::{
+    GlobalGuard,
+    GlobalLock,
+    GlobalLockBackend, //
+};
+use kernel::time::{
+    delay::fsleep,
+    Delta, //
+};
 
 /// The mutex is not initialized.
 const NEW: i8 = 0;

@@ -5,8 +5,16 @@
 //! It is mounted while memory is in use. Nothing can be looked up in it.
 
 use crate::bindings;
-use core::ptr::{null_mut, NonNull};
-use kernel::{error::to_result, ffi::c_int, prelude::*, types::Opaque};
+use core::ptr::{
+    null_mut,
+    NonNull, //
+};
+use kernel::{
+    error::to_result,
+    ffi::c_int,
+    prelude::*,
+    types::Opaque, //
+};
 
 /// The filesystem type. It is never registered, so users cannot mount it.
 struct Type(Opaque<bindings::file_system_type>);

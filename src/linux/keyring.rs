@@ -8,8 +8,11 @@ use super::Errno;
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
-    error::{from_err_ptr, to_result},
-    prelude::*,
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
+    prelude::*, //
 };
 
 /// A keyring of this module. Only root of the initial user namespace can add certificates to it,

@@ -4,10 +4,20 @@
 //!
 //! C headers: `include/linux/memfd.h`, `include/linux/shmem_fs.h`.
 
-use super::mm::{CacheMode, MapMethod, Mappable, Owner};
+use super::mm::{
+    CacheMode,
+    MapMethod,
+    Mappable,
+    Owner, //
+};
 use crate::bindings;
 use core::ptr::NonNull;
-use kernel::{error::from_err_ptr, fs::File, prelude::*, sync::aref::ARef};
+use kernel::{
+    error::from_err_ptr,
+    fs::File,
+    prelude::*,
+    sync::aref::ARef, //
+};
 
 /// The seals that keep the content from changing.
 const SEALS: u32 = bindings::F_SEAL_WRITE | bindings::F_SEAL_SHRINK | bindings::F_SEAL_GROW;

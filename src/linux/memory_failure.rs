@@ -4,8 +4,15 @@
 
 use crate::bindings;
 use core::mem;
-use core::ptr::{self, NonNull};
-use kernel::ffi::{c_int, c_ulong, c_void};
+use core::ptr::{
+    self,
+    NonNull, //
+};
+use kernel::ffi::{
+    c_int,
+    c_ulong,
+    c_void, //
+};
 
 /// Called with the number of a page frame when it fails. It may sleep: memory_failure() does, and
 /// probes of a tracepoint run under SRCU.

@@ -36,12 +36,22 @@ pub(crate) mod srcu;
 pub(crate) mod sysfs;
 pub(crate) mod workqueue;
 
-pub(crate) use atomic::{load_acquire, read_once};
+pub(crate) use atomic::{
+    load_acquire,
+    read_once, //
+};
 pub(crate) use errno::Errno;
-pub(crate) use global::{global_mutex, GlobalMutex};
+pub(crate) use global::{
+    global_mutex,
+    GlobalMutex, //
+};
 
 use crate::bindings;
-use kernel::{fmt, prelude::*, task::Task};
+use kernel::{
+    fmt,
+    prelude::*,
+    task::Task, //
+};
 
 /// Returns this module (`THIS_MODULE`), null if it is built into the kernel.
 const fn this_module() -> *mut bindings::module {

@@ -5,13 +5,29 @@
 //! C headers: `include/linux/memremap.h`, `include/linux/io.h`.
 
 use super::ioport::Requested;
-use super::mm::{cache_mode, poison::Frame, CacheMode, DaxRange, MapMethod, Mappable, Owner};
+use super::mm::{
+    cache_mode,
+    poison::Frame,
+    CacheMode,
+    DaxRange,
+    MapMethod,
+    Mappable,
+    Owner, //
+};
 use super::Errno;
 use crate::bindings;
 use core::marker::PhantomPinned;
 use core::mem::size_of;
-use core::ptr::{self, NonNull};
-use kernel::{error::from_err_ptr, ffi::c_int, prelude::*, types::Opaque};
+use core::ptr::{
+    self,
+    NonNull, //
+};
+use kernel::{
+    error::from_err_ptr,
+    ffi::c_int,
+    prelude::*,
+    types::Opaque, //
+};
 
 /// Returns true if `bytes` are at most half of the memory that is available to the kernel. When it
 /// describes a range, the kernel takes all the memory that it can get before it fails.

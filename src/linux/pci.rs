@@ -2,9 +2,15 @@
 
 //! The memory of PCI devices, and their removal (`include/linux/pci.h`).
 
-use super::bus::{as_raw, Notifier};
+use super::bus::{
+    as_raw,
+    Notifier, //
+};
 use crate::bindings;
-use kernel::{device::Device, prelude::*};
+use kernel::{
+    device::Device,
+    prelude::*, //
+};
 
 /// Returns true if the `size` bytes at physical address `start` are in memory of a device that is
 /// not being removed: a prefetchable region (reads have no side effects) of a kind of

@@ -10,13 +10,24 @@
 use super::read_once;
 use crate::bindings;
 use core::ops::Deref;
-use core::ptr::{self, NonNull};
-use kernel::sync::atomic::{Acquire, Atomic, Full, Release};
+use core::ptr::{
+    self,
+    NonNull, //
+};
+use kernel::sync::atomic::{
+    Acquire,
+    Atomic,
+    Full,
+    Release, //
+};
 use kernel::{
     error::to_result,
     prelude::*,
-    sync::{Arc, ArcBorrow},
-    types::Opaque,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
+    types::Opaque, //
 };
 
 /// A value that can be taken away from its readers; each reader delays that.

@@ -10,8 +10,14 @@
 
 use crate::bindings;
 use core::ptr::NonNull;
-use kernel::sync::atomic::{Atomic, Full};
-use kernel::{error::to_result, prelude::*};
+use kernel::sync::atomic::{
+    Atomic,
+    Full, //
+};
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
 
 /// Returns the major and the minor number of a device.
 pub(crate) fn numbers(device: bindings::dev_t) -> (u32, u32) {

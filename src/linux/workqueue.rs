@@ -7,14 +7,36 @@
 use super::this_module;
 use crate::bindings;
 use core::ops::Deref;
-use core::ptr::{self, NonNull};
-use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
+use core::ptr::{
+    self,
+    NonNull, //
+};
+use kernel::sync::atomic::{
+    Acquire,
+    Atomic,
+    Full,
+    Relaxed,
+    Release, //
+};
 use kernel::{
-    impl_has_delayed_work, new_delayed_work,
+    impl_has_delayed_work,
+    new_delayed_work,
     prelude::*,
-    sync::{rcu, Arc},
-    time::{delay::fsleep, Delta, Jiffies},
-    workqueue::{DelayedWork, Queue, RawWorkItem, WorkItem},
+    sync::{
+        rcu,
+        Arc, //
+    },
+    time::{
+        delay::fsleep,
+        Delta,
+        Jiffies, //
+    },
+    workqueue::{
+        DelayedWork,
+        Queue,
+        RawWorkItem,
+        WorkItem, //
+    }, //
 };
 
 /// The workqueue, while the module is loaded. It stays as long as an RCU read lock is held.

@@ -2,12 +2,25 @@
 
 //! Reading a region.
 
-use super::{LeaseRef, Region};
+use super::{
+    LeaseRef,
+    Region, //
+};
 use crate::image;
-use crate::linux::mm::{fault_in, Memory};
+use crate::linux::mm::{
+    fault_in,
+    Memory, //
+};
 use crate::linux::srcu::Reader;
-use crate::linux::{self, fatal_signal_pending};
-use kernel::{iov::IovIterDest, prelude::*, sync::ArcBorrow};
+use crate::linux::{
+    self,
+    fatal_signal_pending, //
+};
+use kernel::{
+    iov::IovIterDest,
+    prelude::*,
+    sync::ArcBorrow, //
+};
 
 /// Number of times that a page of a destination is faulted in before the read fails with `EFAULT`.
 const TRIES: u32 = 16;

@@ -7,14 +7,35 @@
 //! removing the struct pages before their last user is gone.
 
 use super::hold::HeldPart;
-use super::{fsdev, registry, LeaseRef, Region};
-use crate::linux::block::{BlockDevice, OpenBlockDevice};
+use super::{
+    fsdev,
+    registry,
+    LeaseRef,
+    Region, //
+};
+use crate::linux::block::{
+    BlockDevice,
+    OpenBlockDevice, //
+};
 use crate::linux::bus::DeviceId;
-use crate::linux::dax::{Device, DeviceMemory, Held, Node, Unmapped};
-use crate::linux::fs::{refusal, Refusal};
+use crate::linux::dax::{
+    Device,
+    DeviceMemory,
+    Held,
+    Node,
+    Unmapped, //
+};
+use crate::linux::fs::{
+    refusal,
+    Refusal, //
+};
 use crate::linux::Errno;
 use core::ops::Range;
-use kernel::{fs::File, prelude::*, sync::aref::ARef};
+use kernel::{
+    fs::File,
+    prelude::*,
+    sync::aref::ARef, //
+};
 
 /// Revokes the leases of all mounts on the block device `number`, which is dead.
 fn revoke(number: u32) {

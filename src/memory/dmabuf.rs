@@ -6,11 +6,30 @@
 //! Documentation/design.rst. The reservation lock of the buffer is taken under locks of the VFS, so
 //! under it the revocation of a lease takes no lock of daxfs or of the VFS.
 
-use super::{Descriptor, LeaseRef, Region};
-use crate::linux::dma_buf::{Attachment, DmaBuf, Failed, Step};
-use crate::linux::fs::{refusal, Refusal};
-use kernel::sync::atomic::{Atomic, Relaxed};
-use kernel::{fs::File, prelude::*, str::CString};
+use super::{
+    Descriptor,
+    LeaseRef,
+    Region, //
+};
+use crate::linux::dma_buf::{
+    Attachment,
+    DmaBuf,
+    Failed,
+    Step, //
+};
+use crate::linux::fs::{
+    refusal,
+    Refusal, //
+};
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
+use kernel::{
+    fs::File,
+    prelude::*,
+    str::CString, //
+};
 
 /// Returns why a buffer is refused if its exporter failed.
 impl From<Failed> for Refusal {

@@ -3,8 +3,14 @@
 //! Claims of inodes on the extents of a region.
 
 use super::access::Access;
-use super::{LeaseRef, Region};
-use crate::linux::mm::{FileMapping, Span};
+use super::{
+    LeaseRef,
+    Region, //
+};
+use crate::linux::mm::{
+    FileMapping,
+    Span, //
+};
 use kernel::prelude::*;
 
 /// An extent that an inode has claimed, and its address space. Dropping it releases the claim.

@@ -5,12 +5,22 @@
 //! In a valid image extents do not overlap, and files with the same data share one extent. An
 //! extent that overlaps another one is refused, so that the DAX code never sees it.
 
-use crate::linux::mm::{Space, Span, PAGE_SIZE};
+use crate::linux::mm::{
+    Space,
+    Span,
+    PAGE_SIZE, //
+};
 use kernel::{
     new_mutex,
     prelude::*,
-    rbtree::{RBTree, RBTreeNode},
-    sync::{Arc, Mutex},
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
 };
 
 /// Number of bytes of an extent that are forgotten at a time: the DAX code keeps interrupts off

@@ -3,10 +3,22 @@
 //! Page faults on mapped extents.
 
 use super::access::Access;
-use super::extent_claim::{ExtentClaim, MappedExtent};
+use super::extent_claim::{
+    ExtentClaim,
+    MappedExtent, //
+};
 use super::MapMethod;
-use crate::image::{self, Memory, Problem};
-use crate::linux::mm::{Fault, FaultResult, Space, PAGE_SIZE};
+use crate::image::{
+    self,
+    Memory,
+    Problem, //
+};
+use crate::linux::mm::{
+    Fault,
+    FaultResult,
+    Space,
+    PAGE_SIZE, //
+};
 
 /// Bytes that one fault verifies at most: the pieces of an entry of 2 MiB.
 const MOST_VERIFIED: u64 = 2 * image::layout::DIGEST_PIECE;

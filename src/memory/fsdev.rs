@@ -10,11 +10,20 @@
 //! Follows `drivers/base/dd.c` and `drivers/dax/fsdev.c`.
 
 use super::lease::Uses;
-use super::{hold, registry};
-use crate::linux::bus::{DeviceId, Notifier};
+use super::{
+    hold,
+    registry, //
+};
+use crate::linux::bus::{
+    DeviceId,
+    Notifier, //
+};
 use crate::linux::dax::Node;
 use crate::linux::global_mutex;
-use kernel::{device::Device, prelude::*};
+use kernel::{
+    device::Device,
+    prelude::*, //
+};
 
 global_mutex! {
     // The notifier of the bus, once there was a device. Do not wait under it for an unbinding.

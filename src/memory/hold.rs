@@ -12,14 +12,26 @@
 use super::lease::Lease;
 use super::registry;
 use crate::linux::bus::DeviceId;
-use crate::linux::dax::{Device, Held, Holder, HolderId, Removed};
+use crate::linux::dax::{
+    Device,
+    Held,
+    Holder,
+    HolderId,
+    Removed, //
+};
 use crate::linux::global_mutex;
 use core::ops::Range;
 use core::ptr;
 use kernel::{
     prelude::*,
-    sync::{aref::ARef, Arc},
-    time::{delay::fsleep, Delta},
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
 };
 
 global_mutex! {

@@ -15,16 +15,36 @@
 use super::extents::Extents;
 use crate::linux::bus::DeviceId;
 use crate::linux::dax::HolderId;
-use crate::linux::mm::{poison::Frame, Memory, Owner};
+use crate::linux::mm::{
+    poison::Frame,
+    Memory,
+    Owner, //
+};
 use crate::linux::srcu::Revocable;
 use crate::linux::workqueue::Job;
 use core::ops::Range;
-use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
 use kernel::{
-    new_mutex, new_spinlock,
+    new_mutex,
+    new_spinlock,
     prelude::*,
-    sync::{Arc, Mutex, MutexGuard, SpinLock},
-    time::{delay::fsleep, msecs_to_jiffies, Delta, Instant, Jiffies, Monotonic},
+    sync::{
+        Arc,
+        Mutex,
+        MutexGuard,
+        SpinLock, //
+    },
+    time::{
+        delay::fsleep,
+        msecs_to_jiffies,
+        Delta,
+        Instant,
+        Jiffies,
+        Monotonic, //
+    }, //
 };
 
 /// Time after which pages in use are checked again, in milliseconds. It doubles each time, up to

@@ -2,10 +2,23 @@
 
 //! A sealed memfd: its own folios are pinned and mapped.
 
-use super::{Descriptor, LeaseRef, Region};
-use crate::linux::fs::{refusal, Refusal};
-use crate::linux::memfd::{Content, Memfd};
-use kernel::{fs::File, prelude::*};
+use super::{
+    Descriptor,
+    LeaseRef,
+    Region, //
+};
+use crate::linux::fs::{
+    refusal,
+    Refusal, //
+};
+use crate::linux::memfd::{
+    Content,
+    Memfd, //
+};
+use kernel::{
+    fs::File,
+    prelude::*, //
+};
 
 /// Gets the memfd of a file.
 pub(crate) fn get(_fd: i32, file: &File) -> Result<KBox<dyn Descriptor>> {

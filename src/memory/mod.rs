@@ -35,8 +35,15 @@ mod resources;
 
 pub(crate) use crate::linux::mm::MapMethod;
 pub(crate) use access::Access;
-pub(crate) use extent_claim::{ExtentClaim, MappedExtent};
+pub(crate) use extent_claim::{
+    ExtentClaim,
+    MappedExtent, //
+};
 pub(crate) use fault::Gate;
-pub(crate) use region::{buffer, Descriptor, Region};
+pub(crate) use region::{
+    buffer,
+    Descriptor,
+    Region, //
+};
 pub(crate) use registry::LeaseRef;
 pub(crate) use resources::Resources;

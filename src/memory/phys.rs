@@ -8,14 +8,35 @@
 
 use super::lease::Lease;
 pub(crate) use super::range::Range;
-use super::range::{not_memory, removing, RequestLock, RequestedRange};
-use super::{LeaseRef, Region};
+use super::range::{
+    not_memory,
+    removing,
+    RequestLock,
+    RequestedRange, //
+};
+use super::{
+    LeaseRef,
+    Region, //
+};
 use crate::linux::fs::Refusal;
 use crate::linux::ioport::Requested;
 use crate::linux::mm::poison::Frame;
-use crate::linux::pagemap::{Frames, OwnDax};
-use crate::linux::{bus::Notifier, global_mutex, pci, raw_io};
-use kernel::{page, prelude::*, seq_file::SeqFile, sync::Arc};
+use crate::linux::pagemap::{
+    Frames,
+    OwnDax, //
+};
+use crate::linux::{
+    bus::Notifier,
+    global_mutex,
+    pci,
+    raw_io, //
+};
+use kernel::{
+    page,
+    prelude::*,
+    seq_file::SeqFile,
+    sync::Arc, //
+};
 
 /// Number of bytes to look at for their attributes before all of a range is mapped.
 const HEAD: u64 = 2 << 20;

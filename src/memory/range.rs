@@ -8,10 +8,27 @@
 //! bound: such memory is mapped without struct pages, so that it cannot be pinned.
 
 use super::registry;
-use crate::linux::fs::{refusal, Refusal};
-use crate::linux::ioport::{self, Requested, Unavailable};
-use crate::linux::{global_mutex, pagemap, pci, raw_io};
-use kernel::{device::Device, page::PAGE_SIZE, prelude::*, sync::GlobalGuard};
+use crate::linux::fs::{
+    refusal,
+    Refusal, //
+};
+use crate::linux::ioport::{
+    self,
+    Requested,
+    Unavailable, //
+};
+use crate::linux::{
+    global_mutex,
+    pagemap,
+    pci,
+    raw_io, //
+};
+use kernel::{
+    device::Device,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::GlobalGuard, //
+};
 
 global_mutex! {
     // Serializes requests for ranges and their mapping: if the descriptions of each of two ranges

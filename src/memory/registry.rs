@@ -2,13 +2,25 @@
 
 //! The list of all leases, and how they end.
 
-use super::lease::{Lease, LeaseData, Progress, Uses};
-use crate::linux::{global_mutex, internal::Internal, workqueue::Work};
+use super::lease::{
+    Lease,
+    LeaseData,
+    Progress,
+    Uses, //
+};
+use crate::linux::{
+    global_mutex,
+    internal::Internal,
+    workqueue::Work, //
+};
 use kernel::{
     prelude::*,
-    rbtree::{RBTree, RBTreeNode},
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
     sync::Arc,
-    time::Jiffies,
+    time::Jiffies, //
 };
 
 global_mutex! {

@@ -2,7 +2,12 @@
 
 //! Resources for memory while the kernel module is loaded.
 
-use super::{fsdev, phys, registry, LeaseRef};
+use super::{
+    fsdev,
+    phys,
+    registry,
+    LeaseRef, //
+};
 use crate::linux::dax::make_and_kill;
 use crate::linux::memory_failure::Probe;
 use crate::linux::mm::poison;

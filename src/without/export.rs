@@ -2,7 +2,11 @@
 
 //! A filesystem without file handles.
 
-use super::{FileSystem, Operations, VTable};
+use super::{
+    FileSystem,
+    Operations,
+    VTable, //
+};
 use crate::bindings;
 use core::ptr;
 

@@ -5,8 +5,14 @@
 use crate::image;
 use crate::linux::fs::INode;
 use crate::memory::Gate;
-use crate::mount::{DaxFs, Mounted};
-use kernel::{iov::IovIterDest, prelude::*};
+use crate::mount::{
+    DaxFs,
+    Mounted, //
+};
+use kernel::{
+    iov::IovIterDest,
+    prelude::*, //
+};
 
 impl Gate for Mounted {
     fn open(&self, _offset: u64, _length: u64) -> image::Result<()> {

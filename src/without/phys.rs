@@ -2,9 +2,15 @@
 
 //! Without CONFIG_DAXFS_FS_PHYS, no mount names a range of physical addresses.
 
-use super::{LeaseRef, Region};
+use super::{
+    LeaseRef,
+    Region, //
+};
 use crate::linux::fs::Refusal;
-use kernel::{prelude::*, seq_file::SeqFile};
+use kernel::{
+    prelude::*,
+    seq_file::SeqFile, //
+};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Range {

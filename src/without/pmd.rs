@@ -3,7 +3,11 @@
 //! Without CONFIG_DAXFS_FS_FRAMES or huge pages, only the DAX code sets PMD entries.
 
 use super::fault::Kept;
-use super::{Fault, FaultResult, Memory};
+use super::{
+    Fault,
+    FaultResult,
+    Memory, //
+};
 use core::marker::PhantomData;
 use kernel::sync::ArcBorrow;
 

@@ -3,7 +3,10 @@
 //! A kernel without CONFIG_DAXFS_FS_SIGNATURES refuses images that must be signed.
 
 use crate::image::Image;
-use crate::linux::fs::{refusal, Refusal};
+use crate::linux::fs::{
+    refusal,
+    Refusal, //
+};
 use crate::linux::Errno;
 use crate::memory::Region;
 use kernel::prelude::*;

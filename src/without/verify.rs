@@ -2,11 +2,20 @@
 
 //! A kernel without CONFIG_DAXFS_FS_VERIFICATION proves nothing, and refuses to mount if it must.
 
-use crate::image::{Image, Superblock};
+use crate::image::{
+    Image,
+    Superblock, //
+};
 use crate::linux::fs::Refusal;
 use crate::memory::Region;
-use crate::signature::{self, Keyring};
-use kernel::{prelude::*, seq_file::SeqFile};
+use crate::signature::{
+    self,
+    Keyring, //
+};
+use kernel::{
+    prelude::*,
+    seq_file::SeqFile, //
+};
 
 /// True if a signature is demanded.
 #[derive(Clone, Copy, Default)]

@@ -5,12 +5,18 @@
 use crate::bindings;
 use crate::linux::block::BlockDevice;
 use crate::linux::mm::poison::Frame;
-use core::ptr::{self, NonNull};
+use core::ptr::{
+    self,
+    NonNull, //
+};
 use kernel::{
     error::from_err_ptr,
     prelude::*,
-    sync::aref::{ARef, AlwaysRefCounted},
-    types::Opaque,
+    sync::aref::{
+        ARef,
+        AlwaysRefCounted, //
+    },
+    types::Opaque, //
 };
 
 /// A DAX device, which may have been removed.

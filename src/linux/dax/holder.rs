@@ -2,13 +2,23 @@
 
 //! The holders of DAX devices (`struct dax_holder_operations`).
 
-use super::{device::Device, node::Node};
+use super::{
+    device::Device,
+    node::Node, //
+};
 use crate::bindings;
 use crate::linux::block::BlockDevice;
 use crate::linux::Errno;
 use core::ops::Range;
-use core::ptr::{self, NonNull};
-use kernel::{error::to_result, prelude::*, sync::Arc};
+use core::ptr::{
+    self,
+    NonNull, //
+};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::Arc, //
+};
 
 /// Identity of a holder while it exists.
 #[derive(Clone, Copy, PartialEq, Eq)]

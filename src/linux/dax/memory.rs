@@ -2,15 +2,34 @@
 
 //! Memory of DAX devices that is mapped into the kernel.
 
-use super::device::{Device, Found, Mode};
+use super::device::{
+    Device,
+    Found,
+    Mode, //
+};
 use crate::bindings;
 use crate::linux::block::BlockDevice;
-use crate::linux::mm::{poison::Frame, DaxRange, MapMethod, Mappable, Owner};
+use crate::linux::mm::{
+    poison::Frame,
+    DaxRange,
+    MapMethod,
+    Mappable,
+    Owner, //
+};
 use crate::linux::Errno;
 use core::ops::Range;
-use core::ptr::{self, NonNull};
-use kernel::sync::atomic::{Acquire, Atomic};
-use kernel::{prelude::*, sync::aref::ARef};
+use core::ptr::{
+    self,
+    NonNull, //
+};
+use kernel::sync::atomic::{
+    Acquire,
+    Atomic, //
+};
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
 
 /// Number of pages that are asked for at a time, 1 TiB: the pmem driver counts the sectors of a
 /// request in 32 bits.

@@ -9,7 +9,18 @@ mod holder;
 mod memory;
 mod node;
 
-pub(crate) use device::{make_and_kill, Device};
-pub(crate) use holder::{Held, Holder, HolderId, Removed};
-pub(crate) use memory::{DeviceMemory, Unmapped};
+pub(crate) use device::{
+    make_and_kill,
+    Device, //
+};
+pub(crate) use holder::{
+    Held,
+    Holder,
+    HolderId,
+    Removed, //
+};
+pub(crate) use memory::{
+    DeviceMemory,
+    Unmapped, //
+};
 pub(crate) use node::Node;

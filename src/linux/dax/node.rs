@@ -2,11 +2,22 @@
 
 //! DAX character devices, and their bus.
 
-use super::device::{make_and_kill, Device};
+use super::device::{
+    make_and_kill,
+    Device, //
+};
 use crate::bindings;
 use crate::linux::bus;
-use kernel::sync::atomic::{Atomic, Relaxed};
-use kernel::{device, fs::File, prelude::*, sync::aref::ARef};
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
+use kernel::{
+    device,
+    fs::File,
+    prelude::*,
+    sync::aref::ARef, //
+};
 
 /// An open DAX character device.
 ///

@@ -13,9 +13,19 @@
 //! C headers: `include/linux/backing-file.h`, `include/linux/fs.h`.
 
 use crate::bindings;
-use core::ptr::{self, NonNull};
-use kernel::sync::atomic::{Acquire, Atomic, Full};
-use kernel::{error::from_err_ptr, prelude::*};
+use core::ptr::{
+    self,
+    NonNull, //
+};
+use kernel::sync::atomic::{
+    Acquire,
+    Atomic,
+    Full, //
+};
+use kernel::{
+    error::from_err_ptr,
+    prelude::*, //
+};
 
 /// Returns the file that memory areas of `file` have, with `mapping` as its address space. The open
 /// file keeps it.

@@ -2,16 +2,25 @@
 
 //! Mount contexts and mount options (`struct fs_context`).
 
-use super::{FileSystem, Refusal};
+use super::{
+    FileSystem,
+    Refusal, //
+};
 use crate::bindings;
-use core::ptr::{self, NonNull};
+use core::ptr::{
+    self,
+    NonNull, //
+};
 use kernel::{
-    error::{from_err_ptr, to_result},
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
     fmt,
     fs::File,
     prelude::*,
     sync::aref::ARef,
-    types::Opaque,
+    types::Opaque, //
 };
 
 /// A mount that is being set up.

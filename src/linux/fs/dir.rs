@@ -2,11 +2,25 @@
 
 //! Directories.
 
-use super::{inode, ioctl, FileSystem, INode, INodeRef, Operations, VTable};
+use super::{
+    inode,
+    ioctl,
+    FileSystem,
+    INode,
+    INodeRef,
+    Operations,
+    VTable, //
+};
 use crate::bindings;
 use crate::linux::Errno;
-use core::{ptr, slice};
-use kernel::{error::from_result, prelude::*};
+use core::{
+    ptr,
+    slice, //
+};
+use kernel::{
+    error::from_result,
+    prelude::*, //
+};
 
 /// Operations on a directory.
 pub(crate) trait DirOperations: FileSystem {

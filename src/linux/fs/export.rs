@@ -6,7 +6,14 @@
 //! it: user space may have made it up.
 
 use super::inode::into_raw;
-use super::{FileSystem, INode, INodeRef, Operations, SuperBlock, VTable};
+use super::{
+    FileSystem,
+    INode,
+    INodeRef,
+    Operations,
+    SuperBlock,
+    VTable, //
+};
 use crate::bindings;
 use crate::linux::Errno;
 use kernel::prelude::*;

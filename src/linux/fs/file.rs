@@ -2,15 +2,31 @@
 
 //! Regular files.
 
-use super::{backing, ioctl, FileSystem, INode, INodeRef, Operations, VTable};
+use super::{
+    backing,
+    ioctl,
+    FileSystem,
+    INode,
+    INodeRef,
+    Operations,
+    VTable, //
+};
 use crate::bindings;
-use crate::linux::mm::{Fault, FaultResult, FileMapping, MapMethod};
+use crate::linux::mm::{
+    Fault,
+    FaultResult,
+    FileMapping,
+    MapMethod, //
+};
 use core::ptr::NonNull;
 use kernel::{
-    error::{from_result, to_result},
+    error::{
+        from_result,
+        to_result, //
+    },
     iov::IovIterDest,
     page::PAGE_SIZE,
-    prelude::*,
+    prelude::*, //
 };
 
 /// Operations on a regular file.

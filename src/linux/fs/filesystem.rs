@@ -4,17 +4,36 @@
 
 use super::context::Key;
 use super::slab::Cache;
-use super::{Context, INodeRef, Operations, Param, Refusal, SuperBlock, SuperKind, VTable};
+use super::{
+    Context,
+    INodeRef,
+    Operations,
+    Param,
+    Refusal,
+    SuperBlock,
+    SuperKind,
+    VTable, //
+};
 use crate::bindings;
-use crate::linux::{block::BlockDevice, fatal_signal_pending};
+use crate::linux::{
+    block::BlockDevice,
+    fatal_signal_pending, //
+};
 use core::marker::PhantomPinned;
 use kernel::{
     error::to_result,
-    new_condvar, new_mutex,
+    new_condvar,
+    new_mutex,
     prelude::*,
-    sync::{CondVar, Mutex},
-    time::{delay::fsleep, Delta},
-    types::Opaque,
+    sync::{
+        CondVar,
+        Mutex, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+    types::Opaque, //
 };
 
 /// Interval at which a key is looked at while a signal is pending.

@@ -2,11 +2,23 @@
 
 //! Mounting: the operations of a mount context (`struct fs_context_operations`).
 
-use super::context::{parts, Param};
-use super::{keyed, refusal, Operations, SuperBlock, VTable};
+use super::context::{
+    parts,
+    Param, //
+};
+use super::{
+    keyed,
+    refusal,
+    Operations,
+    SuperBlock,
+    VTable, //
+};
 use crate::bindings;
 use crate::linux::security;
-use kernel::{error::from_result, prelude::*};
+use kernel::{
+    error::from_result,
+    prelude::*, //
+};
 
 impl<T: Operations> VTable<T> {
     const CONTEXT: bindings::fs_context_operations = bindings::fs_context_operations {

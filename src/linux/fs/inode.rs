@@ -3,18 +3,39 @@
 //! Inodes (`struct inode`).
 
 use super::slab::Slot;
-use super::{AclKind, FileSystem, MappedBy, Operations, PosixAcl, SuperBlock, VTable, XattrBuffer};
+use super::{
+    AclKind,
+    FileSystem,
+    MappedBy,
+    Operations,
+    PosixAcl,
+    SuperBlock,
+    VTable,
+    XattrBuffer, //
+};
 use crate::bindings;
 use crate::linux::mm::FileMapping;
-use crate::linux::{load_acquire, Errno};
+use crate::linux::{
+    load_acquire,
+    Errno, //
+};
 use core::marker::PhantomData;
 use core::mem;
-use core::ptr::{self, NonNull};
-use kernel::sync::atomic::{Atomic, Full};
+use core::ptr::{
+    self,
+    NonNull, //
+};
+use kernel::sync::atomic::{
+    Atomic,
+    Full, //
+};
 use kernel::{
     prelude::*,
-    sync::aref::{ARef, AlwaysRefCounted},
-    types::Opaque,
+    sync::aref::{
+        ARef,
+        AlwaysRefCounted, //
+    },
+    types::Opaque, //
 };
 
 /// Operations on an inode of any type.

@@ -2,13 +2,23 @@
 
 //! ioctl(2) on files and directories: the label. The VFS handles the UUID itself.
 
-use super::{INode, Operations};
+use super::{
+    INode,
+    Operations, //
+};
 use crate::bindings;
 use kernel::{
     error::from_result,
-    ffi::{c_long, c_uint, c_ulong},
+    ffi::{
+        c_long,
+        c_uint,
+        c_ulong, //
+    },
     prelude::*,
-    uaccess::{UserPtr, UserSlice},
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
 };
 
 /// Number of bytes that `FS_IOC_GETFSLABEL` writes: the label, then zeros.

@@ -6,11 +6,24 @@
 //! born, and for its `s_umount` later. So a mount reserves the key, opens the source, and only then
 //! makes the superblock. get_tree_bdev() and get_tree_keyed() fill one that exists already.
 
-use super::{context::Key, Context, Operations, Refusal, Registration};
-use super::{SuperBlock, SuperKind, VTable};
+use super::{
+    context::Key,
+    Context,
+    Operations,
+    Refusal,
+    Registration, //
+};
+use super::{
+    SuperBlock,
+    SuperKind,
+    VTable, //
+};
 use crate::bindings;
 use core::ptr;
-use kernel::{error::from_err_ptr, prelude::*};
+use kernel::{
+    error::from_err_ptr,
+    prelude::*, //
+};
 
 /// Finds or makes the superblock for the context `fc`, and sets the context's root.
 ///

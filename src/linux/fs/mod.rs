@@ -24,15 +24,50 @@ mod slab;
 mod super_block;
 mod xattr;
 
-pub(crate) use context::{Context, Key, Param, SourceKind, SuperKind, Value};
-pub(crate) use dir::{DirOperations, Emitter};
+pub(crate) use context::{
+    Context,
+    Key,
+    Param,
+    SourceKind,
+    SuperKind,
+    Value, //
+};
+pub(crate) use dir::{
+    DirOperations,
+    Emitter, //
+};
 pub(crate) use export::ExportOperations;
-pub(crate) use file::{Extent, FileOperations, MappedBy};
-pub(crate) use filesystem::{FileSystem, Registration};
-pub(crate) use inode::{Attributes, INode, INodeOperations, INodeRef, Kind};
-pub(crate) use refusal::{refusal, Refusal};
-pub(crate) use super_block::{Statistics, SuperBlock, SuperOperations, SuperRef};
-pub(crate) use xattr::{AclKind, PosixAcl, XattrBuffer};
+pub(crate) use file::{
+    Extent,
+    FileOperations,
+    MappedBy, //
+};
+pub(crate) use filesystem::{
+    FileSystem,
+    Registration, //
+};
+pub(crate) use inode::{
+    Attributes,
+    INode,
+    INodeOperations,
+    INodeRef,
+    Kind, //
+};
+pub(crate) use refusal::{
+    refusal,
+    Refusal, //
+};
+pub(crate) use super_block::{
+    Statistics,
+    SuperBlock,
+    SuperOperations,
+    SuperRef, //
+};
+pub(crate) use xattr::{
+    AclKind,
+    PosixAcl,
+    XattrBuffer, //
+};
 
 use core::marker::PhantomData;
 

@@ -2,7 +2,11 @@
 
 //! Why a mount is refused.
 
-use kernel::{fmt, prelude::*, str::CString};
+use kernel::{
+    fmt,
+    prelude::*,
+    str::CString, //
+};
 
 /// Why a mount or a mount option is refused: the reason, what the user can do about it, and the
 /// error code.

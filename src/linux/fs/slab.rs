@@ -2,12 +2,25 @@
 
 //! The slab for inodes: allocation, eviction and freeing.
 
-use super::{FileSystem, Operations, Registration, VTable};
+use super::{
+    FileSystem,
+    Operations,
+    Registration,
+    VTable, //
+};
 use crate::bindings;
 use crate::linux::mm::FileMapping;
 use core::marker::PhantomData;
-use core::mem::{self, align_of, offset_of, size_of};
-use core::ptr::{self, NonNull};
+use core::mem::{
+    self,
+    align_of,
+    offset_of,
+    size_of, //
+};
+use core::ptr::{
+    self,
+    NonNull, //
+};
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 

@@ -2,12 +2,26 @@
 
 //! Superblocks (`struct super_block`).
 
-use super::{context, FileSystem, INodeRef, Operations, Registration, VTable};
+use super::{
+    context,
+    FileSystem,
+    INodeRef,
+    Operations,
+    Registration,
+    VTable, //
+};
 use crate::bindings;
 use core::marker::PhantomData;
 use core::ops::Deref;
-use core::ptr::{self, NonNull};
-use kernel::{prelude::*, seq_file::SeqFile, types::Opaque};
+use core::ptr::{
+    self,
+    NonNull, //
+};
+use kernel::{
+    prelude::*,
+    seq_file::SeqFile,
+    types::Opaque, //
+};
 
 /// Operations on a mounted superblock.
 pub(crate) trait SuperOperations: FileSystem {

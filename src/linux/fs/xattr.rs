@@ -2,12 +2,24 @@
 
 //! Extended attributes and access control lists.
 
-use super::{INode, Operations, SuperBlock, VTable};
+use super::{
+    INode,
+    Operations,
+    SuperBlock,
+    VTable, //
+};
 use crate::bindings;
 use crate::linux::security;
 use core::marker::PhantomData;
-use core::{ptr, slice};
-use kernel::{error::from_err_ptr, ffi, prelude::*};
+use core::{
+    ptr,
+    slice, //
+};
+use kernel::{
+    error::from_err_ptr,
+    ffi,
+    prelude::*, //
+};
 
 /// The buffer of getxattr(2) or listxattr(2).
 ///

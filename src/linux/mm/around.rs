@@ -8,9 +8,19 @@
 //! A DAX fault that maps the pages around it, as far as the iomap goes, would replace all that is
 //! for DAX devices here, with iomaps that end where pages are not usable.
 
-use super::fault::{Keep, Kept};
+use super::fault::{
+    Keep,
+    Kept, //
+};
 use super::pmd::NoPmd;
-use super::{Fault, FaultResult, MapMethod, Memory, Page, PAGE_SIZE};
+use super::{
+    Fault,
+    FaultResult,
+    MapMethod,
+    Memory,
+    Page,
+    PAGE_SIZE, //
+};
 use crate::bindings;
 use core::ops::Range;
 use core::ptr;

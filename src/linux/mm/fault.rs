@@ -3,7 +3,14 @@
 //! Page faults on mappings of files (`struct vm_fault`).
 
 use super::page::new_page;
-use super::{FileMapping, MapMethod, Memory, Page, Space, PAGE_SIZE};
+use super::{
+    FileMapping,
+    MapMethod,
+    Memory,
+    Page,
+    Space,
+    PAGE_SIZE, //
+};
 use crate::bindings;
 use core::cell::Cell;
 use core::marker::PhantomData;

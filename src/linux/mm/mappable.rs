@@ -6,7 +6,10 @@ use super::CacheMode;
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::iov::IovIterDest;
-use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
 
 /// Number of bytes of a destination that are faulted in at a time.
 const PRESENT: usize = 2 << 20;

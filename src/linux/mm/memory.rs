@@ -3,14 +3,29 @@
 //! Memory that is mapped into the kernel's address space.
 
 use super::{
-    poison::{self, Frame},
-    MapMethod, Mappable, Page, PAGE_SIZE,
+    poison::{
+        self,
+        Frame, //
+    },
+    MapMethod,
+    Mappable,
+    Page,
+    PAGE_SIZE, //
 };
 use crate::bindings;
-use crate::linux::{load_acquire, read_once};
+use crate::linux::{
+    load_acquire,
+    read_once, //
+};
 use core::ptr::NonNull;
-use kernel::sync::atomic::{Atomic, Release};
-use kernel::{iov::IovIterDest, prelude::*};
+use kernel::sync::atomic::{
+    Atomic,
+    Release, //
+};
+use kernel::{
+    iov::IovIterDest,
+    prelude::*, //
+};
 
 /// Number of bytes that are copied at a time from I/O memory, which cannot be copied to user space
 /// directly.

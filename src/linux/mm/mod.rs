@@ -25,11 +25,30 @@ pub(crate) mod poison;
 mod space;
 
 pub(crate) use cache_mode::CacheMode;
-pub(crate) use fault::{Fault, FaultResult, Outcome};
-pub(crate) use mappable::{fault_in, DaxRange, MapMethod, Mappable};
-pub(crate) use memory::{Memory, Owner};
-use page::{Page, PageCopy};
-pub(crate) use space::{FileMapping, Space, Span};
+pub(crate) use fault::{
+    Fault,
+    FaultResult,
+    Outcome, //
+};
+pub(crate) use mappable::{
+    fault_in,
+    DaxRange,
+    MapMethod,
+    Mappable, //
+};
+pub(crate) use memory::{
+    Memory,
+    Owner, //
+};
+use page::{
+    Page,
+    PageCopy, //
+};
+pub(crate) use space::{
+    FileMapping,
+    Space,
+    Span, //
+};
 
 use crate::bindings;
 

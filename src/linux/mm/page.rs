@@ -2,12 +2,19 @@
 
 //! Pages of ordinary memory (`struct page`).
 
-use super::{poison, PAGE_SIZE};
+use super::{
+    poison,
+    PAGE_SIZE, //
+};
 use crate::bindings;
 use crate::linux::load_acquire;
 use core::marker::PhantomData;
 use core::ptr;
-use kernel::sync::atomic::{Acquire, Atomic, Full};
+use kernel::sync::atomic::{
+    Acquire,
+    Atomic,
+    Full, //
+};
 
 /// A page.
 ///

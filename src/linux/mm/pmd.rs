@@ -2,8 +2,18 @@
 
 //! PMD entries for memory without a DAX device.
 
-use super::fault::{Keep, Kept};
-use super::{Fault, FaultResult, MapMethod, Memory, Space, PAGE_SIZE};
+use super::fault::{
+    Keep,
+    Kept, //
+};
+use super::{
+    Fault,
+    FaultResult,
+    MapMethod,
+    Memory,
+    Space,
+    PAGE_SIZE, //
+};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::sync::ArcBorrow;

@@ -8,7 +8,11 @@
 use crate::bindings;
 use crate::linux::read_once;
 use core::marker::PhantomData;
-use kernel::sync::atomic::{Atomic, Full, Release};
+use kernel::sync::atomic::{
+    Atomic,
+    Full,
+    Release, //
+};
 
 /// Set if memory of this machine may have failed.
 static FAILED: Atomic<bool> = Atomic::new(false);

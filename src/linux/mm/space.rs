@@ -7,19 +7,34 @@
 //! it. So an address space belongs to an internal inode, which cannot be looked up, and outlives
 //! the file's inode while one of its pages is in use.
 
-use super::{MapMethod, Mappable, Memory, PageCopy, PAGE_SIZE};
+use super::{
+    MapMethod,
+    Mappable,
+    Memory,
+    PageCopy,
+    PAGE_SIZE, //
+};
 use crate::bindings;
 use crate::linux::internal::InternalInode;
 use crate::linux::read_once;
 use core::{
     marker::PhantomPinned,
     ops::Deref,
-    ptr::{null_mut, NonNull},
+    ptr::{
+        null_mut,
+        NonNull, //
+    }, //
 };
-use kernel::sync::atomic::{Atomic, Full};
+use kernel::sync::atomic::{
+    Atomic,
+    Full, //
+};
 use kernel::{
     prelude::*,
-    sync::{Arc, ArcBorrow},
+    sync::{
+        Arc,
+        ArcBorrow, //
+    }, //
 };
 
 /// A part of memory that files map.
