@@ -6,8 +6,13 @@
  * Order: 1
  * Machine: with=memory cpus=2 nvdimm,virtio-pmem,cxl,reserve=sources.daxfs drm share
  */
+#include <linux/if_xdp.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
 #include "lib/device.h"
 #include "lib/mapped.h"
+#include "lib/rdma.h"
 #include "lib/uring.h"
 
 static struct image image;
@@ -177,28 +182,103 @@ POINT_IF(direct_from_mapping, "direct I/O from a mapping", is_used)
 	CHECK(pattern_matches(buffer, 8192, MIDDLE, 512));
 }
 
+static int pin_for_ring(void *address, size_t length)
+{
+	struct ring ring = ring_open();
+
+	return ring_register(&ring, address, length);
+}
+
+static int pin_for_socket(void *address, size_t length)
+{
+	struct xdp_umem_reg memory = { .addr = (uintptr_t)address, .len = length, .chunk_size = page_size() };
+	int socket_fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+
+	if (socket_fd < 0)
+		SKIP("needs AF_XDP");
+	return setsockopt(socket_fd, SOL_XDP, XDP_UMEM_REG, &memory, sizeof(memory));
+}
+
+static int pin_for_pipe(void *address, size_t length)
+{
+	struct iovec vector = { address, page_size() };
+	int ends[2];
+
+	return pipe(ends) || vmsplice(ends[1], &vector, 1, 0) < 0 ? -1 : 0;
+}
+
 /*
- * Pages registered with io_uring are pinned as long as the ring lives; DAX does not allow that.
- * They must be writable, so only private mappings can be registered, on any filesystem.
+ * Pin a mapping of each kind, and check what the table of memory-sources.rst says of @pin: its errno for each, or what
+ * happens where it works. Pins are @long_term if they are held until the user ends, and may @write.
  */
+static void check_pins(int (*pin)(void *address, size_t length), bool long_term, bool write)
+{
+	static const struct {
+		int protection, flags;
+	} kinds[] = {
+		{ PROT_READ, MAP_SHARED },
+		{ PROT_READ, MAP_PRIVATE },
+		{ PROT_READ | PROT_WRITE, MAP_PRIVATE },
+	};
+	const long length = HUGE_SIZE;
+	bool is_memfd = source->key && !strcmp(source->key, "memfd");
+
+	for (size_t kind = 0; kind < ARRAY_SIZE(kinds); kind++) {
+		char *address = map_length(mnt, LARGE, LARGE, kinds[kind].protection, kinds[kind].flags);
+		long before = number_in("/proc/self/status", "RssAnon:");
+		int error = pin(address, length) ? errno : 0, wanted = 0;
+		long copied = (number_in("/proc/self/status", "RssAnon:") - before) * 1024;
+
+		if (!source->pages)
+			wanted = EFAULT;
+		else if (long_term && !is_memfd)
+			wanted = EOPNOTSUPP;
+		else if (write && !(kinds[kind].protection & PROT_WRITE))
+			wanted = EFAULT;
+		CHECK_EQ(error, wanted);
+		/* The kernel copies all of a private mapping for a pin that lasts. */
+		if (!wanted && long_term && kinds[kind].flags == MAP_PRIVATE)
+			CHECK(copied >= length);
+		else
+			CHECK(copied < length / 8);
+		CHECK(pattern_matches(address, length, LARGE, 0));
+	}
+}
+
+POINT_IF(pins_of_rings, "mappings as buffers of io_uring", is_used)
+{
+	check_pins(pin_for_ring, true, true);
+}
+
+POINT_IF(pins_of_sockets, "mappings as buffers of AF_XDP", is_used)
+{
+	check_pins(pin_for_socket, true, true);
+}
+
+POINT_IF(pins_of_devices, "mappings as memory for RDMA", is_used)
+{
+	check_pins(rdma_register, true, false);
+}
+
+POINT_IF(pins_of_pipes, "mappings in pipes", is_used)
+{
+	check_pins(pin_for_pipe, false, false);
+}
+
+/* Where a mapping can be registered with io_uring, its pages stay the same after the mapping is gone. */
 POINT_IF(registered_mapping, "private mapping as io_uring's registered buffer", is_used)
 {
 	char *address = map_length(mnt, LARGE, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE), buffer[8192];
 	struct ring ring = ring_open();
 	struct io_uring_sqe write;
-	int result, ends[2];
+	int ends[2];
 
-	result = ring_register(&ring, address + 4096, HUGE_SIZE);
-	if (result) {
-		/* DAX pages cannot be pinned for long. */
-		CHECK(errno == EOPNOTSUPP || (!source->pages && errno == EFAULT));
+	if (ring_register(&ring, address + 4096, HUGE_SIZE))
 		return;
-	}
 	REQUIRE(!pipe(ends));
 	write = ring_request(IORING_OP_WRITE_FIXED, ends[1], address + 8192, 8192, -1);
 	CHECK_EQ(ring_do(&ring, &write), 8192);
 	CHECK(read(ends[0], buffer, 8192) == 8192 && pattern_matches(buffer, 8192, LARGE, 8192));
-	/* The pages stay the same after the mapping is gone. */
 	CHECK(!munmap(address, LARGE));
 }
 
