@@ -75,6 +75,8 @@ help:
 	@echo '                      (prefix=$(prefix))'
 	@echo '  make library        libdaxfs for C, in build/lib; make wheel: for Python, in build/wheel'
 	@echo '  make deb            Debian packages in build/deb: the tools, the module, the libraries, the documentation'
+	@echo '  make release        tags the version, and makes the source archive, the packages and the web pages in build/release;'
+	@echo '                      ARCHITECTURES="amd64 arm64"'
 	@echo '  make html           the documentation as web pages, in build/html'
 	@echo '  make manual         the manual pages, in build/man, and the shells'\'' completions, in build/completions'
 	@echo '  make format         rustfmt for all Rust source'
@@ -244,6 +246,9 @@ packages:
 	@$(if $(deb_version),sed -i '1s/(.*)/($(deb_version))/' $(deb_dir)/source/debian/changelog)
 	$(Q)cd $(deb_dir)/source && DPKG_ADMINDIR=$(dpkg_database) $(if $(V),,DH_QUIET=1) $(RUN) dpkg-buildpackage -b -us -uc -nc -d -a$(ARCHITECTURE) --admindir=$(dpkg_database)
 
+release:
+	scripts/release $(ARCHITECTURES)
+
 # ---- use ------------------------------------------------------------------------------------------
 
 ifeq ($(ARCHITECTURE),amd64)
@@ -363,5 +368,5 @@ distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages nginx valkey tomcat nginx-security valkey-security tomcat-security; do scripts/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers demo-machines check check-debug bench soak fuzz matrix patches shell prepare \
-	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits lines hooks unhooks deb packages \
+	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits lines hooks unhooks deb packages release \
 	clean distclean
