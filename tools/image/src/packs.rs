@@ -5,14 +5,11 @@
 use crate::error::{Error, Result};
 use crate::source::{At, Opened};
 use daxfs_files::digest::hex;
+use daxfs_files::make_room;
 use daxfs_reader::catalog::pack_name;
 use daxfs_reader::layout;
-use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Files that are open beside packs, at most.
-const OTHER_FILES: u64 = 64;
 
 /// Files with packs of composed images.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -153,19 +150,4 @@ fn check(pack: Opened, record: &layout::Pack) -> Result<Arc<Opened>> {
             Err(Error::refused(pack.name, why))
         }
     }
-}
-
-/// Raises the limit of open files so that `count` packs can be open, as far as the process may.
-pub fn make_room(count: usize) {
-    let limits = getrlimit(Resource::Nofile);
-    let wanted = count as u64 + OTHER_FILES;
-    let current = match limits.current {
-        Some(current) if current < wanted => {
-            Some(limits.maximum.map_or(wanted, |maximum| maximum.min(wanted)))
-        }
-        _ => return,
-    };
-    let maximum = limits.maximum;
-    // If this fails, opening a pack says so.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }

@@ -6,9 +6,9 @@
 
 use crate::pack::Sum;
 use crate::store::Store;
+use daxfs_files::make_room;
 use daxfs_files::Silent;
 use daxfs_image::error::Result;
-use daxfs_image::packs::make_room;
 use mkdaxfs::input::{Input, Options};
 use mkdaxfs::writer::build::{Builder, Marks};
 use mkdaxfs::writer::overlay;

@@ -8,8 +8,8 @@
 
 use crate::files::{failed, length};
 use crate::store::{Loaded, Store};
+use daxfs_files::make_room;
 use daxfs_image::error::{Error, Result};
-use daxfs_image::packs::make_room;
 use daxfs_image::text::shown_path;
 use daxfs_load::mount::{examine, place, MountOptions};
 use daxfs_load::Kind;

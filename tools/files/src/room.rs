@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Room for open files.
+
+use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+
+/// Files that are open beside these, at most.
+const OTHER_FILES: u64 = 64;
+
+/// Raises the limit of open files so that `count` more files can be open, as far as the process may.
+pub fn make_room(count: usize) {
+    let limits = getrlimit(Resource::Nofile);
+    let wanted = count as u64 + OTHER_FILES;
+    let current = match limits.current {
+        Some(current) if current < wanted => {
+            Some(limits.maximum.map_or(wanted, |maximum| maximum.min(wanted)))
+        }
+        _ => return,
+    };
+    let maximum = limits.maximum;
+    // If this fails, opening a file says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
+}
