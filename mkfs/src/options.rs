@@ -65,6 +65,13 @@ Inputs:
                       (org.opencontainers.image.ref.name), or a digest. It is
                       needed if the layout has several images. Of images for
                       several platforms, --platform selects one.
+                      An artifact of files, such as a model, is read as well if
+                      its configuration is not a container's: layers that are
+                      files of ModelPack (org.cncf.model.filepath has the path),
+                      of oras (org.opencontainers.image.title) or of Docker's
+                      models, and archives of such files. Files without metadata
+                      have mode 644 and the time 0. Two layers with one file are
+                      refused, and so are absolute paths.
 
 A file of a later input replaces a file of the same name of an earlier input.
 Directories are merged, with the attributes of the last one.

@@ -406,7 +406,6 @@ fn other_layers() {
     for (kind, remedy) in [
         ("vnd.erofs.layer.v1", "fsck.erofs --extract="),
         ("vnd.stacker.image.layer.squashfs+zstd", "unsquashfs -d"),
-        ("vnd.cncf.model.weight.v1.raw", "oras pull --oci-layout"),
         (
             "vnd.oci.image.layer.v1.tar+gzip+encrypted",
             "--decryption-key",

@@ -3,6 +3,7 @@
 //! All integration tests of this crate in one program.
 
 mod archives;
+mod artifacts;
 mod cli;
 mod containers;
 mod control;

@@ -12,24 +12,36 @@ use crate::writer::origin::{Container, Origin};
 use crate::writer::tree::ROOT;
 use daxfs_files::Result;
 
-/// Add the members of the archive in `stream` to the tree, or of all archives in it if
-/// `ignore_zeros`. If it is not `named` an archive, refuse one without members, and one of a
-/// container image.
+/// How an archive is read.
+pub(super) struct Rules<'a> {
+    /// It is said to be an archive. Otherwise one without members is refused, and one of a container image.
+    pub named: bool,
+    /// All archives in it are read.
+    pub ignore_zeros: bool,
+    pub budget: &'a Budget,
+    /// See [`Placer::first`]; the archive is no layer of an artifact without it.
+    pub first: Option<u32>,
+    /// See [`Placer::within`].
+    pub within: &'a [&'a [u8]],
+}
+
+/// Add the members of the archive in `stream` to the tree.
 pub(super) fn read(
     builder: &mut Builder,
     stream: Stream<'_>,
-    named: bool,
-    ignore_zeros: bool,
+    rules: &Rules<'_>,
     warn: &mut dyn FnMut(String),
 ) -> Result<()> {
+    let &Rules { named, budget, .. } = rules;
     let path = stream.path().to_path_buf();
     let origin = builder.tree.origins.len() as u32;
     // The container is known at the end; messages need the name before.
     builder.tree.origins.push(Origin::nothing(&path));
-    let budget = Budget::default();
-    let mut reader = TarReader::new(stream, &budget);
-    reader.ignore_zeros = ignore_zeros;
-    let mut placer = Placer::new(builder, ROOT, origin, &budget);
+    let mut reader = TarReader::new(stream, budget);
+    reader.ignore_zeros = rules.ignore_zeros;
+    let mut placer = Placer::new(builder, ROOT, origin, budget);
+    placer.first = rules.first.unwrap_or(origin);
+    placer.within = rules.within;
     let (mut empty, mut marks) = (true, Marks::default());
     while let Some(member) = reader.next()? {
         let at = member.at;

@@ -3,6 +3,7 @@
 //! Inputs of trees, and reading them.
 
 use crate::input::blob::Raw;
+use crate::input::budget::Budget;
 use crate::input::options::Options;
 use crate::input::scan::scan_into;
 use crate::input::{archive, image, oci, stream};
@@ -29,8 +30,8 @@ pub enum Input {
     /// A daxfs image, and the files of its packs in any order. No argument means this. The origins of the packs follow
     /// the image's, in this order.
     Composed(PathBuf, Vec<PathBuf>),
-    /// A container image in an OCI layout or an archive of one: the path, followed by a colon and
-    /// the image's name if there are several.
+    /// A container image or an artifact of files in an OCI layout or an archive of one: the path, followed by a colon
+    /// and the image's name if there are several.
     Oci(PathBuf),
 }
 
@@ -146,7 +147,7 @@ impl Inputs<'_> {
                 let layers = oci::oci(path, name, self.options, self.progress, self.warn)?;
                 oci::flatten(
                     &mut self.builder,
-                    &layers,
+                    layers,
                     self.options,
                     self.progress,
                     self.warn,
@@ -166,8 +167,14 @@ impl Inputs<'_> {
     fn tar(&mut self, raw: &Raw, named: bool) -> Result<()> {
         self.progress.step("reading", raw.size());
         let stream = stream::Stream::new(raw, self.options.scratch, self.progress)?;
-        let zeros = self.options.ignore_zeros;
-        archive::read(&mut self.builder, stream, named, zeros, self.warn)
+        let rules = archive::Rules {
+            named,
+            ignore_zeros: self.options.ignore_zeros,
+            budget: &Budget::default(),
+            first: None,
+            within: &[],
+        };
+        archive::read(&mut self.builder, stream, &rules, self.warn)
     }
 
     fn image(&mut self, raw: Raw, packs: &[PathBuf]) -> Result<()> {

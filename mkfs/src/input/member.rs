@@ -5,7 +5,7 @@
 use crate::input::budget::Budget;
 use crate::writer::build::Builder;
 use crate::writer::tree::{Attributes, Kind, Location, Name, Node, NodeId, XattrSet, ROOT};
-use daxfs_files::{shown, Reason};
+use daxfs_files::{shown, shown_path, Reason};
 use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -77,6 +77,10 @@ pub(super) struct Placer<'a> {
     builder: &'a mut Builder,
     /// Number of the members' origin.
     origin: u32,
+    /// The first origin of the same artifact. What its other layers have is not replaced.
+    pub first: u32,
+    /// The directory that all members must be below.
+    pub within: &'a [&'a [u8]],
     budget: &'a Budget,
     /// Bytes of the tree's text that the budget has paid for.
     paid: u64,
@@ -92,6 +96,8 @@ impl<'a> Placer<'a> {
             paid: builder.tree.text_bytes(),
             builder,
             origin,
+            first: origin,
+            within: &[],
             budget,
             root,
             pending: BTreeMap::new(),
@@ -119,6 +125,12 @@ impl<'a> Placer<'a> {
 
     fn place(&mut self, member: Member) -> Result<(), Reason> {
         let names = components(&member.path)?;
+        if !names.starts_with(self.within) {
+            let (path, within) = (shown(&member.path), shown(&self.within.join(&b'/')));
+            return Err(
+                format!("'{path}' is not below '{within}', where the layer belongs").into(),
+            );
+        }
         let attributes = Attributes {
             permissions: member.permissions,
             uid: member.uid,
@@ -136,6 +148,8 @@ impl<'a> Placer<'a> {
             };
         };
         let parent = self.walk(self.root, parents, true)?;
+        let directory = matches!(&member.what, What::File(Kind::Directory(_)));
+        self.check_layers(parent, name, directory)?;
         let kind = match member.what {
             What::HardLink(target) => {
                 return self.link(parent, name, target, attributes, member.at)
@@ -182,6 +196,28 @@ impl<'a> Placer<'a> {
         })?;
         self.builder.set(parent, name, id);
         Ok(id)
+    }
+
+    /// Refuse a file in `parent` if another layer of the artifact has one of that name. Both may have the directory.
+    fn check_layers(&mut self, parent: NodeId, name: &[u8], directory: bool) -> Result<(), Reason> {
+        if self.first == self.origin {
+            return Ok(());
+        }
+        let found = self.builder.find(parent, name);
+        let found = found.filter(|&id| !(directory && self.builder.is_directory(id)));
+        match found.map(|id| self.builder.tree.node(id).origin) {
+            Some(other) if (self.first..self.origin).contains(&other) => {
+                let (name, other) = (shown(name), self.other(other));
+                let why = "another layer of the artifact; make it without one of them";
+                Err(format!("'{name}' is also in {other}, {why}").into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the name of the origin with that number in messages.
+    fn other(&self, origin: u32) -> String {
+        shown_path(self.builder.tree.origins[origin as usize].path())
     }
 
     /// Refuse another directory in `parent` if it would be nested too deeply.
@@ -305,7 +341,7 @@ impl<'a> Placer<'a> {
             let stays = |&id: &NodeId| {
                 let node = self.builder.tree.node(id);
                 let leads = matches!(node.kind, Kind::Directory(_) | Kind::Symlink(_));
-                leads || !make || node.origin == self.origin
+                leads || !make || node.origin >= self.first
             };
             let Some(next) = found.filter(stays) else {
                 if !make || name.len() > NAME_MAX {
@@ -317,7 +353,8 @@ impl<'a> Placer<'a> {
                 at = self.builder.imply(at, kept, self.origin)?;
                 continue;
             };
-            match &self.builder.tree.node(next).kind {
+            let node = self.builder.tree.node(next);
+            match &node.kind {
                 Kind::Directory(_) => {
                     at = next;
                 }
@@ -333,7 +370,13 @@ impl<'a> Placer<'a> {
                         pending.push_front(name.to_vec());
                     }
                 }
-                _ => return Err(format!("'{}' is not a directory", shown(&name)).into()),
+                _ => {
+                    let mut why = format!("'{}' is not a directory", shown(&name));
+                    if node.origin != self.origin {
+                        why += &format!(", but a file in {}", self.other(node.origin));
+                    }
+                    return Err(why.into());
+                }
             }
         }
         Ok(at)

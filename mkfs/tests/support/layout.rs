@@ -54,10 +54,16 @@ impl Layout {
 
     /// Add a manifest of `layers` and return its descriptor.
     pub fn manifest(&self, layers: &[Value]) -> Value {
+        let config = br#"{"os": "linux", "architecture": "riscv64"}"#;
+        self.configured(&self.blob(&oci("config.v1+json"), config), layers)
+    }
+
+    /// Add a manifest of `layers` with this configuration and return its descriptor.
+    pub fn configured(&self, config: &Value, layers: &[Value]) -> Value {
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": oci("manifest.v1+json"),
-            "config": self.blob(&oci("config.v1+json"), br#"{"os": "linux", "architecture": "riscv64"}"#),
+            "config": config,
             "layers": layers,
         });
         self.blob(&oci("manifest.v1+json"), manifest.to_string().as_bytes())

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Merges layers.
+//! Merges layers of container images, and adds layers of artifacts.
 
 use super::super::member::{components, Placer, What};
 use super::super::stream::Stream;
 use super::super::tar::TarReader;
+use super::artifact::Artifact;
+use super::types::Form;
 use crate::input::blob::{Blob, BlobReader};
 use crate::input::budget::Budget;
 use crate::input::decoder::Uncompressed;
@@ -28,17 +30,39 @@ const META: &[u8] = b".wh..wh.";
 /// Directory of AUFS with files that other names are hard links to.
 const LINKS: &[u8] = b".wh..wh.plnk";
 
+/// A verified layer.
+pub(in super::super) struct Layer {
+    pub blob: Blob,
+    pub form: Form,
+}
+
 /// Add `layers` to the tree, each on top of the previous ones.
 pub(in super::super) fn flatten(
     builder: &mut Builder,
-    layers: &[Blob],
+    layers: Vec<Layer>,
     options: &Options<'_>,
     progress: &dyn Progress,
     warn: &mut dyn FnMut(String),
 ) -> Result<()> {
     let budget = Budget::default();
-    for layer in layers {
-        add(builder, layer, options, &budget, progress, warn, None)?;
+    let mut artifact = Artifact {
+        first: builder.tree.origins.len() as u32,
+        builder,
+        budget: &budget,
+    };
+    for Layer { blob, form } in layers {
+        match form {
+            Form::Changes => {
+                let builder = &mut *artifact.builder;
+                add(builder, &blob, options, &budget, progress, warn, None)?;
+            }
+            Form::Archive(within) => {
+                artifact.archive(&blob, &within, options, progress, warn)?;
+            }
+            Form::File { path, metadata } => {
+                artifact.file(&blob, path, metadata.as_deref())?;
+            }
+        }
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Container images: OCI layouts, and archives of them.
+//! Container images and artifacts of files: OCI layouts, and archives of them.
 
+mod artifact;
 mod layers;
 mod marks;
 mod parts;
@@ -14,6 +15,7 @@ use super::platform::Platform;
 use daxfs_files::{Error, Progress, Result, Silent};
 pub(super) use layers::flatten;
 pub use layers::layer;
+use layers::Layer;
 pub(super) use marks::{refuse_directory, Marks};
 use parts::Parts;
 use serde::Deserialize;
@@ -21,19 +23,19 @@ use sha2::digest::DynDigest;
 use sha2::{Sha256, Sha512};
 use std::collections::HashSet;
 use std::path::Path;
-use types::{is_config, Config, Descriptor, Index, Manifest};
+use types::{is_config, Config, Descriptor, Form, Index, Manifest};
 
 /// Limit of nested indices.
 const DEPTH: usize = 8;
 
-/// Verify the layers of an image in an OCI layout. Return them, archives of changes, the lowest first.
+/// Verify the layers of an image in an OCI layout. Return them, the lowest first.
 pub(super) fn oci(
     path: &Path,
     reference: Option<&str>,
     options: &Options<'_>,
     progress: &dyn Progress,
     warn: &mut dyn FnMut(String),
-) -> Result<Vec<Blob>> {
+) -> Result<Vec<Layer>> {
     let parts = Parts::open(path, options, progress, warn)?;
     parts.read("oci-layout")?;
     let index = json::<Index>(&parts, "index.json", &parts.read("index.json")?)?;
@@ -47,7 +49,7 @@ pub(super) fn oci(
     if let Some(name) = reference {
         images = layout.called(name);
         if images.is_empty() {
-            let all = layout.offer(&layout.images.iter().collect::<Vec<_>>());
+            let all = layout.offer(&unattached(&layout.images));
             return Err(layout.refused(format!("has no image called '{name}'; it has: {all}")));
         }
     }
@@ -136,7 +138,7 @@ impl Layout<'_> {
     fn choose<'a>(&self, images: &'a [Descriptor]) -> Result<&'a Descriptor> {
         // An image with several names has an entry for each.
         let mut seen = HashSet::new();
-        let mut left: Vec<&Descriptor> = images.iter().collect();
+        let mut left = unattached(images);
         left.retain(|descriptor| seen.insert(&descriptor.digest));
         // The only image is chosen unless a platform is named that it does not fit.
         if left.len() > usize::from(self.platform.is_none()) {
@@ -166,7 +168,7 @@ impl Layout<'_> {
         images: &[Descriptor],
         chosen: &Descriptor,
         progress: &dyn Progress,
-    ) -> Result<Vec<Blob>> {
+    ) -> Result<Vec<Layer>> {
         let part = |part: &Descriptor, progress| {
             let error = match self.parts.has(&file(&self.parts, part)?) {
                 true => None,
@@ -194,16 +196,21 @@ impl Layout<'_> {
                 )));
             }
         }
-        let verified = layers.iter().map(|layer| {
-            if !layer.is_layer() {
+        let (mut verified, mut seen) = (Vec::new(), HashSet::new());
+        // All are open while the image is made, and one of them twice.
+        daxfs_files::make_room(layers.len());
+        for (layer, form) in layers.iter().zip(manifest.forms()) {
+            let form = form.ok_or_else(|| {
                 let (kind, remedy) = (&layer.media_type, layer.remedy());
-                return Err(self.refused(format!(
-                    "has a layer of the type {kind}, which is not a tar archive; {remedy}"
-                )));
+                self.refused(format!("has a layer of the type {kind}{remedy}"))
+            })?;
+            // A layer of an artifact may be named twice, which changes nothing.
+            if form == Form::Changes || seen.insert((&layer.digest, form.clone())) {
+                let blob = part(layer, progress)?;
+                verified.push(Layer { blob, form });
             }
-            part(layer, progress)
-        });
-        verified.collect()
+        }
+        Ok(verified)
     }
 
     /// Returns the error for a part of `chosen` that is missing if the store has all parts of another one of `images`.
@@ -233,6 +240,15 @@ impl Layout<'_> {
     fn describe<T: for<'de> Deserialize<'de>>(&self, descriptor: &Descriptor) -> Result<T> {
         let content = parts::read(&blob(&self.parts, descriptor, &Silent)?)?;
         json(&self.parts, &descriptor.digest, &content)
+    }
+}
+
+/// Returns `images` without what is about other ones: an image with attachments is still the only one.
+fn unattached(images: &[Descriptor]) -> Vec<&Descriptor> {
+    let all = || images.iter();
+    match all().all(Descriptor::is_attached) {
+        true => all().collect(),
+        false => all().filter(|image| !image.is_attached()).collect(),
     }
 }
 

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The fields that matter of the descriptions of container images.
+//! The fields that matter of the descriptions of container images and artifacts.
 
 use crate::input::platform::Platform;
 use daxfs_files::digest::is_hex;
 use serde::Deserialize;
 use std::collections::HashMap;
+
+/// oras's annotation with the path of a file.
+const TITLE: &str = "org.opencontainers.image.title";
 
 /// Annotations by name.
 pub type Annotations = HashMap<String, String>;
@@ -83,18 +86,65 @@ impl Descriptor {
         )
     }
 
-    /// Returns what makes a directory of a layer that is not a tar archive.
-    pub fn remedy(&self) -> &'static str {
+    /// Returns the path of the file that the layer is: as ModelPack's
+    /// [annotations.md](https://github.com/modelpack/model-spec/blob/main/docs/annotations.md) has it, also before the
+    /// prefix changed, or as oras does.
+    fn path(&self) -> Option<&str> {
+        let names = ["org.cncf.model.filepath", "org.cnai.model.filepath", TITLE];
+        let mut paths = names.iter().filter_map(|name| self.annotation(name));
+        paths.find(|path| !path.is_empty())
+    }
+
+    /// Returns true for an archive of files: `*.v1.tar`, `.tar+gzip` and `.tar+zstd` in ModelPack's
+    /// [spec.md](https://github.com/modelpack/model-spec/blob/main/docs/spec.md), and what docker/model-runner unpacks
+    /// in pkg/distribution/internal/bundle/unpack.go.
+    fn is_archive(&self) -> bool {
+        let kind = self.media_type.strip_prefix("application/vnd.");
+        let kind = kind.unwrap_or_default();
+        let is_model = kind.starts_with("cncf.model.") || kind.starts_with("cnai.model.");
+        let ends = [".tar", ".tar+gzip", ".tar+zstd"];
+        is_model && ends.iter().any(|end| kind.ends_with(end))
+            || matches!(kind, "docker.ai.dir.tar" | "docker.ai.vllm.config.tar")
+    }
+
+    /// Returns the name of a file without annotations, as `unpackLegacy()` of docker/model-runner gives it; that leaves
+    /// licenses out. The file has this number among the `count` layers of its type.
+    fn usual_name(&self, number: usize, count: usize) -> Option<String> {
+        let (stem, extension) = match self.media_type.strip_prefix("application/vnd.")? {
+            "docker.ai.gguf.v3" | "cncf.model.weight.v1.gguf" => ("model", ".gguf"),
+            "docker.ai.safetensors" | "cncf.model.weight.v1.safetensors" => {
+                ("model", ".safetensors")
+            }
+            "docker.ai.dduf" => ("model", ".dduf"),
+            "docker.ai.mmproj" => ("model", ".mmproj"),
+            "docker.ai.chat.template.jinja" => ("template", ".jinja"),
+            "docker.ai.license" => ("LICENSE", ""),
+            _ => return None,
+        };
+        Some(match count {
+            1 => format!("{stem}{extension}"),
+            _ => format!("{stem}-{number:05}-of-{count:05}{extension}"),
+        })
+    }
+
+    /// Returns what follows the type of a layer that is not understood: why, and what makes a directory of it.
+    pub fn remedy(&self) -> String {
         let is = |word| self.media_type.contains(word);
-        if is("encrypted") {
+        let remedy = if is("encrypted") {
             "decrypt it with skopeo copy --decryption-key"
         } else if is("erofs") {
             "make a directory of it with fsck.erofs --extract=DIRECTORY, and name the directory instead"
         } else if is("squashfs") {
             "make a directory of it with unsquashfs -d DIRECTORY, and name the directory instead"
-        } else {
+        } else if self.annotation(TITLE).is_some() {
             "make a directory of the image with oras pull --oci-layout LAYOUT:NAME --output DIRECTORY, and name the directory instead"
-        }
+        } else {
+            let file = self.digest.replace(':', "/");
+            return format!(
+                " without the name of a file; put blobs/{file} of the layout, or the files in it, into a directory, and name the directory instead"
+            );
+        };
+        format!(", which is not a tar archive; {remedy}")
     }
 
     /// Return true for an index.
@@ -136,12 +186,22 @@ impl Index {
     pub fn images(self) -> Vec<Descriptor> {
         let mut all = self.manifests.unwrap_or_default();
         all.retain(|descriptor| descriptor.is_index() || descriptor.is_manifest());
-        // An image with attachments is still the only one.
-        if !all.iter().all(Descriptor::is_attached) {
-            all.retain(|descriptor| !descriptor.is_attached());
-        }
         all
     }
+}
+
+/// How a layer is read.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// An archive of the changes to the layers below.
+    Changes,
+    /// An archive of files below this directory.
+    Archive(String),
+    /// A file, with ModelPack's metadata.
+    File {
+        path: String,
+        metadata: Option<String>,
+    },
 }
 
 /// A manifest.
@@ -155,6 +215,48 @@ impl Manifest {
     /// Returns the layers, the lowest first.
     pub fn layers(&self) -> &[Descriptor] {
         self.layers.as_deref().unwrap_or_default()
+    }
+
+    /// Returns how each layer is read, or `None` for an unknown one.
+    pub fn forms(&self) -> Vec<Option<Form>> {
+        let mut numbers = HashMap::<&str, (usize, usize)>::new();
+        for layer in self.layers() {
+            numbers.entry(&layer.media_type).or_default().1 += 1;
+        }
+        let forms = self.layers().iter().map(|layer| {
+            let (number, count) = numbers.entry(&layer.media_type).or_default();
+            *number += 1;
+            self.form(layer, *number, *count)
+        });
+        forms.collect()
+    }
+
+    /// Returns how a layer is read. It has this number among the `count` layers of its type.
+    ///
+    /// A container has changes only. Layers of other manifests are archives of their types, or files with names. oras
+    /// packs a directory, and then says that it has to be unpacked, whatever its type is: `descriptorFromDir()` and
+    /// `pushDir()` in oras-go, content/file/file.go.
+    fn form(&self, layer: &Descriptor, number: usize, count: usize) -> Option<Form> {
+        let changes = layer.is_layer().then_some(Form::Changes);
+        if is_config(&self.config.media_type) {
+            return changes;
+        }
+        let title = layer.annotation(TITLE).filter(|title| !title.is_empty());
+        let unpack = layer.annotation("io.deis.oras.content.unpack") == Some("true");
+        if let Some(directory) = title.filter(|_| unpack) {
+            return Some(Form::Archive(directory.into()));
+        }
+        if layer.is_archive() {
+            return Some(Form::Archive(String::new()));
+        }
+        let path = layer.path().map(str::to_string);
+        let Some(path) = path.or_else(|| layer.usual_name(number, count)) else {
+            return changes;
+        };
+        let names = ["cncf", "cnai"].map(|prefix| format!("org.{prefix}.model.file.metadata+json"));
+        let metadata = names.iter().find_map(|name| layer.annotation(name));
+        let metadata = metadata.map(str::to_string);
+        Some(Form::File { path, metadata })
     }
 }
 

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Layers of artifacts: files, and archives of files.
+
+use super::super::archive;
+use super::super::member::{components, Member, Placer, What};
+use super::super::stream::Stream;
+use crate::input::blob::Blob;
+use crate::input::budget::Budget;
+use crate::input::options::Options;
+use crate::writer::build::Builder;
+use crate::writer::origin::Origin;
+use crate::writer::tree::{Kind, Location, XattrSet, ROOT};
+use daxfs_files::{shown, values, Error, Progress, Reason};
+use serde::Deserialize;
+
+/// An artifact that is added to a tree.
+pub struct Artifact<'a> {
+    pub builder: &'a mut Builder,
+    pub budget: &'a Budget,
+    /// The first origin of its layers.
+    pub first: u32,
+}
+
+impl Artifact<'_> {
+    /// Add the members of an archive, which must be below the directory `within`. Their names begin with it.
+    pub fn archive(
+        &mut self,
+        blob: &Blob,
+        within: &str,
+        options: &Options<'_>,
+        progress: &dyn Progress,
+        warn: &mut dyn FnMut(String),
+    ) -> daxfs_files::Result<()> {
+        progress.step("reading", blob.size());
+        let stream = Stream::of_blob(blob, options.scratch, progress)?;
+        let within = names(within).map_err(|why| refused(blob, why))?;
+        let rules = archive::Rules {
+            named: true,
+            ignore_zeros: options.ignore_zeros,
+            budget: self.budget,
+            first: Some(self.first),
+            within: &within,
+        };
+        archive::read(self.builder, stream, &rules, warn)
+    }
+
+    /// Add a file. Its content stays in the blob.
+    pub fn file(
+        &mut self,
+        blob: &Blob,
+        path: String,
+        metadata: Option<&str>,
+    ) -> daxfs_files::Result<()> {
+        let origin = self.builder.tree.origins.len() as u32;
+        let container = blob.container()?;
+        let origins = &mut self.builder.tree.origins;
+        origins.push(Origin::file(&blob.path, container));
+        let mut placer = Placer::new(self.builder, ROOT, origin, self.budget);
+        placer.first = self.first;
+        let member = member(blob, path, metadata);
+        let put = member.and_then(|member| placer.put(member));
+        put.map_err(|why| refused(blob, why))
+    }
+}
+
+/// Returns the error for a layer, which was refused for itself, or for an error of the tree.
+fn refused(blob: &Blob, why: Reason) -> Error {
+    match why.downcast::<Error>() {
+        Ok(error) => *error,
+        Err(why) => Error::refused(&blob.path, why.to_string()),
+    }
+}
+
+/// Returns the names in the path of a layer.
+fn names(path: &str) -> Result<Vec<&[u8]>, Reason> {
+    if path.starts_with('/') {
+        let why = "is absolute; make the artifact in the directory of its files";
+        return Err(format!("the name '{}' {why}", shown(path.as_bytes())).into());
+    }
+    components(path.as_bytes())
+}
+
+/// Returns the file that a layer is.
+fn member(blob: &Blob, path: String, metadata: Option<&str>) -> Result<Member, Reason> {
+    names(&path)?;
+    let metadata = metadata.map(serde_json::from_str::<Metadata>).transpose();
+    let why = |error| format!("the metadata of '{path}' is not understood: {error}");
+    let metadata = metadata.map_err(why)?.unwrap_or_default();
+    Ok(Member {
+        permissions: match metadata.mode & 0o7777 {
+            0 => 0o644,
+            mode => mode as u16,
+        },
+        uid: metadata.uid,
+        gid: metadata.gid,
+        mtime: metadata.time()?,
+        xattrs: XattrSet::new(),
+        what: What::File(Kind::Regular {
+            size: blob.size(),
+            location: Location::Part(blob.start),
+        }),
+        path: path.into(),
+        at: 0,
+    })
+}
+
+/// ModelPack's metadata of a file. The defaults also apply to a file without metadata.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    mtime: String,
+}
+
+impl Metadata {
+    /// Returns the time of the file.
+    fn time(&self) -> Result<(i64, u32), Reason> {
+        // Go writes its zero value for an unknown time.
+        if self.mtime.is_empty() || self.mtime.starts_with("0001-01-01T00:00:00") {
+            return Ok((0, 0));
+        }
+        time(&self.mtime).ok_or_else(|| format!("'{}' is not a time", self.mtime).into())
+    }
+}
+
+/// Returns the seconds since 1970, and nanoseconds, of a time as RFC 3339 has it: `2025-04-23T19:57:41.5+02:00`.
+fn time(text: &str) -> Option<(i64, u32)> {
+    let (date, clock) = text.split_once('T')?;
+    let (clock, zone) = clock.split_at(clock.find(['Z', '+', '-'])?);
+    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+    let [year, month, day] = numbers(date, '-')?;
+    let [hour, minute, second] = numbers(clock, ':')?;
+    let ahead = match zone.split_at(1) {
+        ("Z", "") => 0,
+        (sign, zone) => {
+            let [hours, minutes] = numbers(zone, ':')?;
+            (hours * 60 + minutes) * if sign == "-" { -60 } else { 60 }
+        }
+    };
+    // Years begin in March, so that the leap day is the last one.
+    let (year, month) = match month {
+        1 | 2 => (year - 1, month + 9),
+        3..=12 => (year, month - 3),
+        _ => return None,
+    };
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    let days = year * 365 + leap_days + (month * 153 + 2) / 5 + day - 719_469;
+    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second - ahead;
+    let values::Time(seconds, nanoseconds) = values::time(&format!("{seconds}.{fraction}")).ok()?;
+    Some((seconds, nanoseconds))
+}
+
+/// Returns the numbers in a text, which has `separator` between them.
+fn numbers<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
+    let numbers = text
+        .split(separator)
+        .map(|number| number.parse::<u16>().ok().map(i64::from));
+    numbers.collect::<Option<Vec<_>>>()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::time;
+
+    #[test]
+    fn times() {
+        for (text, expected) in [
+            ("1970-01-01T00:00:00Z", (0, 0)),
+            ("1969-12-31T23:59:59.5Z", (-1, 500_000_000)),
+            ("2000-02-29T12:00:00Z", (951_825_600, 0)),
+            ("2100-03-01T00:00:00Z", (4_107_542_400, 0)),
+            (
+                "2025-04-23T19:57:41.123456789+02:30",
+                (1_745_429_261, 123_456_789),
+            ),
+            ("2025-04-23T14:57:41-02:30", (1_745_429_261, 0)),
+        ] {
+            assert_eq!(time(text), Some(expected), "{text}");
+        }
+        for wrong in [
+            "",
+            "2025-04-23",
+            "2025-04-23T19:57Z",
+            "2025-04-23T19:57:41",
+            "2025-13-01T00:00:00Z",
+            "99999-01-01T00:00:00Z",
+            "2025-04-23T19:57:41.Z",
+            "2025-04-23T19:57:41+02",
+        ] {
+            assert_eq!(time(wrong), None, "{wrong}");
+        }
+    }
+}

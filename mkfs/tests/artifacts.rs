@@ -1,0 +1,466 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Artifacts of files in OCI layouts: models as ModelPack, Docker and oras pack them.
+
+use crate::memory_use::make_within;
+use crate::support::layout::{named, oci, Layout};
+use crate::support::{available, is_root, place, Place};
+use serde_json::{json, Value};
+use std::fs;
+
+const TITLE: &str = "org.opencontainers.image.title";
+const PATH: &str = "org.cncf.model.filepath";
+const METADATA: &str = "org.cncf.model.file.metadata+json";
+
+/// A model, with archives of its directories, and the image of it.
+const MODEL: &str = r#"
+    mkdir -p model/a/b; cd model; seq 9999 >weights.gguf; echo '{}' >a/config.json; echo 1 >a/b/one; cp a/b/one same; : >a/b/__init__.py
+    cd ..; find model -exec touch -d @1600000000.5 {} +; chmod 600 model/a/config.json
+    pack() { tar --format=posix --owner=0 --group=0 --numeric-owner -C model -cf "$@"; }
+    pack all.tar weights.gguf a same; pack a.tar a; pack b.tar a/b
+    mkdaxfs -q --all-root model model.img
+"#;
+
+/// Metadata of the files of the model, also in another time zone.
+const TIMES: [&str; 2] = [
+    "2020-09-13T12:26:40.5Z",
+    "2020-09-13T14:26:40.500000000+02:00",
+];
+
+/// Returns a place with a model, and an empty layout.
+fn model() -> (Place, Layout) {
+    let place = place(MODEL);
+    let layout = Layout::new(&place.path(""));
+    (place, layout)
+}
+
+/// Returns a layer of the bytes with annotations.
+fn layer(layout: &Layout, kind: &str, bytes: impl AsRef<[u8]>, annotations: Value) -> Value {
+    let mut layer = layout.blob(&format!("application/{kind}"), bytes.as_ref());
+    layer["annotations"] = annotations;
+    layer
+}
+
+/// Returns the layer of the model's file `path` as it is.
+fn raw(place: &Place, layout: &Layout, path: &str) -> Value {
+    let file = place.path("model").join(path);
+    let mode = if path == "a/config.json" {
+        0o600
+    } else {
+        0o100_644
+    };
+    let metadata = json!({"mode": mode, "mtime": TIMES[path.len() % 2], "uid": 0, "gid": 0, "typeflag": 0, "size": 1});
+    let annotations = json!({PATH: path, METADATA: metadata.to_string()});
+    layer(
+        layout,
+        "vnd.cncf.model.weight.v1.raw",
+        fs::read(file).unwrap(),
+        annotations,
+    )
+}
+
+/// Puts an artifact of `layers` into the layout.
+fn artifact(layout: &Layout, layers: &[Value]) {
+    let config = layout.blob(&oci("empty.v1+json"), b"{}");
+    layout.index(&[layout.configured(&config, layers)]);
+}
+
+/// Make an image of the artifact from each kind of layout, and compare it with the image of the model.
+#[track_caller]
+fn gives_model(place: &Place) {
+    place.shell("tar -C layout -cf oci.tar .; gzip -kf oci.tar");
+    for input in [
+        "oci:layout",
+        "oci:oci.tar",
+        "oci:oci.tar.gz",
+        "oci:- <oci.tar",
+    ] {
+        place.ok(format!("rm -f out; mkdaxfs -q {input} out"));
+        place.same("out", "model.img");
+    }
+    place.ok("cat oci.tar | mkdaxfs -q oci:- piped");
+    place.same("piped", "model.img");
+    place.ok("rm piped");
+}
+
+/// Make an image of the artifact, and return its files with their content, in one line.
+#[track_caller]
+fn shown(place: &Place) -> String {
+    place.ok("rm -f out; mkdaxfs -q oci:layout out");
+    let listing = place.listing("out");
+    let shown = listing.iter().filter(|(name, _)| !name.is_empty());
+    let shown = shown.map(|(name, entry)| {
+        let name = String::from_utf8_lossy(name);
+        format!("{name}:{:o}:{}", entry.mode & 0o7777, entry.size)
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+const FILES: [&str; 5] = [
+    "a/b/__init__.py",
+    "a/b/one",
+    "a/config.json",
+    "same",
+    "weights.gguf",
+];
+
+/// ModelPack: files as they are, in archives, and both.
+#[test]
+fn modelpack() {
+    let (place, layout) = model();
+    artifact(&layout, &FILES.map(|file| raw(&place, &layout, file)));
+    gives_model(&place);
+    // The names before the prefix changed.
+    let old = FILES.map(|file| {
+        let text = raw(&place, &layout, file).to_string();
+        serde_json::from_str(&text.replace("cncf.model", "cnai.model")).unwrap()
+    });
+    artifact(&layout, &old);
+    gives_model(&place);
+    for program in ["", "gzip", "zstd"] {
+        if !program.is_empty() && !available(program) {
+            continue;
+        }
+        let part = |tar: &str, kind: &str| {
+            let plus = if program.is_empty() { "" } else { "+" };
+            let mut layer = layout.layer(tar, program);
+            layer["mediaType"] = json!(format!(
+                "application/vnd.cncf.model.{kind}.v1.tar{plus}{program}"
+            ));
+            // The members have the names.
+            layer["annotations"] = json!({PATH: "a/config.json", TITLE: "a/config.json"});
+            layer
+        };
+        artifact(&layout, &[part("all.tar", "weight")]);
+        gives_model(&place);
+        let files = ["weights.gguf", "same"].map(|file| raw(&place, &layout, file));
+        artifact(
+            &layout,
+            &[files[0].clone(), part("a.tar", "code"), files[1].clone()],
+        );
+        gives_model(&place);
+    }
+}
+
+/// Names and attributes of files without metadata, and with parts of it.
+#[test]
+fn metadata() {
+    let (place, layout) = model();
+    let file = |path: &str, metadata: &str| {
+        layer(
+            &layout,
+            "vnd.cncf.model.doc.v1.raw",
+            "x",
+            json!({PATH: path, METADATA: metadata}),
+        )
+    };
+    let plain = layer(
+        &layout,
+        "vnd.cncf.model.doc.v1.raw",
+        "x",
+        json!({PATH: "plain"}),
+    );
+    let set = r#"{"mode": 2541, "uid": 7, "gid": 8, "mtime": "1969-12-31T23:59:59.25Z"}"#;
+    let none = r#"{"mode": 0, "mtime": "0001-01-01T00:00:00Z", "files": 1}"#;
+    artifact(&layout, &[plain, file("d/set", set), file("none", none)]);
+    assert_eq!(shown(&place), "d:755:0 d/set:4755:1 none:644:1 plain:644:1");
+    let listing = place.listing("out");
+    let set = &listing[&b"d/set"[..]];
+    assert_eq!((set.uid, set.gid, set.mtime), (7, 8, (-1, 250_000_000)));
+    for name in ["none", "plain", ""] {
+        assert_eq!(listing[name.as_bytes()].mtime, (0, 0), "{name}");
+    }
+    for (metadata, why) in [
+        ("{", "the metadata of 'x' is not understood: EOF"),
+        (r#"{"mode": -1}"#, "the metadata of 'x' is not understood"),
+        (r#"{"mtime": "yesterday"}"#, "'yesterday' is not a time"),
+    ] {
+        artifact(&layout, &[file("x", metadata)]);
+        place.fails("mkdaxfs oci:layout new", why);
+    }
+}
+
+/// Docker's models: names as docker/model-runner gives them, if the layers have none.
+#[test]
+fn docker() {
+    let (place, layout) = model();
+    let layer = |kind: &str, bytes: &str, annotations: Value| {
+        layer(
+            &layout,
+            &format!("vnd.docker.ai.{kind}"),
+            bytes,
+            annotations,
+        )
+    };
+    let config = layout.blob("application/vnd.docker.ai.model.config.v0.1+json", b"{}");
+    let show = |layers: &[Value]| {
+        layout.index(&[layout.configured(&config, layers)]);
+        shown(&place)
+    };
+    let unnamed = |kind, bytes| layer(kind, bytes, Value::Null);
+    let license = unnamed("license", "l");
+    let model = [
+        unnamed("gguf.v3", "g"),
+        license.clone(),
+        unnamed("mmproj", "mm"),
+        unnamed("chat.template.jinja", "tem"),
+    ];
+    let wanted = "LICENSE:644:1 model.gguf:644:1 model.mmproj:644:2 template.jinja:644:3";
+    assert_eq!(show(&model), wanted);
+    // Parts. Two of them are the same.
+    let parts = ["1", "22", "1"].map(|bytes| unnamed("safetensors", bytes));
+    let numbered = |number, size| format!("model-0000{number}-of-00003.safetensors:644:{size}");
+    let wanted = [numbered(1, 1), numbered(2, 2), numbered(3, 1)].join(" ");
+    assert_eq!(show(&parts), wanted);
+    // Archives, and files with names.
+    let archive = |tar: &str, kind: &str| {
+        let mut layer = layout.layer(tar, "");
+        layer["mediaType"] = json!(format!("application/vnd.docker.ai.{kind}"));
+        layer
+    };
+    let mixed = [
+        layer("safetensors", "w", json!({PATH: "unet/model.safetensors"})),
+        layer("model.file", "{}", json!({PATH: "unet/config.json"})),
+        archive("a.tar", "dir.tar"),
+    ];
+    let a = "a:755:0 a/b:755:0 a/b/__init__.py:644:0 a/b/one:644:2 a/config.json:600:3";
+    let wanted = format!("{a} unet:755:0 unet/config.json:644:2 unet/model.safetensors:644:1");
+    assert_eq!(show(&mixed), wanted);
+    assert_eq!(show(&[archive("a.tar", "vllm.config.tar")]), a);
+    layout.index(&[layout.configured(&config, &[unnamed("model.file", "x")])]);
+    let why = "a layer of the type application/vnd.docker.ai.model.file without the name of a file; put blobs/sha256/2d71";
+    place.fails("mkdaxfs oci:layout new", why);
+}
+
+/// oras: the title is the name, whatever the type, and a directory is an archive.
+#[test]
+fn oras() {
+    let (place, layout) = model();
+    let mut packed = layout.layer("a.tar", "gzip");
+    packed["annotations"] = json!({TITLE: "a", "io.deis.oras.content.unpack": "true"});
+    let file = |kind: &str, path: &str| {
+        let bytes = fs::read(place.path("model").join(path)).unwrap();
+        layer(&layout, kind, bytes, json!({TITLE: path}))
+    };
+    let (weights, same) = (
+        file("octet-stream", "weights.gguf"),
+        file("vnd.oci.image.layer.v1.tar", "same"),
+    );
+    artifact(&layout, &[packed.clone(), weights.clone(), same.clone()]);
+    let a = "a:755:0 a/b:755:0 a/b/__init__.py:644:0 a/b/one:644:2 a/config.json:600:3";
+    assert_eq!(
+        shown(&place),
+        format!("{a} same:644:2 weights.gguf:644:48888")
+    );
+    // An archive that shall stay one.
+    let mut kept = packed.clone();
+    kept["annotations"] = json!({TITLE: "kept.tgz"});
+    artifact(&layout, &[kept]);
+    assert!(shown(&place).starts_with("kept.tgz:644:"));
+    // oras push of "." and of files in another directory.
+    for title in [".", "./a/", "a//."] {
+        packed["annotations"][TITLE] = json!(title);
+        artifact(&layout, &[packed.clone()]);
+        assert_eq!(shown(&place), a, "{title}");
+    }
+    packed["annotations"][TITLE] = json!("a/b");
+    artifact(&layout, &[packed]);
+    place.fails(
+        "mkdaxfs oci:layout new",
+        "'a/' is not below 'a/b', where the layer belongs (member at byte 0)",
+    );
+}
+
+/// Names that lead out of the image, or are no names.
+#[test]
+fn names() {
+    let (place, layout) = model();
+    for (name, why) in [
+        ("../x", "the name '../x' leads out of the tree"),
+        ("a/../../x", "the name 'a/../../x' leads out of the tree"),
+        ("/etc/passwd", "the name '/etc/passwd' is absolute; "),
+        (".", "the root of the tree is not a directory"),
+        ("a\0b", "contains NUL"),
+    ] {
+        for (kind, unpack) in [
+            ("octet-stream", "false"),
+            ("vnd.cncf.model.doc.v1.raw", ""),
+            ("octet-stream", "true"),
+        ] {
+            if unpack == "true" && name == "." {
+                continue;
+            }
+            let annotations = json!({TITLE: name, "io.deis.oras.content.unpack": unpack});
+            artifact(&layout, &[layer(&layout, kind, "x", annotations)]);
+            let said = place.fails("mkdaxfs oci:layout new", why);
+            assert!(said.contains("layout/blobs/sha256/2d71"), "{said}");
+        }
+    }
+    let mut outside = layout.layer("b.tar", "");
+    outside["mediaType"] = json!("application/vnd.cncf.model.doc.v1.tar");
+    let long = "x".repeat(300);
+    artifact(
+        &layout,
+        &[
+            outside,
+            layer(&layout, "octet-stream", "x", json!({TITLE: long})),
+        ],
+    );
+    place.fails(
+        "mkdaxfs oci:layout new",
+        "has a name of more than 255 bytes",
+    );
+}
+
+/// Files of two layers with one name, or one below the other.
+#[test]
+fn clashes() {
+    let (place, layout) = model();
+    let file =
+        |path: &str, bytes: &str| layer(&layout, "octet-stream", bytes, json!({TITLE: path}));
+    let archive = |tar: &str| {
+        let mut layer = layout.layer(tar, "");
+        layer["mediaType"] = json!("application/vnd.cncf.model.code.v1.tar");
+        layer
+    };
+    let also = "is also in layout/blobs/sha256/";
+    let not = "is not a directory, but a file in layout/blobs/sha256/";
+    for (layers, why) in [
+        (
+            [file("x", "1"), file("./x", "2")],
+            format!("'x' {also}6b86"),
+        ),
+        ([file("x", "1"), file("x/y", "2")], format!("'x' {not}6b86")),
+        (
+            [file("x/y", "1"), file("x", "2")],
+            format!("'x' {also}6b86"),
+        ),
+        (
+            [archive("a.tar"), file("a/b/one", "1")],
+            format!("'one' {also}"),
+        ),
+        (
+            [file("a/b/one", "1"), archive("a.tar")],
+            format!("'one' {also}6b86"),
+        ),
+        (
+            [file("a/b", "1"), archive("a.tar")],
+            format!("'b' {also}6b86"),
+        ),
+        ([file("a", "1"), archive("b.tar")], format!("'a' {not}6b86")),
+        (
+            [archive("a.tar"), archive("b.tar")],
+            format!("'__init__.py' {also}"),
+        ),
+    ] {
+        artifact(&layout, &layers);
+        let said = place.fails("mkdaxfs oci:layout new", &why);
+        assert_eq!(said.matches("blobs/sha256/").count(), 2, "{said}");
+    }
+    // The same layer twice, and the same file with two names.
+    artifact(
+        &layout,
+        &[
+            file("x", "1"),
+            file("x", "1"),
+            archive("a.tar"),
+            archive("a.tar"),
+            file("y", "1"),
+        ],
+    );
+    assert!(shown(&place).ends_with("x:644:1 y:644:1"));
+    // An earlier input gives way.
+    place.ok("mkdir -p below/x; echo 1 >below/y; echo 1 >below/z; rm out; mkdaxfs -q below oci:layout out");
+    let listing = place.listing("out");
+    assert_eq!((listing[&b"y"[..]].size, listing[&b"z"[..]].size), (1, 2));
+    assert_eq!(listing[&b"x"[..]].size, 1);
+}
+
+/// Unknown and damaged layers, and layers of containers.
+#[test]
+fn others() {
+    let (place, layout) = model();
+    let ollama = "vnd.ollama.image.model";
+    let kit = "vnd.kitops.modelkit.model.v1.tar+gzip";
+    for kind in [ollama, kit, "vnd.cncf.model.weight.v1.raw"] {
+        let layers = [layer(&layout, kind, "x", Value::Null)];
+        let why = format!(
+            "has a layer of the type application/{kind} without the name of a file; put blobs/sha256/2d71"
+        );
+        artifact(&layout, &layers);
+        let said = place.fails("mkdaxfs oci:layout new", &why);
+        assert!(
+            said.ends_with(", and name the directory instead\n") && !said.contains("oras"),
+            "{said}"
+        );
+        // As the model of ollama, which has the configuration of a container.
+        layout.index(&[layout.manifest(&layers)]);
+        place.fails("mkdaxfs oci:layout new", &why);
+    }
+    // A container's layers with titles are still layers, and others have names for oras.
+    let mut titled = layout.layer("a.tar", "");
+    titled["annotations"] = json!({TITLE: "a.tar"});
+    layout.index(&[layout.manifest(&[titled.clone()])]);
+    let a = "a:755:0 a/b:755:0 a/b/__init__.py:644:0 a/b/one:644:2 a/config.json:600:3";
+    assert_eq!(shown(&place), a);
+    let file = layer(&layout, "octet-stream", "x", json!({TITLE: "x"}));
+    layout.index(&[layout.manifest(&[titled, file.clone()])]);
+    place.fails("mkdaxfs oci:layout new", "application/octet-stream, which is not a tar archive; make a directory of the image with oras pull");
+    // An old image: its configuration has no type.
+    let config = layout.blob("application/octet-stream", b"{}");
+    place.ok(
+        "mkdir marks; : >marks/.wh.one; tar -C marks -cf marks.tar .wh.one --transform 's,^,a/b/,'",
+    );
+    let layers = ["a.tar", "marks.tar"].map(|tar| layout.layer(tar, ""));
+    layout.index(&[layout.configured(&config, &layers)]);
+    assert_eq!(shown(&place), a.replace(" a/b/one:644:2", ""));
+    // An archive of a model has no marks.
+    let models = layers.map(|mut layer| {
+        layer["mediaType"] = json!("application/vnd.cncf.model.code.v1.tar");
+        layer
+    });
+    artifact(&layout, &models);
+    assert_eq!(
+        shown(&place),
+        a.replace("a/b/__init__", "a/b/.wh.one:644:0 a/b/__init__")
+    );
+    // Beside an image, by name.
+    let image = named(layout.image(&["b.tar"]), "image");
+    let mut model = named(layout.configured(&config, &[file.clone()]), "model");
+    model["artifactType"] = json!("application/vnd.cncf.model.manifest.v1+json");
+    layout.index(&[model.clone(), image]);
+    assert!(shown(&place).ends_with("a/b/one:644:2"));
+    place.ok("rm out; mkdaxfs -q oci:layout:model out");
+    assert_eq!(place.listing("out").len(), 2);
+    place.fails("mkdaxfs oci:layout:other new", "it has: image\n");
+    layout.index(&[model]);
+    assert_eq!(shown(&place), "x:644:1");
+    fs::write(layout.file(&file), "y").unwrap();
+    let why = "does not have its digest sha256:2d71";
+    place.fails("mkdaxfs oci:layout new", why);
+    fs::remove_file(layout.file(&file)).unwrap();
+    place.fails("mkdaxfs oci:layout new", "has no 'blobs/sha256/2d71");
+}
+
+/// Files are not copied, and there may be more of them than a process may open at first.
+#[test]
+fn many_and_large() {
+    let (place, layout) = model();
+    let file =
+        |path: &str, bytes: &[u8]| layer(&layout, "octet-stream", bytes, json!({TITLE: path}));
+    artifact(&layout, &[file("large", &vec![7; 128 << 20])]);
+    make_within(20 << 20, &place, "oci:layout");
+    let many: Vec<_> = (0..300)
+        .map(|n| file(&format!("{n}"), format!("{n}").as_bytes()))
+        .collect();
+    artifact(&layout, &many);
+    place.ok("ulimit -Sn 100; mkdaxfs -q --force oci:layout image");
+    assert_eq!(place.listing("image").len(), 301);
+    if !is_root() {
+        return;
+    }
+    place.fails(
+        "ulimit -n 100; mkdaxfs -q oci:layout new",
+        "Too many open files",
+    );
+}
