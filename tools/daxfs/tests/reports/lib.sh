@@ -8,7 +8,8 @@ reports=${BASH_SOURCE[0]%/*}
 
 # archive FILE MEMBER...: write a tar archive of these members, in this order.
 # layout [OPTION...] TAR...: add an image of these layers to the OCI image layout in ./layout. Options: -n NAME,
-#   -p OS/ARCH[/VARIANT], -a KEY=VALUE for an annotation, -t TYPE for the media type of the layers.
+#   -p OS/ARCH[/VARIANT], -a KEY=VALUE for an annotation, -t TYPE for the media type of the layers,
+#   -c TYPE for the configuration's, -l KEY[=VALUE] for an annotation of the layers; without VALUE, it is the file's name.
 # edit CODE: change the layout's index by Python code; the variables are "index" and "images".
 # nest: put the layout's index into another one.
 # shown [IMAGE]: print the members of an image, or of the archive on standard input, sorted, in one line.

@@ -44,6 +44,8 @@ def layout(*words):
     parser.add_argument("-p", "--platform")
     parser.add_argument("-a", "--annotation", action="append", default=[])
     parser.add_argument("-t", "--type", default="layer.v1.tar")
+    parser.add_argument("-c", "--config", default="config.v1+json")
+    parser.add_argument("-l", "--layer", action="append", default=[])
     parser.add_argument("tar", nargs="*")
     options = parser.parse_args(words)
     index = {"schemaVersion": 2, "manifests": []}
@@ -56,7 +58,9 @@ def layout(*words):
     for name in options.tar:
         with open(name, "rb") as file:
             layers.append(blob(options.type, file.read()))
-    config = blob("config.v1+json", json.dumps(platform).encode())
+        pairs = (pair.partition("=") for pair in options.layer)
+        layers[-1]["annotations"] = {key: value or name for key, _, value in pairs}
+    config = blob(options.config, json.dumps(platform).encode())
     manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": layers}
     entry = blob("manifest.v1+json", json.dumps(manifest).encode())
     entry["annotations"] = dict(annotation.split("=", 1) for annotation in options.annotation)
