@@ -267,7 +267,7 @@ impl<'a> OpenFile<'a> {
         Ok(())
     }
 
-    /// Check that the file is unchanged and ends at its size, which files in /proc do not.
+    /// Check that the file is unchanged and ends at its size.
     pub fn finish(&self) -> Result<()> {
         let fd = match &self.bytes {
             Open::File { fd, .. } => fd,
@@ -278,10 +278,10 @@ impl<'a> OpenFile<'a> {
         };
         match pread(fd, &mut [0; 1][..], self.size) {
             Ok(0) => self.stat().map(drop),
-            Ok(_) => Err(Error::changed(
-                &self.path(),
-                format!("it continues after its size of {}", self.size),
-            )),
+            Ok(_) => self.stat().and_then(|_| {
+                let why = format!("continues after its size of {}, as files in /proc do; leave it out, or copy it to an ordinary file", self.size);
+                Err(Error::refused(&self.path(), why))
+            }),
             Err(error) => Err(self.error("read the file", error)),
         }
     }

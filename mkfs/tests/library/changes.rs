@@ -157,7 +157,7 @@ fn files_that_lie() {
     for (directory, expected) in [
         (
             "/proc/sys/kernel/random",
-            "it continues after its size of 0",
+            "continues after its size of 0, as files in /proc do",
         ),
         (
             "/sys/kernel/mm/transparent_hugepage",

@@ -64,7 +64,9 @@ impl Records {
             _ => decimal(value).map(Some).ok_or_else(wrong),
         };
         let id = || match number()? {
-            Some(value) => u32::try_from(value).map(Some).map_err(|_| wrong()),
+            Some(value) => u32::try_from(value)
+                .map(Some)
+                .map_err(|_| format!("{}, and the largest is {}", wrong(), u32::MAX)),
             None => Ok(None),
         };
         let bytes = || (!value.is_empty()).then(|| value.to_vec());
