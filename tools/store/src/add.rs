@@ -26,7 +26,7 @@ use rustix::fs::statvfs;
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Objects of an image: how many there are, and their bytes.
@@ -39,7 +39,7 @@ pub struct Total {
 }
 
 impl Total {
-    fn add(&mut self, bytes: u64) {
+    pub(crate) fn add(&mut self, bytes: u64) {
         self.objects += 1;
         self.bytes += bytes;
     }
@@ -103,18 +103,35 @@ impl Store {
         create: Guard<'_>,
         progress: &dyn Progress,
     ) -> Result<Added> {
+        let path = self.new_image(name)?;
+        check_empty(&tree)?;
+        let files = regular(&tree, &known);
+        self.check_room(name, &files)?;
+        let files = hash(&tree, files, progress)?;
+        self.changing(&path, || {
+            self.write(name, (tree, known), &files, create, progress)
+        })
+    }
+
+    /// Returns where the new image `name` will be. Fails if there is an image of this name.
+    pub(crate) fn new_image(&self, name: &str) -> Result<PathBuf> {
         let path = self.image(name)?;
         if path.symlink_metadata().is_ok() {
             let why = "is in the store; use another name, or remove that image first";
             return Err(Error::refused(name, why));
         }
-        check_empty(&tree)?;
-        let files = regular(&tree, &known);
-        self.check_room(name, &files)?;
-        let files = hash(&tree, files, progress)?;
+        Ok(path)
+    }
+
+    /// Calls `write` to write packs and then the image `path`. Removes the packs if it fails.
+    pub(crate) fn changing(
+        &self,
+        path: &Path,
+        write: impl FnOnce() -> Result<Added>,
+    ) -> Result<Added> {
         let _change = lock(&self.change);
         let before = self.names("packs")?;
-        let made = self.write(name, (tree, known), &files, create, progress);
+        let made = write();
         // The image may be in place if only its directory could not be synced.
         if made.is_err() && path.symlink_metadata().is_err() {
             // No image needs the packs that were complete. gc removes what remains.
@@ -178,11 +195,7 @@ impl Store {
             sha256: hex(&pack.sha256),
             size: pack.total_size,
         });
-        let needs = (sha256.clone(), needs.collect());
-        let mut read = lock(&self.read);
-        read.images.insert(name.into(), needs);
-        // Each object takes 56 bytes of memory, and 2 µs to be read again.
-        read.packs.clear();
+        self.remember(name, &sha256, needs.collect());
         Ok(Added {
             sha256,
             new,
@@ -190,6 +203,14 @@ impl Store {
             packs: count,
             written: bytes + summary.total_size,
         })
+    }
+
+    /// Records what the new image `name` needs.
+    pub(crate) fn remember(&self, name: &str, sha256: &str, needs: Vec<PackRef>) {
+        let mut read = lock(&self.read);
+        read.images.insert(name.into(), (sha256.into(), needs));
+        // Each object takes 56 bytes of memory, and 2 µs to be read again.
+        read.packs.clear();
     }
 
     /// Refuse a tree that is larger than the filesystem of the store, before all of it is read: a small
@@ -240,7 +261,7 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<(Arc<Pack>, u64)> {
         // The name is known when the pack is complete.
-        let mut output = create(&self.pack("new"))?;
+        let output = create(&self.pack("new"))?;
         let packed = pack::tree(tree, objects)?;
         // Files of a directory are close together, although the names of objects are hashes.
         let options = Options {
@@ -255,8 +276,7 @@ impl Store {
             origin.give(taken);
         }
         let sha256 = hex(&summary.digest);
-        let path = self.pack(&sha256);
-        let name = shown_path(&path);
+        let name = shown_path(&self.pack(&sha256));
         let memory = FileMemory::new(output.file())
             .map_err(|error| Error::system(&name, "cannot examine", "", error))?;
         let superblock = Superblock::load(&memory);
@@ -275,19 +295,31 @@ impl Store {
             let how = "its content is not the same when it is read twice";
             return Err(daxfs_files::Error::changed(&tree.path(file), how).into());
         }
+        let pack = self.put_pack(output, &sha256, progress)?;
+        Ok((pack, summary.total_size))
+    }
+
+    /// Gives the complete pack `output` its name, in place of a damaged one.
+    pub(crate) fn put_pack(
+        &self,
+        mut output: Output,
+        sha256: &str,
+        progress: &dyn Progress,
+    ) -> Result<Arc<Pack>> {
+        let path = self.pack(sha256);
         // Nothing replaces a link that leads nowhere.
         if !path.exists() {
             let _ = std::fs::remove_file(&path);
         }
         output.rename(path.file_name().unwrap_or_default());
         output.commit(progress)?;
-        lock(&self.read).forget(&sha256);
-        Ok((self.known_pack(&sha256)?, summary.total_size))
+        lock(&self.read).forget(sha256);
+        self.known_pack(sha256)
     }
 }
 
 /// Returns true if a pack that cannot be read for the reason `error` may not be damaged. A link that leads nowhere is.
-fn may_be_good(error: &Error) -> bool {
+pub(crate) fn may_be_good(error: &Error) -> bool {
     match error {
         Error::System { source, .. } => {
             let errno = Errno::from_io_error(source);
@@ -422,7 +454,6 @@ mod tests {
     use mkdaxfs::input::{read, Input, Options};
     use std::fs::File;
     use std::os::unix::fs::FileExt;
-    use std::path::PathBuf;
 
     /// Return a directory, with the empty directory `source`, and a store in it.
     fn place() -> (tempfile::TempDir, PathBuf, Store) {

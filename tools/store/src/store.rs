@@ -445,10 +445,6 @@ impl Store {
             .flat_map(|(_, packs)| packs)
             .map(|pack| self.pack(&pack.sha256))
             .collect();
-        let is_remains = |path: &Path| {
-            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-            name.starts_with(b".mkdaxfs-") && name.ends_with(b".tmp")
-        };
         let is_pack = |path: &Path| {
             path.extension()
                 .is_some_and(|suffix| suffix == &SUFFIX[1..])
@@ -476,6 +472,12 @@ impl Store {
         }
         Ok(freed)
     }
+}
+
+/// Returns true for a file that a command has left that was killed.
+pub(crate) fn is_remains(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.starts_with(b".mkdaxfs-") && name.ends_with(b".tmp")
 }
 
 /// Fails if an image cannot have this name.
