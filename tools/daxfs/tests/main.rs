@@ -10,6 +10,7 @@ mod diff;
 mod extract;
 mod fsck;
 mod json;
+mod layouts;
 mod mistakes;
 mod output;
 mod packs;

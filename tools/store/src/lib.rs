@@ -15,6 +15,7 @@
 //!
 //! [`Store`] has the files, [`mount()`] puts them into memory, each once in a machine. [`Device`] is a store on a device,
 //! from which other kernels mount them; [`Place`] is either one.
+//! [`Store::export`] writes an image into an OCI layout, and [`Store::import`] adds one from there.
 //! [`Store::add_layer`] makes an image of a layer of a container, on top of another image.
 
 mod add;
@@ -23,6 +24,7 @@ mod escape;
 mod files;
 mod group;
 mod layer;
+mod layout;
 mod listing;
 mod mount;
 mod pack;
@@ -34,6 +36,7 @@ pub use add::{Added, Guard, Total};
 pub use device::{mount_packs, Copied, Device};
 pub use files::{lock, sync_parent};
 pub use layer::merge_upper;
+pub use layout::{Exported, Published};
 pub use listing::{Listed, Listing};
 pub use mount::{mount, Demands, Room};
 pub use pack::PackRef;

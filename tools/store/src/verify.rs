@@ -88,7 +88,7 @@ pub(crate) fn verify(
 }
 
 /// Checks all of a composed image.
-fn whole_image(
+pub(crate) fn whole_image(
     opened: &Opened,
     found: &BTreeMap<String, Sizes>,
     progress: &dyn Progress,
@@ -132,16 +132,16 @@ fn whole_image(
 }
 
 /// Bytes of a pack, and of its objects by their inode numbers.
-type Sizes = (u64, HashMap<u32, u64>);
+pub(crate) type Sizes = (u64, HashMap<u32, u64>);
 
-fn sizes(pack: &Pack) -> Sizes {
+pub(crate) fn sizes(pack: &Pack) -> Sizes {
     let objects = pack.objects();
     let objects = objects.map(|(_, object)| (object.ino, object.size));
     (pack.reference.total_size, objects.collect())
 }
 
 /// Checks all of an image, and that it has `sums`, by which mounts verify its pieces.
-fn whole(opened: &Opened, sums: bool, progress: &dyn Progress) -> Result<()> {
+pub(crate) fn whole(opened: &Opened, sums: bool, progress: &dyn Progress) -> Result<()> {
     progress.step("reading", opened.superblock.total_size);
     if let Some(finding) = first(&opened.source) {
         let why = format!("{finding}; restore it from a copy");
@@ -156,7 +156,7 @@ fn whole(opened: &Opened, sums: bool, progress: &dyn Progress) -> Result<()> {
 }
 
 /// Checks all of the pack `name`, and returns its SHA-256 with its objects. Reports damaged objects.
-fn whole_pack(
+pub(crate) fn whole_pack(
     opened: Opened,
     name: &str,
     on_device: bool,

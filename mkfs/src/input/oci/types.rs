@@ -134,6 +134,8 @@ impl Descriptor {
             "decrypt it with skopeo copy --decryption-key"
         } else if is("erofs") {
             "make a directory of it with fsck.erofs --extract=DIRECTORY, and name the directory instead"
+        } else if is("daxfs") {
+            "add it to a store with daxfs store add, alone, from a layout in a directory"
         } else if is("squashfs") {
             "make a directory of it with unsquashfs -d DIRECTORY, and name the directory instead"
         } else if self.annotation(TITLE).is_some() {

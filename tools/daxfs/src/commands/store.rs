@@ -13,12 +13,13 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::text::{human, shown_path};
 use daxfs_load::catalog::{Overview, Reuse};
 use daxfs_reader::catalog::Listed as Entry;
-use daxfs_store::{Device, Listing, Place, Store};
+use daxfs_store::{Device, Exported, Listing, Place, Store};
 use mkdaxfs::input::exclude::Exclude;
 use mkdaxfs::input::{Input, Platform};
 use serde_json::{json, Value};
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use uuid::Uuid;
@@ -48,6 +49,26 @@ Examples:
     },
     #[allow(missing_docs)] // clap takes the description from the type
     Add(StoreAdd),
+    /// Write an image and its packs into an OCI layout, for registries
+    ///
+    /// STORE is a directory. Blobs that the layout has are not written again. Add the image to another store with
+    /// add STORE NAME oci:DIR; it keeps its SHA-256 and its signature. Programs such as skopeo copy layouts to registries
+    /// and back, and move only what the other side lacks.
+    #[command(after_help = "\
+Examples:
+  daxfs store export /srv/store base-2 oci:layout
+  skopeo copy oci:layout:base-2 docker://registry.example/base:2
+  skopeo copy docker://registry.example/base:2 oci:layout:base-2
+  daxfs store add /srv/store base-2 oci:layout:base-2")]
+    Export {
+        /// The store
+        store: PathBuf,
+        /// Name of the image
+        name: String,
+        /// A layout, which is made if it does not exist, and the image's name in it [default: NAME]
+        #[arg(value_name = "oci:DIR[:REFERENCE]")]
+        layout: String,
+    },
     /// Choose the image that is mounted without a name
     ///
     /// Mounts that exist are not affected. Activate the old image to roll back.
@@ -115,7 +136,8 @@ Examples:
 /// Add an image
 ///
 /// For a store in a directory, the inputs are read as mkdaxfs(8) reads them, and content that the store has is not stored
-/// again. The directory is made if it does not exist. For a device or file, INPUT is a daxfs image. It is copied as it is,
+/// again. The directory is made if it does not exist. An image in an OCI layout that export has made is added as it is,
+/// with its signature, and with the packs that the store lacks. For a device or file, INPUT is a daxfs image. It is copied as it is,
 /// with its signature. If it is composed, give STORE/images/NAME.daxfs of a store in a directory: its packs are copied as
 /// well, unless the device has them.
 ///
@@ -163,6 +185,11 @@ impl StoreCommand {
     pub fn run(self) -> Result<ExitCode> {
         match self {
             Self::Add(args) => return add(&args),
+            Self::Export {
+                store,
+                name,
+                layout,
+            } => return export(&store, &name, &layout),
             Self::List { store, json } => return list(&store, json),
             Self::Init { store, size, force } => Place::init(&store, size, force)?,
             Self::Activate { store, name } => Place::new(&store).activate(&name)?,
@@ -210,8 +237,47 @@ fn add(args: &StoreAdd) -> Result<ExitCode> {
     }
 }
 
-/// Adds an image to a store on a device.
-fn add_to_device(args: &StoreAdd, device: &Device) -> Result<ExitCode> {
+/// Writes an image of a store in a directory into an OCI layout.
+fn export(store: &Path, name: &str, layout: &str) -> Result<ExitCode> {
+    let parts = layout.strip_prefix("oci:").map(|rest| {
+        // As skopeo does.
+        rest.split_once(':').unwrap_or((rest, name))
+    });
+    let (dir, reference) = match parts {
+        Some((dir, reference)) if !dir.is_empty() && !reference.is_empty() => (dir, reference),
+        _ => {
+            let why = "is not an OCI layout; name one as oci:DIR or oci:DIR:REFERENCE";
+            return Err(Error::refused(shown_path(Path::new(layout)), why));
+        }
+    };
+    if let Place::Device(_) = Place::new(store) {
+        let why = "is not a directory; export the image from the store that has it in a directory";
+        return Err(Error::refused(shown_path(store), why));
+    }
+    let cleanup = cleanup()?;
+    let bar = Bar::new(false);
+    let create = |path: &Path| cleanup.guard(|| Output::over(path, Overwrite::new(true)));
+    let store = Store::open(store)?;
+    let published = store.export(name, Path::new(dir), reference, &create, &bar)?;
+    cleanup.done();
+    bar.clear();
+    let (new, known) = (published.new, published.known);
+    print(&format!(
+        "{}  {reference}: {} blobs ({}) are new, {} ({}) were present",
+        published.sha256,
+        new.objects,
+        human(new.bytes),
+        known.objects,
+        human(known.bytes)
+    ))
+}
+
+fn cleanup() -> Result<Cleanup> {
+    Cleanup::new().map_err(|error| Error::system("", "cannot handle signals", "", error))
+}
+
+/// Fails if there are options for inputs that are read.
+fn refuse_options(args: &StoreAdd, why: &'static str) -> Result<()> {
     for (option, given) in [
         ("--exclude", !args.exclude.is_empty()),
         ("--one-file-system", args.one_file_system),
@@ -220,14 +286,37 @@ fn add_to_device(args: &StoreAdd, device: &Device) -> Result<ExitCode> {
         ("--platform", args.platform.is_some()),
     ] {
         if given {
-            let why = "is for stores in directories; a device takes an image as it is";
             return Err(Error::refused(option, why));
         }
     }
+    Ok(())
+}
+
+/// Returns the image of another store that is the only input.
+fn exported(inputs: &[OsString]) -> Option<Exported> {
+    let [text] = inputs else { return None };
+    let input = Input::parse(text);
+    let Input::Oci(whole) = &input else {
+        return None;
+    };
+    let rest = whole.as_os_str().as_bytes();
+    let rest = rest.strip_prefix(input.file().as_os_str().as_bytes())?;
+    let name = rest.strip_prefix(b":").map(std::str::from_utf8);
+    Exported::find(input.file(), name.transpose().ok()?)
+}
+
+/// Adds an image to a store on a device.
+fn add_to_device(args: &StoreAdd, device: &Device) -> Result<ExitCode> {
+    let why = "is for stores in directories; a device takes an image as it is";
+    refuse_options(args, why)?;
     let [input] = &args.inputs[..] else {
         let why = "takes one daxfs image; use mkdaxfs, or add the inputs to a store in a directory and give STORE/images/NAME.daxfs";
         return Err(Error::refused(shown_path(&args.store), why));
     };
+    if exported(&args.inputs).is_some() {
+        let why = "is an image of a store; add it to one in a directory, and give STORE/images/NAME.daxfs";
+        return Err(Error::refused(shown_path(Path::new(input)), why));
+    }
     let reuse = args.reuse.unwrap_or(Reuse::Unmounted);
     let copied = device.add(&args.name, Path::new(input), reuse)?;
     let status = print(&format!(
@@ -252,8 +341,7 @@ fn add_tree(args: &StoreAdd) -> Result<ExitCode> {
     }
     let exclude = Exclude::new(args.exclude.clone());
     let exclude = exclude.map_err(|why| Error::refused("--exclude", why.to_string()))?;
-    let cleanup =
-        Cleanup::new().map_err(|error| Error::system("", "cannot handle signals", "", error))?;
+    let cleanup = cleanup()?;
     let store = Store::create(&args.store)?;
     // Report a wrong name before anything is read.
     store.image(&args.name)?;
@@ -267,11 +355,17 @@ fn add_tree(args: &StoreAdd) -> Result<ExitCode> {
         scratch: &scratch(&args.store),
         platform: args.platform.clone(),
     };
-    let inputs: Vec<_> = args.inputs.iter().map(|text| Input::parse(text)).collect();
-    let mut warn = |warning| bar.suspend(|| eprintln!("daxfs: warning: {warning}"));
-    let tree = mkdaxfs::input::read(&inputs, &options, &bar, &mut warn)?;
     let create = |path: &Path| cleanup.guard(|| Output::over(path, Overwrite::new(true)));
-    let added = store.add(&args.name, tree, &create, &bar)?;
+    let added = if let Some(exported) = exported(&args.inputs) {
+        let why = "is for files; the image of another store is added as it is";
+        refuse_options(args, why)?;
+        store.import(&args.name, &exported, &create, &bar)?
+    } else {
+        let inputs: Vec<_> = args.inputs.iter().map(|text| Input::parse(text)).collect();
+        let mut warn = |warning| bar.suspend(|| eprintln!("daxfs: warning: {warning}"));
+        let tree = mkdaxfs::input::read(&inputs, &options, &bar, &mut warn)?;
+        store.add(&args.name, tree, &create, &bar)?
+    };
     cleanup.done();
     bar.clear();
     let (new, known) = (added.new, added.known);

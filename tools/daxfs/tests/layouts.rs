@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Images of stores in OCI layouts. tests/registry moves them through a registry.
+
+use crate::store::versions;
+use crate::support::{available, certificate, skip, Place, DECADES};
+use serde_json::{json, Value};
+use sha2::{Digest, Sha256};
+
+const BLOBS: &str = "layout/blobs/sha256";
+
+/// Makes a store with two versions, the second one signed, and a layout with both.
+fn exported() -> Place {
+    let place = versions();
+    place.shell("for n in 1 2; do daxfs store add store base-$n v$n; done");
+    if available("openssl") {
+        place.shell(certificate("owner", "owner", DECADES));
+        place.shell("daxfs sign --key owner.key --cert owner.pem store/images/base-2.daxfs");
+    }
+    place.shell("for n in 1 2; do daxfs store export store base-$n oci:layout; done");
+    place
+}
+
+/// Runs a line, which must succeed and print this part.
+#[track_caller]
+fn says(place: &Place, line: &str, part: &str) {
+    let run = place.ok(line);
+    assert!(run.text().contains(part), "{line}: {part:?}: {run:?}");
+}
+
+/// Returns a description in the layout.
+fn description(place: &Place, name: &str) -> Value {
+    serde_json::from_slice(&place.read(name)).unwrap()
+}
+
+/// Returns the file of the blob that `descriptor` describes.
+fn file(descriptor: &Value) -> String {
+    let digest = descriptor["digest"].as_str().unwrap();
+    format!("{BLOBS}/{}", digest.strip_prefix("sha256:").unwrap())
+}
+
+/// Returns the manifest of the image at `index` of the layout.
+fn manifest(place: &Place, index: usize) -> Value {
+    let images = description(place, "layout/index.json");
+    description(place, &file(&images["manifests"][index]))
+}
+
+/// Returns the blobs of the last image: itself, and its packs.
+fn parts(place: &Place) -> Vec<String> {
+    let manifest = manifest(place, 1);
+    manifest["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(file)
+        .collect()
+}
+
+/// Puts another manifest in place of the last image's.
+fn replace(place: &Place, manifest: &Value) {
+    let text = manifest.to_string();
+    let digest = Sha256::digest(&text);
+    let digest = daxfs_files::digest::hex(&digest);
+    place.write(format!("{BLOBS}/{digest}"), &text);
+    let mut index = description(place, "layout/index.json");
+    index["manifests"][1]["digest"] = json!(format!("sha256:{digest}"));
+    index["manifests"][1]["size"] = json!(text.len());
+    place.write("layout/index.json", index.to_string());
+}
+
+/// Fails to add the last image to a store, which stays empty.
+#[track_caller]
+fn refused(place: &Place, part: &str) -> String {
+    let said = place.fails("daxfs store add new base-2 oci:layout:base-2", part);
+    for directory in ["new/images", "new/packs"] {
+        assert_eq!(place.names(directory), [""; 0]);
+    }
+    said
+}
+
+#[test]
+fn there_and_back() {
+    let place = versions();
+    place.shell("for n in 1 2; do daxfs store add store base-$n v$n; done");
+    let export = |name: &str, to: &str, part: &str| {
+        says(
+            &place,
+            &format!("daxfs store export store {name} {to}"),
+            part,
+        );
+    };
+    // The image, two packs, the manifest and the empty configuration.
+    let first = ": 5 blobs (3.0M) are new, 0 (0) were present\n";
+    export("base-1", "oci:layout", &format!("base-1{first}"));
+    // The second one adds its version, and has the large file and the small one.
+    export("base-2", "oci:layout", "base-2: 3 blobs (");
+    let before = place.names(BLOBS);
+    export("base-2", "oci:layout", "base-2: 0 blobs (0) are new, 6 (");
+    export("base-2", "oci:layout:latest", "latest: 0 blobs (0) are new");
+    assert_eq!((place.names(BLOBS), before.len()), (before.clone(), 8));
+    assert_eq!(place.names("layout"), ["blobs", "index.json", "oci-layout"]);
+    for name in &before {
+        let content = place.read(format!("{BLOBS}/{name}"));
+        assert_eq!(&daxfs_files::digest::hex(&Sha256::digest(content)), name);
+    }
+    // Other programs write more into the index.
+    let mut index = description(&place, "layout/index.json");
+    let names = || index["manifests"].as_array().unwrap().iter();
+    let names = names().map(|it| &it["annotations"]["org.opencontainers.image.ref.name"]);
+    assert_eq!(names.collect::<Vec<_>>(), ["base-1", "base-2", "latest"]);
+    index["annotations"] = json!({ "a": "b" });
+    for image in index["manifests"].as_array_mut().unwrap() {
+        image["artifactType"] = json!("application/vnd.daxfs.image.v1");
+    }
+    place.write("layout/index.json", index.to_string());
+
+    let add = |name: &str, from: &str, part: &str| {
+        let line = format!("daxfs store add other {name} oci:layout:{from}");
+        says(&place, &line, &format!("{name}: {part}"));
+        place.same(
+            &format!("other/images/{name}.daxfs"),
+            &format!("store/images/{}.daxfs", from.replace("latest", "base-2")),
+        );
+    };
+    add(
+        "base-1",
+        "base-1",
+        "3 objects (2.9M) are new, 0 (0) were present; 2 packs",
+    );
+    add(
+        "latest",
+        "latest",
+        "1 objects (2) are new, 3 (2.9M) were present; 3 packs",
+    );
+    let digest = index["manifests"][1]["digest"].as_str().unwrap();
+    says(
+        &place,
+        &format!("daxfs store add -a other by-digest oci:layout:{digest}"),
+        "by-digest: 0 objects",
+    );
+    place.ok("diff -r store/packs other/packs");
+    says(
+        &place,
+        "daxfs store verify other",
+        "3 images, 3 packs, 4 objects: 0 problems",
+    );
+    says(&place, "daxfs store list other", "\nby-digest  active ");
+    place.fails(
+        "daxfs store add other base-1 oci:layout:base-1",
+        "base-1: is in the store",
+    );
+    // The packs that only it needs are freed.
+    place.ok("daxfs store remove other latest && daxfs store remove other by-digest");
+    says(
+        &place,
+        "daxfs store gc other",
+        "removed 1 packs, 0 unfinished",
+    );
+    // A new image takes the name of another one.
+    export("base-1", "oci:layout:latest", "latest: 0 blobs");
+    assert_eq!(
+        description(&place, "layout/index.json")["annotations"],
+        json!({ "a": "b" })
+    );
+    add("again", "base-1", "0 objects");
+    place.ok("daxfs store add other now oci:layout:latest && cmp other/images/{now,again}.daxfs");
+}
+
+#[test]
+fn signatures() {
+    if !available("openssl") {
+        return skip("needs openssl");
+    }
+    let place = exported();
+    place.ok("daxfs store add other base-2 oci:layout:base-2");
+    place.same("other/images/base-2.daxfs", "store/images/base-2.daxfs");
+    place.ok("daxfs verify --cert owner.pem other/images/base-2.daxfs");
+    // The image without a signature is another blob.
+    place.ok("daxfs store add store unsigned v2");
+    says(
+        &place,
+        "daxfs store export store unsigned oci:layout",
+        "unsigned: 2 blobs (",
+    );
+}
+
+#[test]
+fn damage() {
+    let place = exported();
+    let parts = parts(&place);
+    let again = "copy the image to the layout again";
+    for part in &parts {
+        let content = place.read(part);
+        let mut damaged = content.clone();
+        damaged[content.len() / 2] ^= 1;
+        place.write(part, &damaged);
+        refused(&place, &format!("{part}: has the SHA-256 "));
+        // Nobody notices by the size.
+        says(
+            &place,
+            "daxfs store export store base-2 oci:layout",
+            ": 0 blobs",
+        );
+        place.write(part, &damaged[..100]);
+        let said = refused(&place, &format!("{part}: has 100 bytes instead of "));
+        assert!(
+            said.contains(&format!("remove this file, and {again}")),
+            "{said}"
+        );
+        place.ok(format!("rm {part}"));
+        refused(&place, &format!("{part}: is missing; {again}"));
+        says(
+            &place,
+            "daxfs store export store base-2 oci:layout",
+            ": 1 blobs (",
+        );
+        assert!(place.read(part) == content);
+    }
+    // Packs of the store are not read.
+    place.ok("daxfs store add some base-1 oci:layout:base-1");
+    let large = parts[1..].iter().max_by_key(|part| place.read(part).len());
+    place.ok(format!("rm {}", large.unwrap()));
+    says(
+        &place,
+        "daxfs store add some base-2 oci:layout:base-2",
+        "1 objects (2) are new",
+    );
+    // A damaged one in the store is replaced.
+    place.ok("daxfs store export store base-2 oci:layout; daxfs store remove some base-2");
+    place.ok("mv store/packs good; cp -r some/packs store/packs; for pack in some/packs/*; do echo >$pack; done");
+    let run = place.run("daxfs store add some base-2 oci:layout:base-2");
+    assert_eq!(run.status, 0, "{run:?}");
+    assert_eq!(
+        run.stderr.matches("; it is replaced\n").count(),
+        3,
+        "{run:?}"
+    );
+    says(
+        &place,
+        "diff -r good some/packs; daxfs store verify some",
+        ": 0 problems",
+    );
+    // None is published.
+    let pack = place.names("store/packs").remove(0);
+    place.ok(format!(
+        "rm -r layout; cp good/* store/packs; rm store/packs/{pack}"
+    ));
+    let export = "daxfs store export store base-2 oci:layout";
+    place.fails(
+        export,
+        &format!("base-2: needs pack {}, which is missing", &pack[..64]),
+    );
+    let mut content = place.read(format!("good/{pack}"));
+    *content.last_mut().unwrap() ^= 1;
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    place.write(format!("store/packs/{pack}"), &content);
+    place.fails(export, &format!("store/packs/{pack}: "));
+    assert!(!place.exists("layout/index.json"));
+}
+
+/// Manifests that do not fit their blobs.
+#[test]
+fn wrong_manifests() {
+    let place = exported();
+    let good = manifest(&place, 1);
+    let layers = good["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 4);
+    let with = |change: &dyn Fn(&mut Vec<Value>)| {
+        let (mut changed, mut layers) = (good.clone(), layers.clone());
+        change(&mut layers);
+        changed["layers"] = json!(layers);
+        replace(&place, &changed);
+    };
+    with(&|layers| layers.swap(1, 2));
+    refused(&place, ": is not the pack ");
+    with(&|layers| layers[1] = layers[0].clone());
+    refused(&place, ": is not the pack ");
+    with(&|layers| _ = layers.pop());
+    refused(
+        &place,
+        "needs 3 packs, and its manifest has 2; export it again",
+    );
+    with(&|layers| layers.push(layers[1].clone()));
+    refused(&place, "needs 3 packs, and its manifest has 4");
+    with(&|layers| layers[1]["digest"] = json!("sha256:../../../index.json"));
+    refused(
+        &place,
+        "'sha256:../../../index.json', which is not a SHA-256",
+    );
+    with(&|layers| layers[1]["size"] = json!(1));
+    refused(&place, " bytes instead of 1; ");
+    with(&|layers| {
+        layers[0] = {
+            let mut pack = layers[1].clone();
+            pack["mediaType"] = layers[0]["mediaType"].clone();
+            pack
+        }
+    });
+    refused(&place, "needs 0 packs, and its manifest has 3");
+    // Not an image of a store.
+    with(&|layers| layers.rotate_left(1));
+    let kind = "has a layer of the type application/vnd.daxfs.pack.v1, which is not a tar archive; add it to a store with";
+    refused(&place, kind);
+    let bad = serde_json::from_str("{\"layers\":null}").unwrap();
+    replace(&place, &bad);
+    refused(&place, "is not understood");
+    replace(&place, &good);
+    place.ok("daxfs store add new base-2 oci:layout:base-2");
+}
+
+#[test]
+fn mistakes() {
+    let place = exported();
+    place.shell("mkdir full; echo >full/file; truncate -s 16M memory; daxfs store init -f memory; tar -C layout -cf layout.tar .; cp -r layout bad; echo [] >bad/index.json");
+    place.mistakes(
+        "daxfs store export store none oci:l | 1 | none: no such image in the store
+         daxfs store export none base-1 oci:l | 1 | none: is not a store
+         daxfs store export store base-1 l | 1 | l: is not an OCI layout; name one as oci:DIR
+         daxfs store export store base-1 oci: | 1 | oci:: is not an OCI layout
+         daxfs store export store base-1 oci::x | 1 | oci::x: is not an OCI layout
+         daxfs store export store base-1 oci:layout: | 1 | oci:layout:: is not an OCI layout
+         daxfs store export store base-1 oci:full | 1 | full: is neither an OCI layout nor an empty directory
+         daxfs store export store base-1 oci:store | 1 | store: is neither an OCI layout nor
+         daxfs store export store base-1 oci:layout.tar | 1 | layout.tar
+         daxfs store export store base-1 oci:bad | 1 | bad/index.json: is not understood
+         daxfs store export memory base-1 oci:l | 1 | memory: is not a directory; export
+         flock layout daxfs store export store base-1 oci:layout | 1 | layout: another process exports to this layout
+         daxfs store add store x oci:layout | 1 | layout: has several images; name one after a colon: base-1, base-2
+         daxfs store add store x oci:layout:v3 | 1 | layout: has no image called 'v3'; it has: base-1, base-2
+         daxfs store add store x oci:layout.tar:base-1 | 1 | from a layout in a directory
+         daxfs store add store x oci:layout:base-1 v1 | 1 | add it to a store with daxfs store add, alone
+         daxfs store add --exclude a store x oci:layout:base-1 | 1 | --exclude: is for files
+         daxfs store add store ../x oci:layout:base-1 | 1 | ../x: is not a name for an image
+         daxfs store add memory x oci:layout:base-1 | 1 | oci:layout:base-1: is an image of a store; add it to one in a directory",
+    );
+}
+
+/// A killed export leaves no image, and the next one removes its files.
+#[test]
+fn remains() {
+    let place = versions();
+    place.shell("daxfs store add store base-1 v1; mkdir -p layout/blobs/sha256; echo >layout/blobs/sha256/.mkdaxfs-x.tmp");
+    place.fails(
+        "daxfs store add new base-1 oci:layout:base-1",
+        "has no 'oci-layout'",
+    );
+    place.ok("daxfs store export store base-1 oci:layout");
+    assert_eq!(place.names(BLOBS).len(), 5);
+    place.ok("daxfs store add new base-1 oci:layout");
+}

@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Images of stores in OCI layouts, as programs such as skopeo carry them to registries and back.
+//!
+//! Documentation/store.rst describes the manifest: its first layer is the image, and the others are its packs, in the
+//! order of the image's table.
+
+use crate::add::{may_be_good, Added, Guard, Total};
+use crate::files::sync_parent;
+use crate::pack::{packs, wrong_pack, Pack, PackRef};
+use crate::store::{is_remains, missing_pack, Store};
+use crate::verify::{sizes, whole, whole_image, whole_pack};
+use daxfs_files::digest::{hex, parse_hex, BUFFER};
+use daxfs_files::region::Region;
+use daxfs_files::{Progress, Silent};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::source::{cannot_open, open_now, Opened};
+use daxfs_image::text::shown_path;
+use daxfs_image::warning::warn;
+use rustix::fs::{flock, FlockOperation};
+use serde::Deserialize;
+use serde_json::{json, Map, Value};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek, Write};
+use std::iter;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Type of the artifact, and of its image.
+const IMAGE: &str = "application/vnd.daxfs.image.v1";
+const PACK: &str = "application/vnd.daxfs.pack.v1";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The configuration of an artifact that has none.
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// Annotation with the name of an image in a layout.
+const NAME: &str = "org.opencontainers.image.ref.name";
+
+/// Size limit of a description. Registries take manifests of at most 4 MiB.
+const DESCRIPTION: u64 = 16 << 20;
+
+/// Describes a blob.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: String,
+    digest: String,
+    size: u64,
+}
+
+/// A layout in a directory.
+struct Layout(PathBuf);
+
+/// An image that was written to a layout.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its SHA-256.
+    pub sha256: String,
+    /// Blobs that were written: the image, packs and descriptions.
+    pub new: Total,
+    /// Blobs that the layout had.
+    pub known: Total,
+}
+
+/// An image of a store in a layout.
+pub struct Exported {
+    layout: Layout,
+    /// The image, and its packs.
+    parts: Vec<Descriptor>,
+}
+
+impl Exported {
+    /// Finds the image called `name`, or the only one, in the layout `dir`.
+    ///
+    /// Returns `None` if it cannot be read, or is of another kind.
+    pub fn find(dir: &Path, name: Option<&str>) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Manifest {
+            layers: Vec<Descriptor>,
+        }
+        let layout = Layout(dir.into());
+        let images = images(&layout.index().ok()?);
+        let mut fitting = images.iter().filter(|image| {
+            let is_it = |name| image["digest"] == name || image["annotations"][NAME] == name;
+            name.is_none_or(is_it)
+        });
+        let chosen = fitting.next()?;
+        if fitting.any(|other| other["digest"] != chosen["digest"]) {
+            return None;
+        }
+        let mut manifest = Vec::new();
+        let chosen = Descriptor::deserialize(chosen).ok()?;
+        if chosen.size > DESCRIPTION {
+            return None;
+        }
+        layout.copy(&chosen, &mut manifest, &Silent).ok()?;
+        let parts = serde_json::from_slice::<Manifest>(&manifest).ok()?.layers;
+        let is_image = parts.first().is_some_and(|part| part.media_type == IMAGE);
+        is_image.then_some(Exported { layout, parts })
+    }
+}
+
+impl Layout {
+    /// Opens the layout, or makes it in a directory that is missing or empty. Returns the lock that keeps other
+    /// exports out.
+    fn create(&self) -> Result<File> {
+        let dir = &self.0;
+        let blobs = dir.join("blobs/sha256");
+        let is_new = std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
+        // A killed export may have left nothing else.
+        if !is_new && !dir.join("blobs").is_dir() {
+            let why = "is neither an OCI layout nor an empty directory; name another one";
+            return Err(Error::refused(shown_path(dir), why));
+        }
+        let made = std::fs::create_dir_all(&blobs);
+        made.map_err(|error| output(&blobs, "make the directory", error))?;
+        let lock = File::open(dir).map_err(|error| output(dir, "open", error))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let why = "another process exports to this layout; try again when it has ended";
+            return Err(Error::refused(shown_path(dir), why));
+        }
+        for dir in [&blobs, &dir.join("blobs"), dir] {
+            sync_parent(dir).map_err(|error| output(dir, "sync the directory above", error))?;
+        }
+        let entries = std::fs::read_dir(&blobs).map_err(|error| output(&blobs, "read", error))?;
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        for path in paths.filter(|path| is_remains(path)) {
+            std::fs::remove_file(&path).map_err(|error| output(&path, "remove", error))?;
+        }
+        Ok(lock)
+    }
+
+    /// Returns the index, or a new one.
+    fn index(&self) -> Result<Map<String, Value>> {
+        let path = self.0.join("index.json");
+        let mut text = Vec::new();
+        let read = open_now(&path).and_then(|file| file.take(DESCRIPTION).read_to_end(&mut text));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                text.extend(b"{\"schemaVersion\":2}");
+            }
+            read => _ = read.map_err(|error| output(&path, "read", error))?,
+        }
+        serde_json::from_slice(&text).map_err(|error| {
+            let why = format!("is not understood ({error}); name another directory");
+            Error::refused(shown_path(&path), why)
+        })
+    }
+
+    /// Returns the file of a blob.
+    fn blob(&self, digest: &str) -> Result<PathBuf> {
+        let digits = digest.strip_prefix("sha256:");
+        let digits = digits.filter(|digits| parse_hex(digits).is_some());
+        let digits = digits.ok_or_else(|| {
+            let why = format!("names a part '{digest}', which is not a SHA-256; export it again");
+            Error::refused(shown_path(&self.0), why)
+        })?;
+        Ok(self.0.join("blobs/sha256").join(digits))
+    }
+
+    /// Writes the blob of `part` to `to`, and compares it with its digest.
+    fn copy(&self, part: &Descriptor, to: impl Write, progress: &dyn Progress) -> Result<()> {
+        let path = self.blob(&part.digest)?;
+        let name = shown_path(&path);
+        let opened = open_now(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (found, file) = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let why = "is missing; copy the image to the layout again";
+                return Err(Error::refused(name, why));
+            }
+            opened => opened.map_err(|error| cannot_open(&name, error))?,
+        };
+        progress.step("copying", part.size);
+        let copied = pass(file.take(part.size), to, progress);
+        let wrong = match copied.map_err(|error| output(&path, "copy", error))? {
+            _ if found != part.size => format!("has {found} bytes instead of {}", part.size),
+            sha256 if part.digest.ends_with(&sha256) => return Ok(()),
+            sha256 => format!("has the SHA-256 {sha256}"),
+        };
+        // Export and skopeo keep an existing file.
+        let why = format!("{wrong}; remove this file, and copy the image to the layout again");
+        Err(Error::refused(name, why))
+    }
+}
+
+/// Writes an image to a layout.
+struct Publisher<'a> {
+    layout: Layout,
+    create: Guard<'a>,
+    published: Published,
+}
+
+impl Publisher<'_> {
+    /// Adds the blob with these bytes, unless the layout has it. Returns its descriptor.
+    fn put(&mut self, kind: &str, mut from: impl Read + Seek) -> Result<Value> {
+        let dir = &self.layout.0;
+        let failed = |error| output(dir, "copy to the layout", error);
+        let sha256 = pass(&mut from, io::sink(), &Silent).map_err(failed)?;
+        let size = from.stream_position().map_err(failed)?;
+        let digest = format!("sha256:{sha256}");
+        let path = self.layout.blob(&digest)?;
+        // Another program may have left a part of it.
+        if path.metadata().is_ok_and(|found| found.len() == size) {
+            self.published.known.add(size);
+        } else {
+            from.rewind().map_err(failed)?;
+            self.write(&path, from)?;
+            self.published.new.add(size);
+        }
+        Ok(json!({ "mediaType": kind, "digest": digest, "size": size }))
+    }
+
+    /// Writes a file, which appears when it is complete and durable.
+    fn write(&self, path: &Path, mut from: impl Read) -> Result<()> {
+        let new = (self.create)(path)?;
+        let copied = io::copy(&mut from, &mut new.file());
+        copied.map_err(|error| output(path, "write", error))?;
+        Ok(new.commit(&Silent)?)
+    }
+}
+
+impl Store {
+    /// Adds the image `name` to the layout in the directory `dir`, where it is called `reference`: blobs that the layout
+    /// lacks, and then its name, which another image may have had. Calls `create` to make each file.
+    ///
+    /// Fails if the image or a pack is damaged or missing.
+    pub fn export(
+        &self,
+        name: &str,
+        dir: &Path,
+        reference: &str,
+        create: Guard<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Published> {
+        let (image, needed) = self.needs_of(name)?;
+        let mut publisher = Publisher {
+            layout: Layout(dir.into()),
+            create,
+            published: Published {
+                sha256: image.clone(),
+                new: Total::default(),
+                known: Total::default(),
+            },
+        };
+        let _lock = publisher.layout.create()?;
+        let needed = needed.into_iter().map(|pack| pack.sha256);
+        let packs = needed.map(|sha256| (PACK, self.pack(&sha256), sha256));
+        let mut layers = Vec::new();
+        for (kind, path, sha256) in iter::once((IMAGE, self.image(name)?, image)).chain(packs) {
+            if !path.exists() {
+                return Err(missing_pack(name, &sha256));
+            }
+            let opened = Opened::open(&path)?;
+            if hex(&opened.superblock.sha256) != sha256 {
+                return Err(wrong_pack(opened.name));
+            }
+            progress.step("reading", opened.superblock.total_size);
+            opened.verify(progress)?;
+            let file = File::open(&path).map_err(|error| cannot_open(&opened.name, error))?;
+            layers.push(publisher.put(kind, file)?);
+        }
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": IMAGE,
+            "config": publisher.put(EMPTY, Cursor::new("{}"))?,
+            "layers": layers,
+        });
+        let mut manifest = publisher.put(MANIFEST, Cursor::new(manifest.to_string()))?;
+        manifest["annotations"] = json!({ NAME: reference });
+        let mut index = publisher.layout.index()?;
+        let mut images = images(&index);
+        images.retain(|image| image["annotations"][NAME] != reference);
+        images.push(manifest);
+        index.insert("manifests".into(), images.into());
+        let version = json!({ "imageLayoutVersion": "1.0.0" });
+        for (file, content) in [("oci-layout", version), ("index.json", index.into())] {
+            publisher.write(&dir.join(file), content.to_string().as_bytes())?;
+        }
+        Ok(publisher.published)
+    }
+
+    /// Adds `exported`, an image of another store, as the image `name`, bit by bit, see [`Store::add`]. Packs that the
+    /// store has are not read.
+    ///
+    /// Fails if the image or a new pack differs from its digests, or breaks a rule.
+    pub fn import(
+        &self,
+        name: &str,
+        exported: &Exported,
+        create: Guard<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Added> {
+        let path = self.new_image(name)?;
+        self.changing(&path, || {
+            self.import_parts(&path, name, exported, create, progress)
+        })
+    }
+
+    fn import_parts(
+        &self,
+        path: &Path,
+        name: &str,
+        Exported { layout, parts }: &Exported,
+        create: Guard<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Added> {
+        layout.copy(&parts[0], io::sink(), progress)?;
+        let image = Opened::open(&layout.blob(&parts[0].digest)?)?;
+        whole(&image, true, progress)?;
+        let needs = packs(&image)?;
+        if parts.len() != needs.len() + 1 {
+            let (found, all) = (parts.len() - 1, needs.len());
+            let why = format!("needs {all} packs, and its manifest has {found}; export it again");
+            return Err(Error::refused(image.name, why));
+        }
+        let mut added = Added {
+            sha256: hex(&image.superblock.sha256),
+            new: Total::default(),
+            known: Total::default(),
+            packs: needs.len(),
+            written: parts[0].size,
+        };
+        let mut found = BTreeMap::new();
+        for (needed, part) in needs.iter().zip(&parts[1..]) {
+            let (pack, total) = match self.trusted_pack(&needed.sha256) {
+                Ok(pack) => (pack, &mut added.known),
+                Err(error) if may_be_good(&error) => return Err(error),
+                Err(error) => {
+                    if self.pack(&needed.sha256).exists() {
+                        warn(format_args!("{error}; it is replaced"));
+                    }
+                    added.written += part.size;
+                    let pack = self.import_pack(needed, layout, part, create, progress)?;
+                    (pack, &mut added.new)
+                }
+            };
+            for (_, object) in pack.objects() {
+                total.add(object.size);
+            }
+            found.insert(needed.sha256.clone(), sizes(&pack));
+        }
+        first(|report| whole_image(&image, &found, progress, report))?;
+        let output = create(path)?;
+        layout.copy(&parts[0], output.file(), progress)?;
+        output.commit(progress)?;
+        self.remember(name, &added.sha256, needs);
+        Ok(added)
+    }
+
+    /// Adds the pack that is the blob `part`.
+    fn import_pack(
+        &self,
+        needed: &PackRef,
+        layout: &Layout,
+        part: &Descriptor,
+        create: Guard<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Arc<Pack>> {
+        let output = create(&self.pack("new"))?;
+        layout.copy(part, output.file(), progress)?;
+        let name = shown_path(&layout.blob(&part.digest)?);
+        let file = output.file().try_clone();
+        let file = file.map_err(|error| Error::system(&name, "cannot examine", "", error))?;
+        let opened = Opened::of_source(Region::file(file, 0, part.size), name)?;
+        if hex(&opened.superblock.sha256) != needed.sha256 {
+            let why = format!("is not the pack {}; export the image again", needed.sha256);
+            return Err(Error::refused(opened.name, why));
+        }
+        first(|report| whole_pack(opened, &needed.sha256, false, progress, report).map(drop))?;
+        self.put_pack(output, &needed.sha256, progress)
+    }
+}
+
+/// Returns the images in an index. Programs in Go write an empty list as null.
+fn images(index: &Map<String, Value>) -> Vec<Value> {
+    let images = index.get("manifests").and_then(Value::as_array);
+    images.cloned().unwrap_or_default()
+}
+
+/// Calls `check`, and returns the first error that it reports or returns.
+fn first(check: impl FnOnce(&mut dyn FnMut(Error)) -> Result<()>) -> Result<()> {
+    let mut found = None;
+    let result = check(&mut |error| _ = found.get_or_insert(error));
+    found.map_or(result, Err)
+}
+
+fn output(path: &Path, operation: &'static str, error: io::Error) -> Error {
+    daxfs_files::Error::output(path, operation, error).into()
+}
+
+/// Writes all bytes of `from` to `to`. Returns their SHA-256.
+fn pass(mut from: impl Read, mut to: impl Write, progress: &dyn Progress) -> io::Result<String> {
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(length) => {
+                hash.update(&buffer[..length]);
+                to.write_all(&buffer[..length])?;
+                progress.advance(length as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
