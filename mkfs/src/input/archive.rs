@@ -2,8 +2,8 @@
 
 //! Adds the members of a tar archive to a tree.
 
+use super::marks::Marks;
 use super::member::Placer;
-use super::oci::Marks;
 use super::stream::Stream;
 use super::tar::TarReader;
 use crate::input::budget::Budget;

@@ -6,7 +6,7 @@ use crate::input::blob::Raw;
 use crate::input::budget::Budget;
 use crate::input::options::Options;
 use crate::input::scan::scan_into;
-use crate::input::{archive, image, oci, stream};
+use crate::input::{archive, image, marks, oci, stream};
 use crate::writer::build::Builder;
 use crate::writer::tree::Tree;
 use daxfs_files::{Error, Progress, Result};
@@ -118,7 +118,7 @@ impl Inputs<'_> {
     fn input(&mut self, input: &Input) -> Result<()> {
         match input {
             Input::Any(path) if path.is_dir() => {
-                oci::refuse_directory(path)?;
+                marks::refuse_directory(path)?;
                 self.directory(path)
             }
             Input::Directory(path) => self.directory(path),

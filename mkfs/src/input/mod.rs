@@ -32,6 +32,7 @@ pub mod fakeroot;
 mod image;
 mod inputs;
 mod listing;
+mod marks;
 mod member;
 mod oci;
 mod options;

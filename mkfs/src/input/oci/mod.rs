@@ -4,7 +4,6 @@
 
 mod artifact;
 mod layers;
-mod marks;
 mod parts;
 mod types;
 
@@ -16,7 +15,6 @@ use daxfs_files::{Error, Progress, Result, Silent};
 pub(super) use layers::flatten;
 pub use layers::layer;
 use layers::Layer;
-pub(super) use marks::{refuse_directory, Marks};
 use parts::Parts;
 use serde::Deserialize;
 use sha2::digest::DynDigest;
