@@ -361,10 +361,10 @@ def process(name):
     return re.search(rf"^{name} +(\d+) +RUNNING", ctr("task", "ls"), re.M)[1]
 
 
-def one_copy(processes, count, pages):
+def one_copy(processes, count, pages, path=MODEL):
     """Wait until all processes have the same pages of the model; return their lowest and highest address in memory."""
     def found():
-        frames = [command(f"{TESTS}/mapper", "--frames", process, MODEL) for process in processes()]
+        frames = [command(f"{TESTS}/mapper", "--frames", process, path) for process in processes()]
         assert len(frames) == count and len(set(frames)) == 1 and frames[0].split()[0] == str(pages), "\n".join(frames)
         return [int(address, 0) for address in frames[0].split()[1:3]]
     # A new program may not have touched all pages.

@@ -165,7 +165,7 @@ def plan(groups, kernels, named, everything):
 def needed_images(jobs):
     """Return the names of the images that the tests of these jobs need."""
     words = (word for job in jobs for test in job.tests for word in test.machine)
-    found = (re.fullmatch(r"(?!append|with|debug-with)[a-z,-]+=([a-z]+)(\.daxfs)?", word) for word in words)
+    found = (re.fullmatch(r"(?!append|with|debug-with)[a-z,-]+=([a-z-]+)(\.daxfs)?", word) for word in words)
     return sorted({match[1] for match in found if match})
 
 
