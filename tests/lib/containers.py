@@ -157,8 +157,12 @@ def mount_engine(image):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
-def start_both(version=2, disabled=(CRI, NRI), for_containerd="", for_snapshotter="", differs=("daxfs-diff", "walking")):
-    """Start both daemons, with these lines added to their configurations. Layers are unpacked by the first of `differs` that can."""
+def start_both(version=2, disabled=(CRI, NRI), for_containerd="", for_snapshotter="", differs=("daxfs-diff", "walking"),
+               before=lambda: None):
+    """Start both daemons, with these lines added to their configurations, after a function that may mount something on ROOT.
+
+    Layers are unpacked by the first of `differs` that can.
+    """
     mount_engine("containerd")
     # mount(8) splits options for fsconfig(2), which takes 255 bytes of one; containerd uses mount(2).
     os.environ.update(LIBMOUNT_FORCE_MOUNT2="always", CONTAINERD_ADDRESS=str(ADDRESS), CONTAINERD_SNAPSHOTTER="daxfs",
@@ -166,6 +170,7 @@ def start_both(version=2, disabled=(CRI, NRI), for_containerd="", for_snapshotte
     PLACE.mkdir(parents=True, exist_ok=True)
     command("mount", "-t", "tmpfs", "-o", "mode=711", "tmpfs", PLACE)
     MADE.mkdir()
+    before()
     names = ", ".join(f'"{name}"' for name in disabled)
     applies = f'[plugins."io.containerd.service.v1.diff-service"]\ndefault = {list(differs)}\n'
     containerd.command[-1].write_text(f"version = {version}\ndisabled_plugins = [ {names} ]{CONTAINERD}{applies}{for_containerd}")

@@ -26,6 +26,8 @@ pub struct Config {
     pub private_mounts: bool,
     /// Memory for images.
     pub memory: MemoryConfig,
+    /// The disk that a container may use.
+    pub container: ContainerConfig,
 }
 
 impl Default for Config {
@@ -37,6 +39,7 @@ impl Default for Config {
             metrics: PathBuf::new(),
             private_mounts: false,
             memory: MemoryConfig::default(),
+            container: ContainerConfig::default(),
         }
     }
 }
@@ -48,6 +51,15 @@ pub struct MemoryConfig {
     /// Set by files for earlier versions, which could put layers onto a device.
     device: String,
     /// Bytes that all images together may take; 0 for no limit.
+    #[serde(deserialize_with = "size")]
+    pub limit: u64,
+}
+
+/// The disk that a container may use.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContainerConfig {
+    /// Bytes that its files may take; 0 for no limit.
     #[serde(deserialize_with = "size")]
     pub limit: u64,
 }

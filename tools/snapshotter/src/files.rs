@@ -5,11 +5,18 @@
 use crate::error::{warn, Error, Result};
 use crate::idmap::IdMap;
 use crate::images::Images;
+use crate::quota;
 use crate::record::{Snapshot, State};
 use crate::tree::remove_tree;
 use std::fs::{DirBuilder, Metadata, Permissions};
 use std::os::unix::fs::{chown, DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
+
+/// Return whether containerd unpacks a layer into the snapshot `name`: NAMESPACE/NUMBER/KEY.
+fn is_unpacked(name: &str) -> bool {
+    let key = name.splitn(3, '/').last();
+    key.is_some_and(|key| key.starts_with("extract-"))
+}
 
 /// Remove the remains of a commit after a crash. Files that cannot be removed cause a warning.
 /// Remove nothing unless the rest is complete.
@@ -56,8 +63,9 @@ pub fn make(path: &Path, mode: u32) -> Result<()> {
 }
 
 /// Make the directories of a new snapshot. The root directory gets the owner and the permissions in
-/// `like`. In a user namespace, the owner is the one on the host.
-pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
+/// `like`. In a user namespace, the owner is the one on the host. Its files may take `limit` bytes, unless that is 0 or a layer
+/// is unpacked.
+pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>, limit: u64) -> Result<()> {
     let upper = snapshot.upper();
     let mut owner = like.map(|like| (like.uid(), like.gid()));
     if let Some(map) = IdMap::of(&snapshot.record)? {
@@ -75,6 +83,9 @@ pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
     settled.map_err(Error::io(&upper, "set the attributes"))?;
     if snapshot.record.state == State::Active {
         make(&snapshot.work(), 0o711)?;
+        if limit > 0 && !is_unpacked(&snapshot.record.name) {
+            quota::limit(snapshot, limit)?;
+        }
     }
     Ok(())
 }

@@ -10,8 +10,9 @@ use crate::error::{warn, Error, Result};
 use crate::files::{fill, make, recover};
 use crate::idmap::IdMap;
 use crate::images::Images;
+use crate::quota;
 use crate::record::{now, Disk, Layer, Record, Snapshot, State};
-use crate::tree::{check_unmounted, remove_tree};
+use crate::tree::check_unmounted;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::Metadata;
@@ -33,14 +34,17 @@ pub struct Snapshots {
     next: u64,
     /// Where records are written.
     disk: Box<dyn Disk>,
+    /// Bytes that the files of an active snapshot may take, or 0.
+    limit: u64,
 }
 
 impl Snapshots {
     /// Open the snapshots in the directory `dir`. Records are written to `disk`. Remove images that no
-    /// snapshot has from `images`.
+    /// snapshot has from `images`. The files of a new container may take `limit` bytes, or any number if that is 0.
     ///
-    /// An unusable snapshot causes a warning, and calls that need it fail.
-    pub fn open(dir: PathBuf, disk: Box<dyn Disk>, images: &Images) -> Result<Self> {
+    /// An unusable snapshot causes a warning, and calls that need it fail. Return [`Error::Unsupported`] if the filesystem
+    /// has no such limits.
+    pub fn open(dir: PathBuf, disk: Box<dyn Disk>, images: &Images, limit: u64) -> Result<Self> {
         let mut found = Snapshots {
             dir,
             snapshots: HashMap::new(),
@@ -49,6 +53,7 @@ impl Snapshots {
             damaged: HashMap::new(),
             next: 1,
             disk,
+            limit,
         };
         for (number, dir) in found.numbered()? {
             found.next = found.next.max(number + 1);
@@ -67,6 +72,9 @@ impl Snapshots {
             if let Err(error) = found.usable(&snapshot.record.name) {
                 warn(&error);
             }
+        }
+        if limit > 0 {
+            quota::check(&found.dir)?;
         }
         Ok(found)
     }
@@ -285,10 +293,10 @@ impl Snapshots {
         self.below(&record.parent)?;
         let dir = self.reserve()?;
         let snapshot = Snapshot { dir, record };
-        let created = fill(&snapshot, like).and_then(|()| self.insert(&snapshot));
+        let created = fill(&snapshot, like, self.limit).and_then(|()| self.insert(&snapshot));
         if created.is_err() {
             // The next start retries.
-            if let Err(error) = remove_tree(&snapshot.dir) {
+            if let Err(error) = quota::remove(&snapshot.dir) {
                 warn(&error);
             }
         }
@@ -497,7 +505,7 @@ impl Snapshots {
 pub fn sweep(dirs: &[PathBuf], images: &Images) -> Result<()> {
     let mut result = Ok(());
     for dir in dirs {
-        if let Err(error) = images.forget(dir).and_then(|()| remove_tree(dir)) {
+        if let Err(error) = images.forget(dir).and_then(|()| quota::remove(dir)) {
             match result {
                 Ok(()) => result = Err(error),
                 Err(_) => warn(&error),

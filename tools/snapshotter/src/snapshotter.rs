@@ -69,8 +69,9 @@ impl Snapshotter {
         builder.create(&dir).map_err(Error::io(&dir, "create"))?;
         daxfs_store::sync_parent(&config.root).map_err(Error::io(&config.root, "sync"))?;
         let images = Images::open(config, memory)?;
+        let snapshots = Snapshots::open(dir, disk, &images, config.container.limit)?;
         Ok(Snapshotter {
-            snapshots: Mutex::new(Snapshots::open(dir, disk, &images)?),
+            snapshots: Mutex::new(snapshots),
             images,
             making: Mutex::default(),
             collecting: Mutex::default(),
