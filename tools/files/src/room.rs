@@ -4,13 +4,14 @@
 
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 
-/// Files that are open beside these, at most.
-const OTHER_FILES: u64 = 64;
+/// Files that are opened beside these, at most.
+const OTHER_FILES: usize = 64;
 
 /// Raises the limit of open files so that `count` more files can be open, as far as the process may.
 pub fn make_room(count: usize) {
     let limits = getrlimit(Resource::Nofile);
-    let wanted = count as u64 + OTHER_FILES;
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let wanted = (open + count + OTHER_FILES) as u64;
     let current = match limits.current {
         Some(current) if current < wanted => {
             Some(limits.maximum.map_or(wanted, |maximum| maximum.min(wanted)))
