@@ -288,8 +288,14 @@ fn wrong_manifests() {
         &place,
         "'sha256:../../../index.json', which is not a SHA-256",
     );
-    with(&|layers| layers[1]["size"] = json!(1));
-    refused(&place, " bytes instead of 1; ");
+    for size in [1, 1 << 62, u64::MAX] {
+        with(&|layers| layers[1]["size"] = json!(size));
+        refused(&place, &format!(" bytes instead of {size}; "));
+    }
+    // No byte of it is copied.
+    place.shell("ln -s /dev/zero layout/blobs/sha256/$(printf '%064d' 0)");
+    with(&|layers| layers[1]["digest"] = json!(format!("sha256:{:064}", 0)));
+    refused(&place, "is not a regular file; ");
     with(&|layers| {
         layers[0] = {
             let mut pack = layers[1].clone();
@@ -312,7 +318,7 @@ fn wrong_manifests() {
 #[test]
 fn mistakes() {
     let place = exported();
-    place.shell("mkdir full; echo >full/file; truncate -s 16M memory; daxfs store init -f memory; tar -C layout -cf layout.tar .; cp -r layout bad; echo [] >bad/index.json");
+    place.shell("mkdir full co:lon; echo >full/file; truncate -s 16M memory; daxfs store init -f memory; tar -C layout -cf layout.tar .; cp -r layout bad; echo [] >bad/index.json");
     place.mistakes(
         "daxfs store export store none oci:l | 1 | none: no such image in the store
          daxfs store export none base-1 oci:l | 1 | none: is not a store
@@ -325,6 +331,7 @@ fn mistakes() {
          daxfs store export store base-1 oci:layout.tar | 1 | layout.tar
          daxfs store export store base-1 oci:bad | 1 | bad/index.json: is not understood
          daxfs store export memory base-1 oci:l | 1 | memory: is not a directory; export
+         daxfs store export store base-1 oci:co:lon | 1 | co:lon: has a colon
          flock layout daxfs store export store base-1 oci:layout | 1 | layout: another process exports to this layout
          daxfs store add store x oci:layout | 1 | layout: has several images; name one after a colon: base-1, base-2
          daxfs store add store x oci:layout:v3 | 1 | layout: has no image called 'v3'; it has: base-1, base-2
@@ -345,7 +352,14 @@ fn remains() {
         "daxfs store add new base-1 oci:layout:base-1",
         "has no 'oci-layout'",
     );
-    place.ok("daxfs store export store base-1 oci:layout");
+    place.shell(
+        "echo >layout/.mkdaxfs-x.tmp; echo >other; ln -s ../other layout/oci-layout; echo {} >index; ln -s ../index layout/index.json",
+    );
+    place.ok("daxfs store export store base-1 oci:layout:registry.example/base:1");
     assert_eq!(place.names(BLOBS).len(), 5);
+    assert_eq!(place.names("layout"), ["blobs", "index.json", "oci-layout"]);
+    // Links of the layout are replaced, not followed.
+    place.ok("[ $(cat index) = {} ] && [ -z $(cat other) ]");
     place.ok("daxfs store add new base-1 oci:layout");
+    place.ok("daxfs store add new by-end oci:layout:base:1");
 }

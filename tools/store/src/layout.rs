@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::{json, Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Cursor, Read, Seek, Write};
 use std::iter;
 use std::path::{Path, PathBuf};
@@ -82,7 +82,15 @@ impl Exported {
         let layout = Layout(dir.into());
         let images = images(&layout.index().ok()?);
         let mut fitting = images.iter().filter(|image| {
-            let is_it = |name| image["digest"] == name || image["annotations"][NAME] == name;
+            // As for container images.
+            let names =
+                [NAME, "io.containerd.image.name"].map(|it| image["annotations"][it].as_str());
+            let is_it = |name: &str| {
+                let fits = |it: &str| {
+                    it == name || it.strip_suffix(name).is_some_and(|it| it.ends_with('/'))
+                };
+                image["digest"] == name || names.into_iter().flatten().any(fits)
+            };
             name.is_none_or(is_it)
         });
         let chosen = fitting.next()?;
@@ -123,10 +131,12 @@ impl Layout {
         for dir in [&blobs, &dir.join("blobs"), dir] {
             sync_parent(dir).map_err(|error| output(dir, "sync the directory above", error))?;
         }
-        let entries = std::fs::read_dir(&blobs).map_err(|error| output(&blobs, "read", error))?;
-        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        for path in paths.filter(|path| is_remains(path)) {
-            std::fs::remove_file(&path).map_err(|error| output(&path, "remove", error))?;
+        for dir in [dir, &blobs] {
+            let entries = std::fs::read_dir(dir).map_err(|error| output(dir, "read", error))?;
+            let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+            for path in paths.filter(|path| is_remains(path)) {
+                std::fs::remove_file(&path).map_err(|error| output(&path, "remove", error))?;
+            }
         }
         Ok(lock)
     }
@@ -163,7 +173,7 @@ impl Layout {
     fn copy(&self, part: &Descriptor, to: impl Write, progress: &dyn Progress) -> Result<()> {
         let path = self.blob(&part.digest)?;
         let name = shown_path(&path);
-        let opened = open_now(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let opened = open_now(&path).and_then(|file| Ok((file.metadata()?, file)));
         let (found, file) = match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let why = "is missing; copy the image to the layout again";
@@ -171,12 +181,20 @@ impl Layout {
             }
             opened => opened.map_err(|error| cannot_open(&name, error))?,
         };
-        progress.step("copying", part.size);
-        let copied = pass(file.take(part.size), to, progress);
-        let wrong = match copied.map_err(|error| output(&path, "copy", error))? {
-            _ if found != part.size => format!("has {found} bytes instead of {}", part.size),
-            sha256 if part.digest.ends_with(&sha256) => return Ok(()),
-            sha256 => format!("has the SHA-256 {sha256}"),
+        let copy = || {
+            progress.step("copying", part.size);
+            let copied = pass(file.take(part.size), to, progress);
+            copied.map_err(|error| output(&path, "copy", error))
+        };
+        let wrong = if !found.is_file() {
+            "is not a regular file".into()
+        } else if found.len() != part.size {
+            format!("has {} bytes instead of {}", found.len(), part.size)
+        } else {
+            match copy()? {
+                sha256 if part.digest.ends_with(&sha256) => return Ok(()),
+                sha256 => format!("has the SHA-256 {sha256}"),
+            }
         };
         // Export and skopeo keep an existing file.
         let why = format!("{wrong}; remove this file, and copy the image to the layout again");
@@ -201,7 +219,8 @@ impl Publisher<'_> {
         let digest = format!("sha256:{sha256}");
         let path = self.layout.blob(&digest)?;
         // Another program may have left a part of it.
-        if path.metadata().is_ok_and(|found| found.len() == size) {
+        let is_whole = |found: Metadata| found.is_file() && found.len() == size;
+        if path.symlink_metadata().is_ok_and(is_whole) {
             self.published.known.add(size);
         } else {
             from.rewind().map_err(failed)?;
@@ -213,6 +232,10 @@ impl Publisher<'_> {
 
     /// Writes a file, which appears when it is complete and durable.
     fn write(&self, path: &Path, mut from: impl Read) -> Result<()> {
+        // It would be followed.
+        if path.is_symlink() {
+            std::fs::remove_file(path).map_err(|error| output(path, "remove", error))?;
+        }
         let new = (self.create)(path)?;
         let copied = io::copy(&mut from, &mut new.file());
         copied.map_err(|error| output(path, "write", error))?;
@@ -274,10 +297,12 @@ impl Store {
         images.retain(|image| image["annotations"][NAME] != reference);
         images.push(manifest);
         index.insert("manifests".into(), images.into());
-        let version = json!({ "imageLayoutVersion": "1.0.0" });
-        for (file, content) in [("oci-layout", version), ("index.json", index.into())] {
-            publisher.write(&dir.join(file), content.to_string().as_bytes())?;
+        let version = dir.join("oci-layout");
+        if !version.is_file() || version.is_symlink() {
+            publisher.write(&version, &b"{\"imageLayoutVersion\":\"1.0.0\"}"[..])?;
         }
+        let index = Value::from(index).to_string();
+        publisher.write(&dir.join("index.json"), index.as_bytes())?;
         Ok(publisher.published)
     }
 
@@ -331,8 +356,8 @@ impl Store {
                     if self.pack(&needed.sha256).exists() {
                         warn(format_args!("{error}; it is replaced"));
                     }
-                    added.written += part.size;
                     let pack = self.import_pack(needed, layout, part, create, progress)?;
+                    added.written += part.size;
                     (pack, &mut added.new)
                 }
             };

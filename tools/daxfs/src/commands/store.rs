@@ -239,10 +239,13 @@ fn add(args: &StoreAdd) -> Result<ExitCode> {
 
 /// Writes an image of a store in a directory into an OCI layout.
 fn export(store: &Path, name: &str, layout: &str) -> Result<ExitCode> {
-    let parts = layout.strip_prefix("oci:").map(|rest| {
-        // As skopeo does.
-        rest.split_once(':').unwrap_or((rest, name))
-    });
+    let rest = layout.strip_prefix("oci:");
+    if let Some(rest) = rest.filter(|rest| rest.contains(':') && Path::new(rest).is_dir()) {
+        let why = "has a colon, after which skopeo and others look for the image's name; use another directory";
+        return Err(Error::refused(shown_path(Path::new(rest)), why));
+    }
+    // As skopeo does.
+    let parts = rest.map(|rest| rest.split_once(':').unwrap_or((rest, name)));
     let (dir, reference) = match parts {
         Some((dir, reference)) if !dir.is_empty() && !reference.is_empty() => (dir, reference),
         _ => {
