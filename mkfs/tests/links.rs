@@ -43,7 +43,9 @@ fn links_out_of_the_tree() {
     // The tree is a root file system, where .. of the root is the root.
     place.shell(
         "mkdir -p root/etc root/lib; echo >root/etc/passwd; ln -s ../../../etc/passwd root/lib/users; ln -s .. root/lib/up
-         ln -s /etc/passwd root/lib/absolute; ln -s /proc/self/mounts root/etc/mtab; ln -s ../../../dev/null root/lib/null",
+         ln -s /etc/passwd root/lib/absolute; ln -s /proc/self/mounts root/etc/mtab; ln -s ../../../dev/null root/lib/null
+         mkdir -p root/usr/bin root/etc/alternatives; echo >root/usr/bin/mine; ln -s /usr/bin/mine root/etc/alternatives/sh
+         ln -s /etc/alternatives/sh root/usr/bin/awk; ln -s /bin/sh root/lib/sh; mkdir root/bin; ln -s /usr/bin/mine root/bin/sh",
     );
     place.ok("mkdaxfs -q root image");
     // Excluded files are not mentioned.

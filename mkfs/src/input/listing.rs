@@ -179,8 +179,10 @@ impl Listing {
                     return Ok(None);
                 }
             } else if let Some(inside) = within(&self.relative, read.to_bytes()) {
-                let found = |path: &[u8]| statat(&self.fd, path, AtFlags::empty()).is_ok();
-                if found(name.to_bytes()) && !found(&inside) {
+                let found = |path: &[u8], flags| statat(&self.fd, path, flags).is_ok();
+                // A symlink there is judged by itself.
+                let is_inside = found(&inside, AtFlags::SYMLINK_NOFOLLOW);
+                if found(name.to_bytes(), AtFlags::empty()) && !is_inside {
                     loss = Some(LEADS_OUT);
                 }
             }
