@@ -424,15 +424,25 @@ fn others() {
         shown(&place),
         a.replace("a/b/__init__", "a/b/.wh.one:644:0 a/b/__init__")
     );
+    // Changes of a container would replace files.
+    let changes = layout.layer("b.tar", "");
+    artifact(&layout, &[file.clone(), changes]);
+    place.fails(
+        "mkdaxfs oci:layout new",
+        "has layers of a container beside files",
+    );
     // Beside an image, by name.
     let image = named(layout.image(&["b.tar"]), "image");
     let mut model = named(layout.configured(&config, &[file.clone()]), "model");
     model["artifactType"] = json!("application/vnd.cncf.model.manifest.v1+json");
     layout.index(&[model.clone(), image]);
-    assert!(shown(&place).ends_with("a/b/one:644:2"));
-    place.ok("rm out; mkdaxfs -q oci:layout:model out");
+    let why = "has several images; name one after a colon: model, image\n";
+    place.fails("mkdaxfs oci:layout new", why);
+    place.ok("rm -f out; mkdaxfs -q oci:layout:model out");
     assert_eq!(place.listing("out").len(), 2);
-    place.fails("mkdaxfs oci:layout:other new", "it has: image\n");
+    place.ok("rm out; mkdaxfs -q oci:layout:image out");
+    assert!(place.listing("out").contains_key(&b"a/b/one"[..]));
+    place.fails("mkdaxfs oci:layout:other new", "it has: model, image\n");
     layout.index(&[model]);
     assert_eq!(shown(&place), "x:644:1");
     fs::write(layout.file(&file), "y").unwrap();

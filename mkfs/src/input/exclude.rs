@@ -70,7 +70,9 @@ fn mistake(pattern: &str) -> Option<&'static str> {
     if path.is_empty() {
         Some("names nothing in the tree")
     } else if pattern.starts_with('\u{feff}') {
-        Some("starts with a byte order mark; remove it, or write '[\u{feff}]' for a name with one")
+        Some(
+            "starts with a byte order mark; remove it, or put it into brackets for a name with one",
+        )
     } else if pattern.starts_with('!') {
         Some("starts with '!', but patterns have no exceptions; write '\\!' for a name with '!'")
     } else if path.split('/').any(odd) {

@@ -197,7 +197,17 @@ impl Layout<'_> {
         let (mut verified, mut seen) = (Vec::new(), HashSet::new());
         // All are open while the image is made, and one of them twice.
         daxfs_files::make_room(layers.len());
-        for (layer, form) in layers.iter().zip(manifest.forms()) {
+        let forms = manifest.forms();
+        let is_change = |form: &&Form| **form == Form::Changes;
+        let (changes, known) = (
+            forms.iter().flatten().filter(is_change).count(),
+            forms.iter().flatten().count(),
+        );
+        if changes > 0 && changes < known {
+            let why = "has layers of a container beside files, which they would replace; make the artifact again without one of the two";
+            return Err(self.refused(why));
+        }
+        for (layer, form) in layers.iter().zip(forms) {
             let form = form.ok_or_else(|| {
                 let (kind, remedy) = (&layer.media_type, layer.remedy());
                 self.refused(format!("has a layer of the type {kind}{remedy}"))

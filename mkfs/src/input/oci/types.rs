@@ -60,10 +60,10 @@ impl Descriptor {
         whole.or_else(|| self.tag())
     }
 
-    /// Returns true for a manifest of something about an image, such as its signature.
+    /// Returns true for a manifest of something about an image, such as its signature. These have no names.
     pub fn is_attached(&self) -> bool {
         let kind = self.artifact_type.as_deref();
-        kind.is_some_and(|kind| !is_config(kind))
+        self.name().is_none() && kind.is_some_and(|kind| !is_config(kind))
             || self.annotation("vnd.docker.reference.type").is_some()
     }
 
@@ -138,7 +138,10 @@ impl Descriptor {
             "add it to a store with daxfs store add, alone, from a layout in a directory"
         } else if is("squashfs") {
             "make a directory of it with unsquashfs -d DIRECTORY, and name the directory instead"
-        } else if self.annotation(TITLE).is_some() {
+        } else if self
+            .annotation(TITLE)
+            .is_some_and(|title| !title.is_empty())
+        {
             "make a directory of the image with oras pull --oci-layout LAYOUT:NAME --output DIRECTORY, and name the directory instead"
         } else {
             let file = self.digest.replace(':', "/");

@@ -179,7 +179,7 @@ impl<'a> TarReader<'a> {
             return Ok(None);
         }
         if length < BLOCK {
-            let is_archive = at > 0 || length > 262 && bytes[257..262] == *b"ustar";
+            let is_archive = at > 0 || length >= 262 && bytes[257..262] == *b"ustar";
             return Err(match is_archive || self.stream.has_garbage() {
                 true => self.stream.cut_short(),
                 false => self.no_archive(occupant(&bytes[..length])),
