@@ -2,12 +2,14 @@
 
 //! The directories of a snapshot.
 
+use crate::api::Labels;
 use crate::error::{warn, Error, Result};
 use crate::idmap::IdMap;
 use crate::images::Images;
 use crate::quota;
-use crate::record::{Snapshot, State};
+use crate::record::{Record, Snapshot, State};
 use crate::tree::remove_tree;
+use rustix::fs::statvfs;
 use std::fs::{DirBuilder, Metadata, Permissions};
 use std::os::unix::fs::{chown, DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -94,4 +96,32 @@ pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>, limit: u64) -> Result<
 pub fn forget_changes(snapshot: &Snapshot) -> Result<()> {
     remove_tree(&snapshot.upper())?;
     remove_tree(&snapshot.work())
+}
+
+/// Check that the filesystem of `dir`, the directory with the directories of snapshots, has such limits. No snapshot has the
+/// number 0.
+///
+/// Return [`Error::Unsupported`] with a remedy.
+pub fn check_limits(dir: &Path) -> Result<()> {
+    let snapshot = Snapshot {
+        dir: dir.join("0"),
+        record: Record::new("", "", State::Active, Labels::new()),
+    };
+    const LIMIT: u64 = 1 << 20;
+    make(&snapshot.dir, 0o700)?;
+    let why = match fill(&snapshot, None, LIMIT) {
+        Ok(()) => statvfs(snapshot.upper()).map_or(Some("statvfs(2) fails".into()), |size| {
+            let is_limited = size.f_blocks * size.f_frsize <= LIMIT;
+            (!is_limited).then(|| "they are counted, and not enforced".into())
+        }),
+        Err(error) => Some(error.to_string()),
+    };
+    quota::remove(&snapshot.dir)?;
+    match why {
+        None => Ok(()),
+        Some(why) => Err(Error::Unsupported(format!(
+            "container.limit needs project quotas on the filesystem of {}: {why}; mount it with the option prjquota (ext4 first needs tune2fs -O project,quota), or remove container.limit",
+            daxfs_files::shown_path(dir)
+        ))),
+    }
 }

@@ -5,12 +5,9 @@
 
 #![allow(unsafe_code)]
 
-use crate::api::Labels;
 use crate::error::{Error, Result};
-use crate::files::{fill, make};
-use crate::record::{Record, Snapshot, State};
+use crate::record::Snapshot;
 use crate::tree::remove_tree;
-use rustix::fs::statvfs;
 use rustix::ioctl::{ioctl, opcode, Getter, Setter};
 use std::fs::File;
 use std::io;
@@ -91,34 +88,6 @@ pub fn limit(snapshot: &Snapshot, bytes: u64) -> Result<()> {
         limited.map_err(Error::io(dir, "limit its size"))?;
     }
     Ok(())
-}
-
-/// Check that the filesystem of `dir`, the directory with the directories of snapshots, has such limits. No snapshot has the
-/// number 0.
-///
-/// Return [`Error::Unsupported`] with a remedy.
-pub fn check(dir: &Path) -> Result<()> {
-    let snapshot = Snapshot {
-        dir: dir.join("0"),
-        record: Record::new("", "", State::Active, Labels::new()),
-    };
-    const LIMIT: u64 = 1 << 20;
-    make(&snapshot.dir, 0o700)?;
-    let why = match fill(&snapshot, None, LIMIT) {
-        Ok(()) => statvfs(snapshot.upper()).map_or(Some("statvfs(2) fails".into()), |size| {
-            let is_limited = size.f_blocks * size.f_frsize <= LIMIT;
-            (!is_limited).then(|| "they are counted, and not enforced".into())
-        }),
-        Err(error) => Some(error.to_string()),
-    };
-    remove(&snapshot.dir)?;
-    match why {
-        None => Ok(()),
-        Some(why) => Err(Error::Unsupported(format!(
-            "container.limit needs project quotas on the filesystem of {}: {why}; mount it with the option prjquota (ext4 first needs tune2fs -O project,quota), or remove container.limit",
-            daxfs_files::shown_path(dir)
-        ))),
-    }
 }
 
 /// Remove the directory `dir` of a snapshot with its limit, if it has one.

@@ -7,7 +7,7 @@
 
 use crate::api::{Kind, Labels};
 use crate::error::{warn, Error, Result};
-use crate::files::{fill, make, recover};
+use crate::files::{check_limits, fill, make, recover};
 use crate::idmap::IdMap;
 use crate::images::Images;
 use crate::quota;
@@ -74,7 +74,7 @@ impl Snapshots {
             }
         }
         if limit > 0 {
-            quota::check(&found.dir)?;
+            check_limits(&found.dir)?;
         }
         Ok(found)
     }
