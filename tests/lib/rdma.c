@@ -16,7 +16,7 @@ static void add_text(struct nlmsghdr *message, int type, const char *text)
 
 	attribute->nla_type = type;
 	attribute->nla_len = NLA_HDRLEN + strlen(text) + 1;
-	strcpy((char *)attribute + NLA_HDRLEN, text);
+	memcpy((char *)attribute + NLA_HDRLEN, text, strlen(text) + 1);
 	message->nlmsg_len += NLA_ALIGN(attribute->nla_len);
 }
 
