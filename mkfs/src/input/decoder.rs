@@ -64,7 +64,7 @@ pub(super) struct Frames<'a> {
     gave: bool,
     /// Number of the bytes after the last frame, and why they are not another one.
     pub garbage: Option<(u64, io::Error)>,
-    /// What is told of the decompressed bytes.
+    /// SHA-256 and number of the decompressed bytes.
     pub told: Option<&'a RefCell<Uncompressed>>,
 }
 

@@ -77,7 +77,7 @@ pub(super) struct Placer<'a> {
     builder: &'a mut Builder,
     /// Number of the members' origin.
     origin: u32,
-    /// The first origin of the same artifact. What its other layers have is not replaced.
+    /// The first origin of the same artifact. Files of its other layers are not replaced.
     pub first: u32,
     /// The directory that all members must be below.
     pub within: &'a [&'a [u8]],

@@ -195,7 +195,7 @@ fn damage() {
         damaged[content.len() / 2] ^= 1;
         place.write(part, &damaged);
         refused(&place, &format!("{part}: has the SHA-256 "));
-        // Nobody notices by the size.
+        // The size does not show it.
         says(
             &place,
             "daxfs store export store base-2 oci:layout",

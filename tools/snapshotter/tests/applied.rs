@@ -157,7 +157,7 @@ async fn odd_layers() {
     }
 }
 
-/// What this differ does not know is left to the next one.
+/// Layers of unknown types are left to the next differ.
 #[tokio::test]
 async fn left_to_others() {
     let machine = Machine::new().await;
