@@ -198,12 +198,10 @@ impl Layout<'_> {
         // All are open while the image is made, and one of them twice.
         daxfs_files::make_room(layers.len());
         let forms = manifest.forms();
-        let is_change = |form: &&Form| **form == Form::Changes;
-        let (changes, known) = (
-            forms.iter().flatten().filter(is_change).count(),
-            forms.iter().flatten().count(),
-        );
-        if changes > 0 && changes < known {
+        let known = forms.iter().flatten();
+        let mut are_changes = known.map(|form| *form == Form::Changes);
+        let first = are_changes.next();
+        if are_changes.any(|other| Some(other) != first) {
             let why = "has layers of a container beside files, which they would replace; make the artifact again without one of the two";
             return Err(self.refused(why));
         }
