@@ -274,7 +274,7 @@ fn signal() -> Result<(), Refusal> {
     check_signal().map_err(Into::into)
 }
 
-/// Returns the SHA-256 of piece `index` of `image`. Call `check` between its parts, which have the
+/// Returns the SHA-256 of piece `index` of `image`. Calls `check` between its parts, which have the
 /// size of `buffer`.
 fn sum<E: From<image::Error>>(
     image: &Image<'_, Region>,
@@ -433,9 +433,9 @@ impl Pieces {
     }
 
     /// Verifies piece `index`, unless it is verified or refused already. This waits for other
-    /// threads that verify a piece, and for nothing else. Count the result in `usage`.
+    /// threads that verify a piece, and for nothing else. Counts the result in `usage`.
     ///
-    /// Log a bad piece when it is found, which happens once. Other errors cannot suppress that
+    /// Logs a bad piece when it is found, which happens once. Other errors cannot suppress that
     /// line, and only the first bad pieces are logged: an ordinary user chooses the reads.
     ///
     /// # Errors

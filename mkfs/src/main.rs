@@ -88,7 +88,7 @@ impl Wishes {
         })
     }
 
-    /// Return the files that the output may overwrite: all with --force, except the inputs.
+    /// Returns the files that the output may overwrite: all with --force, except the inputs.
     fn overwrite(&self, args: &Args) -> Overwrite {
         let mut overwrite = Overwrite::new(args.force);
         for input in &self.inputs {
@@ -104,7 +104,7 @@ impl Wishes {
         overwrite
     }
 
-    /// Read the inputs. Temporary files go to `scratch`.
+    /// Reads the inputs. Temporary files go to `scratch`.
     fn read(
         &self,
         args: &Args,
@@ -140,7 +140,7 @@ impl Wishes {
     }
 }
 
-/// Report the size of the image without writing it.
+/// Reports the size of the image without writing it.
 fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
     let tree = wishes.read(args, &std::env::temp_dir(), None, bar)?;
     let (size, inodes) = measure(&tree, &wishes.options, bar)?;
@@ -149,7 +149,7 @@ fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
     tell(args, &told, false)
 }
 
-/// Print what there is to say about the image, on standard error if standard output has the image.
+/// Prints what there is to say about the image, on standard error if standard output has the image.
 ///
 /// If standard output cannot be written, the image is complete nevertheless.
 fn tell(args: &Args, told: &str, on_stdout: bool) -> Result<()> {
@@ -165,7 +165,7 @@ fn tell(args: &Args, told: &str, on_stdout: bool) -> Result<()> {
     Ok(say(&text)?)
 }
 
-/// Make the image. No file remains of one that fails.
+/// Makes the image. No file remains of one that fails.
 fn run(args: &Args, bar: &Bar) -> Result<()> {
     let start = Instant::now();
     let wishes = Wishes::new(args)?;

@@ -313,7 +313,7 @@ pub struct Args {
     pub quiet: bool,
 }
 
-/// Parse the build time.
+/// Parses the build time.
 fn build_time(text: &str) -> Result<Time, String> {
     time(text).map_err(|why| match std::env::var_os("SOURCE_DATE_EPOCH") {
         Some(epoch) if epoch == text => format!("{why} in SOURCE_DATE_EPOCH"),
@@ -321,12 +321,12 @@ fn build_time(text: &str) -> Result<Time, String> {
     })
 }
 
-/// Parse a UUID.
+/// Parses a UUID.
 fn uuid(text: &str) -> Result<Uuid, &'static str> {
     Uuid::parse_str(text).map_err(|_| "use 32 hexadecimal digits with or without hyphens")
 }
 
-/// Parse the number of a user or group.
+/// Parses the number of a user or group.
 fn id(text: &str) -> Result<u32, &'static str> {
     let wrong = "use a number, which id -u NAME prints of a user, and getent group NAME of a group";
     text.parse().map_err(|_| wrong)

@@ -65,7 +65,7 @@ fn artifact(layout: &Layout, layers: &[Value]) {
     layout.index(&[layout.configured(&config, layers)]);
 }
 
-/// Make an image of the artifact from each kind of layout, and compare it with the image of the model.
+/// Makes an image of the artifact from each kind of layout, and compares it with the image of the model.
 #[track_caller]
 fn gives_model(place: &Place) {
     place.shell("tar -C layout -cf oci.tar .; gzip -kf oci.tar");
@@ -83,7 +83,7 @@ fn gives_model(place: &Place) {
     place.ok("rm piped");
 }
 
-/// Make an image of the artifact, and return its files with their content, in one line.
+/// Makes an image of the artifact, and returns its files with their content, in one line.
 #[track_caller]
 fn shown(place: &Place) -> String {
     place.ok("rm -f out; mkdaxfs -q oci:layout out");

@@ -39,14 +39,14 @@ END
 
 const TARS: [&str; 3] = ["one.tar", "two.tar", "three.tar"];
 
-/// Return the layers, the image of all of them, and an empty layout.
+/// Returns the layers, the image of all of them, and an empty layout.
 fn layers() -> Option<(Place, Layout)> {
     let place = available("python3").then(|| place(LAYERS))?;
     let layout = Layout::new(&place.path(""));
     Some((place, layout))
 }
 
-/// Make an image of `input` and compare it with another one.
+/// Makes an image of `input` and compares it with another one.
 #[track_caller]
 fn gives(place: &Place, input: &str, image: &str) {
     place.ok(format!("rm -f out; mkdaxfs -q {input} out"));
@@ -220,7 +220,7 @@ fn small(names: &[&str]) -> (Place, Layout, Vec<serde_json::Value>) {
     (place, layout, images)
 }
 
-/// Make an image of `input`, which has only the file `name`.
+/// Makes an image of `input`, which has only the file `name`.
 #[track_caller]
 fn has(place: &Place, input: &str, name: &str) {
     place.ok(format!("rm -f out; mkdaxfs -q {input} out"));

@@ -7,7 +7,7 @@ use daxfs_testing::builder::superblock;
 use daxfs_testing::listing::{Listing, What};
 use sha2::{Digest, Sha256};
 
-/// Return a place with a tree, an archive of it, and a list of patterns.
+/// Returns a place with a tree, an archive of it, and a list of patterns.
 fn tree() -> Place {
     place(
         "mkdir -p tree/src/deep/target tree/target; cd tree; ln -s src/a.c link
@@ -18,7 +18,7 @@ fn tree() -> Place {
     )
 }
 
-/// Make an image with `words`, the options and the input, and list it.
+/// Makes an image with `words`, the options and the input, and lists it.
 fn listing(place: &Place, words: &str) -> Listing {
     place.ok(format!("mkdaxfs -q {words} image"));
     place.listing("image")

@@ -18,7 +18,7 @@ def f(name, kind=tarfile.REGTYPE, data=b'', **more):
 D, L, H, C = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE
 ";
 
-/// Run a script of Python that writes the members of `crafted.tar`.
+/// Runs a script of Python that writes the members of `crafted.tar`.
 fn craft(place: &Place, script: &str) {
     place.write("craft.py", format!("{PRELUDE}{script}\narchive.close()\n"));
     place.shell("python3 craft.py");

@@ -12,7 +12,7 @@ use mkdaxfs::writer::make;
 use proptest::prelude::*;
 use std::path::Path;
 
-/// Replace files that archives cannot store: sockets, and hard links to FIFOs.
+/// Replaces files that archives cannot store: sockets, and hard links to FIFOs.
 fn storable(item: &mut Item) {
     match &mut item.kind {
         Kind::Socket | Kind::Fifo => item.kind = Kind::Symlink(b"was special".to_vec()),
@@ -21,7 +21,7 @@ fn storable(item: &mut Item) {
     }
 }
 
-/// Make the image `at` of inputs.
+/// Makes the image `at` of inputs.
 fn image(inputs: &[Input], at: &Path) {
     let output = Output::create(at).unwrap();
     let options = Options {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// A tree that takes minutes to hash, and a directory for the image.
 const SLOW: &str = "mkdir tree output; truncate -s 1T tree/sparse";
 
-/// Wait until `done`, ten seconds at most.
+/// Waits until `done`, ten seconds at most.
 fn wait(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
@@ -21,7 +21,7 @@ fn wait(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Start `command`, and wait until there are so many files in `output`. Ignore no signals, as tests
+/// Starts `command`, and waits until there are so many files in `output`. Ignores no signals, as tests
 /// in the background may.
 fn start(place: &Place, command: &mut Command, files: usize) -> Child {
     let child = command.stderr(Stdio::null()).spawn().unwrap();
@@ -29,7 +29,7 @@ fn start(place: &Place, command: &mut Command, files: usize) -> Child {
     child
 }
 
-/// End the program by `signal`. Nothing must be left.
+/// Ends the program by `signal`. Nothing must be left.
 fn end(place: &Place, mut child: Child, signal: Signal) {
     kill_process(Pid::from_child(&child), signal).unwrap();
     let mut status = None;

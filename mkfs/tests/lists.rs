@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 const NOBODY: u32 = u32::MAX;
 const PREFIX: &str = "SCHILY.xattr.system.posix_acl_access";
 
-/// Return a place with an archive of a file `x`, which has one record in its extended header.
+/// Returns a place with an archive of a file `x`, which has one record in its extended header.
 fn packed(kind: u8, mode: u32, key: &str, value: &[u8]) -> Place {
     let place = place("");
     let header = member(b"PaxHeader", b'x', b"", 0o644, &records(&[(key, value)]));
@@ -23,14 +23,14 @@ fn packed(kind: u8, mode: u32, key: &str, value: &[u8]) -> Place {
     place
 }
 
-/// Make an image of such an archive, and return the file's entry.
+/// Makes an image of such an archive, and returns the file's entry.
 fn made(kind: u8, mode: u32, key: &str, value: &[u8]) -> Entry {
     let place = packed(kind, mode, key, value);
     place.ok("mkdaxfs -q tar image");
     place.listing("image").remove(&b"x"[..]).unwrap()
 }
 
-/// Check that such an archive is refused, with `part` in the message.
+/// Checks that such an archive is refused, with `part` in the message.
 #[track_caller]
 fn refused(kind: u8, key: &str, value: &[u8], part: &str) {
     let place = packed(kind, 0o740, key, value);
@@ -91,7 +91,7 @@ fn lists_that_linux_refuses() {
     refused(b'2', PREFIX, &masked, why);
 }
 
-/// Return what fsck finds in an image that `change` has modified.
+/// Returns what fsck finds in an image that `change` has modified.
 fn findings(change: impl Fn(&mut [u8], usize, usize)) -> Vec<&'static str> {
     let text = b"user::rwx,group::r--,user:5:rwx:5,mask::---,other::---";
     let place = packed(b'0', 0, "SCHILY.acl.access", text);

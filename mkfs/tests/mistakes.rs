@@ -87,7 +87,7 @@ mkdaxfs oci:layout layout/image | 1 | is part of an input; write the image to an
 mkdaxfs --force oci:layout layout/blobs/image | 1 | is part of an input
 "#;
 
-/// Return a place with two archives, images, a layout and some other files.
+/// Returns a place with two archives, images, a layout and some other files.
 fn files() -> Place {
     let place = place(
         "mkdir tree; echo text >tree/file; tar -cf one.tar tree; tar -cf two.tar tree; ln -s nowhere dangling

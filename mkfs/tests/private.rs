@@ -15,7 +15,7 @@ const USER: u32 = 1000;
 /// A tree and an archive of it.
 const FILES: &str = "mkdir tree; echo secret >tree/shadow; tar -cf tree.tar tree";
 
-/// Give the file to another user if possible. Return who may read it then.
+/// Gives the file to another user if possible. Returns who may read it then.
 fn give(place: &Place, name: &str, mode: u32) -> (u32, u32, u32) {
     let path = place.path(name);
     match is_root() {
@@ -54,7 +54,7 @@ fn owner_and_mode() {
     assert_eq!(who(&image).2, 0o640);
 }
 
-/// Wait for the temporary file of a program that makes an image. Return it.
+/// Waits for the temporary file of a program that makes an image. Returns it.
 fn temporary(place: &Place) -> PathBuf {
     let start = Instant::now();
     loop {

@@ -76,7 +76,7 @@ impl<'a, M: Memory> Image<'a, M> {
 
 impl<M: Memory> Listing<'_, M> {
     /// Passes all entries and their names to `take`, until it returns false or an error. `refuse`
-    /// turns the problem of an entry into such an error. Call `check` before each load of records.
+    /// turns the problem of an entry into such an error. Calls `check` before each load of records.
     ///
     /// # Errors
     ///

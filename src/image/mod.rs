@@ -94,7 +94,7 @@ impl<'a, M: Memory> Image<'a, M> {
     }
 
     /// Compares the metadata with their checksum, in parts of the size of `buffer` (at least 1
-    /// byte). Call `check` between them.
+    /// byte). Calls `check` between them.
     ///
     /// # Errors
     ///

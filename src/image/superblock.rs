@@ -82,7 +82,7 @@ pub struct Superblock {
 }
 
 impl Superblock {
-    /// Loads the superblock at the start of `memory` and validate it.
+    /// Loads the superblock at the start of `memory` and validates it.
     ///
     /// # Errors
     ///

@@ -89,7 +89,7 @@ static OPERATIONS: bindings::blk_holder_ops = bindings::blk_holder_ops {
 
 impl OpenBlockDevice {
     /// Opens the block device `number` for reading. Unless it `is_shared` with writers, the kernel
-    /// may be configured to exclude them. Call `died` with its number when it dies. The address of
+    /// may be configured to exclude them. Calls `died` with its number when it dies. The address of
     /// `died` is the holder.
     ///
     /// # Errors

@@ -102,7 +102,7 @@ impl Mapped {
 }
 
 impl OwnDax {
-    /// Makes struct pages and a device for `range`. Call `failed` when some of the memory fails.
+    /// Makes struct pages and a device for `range`. Calls `failed` when some of the memory fails.
     ///
     /// # Errors
     ///

@@ -69,7 +69,7 @@ impl Directory {
     }
 
     /// Removes the directory and its files, and waits for callbacks of the files. They do not run
-    /// afterwards. Do nothing if somebody else has removed it, or does so now: this then returns
+    /// afterwards. Does nothing if somebody else has removed it, or does so now: this then returns
     /// before that wait ends.
     fn remove(&self) {
         // INVARIANT: One caller only finds false here, and deletes the kobject.

@@ -133,7 +133,7 @@ fn not_held(error: Error) -> Refusal {
     }
 }
 
-/// Opens the region of `part`, in bytes, of the block device `number`, or of all of it. Keep the
+/// Opens the region of `part`, in bytes, of the block device `number`, or of all of it. Keeps the
 /// device open until the superblock is gone: nothing else gets its number before.
 pub(crate) fn open_block(
     number: u32,

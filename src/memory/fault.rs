@@ -38,7 +38,7 @@ pub(crate) trait Gate {
 }
 
 impl MappedExtent {
-    /// Handles a page fault. Map only pages that `gate` lets through.
+    /// Handles a page fault. Maps only pages that `gate` lets through.
     ///
     /// # Errors
     ///

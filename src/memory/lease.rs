@@ -151,7 +151,7 @@ impl Lease {
         Ok(())
     }
 
-    /// Ends the lease, when no region and no claim on an extent has it. Release the memory now, or
+    /// Ends the lease, when no region and no claim on an extent has it. Releases the memory now, or
     /// when no page has users.
     pub(super) fn end(self: &Arc<Self>) -> Progress {
         if !self.extents.sweep(false) {

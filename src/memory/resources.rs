@@ -34,7 +34,7 @@ impl Drop for Resources {
 }
 
 impl Resources {
-    /// Sets up the resources. Drop the result after the last region.
+    /// Sets up the resources. Drops the result after the last region.
     pub(crate) fn new() -> Result<Self> {
         let queue = WorkQueue::new(c"daxfs")?;
         Ok(Resources {

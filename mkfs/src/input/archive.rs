@@ -25,7 +25,7 @@ pub(super) struct Rules<'a> {
     pub within: &'a [&'a [u8]],
 }
 
-/// Add the members of the archive in `stream` to the tree.
+/// Adds the members of the archive in `stream` to the tree.
 pub(super) fn read(
     builder: &mut Builder,
     stream: Stream<'_>,

@@ -40,7 +40,7 @@ pub(crate) enum Raw {
 }
 
 impl Raw {
-    /// Open `path`; `-` is standard input.
+    /// Opens `path`; `-` is standard input.
     pub fn open(path: &Path) -> Result<Self> {
         let (file, path) = if path.as_os_str() == "-" {
             let path = PathBuf::from("standard input");
@@ -83,7 +83,7 @@ impl Raw {
         }))
     }
 
-    /// Return its name in messages.
+    /// Returns its name in messages.
     pub fn path(&self) -> &Path {
         match self {
             Raw::Blob(blob) => &blob.path,
@@ -91,7 +91,7 @@ impl Raw {
         }
     }
 
-    /// Return the number of bytes to read, or 0 if it is not known.
+    /// Returns the number of bytes to read, or 0 if it is not known.
     pub fn size(&self) -> u64 {
         match self {
             Raw::Blob(blob) => blob.size(),
@@ -99,7 +99,7 @@ impl Raw {
         }
     }
 
-    /// Return true if the first bytes are `magic`, of at most [`MAGIC`].
+    /// Returns true if the first bytes are `magic`, of at most [`MAGIC`].
     pub fn begins_with(&self, magic: &[u8]) -> Result<bool> {
         match self {
             Raw::Blob(blob) => {
@@ -111,7 +111,7 @@ impl Raw {
         }
     }
 
-    /// Convert into a blob. Copy a pipe to a temporary file in `scratch`.
+    /// Converts into a blob. Copies a pipe to a temporary file in `scratch`.
     pub fn into_blob(self, scratch: &Path) -> Result<Blob> {
         match self {
             Raw::Blob(blob) => Ok(blob),
@@ -130,7 +130,7 @@ impl Raw {
 }
 
 impl Blob {
-    /// Open the regular file `path`, which the user has not named.
+    /// Opens the regular file `path`, which the user has not named.
     pub fn open(path: &Path) -> Result<Self> {
         // Do not wait for the writer of a FIFO.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -149,12 +149,12 @@ impl Blob {
         })
     }
 
-    /// Return the size in bytes.
+    /// Returns the size in bytes.
     pub fn size(&self) -> u64 {
         self.end.saturating_sub(self.start)
     }
 
-    /// Read up to the length of `into` at `offset`. Return less at the end of the blob.
+    /// Reads up to the length of `into` at `offset`. Returns less at the end of the blob.
     pub fn read_at(&self, into: &mut [u8], offset: u64) -> Result<usize> {
         let left = self.size().saturating_sub(offset);
         let length = into.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -171,7 +171,7 @@ impl Blob {
         Ok(filled)
     }
 
-    /// Return the part of the blob from `offset` on, of `size` bytes, under the name `path`.
+    /// Returns the part of the blob from `offset` on, of `size` bytes, under the name `path`.
     pub fn part(&self, offset: u64, size: u64, path: PathBuf) -> Result<Self> {
         let clone = self.file.try_clone();
         let start = self.start + offset;
@@ -184,7 +184,7 @@ impl Blob {
         })
     }
 
-    /// Return the file as a container of content.
+    /// Returns the file as a container of content.
     pub fn container(&self) -> Result<Container> {
         let file = self.file.try_clone();
         let file = file.map_err(|error| Error::io(&self.path, "open the file", error))?;

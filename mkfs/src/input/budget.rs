@@ -34,7 +34,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Return a budget of `members`, and `bytes` for what they have.
+    /// Returns a budget of `members`, and `bytes` for what they have.
     pub fn new(members: u64, bytes: u64) -> Self {
         Budget {
             members: Cell::new(members),
@@ -42,9 +42,9 @@ impl Budget {
         }
     }
 
-    /// Take `members`, and `bytes` for names, targets of links and extended attributes.
+    /// Takes `members`, and `bytes` for names, targets of links and extended attributes.
     ///
-    /// Fail if the budget is exceeded.
+    /// Fails if the budget is exceeded.
     pub fn take(&self, members: u64, bytes: u64) -> Result<(), Reason> {
         let left = self.members.get().checked_sub(members);
         let why = || format!("more than {MEMBERS} members and directories; {REMEDY}");
@@ -55,7 +55,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Take `count` pieces of a sparse file.
+    /// Takes `count` pieces of a sparse file.
     pub fn take_pieces(&self, count: u64) -> Result<(), Reason> {
         self.take(0, count.saturating_mul(PIECE))
     }
@@ -77,12 +77,12 @@ pub(crate) mod tests {
 
     type Reading<'a> = &'a mut dyn FnMut(&mut TarReader<'_>) -> daxfs_files::Result<()>;
 
-    /// Return a member with its content.
+    /// Returns a member with its content.
     pub fn member(kind: u8, name: &str, content: &[u8]) -> Vec<u8> {
         feed::member(name.as_bytes(), kind, b"", 0o644, content)
     }
 
-    /// Return a record of an extended header.
+    /// Returns a record of an extended header.
     fn record(key: &str, value: &str) -> String {
         String::from_utf8(feed::records(&[(key, value.as_bytes())])).unwrap()
     }
@@ -91,7 +91,7 @@ pub(crate) mod tests {
         member(kind, "x", records.as_bytes())
     }
 
-    /// Read `archive`, and then all that follows. Return the warnings.
+    /// Reads `archive`, and then all that follows. Returns the warnings.
     pub fn reading(
         archive: &[u8],
         budget: &Budget,
@@ -107,7 +107,7 @@ pub(crate) mod tests {
         reader.finish()
     }
 
-    /// Put all of `archive` into a tree.
+    /// Puts all of `archive` into a tree.
     fn place(archive: &[u8], budget: &Budget) -> daxfs_files::Result<(Container, Vec<String>)> {
         let mut builder = Builder::new();
         let mut placer = Placer::new(&mut builder, ROOT, 0, budget);
@@ -122,7 +122,7 @@ pub(crate) mod tests {
         })
     }
 
-    /// Assert that the member at byte `at` is refused.
+    /// Asserts that the member at byte `at` is refused.
     #[track_caller]
     pub fn refused<T>(result: daxfs_files::Result<T>, what: &str, at: usize) {
         let error: Error = result.err().expect("is refused");

@@ -16,7 +16,7 @@ pub const BUFFER: usize = 256 << 10;
 /// Memory limit of decoding, as a power of two; the strongest preset of xz takes 65 MiB, zstd's 128 MiB.
 pub const MEMORY: u32 = 29;
 
-/// Return a decoder for a stream that starts with `start`, or the stream itself if it is not
+/// Returns a decoder for a stream that starts with `start`, or the stream itself if it is not
 /// compressed.
 pub(super) fn decoder<'a, R: BufRead + 'a>(
     start: &[u8],
@@ -173,7 +173,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Return what follows the frame.
+    /// Returns what follows the frame.
     fn into_rest(self) -> Counted<'a> {
         match self {
             Frame::Plain(reader) => reader,
@@ -209,7 +209,7 @@ impl BufRead for Counted<'_> {
     }
 }
 
-/// Return true if a stream starts with a frame that zstd skips.
+/// Returns true if a stream starts with a frame that zstd skips.
 fn is_skippable(start: &[u8]) -> bool {
     start.len() >= 4 && start[0] & 0xf0 == 0x50 && start[1..4] == [0x2a, 0x4d, 0x18]
 }

@@ -17,9 +17,9 @@ pub struct Exclude {
 }
 
 impl Exclude {
-    /// Compile `patterns`. Return `None` for an empty list.
+    /// Compile `patterns`. Returns `None` for an empty list.
     ///
-    /// Return why a pattern cannot be used.
+    /// Returns why a pattern cannot be used.
     pub fn new<T: AsRef<str>>(
         patterns: impl IntoIterator<Item = T>,
     ) -> Result<Option<Self>, String> {
@@ -55,13 +55,13 @@ impl Exclude {
         }))
     }
 
-    /// Return true if the file at `path`, relative to the root, is left out.
+    /// Returns true if the file at `path`, relative to the root, is left out.
     pub fn matches(&self, path: &Path, directory: bool) -> bool {
         self.any.is_match(path) || directory && self.directories.is_match(path)
     }
 }
 
-/// Return why a pattern matches nothing, or not what other programs take it for.
+/// Returns why a pattern matches nothing, or not what other programs take it for.
 fn mistake(pattern: &str) -> Option<&'static str> {
     let path = pattern.trim_matches('/');
     let odd = |name| matches!(name, "" | "." | "..");
@@ -84,7 +84,7 @@ fn mistake(pattern: &str) -> Option<&'static str> {
     }
 }
 
-/// Parse a pattern of the command line.
+/// Parses a pattern of the command line.
 pub fn pattern(text: &str) -> Result<String, String> {
     Exclude::new([text]).map(|_| text.into())
 }

@@ -13,7 +13,7 @@ use daxfs_files::{Error, Result};
 use daxfs_reader::{self as image, Content, FileType, Image, Inode, Superblock};
 use std::path::{Path, PathBuf};
 
-/// Add the files of the image in `blob` to the tree. `packs` are the files of its packs, in any order.
+/// Adds the files of the image in `blob` to the tree. `packs` are the files of its packs, in any order.
 pub(super) fn read(builder: &mut Builder, blob: &Blob, packs: &[PathBuf]) -> Result<()> {
     let path = &blob.path;
     let opened = open(blob)?;

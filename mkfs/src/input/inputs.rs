@@ -36,7 +36,7 @@ pub enum Input {
 }
 
 impl Input {
-    /// Parse an argument: a path, which may follow a kind and a colon.
+    /// Parses an argument: a path, which may follow a kind and a colon.
     pub fn parse(text: &OsStr) -> Self {
         type Kind = fn(PathBuf) -> Input;
         let kinds: [(&[u8], Kind); 4] = [
@@ -53,7 +53,7 @@ impl Input {
         Input::Any(text.into())
     }
 
-    /// Return the file or directory that is read, without the name of a container image.
+    /// Returns the file or directory that is read, without the name of a container image.
     pub fn file(&self) -> &Path {
         match self {
             Input::Oci(path) => reference(path).0,
@@ -66,8 +66,8 @@ impl Input {
     }
 }
 
-/// Read `inputs`, each on top of the previous ones. Directories are merged, other files are
-/// replaced. Call `warn` with a line for each thing that is left out.
+/// Reads `inputs`, each on top of the previous ones. Directories are merged, other files are
+/// replaced. Calls `warn` with a line for each thing that is left out.
 pub fn read(
     inputs: &[Input],
     options: &Options<'_>,
@@ -90,7 +90,7 @@ pub fn read(
     Ok(builder.finish())
 }
 
-/// Split a path from the name that follows it, unless a file of the whole name exists.
+/// Splits a path from the name that follows it, unless a file of the whole name exists.
 pub fn reference(path: &Path) -> (&Path, Option<&str>) {
     let whole = path.as_os_str().as_bytes();
     let name = |at: usize| std::str::from_utf8(&whole[at + 1..]).ok();

@@ -64,7 +64,7 @@ pub(crate) struct Found {
 }
 
 impl Listing {
-    /// List the directory at `relative` in `directory`, which is the root if `root`. `path` is its
+    /// Lists the directory at `relative` in `directory`, which is the root if `root`. `path` is its
     /// name in messages.
     pub fn new(
         directory: &Directory,
@@ -91,14 +91,14 @@ impl Listing {
         })
     }
 
-    /// Read the entries, if they are few, except those that `exclude` matches.
+    /// Reads the entries, if they are few, except those that `exclude` matches.
     pub fn read(&mut self, exclude: Option<&Exclude>) {
         if self.names.len() <= ENTRIES {
             self.entries = Some(self.entries(&self.names, exclude));
         }
     }
 
-    /// Pass all entries except those that `exclude` matches to `take`, in the order of the
+    /// Passes all entries except those that `exclude` matches to `take`, in the order of the
     /// directory.
     pub fn each(
         &mut self,
@@ -123,7 +123,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Examine the directory itself.
+    /// Examines the directory itself.
     pub fn stat(&self) -> Result<Stat> {
         fstat(&self.fd).map_err(|error| Error::io(&self.path, "examine", error))
     }
@@ -203,7 +203,7 @@ impl Listing {
     }
 }
 
-/// Return the type of file in a `stat` structure.
+/// Returns the type of file in a `stat` structure.
 pub(crate) fn file_type(stat: &Stat) -> Option<FileType> {
     FileType::of_mode((stat.st_mode & 0o170_000) as u16)
 }
@@ -233,7 +233,7 @@ fn within(relative: &Path, target: &[u8]) -> Option<Vec<u8>> {
     out.then(|| names.join(&b'/'))
 }
 
-/// Return the names in a directory, without `.` and `..`.
+/// Returns the names in a directory, without `.` and `..`.
 fn list(fd: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
     let mut names = Vec::new();
     let mut buffer = vec![MaybeUninit::uninit(); LISTING];

@@ -16,14 +16,14 @@ const NAMES: [&str; 3] = ["oci-layout", "index.json", "manifest.json"];
 pub struct Marks([bool; NAMES.len()], bool);
 
 impl Marks {
-    /// Look at a member.
+    /// Looks at a member.
     pub fn note(&mut self, member: &Member) {
         if matches!(member.what, What::File(Kind::Regular { .. })) {
             self.file(member.path.strip_prefix(b"./").unwrap_or(&member.path));
         }
     }
 
-    /// Look at the name of a regular file.
+    /// Looks at the name of a regular file.
     fn file(&mut self, path: &[u8]) {
         for (mark, name) in self.0.iter_mut().zip(NAMES) {
             *mark |= path == name.as_bytes();
@@ -34,13 +34,13 @@ impl Marks {
             || digits.len() == 64 && digits.iter().all(u8::is_ascii_hexdigit);
     }
 
-    /// Refuse the archive `path` if it is a container image.
+    /// Refuses the archive `path` if it is a container image.
     pub fn refuse(&self, path: &Path) -> Result<()> {
         refuse(path, self, "tar:")
     }
 }
 
-/// Refuse the directory `path` if it is a container image.
+/// Refuses the directory `path` if it is a container image.
 pub fn refuse_directory(path: &Path) -> Result<()> {
     let mut marks = Marks::default();
     // Reading it later fails with a better message.
@@ -54,7 +54,7 @@ pub fn refuse_directory(path: &Path) -> Result<()> {
     refuse(path, &marks, "dir:")
 }
 
-/// Refuse an image layout, and the archives that older programs save. With the prefix `plain` they are read as they are.
+/// Refuses an image layout, and the archives that older programs save. With the prefix `plain` they are read as they are.
 fn refuse(path: &Path, marks: &Marks, plain: &str) -> Result<()> {
     let (what, remedy) = match (marks.0, marks.1) {
         ([true, true, _], _) => ("an OCI image layout", "write oci: before the path"),

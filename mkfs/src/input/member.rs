@@ -40,9 +40,9 @@ pub(super) enum What {
     HardLink(Vec<u8>),
 }
 
-/// Return the names in a path, without empty ones and dots.
+/// Returns the names in a path, without empty ones and dots.
 ///
-/// Fail if no image can have it.
+/// Fails if no image can have it.
 pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, Reason> {
     let mut names = Vec::new();
     for name in path.split(|&byte| byte == b'/') {
@@ -90,7 +90,7 @@ pub(super) struct Placer<'a> {
 }
 
 impl<'a> Placer<'a> {
-    /// Create a placer for members of the origin with that number, below the directory `root`.
+    /// Creates a placer for members of the origin with that number, below the directory `root`.
     pub fn new(builder: &'a mut Builder, root: NodeId, origin: u32, budget: &'a Budget) -> Self {
         Placer {
             paid: builder.tree.text_bytes(),
@@ -104,7 +104,7 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// Count a member, or a directory that is not a member. It has `bytes` that are not in the
+    /// Counts a member, or a directory that is not a member. It has `bytes` that are not in the
     /// tree's text.
     pub fn count(&mut self, bytes: usize) -> Result<(), Reason> {
         let text = self.builder.tree.text_bytes();
@@ -112,7 +112,7 @@ impl<'a> Placer<'a> {
         self.budget.take(1, grown + bytes as u64)
     }
 
-    /// Add a member at its path. Follow symlinks in the path, but never leave the tree.
+    /// Adds a member at its path. Follows symlinks in the path, but never leave the tree.
     pub fn put(&mut self, member: Member) -> Result<(), Reason> {
         let target = match &member.what {
             What::File(Kind::Symlink(target)) => target.len(),
@@ -198,7 +198,7 @@ impl<'a> Placer<'a> {
         Ok(id)
     }
 
-    /// Refuse a file in `parent` if another layer of the artifact has one of that name. Both may have the directory.
+    /// Refuses a file in `parent` if another layer of the artifact has one of that name. Both may have the directory.
     fn check_layers(&mut self, parent: NodeId, name: &[u8], directory: bool) -> Result<(), Reason> {
         if self.first == self.origin {
             return Ok(());
@@ -220,7 +220,7 @@ impl<'a> Placer<'a> {
         shown_path(self.builder.tree.origins[origin as usize].path())
     }
 
-    /// Refuse another directory in `parent` if it would be nested too deeply.
+    /// Refuses another directory in `parent` if it would be nested too deeply.
     fn check_depth(&self, parent: NodeId) -> Result<(), Reason> {
         let (mut at, mut depth) = (parent, 1);
         while at != self.root {
@@ -255,7 +255,7 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    /// Return the file at the path `target` of a hard link in the tree below `root`, if any.
+    /// Returns the file at the path `target` of a hard link in the tree below `root`, if any.
     fn find(&mut self, root: NodeId, target: &[u8]) -> Result<Option<NodeId>, Reason> {
         let names = components(target)?;
         let own = std::mem::replace(&mut self.root, root);
@@ -275,7 +275,7 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// Resolve the hard links that came before their targets, in a layer also those to files of the layers below. Return
+    /// Resolves the hard links that came before their targets, in a layer also those to files of the layers below. Returns
     /// the offset of a link without a target, and the reason.
     pub fn finish(mut self) -> Result<(), (u64, Reason)> {
         let pending = std::mem::take(&mut self.pending);
@@ -306,9 +306,9 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    /// Return the directory in which a mark hides something. Missing directories are added.
+    /// Returns the directory in which a mark hides something. Missing directories are added.
     ///
-    /// Return `None` if the layer has a file or a symlink in its place: it has replaced the directory of the layers below,
+    /// Returns `None` if the layer has a file or a symlink in its place: it has replaced the directory of the layers below,
     /// with all its files. Some tools nevertheless mark each of them.
     pub fn walk_to_mark(&mut self, names: &[&[u8]]) -> Result<Option<NodeId>, Reason> {
         let mut at = self.root;
@@ -322,7 +322,7 @@ impl<'a> Placer<'a> {
         Ok(Some(at))
     }
 
-    /// Return the directory that `names` lead to from the directory `at`. Missing directories are
+    /// Returns the directory that `names` lead to from the directory `at`. Missing directories are
     /// added if `make`; symlinks are followed within the tree.
     pub fn walk(&mut self, mut at: NodeId, names: &[&[u8]], make: bool) -> Result<NodeId, Reason> {
         let mut pending: VecDeque<Vec<u8>> = names.iter().map(|name| name.to_vec()).collect();

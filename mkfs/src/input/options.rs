@@ -26,7 +26,7 @@ pub struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    /// Read all files of inputs, with temporary files in the directory `scratch`.
+    /// Reads all files of inputs, with temporary files in the directory `scratch`.
     pub fn new(scratch: &'a Path) -> Self {
         Options {
             output: None,

@@ -20,10 +20,10 @@ use std::path::{Path, PathBuf};
 /// Directories that are read at the same time.
 const TOGETHER: usize = 32;
 
-/// Read the directory at `path`. Call `warn` with a line for each thing that cannot be stored.
+/// Reads the directory at `path`. Calls `warn` with a line for each thing that cannot be stored.
 /// `output` is as in [`Options`].
 ///
-/// Return [`Error::Io`] for what cannot be read, [`Error::Changed`] and [`Error::Refused`].
+/// Returns [`Error::Io`] for what cannot be read, [`Error::Changed`] and [`Error::Refused`].
 pub fn scan(path: &Path, output: Option<Identity>, mut warn: impl FnMut(String)) -> Result<Tree> {
     let mut builder = Builder::new();
     // A directory needs no temporary files.
@@ -35,7 +35,7 @@ pub fn scan(path: &Path, output: Option<Identity>, mut warn: impl FnMut(String))
     Ok(builder.finish())
 }
 
-/// Do as [`scan`], but add the files to `builder`.
+/// Does as [`scan`], but adds the files to `builder`.
 pub(crate) fn scan_into(
     builder: &mut Builder,
     path: &Path,
@@ -92,7 +92,7 @@ impl Scanner<'_> {
         &self.tree().origins[self.origin as usize]
     }
 
-    /// Return the directory that is read.
+    /// Returns the directory that is read.
     fn directory_handle(&self) -> Result<&Directory> {
         match &self.origin().bytes {
             Bytes::Directory(directory) => Ok(directory),
@@ -103,7 +103,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Return the path of a directory for messages.
+    /// Returns the path of a directory for messages.
     fn shown(&self, id: NodeId) -> PathBuf {
         self.origin().show(&self.tree().relative_path(id))
     }
@@ -140,7 +140,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// List the names in a directory.
+    /// Lists the names in a directory.
     fn list(&self, id: NodeId) -> Result<Listing> {
         let directory = self.directory_handle()?;
         let relative = self.tree().relative_path(id);
@@ -149,7 +149,7 @@ impl Scanner<'_> {
         Ok(listing)
     }
 
-    /// Add the entries of a directory.
+    /// Adds the entries of a directory.
     fn directory(
         &mut self,
         id: NodeId,
@@ -183,7 +183,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Add a file, called `name` in the directory `parent`, unless the tree has it under another
+    /// Adds a file, called `name` in the directory `parent`, unless the tree has it under another
     /// name.
     fn child(
         &mut self,
@@ -211,7 +211,7 @@ impl Scanner<'_> {
         Ok(node)
     }
 
-    /// Add a directory, or merge it with an existing one.
+    /// Adds a directory, or merges it with an existing one.
     fn subdirectory(
         &mut self,
         mut found: Found,
@@ -271,7 +271,7 @@ impl Scanner<'_> {
         Ok(node)
     }
 
-    /// Record that `id` is the directory in `stat`.
+    /// Records that `id` is the directory in `stat`.
     fn enter(&mut self, id: NodeId, stat: &Stat, path: &Path) -> Result<()> {
         if self.options.output == Some(identity(stat)) {
             let why = "the image would be written into the tree it is made of; write it elsewhere";
@@ -281,7 +281,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Return the directory in `stat`, if it is `parent` or above: it contains itself through a
+    /// Returns the directory in `stat`, if it is `parent` or above: it contains itself through a
     /// bind mount or a symlink.
     fn same_above(&self, parent: NodeId, stat: &Stat) -> Option<NodeId> {
         let seen = |id: &NodeId| self.directories.get(id).map(|seen| seen.identity);
@@ -290,7 +290,7 @@ impl Scanner<'_> {
         std::iter::successors(Some(parent), above).find(same)
     }
 
-    /// Add an inode.
+    /// Adds an inode.
     fn add(&mut self, found: Found, parent: NodeId, name: Name, path: &Path) -> Result<NodeId> {
         let kind = kind(&found, path)?;
         if let Some(what) = found.loss {
@@ -306,7 +306,7 @@ impl Scanner<'_> {
         })
     }
 
-    /// Return the attributes of the file at `path`. Record its `unknown` extended attributes.
+    /// Returns the attributes of the file at `path`. Records its `unknown` extended attributes.
     fn attributes(
         &mut self,
         stat: &Stat,
@@ -333,7 +333,7 @@ impl Scanner<'_> {
     }
 }
 
-/// Return the kind of a file. `path` is its name in messages.
+/// Returns the kind of a file. `path` is its name in messages.
 fn kind(found: &Found, path: &Path) -> Result<Kind> {
     let stat = &found.stat;
     Ok(match file_type(stat) {
@@ -360,7 +360,7 @@ fn kind(found: &Found, path: &Path) -> Result<Kind> {
     })
 }
 
-/// Return a warning about an extended attribute that images cannot store.
+/// Returns a warning about an extended attribute that images cannot store.
 pub(crate) fn cannot_store(name: &[u8]) -> String {
     let name = shown(name);
     format!("extended attribute {name} left out: images cannot store its name space")

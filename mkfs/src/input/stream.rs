@@ -28,7 +28,7 @@ enum Bytes<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// Return the bytes of `raw`, decompressed. `scratch` is a directory for temporary files.
+    /// Returns the bytes of `raw`, decompressed. `scratch` is a directory for temporary files.
     pub fn new(raw: &'a Raw, scratch: &'a Path, progress: &'a dyn Progress) -> Result<Self> {
         match raw {
             Raw::Blob(blob) => Self::of_blob(blob, scratch, progress),
@@ -46,7 +46,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Return the bytes of `blob`, decompressed.
+    /// Returns the bytes of `blob`, decompressed.
     pub fn of_blob(blob: &'a Blob, scratch: &'a Path, progress: &'a dyn Progress) -> Result<Self> {
         let mut start = [0; MAGIC];
         let length = blob.read_at(&mut start, 0)?;
@@ -60,7 +60,7 @@ impl<'a> Stream<'a> {
         Ok(Stream { path, at: 0, bytes })
     }
 
-    /// Tell `told` all decompressed bytes. Return false if they are those of the input itself, which is not compressed.
+    /// Tells `told` all decompressed bytes. Returns false if they are those of the input itself, which is not compressed.
     pub fn tell(&mut self, told: Option<&'a RefCell<Uncompressed>>) -> bool {
         match &mut self.bytes {
             Bytes::Direct(..) => false,
@@ -71,17 +71,17 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Return its name in messages.
+    /// Returns its name in messages.
     pub fn path(&self) -> &'a Path {
         self.path
     }
 
-    /// Return the offset of the next byte in the decompressed stream.
+    /// Returns the offset of the next byte in the decompressed stream.
     pub fn position(&self) -> u64 {
         self.at
     }
 
-    /// Read as much as there is, up to the length of `into`.
+    /// Reads as much as there is, up to the length of `into`.
     pub fn read(&mut self, into: &mut [u8]) -> Result<usize> {
         let reader: &mut dyn Read = match &mut self.bytes {
             Bytes::Direct(_, reader) => reader,
@@ -100,7 +100,7 @@ impl<'a> Stream<'a> {
         Ok(filled)
     }
 
-    /// Read all of `into`.
+    /// Reads all of `into`.
     pub fn read_exact(&mut self, into: &mut [u8]) -> Result<()> {
         if self.read(into)? < into.len() {
             return Err(self.cut_short());
@@ -113,7 +113,7 @@ impl<'a> Stream<'a> {
         matches!(&self.bytes, Bytes::Spooled(frames, _) if frames.garbage.is_some())
     }
 
-    /// Return the error for a stream that ends too early.
+    /// Returns the error for a stream that ends too early.
     pub fn cut_short(&self) -> Error {
         if let Bytes::Spooled(frames, _) = &self.bytes {
             if let Some((left, error)) = &frames.garbage {
@@ -127,7 +127,7 @@ impl<'a> Stream<'a> {
         Error::refused(self.path, why)
     }
 
-    /// Skip `size` bytes.
+    /// Skips `size` bytes.
     pub fn skip(&mut self, size: u64) -> Result<()> {
         let path = self.path;
         let skipped = match &mut self.bytes {
@@ -145,7 +145,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Keep the next `size` bytes, and return their offset in the container.
+    /// Keeps the next `size` bytes, and returns their offset in the container.
     pub fn keep(&mut self, size: u64) -> Result<u64> {
         let (reader, spool) = match &mut self.bytes {
             Bytes::Direct(blob, _) => {
@@ -173,9 +173,9 @@ impl<'a> Stream<'a> {
         Ok(start)
     }
 
-    /// Read the rest, so that its writer is not blocked and checksums at its end are verified. Add
+    /// Reads the rest, so that its writer is not blocked and checksums at its end are verified. Adds
     /// a warning if it is more than zeros to `warnings`.
-    /// Return the container of the stored content.
+    /// Returns the container of the stored content.
     pub fn finish(mut self, warnings: &mut Vec<String>) -> Result<Container> {
         let path = shown_path(self.path);
         let left = self.left()?;
@@ -197,7 +197,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Read the rest. Return the number of its bytes, without zeros at its start.
+    /// Reads the rest. Returns the number of its bytes, without zeros at its start.
     fn left(&mut self) -> Result<u64> {
         if let Bytes::Direct(blob, _) = self.bytes {
             let stat = fstat(&blob.file).map_err(|error| Error::io(self.path, "examine", error))?;
@@ -223,7 +223,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Return an error of reading or decompressing.
+/// Returns an error of reading or decompressing.
 fn broken(path: &Path, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {

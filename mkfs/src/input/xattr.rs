@@ -10,7 +10,7 @@ use rustix::fs::{getxattr, lgetxattr, listxattr, llistxattr};
 use rustix::io::Errno;
 use std::path::Path;
 
-/// Split the name of an attribute into its prefix and the rest.
+/// Splits the name of an attribute into its prefix and the rest.
 pub(crate) fn split_name(name: &[u8]) -> Option<(XattrPrefix, &[u8])> {
     XattrPrefix::ALL.into_iter().find_map(|prefix| {
         let rest = name.strip_prefix(prefix.text().as_bytes())?;
@@ -20,7 +20,7 @@ pub(crate) fn split_name(name: &[u8]) -> Option<(XattrPrefix, &[u8])> {
     })
 }
 
-/// Call a function like getxattr(2), and enlarge the buffer if it is too small.
+/// Calls a function like getxattr(2), and enlarge the buffer if it is too small.
 fn sized(
     buffer: &mut Vec<u8>,
     mut call: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
@@ -57,8 +57,8 @@ impl Default for XattrReader {
 }
 
 impl XattrReader {
-    /// Return the extended attributes of the file at `access`; `shown` is its name in messages.
-    /// Call `unknown` with names that no image can store.
+    /// Returns the extended attributes of the file at `access`; `shown` is its name in messages.
+    /// Calls `unknown` with names that no image can store.
     pub fn read(
         &mut self,
         access: &Path,

@@ -7,15 +7,15 @@ use daxfs_check::acl::List;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::FileType;
 
-/// Return why a file cannot have a list, which is malformed.
+/// Returns why a file cannot have a list, which is malformed.
 pub fn refused(why: &str) -> String {
     format!("has an access control list that Linux refuses: {why}")
 }
 
-/// Treat the lists in `set` as setxattr(2) would: take the permission bits from the access list,
-/// and drop a list that adds nothing to them.
+/// Treats the lists in `set` as setxattr(2) would: take the permission bits from the access list,
+/// and drops a list that adds nothing to them.
 ///
-/// Return why a file of this type cannot have them.
+/// Returns why a file of this type cannot have them.
 pub fn settle(
     set: &mut XattrSet,
     permissions: &mut u16,

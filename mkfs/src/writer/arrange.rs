@@ -35,7 +35,7 @@ struct Arranger<'a> {
 }
 
 impl Arranger<'_> {
-    /// Put `node` at the end, which becomes a multiple of `align`.
+    /// Puts `node` at the end, which becomes a multiple of `align`.
     fn put(&mut self, node: NodeId, size: u64, align: u64) -> Result<()> {
         let offset = self.end;
         let end = offset
@@ -49,10 +49,10 @@ impl Arranger<'_> {
         Ok(())
     }
 
-    /// Place files at multiples of the block size, and those in `huge` at multiples of 2 MiB. Both
+    /// Places files at multiples of the block size, and those in `huge` at multiples of 2 MiB. Both
     /// lists are in the order of inode numbers; `small` is also sorted by the number of blocks.
     ///
-    /// Fill the gaps between huge files with small files. Place the largest file that fits first,
+    /// Fills the gaps between huge files with small files. Places the largest file that fits first,
     /// because the smallest ones fit everywhere.
     fn blocks(
         &mut self,
@@ -88,7 +88,7 @@ impl Arranger<'_> {
         Ok(())
     }
 
-    /// Return the gaps before and between the files placed so far, with the last blocks of files if
+    /// Returns the gaps before and between the files placed so far, with the last blocks of files if
     /// `tails`.
     fn holes(&self, tails: bool) -> BTreeSet<Hole> {
         let mut holes = BTreeSet::new();
@@ -114,7 +114,7 @@ impl Arranger<'_> {
         holes
     }
 
-    /// Place `pieces`, which are in the order of inode numbers, in the gaps: the largest first,
+    /// Places `pieces`, which are in the order of inode numbers, in the gaps: the largest first,
     /// each in the gap that it fills best. Those that fit nowhere follow all other data. The last
     /// blocks of files are gaps if `tails`.
     fn pack(&mut self, pieces: Vec<(u64, NodeId)>, tails: bool) -> Result<()> {
@@ -147,7 +147,7 @@ impl Arranger<'_> {
 }
 
 impl Plan {
-    /// Place the data of files after the metadata, which end at `metadata`.
+    /// Places the data of files after the metadata, which end at `metadata`.
     ///
     /// Of identical files, the one with the smallest inode number owns the data, and the others
     /// share them.
@@ -244,7 +244,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Record in the inodes the offsets of their data, and whether they share blocks.
+    /// Records in the inodes the offsets of their data, and whether they share blocks.
     fn note_places(&mut self, block: u64) {
         let mut before = 0;
         for (index, extent) in self.extents.iter().enumerate() {

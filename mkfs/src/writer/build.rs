@@ -57,7 +57,7 @@ fn hash_at(tree: &Tree, slot: Slot) -> u64 {
     }
 }
 
-/// Return the entries of a directory.
+/// Returns the entries of a directory.
 fn entries(tree: &Tree, directory: NodeId) -> &[Entry] {
     match &tree.node(directory).kind {
         Kind::Directory(entries) => entries,
@@ -72,7 +72,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Create a tree with only a root directory.
+    /// Creates a tree with only a root directory.
     pub fn new() -> Self {
         let mut tree = Tree::new();
         let name = tree.keep_name(b"");
@@ -89,7 +89,7 @@ impl Builder {
         }
     }
 
-    /// Continue with a finished tree.
+    /// Continues with a finished tree.
     pub fn on(tree: Tree) -> Self {
         Builder {
             tree,
@@ -98,12 +98,12 @@ impl Builder {
         }
     }
 
-    /// Return true if the tree has only a root.
+    /// Returns true if the tree has only a root.
     pub fn is_empty(&self) -> bool {
         self.tree.nodes.len() == 1
     }
 
-    /// Add a node that has no entry yet.
+    /// Adds a node that has no entry yet.
     pub fn add(&mut self, node: Node) -> Result<NodeId> {
         let id = self.tree.nodes.len() as NodeId;
         if id == NodeId::MAX {
@@ -114,7 +114,7 @@ impl Builder {
         Ok(id)
     }
 
-    /// Add a directory that no input describes, unless one does later.
+    /// Adds a directory that no input describes, unless one does later.
     pub fn imply(&mut self, parent: NodeId, name: Name, origin: u32) -> Result<NodeId> {
         let id = self.add(Node {
             attributes: IMPLIED,
@@ -128,7 +128,7 @@ impl Builder {
         Ok(id)
     }
 
-    /// Add the root of a layer: a directory without an entry.
+    /// Adds the root of a layer: a directory without an entry.
     pub fn root(&mut self, origin: u32) -> Result<NodeId> {
         let id = self.add(Node {
             attributes: IMPLIED,
@@ -141,10 +141,10 @@ impl Builder {
         Ok(id)
     }
 
-    /// Merge the layer below `root`, which has no whiteouts, into the tree, as overlayfs shows it:
+    /// Merges the layer below `root`, which has no whiteouts, into the tree, as overlayfs shows it:
     /// nothing of a layer acts through symlinks of the tree below. Unlike there, `root` may be opaque.
     ///
-    /// Return the directories that no input describes and that replace symlinks.
+    /// Returns the directories that no input describes and that replace symlinks.
     pub fn merge(&mut self, root: NodeId, marks: &Marks) -> Vec<NodeId> {
         let mut replacing = Vec::new();
         let mut pairs = vec![(root, ROOT)];
@@ -186,7 +186,7 @@ impl Builder {
         replacing
     }
 
-    /// Set the attributes of the directory `id`.
+    /// Sets the attributes of the directory `id`.
     pub fn describe(&mut self, id: NodeId, attributes: Attributes, origin: u32) {
         let node = &mut self.tree.nodes[id as usize];
         node.attributes = attributes;
@@ -194,25 +194,25 @@ impl Builder {
         self.implied.remove(&id);
     }
 
-    /// Return true if `id` is a directory.
+    /// Returns true if `id` is a directory.
     pub fn is_directory(&self, id: NodeId) -> bool {
         matches!(self.tree.node(id).kind, Kind::Directory(_))
     }
 
-    /// Set all entries of an empty directory. Names must be unique.
+    /// Sets all entries of an empty directory. Names must be unique.
     pub fn fill(&mut self, directory: NodeId, all: Vec<Entry>) {
         self.index = None;
         self.tree.nodes[directory as usize].kind = Kind::Directory(all);
     }
 
-    /// Return the node of the entry `name` in `parent`.
+    /// Returns the node of the entry `name` in `parent`.
     pub fn find(&mut self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
         self.prepare();
         let slot = self.slot(parent, name)?;
         Some(entries(&self.tree, parent)[slot.position as usize].node)
     }
 
-    /// Add the entry `name` for `node` to `parent`, or replace it.
+    /// Adds the entry `name` for `node` to `parent`, or replaces it.
     pub fn set(&mut self, parent: NodeId, name: Name, node: NodeId) {
         let entry = self.tree.entry(name, node);
         self.prepare();
@@ -231,7 +231,7 @@ impl Builder {
         }
     }
 
-    /// Remove the entry `name` of `parent`, with all that is below it.
+    /// Removes the entry `name` of `parent`, with all that is below it.
     pub fn remove(&mut self, parent: NodeId, name: &[u8]) {
         self.prepare();
         let Some(slot) = self.slot(parent, name) else {
@@ -254,7 +254,7 @@ impl Builder {
         self.entries(parent).swap_remove(slot.position as usize);
     }
 
-    /// Return the entries of a directory: names and nodes.
+    /// Returns the entries of a directory: names and nodes.
     pub fn list(&self, directory: NodeId) -> Vec<(Vec<u8>, NodeId)> {
         let entries = entries(&self.tree, directory).iter();
         entries
@@ -262,7 +262,7 @@ impl Builder {
             .collect()
     }
 
-    /// Remove every file and directory for which `matches` is true. It gets the path relative to
+    /// Removes every file and directory for which `matches` is true. It gets the path relative to
     /// the root, and whether that is a directory.
     pub fn prune(&mut self, matches: impl Fn(&Path, bool) -> bool) {
         let mut pending = vec![(ROOT, PathBuf::new())];
@@ -290,7 +290,7 @@ impl Builder {
         }
     }
 
-    /// Build the index unless it exists.
+    /// Builds the index unless it exists.
     fn prepare(&mut self) {
         let tree = &self.tree;
         self.index.get_or_insert_with(|| index(tree));
@@ -307,7 +307,7 @@ impl Builder {
         self.index.as_ref()?.find(hash(parent, name), same).copied()
     }
 
-    /// Finish the tree: drop all nodes that cannot be reached from the root.
+    /// Finishes the tree: drop all nodes that cannot be reached from the root.
     pub fn finish(mut self) -> Tree {
         let order = self.tree.order();
         self.date(&order);
@@ -318,7 +318,7 @@ impl Builder {
         self.tree
     }
 
-    /// Give directories that no input describes the times of their newest entries.
+    /// Gives directories that no input describes the times of their newest entries.
     fn date(&mut self, order: &[NodeId]) {
         if self.implied.is_empty() {
             return;
@@ -334,7 +334,7 @@ impl Builder {
         }
     }
 
-    /// Drop the nodes that are not in `order`.
+    /// Drops the nodes that are not in `order`.
     fn compact(&mut self, order: &[NodeId]) {
         let tree = &mut self.tree;
         let mut numbers = vec![NodeId::MAX; tree.nodes.len()];

@@ -35,12 +35,12 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Return the SHA-256 of the image with this superblock.
+    /// Returns the SHA-256 of the image with this superblock.
     pub fn digest(&self, superblock: &layout::Superblock) -> [u8; 32] {
         combine(self.sums(superblock))
     }
 
-    /// Return the SHA-256 of the pieces of the image with this superblock.
+    /// Returns the SHA-256 of the pieces of the image with this superblock.
     pub fn sums(&self, superblock: &layout::Superblock) -> impl Iterator<Item = [u8; 32]> + '_ {
         let first = Sha256::new()
             .chain_update(superblock.without_sums().as_bytes())
@@ -50,7 +50,7 @@ impl Pieces {
         std::iter::once(first.into()).chain(others)
     }
 
-    /// Return the fingerprints of the pieces of the image with this superblock.
+    /// Returns the fingerprints of the pieces of the image with this superblock.
     pub fn fingerprints(&self, superblock: &layout::Superblock) -> Vec<Fingerprint> {
         let mut first = Xxh3::new();
         first.update(superblock.as_bytes());
@@ -64,9 +64,9 @@ impl Pieces {
     }
 }
 
-/// Copy every file of `plan` to its place in `image`, which is called `path` and has its metadata.
+/// Copies every file of `plan` to its place in `image`, which is called `path` and has its metadata.
 ///
-/// Return [`Error::Io`] and [`Error::Changed`] for the first file that cannot be read or has
+/// Returns [`Error::Io`] and [`Error::Changed`] for the first file that cannot be read or has
 /// changed.
 pub fn copy(
     tree: &Tree,
@@ -145,7 +145,7 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Write the data of piece `index` of the image, and return the piece, or `None` if it is all
+    /// Writes the data of piece `index` of the image, and returns the piece, or `None` if it is all
     /// zeros.
     fn piece(&mut self, index: u64) -> Result<Option<&[u8]>> {
         let Range { start, end } = layout::piece(index, self.plan.total_size);
@@ -179,13 +179,13 @@ impl<'a> Copier<'a> {
         Ok(Some(&self.buffer[..length]))
     }
 
-    /// Fill the buffer with zeros up to `to`.
+    /// Fills the buffer with zeros up to `to`.
     fn skip(&mut self, to: usize) {
         self.buffer[self.filled..to].fill(0);
         self.filled = to;
     }
 
-    /// Write the buffer's bytes from the last position up to `to`, starting at `from`.
+    /// Writes the buffer's bytes from the last position up to `to`, starting at `from`.
     fn fill(&mut self, from: usize, to: usize) {
         self.filled = to;
         match self.written.last_mut() {
@@ -195,7 +195,7 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Fill the buffer with the image's bytes of a file from `start`, the offset of the buffer, to
+    /// Fills the buffer with the image's bytes of a file from `start`, the offset of the buffer, to
     /// `end`.
     fn file(&mut self, extent: &DataExtent, start: u64, end: u64) -> Result<()> {
         let mut at = start.saturating_sub(extent.offset);
@@ -231,7 +231,7 @@ impl<'a> Copier<'a> {
     }
 }
 
-/// Make sure that the empty files of the tree can be read and are empty, which files in /proc are
+/// Makes sure that the empty files of the tree can be read and are empty, which files in /proc are
 /// not.
 pub fn check_empty(tree: &Tree) -> Result<()> {
     for (node, id) in tree.nodes.iter().zip(0..) {
@@ -242,9 +242,9 @@ pub fn check_empty(tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-/// Return the SHA-256 of the content of the regular file `node`.
+/// Returns the SHA-256 of the content of the regular file `node`.
 ///
-/// Return [`Error::Io`] and [`Error::Changed`] if it cannot be read or has changed.
+/// Returns [`Error::Io`] and [`Error::Changed`] if it cannot be read or has changed.
 pub fn sha256(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
     let mut hash = Sha256::new();
     OpenFile::blocks(tree, node, false, |_, block| hash.update(block))?;

@@ -20,7 +20,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Open the directory at `path`. Files below it may be symlinks to the files if `follow`.
+    /// Opens the directory at `path`. Files below it may be symlinks to the files if `follow`.
     pub fn open(path: &Path, follow: bool) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match openat(CWD, path, flags, Mode::empty()) {
@@ -30,12 +30,12 @@ impl Directory {
         }
     }
 
-    /// Examine the directory itself.
+    /// Examines the directory itself.
     pub fn stat(&self) -> rustix::io::Result<Stat> {
         fstat(&self.root)
     }
 
-    /// Open the file at `relative`, a path below the directory of any length.
+    /// Opens the file at `relative`, a path below the directory of any length.
     pub fn open_below(&self, relative: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let mut flags = flags | OFlags::CLOEXEC;
         flags.set(OFlags::NOFOLLOW, !self.follow);

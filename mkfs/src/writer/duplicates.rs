@@ -25,9 +25,9 @@ pub struct Duplicates {
 }
 
 impl Duplicates {
-    /// Find identical files in `tree`.
+    /// Finds identical files in `tree`.
     ///
-    /// Return [`Error::Io`](daxfs_files::Error::Io) and [`Error::Changed`](daxfs_files::Error::Changed) for a
+    /// Returns [`Error::Io`](daxfs_files::Error::Io) and [`Error::Changed`](daxfs_files::Error::Changed) for a
     /// file that cannot be read or has changed.
     pub fn find(tree: &Tree, progress: &dyn Progress) -> Result<Self> {
         let mut files = Vec::new();
@@ -59,14 +59,14 @@ impl Duplicates {
         Ok(Duplicates { representatives })
     }
 
-    /// Return the representative of the files that are identical to `node`, which may be `node`
+    /// Returns the representative of the files that are identical to `node`, which may be `node`
     /// itself.
     pub fn representative(&self, node: NodeId) -> NodeId {
         self.representatives.get(&node).copied().unwrap_or(node)
     }
 }
 
-/// Find identical files among `files`, which all have `size` bytes: return each of them but the
+/// Finds identical files among `files`, which all have `size` bytes: return each of them but the
 /// first, with the first.
 fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<(NodeId, NodeId)>> {
     let mut beginnings = files
@@ -94,7 +94,7 @@ fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<(NodeId,
     Ok(found)
 }
 
-/// Return a SHA-256 of the content of `node` that leaves out blocks of zeros, which sparse files have many of.
+/// Returns a SHA-256 of the content of `node` that leaves out blocks of zeros, which sparse files have many of.
 fn sum(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
     let mut hash = Sha256::new();
     // Where blocks begin does not depend on where holes are.

@@ -35,7 +35,7 @@ pub struct Summary {
     pub digest: [u8; 32],
 }
 
-/// Write an image of `tree` to `output` and verifies it.
+/// Writes an image of `tree` to `output` and verifies it.
 pub fn make(
     tree: &Tree,
     options: &Options,
@@ -76,7 +76,7 @@ pub fn make(
     })
 }
 
-/// Return the size and the number of inodes that an image of `tree` would have.
+/// Returns the size and the number of inodes that an image of `tree` would have.
 pub fn measure(tree: &Tree, options: &Options, progress: &dyn Progress) -> Result<(u64, u64)> {
     let plan = Plan::new(tree, &duplicates(tree, options, progress)?, options)?;
     Ok((plan.output_size, plan.order.len() as u64))
@@ -99,8 +99,8 @@ struct Written<'a> {
 }
 
 impl Written<'_> {
-    /// Read the whole image back once. At the same time, check its metadata against the rules of
-    /// the format, and sync it.
+    /// Reads the whole image back once. At the same time, check its metadata against the rules of
+    /// the format, and syncs it.
     fn verify(&self, output: &Output, progress: &dyn Progress) -> Result<()> {
         let path = output.path();
         let memory = FileMemory::new(output.file())
@@ -154,7 +154,7 @@ impl Written<'_> {
     }
 }
 
-/// Return the fingerprint of a `piece` of an image.
+/// Returns the fingerprint of a `piece` of an image.
 fn fingerprint(
     memory: &FileMemory<'_>,
     piece: &Range<u64>,

@@ -42,9 +42,9 @@ enum Open<'a> {
 }
 
 impl<'a> OpenFile<'a> {
-    /// Open the content of `node`, a regular file.
+    /// Opens the content of `node`, a regular file.
     ///
-    /// Return [`Error::Io`], and [`Error::Changed`] if it does not match the tree.
+    /// Returns [`Error::Io`], and [`Error::Changed`] if it does not match the tree.
     pub fn open(tree: &'a Tree, node: NodeId) -> Result<Self> {
         let mut file = Self::unexamined(tree, node)?;
         if let Some(stat) = file.stat()? {
@@ -56,12 +56,12 @@ impl<'a> OpenFile<'a> {
         Ok(file)
     }
 
-    /// Read the start of `node` without checking that it is the file that the tree describes.
+    /// Reads the start of `node` without checking that it is the file that the tree describes.
     pub fn beginning(tree: &'a Tree, node: NodeId, into: &mut [u8]) -> Result<()> {
         Self::unexamined(tree, node)?.fill(0, into)
     }
 
-    /// Read all of `node` with few system calls, and check that it is the file that the tree
+    /// Reads all of `node` with few system calls, and checks that it is the file that the tree
     /// describes. `into` has room for one byte more than the file.
     pub fn whole(tree: &'a Tree, node: NodeId, into: &mut [u8]) -> Result<()> {
         let file = Self::unexamined(tree, node)?;
@@ -84,7 +84,7 @@ impl<'a> OpenFile<'a> {
         Ok(())
     }
 
-    /// Pass the content of `node` to `sink`, in blocks of 64 KiB with their offsets, and check that it is the file that
+    /// Passes the content of `node` to `sink`, in blocks of 64 KiB with their offsets, and checks that it is the file that
     /// the tree describes. With `skip`, leave out blocks that are in a hole.
     pub fn blocks(
         tree: &'a Tree,
@@ -109,12 +109,12 @@ impl<'a> OpenFile<'a> {
         file.finish()
     }
 
-    /// Return true if this is the content of `node`.
+    /// Returns true if this is the content of `node`.
     pub fn is(&self, node: NodeId) -> bool {
         self.node == node
     }
 
-    /// Open the content of `node` without checking that it is the file that the tree describes.
+    /// Opens the content of `node` without checking that it is the file that the tree describes.
     fn unexamined(tree: &'a Tree, node: NodeId) -> Result<Self> {
         let Kind::Regular { size, location } = tree.node(node).kind else {
             return Err(Error::changed(&tree.path(node), "no longer a regular file"));
@@ -160,7 +160,7 @@ impl<'a> OpenFile<'a> {
         Error::io(&self.path(), operation, error)
     }
 
-    /// Check that a separate file is unchanged since the tree was read.
+    /// Checks that a separate file is unchanged since the tree was read.
     fn stat(&self) -> Result<Option<Stat>> {
         let (fd, seen) = match &self.bytes {
             Open::File { fd, seen, .. } => (fd, seen),
@@ -181,7 +181,7 @@ impl<'a> OpenFile<'a> {
         Ok(Some(stat))
     }
 
-    /// Find the extent at `at`, an offset in the file. Return whether it is a hole, and its end,
+    /// Finds the extent at `at`, an offset in the file. Returns whether it is a hole, and its end,
     /// which is at most the end of the file. The data of an extent are contiguous in their
     /// container, see [`OpenFile::file_at`].
     pub fn stretch(&self, at: u64) -> Result<(bool, u64)> {
@@ -217,7 +217,7 @@ impl<'a> OpenFile<'a> {
         }
     }
 
-    /// Return the descriptor and the offset in it of the data at `at`, which is in no hole.
+    /// Returns the descriptor and the offset in it of the data at `at`, which is in no hole.
     fn file_at(&self, at: u64) -> (BorrowedFd<'_>, u64) {
         match &self.bytes {
             Open::File { fd, .. } => (fd.as_fd(), at),
@@ -232,9 +232,9 @@ impl<'a> OpenFile<'a> {
         }
     }
 
-    /// Read at least one byte at `at`; `into` is not longer than the stretch of data there.
+    /// Reads at least one byte at `at`; `into` is not longer than the stretch of data there.
     ///
-    /// Return [`Error::Io`], and [`Error::Changed`] if the file ends there.
+    /// Returns [`Error::Io`], and [`Error::Changed`] if the file ends there.
     pub fn read(&self, into: &mut [u8], at: u64) -> Result<usize> {
         let (fd, offset) = self.file_at(at);
         loop {
@@ -250,7 +250,7 @@ impl<'a> OpenFile<'a> {
         }
     }
 
-    /// Read all of `into` from `at` on, which is no more than the file has.
+    /// Reads all of `into` from `at` on, which is no more than the file has.
     pub fn fill(&self, mut at: u64, mut into: &mut [u8]) -> Result<()> {
         while !into.is_empty() {
             let (hole, until) = self.stretch(at)?;
@@ -267,7 +267,7 @@ impl<'a> OpenFile<'a> {
         Ok(())
     }
 
-    /// Check that the file is unchanged and ends at its size.
+    /// Checks that the file is unchanged and ends at its size.
     pub fn finish(&self) -> Result<()> {
         let fd = match &self.bytes {
             Open::File { fd, .. } => fd,

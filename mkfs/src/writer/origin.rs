@@ -64,7 +64,7 @@ struct Stamp {
 }
 
 impl Origin {
-    /// Create an origin for the directory at `path`, see [`Directory::open`].
+    /// Creates an origin for the directory at `path`, see [`Directory::open`].
     pub fn directory(path: &Path, follow: bool) -> Result<Self> {
         let directory = Directory::open(path, follow)?;
         Ok(Self::new(path, Bytes::Directory(directory)))
@@ -78,39 +78,39 @@ impl Origin {
         }
     }
 
-    /// Create an origin without content.
+    /// Creates an origin without content.
     pub fn nothing(path: &Path) -> Self {
         Self::new(path, Bytes::Nothing)
     }
 
-    /// Create an origin with its content in `container`. `path` is its name in messages.
+    /// Creates an origin with its content in `container`. `path` is its name in messages.
     pub fn file(path: &Path, container: Container) -> Self {
         Self::new(path, Bytes::File(container))
     }
 
-    /// Return the path as the user wrote it.
+    /// Returns the path as the user wrote it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Record that `node` was moved from `path` to another place in the tree.
+    /// Records that `node` was moved from `path` to another place in the tree.
     pub fn moved(&mut self, node: NodeId, path: PathBuf) {
         self.moved.insert(node, path);
     }
 
-    /// Add `base` to the numbers of all nodes.
+    /// Adds `base` to the numbers of all nodes.
     pub(crate) fn renumber(mut self, base: NodeId) -> Self {
         let moved = self.moved.into_iter();
         self.moved = moved.map(|(node, path)| (node + base, path)).collect();
         self
     }
 
-    /// Return the path of `node` before it was moved, if it was.
+    /// Returns the path of `node` before it was moved, if it was.
     pub fn original(&self, node: NodeId) -> Option<&Path> {
         self.moved.get(&node).map(PathBuf::as_path)
     }
 
-    /// Take the content, for another tree in which no node was moved.
+    /// Takes the content, for another tree in which no node was moved.
     pub fn take(&mut self) -> Self {
         Self::new(
             &self.path,
@@ -118,12 +118,12 @@ impl Origin {
         )
     }
 
-    /// Give back the content that was [taken](Self::take).
+    /// Gives back the content that was [taken](Self::take).
     pub fn give(&mut self, taken: Self) {
         self.bytes = taken.bytes;
     }
 
-    /// Return the name of the file at `relative` in messages.
+    /// Returns the name of the file at `relative` in messages.
     pub fn show(&self, relative: &Path) -> PathBuf {
         if relative.as_os_str().is_empty() {
             return self.path.clone();
@@ -141,7 +141,7 @@ impl Origin {
 }
 
 impl Container {
-    /// Create a container from a file without a name.
+    /// Creates a container from a file without a name.
     pub fn private(file: File) -> Self {
         Container {
             file,
@@ -151,7 +151,7 @@ impl Container {
         }
     }
 
-    /// Create a container from the file `path`.
+    /// Creates a container from the file `path`.
     pub fn public(file: File, path: &Path) -> Result<Self> {
         let stat = fstat(&file).map_err(|error| Error::io(path, "examine", error))?;
         let stamp = Some(Stamp::of(&stat));
@@ -163,7 +163,7 @@ impl Container {
         })
     }
 
-    /// Check that the file is unchanged.
+    /// Checks that the file is unchanged.
     pub fn check(&self, path: &Path) -> Result<()> {
         let Some(stamp) = &self.stamp else {
             return Ok(());

@@ -87,9 +87,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plan an image of `tree` with `options`, and `duplicates` stored once.
+    /// Plans an image of `tree` with `options`, and `duplicates` stored once.
     ///
-    /// Return [`Error::Refused`] when something exceeds the limits of the format.
+    /// Returns [`Error::Refused`] when something exceeds the limits of the format.
     pub fn new(tree: &Tree, duplicates: &Duplicates, options: &Options) -> Result<Self> {
         let mut plan = Plan {
             block_size: options.block_size,
@@ -137,7 +137,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Number the inodes and place the directory entries. Return the number of entries and the
+    /// Numbers the inodes and places the directory entries. Returns the number of entries and the
     /// bytes of their names.
     fn number(&mut self, tree: &Tree, by_node: bool) -> (u64, u64) {
         let (mut dirents, mut names) = (0, 0);
@@ -168,7 +168,7 @@ impl Plan {
         (dirents, names)
     }
 
-    /// Count a name of `node`, and number the node if it is the first.
+    /// Counts a name of `node`, and numbers the node if it is the first.
     fn add(&mut self, tree: &Tree, node: NodeId, parent: usize, position: usize) {
         let number = &mut self.numbers[node as usize];
         if *number != 0 {
@@ -196,7 +196,7 @@ impl Plan {
         self.records.push(planned);
     }
 
-    /// Place the targets of symlinks after the names. Return the end of both.
+    /// Places the targets of symlinks after the names. Returns the end of both.
     fn place_symlinks(&mut self, tree: &Tree, mut end: u64) -> u64 {
         for (planned, &node) in self.records.iter_mut().zip(&self.order) {
             if let Kind::Symlink(target) = &tree.node(node).kind {
@@ -207,7 +207,7 @@ impl Plan {
         end
     }
 
-    /// Place the xattr sets in the order of the inodes that have them; return their size.
+    /// Places the xattr sets in the order of the inodes that have them; returns their size.
     fn place_xattrs(&mut self, tree: &Tree) -> Result<u64> {
         let mut references = vec![0; tree.xattrs.len()];
         let mut end = 0u64;
@@ -230,7 +230,7 @@ impl Plan {
     }
 }
 
-/// Return the size of an xattr set in the image, without padding.
+/// Returns the size of an xattr set in the image, without padding.
 pub fn xattr_set_size(set: &XattrSet) -> u64 {
     let mut size = size_of::<layout::XattrSet>() as u64;
     for xattr in set {
@@ -240,7 +240,7 @@ pub fn xattr_set_size(set: &XattrSet) -> u64 {
     size
 }
 
-/// Refuse a set that exceeds the limits of the format. Archives can have such sets, file systems
+/// Refuses a set that exceeds the limits of the format. Archives can have such sets, file systems
 /// cannot.
 fn check_xattrs(tree: &Tree, node: NodeId, set: &XattrSet) -> Result<()> {
     let refuse = |what: String| Err(Error::refused(&tree.path(node), what));

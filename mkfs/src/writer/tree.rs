@@ -77,7 +77,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Return the file type of the node.
+    /// Returns the file type of the node.
     pub fn file_type(&self) -> FileType {
         match self {
             Kind::Regular { .. } => FileType::Regular,
@@ -89,7 +89,7 @@ impl Kind {
         }
     }
 
-    /// Return true if it is overlayfs's mark of a removed file.
+    /// Returns true if it is overlayfs's mark of a removed file.
     pub fn is_whiteout(&self) -> bool {
         matches!(
             self,
@@ -128,7 +128,7 @@ pub enum Location {
 }
 
 impl Location {
-    /// Return true if the content of the file is read, and goes into the image.
+    /// Returns true if the content of the file is read, and goes into the image.
     pub fn is_read(self) -> bool {
         !matches!(self, Location::Empty | Location::Pack { .. })
     }
@@ -183,7 +183,7 @@ pub struct Pack {
 }
 
 impl Tree {
-    /// Return a tree without nodes.
+    /// Returns a tree without nodes.
     pub(crate) fn new() -> Self {
         Tree {
             nodes: Vec::new(),
@@ -197,7 +197,7 @@ impl Tree {
         }
     }
 
-    /// Store `name`, which has at most 255 bytes; only the name of the root is empty.
+    /// Stores `name`, which has at most 255 bytes; only the name of the root is empty.
     pub fn keep_name(&mut self, name: &[u8]) -> Name {
         let start = self.names.len();
         self.names.extend_from_slice(name);
@@ -207,7 +207,7 @@ impl Tree {
         }
     }
 
-    /// Return the index of `set` in [`Tree::xattrs`]. Add it if it is new.
+    /// Returns the index of `set` in [`Tree::xattrs`]. Adds it if it is new.
     pub fn keep_xattrs(&mut self, mut set: XattrSet) -> u32 {
         if set.is_empty() {
             return 0;
@@ -230,7 +230,7 @@ impl Tree {
         id
     }
 
-    /// Return all nodes with a name, directory by directory: breadth first from the root.
+    /// Returns all nodes with a name, directory by directory: breadth first from the root.
     pub fn order(&self) -> Vec<NodeId> {
         let mut seen = vec![false; self.nodes.len()];
         seen[ROOT as usize] = true;
@@ -248,15 +248,15 @@ impl Tree {
         order
     }
 
-    /// Return the bytes of memory that names and extended attributes take.
+    /// Returns the bytes of memory that names and extended attributes take.
     pub fn text_bytes(&self) -> u64 {
         self.names.len() as u64 + self.xattr_bytes
     }
 
-    /// Add all nodes of `other`, and return its root's number. The root has no entry and no name
+    /// Adds all nodes of `other`, and returns its root's number. The root has no entry and no name
     /// yet, and is its own parent.
     ///
-    /// Return [`Error::Refused`] if there are too many nodes.
+    /// Returns [`Error::Refused`] if there are too many nodes.
     pub fn append(&mut self, other: Tree) -> Result<NodeId> {
         let (nodes, names) = (self.nodes.len(), self.names.len());
         let origins = self.origins.len() as u32;
@@ -291,7 +291,7 @@ impl Tree {
         Ok(base)
     }
 
-    /// Sort the entries of all directories into the order of the image.
+    /// Sorts the entries of all directories into the order of the image.
     pub fn sort(&mut self) {
         let names = &self.names;
         let bytes = |name: &Name| &names[name.start..name.start + usize::from(name.length)];
@@ -306,12 +306,12 @@ impl Tree {
         }
     }
 
-    /// Return the bytes of `name`.
+    /// Returns the bytes of `name`.
     pub fn name(&self, name: &Name) -> &[u8] {
         &self.names[name.start..name.start + usize::from(name.length)]
     }
 
-    /// Return an entry for `node` under `name`.
+    /// Returns an entry for `node` under `name`.
     pub fn entry(&self, name: Name, node: NodeId) -> Entry {
         Entry {
             hash: name_hash(self.name(&name)),
@@ -320,12 +320,12 @@ impl Tree {
         }
     }
 
-    /// Return a node.
+    /// Returns a node.
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id as usize]
     }
 
-    /// Return the path of `node` relative to the root; empty for the root itself.
+    /// Returns the path of `node` relative to the root; empty for the root itself.
     pub fn relative_path(&self, node: NodeId) -> PathBuf {
         let name = |id| self.name(&self.node(id).name);
         // Only roots, also of layers, have no name.
@@ -344,7 +344,7 @@ impl Tree {
         OsString::from_vec(path).into()
     }
 
-    /// Return the path of `node`, as the user would write it or find it.
+    /// Returns the path of `node`, as the user would write it or find it.
     pub fn path(&self, node: NodeId) -> PathBuf {
         match self.origins.get(self.node(node).origin as usize) {
             Some(origin) => origin.show(&self.original_path(node)),
@@ -352,20 +352,20 @@ impl Tree {
         }
     }
 
-    /// Return the path of `node` relative to the root, before it was moved.
+    /// Returns the path of `node` relative to the root, before it was moved.
     pub fn original_path(&self, node: NodeId) -> PathBuf {
         let origin = self.origins.get(self.node(node).origin as usize);
         let moved = origin.and_then(|origin| origin.original(node));
         moved.map_or_else(|| self.relative_path(node), PathBuf::from)
     }
 
-    /// Return the path of the first origin, for messages about the whole tree.
+    /// Returns the path of the first origin, for messages about the whole tree.
     pub fn title(&self) -> PathBuf {
         let first = self.origins.first();
         first.map_or_else(PathBuf::new, |origin| origin.path().into())
     }
 
-    /// Return the size of all regular files, or the largest number if it is larger.
+    /// Returns the size of all regular files, or the largest number if it is larger.
     pub fn content_size(&self) -> u64 {
         let size = |node: &Node| match node.kind {
             Kind::Regular { size, .. } => size,

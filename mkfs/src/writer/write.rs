@@ -18,7 +18,7 @@ use zerocopy::IntoBytes;
 
 const SUPERBLOCK_RECORD: u64 = size_of::<layout::Superblock>() as u64;
 
-/// Write everything from the end of the superblock's record to the data, and return its CRC-32C.
+/// Writes everything from the end of the superblock's record to the data, and returns its CRC-32C.
 pub fn metadata(tree: &Tree, plan: &Plan, image: &File, path: &Path) -> Result<u32> {
     let mut stream = CrcWriter {
         image,
@@ -63,7 +63,7 @@ impl CrcWriter<'_> {
         Ok(())
     }
 
-    /// Write zeros up to `offset`, which is at most a block away.
+    /// Writes zeros up to `offset`, which is at most a block away.
     fn pad(&mut self, offset: u64) -> Result<()> {
         let length = offset - self.offset - self.buffer.len() as u64;
         self.put(&vec![0; length as usize])
@@ -205,7 +205,7 @@ fn xattrs(stream: &mut CrcWriter<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Return the superblock of an image that was written in `pieces`, and with metadata that have this
+/// Returns the superblock of an image that was written in `pieces`, and with metadata that have this
 /// CRC-32C.
 pub fn superblock(
     tree: &Tree,
@@ -253,7 +253,7 @@ pub fn superblock(
     record
 }
 
-/// Return a UUID of version 8 that depends only on the bytes of the image: the start of its digest
+/// Returns a UUID of version 8 that depends only on the bytes of the image: the start of its digest
 /// without a UUID.
 fn derive_uuid(digest: &[u8; 32]) -> Uuid {
     let mut bytes = [0; 16];

@@ -6,7 +6,7 @@ use daxfs_testing::feed::feed;
 use daxfs_testing::scratch;
 use proptest::prelude::*;
 
-/// Test one member of each kind, and each kind after every other.
+/// Tests one member of each kind, and each kind after every other.
 #[test]
 fn members() {
     let directory = scratch();

@@ -19,7 +19,7 @@ fn item(kind: Kind, mode: u32) -> Item {
     }
 }
 
-/// Return the offset and the bytes of a line as xxd(1) prints it.
+/// Returns the offset and the bytes of a line as xxd(1) prints it.
 fn dumped(line: &str) -> Option<(usize, Vec<u8>)> {
     let (offset, rest) = line.strip_prefix("    ")?.split_once(": ")?;
     let offset = usize::from_str_radix(offset, 16)

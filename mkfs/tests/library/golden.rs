@@ -63,7 +63,7 @@ fn file(size: usize) -> Item {
     item(Kind::File(0, bytes, size as u64))
 }
 
-/// Return the SHA-256 of an image as Documentation/format.rst defines it.
+/// Returns the SHA-256 of an image as Documentation/format.rst defines it.
 fn defined_digest(mut image: Vec<u8>) -> [u8; 32] {
     image[220..256].fill(0);
     let pieces = image.chunks(2 << 20).map(Sha256::digest);

@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Make an image of `tree`, compares it with the tree, and return its superblock and inodes.
+/// Makes an image of `tree`, compares it with the tree, and returns its superblock and inodes.
 fn image(tree: &Path, options: &Options) -> (Superblock, Vec<Inode>) {
     let scratch = daxfs_testing::scratch();
     let path = scratch.path().join("image");
@@ -24,7 +24,7 @@ fn image(tree: &Path, options: &Options) -> (Superblock, Vec<Inode>) {
     (superblock, inodes)
 }
 
-/// Check which bytes of a file can be mapped directly.
+/// Checks which bytes of a file can be mapped directly.
 fn check_mappable(inode: &Inode) {
     let Some(data) = data(inode) else { return };
     let expected = match (inode.packed, data % 4096 == 0) {
@@ -43,7 +43,7 @@ fn data(inode: &Inode) -> Option<u64> {
     }
 }
 
-/// Return the offsets of the data, without those that are shared.
+/// Returns the offsets of the data, without those that are shared.
 fn different(inodes: &[Inode]) -> usize {
     inodes
         .iter()

@@ -44,7 +44,7 @@ const OWNERS: &str = "chown 1234:60000 dir/one; chown -h 5:6 link";
 
 const MODES: &str = "chmod 3775 dir; chmod 4755 dir/block; chmod 600 empty; chmod 444 huge";
 
-/// Make the tree in the directory `tree`, which it creates.
+/// Makes the tree in the directory `tree`, which it creates.
 pub fn make(place: &Place, can: Can) {
     place.shell("mkdir tree");
     let run = |script: &str| place.shell(format!("cd tree; {script}"));
@@ -111,7 +111,7 @@ pub fn make(place: &Place, can: Can) {
     ));
 }
 
-/// Return a place with the fixture in `tree`, and its image.
+/// Returns a place with the fixture in `tree`, and its image.
 pub fn imaged(can: Can) -> Place {
     let place = place("");
     make(&place, can);

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Return the media type of an OCI thing.
+/// Returns the media type of an OCI thing.
 pub fn oci(kind: &str) -> String {
     format!("application/vnd.oci.image.{kind}")
 }
@@ -20,7 +20,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Return an empty layout, `layout` in the directory `root`.
+    /// Returns an empty layout, `layout` in the directory `root`.
     pub fn new(root: &Path) -> Self {
         let path = root.join("layout");
         fs::create_dir_all(path.join("blobs/sha256")).unwrap();
@@ -32,14 +32,14 @@ impl Layout {
         }
     }
 
-    /// Add a blob and return its descriptor.
+    /// Adds a blob and returns its descriptor.
     pub fn blob(&self, kind: &str, bytes: &[u8]) -> Value {
         let digest = daxfs_files::digest::hex(&Sha256::digest(bytes));
         fs::write(self.path.join("blobs/sha256").join(&digest), bytes).unwrap();
         json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len()})
     }
 
-    /// Add a layer of the archive `tar`, compressed with `program` unless that is "".
+    /// Adds a layer of the archive `tar`, compressed with `program` unless that is "".
     pub fn layer(&self, tar: &str, program: &str) -> Value {
         let tar = self.root.join(tar);
         match program {
@@ -52,13 +52,13 @@ impl Layout {
         }
     }
 
-    /// Add a manifest of `layers` and return its descriptor.
+    /// Adds a manifest of `layers` and returns its descriptor.
     pub fn manifest(&self, layers: &[Value]) -> Value {
         let config = br#"{"os": "linux", "architecture": "riscv64"}"#;
         self.configured(&self.blob(&oci("config.v1+json"), config), layers)
     }
 
-    /// Add a manifest of `layers` with this configuration and return its descriptor.
+    /// Adds a manifest of `layers` with this configuration and returns its descriptor.
     pub fn configured(&self, config: &Value, layers: &[Value]) -> Value {
         let manifest = json!({
             "schemaVersion": 2,
@@ -69,38 +69,38 @@ impl Layout {
         self.blob(&oci("manifest.v1+json"), manifest.to_string().as_bytes())
     }
 
-    /// Add an image of these archives, and return the descriptor of its manifest.
+    /// Adds an image of these archives, and returns the descriptor of its manifest.
     pub fn image(&self, tars: &[&str]) -> Value {
         let layers = tars.iter().map(|tar| self.layer(tar, ""));
         self.manifest(&layers.collect::<Vec<_>>())
     }
 
-    /// Add an index of `manifests` and return its descriptor.
+    /// Adds an index of `manifests` and returns its descriptor.
     pub fn nested(&self, manifests: &[Value]) -> Value {
         let index = json!({"schemaVersion": 2, "manifests": manifests});
         self.blob(&oci("index.v1+json"), index.to_string().as_bytes())
     }
 
-    /// Return the file of the blob of `descriptor`.
+    /// Returns the file of the blob of `descriptor`.
     pub fn file(&self, descriptor: &Value) -> PathBuf {
         let digest = descriptor["digest"].as_str().unwrap();
         self.path.join("blobs/sha256").join(&digest[7..])
     }
 
-    /// Write the index of the whole layout.
+    /// Writes the index of the whole layout.
     pub fn index(&self, manifests: &[Value]) {
         let index = json!({"schemaVersion": 2, "manifests": manifests});
         fs::write(self.path.join("index.json"), index.to_string()).unwrap();
     }
 }
 
-/// Return the descriptor with a name.
+/// Returns the descriptor with a name.
 pub fn named(mut descriptor: Value, name: &str) -> Value {
     descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": name});
     descriptor
 }
 
-/// Return the descriptor for a platform, such as `arm/v7`.
+/// Returns the descriptor for a platform, such as `arm/v7`.
 pub fn platform(mut descriptor: Value, processor: &str) -> Value {
     let (architecture, variant) = processor.split_once('/').unwrap_or((processor, ""));
     descriptor["platform"] =

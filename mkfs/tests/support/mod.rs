@@ -7,12 +7,12 @@ pub mod layout;
 
 pub use daxfs_testing::place::{available, chmod, is_root, skip, who, Place};
 
-/// Make a directory, run `script` in it, and let lines of the shell find mkdaxfs.
+/// Makes a directory, runs `script` in it, and lets lines of the shell find mkdaxfs.
 pub fn place(script: &str) -> Place {
     Place::new(env!("CARGO_BIN_EXE_mkdaxfs"), &["mkdaxfs"], script)
 }
 
-/// Run `script` in a new mount namespace, in `place`. Return `None` if the user may not mount.
+/// Runs `script` in a new mount namespace, in `place`. Returns `None` if the user may not mount.
 pub fn with_mounts(place: &Place, script: &str) -> Option<daxfs_testing::place::Run> {
     if !is_root() || place.run("unshare -m true").status != 0 {
         skip("mounting needs root");

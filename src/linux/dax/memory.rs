@@ -112,7 +112,7 @@ impl<K> DeviceMemory<K> {
         }
     }
 
-    /// Finds where the memory is mapped. The addresses and page frames must be contiguous. Mark the
+    /// Finds where the memory is mapped. The addresses and page frames must be contiguous. Marks the
     /// pages that are known to have failed: they are mapped like the others, but reads of them
     /// fail. If the device is `bdev`'s, its list of bad blocks may grow later.
     ///
@@ -152,7 +152,7 @@ impl<K> DeviceMemory<K> {
     }
 
     /// Asks for all pages, and calls `visit` with the number of the first page of each part
-    /// that was found. Mark pages that are known to have failed, and visit them too.
+    /// that was found. Marks pages that are known to have failed, and visits them too.
     ///
     /// The device refuses a request if any of its pages has failed, so ask for less and less until
     /// it does not, and then for more and more.

@@ -38,7 +38,7 @@ impl Context {
     }
 
     /// Logs a refusal: to the log of the context, which mount(8) prints. Without one, as for
-    /// mount(2), log it to the kernel's log, unless many messages were logged just before. Return
+    /// mount(2), log it to the kernel's log, unless many messages were logged just before. Returns
     /// the error code.
     pub(super) fn refuse(&self, refusal: Refusal) -> Error {
         if refusal.subject.is_some() || refusal.reason.is_some() {

@@ -33,7 +33,7 @@ impl CacheMode {
     }
 }
 
-/// Finds the cache attributes of the kernel's own mapping, of I/O memory if `io` is set. Return
+/// Finds the cache attributes of the kernel's own mapping, of I/O memory if `io` is set. Returns
 /// `None` if its pages do not agree, or one of them is not mapped, or not encrypted on a machine
 /// that encrypts the memory of processes (SEV, TDX).
 ///

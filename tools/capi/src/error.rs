@@ -74,7 +74,7 @@ thread_local! {
     static LAST: RefCell<CString> = RefCell::default();
 }
 
-/// Return 0, or the negative error number and remember the message.
+/// Returns 0, or the negative error number and remembers the message.
 pub fn status(result: Result<()>) -> c_int {
     match result {
         Ok(()) => 0,
@@ -86,7 +86,7 @@ pub fn status(result: Result<()>) -> c_int {
     }
 }
 
-/// Return the number, or the negative error number and remember the message.
+/// Returns the number, or the negative error number and remembers the message.
 pub fn count(result: Result<usize>) -> isize {
     match result {
         Ok(count) => count as isize,
@@ -94,7 +94,7 @@ pub fn count(result: Result<usize>) -> isize {
     }
 }
 
-/// Describe the last failure in this thread.
+/// Describes the last failure in this thread.
 #[no_mangle]
 pub extern "C" fn daxfs_error() -> *const c_char {
     LAST.with_borrow(|text| text.as_ptr())

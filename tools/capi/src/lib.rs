@@ -140,7 +140,7 @@ impl Handle {
         Ok(image.read(&inode, offset, into)?)
     }
 
-    /// Call `put` with up to `limit` entries of a directory, and return how many. Entries before one
+    /// Calls `put` with up to `limit` entries of a directory, and returns how many. Entries before one
     /// that is damaged are good.
     fn list(
         &self,
@@ -191,7 +191,7 @@ impl Handle {
 /// Slot for an open image in the caller's memory.
 type Slot = MaybeUninit<Option<Box<Handle>>>;
 
-/// Store the image in `image`, or NULL.
+/// Stores the image in `image`, or NULL.
 fn store(image: &mut Slot, opened: Result<Box<Handle>>) -> c_int {
     let (handle, result) = match opened {
         Ok(handle) => (Some(handle), Ok(())),
@@ -201,7 +201,7 @@ fn store(image: &mut Slot, opened: Result<Box<Handle>>) -> c_int {
     status(result)
 }
 
-/// Open the image in the file or block device `path`.
+/// Opens the image in the file or block device `path`.
 ///
 /// # Safety
 ///
@@ -219,7 +219,7 @@ pub unsafe extern "C" fn daxfs_open(path: *const c_char, image: &mut Slot) -> c_
     store(image, open())
 }
 
-/// Return the file descriptor `fd`.
+/// Returns the file descriptor `fd`.
 fn borrowed<'a>(fd: RawFd) -> Result<BorrowedFd<'a>> {
     if fd < 0 {
         return Err(Errno::BADF.into());
@@ -228,18 +228,18 @@ fn borrowed<'a>(fd: RawFd) -> Result<BorrowedFd<'a>> {
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Return the bytes of the open file `fd`, which is duplicated.
+/// Returns the bytes of the open file `fd`, which is duplicated.
 fn source_of(fd: RawFd) -> Result<Source> {
     Source::file(borrowed(fd)?.try_clone_to_owned().map(File::from)?)
 }
 
-/// Open the image in the open file `fd`, which is duplicated.
+/// Opens the image in the open file `fd`, which is duplicated.
 #[no_mangle]
 pub extern "C" fn daxfs_open_fd(fd: RawFd, image: &mut Slot) -> c_int {
     store(image, source_of(fd).and_then(Handle::new))
 }
 
-/// Open the image at byte `offset` of the open file `fd`, which is duplicated, or the one called `name`
+/// Opens the image at byte `offset` of the open file `fd`, which is duplicated, or the one called `name`
 /// in the store there.
 ///
 /// # Safety
@@ -261,13 +261,13 @@ pub unsafe extern "C" fn daxfs_open_part(
     store(image, part.and_then(Handle::new))
 }
 
-/// Return where the image starts in its file in bytes.
+/// Returns where the image starts in its file in bytes.
 #[no_mangle]
 pub extern "C" fn daxfs_offset(image: &Handle) -> u64 {
     image.opened.source.start()
 }
 
-/// Find the bytes of the open file `fd` of a mounted image.
+/// Finds the bytes of the open file `fd` of a mounted image.
 #[no_mangle]
 pub extern "C" fn daxfs_locate(
     fd: RawFd,
@@ -286,7 +286,7 @@ pub extern "C" fn daxfs_locate(
     status(locate())
 }
 
-/// Open the image in `size` bytes at `memory`.
+/// Opens the image in `size` bytes at `memory`.
 ///
 /// # Safety
 ///
@@ -302,7 +302,7 @@ pub unsafe extern "C" fn daxfs_open_memory(
     store(image, Handle::new(source))
 }
 
-/// Describe the pack with this index of the image.
+/// Describes the pack with this index of the image.
 #[no_mangle]
 pub extern "C" fn daxfs_pack(image: &Handle, index: u32, pack: &mut MaybeUninit<Pack>) -> c_int {
     status(image.pack(index).map(|record| {
@@ -310,13 +310,13 @@ pub extern "C" fn daxfs_pack(image: &Handle, index: u32, pack: &mut MaybeUninit<
     }))
 }
 
-/// Add an open pack to an image. The image keeps the bytes of the pack open.
+/// Adds an open pack to an image. The image keeps the bytes of the pack open.
 #[no_mangle]
 pub extern "C" fn daxfs_add_pack(image: &Handle, pack: &Handle) -> c_int {
     status(image.add(pack))
 }
 
-/// Find the data of the regular file `ino`: in the pack with this number, or if it is 0, in the image.
+/// Finds the data of the regular file `ino`: in the pack with this number, or if it is 0, in the image.
 #[no_mangle]
 pub extern "C" fn daxfs_source(
     image: &Handle,
@@ -333,17 +333,17 @@ pub extern "C" fn daxfs_source(
     status(find())
 }
 
-/// Close an image.
+/// Closes an image.
 #[no_mangle]
 pub extern "C" fn daxfs_close(_image: Option<Box<Handle>>) {}
 
-/// Describe the image.
+/// Describes the image.
 #[no_mangle]
 pub extern "C" fn daxfs_info(image: &Handle, info: &mut MaybeUninit<Info>) {
     info.write(Info::new(&image.opened.superblock));
 }
 
-/// Compare the metadata with their checksum.
+/// Compares the metadata with their checksum.
 #[no_mangle]
 pub extern "C" fn daxfs_verify(image: &Handle) -> c_int {
     status(
@@ -353,7 +353,7 @@ pub extern "C" fn daxfs_verify(image: &Handle) -> c_int {
     )
 }
 
-/// Find the file at `path`.
+/// Finds the file at `path`.
 ///
 /// # Safety
 ///
@@ -380,7 +380,7 @@ pub unsafe extern "C" fn daxfs_find(
     status(find())
 }
 
-/// Look at inode `ino`.
+/// Looks at inode `ino`.
 #[no_mangle]
 pub extern "C" fn daxfs_stat(image: &Handle, ino: u32, stat: &mut MaybeUninit<Stat>) -> c_int {
     let mut look = || {
@@ -391,7 +391,7 @@ pub extern "C" fn daxfs_stat(image: &Handle, ino: u32, stat: &mut MaybeUninit<St
     status(look())
 }
 
-/// Read content of the regular file `ino` from `offset` on.
+/// Reads content of the regular file `ino` from `offset` on.
 ///
 /// # Safety
 ///
@@ -409,7 +409,7 @@ pub unsafe extern "C" fn daxfs_read(
     count(image.read(ino, buffer, offset))
 }
 
-/// Read up to `limit` entries of the directory `ino` from entry `position` on.
+/// Reads up to `limit` entries of the directory `ino` from entry `position` on.
 ///
 /// # Safety
 ///
@@ -430,7 +430,7 @@ pub unsafe extern "C" fn daxfs_readdir(
     }))
 }
 
-/// Read the target of the symlink `ino`.
+/// Reads the target of the symlink `ino`.
 ///
 /// # Safety
 ///
@@ -447,7 +447,7 @@ pub unsafe extern "C" fn daxfs_readlink(
     count(image.target(ino).and_then(|text| fill(buffer, &text)))
 }
 
-/// List the names of the extended attributes of inode `ino`.
+/// Lists the names of the extended attributes of inode `ino`.
 ///
 /// # Safety
 ///
@@ -465,7 +465,7 @@ pub unsafe extern "C" fn daxfs_listxattr(
     count(names.and_then(|names| fill(buffer, &names)))
 }
 
-/// Read the value of the extended attribute `name` of inode `ino`.
+/// Reads the value of the extended attribute `name` of inode `ino`.
 ///
 /// # Safety
 ///
@@ -486,7 +486,7 @@ pub unsafe extern "C" fn daxfs_getxattr(
     count(value.and_then(|value| fill(buffer, &value)))
 }
 
-/// Return the caller's buffer; NULL is an empty one. It is only written to.
+/// Returns the caller's buffer; NULL is an empty one. It is only written to.
 ///
 /// # Safety
 ///
@@ -500,7 +500,7 @@ unsafe fn bytes<'a>(start: *mut u8, size: usize) -> &'a mut [u8] {
     unsafe { from_raw_parts_mut(start, size) }
 }
 
-/// Copy `text` to the start of `buffer`, unless that is empty, and return the length of `text`.
+/// Copies `text` to the start of `buffer`, unless that is empty, and returns the length of `text`.
 fn fill(buffer: &mut [u8], text: &[u8]) -> Result<usize> {
     if !buffer.is_empty() {
         buffer

@@ -33,10 +33,10 @@ struct Head {
     reserved: u32,
 }
 
-/// Return the offset and the length of the bytes of the regular file `file` in the memory that its image was mounted
+/// Returns the offset and the length of the bytes of the regular file `file` in the memory that its image was mounted
 /// from. A file has one extent.
 ///
-/// Fail with `NODEV` if the file is not on a mounted image.
+/// Fails with `NODEV` if the file is not on a mounted image.
 pub fn locate(file: impl AsFd) -> Result<(u64, u64)> {
     const REQUEST: rustix::ioctl::Opcode = opcode::read_write::<Head>(b'f', 11);
     let status = fstat(&file)?;

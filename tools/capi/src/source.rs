@@ -30,7 +30,7 @@ unsafe impl Send for Source {}
 unsafe impl Sync for Source {}
 
 impl Source {
-    /// Read from `file`, a regular file or block device, with its current size.
+    /// Reads from `file`, a regular file or block device, with its current size.
     pub fn file(file: File) -> Result<Self> {
         let status = fstat(&file)?;
         let size = match FileType::from_raw_mode(status.st_mode) {
@@ -47,7 +47,7 @@ impl Source {
         Ok(Source { bytes, start, size })
     }
 
-    /// Return the part from `offset` on, or the image called `name` in the store there.
+    /// Returns the part from `offset` on, or the image called `name` in the store there.
     pub fn part(mut self, offset: u64, name: Option<&[u8]>) -> Result<Self> {
         let Some(left) = self.size.checked_sub(offset) else {
             return Err(Failure::new(
@@ -71,12 +71,12 @@ impl Source {
         Ok(self)
     }
 
-    /// Return the offset of the first byte.
+    /// Returns the offset of the first byte.
     pub fn start(&self) -> u64 {
         self.start
     }
 
-    /// Read from `size` bytes at `start`.
+    /// Reads from `size` bytes at `start`.
     ///
     /// # Safety
     ///

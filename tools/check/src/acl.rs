@@ -41,9 +41,9 @@ pub struct Entry {
 pub struct List(Vec<Entry>);
 
 impl List {
-    /// Parse the value of an extended attribute.
+    /// Parses the value of an extended attribute.
     ///
-    /// Return why setxattr(2) would refuse it.
+    /// Returns why setxattr(2) would refuse it.
     pub fn parse(value: &[u8]) -> Result<Self, &'static str> {
         let Some(entries) = value.strip_prefix(&VERSION) else {
             return Err("it has no version 2");
@@ -59,7 +59,7 @@ impl List {
         Self::new(entries.collect())
     }
 
-    /// Make a list of `entries`, which must be in order.
+    /// Makes a list of `entries`, which must be in order.
     pub fn new(entries: Vec<Entry>) -> Result<Self, &'static str> {
         // The same states as in the kernel's posix_acl_valid(): the kind that may come next.
         let mut next = USER_OBJ;
@@ -91,19 +91,19 @@ impl List {
         }
     }
 
-    /// Return true if it has no entries. Setting such a list removes the list of a file.
+    /// Returns true if it has no entries. Setting such a list removes the list of a file.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Return true if permission bits cannot express it.
+    /// Returns true if permission bits cannot express it.
     pub fn is_extended(&self) -> bool {
         self.0
             .iter()
             .any(|entry| entry.kind & (USER | GROUP | MASK) != 0)
     }
 
-    /// Return the permission bits of a file with this access list.
+    /// Returns the permission bits of a file with this access list.
     pub fn permissions(&self) -> u16 {
         let bits = |kind| {
             let entry = self.0.iter().find(|entry| entry.kind == kind);
@@ -115,7 +115,7 @@ impl List {
             .fold(0, |sum, bits| (sum << 3) | bits.unwrap_or(0))
     }
 
-    /// Return the value of the extended attribute.
+    /// Returns the value of the extended attribute.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = VERSION.to_vec();
         for entry in &self.0 {
@@ -126,7 +126,7 @@ impl List {
         bytes
     }
 
-    /// Format the list as text, as in archives: `user::rw-,user:1000:rwx,...`.
+    /// Formats the list as text, as in archives: `user::rw-,user:1000:rwx,...`.
     pub fn to_text(&self) -> String {
         let entry = |entry: &Entry| {
             let kind = match entry.kind {

@@ -28,7 +28,7 @@ struct Window {
 }
 
 impl<'a, S: Storage> Cached<'a, S> {
-    /// Return a view of `memory` that caches the bytes before `end`.
+    /// Returns a view of `memory` that caches the bytes before `end`.
     pub fn new(memory: &'a S, end: u64) -> Self {
         Cached {
             memory,
@@ -37,7 +37,7 @@ impl<'a, S: Storage> Cached<'a, S> {
         }
     }
 
-    /// Load the window at `offset`, and move it to the start of `windows`.
+    /// Loads the window at `offset`, and moves it to the start of `windows`.
     fn window(&self, windows: &mut Vec<Window>, offset: u64) -> image::Result<()> {
         if let Some(index) = windows.iter().position(|window| window.offset == offset) {
             windows[..=index].rotate_right(1);

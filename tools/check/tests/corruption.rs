@@ -49,7 +49,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Run reader and checker, and holds their memory against the size of the image.
+/// Runs reader and checker, and holds their memory against the size of the image.
 fn survive<S: Storage>(memory: &S) {
     NOW.set(0);
     PEAK.set(0);

@@ -39,7 +39,7 @@ macro_rules! dirent {
 
 const NAMES: [&str; 7] = ["dir", "file", "empty", "link", "device", "fifo", "other"];
 
-/// Return the index of the root's entry `name`.
+/// Returns the index of the root's entry `name`.
 pub fn position(name: &str) -> u32 {
     let hash = name_hash(name.as_bytes());
     NAMES
@@ -59,7 +59,7 @@ pub fn xattrs() -> u64 {
     superblock(&specimen()).xattrs.offset.get()
 }
 
-/// Return a valid image with `bytes` at `offset` and matching checksums.
+/// Returns a valid image with `bytes` at `offset` and matching checksums.
 pub fn with(changes: &[(u64, &[u8])]) -> Vec<u8> {
     let mut image = specimen();
     for (offset, bytes) in changes {
@@ -79,7 +79,7 @@ pub fn findings(image: &[u8]) -> Vec<Finding> {
     findings
 }
 
-/// Check that the reader and the checker find `problem` at `offset`.
+/// Checks that the reader and the checker find `problem` at `offset`.
 pub fn refused(changes: &[(u64, &[u8])], problem: Problem, offset: u64) {
     let image = with(changes);
     let matches = |error: &image::Error| error.problem == problem && error.offset == offset;
@@ -96,7 +96,7 @@ pub fn refused(changes: &[(u64, &[u8])], problem: Problem, offset: u64) {
     );
 }
 
-/// Check that the reader and the checker find `problem` at `offset` if the field there has one of `values`.
+/// Checks that the reader and the checker find `problem` at `offset` if the field there has one of `values`.
 pub fn wrong<T: IntoBytes + Immutable>(
     offset: u64,
     problem: Problem,
@@ -107,14 +107,14 @@ pub fn wrong<T: IntoBytes + Immutable>(
     }
 }
 
-/// Check that the checker finds a violation of the rule `what` at `offset` and nothing else, and
+/// Checks that the checker finds a violation of the rule `what` at `offset` and nothing else, and
 /// that the reader accepts it.
 pub fn violated(changes: &[(u64, &[u8])], what: &str, offset: u64) {
     assert_eq!(read_everything(&with(changes).as_slice()), []);
     checked(changes, what, offset);
 }
 
-/// Check that the checker finds a violation of the rule `what` at `offset` and nothing else.
+/// Checks that the checker finds a violation of the rule `what` at `offset` and nothing else.
 pub fn checked(changes: &[(u64, &[u8])], what: &str, offset: u64) {
     let image = with(changes);
     let findings = findings(&image);

@@ -8,7 +8,7 @@ use daxfs_reader::hash::name_hash;
 use daxfs_reader::{Content, Directory, Image, Memory, Result, Superblock};
 use daxfs_testing::builder::{Builder, DIRECTORY, FIFO};
 
-/// Return an image with one directory of `names`, which all lead to one FIFO.
+/// Returns an image with one directory of `names`, which all lead to one FIFO.
 fn directory_of(names: &[Vec<u8>]) -> Vec<u8> {
     let mut builder = Builder::default();
     let root = builder.inode(DIRECTORY, 0, 0);
@@ -19,7 +19,7 @@ fn directory_of(names: &[Vec<u8>]) -> Vec<u8> {
     builder.image()
 }
 
-/// Return the image in `memory` and its root.
+/// Returns the image in `memory` and its root.
 fn open<'a, M: Memory>(memory: &'a M, superblock: &'a Superblock) -> (Image<'a, M>, Directory) {
     let image = Image::new(memory, superblock);
     let Content::Directory(directory) = image.root().unwrap().content else {
@@ -28,7 +28,7 @@ fn open<'a, M: Memory>(memory: &'a M, superblock: &'a Superblock) -> (Image<'a, 
     (image, directory)
 }
 
-/// Look every one of `names` up, and every one of `missing`, and lists the directory.
+/// Looks every one of `names` up, and every one of `missing`, and lists the directory.
 fn exercise(names: &[Vec<u8>], missing: &[Vec<u8>]) {
     let bytes = directory_of(names);
     let memory = bytes.as_slice();
@@ -49,7 +49,7 @@ fn exercise(names: &[Vec<u8>], missing: &[Vec<u8>]) {
     list(&image, &directory, &sorted);
 }
 
-/// List the directory from many places.
+/// Lists the directory from many places.
 fn list(image: &Image<'_, &[u8]>, directory: &Directory, sorted: &[(u32, &Vec<u8>)]) {
     let step = (sorted.len() / 50).max(1);
     for start in (0..=sorted.len()).step_by(step) {
@@ -194,7 +194,7 @@ impl Memory for Counted<'_> {
     daxfs_reader::hashes!();
 }
 
-/// Return the largest number of reads of a look-up, of present and of missing names.
+/// Returns the largest number of reads of a look-up, of present and of missing names.
 fn most_reads(names: &[Vec<u8>], missing: &[Vec<u8>]) -> u32 {
     let bytes = directory_of(names);
     let memory = Counted {
@@ -212,7 +212,7 @@ fn most_reads(names: &[Vec<u8>], missing: &[Vec<u8>]) -> u32 {
     reads.max().unwrap()
 }
 
-/// Return names with hashes that are dense at the powers of two, which interpolation misses.
+/// Returns names with hashes that are dense at the powers of two, which interpolation misses.
 fn skewed(count: usize) -> Vec<Vec<u8>> {
     let part = count.div_ceil(32);
     let hash = |n: usize| (1 << (n / part)) + (n % part * 5 % (1 << (n / part))) as u32;

@@ -13,13 +13,13 @@ use sha2::{Digest, Sha256};
 use std::io::{self, Write};
 use uuid::Uuid;
 
-/// Write `value` in JSON on several lines.
+/// Writes `value` in JSON on several lines.
 pub fn pretty(out: &mut impl Write, value: &impl serde::Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
 }
 
-/// Return `value` without the members that are null, which are left out of all JSON.
+/// Returns `value` without the members that are null, which are left out of all JSON.
 pub fn without_nulls(mut value: Value) -> Value {
     if let Value::Object(members) = &mut value {
         members.retain(|_, member| !member.is_null());
@@ -27,7 +27,7 @@ pub fn without_nulls(mut value: Value) -> Value {
     value
 }
 
-/// Return the file `inode` at `path` in JSON, with the SHA-256 of its content if `sums`.
+/// Returns the file `inode` at `path` in JSON, with the SHA-256 of its content if `sums`.
 pub fn file<S: Storage>(
     reader: &Reader<'_, S>,
     path: &[u8],
@@ -92,7 +92,7 @@ pub fn packs<S: Storage>(reader: &Reader<'_, S>) -> Result<Vec<layout::Pack>> {
     packs.map_err(|error| reader.fail(b"", error))
 }
 
-/// Return the superblock of the image of `reader` in JSON. Name its `schema` unless it is part of a
+/// Returns the superblock of the image of `reader` in JSON. Name its `schema` unless it is part of a
 /// larger value.
 pub fn header<S: Storage>(reader: &Reader<'_, S>, schema: Option<&'static str>) -> Result<Value> {
     let superblock = reader.image.superblock();

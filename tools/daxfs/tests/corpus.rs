@@ -12,7 +12,7 @@ use daxfs_testing::{everything, feed, overlay, scratch};
 use std::fs;
 use std::path::Path;
 
-/// Call `run` with each input of a fuzz target.
+/// Calls `run` with each input of a fuzz target.
 fn replay(target: &str, mut run: impl FnMut(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
     let mut count = 0;

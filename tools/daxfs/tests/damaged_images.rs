@@ -47,7 +47,7 @@ fn specimen_is_fine() {
     );
 }
 
-/// Write `bytes` as an image beside a directory that must not be touched, and try to unpack it.
+/// Writes `bytes` as an image beside a directory that must not be touched, and tries to unpack it.
 #[track_caller]
 fn refused(mut bytes: Vec<u8>, why: &str) {
     seal(&mut bytes);
@@ -61,7 +61,7 @@ fn refused(mut bytes: Vec<u8>, why: &str) {
     assert_ne!(place.run("daxfs fsck image").status, 0);
 }
 
-/// Return a root with these entries.
+/// Returns a root with these entries.
 fn root_with(fill: impl FnOnce(&mut Builder, u32) -> Vec<(Vec<u8>, u32)>) -> Vec<u8> {
     let mut builder = Builder::default();
     let root = builder.inode(DIRECTORY, 0, 0);

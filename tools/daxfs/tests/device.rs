@@ -33,7 +33,7 @@ fn store(images: u64) -> Place {
     place
 }
 
-/// Add an image with the label `name`, its file.
+/// Adds an image with the label `name`, its file.
 #[track_caller]
 fn add_file(place: &Place, name: &str, options: &str) {
     let mut image = daxfs_testing::options();
@@ -42,13 +42,13 @@ fn add_file(place: &Place, name: &str, options: &str) {
     place.ok(format!("daxfs store add {options} disk {name} {name}"));
 }
 
-/// Return what `list --json` prints.
+/// Returns what `list --json` prints.
 #[track_caller]
 fn list(place: &Place) -> serde_json::Value {
     place.ok("daxfs store list --json disk").json()
 }
 
-/// Return the names, with their states.
+/// Returns the names, with their states.
 #[track_caller]
 fn names(place: &Place) -> Vec<String> {
     let list = list(place);
@@ -65,7 +65,7 @@ fn names(place: &Place) -> Vec<String> {
     images.map(text).collect()
 }
 
-/// Open the file.
+/// Opens the file.
 fn disk(place: &Place) -> fs::File {
     let mut options = fs::File::options();
     options
@@ -182,7 +182,7 @@ fn place_of(place: &Place, name: &str) -> u64 {
     table.find(name).unwrap().range.start
 }
 
-/// Run rows of `LINE | STATUS | PART`: `daxfs store LINE` ends with the status and prints the part, also as an error. A
+/// Runs rows of `LINE | STATUS | PART`: `daxfs store LINE` ends with the status and prints the part, also as an error. A
 /// LINE alone succeeds.
 #[track_caller]
 fn steps(place: &Place, rows: &str) {
@@ -339,7 +339,7 @@ fn damaged_copies() {
     place.fails("daxfs store list disk", why);
 }
 
-/// Give copy `index` the right checksum.
+/// Gives copy `index` the right checksum.
 fn seal(disk: &fs::File, index: usize) {
     let mut copy = vec![0; 8192];
     let start = CATALOG_COPIES[index];
@@ -348,7 +348,7 @@ fn seal(disk: &fs::File, index: usize) {
     disk.write_all_at(&copy, start).unwrap();
 }
 
-/// Give the copy that starts `bytes` the right checksum.
+/// Gives the copy that starts `bytes` the right checksum.
 fn seal_bytes(bytes: &mut [u8]) {
     let count = u32::from_le_bytes(bytes[12..16].try_into().unwrap());
     let Some(entries) = bytes[128..].get(..count as usize * 128) else {
@@ -437,7 +437,7 @@ impl Ram {
         }
     }
 
-    /// Make bytes with room for `pieces` of 2 MiB, and the empty table of a store.
+    /// Makes bytes with room for `pieces` of 2 MiB, and the empty table of a store.
     fn with_table(pieces: u64) -> (Self, Table) {
         let mut ram = Ram::new(CATALOG_SIZE + pieces * HUGE_SIZE);
         let mut table = Table::new(ram.size());
@@ -453,7 +453,7 @@ impl Ram {
         Ok(())
     }
 
-    /// Return the bytes after power was lost.
+    /// Returns the bytes after power was lost.
     fn rest(&self) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         let mut luck = self.luck;
@@ -687,7 +687,7 @@ enum Change {
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Return an image that differs from all others, of one or two pieces or a small one, with all bytes known.
+/// Returns an image that differs from all others, of one or two pieces or a small one, with all bytes known.
 fn image(number: u64) -> Vec<u8> {
     let small = number % 3 == 2;
     let mut image = match small {
@@ -707,7 +707,7 @@ fn image(number: u64) -> Vec<u8> {
     image
 }
 
-/// Add the image in `bytes`, which is not mounted. `ranges` are in use.
+/// Adds the image in `bytes`, which is not mounted. `ranges` are in use.
 fn add(
     medium: &mut impl Medium,
     table: &mut Table,
@@ -736,7 +736,7 @@ fn add(
 /// The images that a table may list, by their UUID.
 type Known = Vec<([u8; 16], Vec<u8>)>;
 
-/// Make the change. Return false if it is refused.
+/// Makes the change. Returns false if it is refused.
 fn change(
     ram: &mut Ram,
     table: &mut Table,
@@ -784,7 +784,7 @@ fn load(ram: &Ram) -> Result<Table> {
     Table::load(ram).map(|table| table.expect("there is a store"))
 }
 
-/// Return the images without those that are removed, which may be forgotten at any time.
+/// Returns the images without those that are removed, which may be forgotten at any time.
 fn live(table: &Table) -> Vec<Listed> {
     let mut images: Vec<_> = table
         .images
@@ -796,7 +796,7 @@ fn live(table: &Table) -> Vec<Listed> {
     images
 }
 
-/// Check that all images which can be mounted are whole.
+/// Checks that all images which can be mounted are whole.
 fn check_images(bytes: &[u8], table: &Table, known: &Known) {
     for image in live(table) {
         let (_, wanted) = known.iter().find(|(uuid, _)| *uuid == image.uuid).unwrap();

@@ -21,7 +21,7 @@ const UNTAR: &str =
     "mkdir untarred; tar --extract --preserve-permissions --numeric-owner --xattrs \
     --xattrs-include='*' --warning=no-timestamp --file tar --directory untarred";
 
-/// Make the image, and return what is in the tree `source`.
+/// Makes the image, and returns what is in the tree `source`.
 fn made(place: &Place) -> listing::Listing {
     image_of(&place.path("source"), &place.path("image")).unwrap();
     listing::of_directory(&place.path("source"))
@@ -32,7 +32,7 @@ fn has(place: &Place, name: &str, expected: &listing::Listing) {
     assert_same(&listing::of_directory(&place.path(name)), expected);
 }
 
-/// Check that the image is extracted as `expected`, through an archive as well.
+/// Checks that the image is extracted as `expected`, through an archive as well.
 #[track_caller]
 fn check(place: &Place, expected: &listing::Listing) {
     place.ok("daxfs extract image target; daxfs extract --tar image tar");
@@ -179,8 +179,8 @@ fn targets() {
     }
 }
 
-/// Run `daxfs` with `words` and end it by a signal as soon as something of it is to be seen in
-/// `directory`. Return whether the signal came in time.
+/// Runs `daxfs` with `words` and ends it by a signal as soon as something of it is to be seen in
+/// `directory`. Returns whether the signal came in time.
 fn interrupted(place: &Place, words: &[&str], directory: &str) -> bool {
     let mut command = place.command("daxfs");
     let mut child = command.args(words).stdout(Stdio::null()).spawn().unwrap();

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 const SCHEMA: &str = include_str!("../../../Documentation/daxfs.schema.json");
 
-/// Check that `value` is valid, and that it names `schema`.
+/// Checks that `value` is valid, and that it names `schema`.
 pub fn check(schema: &str, value: &Value) {
     assert_eq!(value["schema"], schema, "{value}");
     let all: Value = serde_json::from_str(SCHEMA).unwrap();

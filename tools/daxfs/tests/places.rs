@@ -12,7 +12,7 @@ const FILL: &str = "
     rm -f disk; daxfs store init --size 16M disk
     daxfs store add disk first first.img; daxfs store add disk base image";
 
-/// Return a place with both files.
+/// Returns a place with both files.
 fn places() -> Place {
     let place = fixture();
     image_of(&place.path("source/dir"), &place.path("first.img")).unwrap();
@@ -20,7 +20,7 @@ fn places() -> Place {
     place
 }
 
-/// Run `words`, with the image alone, in the middle, and by its name. Return the outputs.
+/// Runs `words`, with the image alone, in the middle, and by its name. Returns the outputs.
 fn outputs(place: &Place, words: &str) -> [Vec<u8>; 3] {
     let (command, rest) = words.split_once(' ').unwrap();
     let run = |file: &str, options: &str| {
@@ -34,7 +34,7 @@ fn outputs(place: &Place, words: &str) -> [Vec<u8>; 3] {
     ]
 }
 
-/// Return the output without the size of the file that the image is in.
+/// Returns the output without the size of the file that the image is in.
 fn without_region(output: Vec<u8>) -> Vec<u8> {
     let Ok(mut json) = serde_json::from_slice::<serde_json::Value>(&output) else {
         return output;

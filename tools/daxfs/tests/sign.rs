@@ -9,7 +9,7 @@ use daxfs_testing::{image_with, options};
 const SIGN: &str = "daxfs sign --key owner.key --cert owner.pem image";
 const VERIFY: &str = "daxfs verify --cert owner.pem image";
 
-/// Make a place with an image and an owner of a key.
+/// Makes a place with an image and an owner of a key.
 fn owned() -> Place {
     let place = fixture();
     place.shell(certificate("owner", "owner", DECADES));

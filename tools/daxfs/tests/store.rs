@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-/// Return a directory with the sources of a first and a second version.
+/// Returns a directory with the sources of a first and a second version.
 pub fn versions() -> Place {
     place(
         "for version in v1 v2; do
@@ -27,7 +27,7 @@ pub fn versions() -> Place {
     )
 }
 
-/// Run a line, which must succeed and print this part. Return what it prints.
+/// Runs a line, which must succeed and print this part. Returns what it prints.
 #[track_caller]
 fn says(place: &Place, line: &str, part: &str) -> String {
     let run = place.ok(line);
@@ -36,7 +36,7 @@ fn says(place: &Place, line: &str, part: &str) -> String {
     text.into()
 }
 
-/// Add a source as the image `name`, and check the line about it.
+/// Adds a source as the image `name`, and checks the line about it.
 #[track_caller]
 fn add(place: &Place, name: &str, source: &str, part: &str) -> String {
     let line = format!("daxfs store add store {name} {source}");
@@ -48,7 +48,7 @@ fn verify(place: &Place) {
     says(place, "daxfs store verify store", ": 0 problems\n");
 }
 
-/// Remove images and all that nothing needs then.
+/// Removes images and all that nothing needs then.
 #[track_caller]
 fn remove(place: &Place, names: &str) {
     place.ok(format!(
@@ -63,7 +63,7 @@ fn is_empty(place: &Place) {
     }
 }
 
-/// Write a file of a source.
+/// Writes a file of a source.
 fn write(place: &Place, name: &str, content: &[u8]) {
     fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
     place.write(name, content);
@@ -205,12 +205,12 @@ fn composed_images() {
     place.ok("diff -r store other");
 }
 
-/// Return a member of a tar archive.
+/// Returns a member of a tar archive.
 fn member(name: &str, kind: u8, content: &[u8]) -> Vec<u8> {
     feed::member(name.as_bytes(), kind, b"", 0o644, content)
 }
 
-/// Return a pax header with an extended attribute for the next member.
+/// Returns a pax header with an extended attribute for the next member.
 fn attribute(name: &str, value: &str) -> Vec<u8> {
     let key = format!("SCHILY.xattr.{name}");
     member("pax", b'x', &feed::records(&[(&key, value.as_bytes())]))

@@ -71,9 +71,9 @@ impl FileRef<'_> {
     }
 }
 
-/// Set owner, extended attributes, mode and times of `file`; `path` is for messages.
+/// Sets owner, extended attributes, mode and times of `file`; `path` is for messages.
 ///
-/// Return the failed operation and the system's error.
+/// Returns the failed operation and the system's error.
 pub fn restore(
     file: &FileRef<'_>,
     inode: &Inode,
@@ -144,7 +144,7 @@ pub fn restore(
         .map_err(|error| ("set the time", error))
 }
 
-/// Drop the attributes that the directory `fd` would hand down to its files.
+/// Drops the attributes that the directory `fd` would hand down to its files.
 pub fn inherit_nothing(fd: impl AsFd) {
     let name = c"system.posix_acl_default";
     if fgetxattr(&fd, name, &mut [] as &mut [u8]).is_ok() {

@@ -17,7 +17,7 @@ pub const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Return all names in a directory.
+/// Returns all names in a directory.
 pub fn names_in(directory: &OwnedFd) -> Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
@@ -40,7 +40,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Start at the root `root`.
+    /// Starts at the root `root`.
     pub fn new(root: OwnedFd) -> Self {
         Cursor {
             here: root,
@@ -49,7 +49,7 @@ impl Cursor {
         }
     }
 
-    /// Start at the root `root`, and stay in its mount: [`Cursor::enter`] returns `EXDEV` for another one.
+    /// Starts at the root `root`, and stay in its mount: [`Cursor::enter`] returns `EXDEV` for another one.
     pub fn in_mount(root: OwnedFd) -> Self {
         Cursor {
             one_mount: true,
@@ -65,18 +65,18 @@ impl Cursor {
         }
     }
 
-    /// Return the directory.
+    /// Returns the directory.
     pub fn here(&self) -> &OwnedFd {
         &self.here
     }
 
-    /// Make the directory `name`, for its owner alone, and enter it.
+    /// Makes the directory `name`, for its owner alone, and enters it.
     pub fn make(&mut self, name: &[u8]) -> Result<()> {
         mkdirat(&self.here, name, Mode::RWXU)?;
         self.enter(name)
     }
 
-    /// Enter the directory `name`.
+    /// Enters the directory `name`.
     pub fn enter(&mut self, name: &[u8]) -> Result<()> {
         let inner = self.open(name)?;
         self.above.push(identity(&fstat(&self.here)?));
@@ -84,7 +84,7 @@ impl Cursor {
         Ok(())
     }
 
-    /// Go back up, and return the directory that was left; `ESTALE` if it was moved, `EXDEV` if something is mounted above.
+    /// Goes back up, and returns the directory that was left; `ESTALE` if it was moved, `EXDEV` if something is mounted above.
     pub fn leave(&mut self) -> Result<OwnedFd> {
         let outer = self.open(b"..")?;
         if self.above.pop() != Some(identity(&fstat(&outer)?)) {
@@ -93,8 +93,8 @@ impl Cursor {
         Ok(std::mem::replace(&mut self.here, outer))
     }
 
-    /// Call `step` with each of the `names` in the directory, and false. If it enters a directory and returns true, go
-    /// through all names in there, leave, and call `step` again, with true.
+    /// Calls `step` with each of the `names` in the directory, and false. If it enters a directory and returns true, go
+    /// through all names in there, leave, and calls `step` again, with true.
     pub fn each(
         &mut self,
         mut names: Vec<CString>,
@@ -117,7 +117,7 @@ impl Cursor {
         }
     }
 
-    /// Remove all that is in the directory.
+    /// Removes all that is in the directory.
     pub fn clear(&mut self) -> Result<()> {
         let names = names_in(&self.here)?;
         self.each(names, &mut |at, name, left| {
@@ -136,7 +136,7 @@ impl Cursor {
         })
     }
 
-    /// Open the directory `path`, relative to `root`, one component after the other.
+    /// Opens the directory `path`, relative to `root`, one component after the other.
     pub fn walk(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut at = openat(root, ".", flags, Mode::empty())?;

@@ -32,10 +32,10 @@ use std::path::Path;
 /// Zeros of this length and alignment become holes.
 const BLOCK: usize = 4096;
 
-/// Extract the directory `start` of an image to the directory `target`, which must not exist or be
-/// empty. Give files their owners if `owner`. Return what could not be restored.
+/// Extracts the directory `start` of an image to the directory `target`, which must not exist or be
+/// empty. Gives files their owners if `owner`. Returns what could not be restored.
 ///
-/// Return the error; the target is then unchanged.
+/// Returns the error; the target is then unchanged.
 pub fn to_directory<S: Storage>(
     reader: &Reader<'_, S>,
     start: &Inode,
@@ -118,7 +118,7 @@ pub fn to_directory<S: Storage>(
     }
 }
 
-/// Return what to do about `error`, with a separator from the text before.
+/// Returns what to do about `error`, with a separator from the text before.
 pub fn remedy_of(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -161,7 +161,7 @@ impl<S: Storage> Extraction<'_, S> {
         })
     }
 
-    /// Make all files, and directories without their attributes. Or, if `finish`, set the attributes
+    /// Makes all files, and directories without their attributes. Or, if `finish`, set the attributes
     /// of the directories in `start`: after all files, because creating files changes times and needs
     /// permissions.
     fn pass(&mut self, start: &Inode, finish: bool) -> Result<()> {
@@ -199,7 +199,7 @@ impl<S: Storage> Extraction<'_, S> {
             .map_err(|(what, error)| self.fail(path, what, error))
     }
 
-    /// Make `name` in `here` a hard link if `inode` has been extracted already. Return true then.
+    /// Makes `name` in `here` a hard link if `inode` has been extracted already. Returns true then.
     fn link(&mut self, here: &OwnedFd, path: &[u8], name: &[u8], inode: &Inode) -> Result<bool> {
         let Some(first) = self.links.meet(self.reader, inode, path)? else {
             return Ok(false);
@@ -279,7 +279,7 @@ impl<S: Storage> Extraction<'_, S> {
         self.attributes(&FileRef::Open(file.as_fd()), inode, path)
     }
 
-    /// Move everything from the directory `temporary` to the one around it, which is the target, or
+    /// Moves everything from the directory `temporary` to the one around it, which is the target, or
     /// nothing.
     fn move_up(&mut self, start: &Inode, temporary: &Path) -> Result<()> {
         let Some(directory) = start.directory() else {
@@ -327,7 +327,7 @@ impl<S: Storage> Extraction<'_, S> {
     }
 }
 
-/// Write `piece` to `file` but for blocks of zeros.
+/// Writes `piece` to `file` but for blocks of zeros.
 fn put(file: &File, offset: u64, piece: &[u8]) -> io::Result<()> {
     let zeros = |block: &[u8]| block.iter().all(|&byte| byte == 0);
     let mut at = 0;

@@ -17,7 +17,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// Create it for the image of `reader`.
+    /// Creates it for the image of `reader`.
     pub fn new<S: Storage>(reader: &Reader<'_, S>) -> Self {
         let words = reader.image.superblock().inode_count() / 64 + 1;
         Links {
@@ -26,7 +26,7 @@ impl Links {
         }
     }
 
-    /// Return the first path of `inode`, if it has been met before; `path` is its path here.
+    /// Returns the first path of `inode`, if it has been met before; `path` is its path here.
     pub fn meet<S: Storage>(
         &mut self,
         reader: &Reader<'_, S>,

@@ -20,7 +20,7 @@ const SIZE_LIMIT: u64 = 0o777_7777_7777;
 pub struct Records(Vec<u8>);
 
 impl Records {
-    /// Add `keyword=value`. A line starts with its own length.
+    /// Adds `keyword=value`. A line starts with its own length.
     pub fn add(&mut self, keyword: &[u8], value: &[u8]) {
         let rest = keyword.len() + value.len() + 3;
         let mut length = rest + 1;
@@ -58,7 +58,7 @@ pub struct Member<'a> {
     pub device: (u32, u32),
 }
 
-/// Write the headers of `member`, with `records` besides what it takes itself.
+/// Writes the headers of `member`, with `records` besides what it takes itself.
 pub fn put(out: &mut dyn Write, member: &Member<'_>, mut records: Records) -> io::Result<()> {
     let mut header = Header::new_ustar();
     header.set_entry_type(member.kind);
@@ -111,7 +111,7 @@ pub fn put(out: &mut dyn Write, member: &Member<'_>, mut records: Records) -> io
     out.write_all(header.as_bytes())
 }
 
-/// Fill a field with the start of `bytes`; return whether that is not all.
+/// Fills a field with the start of `bytes`; return whether that is not all.
 fn fill(field: &mut [u8], bytes: &[u8]) -> bool {
     let length = bytes.len().min(field.len());
     field.fill(0);
@@ -119,13 +119,13 @@ fn fill(field: &mut [u8], bytes: &[u8]) -> bool {
     length < bytes.len()
 }
 
-/// Write zeros after `length` bytes, up to the end of the block.
+/// Writes zeros after `length` bytes, up to the end of the block.
 pub fn pad(out: &mut dyn Write, length: u64) -> io::Result<()> {
     let rest = (BLOCK as u64 - length % BLOCK as u64) % BLOCK as u64;
     out.write_all(&[0; BLOCK][..rest as usize])
 }
 
-/// Return a time as a decimal number: the fraction counts away from zero.
+/// Returns a time as a decimal number: the fraction counts away from zero.
 fn time(sec: i64, nsec: u32) -> String {
     if nsec == 0 {
         sec.to_string()
@@ -136,7 +136,7 @@ fn time(sec: i64, nsec: u32) -> String {
     }
 }
 
-/// Return the keyword of the extended attribute `name`, as GNU tar writes it.
+/// Returns the keyword of the extended attribute `name`, as GNU tar writes it.
 pub fn xattr_keyword(name: &[u8]) -> Vec<u8> {
     let mut keyword = b"SCHILY.xattr.".to_vec();
     for &byte in name {

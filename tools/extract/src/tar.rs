@@ -24,9 +24,9 @@ use tar::EntryType;
 /// the data.
 const HOLE: usize = 64 << 10;
 
-/// Write `start` and all below to `out` as a tar archive. Return what could not be stored.
+/// Writes `start` and all below to `out` as a tar archive. Returns what could not be stored.
 ///
-/// Fail if the image is damaged or cannot be read, or if `out` cannot be written; `failed` converts
+/// Fails if the image is damaged or cannot be read, or if `out` cannot be written; `failed` converts
 /// the error of `out`.
 pub fn to_tar<S: Storage>(
     reader: &Reader<'_, S>,
@@ -181,7 +181,7 @@ impl<S: Storage> Archive<'_, S> {
         pad(self.out, size).map_err(self.failed)
     }
 
-    /// Return where the file is something else than zeros, in ranges that start and end at
+    /// Returns where the file is something else than zeros, in ranges that start and end at
     /// multiples of [`HOLE`], or at the end of the file.
     fn ranges(&self, inode: &Inode, path: &[u8], buffer: &mut [u8]) -> Result<Vec<(u64, u64)>> {
         let hole = HOLE as u64;
@@ -215,7 +215,7 @@ impl<S: Storage> Archive<'_, S> {
     }
 }
 
-/// Return the map that precedes a sparse file: the number of ranges, then offset and length of
+/// Returns the map that precedes a sparse file: the number of ranges, then offset and length of
 /// each, a line a number.
 fn sparse_map(ranges: &[(u64, u64)], size: u64) -> Vec<u8> {
     let end = ranges.last().map_or(0, |(start, length)| start + length);
@@ -231,7 +231,7 @@ fn sparse_map(ranges: &[(u64, u64)], size: u64) -> Vec<u8> {
     map
 }
 
-/// Return the error for an archive `name` that cannot be written.
+/// Returns the error for an archive `name` that cannot be written.
 pub fn unwritten(name: &str, error: io::Error) -> Error {
     let remedy = remedy_of(&error);
     Error::system(name, "cannot write", remedy, error)

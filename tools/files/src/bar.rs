@@ -24,7 +24,7 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// Create a bar that is hidden before its first step. It stays hidden if `quiet`.
+    /// Creates a bar that is hidden before its first step. It stays hidden if `quiet`.
     pub fn new(quiet: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         let mut timer = None;
@@ -44,19 +44,19 @@ impl Bar {
         Bar { bar, timer }
     }
 
-    /// Create a bar for the step `name` of `total` bytes.
+    /// Creates a bar for the step `name` of `total` bytes.
     pub fn of(name: &'static str, total: u64) -> Self {
         let bar = Bar::new(false);
         bar.step(name, total);
         bar
     }
 
-    /// Call `print` while the bar is hidden.
+    /// Calls `print` while the bar is hidden.
     pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
         self.bar.suspend(print)
     }
 
-    /// Remove the bar.
+    /// Removes the bar.
     pub fn clear(&self) {
         self.bar.finish_and_clear();
     }

@@ -43,9 +43,9 @@ enum Kind {
 }
 
 impl Device {
-    /// Open the block or DAX device `path`, which must not be in use.
+    /// Opens the block or DAX device `path`, which must not be in use.
     ///
-    /// Return [`Error::Refused`] if it is not such a device or is in use, [`Error::Output`].
+    /// Returns [`Error::Refused`] if it is not such a device or is in use, [`Error::Output`].
     pub fn open(path: &Path) -> Result<Self> {
         let why = "is neither a block nor a DAX device; write the image to a file";
         // EXCL: fails while a block device is mounted.
@@ -70,9 +70,9 @@ impl Device {
         })
     }
 
-    /// Open the `size` bytes of physical memory at address `start`, which are multiples of the page size.
+    /// Opens the `size` bytes of physical memory at address `start`, which are multiples of the page size.
     ///
-    /// Return [`Error::Output`] if this process may not use physical memory.
+    /// Returns [`Error::Output`] if this process may not use physical memory.
     pub fn memory(start: u64, size: u64) -> Result<Self> {
         let path = Path::new("/dev/mem");
         let file = OpenOptions::new().read(true).write(true).open(path);
@@ -85,9 +85,9 @@ impl Device {
         })
     }
 
-    /// Open the part of the block or DAX device `path` from byte `start` on.
+    /// Opens the part of the block or DAX device `path` from byte `start` on.
     ///
-    /// Return what [`Device::open`] does.
+    /// Returns what [`Device::open`] does.
     pub fn open_part(path: &Path, start: u64) -> Result<Self> {
         let mut device = Self::open(path)?;
         device.start = start;
@@ -95,9 +95,9 @@ impl Device {
         Ok(device)
     }
 
-    /// Refuse to write to the device if `overwrite` says so.
+    /// Refuses to write to the device if `overwrite` says so.
     ///
-    /// Return [`Error::Refused`] then, and if the device is of a kind that cannot be written.
+    /// Returns [`Error::Refused`] then, and if the device is of a kind that cannot be written.
     /// [`Error::Output`].
     pub fn check_free(&self, overwrite: &Overwrite) -> Result<()> {
         overwrite.check_input(&self.path, &self.file)?;
@@ -105,14 +105,14 @@ impl Device {
         overwrite.check_device(&self.path, self.size, |at, into| region.read(at, into))
     }
 
-    /// Refuse to write an image of `size` bytes to this part if it does not fit, or if `overwrite` says so.
+    /// Refuses to write an image of `size` bytes to this part if it does not fit, or if `overwrite` says so.
     pub fn check_part(&self, overwrite: &Overwrite, size: u64) -> Result<()> {
         overwrite.check_input(&self.path, &self.file)?;
         self.check_size(size)?;
         overwrite.check_part(&self.path, self.start, size, &self.region(self.size)?)
     }
 
-    /// Return the first `size` bytes.
+    /// Returns the first `size` bytes.
     fn region(&self, size: u64) -> Result<Region> {
         let (unit, remedy) = match self.kind {
             Kind::Block => {
@@ -142,7 +142,7 @@ impl Device {
         Ok(Region::mapped(mapping, self.start - first, size))
     }
 
-    /// Refuse an image of `size` bytes if it does not fit.
+    /// Refuses an image of `size` bytes if it does not fit.
     pub fn check_size(&self, size: u64) -> Result<()> {
         if size > self.size {
             let from = match self.start {
@@ -156,10 +156,10 @@ impl Device {
         Ok(())
     }
 
-    /// Copy the image, the first `size` bytes of `image`, to the device and verify it.
+    /// Copies the image, the first `size` bytes of `image`, to the device and verifies it.
     /// The superblock is written last, so that the device has a whole image or none.
     ///
-    /// Return [`Error::Output`], [`Error::Refused`] if the device is too small or of a kind that
+    /// Returns [`Error::Output`], [`Error::Refused`] if the device is too small or of a kind that
     /// cannot be written, and [`Error::Image`] if it does not store the image.
     pub fn write(&self, image: &File, size: u64, progress: &dyn Progress) -> Result<()> {
         let failed = |error| Error::output(&self.path, "write the image", error);
@@ -209,7 +209,7 @@ fn copy(image: &File, size: u64, region: &mut Region, progress: &dyn Progress) -
     region.forget()
 }
 
-/// Return the first offset at which the device differs from the image, if any.
+/// Returns the first offset at which the device differs from the image, if any.
 fn compare(
     image: &File,
     size: u64,

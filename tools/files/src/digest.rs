@@ -29,7 +29,7 @@ pub struct Sum {
 }
 
 impl Sum {
-    /// Return the sum of `bytes`.
+    /// Returns the sum of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Sum {
             digest: Sha256::digest(bytes).into(),
@@ -37,14 +37,14 @@ impl Sum {
         }
     }
 
-    /// Return the sum of a whole piece of zeros. Large sparse files have many of these.
+    /// Returns the sum of a whole piece of zeros. Large sparse files have many of these.
     pub fn zeros() -> Self {
         static ZEROS: OnceLock<Sum> = OnceLock::new();
         *ZEROS.get_or_init(|| Sum::of(&vec![0; DIGEST_PIECE as usize]))
     }
 }
 
-/// Return the SHA-256 of an image from its pieces' SHA-256.
+/// Returns the SHA-256 of an image from its pieces' SHA-256.
 pub fn combine(pieces: impl IntoIterator<Item = [u8; 32]>) -> [u8; 32] {
     let mut hash = Sha256::new();
     for piece in pieces {
@@ -53,7 +53,7 @@ pub fn combine(pieces: impl IntoIterator<Item = [u8; 32]>) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Return the SHA-256 of all pieces of `image`.
+/// Returns the SHA-256 of all pieces of `image`.
 pub fn sums<S: Storage + Sync>(
     image: &Image<'_, S>,
     progress: &dyn Progress,
@@ -78,9 +78,9 @@ pub fn sums<S: Storage + Sync>(
     })
 }
 
-/// Return the first piece of `image` with another stored sum than the one in `sums`, and its stored sum.
+/// Returns the first piece of `image` with another stored sum than the one in `sums`, and its stored sum.
 ///
-/// Return [`image::Problem::Unreadable`], also if the stored sums are outside the memory.
+/// Returns [`image::Problem::Unreadable`], also if the stored sums are outside the memory.
 pub fn wrong_sum<S: Storage>(
     image: &Image<'_, S>,
     sums: &[[u8; 32]],
@@ -99,15 +99,15 @@ pub fn wrong_sum<S: Storage>(
     Ok(None)
 }
 
-/// Return true if `piece` has the full size and is in a hole.
+/// Returns true if `piece` has the full size and is in a hole.
 pub fn is_hole<S: Storage>(memory: &S, piece: &Range<u64>) -> image::Result<bool> {
     Ok(piece.end - piece.start == DIGEST_PIECE && memory.data(piece.start)? >= piece.end)
 }
 
-/// Do `work` for every index in `range` on all processors, each with its own `state`. Start with
+/// Does `work` for every index in `range` on all processors, each with its own `state`. Starts with
 /// the lowest index, so that files are read and written from start to end.
 ///
-/// Return the error of the lowest index that failed.
+/// Returns the error of the lowest index that failed.
 pub fn in_order<S, T: Send, E: Send>(
     range: Range<u64>,
     state: impl Fn() -> S + Send + Sync,
@@ -126,20 +126,20 @@ pub fn in_order<S, T: Send, E: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Format `bytes` in hexadecimal.
+/// Formats `bytes` in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// Return whether `text` has the form that [`hex`] gives to `bytes` bytes: lower-case digits.
+/// Returns whether `text` has the form that [`hex`] gives to `bytes` bytes: lower-case digits.
 pub fn is_hex(text: &str, bytes: usize) -> bool {
     let digit = |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
     text.len() == 2 * bytes && text.bytes().all(digit)
 }
 
-/// Parse a SHA-256 in the form of [`hex`].
+/// Parses a SHA-256 in the form of [`hex`].
 pub fn parse_hex(text: &str) -> Option<[u8; 32]> {
     let mut sum = [0; 32];
     for (byte, at) in sum.iter_mut().zip((0..).step_by(2)) {

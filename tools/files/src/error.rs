@@ -71,7 +71,7 @@ pub type Reason = Box<dyn std::error::Error + Send + Sync>;
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Return an [`Error::Io`].
+    /// Returns an [`Error::Io`].
     pub fn io(path: &Path, operation: &'static str, error: impl Into<io::Error>) -> Self {
         Error::Io {
             path: path.into(),
@@ -80,7 +80,7 @@ impl Error {
         }
     }
 
-    /// Return an [`Error::Output`].
+    /// Returns an [`Error::Output`].
     pub fn output(path: &Path, operation: &'static str, error: impl Into<io::Error>) -> Self {
         Error::Output {
             path: path.into(),
@@ -89,7 +89,7 @@ impl Error {
         }
     }
 
-    /// Return an [`Error::Changed`].
+    /// Returns an [`Error::Changed`].
     pub fn changed(path: &Path, how: impl Into<String>) -> Self {
         Error::Changed {
             path: path.into(),
@@ -97,7 +97,7 @@ impl Error {
         }
     }
 
-    /// Return an [`Error::Refused`].
+    /// Returns an [`Error::Refused`].
     pub fn refused(path: &Path, why: impl Into<Reason>) -> Self {
         Error::Refused {
             path: path.into(),
@@ -105,7 +105,7 @@ impl Error {
         }
     }
 
-    /// Return an [`Error::Image`].
+    /// Returns an [`Error::Image`].
     pub fn image(path: &Path, what: impl Into<Reason>) -> Self {
         Error::Image {
             path: path.into(),
@@ -114,7 +114,7 @@ impl Error {
     }
 }
 
-/// Return the text of an error of the system, as strerror(3) has it, without its number.
+/// Returns the text of an error of the system, as strerror(3) has it, without its number.
 pub fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" (os error ") {
@@ -123,7 +123,7 @@ pub fn cause(error: &io::Error) -> String {
     }
 }
 
-/// Return the text of an error of the system, without its number, and what to do about it if
+/// Returns the text of an error of the system, without its number, and what to do about it if
 /// anything.
 fn system(error: &io::Error, denied: &'static str) -> String {
     let text = cause(error);
@@ -141,7 +141,7 @@ fn system(error: &io::Error, denied: &'static str) -> String {
     format!("{text}{remedy}")
 }
 
-/// Format `bytes` on one line: escape backslashes and what a terminal would not show, and show bytes that are
+/// Formats `bytes` on one line: escapes backslashes and what a terminal would not show, and shows bytes that are
 /// not UTF-8 as `\xNN`.
 pub fn shown(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
@@ -156,12 +156,12 @@ pub fn shown(bytes: &[u8]) -> String {
     text.replace("\\'", "'").replace("\\\"", "\"")
 }
 
-/// Format `path` on one line.
+/// Formats `path` on one line.
 pub fn shown_path(path: &Path) -> String {
     shown(path.as_os_str().as_bytes())
 }
 
-/// Return a reason on one line. It may contain control characters, and names that are formatted
+/// Returns a reason on one line. It may contain control characters, and names that are formatted
 /// already, so it keeps its backslashes.
 fn reason(why: &Reason) -> String {
     shown(why.to_string().as_bytes()).replace(r"\\", r"\")

@@ -25,7 +25,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Return what `stat` says of a file.
+    /// Returns what `stat` says of a file.
     pub fn new(stat: &Stat) -> Self {
         let time = |seconds: i64, rest| seconds.wrapping_mul(1_000_000_000).wrapping_add(rest);
         Seen {
@@ -35,7 +35,7 @@ impl Seen {
         }
     }
 
-    /// Return true if `now` is the same file, modified or not.
+    /// Returns true if `now` is the same file, modified or not.
     ///
     /// Some filesystems give a file another number when the kernel has forgotten it: overlayfs to
     /// directories, FUSE and FAT to all files. Then its time of change tells: the kernel sets it
@@ -44,13 +44,13 @@ impl Seen {
         self.identity == now.identity || self.ctime == now.ctime
     }
 
-    /// Return true if the content is not that of `now`.
+    /// Returns true if the content is not that of `now`.
     pub fn modified(&self, now: &Self) -> bool {
         self.mtime != now.mtime
     }
 }
 
-/// Return the identity in a `stat` structure.
+/// Returns the identity in a `stat` structure.
 pub fn identity(stat: &Stat) -> Identity {
     Identity {
         dev: stat.st_dev,
@@ -58,7 +58,7 @@ pub fn identity(stat: &Stat) -> Identity {
     }
 }
 
-/// Return the modification time in a `stat` structure.
+/// Returns the modification time in a `stat` structure.
 pub fn mtime(stat: &Stat) -> (i64, u32) {
     (stat.st_mtime, stat.st_mtime_nsec as u32)
 }

@@ -12,7 +12,7 @@ const MOST: usize = 20;
 pub struct Losses(BTreeMap<String, (String, u64)>);
 
 impl Losses {
-    /// Record that `what` of a file could not be kept. `path` returns the file's name in messages.
+    /// Records that `what` of a file could not be kept. `path` returns the file's name in messages.
     pub fn add(&mut self, mut what: String, path: impl FnOnce() -> String) {
         if self.0.len() >= MOST && !self.0.contains_key(&what) {
             what = "further losses, which are not listed".into();
@@ -20,7 +20,7 @@ impl Losses {
         self.0.entry(what).or_insert_with(|| (path(), 0)).1 += 1;
     }
 
-    /// Return a line for each kind.
+    /// Returns a line for each kind.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.0.iter().map(|(what, (path, files))| {
             let others = match files - 1 {

@@ -27,17 +27,17 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Map the first `size` bytes of `file` for reading and writing.
+    /// Maps the first `size` bytes of `file` for reading and writing.
     pub fn new(file: impl AsFd, size: u64) -> io::Result<Self> {
         Self::part(file, 0, size)
     }
 
-    /// Map `size` bytes of `file` from byte `start` on, a multiple of the page size, for reading and writing.
+    /// Maps `size` bytes of `file` from byte `start` on, a multiple of the page size, for reading and writing.
     pub fn part(file: impl AsFd, start: u64, size: u64) -> io::Result<Self> {
         Self::map(file, start, size, true)
     }
 
-    /// Map `size` bytes of `file` from byte `start` on, a multiple of the page size, for reading.
+    /// Maps `size` bytes of `file` from byte `start` on, a multiple of the page size, for reading.
     pub fn read_only(file: impl AsFd, start: u64, size: u64) -> io::Result<Self> {
         Self::map(file, start, size, false)
     }
@@ -69,9 +69,9 @@ impl Mapping {
         })
     }
 
-    /// Write `bytes` at `offset`.
+    /// Writes `bytes` at `offset`.
     ///
-    /// Return `FileTooLarge` if the range is not within the mapping, `PermissionDenied` if it is for reading.
+    /// Returns `FileTooLarge` if the range is not within the mapping, `PermissionDenied` if it is for reading.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let to = self.at(offset, bytes.len())?;
         if !self.writable {
@@ -84,16 +84,16 @@ impl Mapping {
         Ok(())
     }
 
-    /// Read the bytes at `offset`.
+    /// Reads the bytes at `offset`.
     ///
-    /// Return `FileTooLarge` if the range is not within the mapping, `EIO` for memory that fails.
+    /// Returns `FileTooLarge` if the range is not within the mapping, `EIO` for memory that fails.
     pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let from = self.at(offset, into.len())?;
         self.memory
             .read_exact_at(into, from.expose_provenance() as u64)
     }
 
-    /// Write the processor's cache lines of what was written back to the memory, so that power loss does not lose
+    /// Writes the processor's cache lines of what was written back to the memory, so that power loss does not lose
     /// them. Device DAX has no fsync(2), so msync(2) fails on it.
     pub fn sync(&mut self) -> io::Result<()> {
         for (offset, length) in std::mem::take(&mut self.written) {
@@ -102,7 +102,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Return the address of `length` bytes at `offset`, which must be within the mapping.
+    /// Returns the address of `length` bytes at `offset`, which must be within the mapping.
     fn at(&self, offset: u64, length: usize) -> io::Result<*mut u8> {
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let end = start.checked_add(length);
@@ -117,7 +117,7 @@ impl Mapping {
 /// Smallest cache line of the processors that this runs on, in bytes.
 const LINE: usize = 16;
 
-/// Write the cache lines of `length` bytes from `start` on back to the memory.
+/// Writes the cache lines of `length` bytes from `start` on back to the memory.
 #[cfg(target_arch = "x86_64")]
 fn write_back(start: *const u8, length: usize) {
     use std::arch::x86_64::{_mm_clflush, _mm_mfence};
@@ -131,7 +131,7 @@ fn write_back(start: *const u8, length: usize) {
     unsafe { _mm_mfence() };
 }
 
-/// Write the cache lines of `length` bytes from `start` on back to the memory.
+/// Writes the cache lines of `length` bytes from `start` on back to the memory.
 #[cfg(target_arch = "aarch64")]
 fn write_back(start: *const u8, length: usize) {
     use std::arch::asm;

@@ -14,7 +14,7 @@ pub static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Memory that may have holes: ranges that are known to be zero.
 pub trait Storage: Memory {
-    /// Return the offset of the next data: `offset` itself unless it is in a hole, otherwise the
+    /// Returns the offset of the next data: `offset` itself unless it is in a hole, otherwise the
     /// end of the hole, at most [`Memory::size`].
     fn data(&self, offset: u64) -> image::Result<u64> {
         Ok(offset)
@@ -28,7 +28,7 @@ pub struct FileMemory<'a> {
 }
 
 impl<'a> FileMemory<'a> {
-    /// Create it for `file`, a regular file or block device, with its current size.
+    /// Creates it for `file`, a regular file or block device, with its current size.
     pub fn new(file: &'a File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let size = if metadata.is_file() {
@@ -39,7 +39,7 @@ impl<'a> FileMemory<'a> {
         Ok(Self::with_size(file, size))
     }
 
-    /// Create it for the first `size` bytes of `file`.
+    /// Creates it for the first `size` bytes of `file`.
     pub fn with_size(file: &'a File, size: u64) -> Self {
         FileMemory { file, size }
     }
@@ -72,7 +72,7 @@ fn unreadable(offset: u64, length: usize) -> image::Error {
     image::Error::new(Problem::Unreadable, offset, length as u64)
 }
 
-/// Find the extent at `offset` of the first `size` bytes of `file`. Return whether it is a hole,
+/// Finds the extent at `offset` of the first `size` bytes of `file`. Returns whether it is a hole,
 /// and its end.
 pub fn data_or_hole(
     file: impl std::os::fd::AsFd,
@@ -92,9 +92,9 @@ pub fn data_or_hole(
     }
 }
 
-/// Return the offset of the next data of `file` from `offset` on, or `size`.
+/// Returns the offset of the next data of `file` from `offset` on, or `size`.
 ///
-/// Return the errors of lseek(2), except for files without data and filesystems without holes.
+/// Returns the errors of lseek(2), except for files without data and filesystems without holes.
 pub fn next_data(file: impl std::os::fd::AsFd, offset: u64, size: u64) -> rustix::io::Result<u64> {
     match seek(&file, SeekFrom::Data(offset)) {
         Ok(data) => Ok(data.clamp(offset, size)),

@@ -7,9 +7,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Tell systemd that the service is ready, if systemd has started it: sd_notify(3).
+/// Tells systemd that the service is ready, if systemd has started it: sd_notify(3).
 ///
-/// Return the errors of the socket in `NOTIFY_SOCKET`.
+/// Returns the errors of the socket in `NOTIFY_SOCKET`.
 pub fn notify() -> io::Result<()> {
     let name = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
     if name.is_empty() {

@@ -38,16 +38,16 @@ enum Target {
 }
 
 impl Output {
-    /// Create the temporary file for an image that will be called `path`, or written to the device
+    /// Creates the temporary file for an image that will be called `path`, or written to the device
     /// there; `-` is standard output.
     ///
-    /// Return [`Error::Refused`] if `path` cannot hold an image, or holds something other than an
+    /// Returns [`Error::Refused`] if `path` cannot hold an image, or holds something other than an
     /// image. [`Error::Output`] if it cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
         Self::over(path, Overwrite::default())
     }
 
-    /// Do as [`Output::create`], but overwrite what `overwrite` allows.
+    /// Does as [`Output::create`], but overwrites what `overwrite` allows.
     pub fn over(path: &Path, overwrite: Overwrite) -> Result<Self> {
         if path.as_os_str() == "-" {
             let path = PathBuf::from("standard output");
@@ -101,7 +101,7 @@ impl Output {
         })
     }
 
-    /// Return the final name.
+    /// Returns the final name.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -111,7 +111,7 @@ impl Output {
         self.path.set_file_name(name);
     }
 
-    /// Return the temporary name, if there is one.
+    /// Returns the temporary name, if there is one.
     pub fn temporary(&self) -> Option<&Path> {
         match &self.target {
             Target::File(temporary) => Some(temporary.path()),
@@ -119,7 +119,7 @@ impl Output {
         }
     }
 
-    /// Return the name for messages about writing: the final name, or the directory with a file
+    /// Returns the name for messages about writing: the final name, or the directory with a file
     /// that has no name.
     pub fn written_path(&self) -> &Path {
         match &self.target {
@@ -128,7 +128,7 @@ impl Output {
         }
     }
 
-    /// Return the file.
+    /// Returns the file.
     pub fn file(&self) -> &File {
         match &self.target {
             Target::File(temporary) => temporary.as_file(),
@@ -136,12 +136,12 @@ impl Output {
         }
     }
 
-    /// Return true if the image goes to standard output, which then is not for anything else.
+    /// Returns true if the image goes to standard output, which then is not for anything else.
     pub fn is_stdout(&self) -> bool {
         matches!(self.target, Target::Stdout(_))
     }
 
-    /// Return the directory that the file is in, if it has a name there.
+    /// Returns the directory that the file is in, if it has a name there.
     pub fn directory(&self) -> Result<Option<Identity>> {
         if self.temporary().is_none() {
             return Ok(None);
@@ -152,15 +152,15 @@ impl Output {
         }
     }
 
-    /// Return where other temporary files may be put: what `TMPDIR` says, or the directory of the
+    /// Returns where other temporary files may be put: what `TMPDIR` says, or the directory of the
     /// image.
     pub fn scratch(&self) -> PathBuf {
         scratch(&self.directory)
     }
 
-    /// Make room for an image of `size` bytes.
+    /// Makes room for an image of `size` bytes.
     ///
-    /// Return [`Error::Io`], and [`Error::Refused`] when the device is too small.
+    /// Returns [`Error::Io`], and [`Error::Refused`] when the device is too small.
     pub fn reserve(&self, size: u64) -> Result<()> {
         if let Target::Device(_, device) = &self.target {
             device.check_size(size)?;
@@ -170,9 +170,9 @@ impl Output {
             .map_err(|error| Error::output(self.written_path(), "set the size of the image", error))
     }
 
-    /// Rename the complete image to its final name, or copy it to the device or standard output.
+    /// Renames the complete image to its final name, or copies it to the device or standard output.
     ///
-    /// Return [`Error::Io`]; the final name is then as it was, and a device holds no image. If only the directory cannot
+    /// Returns [`Error::Io`]; the final name is then as it was, and a device holds no image. If only the directory cannot
     /// be synced, the image is in place, but a crash may undo that.
     pub fn commit(self, progress: &dyn Progress) -> Result<()> {
         let (path, directory, overwrite) = (self.path, self.directory, self.overwrite);
@@ -208,7 +208,7 @@ impl Output {
     }
 }
 
-/// Refuse the symbolic link `path` if it may be another user's trap.
+/// Refuses the symbolic link `path` if it may be another user's trap.
 fn check_link(path: &Path) -> Result<()> {
     let is_planted = |path: &Path| path.is_symlink().then(|| replace::is_planted(path));
     match is_planted(path).transpose() {
@@ -221,7 +221,7 @@ fn check_link(path: &Path) -> Result<()> {
     }
 }
 
-/// Return an output with a temporary file that has no name, and need not be beside the image.
+/// Returns an output with a temporary file that has no name, and need not be beside the image.
 fn nameless(
     path: PathBuf,
     overwrite: Overwrite,
@@ -242,7 +242,7 @@ fn creating(directory: &Path, error: io::Error) -> Error {
     Error::output(directory, "create a file in the directory", error)
 }
 
-/// Return the directory for large temporary files: `TMPDIR`, or `default`.
+/// Returns the directory for large temporary files: `TMPDIR`, or `default`.
 pub fn scratch(default: &Path) -> PathBuf {
     match std::env::var_os("TMPDIR") {
         Some(directory) if !directory.is_empty() => directory.into(),

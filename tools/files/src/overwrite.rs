@@ -100,7 +100,7 @@ impl Overwrite {
         }
     }
 
-    /// Add an input file or device; `-` is standard input. Ignore a file that does not exist:
+    /// Adds an input file or device; `-` is standard input. Ignores a file that does not exist:
     /// reading it fails later.
     pub fn input(&mut self, path: &Path) {
         let stdin = path.as_os_str() == "-";
@@ -120,13 +120,13 @@ impl Overwrite {
         }
     }
 
-    /// Add an input file or device, which may be an image. If it is one, refuse to overwrite others.
+    /// Adds an input file or device, which may be an image. If it is one, refuse to overwrite others.
     pub fn content(&mut self, path: &Path) {
         self.input(path);
         self.image |= is_image(path);
     }
 
-    /// Add an input file, or an input directory in which no file may be created.
+    /// Adds an input file, or an input directory in which no file may be created.
     pub fn container(&mut self, path: &Path) {
         self.input(path);
         if path.is_dir() {
@@ -134,7 +134,7 @@ impl Overwrite {
         }
     }
 
-    /// Refuse a new file in `directory` if that is part of such a directory.
+    /// Refuses a new file in `directory` if that is part of such a directory.
     pub fn check_directory(&self, directory: &Path) -> Result<()> {
         let part = |found: PathBuf| {
             self.directories
@@ -148,7 +148,7 @@ impl Overwrite {
         Ok(())
     }
 
-    /// Refuse to overwrite `file` if it is an input. `path` is its name for messages.
+    /// Refuses to overwrite `file` if it is an input. `path` is its name for messages.
     pub fn check_input(&self, path: &Path, file: &File) -> Result<()> {
         let stat = fstat(file).map_err(|error| Error::output(path, "examine", error))?;
         self.check_identity(path, &stat)
@@ -172,7 +172,7 @@ impl Overwrite {
         Ok(())
     }
 
-    /// Refuse to replace the regular file `path` if it is an input, or holds something other than
+    /// Refuses to replace the regular file `path` if it is an input, or holds something other than
     /// an image.
     pub fn check_file(&self, path: &Path) -> Result<()> {
         // By its identity alone, since a file that cannot be read may be replaced.
@@ -202,7 +202,7 @@ impl Overwrite {
         Ok(())
     }
 
-    /// Refuse to replace the file `path`, which is to hold no image, if it is an input or not
+    /// Refuses to replace the file `path`, which is to hold no image, if it is an input or not
     /// empty.
     pub fn check_new(&self, path: &Path) -> Result<()> {
         let found = stat(path).map_err(|error| Error::output(path, "examine", error))?;
@@ -214,7 +214,7 @@ impl Overwrite {
         Err(Error::refused(path, why))
     }
 
-    /// Refuse to overwrite the device `path` of `size` bytes, which `read` reads, if it holds
+    /// Refuses to overwrite the device `path` of `size` bytes, which `read` reads, if it holds
     /// something other than an image. Only its start and its end are read.
     pub fn check_device(
         &self,
@@ -241,7 +241,7 @@ impl Overwrite {
         }
     }
 
-    /// Refuse to overwrite the `size` bytes at byte `start` of `path`, which `memory` has, if they are something other
+    /// Refuses to overwrite the `size` bytes at byte `start` of `path`, which `memory` has, if they are something other
     /// than an image and zeros.
     pub fn check_part(
         &self,
@@ -276,7 +276,7 @@ impl Overwrite {
     }
 }
 
-/// Return true if `path` is an image in a file or on a block device; `-` is standard input.
+/// Returns true if `path` is an image in a file or on a block device; `-` is standard input.
 fn is_image(path: &Path) -> bool {
     // Opening a FIFO would wait, or have its writer fail.
     let readable = |found: Metadata| found.is_file() || found.file_type().is_block_device();
@@ -291,7 +291,7 @@ fn is_image(path: &Path) -> bool {
     read.is_ok() && start == MAGIC
 }
 
-/// Report whether the bytes from `start` to `end` are zero.
+/// Reports whether the bytes from `start` to `end` are zero.
 fn all_zero(
     start: u64,
     end: u64,
@@ -310,7 +310,7 @@ fn all_zero(
     Ok(true)
 }
 
-/// Return the known content of a file or device with these first bytes, at most [`HEAD`].
+/// Returns the known content of a file or device with these first bytes, at most [`HEAD`].
 pub fn occupant(head: &[u8]) -> Option<&'static str> {
     let found = SIGNATURES.iter().find(|(offset, magic, _)| {
         let bytes = head.get(*offset..offset + magic.len());

@@ -29,19 +29,19 @@ enum Bytes {
 }
 
 impl Region {
-    /// Return the `size` bytes from `start` on of a file or block device.
+    /// Returns the `size` bytes from `start` on of a file or block device.
     pub fn file(file: File, start: u64, size: u64) -> Self {
         let bytes = Bytes::File(file);
         Region { bytes, start, size }
     }
 
-    /// Return the `size` bytes from `start` on of a mapping.
+    /// Returns the `size` bytes from `start` on of a mapping.
     pub fn mapped(mapping: Mapping, start: u64, size: u64) -> Self {
         let bytes = Bytes::Mapped(mapping);
         Region { bytes, start, size }
     }
 
-    /// Read `into.len()` bytes at `offset`.
+    /// Reads `into.len()` bytes at `offset`.
     pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(into.len() as u64);
         if end.is_none_or(|end| end > self.size) {
@@ -53,7 +53,7 @@ impl Region {
         }
     }
 
-    /// Write `bytes` at `offset`.
+    /// Writes `bytes` at `offset`.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         match &mut self.bytes {
             Bytes::File(file) => file.write_all_at(bytes, self.start + offset),
@@ -61,7 +61,7 @@ impl Region {
         }
     }
 
-    /// Make `length` bytes at `offset` zero.
+    /// Makes `length` bytes at `offset` zero.
     pub fn zero(&mut self, offset: u64, length: u64) -> io::Result<()> {
         if let Bytes::File(file) = &self.bytes {
             let at = self.start + offset;
@@ -78,7 +78,7 @@ impl Region {
         Ok(())
     }
 
-    /// Wait until all that was written is where power loss does not affect it.
+    /// Waits until all that was written is where power loss does not affect it.
     pub fn sync(&mut self) -> io::Result<()> {
         match &mut self.bytes {
             Bytes::File(file) => file.sync_all(),
@@ -86,7 +86,7 @@ impl Region {
         }
     }
 
-    /// Forget what is cached, after [`Region::sync`], so that the device is read next.
+    /// Forgets what is cached, after [`Region::sync`], so that the device is read next.
     pub fn forget(&self) -> io::Result<()> {
         match &self.bytes {
             Bytes::File(file) => Ok(fadvise(file, 0, None, Advice::DontNeed)?),
@@ -123,7 +123,7 @@ impl Storage for Region {
     }
 }
 
-/// Return the type and the size of a regular file, a block device, or a DAX device in devdax mode,
+/// Returns the type and the size of a regular file, a block device, or a DAX device in devdax mode,
 /// which is a character device. `None` for any other file.
 pub fn examine(file: impl AsFd) -> rustix::io::Result<Option<(FileType, u64)>> {
     let status = fstat(&file)?;
@@ -137,7 +137,7 @@ pub fn examine(file: impl AsFd) -> rustix::io::Result<Option<(FileType, u64)>> {
     Ok(size.map(|size| (kind, size)))
 }
 
-/// Return the size of the DAX device with that number in bytes, or `None` if it is not a DAX
+/// Returns the size of the DAX device with that number in bytes, or `None` if it is not a DAX
 /// device.
 fn dax_size(device: u64) -> Option<u64> {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));

@@ -25,7 +25,7 @@ const LABELS: [&CStr; 2] = [c"security.selinux", c"security.SMACK64"];
 /// Largest value of an extended attribute.
 const XATTR_MAX: usize = 64 << 10;
 
-/// Create a temporary file beside `path`, with a name that starts with `prefix` and ends with `.tmp`. If
+/// Creates a temporary file beside `path`, with a name that starts with `prefix` and ends with `.tmp`. If
 /// there is a file `path`, the new one is as private. [`rename`] puts it there.
 pub fn temporary(path: &Path, prefix: &str) -> io::Result<NamedTempFile> {
     let exists = path.exists();
@@ -39,7 +39,7 @@ pub fn temporary(path: &Path, prefix: &str) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
-/// Rename the temporary file `file` to `path`. The file at `path` at this moment decides who may
+/// Renames the temporary file `file` to `path`. The file at `path` at this moment decides who may
 /// read it.
 pub fn rename(file: NamedTempFile, path: &Path) -> io::Result<()> {
     inherit(file.as_file(), path)?;
@@ -47,7 +47,7 @@ pub fn rename(file: NamedTempFile, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Return true if another user may have put the file or symbolic link `path` into a directory that
+/// Returns true if another user may have put the file or symbolic link `path` into a directory that
 /// all can write to. The sticky bit keeps that user from replacing files of others, but not from
 /// being first. Follows `fs.protected_regular` of Linux.
 pub fn is_planted(path: &Path) -> io::Result<bool> {
@@ -62,7 +62,7 @@ pub fn is_planted(path: &Path) -> io::Result<bool> {
     Ok(shared && !owners.contains(&found.st_uid))
 }
 
-/// Give `new` the owner, mode, access control list and label of the file `old`, if it exists. If an
+/// Gives `new` the owner, mode, access control list and label of the file `old`, if it exists. If an
 /// owner or a list cannot be set, only the caller and users who had access before get access. If
 /// `old` [may be planted](is_planted), only the caller does.
 fn inherit(new: &File, old: &Path) -> io::Result<()> {
@@ -107,7 +107,7 @@ fn inherit(new: &File, old: &Path) -> io::Result<()> {
     }
 }
 
-/// Return an extended attribute, if it exists.
+/// Returns an extended attribute, if it exists.
 fn xattr(path: &Path, name: &CStr) -> rustix::io::Result<Option<Vec<u8>>> {
     let mut value = vec![0; XATTR_MAX];
     match getxattr(path, name, &mut value) {
@@ -120,7 +120,7 @@ fn xattr(path: &Path, name: &CStr) -> rustix::io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Return the directory that has the file `path`.
+/// Returns the directory that has the file `path`.
 pub fn parent_of(path: &Path) -> &Path {
     let parent = path
         .parent()
@@ -128,7 +128,7 @@ pub fn parent_of(path: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// Return the system's error without the name of the temporary file.
+/// Returns the system's error without the name of the temporary file.
 pub fn plain(error: std::io::Error) -> std::io::Error {
     let source = error.get_ref().and_then(|inner| inner.source());
     match source.and_then(|source| source.downcast_ref::<std::io::Error>()) {

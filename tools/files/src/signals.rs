@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Return the signals in `signals` that are not ignored.
+/// Returns the signals in `signals` that are not ignored.
 ///
 /// A program that is started with a signal ignored, for example by nohup(1), must not react to it.
 /// If the system does not say which signals are ignored, return all.
@@ -36,19 +36,19 @@ fn not_ignored(signals: &[i32]) -> Vec<i32> {
     signals
 }
 
-/// Do what `signal` does by default, which ends the process if that is its default.
+/// Does what `signal` does by default, which ends the process if that is its default.
 pub fn obey(signal: i32) {
     let _ = emulate_default_handler(signal);
 }
 
-/// Make a write above the limit of file sizes (`ulimit -f`) fail with `EFBIG` instead of ending the
+/// Makes a write above the limit of file sizes (`ulimit -f`) fail with `EFBIG` instead of ending the
 /// program by SIGXFSZ. Programs that this one starts are not affected, as they were by ignoring it.
 pub fn survive_limits() {
     // Without the handler the signal ends the program, as before.
     let _ = register(SIGXFSZ, Arc::default());
 }
 
-/// Call `action` with each of `signals` that arrives, in a separate thread.
+/// Calls `action` with each of `signals` that arrives, in a separate thread.
 pub fn on_signal(signals: &[i32], mut action: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new(signals)?;
     thread::spawn(move || signals.forever().for_each(&mut action));
@@ -59,7 +59,7 @@ pub fn on_signal(signals: &[i32], mut action: impl FnMut(i32) + Send + 'static) 
 pub struct Cleanup(Arc<Mutex<Option<PathBuf>>>);
 
 impl Cleanup {
-    /// Handle the signals that end a program. They remove what [`Cleanup::guard`] created, and then
+    /// Handles the signals that end a program. They remove what [`Cleanup::guard`] created, and then
     /// end it.
     pub fn new() -> io::Result<Self> {
         let cleanup = Cleanup(Arc::default());
@@ -77,7 +77,7 @@ impl Cleanup {
         Ok(cleanup)
     }
 
-    /// Call `create`, and remove the output's temporary file when a signal arrives.
+    /// Calls `create`, and removes the output's temporary file when a signal arrives.
     pub fn guard<E>(&self, create: impl FnOnce() -> Result<Output, E>) -> Result<Output, E> {
         let mut file = lock(&self.0);
         let output = create()?;
@@ -85,7 +85,7 @@ impl Cleanup {
         Ok(output)
     }
 
-    /// Forget the output, which is complete.
+    /// Forgets the output, which is complete.
     pub fn done(&self) {
         *lock(&self.0) = None;
     }
@@ -112,7 +112,7 @@ impl std::error::Error for Interrupted {}
 pub struct Interrupt(Arc<AtomicUsize>);
 
 impl Interrupt {
-    /// Remember signals that end a program, instead of ending it.
+    /// Remembers signals that end a program, instead of ending it.
     pub fn new() -> io::Result<Self> {
         let interrupt = Interrupt::default();
         for signal in not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]) {
@@ -121,12 +121,12 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Return one that no signal interrupts.
+    /// Returns one that no signal interrupts.
     pub fn none() -> Self {
         Interrupt::default()
     }
 
-    /// Fail if a signal has arrived.
+    /// Fails if a signal has arrived.
     pub fn check(&self) -> Result<(), Interrupted> {
         match self.0.load(Ordering::Relaxed) {
             0 => Ok(()),
@@ -134,7 +134,7 @@ impl Interrupt {
         }
     }
 
-    /// End the process by the signal that has arrived, if any. Call this after cleaning up.
+    /// Ends the process by the signal that has arrived, if any. Calls this after cleaning up.
     pub fn obey(&self) {
         let signal = self.0.load(Ordering::Relaxed);
         if signal != 0 {

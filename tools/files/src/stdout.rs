@@ -12,7 +12,7 @@ use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 pub struct Error(io::Error);
 
 impl Error {
-    /// Convert an error of writing to standard output; see [`written`] for a closed pipe.
+    /// Converts an error of writing to standard output; see [`written`] for a closed pipe.
     pub fn new(error: io::Error) -> Self {
         obey_pipe(&error);
         Error(error)
@@ -37,20 +37,20 @@ impl std::error::Error for Error {
     }
 }
 
-/// Convert the outcome of writing to standard output.
+/// Converts the outcome of writing to standard output.
 ///
 /// If the other end of a pipe is closed, SIGPIPE ends the process, as it does with other programs.
 pub fn written(result: io::Result<()>) -> Result<(), Error> {
     result.map_err(Error::new)
 }
 
-/// Write `text` and a line end to standard output.
+/// Writes `text` and a line end to standard output.
 pub fn say(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     written(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
 }
 
-/// End the process by SIGPIPE if `error`, or one of its sources, is that the other end of a pipe is
+/// Ends the process by SIGPIPE if `error`, or one of its sources, is that the other end of a pipe is
 /// closed.
 pub fn obey_pipe(error: &(dyn std::error::Error + 'static)) {
     let closed = |error: &(dyn std::error::Error + 'static)| {
@@ -71,7 +71,7 @@ pub struct Out {
 }
 
 impl Out {
-    /// Lock standard output.
+    /// Locks standard output.
     pub fn open() -> Self {
         let stdout = io::stdout().lock();
         Out {
@@ -80,7 +80,7 @@ impl Out {
         }
     }
 
-    /// Write the rest of the buffer.
+    /// Writes the rest of the buffer.
     pub fn finish(mut self) -> Result<(), Error> {
         written(self.writer.flush())
     }

@@ -8,9 +8,9 @@ use clap::error::ErrorKind;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Print the usage error `error` on one line, or the help or version that was asked for.
+/// Prints the usage error `error` on one line, or the help or version that was asked for.
 ///
-/// Return `status` for an error. Messages start with the name `program`.
+/// Returns `status` for an error. Messages start with the name `program`.
 pub fn usage(program: &str, error: &clap::Error, status: u8) -> ExitCode {
     if error.use_stderr() {
         // A program without any arguments prints its help.
@@ -30,7 +30,7 @@ pub fn usage(program: &str, error: &clap::Error, status: u8) -> ExitCode {
     }
 }
 
-/// Join the lines of clap's message `text`, and name the command that has more help.
+/// Joins the lines of clap's message `text`, and names the command that has more help.
 fn one_line(text: &str, program: &str) -> String {
     let mut message = String::new();
     let mut command = String::from(program);

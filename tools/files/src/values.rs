@@ -16,7 +16,7 @@ const BLOCK_SIZE: Remedy = "use 4K, 8K, 16K, 32K or 64K";
 const SIZE: Remedy = "use a number of bytes, or one followed by K, M, G or T";
 const TIME: Remedy = "use SECONDS or SECONDS.FRACTION since 1970";
 
-/// Parse a label: UTF-8 without NUL, of at most 64 bytes.
+/// Parses a label: UTF-8 without NUL, of at most 64 bytes.
 pub fn label(text: &str) -> Result<String, String> {
     if text.len() > LABEL {
         return Err(format!("it has {} bytes, {LABEL} is the limit", text.len()));
@@ -27,7 +27,7 @@ pub fn label(text: &str) -> Result<String, String> {
     Ok(text.into())
 }
 
-/// Parse a block size.
+/// Parses a block size.
 pub fn block_size(text: &str) -> Result<u32, Remedy> {
     match size(text).map(u32::try_from) {
         Ok(Ok(size)) if size.is_power_of_two() && (4096..=65536).contains(&size) => Ok(size),
@@ -35,7 +35,7 @@ pub fn block_size(text: &str) -> Result<u32, Remedy> {
     }
 }
 
-/// Parse a number of bytes, with one of the suffixes K, M, G and T or none.
+/// Parses a number of bytes, with one of the suffixes K, M, G and T or none.
 pub fn size(text: &str) -> Result<u64, Remedy> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
@@ -58,7 +58,7 @@ pub fn size(text: &str) -> Result<u64, Remedy> {
         .ok_or(SIZE)
 }
 
-/// Parse a size that images can be padded to: a multiple of 4096, up to 1 TiB.
+/// Parses a size that images can be padded to: a multiple of 4096, up to 1 TiB.
 pub fn multiple(text: &str) -> Result<u64, Remedy> {
     match size(text)? {
         size if size > 0 && size % 4096 == 0 && size <= 1 << 40 => Ok(size),
@@ -66,7 +66,7 @@ pub fn multiple(text: &str) -> Result<u64, Remedy> {
     }
 }
 
-/// Parse seconds with up to nine decimals. The fraction counts upwards from the second, as in
+/// Parses seconds with up to nine decimals. The fraction counts upwards from the second, as in
 /// `stat`.
 pub fn time(text: &str) -> Result<Time, Remedy> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
@@ -79,7 +79,7 @@ pub fn time(text: &str) -> Result<Time, Remedy> {
     Ok(Time(seconds, nanoseconds))
 }
 
-/// Parse a SHA-256: 64 hexadecimal digits. Return them in lower case.
+/// Parses a SHA-256: 64 hexadecimal digits. Returns them in lower case.
 pub fn sha256(text: &str) -> Result<String, Remedy> {
     match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         true => Ok(text.to_ascii_lowercase()),

@@ -7,7 +7,7 @@ use crate::text::shown;
 use daxfs_reader::catalog::{is_pack, Listed, Table};
 use daxfs_reader::Memory;
 
-/// Load the table of the store in `memory`, which messages call `name`.
+/// Loads the table of the store in `memory`, which messages call `name`.
 pub fn load(memory: &impl Memory, name: &str) -> Result<Table> {
     let table = Table::load(memory).map_err(|error| Error::image(name, b"", error))?;
     table.ok_or_else(|| {
@@ -16,7 +16,7 @@ pub fn load(memory: &impl Memory, name: &str) -> Result<Table> {
     })
 }
 
-/// Return `items` in a list for a message, but not all of a long one.
+/// Returns `items` in a list for a message, but not all of a long one.
 pub fn some(mut items: impl Iterator<Item = String>) -> String {
     const SHOWN: usize = 16;
     let list = items.by_ref().take(SHOWN).collect::<Vec<_>>().join(", ");
@@ -26,7 +26,7 @@ pub fn some(mut items: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// Return the error for a name that no image in the store on `device` has.
+/// Returns the error for a name that no image in the store on `device` has.
 pub fn unknown(device: &str, table: &Table, name: &str) -> Error {
     let is_image = |image: &&Listed| !image.removed && !is_pack(&image.name);
     let names = table.images.iter().filter(is_image);

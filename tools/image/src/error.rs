@@ -97,7 +97,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Return true if the reason is a damaged image.
+    /// Returns true if the reason is a damaged image.
     pub fn is_damage(&self) -> bool {
         match self {
             Error::Image { .. } | Error::Foreign { .. } | Error::Digest { .. } => true,
@@ -108,7 +108,7 @@ impl Error {
         }
     }
 
-    /// Create an [`Error::System`] for `name`.
+    /// Creates an [`Error::System`] for `name`.
     pub fn system(
         name: impl Into<String>,
         operation: impl Into<Cow<'static, str>>,
@@ -123,7 +123,7 @@ impl Error {
         }
     }
 
-    /// Create an [`Error::Refused`] for `name`.
+    /// Creates an [`Error::Refused`] for `name`.
     pub fn refused(name: impl Into<String>, why: impl Into<Cow<'static, str>>) -> Self {
         Error::Refused {
             name: name.into(),
@@ -131,7 +131,7 @@ impl Error {
         }
     }
 
-    /// Create an [`Error::Image`] for `path` in the image `name`.
+    /// Creates an [`Error::Image`] for `path` in the image `name`.
     pub fn image(name: &str, path: &[u8], source: daxfs_reader::Error) -> Self {
         Error::Image {
             name: name.into(),
@@ -141,7 +141,7 @@ impl Error {
     }
 }
 
-/// Return what comes before a message about `name`.
+/// Returns what comes before a message about `name`.
 fn prefix(name: &str) -> String {
     match name {
         "" => String::new(),

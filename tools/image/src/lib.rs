@@ -38,7 +38,7 @@ pub use error::{Error, Result};
 
 use daxfs_files::signals::Interrupt;
 
-/// Remember the signals that end a program, for code that cleans up.
+/// Remembers the signals that end a program, for code that cleans up.
 pub fn handle_signals() -> Result<Interrupt> {
     Interrupt::new().map_err(|error| Error::system("", "cannot handle signals", "", error))
 }

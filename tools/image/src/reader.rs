@@ -49,7 +49,7 @@ pub enum Event<'a> {
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8], Event<'_>) -> Result<()> + 'a;
 
 impl<'a, S: Storage> Reader<'a, S> {
-    /// Return a reader of `image`, which messages call `name`.
+    /// Returns a reader of `image`, which messages call `name`.
     pub fn new(image: Image<'a, S>, name: &'a str) -> Self {
         Reader {
             image,
@@ -71,22 +71,22 @@ impl<'a, S: Storage> Reader<'a, S> {
         packs.fold(own, u64::saturating_add)
     }
 
-    /// Return the message for an `error` with the file `path`.
+    /// Returns the message for an `error` with the file `path`.
     pub fn fail(&self, path: &[u8], error: image::Error) -> Error {
         Error::image(self.name, path, error)
     }
 
-    /// Return the message for an unsuitable `path`.
+    /// Returns the message for an unsuitable `path`.
     pub fn refuse(&self, path: &[u8], why: impl Into<Cow<'static, str>>) -> Error {
         Error::refused(format!("{}: {}", self.name, shown(path)), why)
     }
 
-    /// Return the root directory.
+    /// Returns the root directory.
     pub fn root(&self) -> Result<Inode> {
         self.image.root().map_err(|error| self.fail(b"", error))
     }
 
-    /// Return the inode at `path` as a process with the image's root sees it: `.`, `..` and
+    /// Returns the inode at `path` as a process with the image's root sees it: `.`, `..` and
     /// symlinks on the way are followed, a symlink at the end if `follow`.
     pub fn find(&self, path: &[u8], follow: bool) -> Result<Inode> {
         self.image.find(path, follow).map_err(|error| {
@@ -101,7 +101,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         })
     }
 
-    /// Return the entries of `directory`, which has the path `path`, sorted by name.
+    /// Returns the entries of `directory`, which has the path `path`, sorted by name.
     pub fn children(&self, directory: &Directory, path: &[u8]) -> Result<Vec<Child>> {
         let mut children = Vec::new();
         let mut entries = self.image.entries(directory, 0);
@@ -125,7 +125,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         Ok(children)
     }
 
-    /// Visit `start`, which has the path `path`, and all below, in the order of names, directories
+    /// Visits `start`, which has the path `path`, and all below, in the order of names, directories
     /// before their content. `visit` gets the path, the name in its directory, and the inode.
     pub fn walk(&self, start: &Inode, path: &[u8], visit: &mut Visit<'_>) -> Result<()> {
         let mut path = path.to_vec();
@@ -164,13 +164,13 @@ impl<'a, S: Storage> Reader<'a, S> {
         Ok(())
     }
 
-    /// Return the extended attributes of `inode`, which has the path `path`.
+    /// Returns the extended attributes of `inode`, which has the path `path`.
     pub fn xattrs(&self, inode: &Inode, path: &[u8]) -> Result<Vec<OwnedXattr>> {
         let xattrs = self.image.xattrs(inode);
         xattrs.map_err(|error| self.fail(path, error))
     }
 
-    /// Return the target of the symlink `inode`, nothing for other files.
+    /// Returns the target of the symlink `inode`, nothing for other files.
     pub fn target(&self, inode: &Inode, path: &[u8]) -> Result<Vec<u8>> {
         let target = self.image.target(inode);
         Ok(target
@@ -220,8 +220,8 @@ impl<'a, S: Storage> Reader<'a, S> {
         read.map_err(|error| reader.fail(path, error))
     }
 
-    /// Pass the content of the regular file `inode` to `sink`, piece by piece with the offset of
-    /// each. Holes between pieces are left out, others passed as zeros. Stop when `sink` fails.
+    /// Passes the content of the regular file `inode` to `sink`, piece by piece with the offset of
+    /// each. Holes between pieces are left out, others passed as zeros. Stops when `sink` fails.
     pub fn data(
         &self,
         inode: &Inode,
@@ -256,7 +256,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         Ok(())
     }
 
-    /// Do as [`Reader::data`], but pass zeros for holes.
+    /// Does as [`Reader::data`], but pass zeros for holes.
     pub fn content(
         &self,
         inode: &Inode,
@@ -277,7 +277,7 @@ impl<'a, S: Storage> Reader<'a, S> {
     }
 }
 
-/// Pass zeros from `at` to `end` to `sink`.
+/// Passes zeros from `at` to `end` to `sink`.
 fn zeros(at: &mut u64, end: u64, sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
     while *at < end {
         let length = (end - *at).min(ZEROS.len() as u64);
@@ -287,7 +287,7 @@ fn zeros(at: &mut u64, end: u64, sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>)
     Ok(())
 }
 
-/// Return `path/name`.
+/// Returns `path/name`.
 pub fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     let mut path = path.to_vec();
     append(&mut path, name);
@@ -301,7 +301,7 @@ fn append(path: &mut Vec<u8>, name: &[u8]) {
     path.extend_from_slice(name);
 }
 
-/// Return the size of a buffer for reading `inode`.
+/// Returns the size of a buffer for reading `inode`.
 pub fn buffer_for(inode: &Inode) -> usize {
     inode.size.clamp(1, PIECE as u64) as usize
 }

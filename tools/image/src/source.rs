@@ -38,7 +38,7 @@ pub struct At {
 }
 
 impl At {
-    /// Return the name in messages of the image at this place in `path`.
+    /// Returns the name in messages of the image at this place in `path`.
     pub fn name_in(&self, path: &Path) -> String {
         let name = name_of(path);
         match &self.name {
@@ -48,7 +48,7 @@ impl At {
     }
 }
 
-/// Open `path`, see [`open_input`].
+/// Opens `path`, see [`open_input`].
 pub fn open(path: &Path) -> Result<Region> {
     let name = name_of(path);
     let file = open_input(path)?;
@@ -74,7 +74,7 @@ pub fn open(path: &Path) -> Result<Region> {
     }
 }
 
-/// Open the part of `path` that `at` names.
+/// Opens the part of `path` that `at` names.
 pub fn open_at(path: &Path, at: &At) -> Result<Region> {
     let mut source = open(path)?;
     let start = at.offset.unwrap_or(0);
@@ -112,17 +112,17 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Open the image at `path`, see [`open`].
+    /// Opens the image at `path`, see [`open`].
     pub fn open(path: &Path) -> Result<Self> {
         Self::of_source(open(path)?, name_of(path))
     }
 
-    /// Open the image at the place `at` in `path`.
+    /// Opens the image at the place `at` in `path`.
     pub fn open_at(path: &Path, at: &At) -> Result<Self> {
         Self::of_source(open_at(path, at)?, at.name_in(path))
     }
 
-    /// Open the image `name` in `source`.
+    /// Opens the image `name` in `source`.
     pub fn of_source(source: Region, name: String) -> Result<Self> {
         let superblock = superblock(&source, &name)?;
         Ok(Opened {
@@ -138,7 +138,7 @@ impl Opened {
         Image::new(&self.source, &self.superblock)
     }
 
-    /// Return a reader of the image.
+    /// Returns a reader of the image.
     pub fn reader(&self) -> Reader<'_, Region> {
         let packs = self.packs.iter().map(|pack| {
             let pack = pack.as_ref()?;
@@ -147,13 +147,13 @@ impl Opened {
         Reader::new(self.image(), &self.name).with_packs(packs.collect())
     }
 
-    /// Compare all bytes of the image with its SHA-256, and return it.
+    /// Compares all bytes of the image with its SHA-256, and returns it.
     pub fn digest(&self) -> Result<[u8; 32]> {
         self.sums(&Bar::of("reading", self.superblock.total_size))?;
         Ok(self.superblock.sha256)
     }
 
-    /// Compare all bytes of the image with its SHA-256, and with the sums of its pieces if it has any.
+    /// Compares all bytes of the image with its SHA-256, and with the sums of its pieces if it has any.
     pub fn verify(&self, progress: &dyn Progress) -> Result<()> {
         let pieces = self.sums(progress)?;
         let wrong = wrong_sum(&self.image(), &pieces);
@@ -166,7 +166,7 @@ impl Opened {
         }
     }
 
-    /// Return the SHA-256 of all pieces, which give the SHA-256 of the image.
+    /// Returns the SHA-256 of all pieces, which give the SHA-256 of the image.
     fn sums(&self, progress: &dyn Progress) -> Result<Vec<[u8; 32]>> {
         let pieces =
             sums(&self.image(), progress).map_err(|error| Error::image(&self.name, b"", error))?;
@@ -182,7 +182,7 @@ impl Opened {
     }
 }
 
-/// Load the superblock of the image `name` in `memory`. Say what a file that is not an image looks
+/// Loads the superblock of the image `name` in `memory`. Says what a file that is not an image looks
 /// like.
 pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
     Superblock::load(memory).map_err(|error| {
@@ -201,7 +201,7 @@ pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
     })
 }
 
-/// Open `path` for reading; `-` is standard input. Anything but a file or a device with an image there is copied to a temporary file.
+/// Opens `path` for reading; `-` is standard input. Anything but a file or a device with an image there is copied to a temporary file.
 pub fn open_input(path: &Path) -> Result<File> {
     let name = name_of(path);
     let file = match path.as_os_str() == "-" {
@@ -216,13 +216,13 @@ pub fn open_input(path: &Path) -> Result<File> {
     }
 }
 
-/// Open `path` for reading, without waiting for the other end of a FIFO.
+/// Opens `path` for reading, without waiting for the other end of a FIFO.
 pub fn open_now(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits() as i32;
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
-/// Return the error for an image `name` that cannot be opened.
+/// Returns the error for an image `name` that cannot be opened.
 pub fn cannot_open(name: &str, error: io::Error) -> Error {
     let remedy = match (error.kind(), Errno::from_io_error(&error)) {
         (io::ErrorKind::NotFound, _) => "; check the path",
@@ -233,7 +233,7 @@ pub fn cannot_open(name: &str, error: io::Error) -> Error {
     Error::system(name, "cannot open", remedy, error)
 }
 
-/// Return the name of `path` in messages.
+/// Returns the name of `path` in messages.
 pub fn name_of(path: &Path) -> String {
     if path.as_os_str() == "-" {
         "standard input".into()

@@ -8,13 +8,13 @@ pub use daxfs_files::{cause, shown, shown_path};
 use daxfs_reader::{FileType, Problem, Superblock};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// Return the label of an image without padding.
+/// Returns the label of an image without padding.
 pub fn label(superblock: &Superblock) -> &[u8] {
     let label = &superblock.label;
     label.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
-/// Return what to do about an image with `problem`, with a separator from the text before.
+/// Returns what to do about an image with `problem`, with a separator from the text before.
 pub fn remedy(problem: Problem) -> &'static str {
     match problem {
         Problem::Version | Problem::Feature => "; use the tools that made it, or newer ones",
@@ -31,7 +31,7 @@ pub fn remedy(problem: Problem) -> &'static str {
     }
 }
 
-/// Return a mode as ls(1) shows it, `drwxr-xr-x`.
+/// Returns a mode as ls(1) shows it, `drwxr-xr-x`.
 pub fn mode(file_type: FileType, permissions: u16) -> String {
     let kind = match file_type {
         FileType::Fifo => 'p',
@@ -61,7 +61,7 @@ pub fn mode(file_type: FileType, permissions: u16) -> String {
     text
 }
 
-/// Return `size` with a unit as `ls -h` shows it: rounded up to three characters, powers of 1024.
+/// Returns `size` with a unit as `ls -h` shows it: rounded up to three characters, powers of 1024.
 pub fn human(size: u64) -> String {
     let mut unit = 1_u128;
     let size = u128::from(size);
@@ -79,7 +79,7 @@ pub fn human(size: u64) -> String {
     size.to_string()
 }
 
-/// Return the name of a type, as in `dump`.
+/// Returns the name of a type, as in `dump`.
 pub fn type_name(file_type: FileType) -> &'static str {
     match file_type {
         FileType::Fifo => "fifo",
@@ -92,7 +92,7 @@ pub fn type_name(file_type: FileType) -> &'static str {
     }
 }
 
-/// Return a time in UTC, `2026-11-20 10:32:12.000000000`.
+/// Returns a time in UTC, `2026-11-20 10:32:12.000000000`.
 pub fn time(seconds: i64, nanoseconds: u32) -> String {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = date(days);
@@ -117,7 +117,7 @@ pub fn parse_time(text: &str) -> Option<u64> {
     Some(u64::try_from(seconds).unwrap_or(0))
 }
 
-/// Return the Gregorian date that is `days` after 1970-01-01: years of 365 days and a leap day each
+/// Returns the Gregorian date that is `days` after 1970-01-01: years of 365 days and a leap day each
 /// 4 years but not each 100 but each 400, counted from a 1st of March, so that leap days end years.
 fn date(days: i64) -> (i64, i64, i64) {
     const CENTURIES4: i64 = 146_097;

@@ -40,7 +40,7 @@ pub struct Buffer {
 }
 
 impl Kind {
-    /// Return the kind that `daxfs load --into` calls `name`.
+    /// Returns the kind that `daxfs load --into` calls `name`.
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "memfd" => Some(Kind::Memfd),
@@ -50,7 +50,7 @@ impl Kind {
         }
     }
 
-    /// Return the memory in bytes that an image of `size` bytes takes in memory of this kind.
+    /// Returns the memory in bytes that an image of `size` bytes takes in memory of this kind.
     pub fn size_of(self, size: u64) -> u64 {
         size.next_multiple_of(match self {
             Kind::Hugetlb => HUGE,
@@ -58,7 +58,7 @@ impl Kind {
         })
     }
 
-    /// Make memory of this kind with a copy of `image`.
+    /// Makes memory of this kind with a copy of `image`.
     pub fn make(self, image: &ImageFile) -> Result<Buffer> {
         let size = self.size_of(image.size);
         let fail = |what: &str, error: Errno| {
@@ -96,7 +96,7 @@ impl Kind {
         }
     }
 
-    /// Return what to do about `error` when memory of this kind is made.
+    /// Returns what to do about `error` when memory of this kind is made.
     fn remedy(self, error: Errno) -> &'static str {
         match (self, error) {
             (Kind::Hugetlb, Errno::NOMEM) => {
@@ -115,7 +115,7 @@ fn memfd(flags: MemfdFlags, size: u64) -> rustix::io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Return a memfd of `size` bytes with `image`: huge pages as far as these are full, and small pages for the rest.
+/// Returns a memfd of `size` bytes with `image`: huge pages as far as these are full, and small pages for the rest.
 fn filled_memfd(image: &ImageFile, size: u64) -> Result<OwnedFd> {
     let fail = |error: Errno| {
         let operation = format!("cannot make a memfd of {size} bytes");
@@ -139,7 +139,7 @@ fn filled_memfd(image: &ImageFile, size: u64) -> Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Give the first `size` bytes of the memfd `fd` huge pages. Warn if that fails.
+/// Gives the first `size` bytes of the memfd `fd` huge pages. Warns if that fails.
 fn enlarge_pages(fd: BorrowedFd<'_>, size: u64) {
     if let Err(error) = huge::allocate(fd, size) {
         warn(format_args!(
@@ -149,7 +149,7 @@ fn enlarge_pages(fd: BorrowedFd<'_>, size: u64) {
     }
 }
 
-/// Copy `image` into the `size` bytes of `fd` through a mapping.
+/// Copies `image` into the `size` bytes of `fd` through a mapping.
 fn fill(image: &ImageFile, size: u64, fd: BorrowedFd<'_>, kind: Kind) -> Result<()> {
     // All of it, which reserves the huge pages.
     let mut mapping = Mapping::new(fd, size).map_err(|error| {

@@ -8,7 +8,7 @@ use rustix::mount::{fsconfig_create, fsconfig_set_string, fsopen, FsOpenFlags};
 use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Return the error of a failed call on the mount context `fs`, with the kernel's message if there
+/// Returns the error of a failed call on the mount context `fs`, with the kernel's message if there
 /// is one.
 pub fn explain(fs: &OwnedFd, operation: impl Into<Cow<'static, str>>, error: Errno) -> Error {
     let mut line = [0; 1024];
@@ -25,10 +25,10 @@ pub fn explain(fs: &OwnedFd, operation: impl Into<Cow<'static, str>>, error: Err
     }
 }
 
-/// Make the kernel read the first `length` of the `size` bytes at physical address `start`. Return true if they are
+/// Makes the kernel read the first `length` of the `size` bytes at physical address `start`. Returns true if they are
 /// memory with a store.
 ///
-/// Fail if this process may not use the range, or if it is in use.
+/// Fails if this process may not use the range, or if it is in use.
 pub fn look_at_range(start: u64, size: u64, length: u64) -> Result<bool> {
     let fs = fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(|error| Error::system("", "cannot mount daxfs", "", error))?;

@@ -26,7 +26,7 @@ const PIECE: usize = 1 << 20;
 /// Bytes of a superblock.
 const SUPERBLOCK: usize = 4096;
 
-/// Return the error of writing to `target`, or to ` part` of it.
+/// Returns the error of writing to `target`, or to ` part` of it.
 pub(crate) fn cannot_write(target: &str, part: &str, error: io::Error) -> Error {
     let remedy = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space",
@@ -35,7 +35,7 @@ pub(crate) fn cannot_write(target: &str, part: &str, error: io::Error) -> Error 
     Error::system(target, format!("cannot write{part}"), remedy, error)
 }
 
-/// Return the number of bytes of `image` with its table of sums and its signature, a multiple of
+/// Returns the number of bytes of `image` with its table of sums and its signature, a multiple of
 /// the block size.
 fn stored_size<M: Memory>(image: &Image<'_, M>) -> u64 {
     let superblock = image.superblock();
@@ -60,7 +60,7 @@ pub struct ImageFile {
 }
 
 impl ImageFile {
-    /// Open the image file `path`; `-` is standard input.
+    /// Opens the image file `path`; `-` is standard input.
     pub fn open(path: &Path) -> Result<Self> {
         let name = name_of(path);
         let file = open_input(path)?;
@@ -95,19 +95,19 @@ impl ImageFile {
         packs.collect()
     }
 
-    /// Write the image to `device`, and verify it.
+    /// Writes the image to `device`, and verifies it.
     pub fn write_to(&self, device: &Device, progress: &dyn Progress) -> Result<()> {
         Ok(device.write(&self.file, self.size, progress)?)
     }
 
-    /// Pass the image to `put`, piece by piece with the offset of each, and show a progress bar.
+    /// Passes the image to `put`, piece by piece with the offset of each, and shows a progress bar.
     pub fn copy(&self, put: impl FnMut(u64, &[u8]) -> io::Result<()>) -> Result<()> {
         self.pass("", |_, _| (), put)
     }
 
-    /// Do as [`ImageFile::copy`], to `target`, and compute the SHA-256 of the copy.
+    /// Does as [`ImageFile::copy`], to `target`, and computes the SHA-256 of the copy.
     ///
-    /// Fail if it differs from the superblock's.
+    /// Fails if it differs from the superblock's.
     pub fn copy_checked(
         &self,
         target: &str,
@@ -151,7 +151,7 @@ impl ImageFile {
         Ok(())
     }
 
-    /// Pass the image to `see` and to `put`, which writes it to `target`.
+    /// Passes the image to `see` and to `put`, which writes it to `target`.
     fn pass(
         &self,
         target: &str,

@@ -19,7 +19,7 @@ extern "C" {
 
 const MADV_COLLAPSE: c_int = 25;
 
-/// Return true if the kernel can map files by huge pages. Where its pages have more than 4 KiB, its huge pages have more
+/// Returns true if the kernel can map files by huge pages. Where its pages have more than 4 KiB, its huge pages have more
 /// than [`HUGE`] bytes, and no image is aligned for them. A kernel without transparent huge pages is left to
 /// [`allocate`], which fails.
 pub fn can_map() -> bool {
@@ -27,7 +27,7 @@ pub fn can_map() -> bool {
     size.map_or(true, |size| size.trim() == HUGE.to_string())
 }
 
-/// Give the first `size` bytes of the empty memfd `fd` huge pages, whatever
+/// Gives the first `size` bytes of the empty memfd `fd` huge pages, whatever
 /// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says about memfds. `size` must be a multiple
 /// of [`HUGE`].
 ///
@@ -49,7 +49,7 @@ pub fn allocate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
     collapsed
 }
 
-/// Map `length` bytes of `fd` at `address`, which must be mapped and unused, and make huge pages of
+/// Maps `length` bytes of `fd` at `address`, which must be mapped and unused, and makes huge pages of
 /// them.
 fn collapse(address: *mut c_void, length: usize, fd: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = MapFlags::SHARED | MapFlags::FIXED;

@@ -87,7 +87,7 @@ const GENERIC: [&str; 9] = [
 ];
 
 impl MountOptions {
-    /// Sort `words`, such as `nosuid` and `check=none`. Of words that exclude each other, the last one counts.
+    /// Sorts `words`, such as `nosuid` and `check=none`. Of words that exclude each other, the last one counts.
     pub fn parse(words: &[String]) -> Self {
         let mut options = MountOptions {
             attributes: MountAttrFlags::empty(),
@@ -142,7 +142,7 @@ pub fn shortened(source: &Path) -> Cow<'_, [u8]> {
     }
 }
 
-/// Return the name of `source` for the kernel.
+/// Returns the name of `source` for the kernel.
 fn source_name<'a>(source: &'a Path, memory: &MountSource<'_>) -> Result<Cow<'a, [u8]>> {
     let name = source.as_os_str().as_bytes();
     match memory {
@@ -214,7 +214,7 @@ pub fn examine(dir: &Path) -> Result<()> {
     }
 }
 
-/// Return the error for a directory that nothing can be mounted on.
+/// Returns the error for a directory that nothing can be mounted on.
 fn refuse(dir: &Path, error: Errno) -> Error {
     let remedy = match error {
         Errno::NOENT => "; make the directory first",
@@ -225,9 +225,9 @@ fn refuse(dir: &Path, error: Errno) -> Error {
     Error::system(shown_path(dir), "cannot mount there", remedy, error)
 }
 
-/// Mount the image in `memory` on `dir`. `source` is the image file or the device.
+/// Mounts the image in `memory` on `dir`. `source` is the image file or the device.
 ///
-/// Fail if the name of a device is too long for the kernel.
+/// Fails if the name of a device is too long for the kernel.
 pub fn attach(
     source: &Path,
     memory: MountSource<'_>,
@@ -239,7 +239,7 @@ pub fn attach(
     place(mount.as_fd(), dir)
 }
 
-/// Pass `options` to the mount context `fs`.
+/// Passes `options` to the mount context `fs`.
 pub fn set(fs: &OwnedFd, options: &[(String, Option<String>)]) -> Result<()> {
     let mut options = options.iter();
     options.try_for_each(|(name, value)| set_one(fs, name, value.as_deref()))
@@ -253,7 +253,7 @@ fn set_one(fs: &OwnedFd, name: &str, value: Option<&str>) -> Result<()> {
     done.map_err(|error| explain(fs, format!("cannot set option {name}"), error))
 }
 
-/// Mount the filesystem that `fs` describes on `dir`, after `check` has seen it.
+/// Mounts the filesystem that `fs` describes on `dir`, after `check` has seen it.
 pub fn mount_on(
     fs: &OwnedFd,
     dir: &Path,

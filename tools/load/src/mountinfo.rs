@@ -41,7 +41,7 @@ impl Mount<'_> {
         options.any(|found| found == option.as_bytes())
     }
 
-    /// Return the value of the superblock's option `name`.
+    /// Returns the value of the superblock's option `name`.
     pub fn option(&self, name: &str) -> Option<OsString> {
         // A comma in a value is escaped.
         let mut options = self.options.split(|&byte| byte == b',');
@@ -52,12 +52,12 @@ impl Mount<'_> {
     }
 }
 
-/// Return the content of /proc/self/mountinfo.
+/// Returns the content of /proc/self/mountinfo.
 pub fn read() -> Result<Vec<u8>> {
     std::fs::read(PATH).map_err(|error| Error::system(PATH, "cannot read", "", error))
 }
 
-/// Return the mounts in `text`, the content of /proc/self/mountinfo. Its lines are in no order that
+/// Returns the mounts in `text`, the content of /proc/self/mountinfo. Its lines are in no order that
 /// says what covers what. Lines of another form are left out.
 pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
     text.split(|&byte| byte == b'\n').filter_map(|line| {
@@ -82,16 +82,16 @@ pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
     })
 }
 
-/// Return the kernel's data about the uppermost mount at `path`: its device, its id, and whether it is one. Do not
+/// Returns the kernel's data about the uppermost mount at `path`: its device, its id, and whether it is one. Does not
 /// follow a symbolic link, trigger a mount or ask the filesystem, which may be another user's FUSE.
 pub fn status(path: &Path) -> rustix::io::Result<Statx> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     statx(CWD, path, flags, StatxFlags::empty())
 }
 
-/// Return the id of the uppermost mount at `path`, which /proc/self/mountinfo shows as well.
+/// Returns the id of the uppermost mount at `path`, which /proc/self/mountinfo shows as well.
 ///
-/// Return the errors of [`status`], and `EOPNOTSUPP` if the kernel lacks mount ids.
+/// Returns the errors of [`status`], and `EOPNOTSUPP` if the kernel lacks mount ids.
 pub fn mount_id(path: &Path) -> io::Result<u64> {
     let found = status(path)?;
     if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
@@ -100,7 +100,7 @@ pub fn mount_id(path: &Path) -> io::Result<u64> {
     Ok(found.stx_mnt_id)
 }
 
-/// Undo the escapes of a path in /proc, three octal digits after a backslash.
+/// Undoes the escapes of a path in /proc, three octal digits after a backslash.
 fn unescape(text: &[u8]) -> OsString {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

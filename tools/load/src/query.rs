@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 /// `struct fsuuid2`: the length and the bytes.
 type Uuid = [u8; 17];
 
-/// Return the UUID of the filesystem that `file` is on: `FS_IOC_GETFSUUID`.
+/// Returns the UUID of the filesystem that `file` is on: `FS_IOC_GETFSUUID`.
 pub fn uuid(file: impl AsFd) -> Result<[u8; 16]> {
     // SAFETY: The request writes such a structure.
     let [_, uuid @ ..] = unsafe {

@@ -24,7 +24,7 @@ pub struct Range {
 impl FromStr for Range {
     type Err = String;
 
-    /// Parse `phys=ADDRESS,size=BYTES`, as the mount options.
+    /// Parses `phys=ADDRESS,size=BYTES`, as the mount options.
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let value = |name: &str| {
             let value = text.split(',').find_map(|word| word.strip_prefix(name));
@@ -46,9 +46,9 @@ enum Owner {
 }
 
 impl Range {
-    /// Return the driver's device that has the range, if there is one.
+    /// Returns the driver's device that has the range, if there is one.
     ///
-    /// Fail if the range is System RAM or is mounted, which /proc/iomem shows to root only, or if a device has a part of
+    /// Fails if the range is System RAM or is mounted, which /proc/iomem shows to root only, or if a device has a part of
     /// the range.
     fn owner(&self) -> Result<Owner> {
         let last = self.start + (self.size - 1);
@@ -101,7 +101,7 @@ impl std::fmt::Display for Range {
     }
 }
 
-/// Return the first and the last address, and the node, of each pmem and DAX device.
+/// Returns the first and the last address, and the node, of each pmem and DAX device.
 fn devices() -> Vec<(u64, u64, PathBuf)> {
     let number = |path: PathBuf| {
         let text = fs::read_to_string(path).ok()?;
@@ -132,10 +132,10 @@ fn devices() -> Vec<(u64, u64, PathBuf)> {
     .concat()
 }
 
-/// Write the image file `image` to `range`, read it back, and return the command that mounts it. Unless `force`,
+/// Writes the image file `image` to `range`, read it back, and returns the command that mounts it. Unless `force`,
 /// nothing but an image and zeros is overwritten.
 ///
-/// Fail if the range is System RAM, if the kernel does not let programs write to it, or if the image does not fit.
+/// Fails if the range is System RAM, if the kernel does not let programs write to it, or if the image does not fit.
 pub fn write(image: &Path, range: Range, force: bool) -> Result<String> {
     let image = ImageFile::open(image)?;
     let page = rustix::param::page_size() as u64;

@@ -54,7 +54,7 @@ fn programs() -> [Program; 5] {
     ]
 }
 
-/// Return the manual pages; pages of commands under a program are called `program-command`.
+/// Returns the manual pages; pages of commands under a program are called `program-command`.
 pub fn pages() -> io::Result<Vec<File>> {
     let mut pages = Vec::new();
     for Program { command, see_also } in programs() {
@@ -68,7 +68,7 @@ pub fn pages() -> io::Result<Vec<File>> {
     Ok(pages)
 }
 
-/// Add the pages of the commands under `command`; its page is called `name`.
+/// Adds the pages of the commands under `command`; its page is called `name`.
 fn below(command: &Command, name: &str, pages: &mut Vec<File>) -> io::Result<()> {
     for inner in command.get_subcommands() {
         let inner_name = format!("{name}-{}", inner.get_name());
@@ -112,7 +112,7 @@ fn page(command: &Command, name: &str, see_also: &[&str]) -> io::Result<File> {
     Ok((format!("{name}.8"), tidy(&page).into_bytes()))
 }
 
-/// Remove what clap_mangen writes too often: the same two lines before each section, and breaks
+/// Removes what clap_mangen writes too often: the same two lines before each section, and breaks
 /// between paragraphs.
 fn tidy(page: &str) -> String {
     const PREAMBLE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
@@ -123,7 +123,7 @@ fn tidy(page: &str) -> String {
     page.replace(".br\n\n.br\n", ".sp\n")
 }
 
-/// Return completions for bash, zsh and fish, in directories of these names.
+/// Returns completions for bash, zsh and fish, in directories of these names.
 pub fn completions() -> Vec<File> {
     let mut files = Vec::new();
     for (shell, directory) in [

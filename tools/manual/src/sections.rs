@@ -11,7 +11,7 @@ use std::fmt::Write;
 pub struct Sections<'a>(pub &'a str);
 
 impl Sections<'_> {
-    /// Format the sections for troff.
+    /// Formats the sections for troff.
     pub fn to_roff(&self) -> String {
         let mut page = String::new();
         let mut examples = false;
@@ -60,13 +60,13 @@ impl Sections<'_> {
     }
 }
 
-/// Parse a line `  word   meaning`.
+/// Parses a line `  word   meaning`.
 fn entry(line: &str) -> Option<(&str, &str)> {
     let (word, meaning) = line.strip_prefix("  ")?.split_once("  ")?;
     (!word.is_empty() && !word.starts_with(' ')).then_some((word, meaning.trim()))
 }
 
-/// Return the section that says how to call `command`, as its help does.
+/// Returns the section that says how to call `command`, as its help does.
 pub fn synopsis(command: &mut Command) -> String {
     let usage = command.render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").trim();
@@ -77,7 +77,7 @@ pub fn synopsis(command: &mut Command) -> String {
     )
 }
 
-/// Return the section that names other pages, `daxfs(5)` and their like.
+/// Returns the section that names other pages, `daxfs(5)` and their like.
 pub fn see_also(pages: &[&str]) -> String {
     let mut text = String::from(".SH \"SEE ALSO\"\n");
     for (n, page) in pages.iter().enumerate() {
@@ -100,7 +100,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped(text))
 }
 
-/// Escape `text` for troff.
+/// Escapes `text` for troff.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     if text.starts_with(['.', '\'']) {

@@ -104,7 +104,7 @@ const _: () = {
     assert!(offset_of!(CatalogEntry, offset) == 80);
 };
 
-/// Return the alignment and the length, in bytes, of an image of `size` bytes with blocks of `block` bytes. A small image
+/// Returns the alignment and the length, in bytes, of an image of `size` bytes with blocks of `block` bytes. A small image
 /// shares 2 MiB with others, because none of its files is mapped by a PMD entry. A range of `phys=` needs the alignment
 /// of a larger one to have struct pages.
 pub fn room(size: u64, block: u64) -> (u64, u64) {
@@ -133,7 +133,7 @@ pub fn is_pack(name: &str) -> bool {
     })
 }
 
-/// Return `text` if it may be the name of an image. No mount option ends at a byte of it.
+/// Returns `text` if it may be the name of an image. No mount option ends at a byte of it.
 pub fn valid_name(text: &[u8]) -> Option<&str> {
     let valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-+:@".contains(byte);
     let fits = (1..size_of::<[u8; 64]>()).contains(&text.len());
@@ -164,7 +164,7 @@ impl Listed {
     }
 }
 
-/// Return the name of an entry, if it is valid.
+/// Returns the name of an entry, if it is valid.
 fn name_of(entry: &CatalogEntry) -> Option<&str> {
     let mut parts = entry.name.splitn(2, |&byte| byte == 0);
     let name = valid_name(parts.next()?)?;
@@ -176,7 +176,7 @@ fn name_of(entry: &CatalogEntry) -> Option<&str> {
 /// A copy of the table with the right checksum.
 type Copy = (CatalogHead, Vec<CatalogEntry>);
 
-/// Load copy `index` from `memory`, unless that has something else.
+/// Loads copy `index` from `memory`, unless that has something else.
 fn load_copy<M: Memory>(memory: &M, index: usize) -> Result<Option<Copy>> {
     let start = CATALOG_COPIES[index];
     let head: CatalogHead = load(memory, start)?;
@@ -224,7 +224,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Return the empty table of a device of `size` bytes.
+    /// Returns the empty table of a device of `size` bytes.
     pub fn new(size: u64) -> Self {
         Table {
             generation: 0,
@@ -235,10 +235,10 @@ impl Table {
         }
     }
 
-    /// Load the table at the start of `memory` and validate it. Return `None` if its first
+    /// Loads the table at the start of `memory` and validates it. Returns `None` if its first
     /// bytes can be read and do not begin a first copy.
     ///
-    /// Return [`CHECKSUM`] if no copy is whole, [`Problem::Version`] if a whole copy is of another
+    /// Returns [`CHECKSUM`] if no copy is whole, [`Problem::Version`] if a whole copy is of another
     /// version, the problems of its size and entries, and of reading if the first copy cannot be
     /// read and the second one is not whole.
     pub fn load(memory: &impl Memory) -> Result<Option<Self>> {
@@ -292,7 +292,7 @@ impl Table {
         Ok(Some(table))
     }
 
-    /// Add the image of entry `index`. The earlier ones were added before, and `names` has theirs.
+    /// Adds the image of entry `index`. The earlier ones were added before, and `names` has theirs.
     fn take<'a>(
         &mut self,
         index: usize,
@@ -337,7 +337,7 @@ impl Table {
         Ok(())
     }
 
-    /// Return the bytes of a copy.
+    /// Returns the bytes of a copy.
     pub fn encode(&self) -> Vec<u8> {
         let mut head = CatalogHead {
             magic: CATALOG_MAGIC,
@@ -363,26 +363,26 @@ impl Table {
         [head.as_bytes(), entries.as_bytes()].concat()
     }
 
-    /// Add `image` at a free place.
+    /// Adds `image` at a free place.
     pub fn insert(&mut self, image: Listed) {
         let before = |other: &Listed| other.range.start < image.range.start;
         self.images
             .insert(self.images.partition_point(before), image);
     }
 
-    /// Return the image that is mounted without a name.
+    /// Returns the image that is mounted without a name.
     pub fn active(&self) -> Option<&Listed> {
         self.images.iter().find(|image| image.active)
     }
 
-    /// Return the image called `name` that is not removed.
+    /// Returns the image called `name` that is not removed.
     pub fn find(&self, name: &str) -> Option<&Listed> {
         self.images
             .iter()
             .find(|image| image.name == name && !image.removed)
     }
 
-    /// Make `name` the image that is mounted without a name. Return false if it does not exist.
+    /// Makes `name` the image that is mounted without a name. Returns false if it does not exist.
     pub fn activate(&mut self, name: &str) -> bool {
         if self.find(name).is_none() {
             return false;
@@ -401,7 +401,7 @@ impl Table {
         Some(image)
     }
 
-    /// Return the ranges that no image has and that are not in `used`, in order.
+    /// Returns the ranges that no image has and that are not in `used`, in order.
     pub fn free(&self, used: &[Range<u64>]) -> Vec<Range<u64>> {
         let images = self.images.iter().map(|image| image.range.clone());
         let mut used: Vec<_> = images.chain(used.iter().cloned()).collect();

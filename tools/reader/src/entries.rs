@@ -6,7 +6,7 @@ use crate::image::{Directory, Dirent, Image, Memory, Result};
 use std::collections::VecDeque;
 
 impl<'a, M: Memory> Image<'a, M> {
-    /// Return the entries of `directory`, starting with entry `start`.
+    /// Returns the entries of `directory`, starting with entry `start`.
     pub fn entries(&self, directory: &Directory, start: u32) -> Entries<'a, M> {
         Entries {
             image: Image::new(self.memory(), self.superblock()),
@@ -33,7 +33,7 @@ impl<M: Memory> Entries<'_, M> {
     /// Number of entries that are loaded at a time.
     const PART: usize = 256;
 
-    /// Return the next entry and its name, or `None` after the last one. Each call advances, also
+    /// Returns the next entry and its name, or `None` after the last one. Each call advances, also
     /// if it fails.
     #[allow(clippy::should_implement_trait)] // The name borrows from this.
     pub fn next(&mut self) -> Option<Result<(Dirent, &[u8])>> {
@@ -46,7 +46,7 @@ impl<M: Memory> Entries<'_, M> {
         }))
     }
 
-    /// Load entries up to one that is invalid.
+    /// Loads entries up to one that is invalid.
     fn load(&mut self) {
         let listing = self.image.list(&self.directory, self.position);
         let loaded = &mut self.loaded;

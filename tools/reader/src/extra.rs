@@ -10,12 +10,12 @@ use core::mem::offset_of;
 const S_IFMT: u16 = 0o170_000;
 
 impl Inode {
-    /// Return the permission bits of `mode`, including the set-id and sticky bits.
+    /// Returns the permission bits of `mode`, including the set-id and sticky bits.
     pub const fn permissions(&self) -> u16 {
         self.mode & !S_IFMT
     }
 
-    /// Return true if the file is aligned and long enough for PMD entries.
+    /// Returns true if the file is aligned and long enough for PMD entries.
     pub const fn is_huge(&self) -> bool {
         match self.content {
             Content::Regular { data } => self.size >= HUGE_SIZE && data % HUGE_SIZE == 0,
@@ -54,7 +54,7 @@ impl Inode {
 }
 
 impl Superblock {
-    /// Return the number of bytes of the image with the table of sums, a multiple of the block
+    /// Returns the number of bytes of the image with the table of sums, a multiple of the block
     /// size.
     pub fn stored_size(&self) -> u64 {
         let block = u64::from(self.block_size);
@@ -69,7 +69,7 @@ impl Superblock {
 }
 
 impl Section {
-    /// Return the header for a CMS message that signs this `line`.
+    /// Returns the header for a CMS message that signs this `line`.
     pub fn header<M: Memory>(line: &Line, cms: &[u8]) -> layout::Signature {
         let mut header = layout::Signature {
             magic: layout::SIGNATURE_MAGIC,

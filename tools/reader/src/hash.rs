@@ -2,7 +2,7 @@
 
 //! The hash that orders a directory: XXH32 with seed 0.
 
-/// Return the hash of a name.
+/// Returns the hash of a name.
 #[inline]
 pub fn name_hash(name: &[u8]) -> u32 {
     xxhash_rust::xxh32::xxh32(name, 0)

@@ -44,7 +44,7 @@ impl From<Error> for FindError {
 }
 
 impl<M: Memory> Image<'_, M> {
-    /// Return the inode at `path` as a process with the image's root sees it: follow `.`, `..`
+    /// Returns the inode at `path` as a process with the image's root sees it: follow `.`, `..`
     /// and symlinks on the way, and a symlink at the end if `follow`.
     ///
     /// ```
@@ -119,7 +119,7 @@ impl<M: Memory> Image<'_, M> {
         Ok(at)
     }
 
-    /// Return the inode that `name`, which must not be empty, leads to in `directory`.
+    /// Returns the inode that `name`, which must not be empty, leads to in `directory`.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl<M: Memory> Image<'_, M> {
     }
 }
 
-/// Return the components of `path`, the first one last, without empty ones.
+/// Returns the components of `path`, the first one last, without empty ones.
 fn components(path: &[u8]) -> Vec<Vec<u8>> {
     path.split(|&byte| byte == b'/')
         .filter(|name| !name.is_empty())

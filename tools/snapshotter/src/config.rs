@@ -70,7 +70,7 @@ fn size<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<u64, D::Error
 }
 
 impl Config {
-    /// Read the configuration file `path`. Return the defaults if [`CONFIG`] does not exist.
+    /// Reads the configuration file `path`. Returns the defaults if [`CONFIG`] does not exist.
     pub fn read(path: &Path) -> Result<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -95,7 +95,7 @@ impl Config {
         })
     }
 
-    /// Check that the paths can be used.
+    /// Checks that the paths can be used.
     pub fn check(&self) -> Result<()> {
         let given = |what, path| (!Path::as_os_str(path).is_empty()).then_some((what, path));
         let metrics = given("metrics", &self.metrics);

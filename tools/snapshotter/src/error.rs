@@ -91,7 +91,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Return a function that makes an [`Error::Io`] for `path`.
+    /// Returns a function that makes an [`Error::Io`] for `path`.
     pub fn io(path: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |error| Error::Io {
@@ -101,7 +101,7 @@ impl Error {
         }
     }
 
-    /// Return an [`Error::State`] for the snapshot `name`.
+    /// Returns an [`Error::State`] for the snapshot `name`.
     pub fn state(name: &str, why: &'static str) -> Self {
         Error::State {
             name: name.into(),
@@ -109,7 +109,7 @@ impl Error {
         }
     }
 
-    /// Return the error for the image of the snapshot in `dir`, which cannot be read: it is damaged, unless the system
+    /// Returns the error for the image of the snapshot in `dir`, which cannot be read: it is damaged, unless the system
     /// failed.
     pub fn in_snapshot(dir: &Path, error: daxfs_image::Error) -> Self {
         match error {
@@ -125,7 +125,7 @@ impl Error {
         }
     }
 
-    /// Return the bytes of memory that are missing to load an image of `size` bytes, if that is why it
+    /// Returns the bytes of memory that are missing to load an image of `size` bytes, if that is why it
     /// failed.
     pub fn missing_memory(&self, size: u64) -> Option<u64> {
         match self {
@@ -139,7 +139,7 @@ impl Error {
         }
     }
 
-    /// Return the gRPC code, which containerd turns into its own error of the same name.
+    /// Returns the gRPC code, which containerd turns into its own error of the same name.
     pub fn code(&self) -> Code {
         match self {
             Error::NotFound(_) => Code::NotFound,
@@ -172,7 +172,7 @@ impl Error {
     }
 }
 
-/// Return the code for an error of the system.
+/// Returns the code for an error of the system.
 fn system(error: &io::Error) -> Code {
     match error.kind() {
         io::ErrorKind::StorageFull
@@ -193,7 +193,7 @@ impl From<Error> for Status {
     }
 }
 
-/// Print a warning.
+/// Prints a warning.
 pub fn warn(warning: &dyn fmt::Display) {
     eprintln!("daxfs-snapshotter: warning: {warning}");
 }

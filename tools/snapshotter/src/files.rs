@@ -14,14 +14,14 @@ use std::fs::{DirBuilder, Metadata, Permissions};
 use std::os::unix::fs::{chown, DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// Return whether containerd unpacks a layer into the snapshot `name`: NAMESPACE/NUMBER/KEY.
+/// Returns whether containerd unpacks a layer into the snapshot `name`: NAMESPACE/NUMBER/KEY.
 fn is_unpacked(name: &str) -> bool {
     let key = name.splitn(3, '/').last();
     key.is_some_and(|key| key.starts_with("extract-"))
 }
 
-/// Remove the remains of a commit after a crash. Files that cannot be removed cause a warning.
-/// Remove nothing unless the rest is complete.
+/// Removes the remains of a commit after a crash. Files that cannot be removed cause a warning.
+/// Removes nothing unless the rest is complete.
 pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), String> {
     let upper = snapshot.upper();
     let is_there = upper.symlink_metadata().is_ok_and(|status| status.is_dir());
@@ -58,13 +58,13 @@ pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), 
     Ok(())
 }
 
-/// Make a directory.
+/// Makes a directory.
 pub fn make(path: &Path, mode: u32) -> Result<()> {
     let made = DirBuilder::new().mode(mode).create(path);
     made.map_err(Error::io(path, "create"))
 }
 
-/// Make the directories of a new snapshot. The root directory gets the owner and the permissions in
+/// Makes the directories of a new snapshot. The root directory gets the owner and the permissions in
 /// `like`. In a user namespace, the owner is the one on the host. Its files may take `limit` bytes, unless that is 0 or a layer
 /// is unpacked.
 pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>, limit: u64) -> Result<()> {
@@ -92,16 +92,16 @@ pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>, limit: u64) -> Result<
     Ok(())
 }
 
-/// Remove the changes that were committed, unless a container still writes to them.
+/// Removes the changes that were committed, unless a container still writes to them.
 pub fn forget_changes(snapshot: &Snapshot) -> Result<()> {
     remove_tree(&snapshot.upper())?;
     remove_tree(&snapshot.work())
 }
 
-/// Check that the filesystem of `dir`, the directory with the directories of snapshots, has such limits. No snapshot has the
+/// Checks that the filesystem of `dir`, the directory with the directories of snapshots, has such limits. No snapshot has the
 /// number 0.
 ///
-/// Return [`Error::Unsupported`] with a remedy.
+/// Returns [`Error::Unsupported`] with a remedy.
 pub fn check_limits(dir: &Path) -> Result<()> {
     let snapshot = Snapshot {
         dir: dir.join("0"),

@@ -31,16 +31,16 @@ pub struct Images {
 /// Bytes of memory that take one inode of a layer, and one byte of the image below it, while an image is made.
 const MAKING: [u64; 2] = [1024, 4];
 
-/// Return the name of the image of the snapshot in `dir`.
+/// Returns the name of the image of the snapshot in `dir`.
 fn name(dir: &Path) -> &str {
     let name = dir.file_name().and_then(|name| name.to_str());
     name.unwrap_or_default()
 }
 
 impl Images {
-    /// Open the store of the snapshots in `config.root`.
+    /// Opens the store of the snapshots in `config.root`.
     ///
-    /// Fail if another process uses it.
+    /// Fails if another process uses it.
     pub fn open(config: &Config, memory: Box<dyn Loader>) -> Result<Self> {
         Ok(Images {
             store: Store::create(&config.root.join("store"))?,
@@ -49,7 +49,7 @@ impl Images {
         })
     }
 
-    /// Check that there is memory to make the image of the snapshot in `dir`: `inodes` on top of the image of the snapshot
+    /// Checks that there is memory to make the image of the snapshot in `dir`: `inodes` on top of the image of the snapshot
     /// in `below`. Without it the kernel kills this process, and the next one, which makes the same image.
     pub fn check_room(&self, dir: &Path, below: Option<&Path>, inodes: u64) -> Result<()> {
         let image = below.map(|below| self.store.image(name(below)));
@@ -61,7 +61,7 @@ impl Images {
         Ok(self.room.check_making(name(dir), needed)?)
     }
 
-    /// Make the image of the snapshot in `dir`: what `merge` adds to the image of the snapshot in `below`.
+    /// Makes the image of the snapshot in `dir`: what `merge` adds to the image of the snapshot in `below`.
     pub fn make(
         &self,
         dir: &Path,
@@ -94,7 +94,7 @@ impl Images {
         })
     }
 
-    /// Load the image of the snapshot in `dir`, which must have the SHA-256 `sha256`, and mount it in its directory.
+    /// Loads the image of the snapshot in `dir`, which must have the SHA-256 `sha256`, and mounts it in its directory.
     pub fn load(&self, dir: &Path, sha256: &str) -> Result<()> {
         // The kernel compares the image with this one.
         let needs = self.store.needs_of(name(dir));
@@ -108,24 +108,24 @@ impl Images {
         self.memory.load(&self.store, name(dir), &dir.join("layer"))
     }
 
-    /// Return the bytes of the image of the snapshot in `dir` and of its packs, by SHA-256. Fail if one is not in the store.
+    /// Returns the bytes of the image of the snapshot in `dir` and of its packs, by SHA-256. Fails if one is not in the store.
     pub fn parts(&self, dir: &Path) -> Result<BTreeMap<String, u64>> {
         let parts = self.store.parts(name(dir));
         let parts = parts.map_err(|error| Error::in_snapshot(dir, error))?;
         Ok(parts.into_iter().collect())
     }
 
-    /// Return whether the image of the snapshot in `dir` is loaded.
+    /// Returns whether the image of the snapshot in `dir` is loaded.
     pub fn is_loaded(&self, dir: &Path) -> bool {
         self.memory.is_loaded(&dir.join("layer"))
     }
 
-    /// Unload the image of the snapshot in `dir`, if `unused` returns true and no process has its files open.
+    /// Unloads the image of the snapshot in `dir`, if `unused` returns true and no process has its files open.
     pub fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
         self.memory.evict(&dir.join("layer"), unused)
     }
 
-    /// Unload and remove the image of the snapshot in `dir`, if it has one.
+    /// Unloads and removes the image of the snapshot in `dir`, if it has one.
     pub fn forget(&self, dir: &Path) -> Result<()> {
         let layer = dir.join("layer");
         self.memory.unload(&layer)?;
@@ -136,14 +136,14 @@ impl Images {
         Ok(())
     }
 
-    /// Remove the packs that no image needs.
+    /// Removes the packs that no image needs.
     pub fn collect(&self) {
         if let Err(error) = self.store.gc(&mut |error| warn(&error)) {
             warn(&error);
         }
     }
 
-    /// Remove images that the snapshots in the directories `dirs` do not have.
+    /// Removes images that the snapshots in the directories `dirs` do not have.
     pub fn keep(&self, dirs: &HashSet<&Path>) -> Result<()> {
         let known: HashSet<&str> = dirs.iter().map(|dir| name(dir)).collect();
         // Other names are not ours.
@@ -157,7 +157,7 @@ impl Images {
     }
 }
 
-/// Return the bytes that the content of `layer` takes at least: files of different sizes have nothing in common.
+/// Returns the bytes that the content of `layer` takes at least: files of different sizes have nothing in common.
 fn least_size(layer: &[Node]) -> u64 {
     let sizes = layer.iter().map(|node| match node.kind {
         Kind::Regular { size, .. } => size,
@@ -167,7 +167,7 @@ fn least_size(layer: &[Node]) -> u64 {
     sizes.into_iter().fold(0, u64::saturating_add)
 }
 
-/// Read the directory `upper`, the upper layer of an overlay, with names for temporary files in `scratch`.
+/// Reads the directory `upper`, the upper layer of an overlay, with names for temporary files in `scratch`.
 pub fn upper(upper: &Path, scratch: &Path) -> Result<Tree> {
     let input = mkdaxfs::input::Options {
         one_file_system: true,
@@ -183,7 +183,7 @@ pub fn upper(upper: &Path, scratch: &Path) -> Result<Tree> {
     Ok(tree)
 }
 
-/// Give the root directory the time of its newest entry, if it changed since it was made: few archives
+/// Gives the root directory the time of its newest entry, if it changed since it was made: few archives
 /// have an entry for it, so its time would be the time of unpacking, and differ on each machine.
 fn forget_unpacking(tree: &mut Tree, upper: &Path) {
     let changed =

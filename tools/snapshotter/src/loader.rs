@@ -19,28 +19,28 @@ use std::sync::{Arc, Mutex};
 
 /// Loads images into memory, and mounts them.
 pub trait Loader: Send + Sync + 'static {
-    /// Check that images can be loaded at all.
+    /// Checks that images can be loaded at all.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Load the image `name` of `store`, and mount it on the directory `dir`, unless it is mounted there.
+    /// Loads the image `name` of `store`, and mounts it on the directory `dir`, unless it is mounted there.
     ///
-    /// Return [`Error::Unsupported`] if something else is mounted there, or errors of loading and mounting, such as a
+    /// Returns [`Error::Unsupported`] if something else is mounted there, or errors of loading and mounting, such as a
     /// lack of memory. Nothing is mounted then.
     fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<()>;
 
-    /// Unmount the image on `dir`, if one is mounted there. Its memory is free when its files have no users.
+    /// Unmounts the image on `dir`, if one is mounted there. Its memory is free when its files have no users.
     ///
-    /// Return [`Error::Unsupported`] if something else is mounted there, and the errors of
+    /// Returns [`Error::Unsupported`] if something else is mounted there, and the errors of
     /// umount(2).
     fn unload(&self, dir: &Path) -> Result<()>;
 
-    /// Unmount the image on `dir` to make room for another one, if `unused` returns true and no process has its
-    /// files open. Return whether it was unmounted. `unused` is called when no other call can load or unload the image.
+    /// Unmounts the image on `dir` to make room for another one, if `unused` returns true and no process has its
+    /// files open. Returns whether it was unmounted. `unused` is called when no other call can load or unload the image.
     fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool>;
 
-    /// Return whether an image is mounted on `dir`.
+    /// Returns whether an image is mounted on `dir`.
     fn is_loaded(&self, dir: &Path) -> bool;
 }
 
@@ -52,7 +52,7 @@ pub struct KernelLoader {
 }
 
 impl KernelLoader {
-    /// Return memory as `config` says.
+    /// Returns memory as `config` says.
     pub fn new(config: &config::Config) -> Self {
         KernelLoader {
             room: Room::new(config),
@@ -60,7 +60,7 @@ impl KernelLoader {
         }
     }
 
-    /// Check that containers see mounts of this process: that it is in the machine's mount namespace, or that
+    /// Checks that containers see mounts of this process: that it is in the machine's mount namespace, or that
     /// `private_mounts` is set.
     pub fn check_namespace(private_mounts: bool) -> Result<()> {
         let (own, first) = (Path::new("/proc/self/ns/mnt"), Path::new("/proc/1/ns/mnt"));
@@ -73,12 +73,12 @@ impl KernelLoader {
         ))
     }
 
-    /// Return the lock of the image on `dir`.
+    /// Returns the lock of the image on `dir`.
     fn gate(&self, dir: &Path) -> Arc<Mutex<()>> {
         Arc::clone(lock(&self.gates).entry(dir.into()).or_default())
     }
 
-    /// Call `work` while no other call can load or unload the image on `dir`.
+    /// Calls `work` while no other call can load or unload the image on `dir`.
     fn alone<T>(&self, dir: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let gate = self.gate(dir);
         let _locked = lock(&gate);
@@ -91,7 +91,7 @@ impl KernelLoader {
         result
     }
 
-    /// Unmount the image on `dir`. If a process has its files open, do that if `lazy` is set.
+    /// Unmounts the image on `dir`. If a process has its files open, do that if `lazy` is set.
     fn unmount(&self, dir: &Path, lazy: bool) -> Result<bool> {
         while is_mounted(dir)? {
             refuse_others(dir, None)?;
@@ -154,7 +154,7 @@ impl Loader for KernelLoader {
     }
 }
 
-/// Return whether something is mounted on `dir`.
+/// Returns whether something is mounted on `dir`.
 fn is_mounted(dir: &Path) -> Result<bool> {
     match mountinfo::status(dir) {
         Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),

@@ -30,7 +30,7 @@ struct Attributes {
 /// `FS_XFLAG_PROJINHERIT`: new files get the project of their directory.
 const INHERIT: u32 = 0x200;
 
-/// Return the project of the snapshot in `dir`.
+/// Returns the project of the snapshot in `dir`.
 fn project(dir: &Path) -> u32 {
     let number = dir.file_name().and_then(|name| name.to_str()?.parse().ok());
     FIRST | number.unwrap_or(0u64) as u32 & (FIRST - 1)
@@ -53,7 +53,7 @@ fn set_attributes(file: &File, attributes: Attributes) -> io::Result<()> {
     Ok(unsafe { ioctl(file, Setter::<SET, _>::new(attributes)) }?)
 }
 
-/// Let files of `project` on the filesystem of `file` take this many bytes, or any number if it is 0.
+/// Lets files of `project` on the filesystem of `file` take this many bytes, or any number if it is 0.
 fn set_limit(file: &File, project: u32, bytes: u64) -> io::Result<()> {
     // SAFETY: It consists of integers.
     let mut limits: libc::dqblk = unsafe { std::mem::zeroed() };
@@ -70,7 +70,7 @@ fn set_limit(file: &File, project: u32, bytes: u64) -> io::Result<()> {
     }
 }
 
-/// Limit the files that the new directories of `snapshot` will have to `bytes` together.
+/// Limits the files that the new directories of `snapshot` will have to `bytes` together.
 pub fn limit(snapshot: &Snapshot, bytes: u64) -> Result<()> {
     let project = project(&snapshot.dir);
     // The record does not count.
@@ -90,7 +90,7 @@ pub fn limit(snapshot: &Snapshot, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// Remove the directory `dir` of a snapshot with its limit, if it has one.
+/// Removes the directory `dir` of a snapshot with its limit, if it has one.
 pub fn remove(dir: &Path) -> Result<()> {
     let project = project(dir);
     let file = File::open(dir).ok();

@@ -24,7 +24,7 @@ const NEW: &str = "snapshot.json.new";
 /// A point in time: seconds since 1970, nanoseconds within the second.
 pub type Time = (i64, i32);
 
-/// Return the time.
+/// Returns the time.
 pub fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let since = since.unwrap_or_default();
@@ -79,7 +79,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Return a new snapshot.
+    /// Returns a new snapshot.
     pub fn new(name: &str, parent: &str, state: State, labels: Labels) -> Self {
         let created = now();
         Record {
@@ -93,9 +93,9 @@ impl Record {
         }
     }
 
-    /// Read the record in the directory `dir`. Return none if it has no record.
+    /// Reads the record in the directory `dir`. Returns none if it has no record.
     ///
-    /// Return [`Error::Io`], and [`Error::Damaged`] if it is not valid.
+    /// Returns [`Error::Io`], and [`Error::Damaged`] if it is not valid.
     pub fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(NAME);
         let text = match std::fs::read(&path) {
@@ -117,7 +117,7 @@ impl Record {
         Err(Error::Damaged { path, why })
     }
 
-    /// Return the name and the parent from a damaged record in the directory `dir`.
+    /// Returns the name and the parent from a damaged record in the directory `dir`.
     pub fn salvage(dir: &Path) -> Option<(String, String)> {
         let text = std::fs::read(dir.join(NAME)).ok()?;
         let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
@@ -126,9 +126,9 @@ impl Record {
         Some((name, field("parent").unwrap_or_default()))
     }
 
-    /// Replace the record in the directory `dir`. [`Disk::sync`] makes it durable.
+    /// Replaces the record in the directory `dir`. [`Disk::sync`] makes it durable.
     ///
-    /// Return [`Error::Io`]. The old record is still there.
+    /// Returns [`Error::Io`]. The old record is still there.
     pub fn replace(&self, dir: &Path) -> Result<()> {
         let (path, new) = (dir.join(NAME), dir.join(NEW));
         let fail = |error| Error::io(&path, "write")(error);
@@ -143,9 +143,9 @@ impl Record {
             .map_err(fail)
     }
 
-    /// Remove the record in the directory `dir`.
+    /// Removes the record in the directory `dir`.
     ///
-    /// Return [`Error::Io`]. The record is still there.
+    /// Returns [`Error::Io`]. The record is still there.
     pub fn erase(dir: &Path) -> Result<()> {
         let path = dir.join(NAME);
         match std::fs::remove_file(&path) {
@@ -156,7 +156,7 @@ impl Record {
         }
     }
 
-    /// Return the kind for containerd.
+    /// Returns the kind for containerd.
     pub fn kind(&self) -> Kind {
         match self.state {
             State::View => Kind::View,
@@ -165,12 +165,12 @@ impl Record {
         }
     }
 
-    /// Return whether it is a layer, with or without its image.
+    /// Returns whether it is a layer, with or without its image.
     pub fn is_layer(&self) -> bool {
         self.kind() == Kind::Committed
     }
 
-    /// Return the facts for containerd.
+    /// Returns the facts for containerd.
     pub fn info(&self) -> Info {
         let time = |(seconds, nanos)| Some(Timestamp { seconds, nanos });
         Info {
@@ -186,14 +186,14 @@ impl Record {
 
 /// How records reach the disk.
 pub trait Disk: Send + 'static {
-    /// Replace the record in the directory `dir`, as [`Record::replace`].
+    /// Replaces the record in the directory `dir`, as [`Record::replace`].
     ///
-    /// Return [`Error::Io`]. The old record is still there.
+    /// Returns [`Error::Io`]. The old record is still there.
     fn replace(&self, record: &Record, dir: &Path) -> Result<()> {
         record.replace(dir)
     }
 
-    /// Make the names in the directory `dir` durable.
+    /// Makes the names in the directory `dir` durable.
     fn sync(&self, dir: &Path) -> Result<()> {
         let synced = File::open(dir).and_then(|file| file.sync_all());
         synced.map_err(Error::io(dir, "sync"))
@@ -215,17 +215,17 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Return the directory with the snapshot's writes.
+    /// Returns the directory with the snapshot's writes.
     pub fn upper(&self) -> PathBuf {
         self.dir.join("fs")
     }
 
-    /// Return the directory that overlayfs needs beside it.
+    /// Returns the directory that overlayfs needs beside it.
     pub fn work(&self) -> PathBuf {
         self.dir.join("work")
     }
 
-    /// Return the directory that the image is mounted on.
+    /// Returns the directory that the image is mounted on.
     pub fn layer(&self) -> PathBuf {
         self.dir.join("layer")
     }

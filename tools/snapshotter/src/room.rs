@@ -20,7 +20,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// Return the memory of this machine, with the limit in `config`.
+    /// Returns the memory of this machine, with the limit in `config`.
     pub fn new(config: &config::Config) -> Self {
         Room {
             limit: config.memory.limit,
@@ -29,10 +29,10 @@ impl Room {
         }
     }
 
-    /// Check that there are `needed` bytes for the image `name`, or, if `alone` is set, that there can be if nothing else
+    /// Checks that there are `needed` bytes for the image `name`, or, if `alone` is set, that there can be if nothing else
     /// is in memory.
     ///
-    /// Return [`Error::Full`], and the system's errors.
+    /// Returns [`Error::Full`], and the system's errors.
     pub fn check(&self, name: &str, needed: u64, alone: bool) -> Result<()> {
         let (limit, used) = (self.limit, if alone { 0 } else { self.used() });
         let missing = used.saturating_add(needed).saturating_sub(limit);
@@ -44,16 +44,16 @@ impl Room {
         self.check_free(name, needed, alone)
     }
 
-    /// Check that this process can have `needed` bytes to make the image `name`. It keeps the memory of earlier ones.
+    /// Checks that this process can have `needed` bytes to make the image `name`. It keeps the memory of earlier ones.
     ///
-    /// Return [`Error::Full`], and the system's errors.
+    /// Returns [`Error::Full`], and the system's errors.
     pub fn check_making(&self, name: &str, needed: u64) -> Result<()> {
         let text = read_to_string(self.root.join("proc/self/status")).unwrap_or_default();
         let own = bytes(&text, "RssAnon").unwrap_or(0);
         self.check_free(name, needed.saturating_sub(own), false)
     }
 
-    /// Check that the machine and the control groups of this process have `needed` bytes for the image `name`. Otherwise
+    /// Checks that the machine and the control groups of this process have `needed` bytes for the image `name`. Otherwise
     /// the kernel would kill processes. If `alone` is set, only what they can ever have counts.
     fn check_free(&self, name: &str, needed: u64, alone: bool) -> Result<()> {
         let (available, kept) = self.available(alone)?;
@@ -78,7 +78,7 @@ impl Room {
         Ok(())
     }
 
-    /// Return the bytes of the images that are in memory, also if they are mounted elsewhere only.
+    /// Returns the bytes of the images that are in memory, also if they are mounted elsewhere only.
     fn used(&self) -> u64 {
         let Ok(found) = read_dir(self.root.join("sys/fs/daxfs")) else {
             return 0;
@@ -97,7 +97,7 @@ impl Room {
         sizes.sum()
     }
 
-    /// Return the bytes of memory that are available, or all if `alone` is set, and how many of them are kept for the
+    /// Returns the bytes of memory that are available, or all if `alone` is set, and how many of them are kept for the
     /// machine: a sixteenth of all memory.
     fn available(&self, alone: bool) -> Result<(u64, u64)> {
         let meminfo = self.root.join("proc/meminfo");
@@ -113,7 +113,7 @@ impl Room {
         Ok((available, total / 16))
     }
 
-    /// Return the directories of the control groups (version 2) that the memory of this process is charged to.
+    /// Returns the directories of the control groups (version 2) that the memory of this process is charged to.
     fn groups(&self) -> Vec<PathBuf> {
         let text = read_to_string(self.root.join("proc/self/cgroup")).unwrap_or_default();
         let top = self.root.join("sys/fs/cgroup");
@@ -124,7 +124,7 @@ impl Room {
     }
 }
 
-/// Return the value of `name` in a file of proc, in bytes.
+/// Returns the value of `name` in a file of proc, in bytes.
 fn bytes(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines();
     let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -132,7 +132,7 @@ fn bytes(text: &str, name: &str) -> Option<u64> {
     kilobytes.checked_mul(1024)
 }
 
-/// Return the error for the image `name`, for which `missing` bytes are missing.
+/// Returns the error for the image `name`, for which `missing` bytes are missing.
 fn full(name: &str, needed: u64, missing: u64, why: String) -> Error {
     Error::Full {
         name: format!("image {name}"),
@@ -141,7 +141,7 @@ fn full(name: &str, needed: u64, missing: u64, why: String) -> Error {
     }
 }
 
-/// Return the most bytes that the control group `group` may have, and how many of them are free or can be freed, if there
+/// Returns the most bytes that the control group `group` may have, and how many of them are free or can be freed, if there
 /// is a limit.
 fn free_in(group: &Path) -> Option<(u64, u64)> {
     let text = |name| read_to_string(group.join(name)).ok();

@@ -21,10 +21,10 @@ use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
-/// Serve the snapshots of `snapshotter` on `config.socket` until `end` is ready. Call `ready` when
+/// Serves the snapshots of `snapshotter` on `config.socket` until `end` is ready. Calls `ready` when
 /// clients can connect.
 ///
-/// Fail if the socket cannot be used.
+/// Fails if the socket cannot be used.
 pub async fn serve(
     config: &Config,
     snapshotter: Arc<Snapshotter>,
@@ -48,7 +48,7 @@ pub async fn serve(
     served.map_err(|error| Error::io(path, "serve")(io::Error::other(error)))
 }
 
-/// Write the metrics of `snapshotter` to the file `path` every 10 s. Print a warning about a failure, and about the next one
+/// Writes the metrics of `snapshotter` to the file `path` every 10 s. Prints a warning about a failure, and about the next one
 /// after it has worked.
 pub fn report(path: &Path, snapshotter: &Snapshotter) -> ! {
     let mut works = true;
@@ -62,7 +62,7 @@ pub fn report(path: &Path, snapshotter: &Snapshotter) -> ! {
     }
 }
 
-/// Replace the file `path` by one with `text`, which everybody may read. Its readers see a whole file, and another owner of
+/// Replaces the file `path` by one with `text`, which everybody may read. Its readers see a whole file, and another owner of
 /// its directory cannot redirect the text.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut file = NamedTempFile::new_in(path.parent().ok_or(ErrorKind::IsADirectory)?)?;
@@ -73,13 +73,13 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Return what tells the file `path` from others: device and inode number.
+/// Returns what tells the file `path` from others: device and inode number.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let status = path.symlink_metadata().ok()?;
     Some((status.dev(), status.ino()))
 }
 
-/// Listen on `path`, in place of the socket that an earlier run may have left.
+/// Listens on `path`, in place of the socket that an earlier run may have left.
 fn listen(path: &Path) -> Result<UnixListener> {
     if let Some(parent) = path.parent() {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);

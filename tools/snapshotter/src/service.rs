@@ -35,7 +35,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Return services for this snapshotter, and content of the containerd with its data in the directory `containerd`.
+    /// Returns services for this snapshotter, and content of the containerd with its data in the directory `containerd`.
     pub fn new(snapshotter: Arc<Snapshotter>, containerd: &Path) -> Self {
         let containerd = containerd.into();
         Service {
@@ -44,7 +44,7 @@ impl Service {
         }
     }
 
-    /// Run `call`, which may block.
+    /// Runs `call`, which may block.
     async fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&Snapshotter) -> Result<T> + Send + 'static,
@@ -54,13 +54,13 @@ impl Service {
         self.answer(called.map_err(failed).and_then(|it| Ok(it?)))
     }
 
-    /// Return the answer to a call, and count failures.
+    /// Returns the answer to a call, and counts failures.
     fn answer<T>(&self, result: std::result::Result<T, Status>) -> Answer<T> {
         let count = |status: &Status| self.snapshotter.count(status.code());
         result.inspect_err(count).map(Response::new)
     }
 
-    /// Create a snapshot, unless the client has gone before the image of `parent` is made: containerd would not know it.
+    /// Creates a snapshot, unless the client has gone before the image of `parent` is made: containerd would not know it.
     async fn create(
         &self,
         key: String,
@@ -83,7 +83,7 @@ impl Service {
     }
 }
 
-/// Return the status for a call if its thread has not ended as it should.
+/// Returns the status for a call if its thread has not ended as it should.
 fn failed(error: impl std::error::Error) -> Status {
     Status::internal(format!("the call failed: {error}"))
 }
@@ -202,7 +202,7 @@ impl Snapshots for Service {
 
 #[tonic::async_trait]
 impl Diff for Service {
-    /// Make an image of the layer in place of files in the directory of the snapshot.
+    /// Makes an image of the layer in place of files in the directory of the snapshot.
     async fn apply(&self, request: Request<ApplyRequest>) -> Answer<ApplyResponse> {
         let ApplyRequest { diff, mounts, .. } = request.into_inner();
         let diff = diff.unwrap_or_default();
@@ -236,7 +236,7 @@ impl Diff for Service {
     }
 }
 
-/// Return the directory with the files of the active snapshot that `mounts` mount.
+/// Returns the directory with the files of the active snapshot that `mounts` mount.
 fn upper(mounts: &[Mount]) -> Option<PathBuf> {
     let [mount] = mounts else {
         return None;
@@ -249,7 +249,7 @@ fn upper(mounts: &[Mount]) -> Option<PathBuf> {
     }
 }
 
-/// Return the file of the blob that `layer` describes, an archive of a layer, in the content store in `containerd`.
+/// Returns the file of the blob that `layer` describes, an archive of a layer, in the content store in `containerd`.
 fn blob(containerd: &Path, layer: &Descriptor) -> Option<PathBuf> {
     let kinds = [
         "application/vnd.oci.image.layer.",

@@ -39,10 +39,10 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// Open the snapshots in the directory `dir`. Records are written to `disk`. Remove images that no
+    /// Opens the snapshots in the directory `dir`. Records are written to `disk`. Removes images that no
     /// snapshot has from `images`. The files of a new container may take `limit` bytes, or any number if that is 0.
     ///
-    /// An unusable snapshot causes a warning, and calls that need it fail. Return [`Error::Unsupported`] if the filesystem
+    /// An unusable snapshot causes a warning, and calls that need it fail. Returns [`Error::Unsupported`] if the filesystem
     /// has no such limits.
     pub fn open(dir: PathBuf, disk: Box<dyn Disk>, images: &Images, limit: u64) -> Result<Self> {
         let mut found = Snapshots {
@@ -79,7 +79,7 @@ impl Snapshots {
         Ok(found)
     }
 
-    /// Read the record in the directory `dir`, if any, and remove the remains of a crash.
+    /// Reads the record in the directory `dir`, if any, and removes the remains of a crash.
     fn read(&mut self, dir: PathBuf, images: &Images) {
         let mut why = None;
         let record = match Record::read(&dir) {
@@ -112,7 +112,7 @@ impl Snapshots {
         self.snapshots.entry(name).or_insert(snapshot);
     }
 
-    /// Return all directories of snapshots, with their numbers.
+    /// Returns all directories of snapshots, with their numbers.
     fn numbered(&self) -> Result<Vec<(u64, PathBuf)>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.dir).map_err(Error::io(&self.dir, "read"))? {
@@ -127,7 +127,7 @@ impl Snapshots {
         Ok(found)
     }
 
-    /// Return directories that belong to no snapshot: [`sweep`] removes them. None of them becomes one.
+    /// Returns directories that belong to no snapshot: [`sweep`] removes them. None of them becomes one.
     pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
         let known: HashSet<&Path> = self.all().map(|snapshot| &*snapshot.dir).collect();
         let dirs = self.numbered()?.into_iter().map(|(_, dir)| dir);
@@ -137,20 +137,20 @@ impl Snapshots {
         Ok(dirs.filter(is_left).collect())
     }
 
-    /// Return the snapshot `name`.
+    /// Returns the snapshot `name`.
     pub fn get(&self, name: &str) -> Result<&Snapshot> {
         let snapshot = self.snapshots.get(name);
         snapshot.ok_or_else(|| Error::NotFound(name.into()))
     }
 
-    /// Return all snapshots, in no order.
+    /// Returns all snapshots, in no order.
     pub fn all(&self) -> impl Iterator<Item = &Snapshot> {
         self.snapshots.values()
     }
 
-    /// Return the snapshot `name`, with usable files and layers.
+    /// Returns the snapshot `name`, with usable files and layers.
     ///
-    /// Return [`Error::NotFound`], and [`Error::Damaged`] if it or a snapshot below it is damaged
+    /// Returns [`Error::NotFound`], and [`Error::Damaged`] if it or a snapshot below it is damaged
     /// or missing.
     pub fn usable(&self, name: &str) -> Result<&Snapshot> {
         let snapshot = self.get(name)?;
@@ -190,9 +190,9 @@ impl Snapshots {
         )))
     }
 
-    /// Return the committed snapshot `parent`, or none if that is empty.
+    /// Returns the committed snapshot `parent`, or none if that is empty.
     ///
-    /// Return the errors of [`Snapshots::usable`], and [`Error::Invalid`] if `parent` is not committed.
+    /// Returns the errors of [`Snapshots::usable`], and [`Error::Invalid`] if `parent` is not committed.
     pub fn below(&self, parent: &str) -> Result<Option<Snapshot>> {
         if parent.is_empty() {
             return Ok(None);
@@ -216,7 +216,7 @@ impl Snapshots {
         Ok(below)
     }
 
-    /// End what [`Snapshots::pin`] has begun for the layer `name`.
+    /// Ends what [`Snapshots::pin`] has begun for the layer `name`.
     pub fn unpin(&mut self, name: &str) {
         if let Some(count) = self.pins.get_mut(name) {
             *count -= 1;
@@ -233,7 +233,7 @@ impl Snapshots {
         }
     }
 
-    /// Return the names of all layers that are in use: an active snapshot or a view is on top of them, or a
+    /// Returns the names of all layers that are in use: an active snapshot or a view is on top of them, or a
     /// call keeps them.
     fn used(&self) -> HashSet<&str> {
         let pins = self.pins.keys();
@@ -242,7 +242,7 @@ impl Snapshots {
         pins.chain(below).map(String::as_str).collect()
     }
 
-    /// Return all layers that are not in use and can be loaded again. The first one was unused for the
+    /// Returns all layers that are not in use and can be loaded again. The first one was unused for the
     /// longest time.
     pub fn unused(&self) -> Vec<Snapshot> {
         let used = self.used();
@@ -261,16 +261,16 @@ impl Snapshots {
         found
     }
 
-    /// Return whether the layer in `snapshot` exists and is not in use.
+    /// Returns whether the layer in `snapshot` exists and is not in use.
     pub fn is_unused(&self, snapshot: &Snapshot) -> bool {
         let name = &*snapshot.record.name;
         let found = self.snapshots.get(name);
         found.is_some_and(|found| found.dir == snapshot.dir) && !self.used().contains(name)
     }
 
-    /// Return whether nothing has the name `name`.
+    /// Returns whether nothing has the name `name`.
     ///
-    /// Return [`Error::Exists`], and [`Error::Invalid`] if it is empty.
+    /// Returns [`Error::Exists`], and [`Error::Invalid`] if it is empty.
     pub fn check_free(&self, name: &str) -> Result<()> {
         if name.is_empty() {
             return Err(Error::Invalid("a snapshot needs a name".into()));
@@ -281,13 +281,13 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Replace the record of a snapshot, and make it durable.
+    /// Replaces the record of a snapshot, and makes it durable.
     fn write(&self, snapshot: &Snapshot) -> Result<()> {
         self.disk.replace(&snapshot.record, &snapshot.dir)?;
         self.disk.sync(&snapshot.dir)
     }
 
-    /// Create a snapshot. Its root directory gets the owner and the permissions in `like`.
+    /// Creates a snapshot. Its root directory gets the owner and the permissions in `like`.
     pub fn create(&mut self, record: Record, like: Option<&Metadata>) -> Result<Snapshot> {
         self.check_free(&record.name)?;
         self.below(&record.parent)?;
@@ -303,7 +303,7 @@ impl Snapshots {
         created.map(|()| snapshot)
     }
 
-    /// Make the directory of a new snapshot. It is not one before [`Snapshots::insert`] is called.
+    /// Makes the directory of a new snapshot. It is not one before [`Snapshots::insert`] is called.
     pub fn reserve(&mut self) -> Result<PathBuf> {
         let dir = loop {
             let dir = self.dir.join(self.next.to_string());
@@ -317,9 +317,9 @@ impl Snapshots {
         Ok(dir)
     }
 
-    /// Write the record of a new snapshot.
+    /// Writes the record of a new snapshot.
     ///
-    /// Return [`Error::Exists`], or the system's errors; it is not a snapshot then.
+    /// Returns [`Error::Exists`], or the system's errors; it is not a snapshot then.
     pub fn insert(&mut self, snapshot: &Snapshot) -> Result<()> {
         let name = &snapshot.record.name;
         self.check_free(name)?;
@@ -335,7 +335,7 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Return the names of committed snapshots without an image.
+    /// Returns the names of committed snapshots without an image.
     pub fn pending(&self) -> Vec<String> {
         let is_pending = |snapshot: &&Snapshot| snapshot.record.state == State::Pending;
         let mut pending: Vec<_> = self.all().filter(is_pending).collect();
@@ -344,9 +344,9 @@ impl Snapshots {
         names.map(|snapshot| snapshot.record.name.clone()).collect()
     }
 
-    /// Return the snapshot `key`, which can be committed under the name `name`.
+    /// Returns the snapshot `key`, which can be committed under the name `name`.
     ///
-    /// Return the errors of [`Snapshots::usable`], [`Error::Exists`], [`Error::State`] if it is not active, and
+    /// Returns the errors of [`Snapshots::usable`], [`Error::Exists`], [`Error::State`] if it is not active, and
     /// [`Error::Mounted`] if something is mounted in it.
     pub fn uncommitted(&self, name: &str, key: &str) -> Result<&Snapshot> {
         let snapshot = self.usable(key)?;
@@ -363,7 +363,7 @@ impl Snapshots {
         Ok(snapshot)
     }
 
-    /// Return the active snapshot that has its files in the directory `upper`, if it has none yet.
+    /// Returns the active snapshot that has its files in the directory `upper`, if it has none yet.
     pub fn empty(&self, upper: &Path) -> Result<Option<Snapshot>> {
         let is_it = |snapshot: &&Snapshot| {
             snapshot.record.kind() == Kind::Active && snapshot.upper() == upper
@@ -376,9 +376,9 @@ impl Snapshots {
         }
     }
 
-    /// Record that the active snapshot `snapshot` has the image `layer`.
+    /// Records that the active snapshot `snapshot` has the image `layer`.
     ///
-    /// Return [`Error::NotFound`] if it was removed, or the system's errors. Nothing has changed then.
+    /// Returns [`Error::NotFound`] if it was removed, or the system's errors. Nothing has changed then.
     pub fn apply(&mut self, snapshot: &Snapshot, layer: Layer) -> Result<()> {
         let name = &snapshot.record.name;
         let found = self.get(name)?;
@@ -397,9 +397,9 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Make the active snapshot `key` the committed snapshot `name`, without an image unless a layer was applied to it.
+    /// Makes the active snapshot `key` the committed snapshot `name`, without an image unless a layer was applied to it.
     ///
-    /// Return the errors of [`Snapshots::uncommitted`], or the system's. It is active then; after a crash it may be committed.
+    /// Returns the errors of [`Snapshots::uncommitted`], or the system's. It is active then; after a crash it may be committed.
     pub fn commit(&mut self, name: &str, key: &str, labels: Labels) -> Result<()> {
         let old = self.uncommitted(name, key)?.clone();
         let state = match &old.record.state {
@@ -423,10 +423,10 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Record the image of the committed snapshot `pending`. Return whether the record survives a crash. Keep the files
+    /// Records the image of the committed snapshot `pending`. Returns whether the record survives a crash. Keeps the files
     /// that the image was made of if not: after a crash, either record may be there.
     ///
-    /// Return [`Error::NotFound`], or the system's errors. Nothing has changed then.
+    /// Returns [`Error::NotFound`], or the system's errors. Nothing has changed then.
     pub fn finish(&mut self, pending: &Snapshot, layer: Layer) -> Result<Result<()>> {
         let name = &pending.record.name;
         // Another one may have its name.
@@ -439,9 +439,9 @@ impl Snapshots {
         Ok(durable)
     }
 
-    /// End the snapshot `name`. Its directory remains, without a record.
+    /// Ends the snapshot `name`. Its directory remains, without a record.
     ///
-    /// Return [`Error::NotFound`], [`Error::State`] if another is on top of it or it is in use by
+    /// Returns [`Error::NotFound`], [`Error::State`] if another is on top of it or it is in use by
     /// another call, [`Error::Mounted`] if something is mounted in it, or the system's errors.
     pub fn remove(&mut self, name: &str) -> Result<Snapshot> {
         let snapshot = self.get(name)?.clone();
@@ -470,10 +470,10 @@ impl Snapshots {
         Ok(snapshot)
     }
 
-    /// Replace labels of the snapshot `name`: those named in `paths`, such as `labels.a`, by those in
+    /// Replaces labels of the snapshot `name`: those named in `paths`, such as `labels.a`, by those in
     /// `labels`; all if `paths` is empty or has `labels`.
     ///
-    /// Return [`Error::NotFound`], [`Error::State`], or [`Error::Invalid`] for fields that cannot
+    /// Returns [`Error::NotFound`], [`Error::State`], or [`Error::Invalid`] for fields that cannot
     /// change.
     pub fn update(&mut self, name: &str, labels: Labels, paths: &[String]) -> Result<Snapshot> {
         let mut snapshot = self.usable(name)?.clone();
@@ -501,7 +501,7 @@ impl Snapshots {
     }
 }
 
-/// Remove the directories `dirs` and their images, and continue after errors.
+/// Removes the directories `dirs` and their images, and continues after errors.
 pub fn sweep(dirs: &[PathBuf], images: &Images) -> Result<()> {
     let mut result = Ok(());
     for dir in dirs {
@@ -515,13 +515,13 @@ pub fn sweep(dirs: &[PathBuf], images: &Images) -> Result<()> {
     result
 }
 
-/// Return whether the directory `dir` has no files.
+/// Returns whether the directory `dir` has no files.
 fn is_empty(dir: &Path) -> Result<bool> {
     let entries = std::fs::read_dir(dir).map_err(Error::io(dir, "read"))?;
     Ok(entries.take(1).count() == 0)
 }
 
-/// Return the number that a directory has as its name.
+/// Returns the number that a directory has as its name.
 fn number(name: &OsStr) -> Option<u64> {
     let name = name.to_str()?;
     let number: u64 = name.parse().ok()?;

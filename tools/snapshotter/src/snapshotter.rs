@@ -56,7 +56,7 @@ type Making = HashMap<String, (u64, Code, String)>;
 const OPTIONS_MAX: usize = 4000;
 
 impl Snapshotter {
-    /// Open the snapshots of an earlier run, and remove the remains of a crash. [`Snapshotter::tidy`] removes the others.
+    /// Opens the snapshots of an earlier run, and removes the remains of a crash. [`Snapshotter::tidy`] removes the others.
     pub fn open(config: &Config, memory: Box<dyn Loader>) -> Result<Self> {
         Self::open_on(config, memory, Box::new(RealDisk))
     }
@@ -81,7 +81,7 @@ impl Snapshotter {
         })
     }
 
-    /// Remove what the snapshots of an earlier run do not need from the store, and make images that are pending. Other calls
+    /// Removes what the snapshots of an earlier run do not need from the store, and makes images that are pending. Other calls
     /// can be served at the same time, because this may take long.
     pub fn tidy(&self) {
         self.images.collect();
@@ -92,12 +92,12 @@ impl Snapshotter {
             .for_each(|error| warn(&error));
     }
 
-    /// Count a call that failed with `code`.
+    /// Counts a call that failed with `code`.
     pub fn count(&self, code: Code) {
         *lock(&self.failed).entry(format!("{code:?}")).or_default() += 1;
     }
 
-    /// Return the metrics in Prometheus's text format.
+    /// Returns the metrics in Prometheus's text format.
     pub fn metrics(&self) -> String {
         let mut layers: Vec<Snapshot> = lock(&self.snapshots).all().cloned().collect();
         layers.retain(|layer| layer.record.is_layer());
@@ -134,13 +134,13 @@ impl Snapshotter {
         text
     }
 
-    /// Return the bytes of the images of `snapshots` and of their packs, by SHA-256.
+    /// Returns the bytes of the images of `snapshots` and of their packs, by SHA-256.
     fn parts_of(&self, snapshots: &[Snapshot]) -> BTreeMap<String, u64> {
         let parts = snapshots.iter().map(|other| self.images.parts(&other.dir));
         parts.flat_map(Result::unwrap_or_default).collect()
     }
 
-    /// Load the image with this SHA-256 of a snapshot, unless it is in memory. If it does not fit, unload images that
+    /// Loads the image with this SHA-256 of a snapshot, unless it is in memory. If it does not fit, unload images that
     /// nothing uses, if they are enough. They are loaded again when they are needed.
     fn load(&self, snapshot: &Snapshot, sha256: &str) -> Result<()> {
         let load = || self.images.load(&snapshot.dir, sha256);
@@ -190,7 +190,7 @@ impl Snapshotter {
         Err(error)
     }
 
-    /// Create a snapshot on top of the committed snapshot `parent`, or of nothing if that is empty.
+    /// Creates a snapshot on top of the committed snapshot `parent`, or of nothing if that is empty.
     pub fn create(
         &self,
         key: &str,
@@ -214,7 +214,7 @@ impl Snapshotter {
         })
     }
 
-    /// Keep the committed snapshot `parent`, if that is not empty, from being removed. Wait until its image is made.
+    /// Keeps the committed snapshot `parent`, if that is not empty, from being removed. Waits until its image is made.
     fn pin(&self, parent: &str) -> Result<Pin<'_>> {
         let layer = lock(&self.snapshots).pin(parent)?;
         let snapshotter = self;
@@ -224,7 +224,7 @@ impl Snapshotter {
         Ok(pin)
     }
 
-    /// Load the layer of `pin`, if there is one. Return where it is mounted.
+    /// Loads the layer of `pin`, if there is one. Returns where it is mounted.
     fn load_pinned(&self, pin: &Pin<'_>) -> Result<Option<PathBuf>> {
         let Some(snapshot) = &pin.layer else {
             return Ok(None);
@@ -236,16 +236,16 @@ impl Snapshotter {
         Ok(Some(snapshot.layer()))
     }
 
-    /// Return the attributes of the root directory of a layer.
+    /// Returns the attributes of the root directory of a layer.
     fn root_of(&self, snapshot: &Snapshot) -> Result<Metadata> {
         let dir = snapshot.layer();
         std::fs::metadata(&dir).map_err(Error::io(&dir, "examine"))
     }
 
-    /// Return how to mount the active snapshot or the view `key`. Load its layers if they are not in
+    /// Returns how to mount the active snapshot or the view `key`. Loads its layers if they are not in
     /// memory.
     ///
-    /// Return [`Error::NotFound`], [`Error::State`] if it is committed, or if a layer cannot be
+    /// Returns [`Error::NotFound`], [`Error::State`] if it is committed, or if a layer cannot be
     /// loaded.
     pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
         let snapshot = lock(&self.snapshots).usable(key)?.clone();
@@ -261,11 +261,11 @@ impl Snapshotter {
         mounts(&snapshot, self.load_pinned(&pin)?)
     }
 
-    /// Make the image of the layer in the file `archive`, for the active snapshot that writes to the directory `upper`. Its
-    /// commit needs no more than its record. Return SHA-256 and size of the layer without compression, or `None` if no
+    /// Makes the image of the layer in the file `archive`, for the active snapshot that writes to the directory `upper`. Its
+    /// commit needs no more than its record. Returns SHA-256 and size of the layer without compression, or `None` if no
     /// such snapshot is empty.
     ///
-    /// Return [`Error::NotFound`] if the snapshot is removed.
+    /// Returns [`Error::NotFound`] if the snapshot is removed.
     pub fn apply(&self, upper: &Path, archive: &Path) -> Result<Option<([u8; 32], u64)>> {
         let find = || match lock(&self.snapshots).empty(upper)? {
             Some(snapshot) if snapshot.record.state != State::Active => {
@@ -317,7 +317,7 @@ impl Snapshotter {
         applied.map(|()| told)
     }
 
-    /// Make the active snapshot `key` the committed snapshot `name`: write its files to disk, and then its record.
+    /// Makes the active snapshot `key` the committed snapshot `name`: write its files to disk, and then its record.
     /// [`Snapshotter::bring_up`] makes its image, and loads it.
     pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
         self.images.memory.check()?;
@@ -335,10 +335,10 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Make the image of the committed snapshot `name`, if it has none, and load it. The image below it is unloaded if nothing
+    /// Makes the image of the committed snapshot `name`, if it has none, and loads it. The image below it is unloaded if nothing
     /// uses it.
     ///
-    /// Return the errors of [`Snapshotter::finish`], or why the image cannot be loaded; the next call that needs it tries again.
+    /// Returns the errors of [`Snapshotter::finish`], or why the image cannot be loaded; the next call that needs it tries again.
     pub fn bring_up(&self, name: &str) -> Result<()> {
         self.finish(name)?;
         let making = lock(&self.making);
@@ -365,16 +365,16 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Return whether `snapshot` was removed.
+    /// Returns whether `snapshot` was removed.
     fn is_gone(&self, snapshot: &Snapshot) -> bool {
         let snapshots = lock(&self.snapshots);
         let found = snapshots.get(&snapshot.record.name);
         !found.is_ok_and(|it| it.dir == snapshot.dir)
     }
 
-    /// Make the image of the committed snapshot `name`, if it has none. If it cannot be made, the next call tries again.
+    /// Makes the image of the committed snapshot `name`, if it has none. If it cannot be made, the next call tries again.
     ///
-    /// Return [`Error::Unmade`] also if another call has failed while this one waited for it.
+    /// Returns [`Error::Unmade`] also if another call has failed while this one waited for it.
     pub fn finish(&self, name: &str) -> Result<()> {
         if self.pending(name)?.is_none() {
             return Ok(());
@@ -386,7 +386,7 @@ impl Snapshotter {
         made
     }
 
-    /// Return the committed snapshot `name` and the directory of the one below it, if it has no image.
+    /// Returns the committed snapshot `name` and the directory of the one below it, if it has no image.
     fn pending(&self, name: &str) -> Result<Option<(Snapshot, Option<PathBuf>)>> {
         let snapshots = lock(&self.snapshots);
         let snapshot = match snapshots.get(name) {
@@ -397,7 +397,7 @@ impl Snapshotter {
         Ok(Some((snapshot, below.map(|below| below.dir))))
     }
 
-    /// Do as [`Snapshotter::finish`], which was called after `before` failed attempts.
+    /// Does as [`Snapshotter::finish`], which was called after `before` failed attempts.
     fn make(&self, name: &str, before: u64, making: &mut Making) -> Result<()> {
         let Some((snapshot, below)) = self.pending(name)? else {
             return Ok(());
@@ -450,7 +450,7 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Unload the image of the snapshot `parent`, which another one is on top of, unless it is in use. They have most packs
+    /// Unloads the image of the snapshot `parent`, which another one is on top of, unless it is in use. They have most packs
     /// in common.
     fn unload_below(&self, parent: &str) {
         let Ok(Some(below)) = lock(&self.snapshots).below(parent) else {
@@ -462,7 +462,7 @@ impl Snapshotter {
         }
     }
 
-    /// Remove the snapshot `name`, and give its memory back.
+    /// Removes the snapshot `name`, and gives its memory back.
     pub fn remove(&self, name: &str) -> Result<()> {
         let snapshot = lock(&self.snapshots).remove(name)?;
         self.discard(snapshot.dir);
@@ -472,7 +472,7 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Remove the packs that no image needs. If an image is being made, that call does it.
+    /// Removes the packs that no image needs. If an image is being made, that call does it.
     fn collect(&self) {
         let _collecting = lock(&self.collecting);
         match self.making.try_lock() {
@@ -481,14 +481,14 @@ impl Snapshotter {
         }
     }
 
-    /// Remove the directory `dir`, which has no record, with its image.
+    /// Removes the directory `dir`, which has no record, with its image.
     fn discard(&self, dir: PathBuf) {
         if let Err(error) = sweep(&[dir], &self.images) {
             warn(&error);
         }
     }
 
-    /// Remove what earlier calls of [`Snapshotter::remove`] could not.
+    /// Removes what earlier calls of [`Snapshotter::remove`] could not.
     pub fn cleanup(&self) -> Result<()> {
         let dirs = lock(&self.snapshots).leftovers()?;
         let swept = sweep(&dirs, &self.images);
@@ -496,12 +496,12 @@ impl Snapshotter {
         swept
     }
 
-    /// Return the facts about the snapshot `name`.
+    /// Returns the facts about the snapshot `name`.
     pub fn stat(&self, name: &str) -> Result<Info> {
         Ok(lock(&self.snapshots).usable(name)?.record.info())
     }
 
-    /// Change labels, as [`Snapshots::update`].
+    /// Changes labels, as [`Snapshots::update`].
     pub fn update(&self, info: Info, paths: &[String]) -> Result<Info> {
         let mut snapshots = lock(&self.snapshots);
         Ok(snapshots
@@ -510,7 +510,7 @@ impl Snapshotter {
             .info())
     }
 
-    /// Return all snapshots, by name.
+    /// Returns all snapshots, by name.
     pub fn list(&self) -> Vec<Info> {
         let snapshots = lock(&self.snapshots);
         let mut found: Vec<Info> = snapshots
@@ -521,7 +521,7 @@ impl Snapshotter {
         found
     }
 
-    /// Return the space that the snapshot `name` takes, without snapshots below it: what a layer has added to the store,
+    /// Returns the space that the snapshot `name` takes, without snapshots below it: what a layer has added to the store,
     /// or the space on disk.
     pub fn usage(&self, name: &str) -> Result<Size> {
         loop {
@@ -556,7 +556,7 @@ impl Drop for Pin<'_> {
     }
 }
 
-/// Return how to mount `snapshot`, on top of an image that is mounted on the directory `below`.
+/// Returns how to mount `snapshot`, on top of an image that is mounted on the directory `below`.
 fn mounts(snapshot: &Snapshot, below: Option<PathBuf>) -> Result<Vec<Mount>> {
     let writable = snapshot.record.kind() == Kind::Active;
     let (kind, source, options) = match below {
@@ -575,7 +575,7 @@ fn mounts(snapshot: &Snapshot, below: Option<PathBuf>) -> Result<Vec<Mount>> {
     }])
 }
 
-/// Return the options of the mount of an active snapshot on top of the image on the directory `lower`.
+/// Returns the options of the mount of an active snapshot on top of the image on the directory `lower`.
 fn options(snapshot: &Snapshot, lower: &Path) -> Result<Vec<String>> {
     // An upper directory may be used with the same layer in another mount. It has the data of all of its files.
     let mut options = vec![
@@ -605,7 +605,7 @@ fn options(snapshot: &Snapshot, lower: &Path) -> Result<Vec<String>> {
     Ok(options)
 }
 
-/// Return a path as text.
+/// Returns a path as text.
 fn text(path: &Path) -> Result<String> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| Error::Invalid(format!("{}: not UTF-8", daxfs_files::shown_path(path))))

@@ -26,14 +26,14 @@ pub struct Size {
     pub inodes: u64,
 }
 
-/// Return where a mount in `text` is that is at `dir`, which has no symbolic links, or below it.
+/// Returns where a mount in `text` is that is at `dir`, which has no symbolic links, or below it.
 fn below(text: &[u8], dir: &Path) -> Option<PathBuf> {
     let mut places = mountinfo::mounts(text).map(|mount| mount.mount_point);
     places.find(|place| place.starts_with(dir))
 }
 
-/// Return `dir` without symbolic links, as mounts are listed, and the list of mounts; or `None` if it does not exist.
-/// Return an error if something is mounted at `dir` or below it.
+/// Returns `dir` without symbolic links, as mounts are listed, and the list of mounts; or `None` if it does not exist.
+/// Returns an error if something is mounted at `dir` or below it.
 fn unmounted(dir: &Path) -> Result<Option<(PathBuf, Vec<u8>)>> {
     let found = match dir.canonicalize() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -49,7 +49,7 @@ fn unmounted(dir: &Path) -> Result<Option<(PathBuf, Vec<u8>)>> {
     }
 }
 
-/// Return an error if something is mounted at `dir` or below it, or if a mount anywhere uses one of these
+/// Returns an error if something is mounted at `dir` or below it, or if a mount anywhere uses one of these
 /// directories: a bind mount, or an overlay that writes to it. Only mounts in this mount namespace are
 /// found.
 fn check_unused(dir: &Path) -> Result<()> {
@@ -64,7 +64,7 @@ fn check_unused(dir: &Path) -> Result<()> {
     }
 }
 
-/// Return where a mount in `text` is that uses the directory with the names `names`, or one below it.
+/// Returns where a mount in `text` is that uses the directory with the names `names`, or one below it.
 /// The last name has no symbolic links, and the directory is in the mount number `id`.
 fn user(text: &[u8], names: &[&Path], id: u64) -> Option<PathBuf> {
     let own = mountinfo::mounts(text).find(|mount| mount.id == id);
@@ -85,19 +85,19 @@ fn user(text: &[u8], names: &[&Path], id: u64) -> Option<PathBuf> {
         .map(|mount| mount.mount_point)
 }
 
-/// Return an error if something is mounted at `dir` or below it.
+/// Returns an error if something is mounted at `dir` or below it.
 pub fn check_unmounted(dir: &Path) -> Result<()> {
     unmounted(dir).map(|_| ())
 }
 
-/// Remove the directory `dir` with all that it contains, if it exists. If something is mounted there or below it, or a
+/// Removes the directory `dir` with all that it contains, if it exists. If something is mounted there or below it, or a
 /// mount elsewhere uses it, nothing is removed; later mounts stay.
 pub fn remove_tree(dir: &Path) -> Result<()> {
     check_unused(dir)?;
     remove(dir)
 }
 
-/// Remove the directory `dir` with all that it contains, if it exists, but nothing that is mounted on it or below.
+/// Removes the directory `dir` with all that it contains, if it exists, but nothing that is mounted on it or below.
 fn remove(dir: &Path) -> Result<()> {
     let (parent, name) = match (dir.parent(), dir.file_name()) {
         (Some(parent), Some(name)) => (parent, name),
@@ -131,7 +131,7 @@ fn remove(dir: &Path) -> Result<()> {
     removed.map_err(|error| Error::io(&path, "remove")(error.into()))
 }
 
-/// Return the space on disk that the files in `dir` take. Files that disappear during the call may count, and mounts
+/// Returns the space on disk that the files in `dir` take. Files that disappear during the call may count, and mounts
 /// below do not.
 pub fn measure(dir: &Path) -> Result<Size> {
     let (mut blocks, mut moved) = (HashMap::new(), HashSet::new());
@@ -149,7 +149,7 @@ pub fn measure(dir: &Path) -> Result<Size> {
     })
 }
 
-/// Add the `blocks` of all files in `dir`, but for directories in `moved`. If a directory is moved, or its parent mounted
+/// Adds the `blocks` of all files in `dir`, but for directories in `moved`. If a directory is moved, or its parent mounted
 /// on, while its files are counted, add it to those, and fail.
 fn count(
     dir: &Path,
@@ -195,7 +195,7 @@ mod tests {
     use rustix::mount::{MountFlags, UnmountFlags};
     use std::os::unix::fs::symlink;
 
-    /// Mount `from` on `place`, both below `top`.
+    /// Mounts `from` on `place`, both below `top`.
     fn bind(from: &Path, place: &Path) {
         rustix::mount::mount_bind(from, place).unwrap();
     }
@@ -212,7 +212,7 @@ mod tests {
         (top, tree, host)
     }
 
-    /// Measure `tree`, with 2,000 files in `dir`, and call `change` whenever that is opened.
+    /// Measures `tree`, with 2,000 files in `dir`, and calls `change` whenever that is opened.
     fn measure_with(tree: &Path, dir: &Path, change: &mut dyn FnMut()) -> Size {
         for number in 0..2000 {
             std::fs::write(dir.join(number.to_string()), "").unwrap();

@@ -41,7 +41,7 @@ fn layer(machine: &Machine, kind: &str, files: &[(&str, &str)]) -> (Descriptor, 
     (store(machine, kind, &blob), sum)
 }
 
-/// Put a blob into the content store of containerd.
+/// Puts a blob into the content store of containerd.
 fn store(machine: &Machine, kind: &str, blob: &[u8]) -> Descriptor {
     let sha256 = hex(&Sha256::digest(blob));
     let descriptor = Descriptor {
@@ -56,7 +56,7 @@ fn store(machine: &Machine, kind: &str, blob: &[u8]) -> Descriptor {
     descriptor
 }
 
-/// Return the file of a blob in the content store of containerd.
+/// Returns the file of a blob in the content store of containerd.
 fn blob_of(machine: &Machine, descriptor: &Descriptor) -> PathBuf {
     let blobs = "containerd/io.containerd.content.v1.content/blobs/sha256";
     machine
@@ -76,7 +76,7 @@ async fn apply(machine: &Machine, layer: &Descriptor, mounts: &[Mount]) -> Answe
     Ok(answer.into_inner().applied.unwrap())
 }
 
-/// Return the names below `dir`.
+/// Returns the names below `dir`.
 fn names(dir: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir(dir).unwrap() {

@@ -478,7 +478,7 @@ struct Slow {
 }
 
 impl Slow {
-    /// Return such memory, with a receiver of what has begun, and a sender that lets it go on.
+    /// Returns such memory, with a receiver of what has begun, and a sender that lets it go on.
     fn new() -> (Self, Receiver<()>, Sender<()>) {
         let ((begin, begun), (go, wait)) = (channel(), channel());
         let memory = Slow {

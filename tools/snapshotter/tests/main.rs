@@ -56,7 +56,7 @@ impl Unpacked {
         self.loaded.lock().unwrap().len()
     }
 
-    /// Return the bytes of all images and packs.
+    /// Returns the bytes of all images and packs.
     fn bytes(&self) -> u64 {
         let loaded = self.loaded.lock().unwrap();
         let all: BTreeMap<_, _> = loaded.values().flatten().collect();
@@ -144,13 +144,13 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
         .collect()
 }
 
-/// Check that a call has failed with `code`.
+/// Checks that a call has failed with `code`.
 #[track_caller]
 fn refused<T>(answer: Answer<T>, code: Code) {
     refused_for("the call", answer, code);
 }
 
-/// Check that a call for `case` has failed with `code`.
+/// Checks that a call for `case` has failed with `code`.
 #[track_caller]
 fn refused_for<T>(case: &str, answer: Answer<T>, code: Code) {
     let status = answer.err().unwrap_or_else(|| Status::ok("it succeeded"));
@@ -162,7 +162,7 @@ impl Machine {
         Self::start(TempDir::new().unwrap()).await
     }
 
-    /// Return a snapshotter without a server, in a directory of its own.
+    /// Returns a snapshotter without a server, in a directory of its own.
     fn alone(memory: impl Loader) -> (TempDir, Config, Snapshotter) {
         let place = TempDir::new().unwrap();
         let config = Self::config(place.path());
@@ -213,7 +213,7 @@ impl Machine {
         }
     }
 
-    /// End the server, and start another.
+    /// Ends the server, and starts another.
     async fn restart(self) -> Self {
         drop((self.client, self.differ));
         self.end.send(()).unwrap();
@@ -226,13 +226,13 @@ impl Machine {
         Self::start(self.place).await
     }
 
-    /// Return the image of the snapshot in `dir`.
+    /// Returns the image of the snapshot in `dir`.
     fn image(&self, dir: &Path) -> PathBuf {
         let name = format!("{}.daxfs", dir.file_name().unwrap().to_str().unwrap());
         self.place.path().join("root/store/images").join(name)
     }
 
-    /// Return the directories of all snapshots.
+    /// Returns the directories of all snapshots.
     fn directories(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.place.path().join("root/snapshots")).unwrap();
         let mut found: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -278,7 +278,7 @@ impl Machine {
         self.commit_with(name, key, Labels::new()).await
     }
 
-    /// Commit a snapshot, and wait until the image is made and loaded. Return the errors of both.
+    /// Commits a snapshot, and waits until the image is made and loaded. Returns the errors of both.
     async fn commit_with(&self, name: &str, key: &str, labels: Labels) -> Answer<()> {
         let request = CommitSnapshotRequest {
             snapshotter: "daxfs".into(),
@@ -358,7 +358,7 @@ impl Machine {
         self.client.clone().cleanup(request).await.map(|_| ())
     }
 
-    /// Prepare `key`, write a file of its name and `fill`, and commit it as `name`.
+    /// Prepares `key`, writes a file of its name and `fill`, and commits it as `name`.
     async fn layer(&self, name: &str, parent: &str, fill: impl FnOnce(&Path)) {
         let key = format!("extract {name}");
         let mounts = self.prepare(&key, parent).await.unwrap();
@@ -373,7 +373,7 @@ impl Machine {
     }
 }
 
-/// Return the option `name` of the only mount.
+/// Returns the option `name` of the only mount.
 fn option(mounts: &[Mount], name: &str) -> Option<String> {
     assert_eq!(mounts.len(), 1);
     let options = mounts[0].options.iter();
@@ -383,14 +383,14 @@ fn option(mounts: &[Mount], name: &str) -> Option<String> {
         .next()
 }
 
-/// Return the directory that is written to.
+/// Returns the directory that is written to.
 fn upper(mounts: &[Mount]) -> PathBuf {
     option(mounts, "upperdir")
         .unwrap_or_else(|| mounts[0].source.clone())
         .into()
 }
 
-/// Return the lower layer.
+/// Returns the lower layer.
 fn lower(mounts: &[Mount]) -> PathBuf {
     option(mounts, "lowerdir").unwrap().into()
 }

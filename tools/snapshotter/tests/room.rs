@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use tonic::Code;
 
-/// Return the numbers of the directories of snapshots with loaded images.
+/// Returns the numbers of the directories of snapshots with loaded images.
 fn loaded(memory: &Unpacked) -> Vec<u64> {
     let number = |dir: &PathBuf| -> u64 {
         let name = dir.parent().unwrap().file_name().unwrap();
@@ -159,7 +159,7 @@ where
     }
 }
 
-/// Commit a layer with a file of its name and this size.
+/// Commits a layer with a file of its name and this size.
 fn commit(snapshotter: &Snapshotter, name: &str, parent: &str, size: usize) -> Result<()> {
     let mounts = snapshotter.create("key", parent, State::Active, Labels::new())?;
     std::fs::write(upper(&mounts).join(name), vec![name.as_bytes()[0]; size]).unwrap();

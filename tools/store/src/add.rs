@@ -213,7 +213,7 @@ impl Store {
         read.packs.clear();
     }
 
-    /// Refuse a tree that is larger than the filesystem of the store, before all of it is read: a small
+    /// Refuses a tree that is larger than the filesystem of the store, before all of it is read: a small
     /// archive may have files of any size.
     fn check_room(&self, name: &str, files: &[Regular]) -> Result<()> {
         let sizes = files.iter().map(|file| file.size);
@@ -365,7 +365,7 @@ struct Regular {
     sum: Option<Sum>,
 }
 
-/// Return all regular files of `tree` that are not empty, directory by directory. Objects in packs are `known`.
+/// Returns all regular files of `tree` that are not empty, directory by directory. Objects in packs are `known`.
 fn regular(tree: &Tree, known: &Known) -> Vec<Regular> {
     let file = |node: NodeId| match tree.node(node).kind {
         Kind::Regular { size, .. } if size > 0 => Some(Regular {
@@ -378,7 +378,7 @@ fn regular(tree: &Tree, known: &Known) -> Vec<Regular> {
     tree.order().into_iter().filter_map(file).collect()
 }
 
-/// Return the SHA-256 of a file that a pack has.
+/// Returns the SHA-256 of a file that a pack has.
 fn sum_in_pack(node: &Node, known: &Known) -> Option<Sum> {
     match node.kind {
         Kind::Regular {
@@ -389,7 +389,7 @@ fn sum_in_pack(node: &Node, known: &Known) -> Option<Sum> {
     }
 }
 
-/// Return the SHA-256 of each of the regular files of `tree`, with its size.
+/// Returns the SHA-256 of each of the regular files of `tree`, with its size.
 fn hash(
     tree: &Tree,
     files: Vec<Regular>,
@@ -455,7 +455,7 @@ mod tests {
     use std::fs::File;
     use std::os::unix::fs::FileExt;
 
-    /// Return a directory, with the empty directory `source`, and a store in it.
+    /// Returns a directory, with the empty directory `source`, and a store in it.
     fn place() -> (tempfile::TempDir, PathBuf, Store) {
         let directory = tempfile::tempdir().unwrap();
         let source = directory.path().join("source");

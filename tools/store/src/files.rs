@@ -9,12 +9,12 @@ use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Lock a mutex that protects data which are valid at any time.
+/// Locks a mutex that protects data which are valid at any time.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Return the bytes of the file `path`.
+/// Returns the bytes of the file `path`.
 pub fn length(path: &Path) -> Result<u64> {
     let status = path.symlink_metadata();
     Ok(status
@@ -22,7 +22,7 @@ pub fn length(path: &Path) -> Result<u64> {
         .len())
 }
 
-/// Make the name of the directory `dir` durable. A read-only filesystem, on which `dir` may be a mount, often cannot sync
+/// Makes the name of the directory `dir` durable. A read-only filesystem, on which `dir` may be a mount, often cannot sync
 /// directories, and has nothing to write.
 pub fn sync_parent(dir: &Path) -> io::Result<()> {
     match File::open(dir.join("..")).and_then(|parent| parent.sync_all()) {
@@ -31,14 +31,14 @@ pub fn sync_parent(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Make the names in the directory `path` durable.
+/// Makes the names in the directory `path` durable.
 pub fn sync(path: &Path) -> Result<()> {
     File::open(path)
         .and_then(|dir| dir.sync_all())
         .map_err(|error| failed(path, "sync the directory", error))
 }
 
-/// Return the error of an operation on the file `path`.
+/// Returns the error of an operation on the file `path`.
 pub fn failed(path: &Path, operation: &str, error: io::Error) -> Error {
     let remedy = match error.kind() {
         io::ErrorKind::NotFound if operation == "examine" => {

@@ -92,7 +92,7 @@ pub fn merge_upper(builder: &mut Builder, mut layer: Tree) -> Result<()> {
     Ok(())
 }
 
-/// Give all files of `tree` the attributes that overlayfs shows.
+/// Gives all files of `tree` the attributes that overlayfs shows.
 fn see(tree: &mut Tree) {
     let count = tree.xattrs.len();
     let sets: Vec<u32> = (0..count)
@@ -119,7 +119,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
     use std::path::Path;
 
-    /// Return the tree of a new directory with these files: names and content.
+    /// Returns the tree of a new directory with these files: names and content.
     fn tree(place: &Path, files: &[(&str, &str)]) -> Tree {
         let directory = tempfile::tempdir_in(place).unwrap().keep();
         for (name, content) in files {

@@ -29,7 +29,7 @@ const ACTIVE: &str = "active";
 /// End of the names of images and packs.
 const SUFFIX: &str = ".daxfs";
 
-/// Check that only this user and root can put links into the directory `dir`: a process that changes the store would
+/// Checks that only this user and root can put links into the directory `dir`: a process that changes the store would
 /// follow them, and write to files of others or remove them.
 fn check_owner(dir: &Path) -> Result<()> {
     let found = dir.metadata().map_err(|error| match error.kind() {
@@ -68,7 +68,7 @@ pub(crate) struct Read {
 }
 
 impl Read {
-    /// Forget the pack `sha256`: its file is replaced or removed.
+    /// Forgets the pack `sha256`: its file is replaced or removed.
     pub(crate) fn forget(&mut self, sha256: &str) {
         self.packs.remove(sha256);
         self.distrusted.remove(sha256);
@@ -101,10 +101,10 @@ pub struct Loaded {
 }
 
 impl Store {
-    /// Open the store in the directory `dir`, to change it. Make it if the directory is missing or
+    /// Opens the store in the directory `dir`, to change it. Makes it if the directory is missing or
     /// empty.
     ///
-    /// Fail if another process uses the store.
+    /// Fails if another process uses the store.
     pub fn create(dir: &Path) -> Result<Self> {
         let make = |path: &Path| match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -144,22 +144,22 @@ impl Store {
         Self::change(dir)
     }
 
-    /// Open the store in the directory `dir`, to list and mount images. Others may change it: files appear complete, and
+    /// Opens the store in the directory `dir`, to list and mount images. Others may change it: files appear complete, and
     /// only those that no image needs disappear before their image.
     pub fn open(dir: &Path) -> Result<Self> {
         Self::lock(dir, None)
     }
 
-    /// Open the store in the directory `dir`, and keep others from changing it.
+    /// Opens the store in the directory `dir`, and keeps others from changing it.
     ///
-    /// Fail if another process changes the store.
+    /// Fails if another process changes the store.
     pub fn keep(dir: &Path) -> Result<Self> {
         Self::lock(dir, Some(FlockOperation::NonBlockingLockShared))
     }
 
-    /// Open the store in the directory `dir`, to remove files.
+    /// Opens the store in the directory `dir`, to remove files.
     ///
-    /// Fail if another process changes or verifies the store.
+    /// Fails if another process changes or verifies the store.
     pub fn change(dir: &Path) -> Result<Self> {
         check_owner(dir)?;
         // These are missing if the first addition was killed.
@@ -196,27 +196,27 @@ impl Store {
         }
     }
 
-    /// Return which directory the store is.
+    /// Returns which directory the store is.
     pub fn identity(&self) -> Result<Identity> {
         let found = stat(&self.dir);
         let found = found.map_err(|error| failed(&self.dir, "examine", error.into()))?;
         Ok(identity(&found))
     }
 
-    /// Return where the image `name` is, or will be.
+    /// Returns where the image `name` is, or will be.
     ///
-    /// Fail if that is no name for an image.
+    /// Fails if that is no name for an image.
     pub fn image(&self, name: &str) -> Result<PathBuf> {
         check_name(name)?;
         Ok(self.dir.join("images").join(format!("{name}{SUFFIX}")))
     }
 
-    /// Return where the pack `sha256` is.
+    /// Returns where the pack `sha256` is.
     pub(crate) fn pack(&self, sha256: &str) -> PathBuf {
         self.dir.join("packs").join(format!("{sha256}{SUFFIX}"))
     }
 
-    /// Open the image `name`.
+    /// Opens the image `name`.
     fn open_image(&self, name: &str) -> Result<Opened> {
         let path = self.image(name)?;
         if !path.exists() {
@@ -225,12 +225,12 @@ impl Store {
         Opened::open(&path)
     }
 
-    /// Return the names of all images.
+    /// Returns the names of all images.
     pub fn images(&self) -> Result<BTreeSet<String>> {
         self.names("images")
     }
 
-    /// Return the names of the files in the directory `inner` that end as images, without that end.
+    /// Returns the names of the files in the directory `inner` that end as images, without that end.
     pub(crate) fn names(&self, inner: &str) -> Result<BTreeSet<String>> {
         let names = self.files(inner)?.into_iter().filter_map(|path| {
             let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
@@ -239,7 +239,7 @@ impl Store {
         Ok(names.collect())
     }
 
-    /// Return the files in the directory `inner`. Directories there belong to somebody else.
+    /// Returns the files in the directory `inner`. Directories there belong to somebody else.
     pub(crate) fn files(&self, inner: &str) -> Result<Vec<PathBuf>> {
         let dir = self.dir.join(inner);
         let entries = match std::fs::read_dir(&dir) {
@@ -255,7 +255,7 @@ impl Store {
         paths.map_err(|error| failed(&dir, "read", error))
     }
 
-    /// Return the SHA-256 of each image and the packs that it needs, by name. Call `report` for each damaged image, which
+    /// Returns the SHA-256 of each image and the packs that it needs, by name. Calls `report` for each damaged image, which
     /// is left out, and for each one that needs a missing pack.
     fn needs(&self, report: &mut dyn FnMut(Error)) -> Result<BTreeMap<String, Needs>> {
         let mut found = BTreeMap::new();
@@ -281,7 +281,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Return the SHA-256 of the image `name` and the packs that it needs.
+    /// Returns the SHA-256 of the image `name` and the packs that it needs.
     pub fn needs_of(&self, name: &str) -> Result<Needs> {
         if let Some(known) = lock(&self.read).images.get(name) {
             return Ok(known.clone());
@@ -293,7 +293,7 @@ impl Store {
         Ok(read.images.entry(name.into()).or_insert(needs).clone())
     }
 
-    /// Return the SHA-256 and the bytes of the image `name` and of each pack that it needs.
+    /// Returns the SHA-256 and the bytes of the image `name` and of each pack that it needs.
     pub fn parts(&self, name: &str) -> Result<Vec<(String, u64)>> {
         let (sha256, packs) = self.needs_of(name)?;
         let packs = packs.into_iter().map(|pack| {
@@ -321,7 +321,7 @@ impl Store {
         }
     }
 
-    /// Return the pack `sha256`.
+    /// Returns the pack `sha256`.
     pub(crate) fn known_pack(&self, sha256: &str) -> Result<Arc<Pack>> {
         if let Some(known) = lock(&self.read).packs.get(sha256) {
             return Ok(known.clone());
@@ -331,7 +331,7 @@ impl Store {
         Ok(pack)
     }
 
-    /// Return the pack `sha256`, for one more image that needs it.
+    /// Returns the pack `sha256`, for one more image that needs it.
     pub(crate) fn trusted_pack(&self, sha256: &str) -> Result<Arc<Pack>> {
         if lock(&self.read).distrusted.contains(sha256) {
             let why = "was damaged when it was read; restore it from a copy";
@@ -405,7 +405,7 @@ impl Store {
         sync(&self.dir)
     }
 
-    /// Remove the image `name`. Its packs remain until [`Store::gc`]. This does not wait for additions.
+    /// Removes the image `name`. Its packs remain until [`Store::gc`]. This does not wait for additions.
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.image(name)?;
         if path.exists()
@@ -426,10 +426,10 @@ impl Store {
         }
     }
 
-    /// Remove the packs that no image needs, and the remains of additions that did not end. Images
+    /// Removes the packs that no image needs, and the remains of additions that did not end. Images
     /// in memory stay there.
     ///
-    /// Call `report` for each damaged image, and for each one that needs a missing pack. Keep all packs if an image is damaged,
+    /// Calls `report` for each damaged image, and for each one that needs a missing pack. Keeps all packs if an image is damaged,
     /// because the packs that it needs are not known.
     pub fn gc(&self, report: &mut dyn FnMut(Error)) -> Result<Freed> {
         // Images that are read now are not read while additions wait.
@@ -503,7 +503,7 @@ pub(crate) fn missing_pack(name: &str, sha256: &str) -> Error {
     Error::refused(name, why)
 }
 
-/// Return the error for an image that is not there.
+/// Returns the error for an image that is not there.
 fn missing(name: &str) -> Error {
     let why = "no such image in the store; daxfs store list lists them";
     Error::refused(name, why)

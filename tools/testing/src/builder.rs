@@ -36,7 +36,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Add an inode and return its number.
+    /// Adds an inode and returns its number.
     pub fn inode(&mut self, mode: u16, size: u64, data: u64) -> u32 {
         self.inodes.push(layout::Inode {
             mode: mode.into(),
@@ -48,7 +48,7 @@ impl Builder {
         self.inodes.len() as u32
     }
 
-    /// Add a regular file; offsets of data are relative to the data table until [`Builder::image`].
+    /// Adds a regular file; offsets of data are relative to the data table until [`Builder::image`].
     pub fn file(&mut self, content: &[u8]) -> u32 {
         self.data.resize(self.data.len().next_multiple_of(BLOCK), 0);
         let ino = self.packed(content);
@@ -57,7 +57,7 @@ impl Builder {
         ino
     }
 
-    /// Add a packed file, in the block where the last one ends.
+    /// Adds a packed file, in the block where the last one ends.
     pub fn packed(&mut self, content: &[u8]) -> u32 {
         let ino = self.inode(
             REGULAR | 0o644,
@@ -77,7 +77,7 @@ impl Builder {
         number
     }
 
-    /// Add a symlink.
+    /// Adds a symlink.
     pub fn symlink(&mut self, target: &[u8]) -> u32 {
         let ino = self.inode(
             SYMLINK | 0o777,
@@ -88,7 +88,7 @@ impl Builder {
         ino
     }
 
-    /// Make the inode `ino` a directory of `entries`; children that are directories must exist
+    /// Makes the inode `ino` a directory of `entries`; children that are directories must exist
     /// already.
     pub fn directory(&mut self, ino: u32, parent: u32, mut entries: Vec<(Vec<u8>, u32)>) {
         entries.sort_by(|a, b| (name_hash(&a.0), &a.0).cmp(&(name_hash(&b.0), &b.0)));
@@ -123,12 +123,12 @@ impl Builder {
         }
     }
 
-    /// Add a set with one attribute and return the reference to it.
+    /// Adds a set with one attribute and returns the reference to it.
     pub fn xattr(&mut self, prefix: u8, name: &[u8], value: &[u8]) -> u32 {
         self.xattr_set(&[(prefix, name, value)])
     }
 
-    /// Add a set of attributes, which must be in order, and return the reference to it.
+    /// Adds a set of attributes, which must be in order, and returns the reference to it.
     pub fn xattr_set(&mut self, xattrs: &[(u8, &[u8], &[u8])]) -> u32 {
         let start = self.xattrs.len();
         self.xattrs.resize(start + size_of::<layout::XattrSet>(), 0);
@@ -156,7 +156,7 @@ impl Builder {
         start as u32 / 8 + 1
     }
 
-    /// Return the image; its root is inode 1.
+    /// Returns the image; its root is inode 1.
     pub fn image(&self) -> Vec<u8> {
         let mut image = vec![0; SUPERBLOCK_SIZE as usize];
         let mut table = |bytes: &[u8], align: usize| {
@@ -219,7 +219,7 @@ impl Builder {
     }
 }
 
-/// Return the superblock's record in `image`.
+/// Returns the superblock's record in `image`.
 pub fn superblock(image: &[u8]) -> layout::Superblock {
     layout::Superblock::read_from_prefix(image).unwrap().0
 }
@@ -245,7 +245,7 @@ pub fn seal(image: &mut [u8]) {
     seal_signature(image);
 }
 
-/// Set the checksum of the signature that follows the image, if there is one.
+/// Sets the checksum of the signature that follows the image, if there is one.
 fn seal_signature(image: &mut [u8]) -> Option<()> {
     let superblock = Superblock::load(&&*image).ok()?;
     let start = usize::try_from(superblock.signature_offset()).ok()?;
@@ -280,7 +280,7 @@ pub fn set_digest(image: &mut [u8]) -> Vec<[u8; 32]> {
     sums
 }
 
-/// Set the SHA-256 of the valid `image`, which has the feature, append the table of sums, and after
+/// Sets the SHA-256 of the valid `image`, which has the feature, append the table of sums, and after
 /// it the signature `cms` if there is one.
 pub fn append(image: &mut Vec<u8>, cms: &[u8]) {
     let sums = set_digest(image);
@@ -358,12 +358,12 @@ pub mod ino {
     pub const OTHER: u32 = 9;
 }
 
-/// Return a small valid image with an inode of every kind.
+/// Returns a small valid image with an inode of every kind.
 pub fn specimen() -> Vec<u8> {
     tables().image()
 }
 
-/// Return the value of an access control list with these entries: kind, permissions and id.
+/// Returns the value of an access control list with these entries: kind, permissions and id.
 pub fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut value = 2_u32.to_le_bytes().to_vec();
     for (kind, bits, id) in entries {
@@ -374,7 +374,7 @@ pub fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     value
 }
 
-/// Return the specimen with more at the end of each table: packed files, a shared one, one with its data in `pack`, sets
+/// Returns the specimen with more at the end of each table: packed files, a shared one, one with its data in `pack`, sets
 /// of several attributes, access control lists. [`append`] is still to be called.
 pub fn rich(pack: &[u8]) -> Vec<u8> {
     let mut builder = tables();
@@ -425,7 +425,7 @@ pub fn rich(pack: &[u8]) -> Vec<u8> {
     builder.image()
 }
 
-/// Return the tables of [`specimen`].
+/// Returns the tables of [`specimen`].
 pub fn tables() -> Builder {
     let mut builder = Builder::default();
     builder.inode(DIRECTORY, 0, 0);

@@ -13,7 +13,7 @@ const ENTRIES: usize = 63;
 /// Bytes of a copy.
 const COPY: usize = size_of::<CatalogHead>() + ENTRIES * size_of::<CatalogEntry>();
 
-/// Take `bytes` for the copies of a table, one after the other, and read it. The first byte
+/// Takes `bytes` for the copies of a table, one after the other, and reads it. The first byte
 /// says which of them get a correct head and checksum.
 ///
 /// # Panics
@@ -48,7 +48,7 @@ pub fn read(bytes: &[u8]) {
     }
 }
 
-/// Check the rules that a valid table follows.
+/// Checks the rules that a valid table follows.
 pub fn check_rules(table: &Table) {
     let mut images: Vec<_> = table.images.iter().collect();
     images.sort_by_key(|image| image.range.start);

@@ -20,7 +20,7 @@ use std::sync::LazyLock;
 /// The pack of the specimens.
 static PACK: LazyLock<Vec<u8>> = LazyLock::new(specimen::pack);
 
-/// Do everything with an image and the pack of the specimens, and return the messages.
+/// Does everything with an image and the pack of the specimens, and returns the messages.
 pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
     everything_with(bytes, &PACK, directory)
 }

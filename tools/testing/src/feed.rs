@@ -23,7 +23,7 @@ const BLOCK: usize = 512;
 /// Trees with more content than this are not made into images, which would take too long.
 const CONTENT: u64 = 4 << 20;
 
-/// Read what `input` says, in `directory`, and make images of it.
+/// Reads what `input` says, in `directory`, and makes images of it.
 ///
 /// # Panics
 ///
@@ -103,7 +103,7 @@ fn file(path: &Path, bytes: &[u8]) -> PathBuf {
 
 // ---- archives -----------------------------------------------------------------------------------------------------
 
-/// Return a member of an archive, a header followed by data.
+/// Returns a member of an archive, a header followed by data.
 pub fn member(name: &[u8], kind: u8, link: &[u8], mode: u32, data: &[u8]) -> Vec<u8> {
     let mut block = vec![0; BLOCK];
     let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
@@ -123,14 +123,14 @@ pub fn member(name: &[u8], kind: u8, link: &[u8], mode: u32, data: &[u8]) -> Vec
     block
 }
 
-/// Put the checksum of a header right.
+/// Puts the checksum of a header right.
 pub fn seal(block: &mut [u8]) {
     block[148..156].fill(b' ');
     let sum: u32 = block[..BLOCK].iter().map(|&byte| u32::from(byte)).sum();
     block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
 }
 
-/// Put the checksums of all headers right, as far as they can be told from data.
+/// Puts the checksums of all headers right, as far as they can be told from data.
 fn sealed(mut archive: Vec<u8>) -> Vec<u8> {
     let mut at = 0;
     while at + BLOCK <= archive.len() {
@@ -148,7 +148,7 @@ fn sealed(mut archive: Vec<u8>) -> Vec<u8> {
     archive
 }
 
-/// Return the records of a pax header, which is the data of a member of kind `x` or `g`.
+/// Returns the records of a pax header, which is the data of a member of kind `x` or `g`.
 pub fn records(pairs: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (key, value) in pairs {
@@ -164,7 +164,7 @@ pub fn records(pairs: &[(&str, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// Return a sparse member as old GNU tar wrote it, with its map in two blocks.
+/// Returns a sparse member as old GNU tar wrote it, with its map in two blocks.
 fn gnu_sparse() -> Vec<u8> {
     let mut bytes = member(b"old-sparse", b'S', b"", 0o644, &[7; 1024]);
     for (at, text) in [(386, 0), (398, 512), (410, 8192), (422, 512)] {
@@ -291,7 +291,7 @@ impl Program<'_> {
         }
     }
 
-    /// Damage `bytes` at up to three places.
+    /// Damages `bytes` at up to three places.
     fn damage(&mut self, bytes: &mut [u8]) {
         for _ in 0..self.byte() % 4 {
             let at = (usize::from(self.byte()) << 8) | usize::from(self.byte());
@@ -302,7 +302,7 @@ impl Program<'_> {
         }
     }
 
-    /// Return an archive of the next members, up to the byte that ends it.
+    /// Returns an archive of the next members, up to the byte that ends it.
     fn archive(&mut self) -> Vec<u8> {
         let members = members();
         let mut archive = Vec::new();
@@ -318,7 +318,7 @@ impl Program<'_> {
         archive
     }
 
-    /// Return a text with some of it damaged.
+    /// Returns a text with some of it damaged.
     fn text(&mut self, text: String) -> Vec<u8> {
         let mut bytes = text.into_bytes();
         self.damage(&mut bytes);
@@ -332,7 +332,7 @@ fn assembled(program: &[u8]) -> Vec<u8> {
 
 // ---- container images ---------------------------------------------------------------------------------------------
 
-/// Return the blobs of a layout, each with its digest, and its index.
+/// Returns the blobs of a layout, each with its digest, and its index.
 fn blobs(program: &[u8]) -> (Vec<(String, Vec<u8>)>, Vec<u8>) {
     let mut program = Program(program);
     let mut blobs = Vec::new();
@@ -366,7 +366,7 @@ fn blobs(program: &[u8]) -> (Vec<(String, Vec<u8>)>, Vec<u8>) {
     (blobs, Program(&damages[1]).text(index))
 }
 
-/// Return a layout in the directory `path`.
+/// Returns a layout in the directory `path`.
 fn layout(path: &Path, program: &[u8]) -> PathBuf {
     let (blobs, index) = blobs(program);
     fs::create_dir_all(path.join("blobs/sha256")).unwrap();
@@ -378,7 +378,7 @@ fn layout(path: &Path, program: &[u8]) -> PathBuf {
     path.into()
 }
 
-/// Return an archive of a layout.
+/// Returns an archive of a layout.
 fn bundled(program: &[u8]) -> Vec<u8> {
     let (blobs, index) = blobs(program);
     let mut archive = member(

@@ -36,7 +36,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Fail if a file of `package`'s tests is not a module of theirs; `main` is their text.
+/// Fails if a file of `package`'s tests is not a module of theirs; `main` is their text.
 pub fn every_file_is_named(package: &str, main: &str) {
     for entry in std::fs::read_dir(Path::new(package).join("tests")).unwrap() {
         let path = entry.unwrap().path();
@@ -48,7 +48,7 @@ pub fn every_file_is_named(package: &str, main: &str) {
     }
 }
 
-/// Return the path, mode and content of everything below `directory`, to be compared.
+/// Returns the path, mode and content of everything below `directory`, to be compared.
 pub fn snapshot(directory: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
     use std::os::unix::fs::MetadataExt;
     let mut found = Vec::new();
@@ -71,7 +71,7 @@ pub fn snapshot(directory: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
     found
 }
 
-/// Run the test `name` of this program again where it can mount. Return whether this is already there;
+/// Runs the test `name` of this program again where it can mount. Returns whether this is already there;
 /// otherwise the test is done.
 pub fn can_mount(name: &str) -> bool {
     if std::env::var_os("DAXFS_CAN_MOUNT").is_some() {
@@ -100,29 +100,29 @@ pub fn can_mount(name: &str) -> bool {
     false
 }
 
-/// Return a directory for images: in memory where that is possible, since every image is synced.
+/// Returns a directory for images: in memory where that is possible, since every image is synced.
 pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap()
 }
 
-/// Create a directory for a fuzz target, which ends without removing it. scripts/fuzz sets `TMPDIR`.
+/// Creates a directory for a fuzz target, which ends without removing it. scripts/fuzz sets `TMPDIR`.
 pub fn fuzz_directory() -> PathBuf {
     tempfile::tempdir().unwrap().keep()
 }
 
-/// Return the options that the tool takes by default.
+/// Returns the options that the tool takes by default.
 pub fn options() -> Options {
     Options::default()
 }
 
-/// Make an image of `tree` at `image`.
+/// Makes an image of `tree` at `image`.
 pub fn image_of(tree: &Path, image: &Path) -> daxfs_files::Result<Summary> {
     image_with(tree, image, &options())
 }
 
-/// Make an image of `tree` at `image`.
+/// Makes an image of `tree` at `image`.
 pub fn image_with(tree: &Path, image: &Path, options: &Options) -> daxfs_files::Result<Summary> {
     let output = Output::create(image)?;
     let tree = scan::scan(tree, output.directory()?, |warning| panic!("{warning}"))?;
@@ -182,7 +182,7 @@ pub fn composed_of(
     used
 }
 
-/// Return the listing of the image in the file `image`, which must keep every rule.
+/// Returns the listing of the image in the file `image`, which must keep every rule.
 pub fn listing_of(image: &Path) -> listing::Listing {
     let file = std::fs::File::open(image).unwrap();
     let memory = FileMemory::new(&file).unwrap();
@@ -195,7 +195,7 @@ pub fn listing_of(image: &Path) -> listing::Listing {
     listing::of_image(&memory)
 }
 
-/// Return the superblock and the inodes of the image in the file `image`.
+/// Returns the superblock and the inodes of the image in the file `image`.
 pub fn inodes_of(image: &Path) -> (Superblock, Vec<Inode>) {
     let file = std::fs::File::open(image).unwrap();
     let memory = FileMemory::new(&file).unwrap();
@@ -206,7 +206,7 @@ pub fn inodes_of(image: &Path) -> (Superblock, Vec<Inode>) {
     (superblock, inodes)
 }
 
-/// Fail with the first path at which two listings differ.
+/// Fails with the first path at which two listings differ.
 pub fn assert_same(image: &listing::Listing, directory: &listing::Listing) {
     for (path, entry) in directory {
         let shown = String::from_utf8_lossy(path);

@@ -42,7 +42,7 @@ pub enum What {
 /// Paths relative to the root, which has the empty one.
 pub type Listing = BTreeMap<Vec<u8>, Entry>;
 
-/// List the image in `memory`, by walking its directories and looking every name up as well.
+/// Lists the image in `memory`, by walking its directories and looking every name up as well.
 pub fn of_image<M: Memory>(memory: &M) -> Listing {
     of_composed(memory, &[])
 }
@@ -83,7 +83,7 @@ pub fn of_composed<M: Memory>(memory: &M, packs: &[&M]) -> Listing {
     listing
 }
 
-/// Fill in `same_as`.
+/// Fills in `same_as`.
 fn name_first<I: std::hash::Hash + Ord>(listing: &mut Listing, mut ids: Vec<(Vec<u8>, I)>) {
     ids.sort();
     let mut first: HashMap<I, Vec<u8>> = HashMap::new();
@@ -140,7 +140,7 @@ fn image_entry<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> Entry {
     }
 }
 
-/// Return the hash of content that is not kept.
+/// Returns the hash of content that is not kept.
 fn long(size: u64, read: impl Fn(u64, u64) -> Vec<u8>) -> What {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     for offset in (0..size).step_by(LONG as usize) {
@@ -149,7 +149,7 @@ fn long(size: u64, read: impl Fn(u64, u64) -> Vec<u8>) -> What {
     What::Long(hash.digest())
 }
 
-/// List the directory at `root`.
+/// Lists the directory at `root`.
 pub fn of_directory(root: &Path) -> Listing {
     let mut listing = Listing::new();
     let mut ids = Vec::new();

@@ -40,7 +40,7 @@ static COMPOSED: LazyLock<Vec<u8>> = LazyLock::new(specimen::unpadded);
 /// One input in this many leaves wrong checksums.
 const UNSEALED: u8 = 8;
 
-/// Read the signature of the image with this `superblock`, if it has one.
+/// Reads the signature of the image with this `superblock`, if it has one.
 fn signature(image: &&[u8], superblock: &daxfs_reader::Superblock) {
     if let Ok(Some(section)) = Section::find(image, superblock) {
         assert!((1..=SIGNATURE_MAX.into()).contains(&section.table.length));
@@ -50,7 +50,7 @@ fn signature(image: &&[u8], superblock: &daxfs_reader::Superblock) {
     }
 }
 
-/// Read and check `image`, which may hold anything, and its signature. Also take it for the table of a store, for a composed
+/// Reads and checks `image`, which may hold anything, and its signature. Also takes it for the table of a store, for a composed
 /// image with the pack of the specimens, and for the pack of the specimen.
 ///
 /// # Panics
@@ -80,7 +80,7 @@ pub fn read_and_check(image: &[u8]) {
     });
 }
 
-/// Return the parts of a specimen that an input reaches, in the order of the input.
+/// Returns the parts of a specimen that an input reaches, in the order of the input.
 fn parts(specimen: &[u8]) -> [Range<usize>; 5] {
     let superblock = builder::superblock(specimen);
     let tables_end = range(&superblock.xattrs).end.next_multiple_of(64);
@@ -99,7 +99,7 @@ fn packs(specimen: &[u8]) -> Range<usize> {
     range(&Extent::read_from_prefix(&specimen[PACKS..]).unwrap().0)
 }
 
-/// Return `specimen` with `input` laid over it.
+/// Returns `specimen` with `input` laid over it.
 pub fn overlaid(specimen: &[u8], input: &[u8]) -> Vec<u8> {
     let mut image = specimen.to_vec();
     let (seal, overlay) = match input.split_first() {
@@ -128,7 +128,7 @@ pub fn damaged(specimen: &[u8], seeds: &[u32]) -> Vec<u8> {
     overlaid(specimen, &data[..size])
 }
 
-/// Return the index in an input of the byte at `place` of the specimen, which an input reaches.
+/// Returns the index in an input of the byte at `place` of the specimen, which an input reaches.
 fn index(specimen: &[u8], place: usize) -> usize {
     let mut before = 1;
     for part in parts(specimen) {
@@ -140,7 +140,7 @@ fn index(specimen: &[u8], place: usize) -> usize {
     unreachable!("no input reaches byte {place}")
 }
 
-/// Return the offset and length of each of these fields of a record.
+/// Returns the offset and length of each of these fields of a record.
 macro_rules! fields {
     ($record:ty: $($field:ident: $length:expr),*) => {
         &[$((offset_of!($record, $field), $length)),*]
@@ -166,7 +166,7 @@ fn range(extent: &Extent) -> Range<usize> {
     start..start + extent.length.get() as usize
 }
 
-/// Return the records in the xattr table of the specimen.
+/// Returns the records in the xattr table of the specimen.
 fn xattrs(specimen: &[u8]) -> Vec<(usize, Fields)> {
     let table = range(&builder::superblock(specimen).xattrs);
     let mut records = Vec::new();
@@ -187,7 +187,7 @@ fn xattrs(specimen: &[u8]) -> Vec<(usize, Fields)> {
     records
 }
 
-/// Choose a field of the image: the offset and length in bytes.
+/// Chooses a field of the image: the offset and length in bytes.
 fn field(specimen: &[u8], random: &mut Random) -> (usize, usize) {
     let superblock = builder::superblock(specimen);
     let (start, fields) = match random.below(10) {
@@ -237,14 +237,14 @@ fn field(specimen: &[u8], random: &mut Random) -> (usize, usize) {
     (start + offset, length)
 }
 
-/// Return the value of the field at `at`.
+/// Returns the value of the field at `at`.
 fn load(image: &[u8], (at, length): (usize, usize)) -> u64 {
     let mut bytes = [0; 8];
     bytes[..length].copy_from_slice(&image[at..at + length]);
     u64::from_le_bytes(bytes)
 }
 
-/// Change one field of the image that the first `size` bytes of `data` make of `specimen`, and
+/// Changes one field of the image that the first `size` bytes of `data` make of `specimen`, and
 /// return the new size. The value is one that readers may get wrong: a limit, another field's
 /// value, an end of a table, or the old one with a small difference.
 pub fn mutate(specimen: &[u8], data: &mut [u8], size: usize, seed: u32) -> usize {

@@ -38,12 +38,12 @@ impl From<Output> for Run {
 }
 
 impl Run {
-    /// Return standard output as text.
+    /// Returns standard output as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.stdout).unwrap()
     }
 
-    /// Parse standard output as JSON.
+    /// Parses standard output as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.stdout).unwrap()
     }
@@ -57,7 +57,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Make a directory, and run `script` in it. `names` are names of `program` there.
+    /// Makes a directory, and runs `script` in it. `names` are names of `program` there.
     pub fn new(program: &str, names: &[&str], script: &str) -> Self {
         let place = Place {
             directory: scratch(),
@@ -79,12 +79,12 @@ impl Place {
         self
     }
 
-    /// Return the path of the file `name`.
+    /// Returns the path of the file `name`.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Return the path of the file `name` as text.
+    /// Returns the path of the file `name` as text.
     pub fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().into()
     }
@@ -101,7 +101,7 @@ impl Place {
         fs::write(self.path(name), content).unwrap();
     }
 
-    /// Return the sorted names in the directory `name`.
+    /// Returns the sorted names in the directory `name`.
     pub fn names(&self, name: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(name)).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -110,12 +110,12 @@ impl Place {
         names
     }
 
-    /// Return the listing of the image `name`, which must keep every rule.
+    /// Returns the listing of the image `name`, which must keep every rule.
     pub fn listing(&self, name: &str) -> Listing {
         listing_of(&self.path(name))
     }
 
-    /// Check that two images are the same, byte by byte.
+    /// Checks that two images are the same, byte by byte.
     #[track_caller]
     pub fn same(&self, found: &str, wanted: &str) {
         if self.read(found) != self.read(wanted) {
@@ -124,7 +124,7 @@ impl Place {
         }
     }
 
-    /// Return a command that runs `program` here, one of the names or another program.
+    /// Returns a command that runs `program` here, one of the names or another program.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("env");
         let mut path = self.programs.path().as_os_str().to_owned();
@@ -137,13 +137,13 @@ impl Place {
         command
     }
 
-    /// Run a line of the shell.
+    /// Runs a line of the shell.
     pub fn run(&self, line: impl AsRef<OsStr>) -> Run {
         let mut command = self.command("bash");
         command.arg("-c").arg(line).output().unwrap().into()
     }
 
-    /// Run a script, which must succeed.
+    /// Runs a script, which must succeed.
     #[track_caller]
     pub fn shell(&self, script: impl AsRef<OsStr>) {
         let mut command = self.command("bash");
@@ -151,7 +151,7 @@ impl Place {
         assert!(output.status.success(), "{:?}: {output:?}", script.as_ref());
     }
 
-    /// Run a line, which must succeed and print nothing on standard error.
+    /// Runs a line, which must succeed and print nothing on standard error.
     #[track_caller]
     pub fn ok(&self, line: impl AsRef<OsStr>) -> Run {
         let run = self.run(&line);
@@ -160,8 +160,8 @@ impl Place {
         run
     }
 
-    /// Run a line, which must fail with status 1 and one line on standard error that contains
-    /// `part`. Return that line.
+    /// Runs a line, which must fail with status 1 and one line on standard error that contains
+    /// `part`. Returns that line.
     #[track_caller]
     pub fn fails(&self, line: impl AsRef<OsStr>, part: &str) -> String {
         let run = self.run(&line);
@@ -172,7 +172,7 @@ impl Place {
         run.stderr
     }
 
-    /// Make mistakes: each row is a line of the shell, the exit status and a part of the message, with
+    /// Makes mistakes: each row is a line of the shell, the exit status and a part of the message, with
     /// bars between them. Each must print one line on standard error, no more, and change no file.
     #[track_caller]
     pub fn mistakes(&self, rows: &str) {
@@ -194,7 +194,7 @@ impl Place {
         }
     }
 
-    /// Set up a loop device of the file `name`, if that is possible.
+    /// Sets up a loop device of the file `name`, if that is possible.
     pub fn loop_device(&self, name: &str) -> Option<Loop> {
         let run = self.run(format!("losetup --find --show {name}"));
         if run.status != 0 {
@@ -214,30 +214,30 @@ impl Drop for Loop {
     }
 }
 
-/// Return the owner, the group and the permissions of a file.
+/// Returns the owner, the group and the permissions of a file.
 pub fn who(path: &Path) -> (u32, u32, u32) {
     use std::os::unix::fs::MetadataExt;
     let found = path.metadata().unwrap();
     (found.uid(), found.gid(), found.mode() & 0o7777)
 }
 
-/// Set the permissions of a file.
+/// Sets the permissions of a file.
 pub fn chmod(path: impl AsRef<Path>, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Return true if tests may do what only root may.
+/// Returns true if tests may do what only root may.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Say that a test, or part of it, was not done.
+/// Says that a test, or part of it, was not done.
 pub fn skip(why: &str) {
     println!("SKIP: {why}");
 }
 
-/// Return true if there is such a program. Say that a test is not done if there is none.
+/// Returns true if there is such a program. Says that a test is not done if there is none.
 pub fn available(program: &str) -> bool {
     let mut command = Command::new("sh");
     let found = command.args(["-c", "command -v \"$0\" >/dev/null", program]);

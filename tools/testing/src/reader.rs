@@ -24,7 +24,7 @@ pub fn read_everything<M: Memory>(memory: &M) -> Vec<Error> {
     read(memory, false)
 }
 
-/// Do what [`read_everything`] does with memory that does not change.
+/// Does what [`read_everything`] does with memory that does not change.
 ///
 /// # Panics
 ///
@@ -148,7 +148,7 @@ fn owned(entry: Result<(Dirent, &[u8])>) -> Listed {
     entry.map(|(entry, name)| (entry, name.to_vec()))
 }
 
-/// List `directory` from entry `start` on, in both ways. It must give the rest of `listed`, the
+/// Lists `directory` from entry `start` on, in both ways. It must give the rest of `listed`, the
 /// whole list.
 fn list_from<M: Memory>(
     image: &Image<'_, M>,
@@ -190,7 +190,7 @@ fn list_from<M: Memory>(
     );
 }
 
-/// List the attributes of `inode`, read each name and value, and look them up by name.
+/// Lists the attributes of `inode`, read each name and value, and looks them up by name.
 fn read_xattrs<M: Memory>(
     image: &Image<'_, M>,
     inode: &Inode,

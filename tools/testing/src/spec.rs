@@ -83,7 +83,7 @@ fn item(kind: impl Strategy<Value = Kind>) -> impl Strategy<Value = Item> {
         })
 }
 
-/// Return a directory with up to a hundred files in it and below.
+/// Returns a directory with up to a hundred files in it and below.
 pub fn tree() -> impl Strategy<Value = Item> {
     let directory = item(leaf()).prop_recursive(4, 100, 20, |inner| {
         let entries = btree_map(name(), inner, 0..20);
@@ -92,7 +92,7 @@ pub fn tree() -> impl Strategy<Value = Item> {
     item(btree_map(name(), directory, 0..20).prop_map(Kind::Directory))
 }
 
-/// Put `item` at `path`, the entries of directories from the last to the first if `backwards`.
+/// Puts `item` at `path`, the entries of directories from the last to the first if `backwards`.
 /// Returns whether everything could be stored.
 pub fn create(item: &Item, path: &Path, backwards: bool) -> bool {
     let mut all = Vec::new();

@@ -16,14 +16,14 @@ pub fn pack() -> Vec<u8> {
     image
 }
 
-/// Return a small valid image that uses every feature of the format.
+/// Returns a small valid image that uses every feature of the format.
 pub fn specimen() -> Vec<u8> {
     let mut image = builder::rich(&pack());
     builder::append(&mut image, MESSAGE);
     image
 }
 
-/// Return the specimen without the padding after its data.
+/// Returns the specimen without the padding after its data.
 pub fn unpadded() -> Vec<u8> {
     let mut image = builder::rich(&pack());
     let data = builder::superblock(&image).data;

@@ -23,7 +23,7 @@ pub struct Artifact<'a> {
 }
 
 impl Artifact<'_> {
-    /// Add the members of an archive, which must be below the directory `within`. Their names begin with it.
+    /// Adds the members of an archive, which must be below the directory `within`. Their names begin with it.
     pub fn archive(
         &mut self,
         blob: &Blob,
@@ -45,7 +45,7 @@ impl Artifact<'_> {
         archive::read(self.builder, stream, &rules, warn)
     }
 
-    /// Add a file. Its content stays in the blob.
+    /// Adds a file. Its content stays in the blob.
     pub fn file(
         &mut self,
         blob: &Blob,

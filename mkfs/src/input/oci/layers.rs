@@ -101,7 +101,7 @@ pub fn layer(
     Ok((sha256.finalize().into(), size))
 }
 
-/// Add `layer` to the tree. Tell `told` its bytes without compression, unless false is returned.
+/// Adds `layer` to the tree. Tells `told` its bytes without compression, unless false is returned.
 fn add(
     builder: &mut Builder,
     layer: &Blob,
@@ -138,7 +138,7 @@ fn add(
     Ok(is_told)
 }
 
-/// Add the files of a layer to the tree below `root`. Return its marks.
+/// Adds the files of a layer to the tree below `root`. Returns its marks.
 fn read(
     builder: &mut Builder,
     root: NodeId,

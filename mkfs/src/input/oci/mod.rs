@@ -26,7 +26,7 @@ use types::{is_config, Config, Descriptor, Form, Index, Manifest};
 /// Limit of nested indices.
 const DEPTH: usize = 8;
 
-/// Verify the layers of an image in an OCI layout. Return them, the lowest first.
+/// Verifies the layers of an image in an OCI layout. Returns them, the lowest first.
 pub(super) fn oci(
     path: &Path,
     reference: Option<&str>,
@@ -278,7 +278,7 @@ fn file(parts: &Parts, descriptor: &Descriptor) -> Result<String> {
     Ok(format!("blobs/{kind}/{digits}"))
 }
 
-/// Verify the blob of a descriptor and return it.
+/// Verifies the blob of a descriptor and returns it.
 fn blob(parts: &Parts, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Blob> {
     let digest = &descriptor.digest;
     let blob = parts.get(&file(parts, descriptor)?)?;

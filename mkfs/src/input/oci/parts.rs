@@ -33,7 +33,7 @@ enum Within {
 }
 
 impl Parts {
-    /// Open the directory or archive `path`.
+    /// Opens the directory or archive `path`.
     pub fn open(
         path: &Path,
         options: &Options<'_>,
@@ -73,7 +73,7 @@ impl Parts {
         })
     }
 
-    /// Return its name in messages.
+    /// Returns its name in messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -86,7 +86,7 @@ impl Parts {
         }
     }
 
-    /// Return the part `name`, which must not contain components such as `..`.
+    /// Returns the part `name`, which must not contain components such as `..`.
     pub fn get(&self, name: &str) -> Result<Blob> {
         let missing = || {
             let why = format!(
@@ -114,13 +114,13 @@ impl Parts {
         }
     }
 
-    /// Return the content of the part called `name`, a description in JSON.
+    /// Returns the content of the part called `name`, a description in JSON.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         read(&self.get(name)?)
     }
 }
 
-/// Return the parts in an archive.
+/// Returns the parts in an archive.
 fn list(reader: &mut TarReader<'_>, budget: &Budget) -> Result<HashMap<Vec<u8>, (u64, u64)>> {
     let (mut members, mut links) = (HashMap::new(), Vec::new());
     while let Some(member) = reader.next()? {
@@ -152,7 +152,7 @@ fn list(reader: &mut TarReader<'_>, budget: &Budget) -> Result<HashMap<Vec<u8>, 
     Ok(members)
 }
 
-/// Return the content of a description.
+/// Returns the content of a description.
 pub fn read(blob: &Blob) -> Result<Vec<u8>> {
     if blob.size() > DESCRIPTION {
         let why = format!(

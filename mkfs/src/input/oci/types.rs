@@ -67,7 +67,7 @@ impl Descriptor {
             || self.annotation("vnd.docker.reference.type").is_some()
     }
 
-    /// Return true for an archive with the changes of a layer.
+    /// Returns true for an archive with the changes of a layer.
     pub fn is_layer(&self) -> bool {
         let kind = self.media_type.strip_prefix("application/vnd.");
         matches!(
@@ -152,7 +152,7 @@ impl Descriptor {
         format!(", which is not a tar archive; {remedy}")
     }
 
-    /// Return true for an index.
+    /// Returns true for an index.
     pub fn is_index(&self) -> bool {
         matches!(
             &*self.media_type,
@@ -161,7 +161,7 @@ impl Descriptor {
         )
     }
 
-    /// Return true for a manifest.
+    /// Returns true for a manifest.
     pub fn is_manifest(&self) -> bool {
         matches!(
             &*self.media_type,

@@ -75,7 +75,7 @@ impl<'a> TarReader<'a> {
         }
     }
 
-    /// Return the error for the member that begins at `at`, which was refused for itself, or for an error of the tree or
+    /// Returns the error for the member that begins at `at`, which was refused for itself, or for an error of the tree or
     /// the archive.
     pub fn refused(&self, at: u64, why: Reason) -> Error {
         match why.downcast::<Error>() {
@@ -84,12 +84,12 @@ impl<'a> TarReader<'a> {
         }
     }
 
-    /// Return an error about the member that begins at `at`.
+    /// Returns an error about the member that begins at `at`.
     pub fn error(&self, at: u64, why: impl std::fmt::Display) -> Error {
         Error::refused(self.stream.path(), format!("{why} (member at byte {at})"))
     }
 
-    /// Read to the end. Return the container of the members' content, and warnings.
+    /// Reads to the end. Returns the container of the members' content, and warnings.
     pub fn finish(self) -> Result<(Container, Vec<String>)> {
         let mut warnings = self.warnings;
         let path = shown_path(self.stream.path());
@@ -100,7 +100,7 @@ impl<'a> TarReader<'a> {
         Ok((container, warnings))
     }
 
-    /// Refuse an archive that has no members, unless it is `named` an archive and nothing else. Disk
+    /// Refuses an archive that has no members, unless it is `named` an archive and nothing else. Disk
     /// images often start with zeros, as an archive ends.
     pub fn check_empty(&mut self, named: bool) -> Result<()> {
         if self.stream.position() == 0 {
@@ -122,7 +122,7 @@ impl<'a> TarReader<'a> {
         }
     }
 
-    /// Return the type of the input, which begins with `start` and is read up to there.
+    /// Returns the type of the input, which begins with `start` and is read up to there.
     fn foreign(&mut self, start: &[u8]) -> Result<Option<&'static str>> {
         let mut head = start.to_vec();
         head.resize(HEAD, 0);
@@ -130,7 +130,7 @@ impl<'a> TarReader<'a> {
         Ok(occupant(&head[..start.len() + length]))
     }
 
-    /// Return the error for an input that contains `what` instead.
+    /// Returns the error for an input that contains `what` instead.
     fn no_archive(&self, what: Option<&str>) -> Error {
         let mut why = String::from("is neither a tar archive nor a daxfs image");
         if let Some(what) = what {
@@ -139,7 +139,7 @@ impl<'a> TarReader<'a> {
         Error::refused(self.stream.path(), why)
     }
 
-    /// Return the next member, if there is one.
+    /// Returns the next member, if there is one.
     pub fn next(&mut self) -> Result<Option<Member>> {
         while let Some(head) = self.head()? {
             if let Some(member) = self.member(head)? {
@@ -149,7 +149,7 @@ impl<'a> TarReader<'a> {
         Ok(None)
     }
 
-    /// Read a header. Return `None` at the end of the archive.
+    /// Reads a header. Returns `None` at the end of the archive.
     fn header(&mut self) -> Result<Option<Header>> {
         let mut header = Header::new_old();
         let mut at = self.stream.position();
@@ -218,7 +218,7 @@ impl<'a> TarReader<'a> {
         Ok(Some(header))
     }
 
-    /// Read headers up to and including a member's.
+    /// Reads headers up to and including a member's.
     fn head(&mut self) -> Result<Option<Head>> {
         let at = self.stream.position();
         let mut records = self.global.clone();
@@ -265,7 +265,7 @@ impl<'a> TarReader<'a> {
         }
     }
 
-    /// Return the content of an extended header.
+    /// Returns the content of an extended header.
     /// A member's may have `left` more bytes.
     fn extended(&mut self, at: u64, size: u64, left: &mut u64) -> Result<Vec<u8>> {
         let rest = left.checked_sub(size);
@@ -277,7 +277,7 @@ impl<'a> TarReader<'a> {
         Ok(bytes)
     }
 
-    /// Skip the padding of the last block of `size` bytes; it may be missing at the end of the
+    /// Skips the padding of the last block of `size` bytes; it may be missing at the end of the
     /// archive.
     fn pad(&mut self, size: u64) -> Result<()> {
         let mut block = [0; BLOCK];
@@ -285,7 +285,7 @@ impl<'a> TarReader<'a> {
         self.stream.read(&mut block[..length]).map(drop)
     }
 
-    /// Return the number in a field of the member at `at`.
+    /// Returns the number in a field of the member at `at`.
     fn field(&self, at: u64, name: &str, field: &[u8]) -> Result<u64> {
         unsigned(field).ok_or_else(|| self.error(at, format!("its {name} is malformed")))
     }
@@ -298,7 +298,7 @@ impl<'a> TarReader<'a> {
         u32::try_from(value).map_err(|_| self.error(at, format!("its {name} is {value}")))
     }
 
-    /// Return the member of a header, or `None` if images have nothing like it.
+    /// Returns the member of a header, or `None` if images have nothing like it.
     fn member(&mut self, mut head: Head) -> Result<Option<Member>> {
         let at = head.at;
         let header = head.header.clone();
@@ -380,13 +380,13 @@ impl<'a> TarReader<'a> {
         }))
     }
 
-    /// Skip content.
+    /// Skips content.
     fn content(&mut self, size: u64) -> Result<()> {
         self.stream.skip(size)?;
         self.pad(size)
     }
 
-    /// Keep the content of a regular file; the archive has `stored` bytes of it.
+    /// Keeps the content of a regular file; the archive has `stored` bytes of it.
     fn regular(&mut self, head: &Head, kind: EntryType, stored: u64) -> Result<Kind> {
         let at = head.at;
         let records = &head.records;
@@ -424,7 +424,7 @@ impl<'a> TarReader<'a> {
         })
     }
 
-    /// Return the device of a member. The kernel has majors of 12 bits and minors of 20.
+    /// Returns the device of a member. The kernel has majors of 12 bits and minors of 20.
     fn device(&self, head: &Head, file_type: FileType) -> Result<Kind> {
         // These fields have the same offset in all formats.
         let bytes = head.header.as_bytes();
@@ -442,7 +442,7 @@ impl<'a> TarReader<'a> {
         })
     }
 
-    /// Return the extended attributes of a member.
+    /// Returns the extended attributes of a member.
     fn xattrs(&mut self, path: &[u8], head: Head) -> std::result::Result<XattrSet, Reason> {
         let mut set = XattrSet::new();
         if head.records.libarchive && !head.records.schily {
@@ -488,12 +488,12 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// Return the number in a header's field if it is not negative.
+/// Returns the number in a header's field if it is not negative.
 fn unsigned(field: &[u8]) -> Option<u64> {
     number(field).and_then(|value| u64::try_from(value).ok())
 }
 
-/// Return the number in a header's field: octal digits, or, if the first bit is set, binary.
+/// Returns the number in a header's field: octal digits, or, if the first bit is set, binary.
 ///
 /// Digits end at a NUL or a blank. Some programs leave other bytes after it, or nothing before it.
 fn number(field: &[u8]) -> Option<i64> {

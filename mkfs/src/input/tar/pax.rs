@@ -33,7 +33,7 @@ pub struct Records {
 }
 
 impl Records {
-    /// Add the records in `bytes`.
+    /// Adds the records in `bytes`.
     pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), Reason> {
         // The length of the record in bytes, a blank, key=value and a newline.
         while !bytes.is_empty() && bytes.iter().any(|&byte| byte != 0) {
@@ -105,7 +105,7 @@ impl Records {
         Ok(())
     }
 
-    /// Set an attribute. Keep an existing one unless `replace`.
+    /// Sets an attribute. Keeps an existing one unless `replace`.
     fn xattr(&mut self, name: &[u8], value: Vec<u8>, replace: bool) -> Result<(), Reason> {
         let room = self.xattrs.len() < XATTR_COUNT_MAX as usize;
         match self.xattrs.entry(name.into()) {
@@ -120,7 +120,7 @@ impl Records {
         Ok(())
     }
 
-    /// Return the bytes of what has no fixed size.
+    /// Returns the bytes of what has no fixed size.
     pub fn bytes(&self) -> usize {
         let texts = [&self.path, &self.link, &self.sparse_name];
         let texts = texts.into_iter().chain(&self.acls).flatten();
@@ -132,7 +132,7 @@ impl Records {
     }
 }
 
-/// Return the name of an extended attribute, in which GNU tar and bsdtar encode `%` and `=`. A record does not say which
+/// Returns the name of an extended attribute, in which GNU tar and bsdtar encode `%` and `=`. A record does not say which
 /// program wrote it, so `%25` and `%3D` are decoded in the names of other programs as well, as GNU tar does.
 fn decoded(mut name: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
@@ -148,7 +148,7 @@ fn decoded(mut name: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Parse seconds with decimals, which count away from zero. Round times to nanoseconds towards the
+/// Parses seconds with decimals, which count away from zero. Rounds times to nanoseconds towards the
 /// past.
 fn time(text: &[u8]) -> Option<(i64, u32)> {
     let (negative, text) = match text.strip_prefix(b"-") {

@@ -15,7 +15,7 @@ pub const MALFORMED: &str = "the map of a sparse file is malformed";
 /// Offset and length of each piece.
 pub type Map = Vec<(u64, u64)>;
 
-/// Read the map in a header of GNU's old format and in the blocks after it. Return it and the size
+/// Reads the map in a header of GNU's old format and in the blocks after it. Returns it and the size
 /// of the file.
 pub fn old(
     header: &GnuHeader,
@@ -43,7 +43,7 @@ pub fn old(
     Ok((map, size))
 }
 
-/// Read the map before the data of a member in version 1.0; `size` is the size of both. Return it
+/// Reads the map before the data of a member in version 1.0; `size` is the size of both. Returns it
 /// and its size.
 pub fn new(stream: &mut Stream<'_>, size: u64, budget: &Budget) -> Result<(Map, u64), Reason> {
     let mut block = [0; BLOCK];
@@ -83,7 +83,7 @@ pub fn new(stream: &mut Stream<'_>, size: u64, budget: &Budget) -> Result<(Map, 
     Ok((pairs.collect(), used))
 }
 
-/// Return the pieces of `map`: contiguous bytes from `offset` on, `stored` in all. The
+/// Returns the pieces of `map`: contiguous bytes from `offset` on, `stored` in all. The
 /// file has `size` bytes.
 pub fn pieces(map: &Map, offset: u64, stored: u64, size: u64) -> Result<Vec<Piece>, Reason> {
     let mut pieces = Vec::new();
@@ -111,7 +111,7 @@ pub fn pieces(map: &Map, offset: u64, stored: u64, size: u64) -> Result<Vec<Piec
     Ok(pieces)
 }
 
-/// Parse a decimal number.
+/// Parses a decimal number.
 pub fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;

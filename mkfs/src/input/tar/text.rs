@@ -5,7 +5,7 @@
 use daxfs_check::acl::{Entry, List, GROUP, GROUP_OBJ, MASK, NOBODY, OTHER, USER, USER_OBJ};
 use daxfs_files::Reason;
 
-/// Return the kernel's form of a list like
+/// Returns the kernel's form of a list like
 /// `user::rw-,user:lisa:rw-:1000,group::r--,mask::r--,other::---`, or `None` if it is empty.
 pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Reason> {
     let text = String::from_utf8_lossy(text);
@@ -62,7 +62,7 @@ pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Reason> {
     Ok((!list.is_empty()).then(|| list.to_bytes()))
 }
 
-/// Return the id of `name` in a file like passwd(5).
+/// Returns the id of `name` in a file like passwd(5).
 fn find(file: &str, name: &str) -> Option<u32> {
     let text = std::fs::read(file).ok()?;
     let text = String::from_utf8_lossy(&text);

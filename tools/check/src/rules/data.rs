@@ -9,7 +9,7 @@ use std::mem::offset_of;
 use std::ops::ControlFlow;
 
 impl<S: Storage> Checker<'_, '_, S> {
-    /// Check that no byte belongs to two files, unless one of them names the other as its original;
+    /// Checks that no byte belongs to two files, unless one of them names the other as its original;
     /// no block does, unless both are packed. The rest of the data must be zero.
     pub(super) fn check_data(&mut self) -> ControlFlow<()> {
         let table = self.image.superblock().data;

@@ -43,7 +43,7 @@ impl<S: Storage> Checker<'_, '_, S> {
             .is_some_and(|seen| seen.walk)
     }
 
-    /// Check that directories share no records, and that unused records are zero.
+    /// Checks that directories share no records, and that unused records are zero.
     fn check_records(&mut self) -> ControlFlow<()> {
         let table = self.image.superblock().dirents;
         let mut directories = std::mem::take(&mut self.directories);
@@ -89,7 +89,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         ControlFlow::Continue(())
     }
 
-    /// Check an entry, its order after the previous one, and that a look-up of its name finds it.
+    /// Checks an entry, its order after the previous one, and that a look-up of its name finds it.
     fn check_entry(
         &mut self,
         directory: &Directory,
@@ -119,7 +119,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         }
     }
 
-    /// Count the link of `entry`, and visit the directory that it names.
+    /// Counts the link of `entry`, and visits the directory that it names.
     fn enter(
         &mut self,
         directory: &Directory,

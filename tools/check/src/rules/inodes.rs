@@ -11,7 +11,7 @@ use std::mem::offset_of;
 use std::ops::ControlFlow;
 
 impl<S: Storage> Checker<'_, '_, S> {
-    /// Check each inode by itself, and record facts for the other checks.
+    /// Checks each inode by itself, and record facts for the other checks.
     pub(super) fn check_inodes(&mut self) -> ControlFlow<()> {
         let root = self.image.root();
         self.ok(root)?;
@@ -108,7 +108,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         })
     }
 
-    /// Check the link count of each inode. The directories must have been checked before.
+    /// Checks the link count of each inode. The directories must have been checked before.
     pub(super) fn check_links(&mut self) -> ControlFlow<()> {
         let root = self.image.superblock().root;
         for index in 0..self.inodes.len() {

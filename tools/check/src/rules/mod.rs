@@ -43,7 +43,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// Return where it is, in bytes from the start of the image.
+    /// Returns where it is, in bytes from the start of the image.
     pub fn offset(&self) -> u64 {
         match self {
             Finding::Reader(error) => error.offset,
@@ -52,7 +52,7 @@ impl Finding {
     }
 }
 
-/// Check the image in `memory`, and call `report` for every violation until it breaks. Content is
+/// Checks the image in `memory`, and calls `report` for every violation until it breaks. Content is
 /// not compared with the image's SHA-256; [`digest`](mod@daxfs_files::digest) does that.
 pub fn check<S: Storage>(memory: &S, report: &mut dyn FnMut(Finding) -> ControlFlow<()>) {
     check_with_packs(memory, &[], report);
@@ -97,7 +97,7 @@ pub fn check_with_packs<S: Storage>(
     let _ = checker.run();
 }
 
-/// Return the first violation that [`check`] finds in `memory`, if there is one.
+/// Returns the first violation that [`check`] finds in `memory`, if there is one.
 pub fn first<S: Storage>(memory: &S) -> Option<Finding> {
     let mut finding = None;
     check(memory, &mut |found| {
@@ -161,7 +161,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         (self.report)(finding.into())
     }
 
-    /// Return the value in `result`, or report its error.
+    /// Returns the value in `result`, or reports its error.
     fn ok<T>(&mut self, result: image::Result<T>) -> ControlFlow<(), Option<T>> {
         match result {
             Ok(value) => ControlFlow::Continue(Some(value)),
@@ -180,7 +180,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         })
     }
 
-    /// Check the label, and the space between the tables.
+    /// Checks the label, and the space between the tables.
     fn tables(&mut self) -> ControlFlow<()> {
         let superblock = *self.image.superblock();
         let text = superblock
@@ -220,7 +220,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         self.zeros(end, superblock.total_size)
     }
 
-    /// Check that the unused bytes from `start` to `end` are zero.
+    /// Checks that the unused bytes from `start` to `end` are zero.
     fn zeros(&mut self, start: u64, end: u64) -> ControlFlow<()> {
         let length = |at: u64| end.saturating_sub(at).min(BUFFER as u64) as usize;
         let mut buffer = vec![0; length(start)];
@@ -249,12 +249,12 @@ impl<S: Storage> Checker<'_, '_, S> {
         ControlFlow::Continue(())
     }
 
-    /// Return the offset of the record of inode `ino`.
+    /// Returns the offset of the record of inode `ino`.
     fn inode_offset(&self, ino: u32) -> u64 {
         self.image.superblock().inodes.offset + u64::from(ino - 1) * layout::INODE_SIZE
     }
 
-    /// Load an inode, or report why it is not valid.
+    /// Loads an inode, or report why it is not valid.
     fn load_inode(&mut self, ino: u32) -> ControlFlow<(), Option<Inode>> {
         let inode = self.image.inode(ino);
         self.ok(inode)

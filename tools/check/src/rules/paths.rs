@@ -20,7 +20,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Walk through `image`. Visit no more entries than its table has, even if directories share
+    /// Walks through `image`. Visits no more entries than its table has, even if directories share
     /// them.
     pub fn new<S: Storage>(image: &Image<'_, S>) -> Self {
         let superblock = image.superblock();
@@ -86,7 +86,7 @@ impl Paths {
         }
     }
 
-    /// Return the path of a file that the byte at `offset` belongs to, if one can be told.
+    /// Returns the path of a file that the byte at `offset` belongs to, if one can be told.
     pub fn find(&self, offset: u64) -> Option<Vec<u8>> {
         if self.inodes.contains(&offset) {
             let ino = (offset - self.inodes.start) / layout::INODE_SIZE + 1;

@@ -21,7 +21,7 @@ struct Lists {
 }
 
 impl<S: Storage> Checker<'_, '_, S> {
-    /// Check each set once, even if many inodes share it. Sets must not overlap.
+    /// Checks each set once, even if many inodes share it. Sets must not overlap.
     pub(super) fn check_xattrs(&mut self) -> ControlFlow<()> {
         let mut sets = std::mem::take(&mut self.xattrs);
         sets.sort_unstable();
@@ -53,7 +53,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         self.zeros(end, table.end())
     }
 
-    /// Check a set by itself. Return the access control lists in it.
+    /// Checks a set by itself. Returns the access control lists in it.
     fn set(
         &mut self,
         inode: &Inode,
@@ -104,7 +104,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         ControlFlow::Continue(lists)
     }
 
-    /// Check an attribute that is an access control list by itself, and add it to `lists`.
+    /// Checks an attribute that is an access control list by itself, and adds it to `lists`.
     fn list(&mut self, offset: u64, xattr: &Xattr, lists: &mut Lists) -> ControlFlow<()> {
         let access = match xattr.prefix {
             XattrPrefix::AclAccess => true,
@@ -127,7 +127,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         ControlFlow::Continue(())
     }
 
-    /// Check that all inodes of a group may have these lists, and have the permission bits that the
+    /// Checks that all inodes of a group may have these lists, and have the permission bits that the
     /// access list says.
     fn lists(&mut self, lists: &Lists, group: &[(u64, u32)]) -> ControlFlow<()> {
         if lists.access.is_none() && !lists.default {

@@ -40,7 +40,7 @@ impl Cat {
     }
 }
 
-/// Write the content of the file `path`.
+/// Writes the content of the file `path`.
 pub fn cat<S: Storage>(reader: &Reader<'_, S>, path: &[u8], out: &mut impl Write) -> Result<()> {
     let inode = reader.find(path, true)?;
     if inode.file_type != FileType::Regular {

@@ -106,7 +106,7 @@ pub enum Aspect {
 /// Called with the path of a file and a difference.
 type Report<'a> = dyn FnMut(&[u8], &str) -> Result<()> + 'a;
 
-/// Compare two images, and call `report` for each difference. Return true if they differ.
+/// Compares two images, and calls `report` for each difference. Returns true if they differ.
 pub fn diff<S: Storage>(
     a: &Reader<'_, S>,
     b: &Reader<'_, S>,
@@ -155,7 +155,7 @@ pub fn diff<S: Storage>(
     Ok(comparison.differ)
 }
 
-/// Return the entries of the directory `inode`, sorted by name.
+/// Returns the entries of the directory `inode`, sorted by name.
 fn children<S: Storage>(reader: &Reader<'_, S>, inode: &Inode, path: &[u8]) -> Result<Vec<Child>> {
     match inode.directory() {
         Some(directory) => reader.children(&directory, path),
@@ -189,7 +189,7 @@ impl<S: Storage> Comparison<'_, S> {
         self.say(path, &format!("only in the {side}"))
     }
 
-    /// Compare two files; return whether they are of the same type.
+    /// Compares two files; return whether they are of the same type.
     fn pair(&mut self, path: &[u8], a: &Inode, b: &Inode) -> Result<bool> {
         let kind = a.file_type;
         if kind != b.file_type {
@@ -272,7 +272,7 @@ impl<S: Storage> Comparison<'_, S> {
         Ok(())
     }
 
-    /// Check that hard links on one side are hard links on the other.
+    /// Checks that hard links on one side are hard links on the other.
     fn links(&mut self, path: &[u8], a: &Inode, b: &Inode) -> Result<()> {
         let same = (a.nlink, b.nlink) == (1, 1)
             || *self.there.entry(a.ino).or_insert(b.ino) == b.ino
@@ -283,7 +283,7 @@ impl<S: Storage> Comparison<'_, S> {
         }
     }
 
-    /// Compare the content of two files of the same size.
+    /// Compares the content of two files of the same size.
     fn content(&mut self, path: &[u8], first: &Inode, second: &Inode) -> Result<()> {
         let mut offset = 0;
         while offset < first.size {

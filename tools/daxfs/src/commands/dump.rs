@@ -41,7 +41,7 @@ impl Dump {
     }
 }
 
-/// Write the superblock and every file in JSON, in the order of paths; with the SHA-256 of each
+/// Writes the superblock and every file in JSON, in the order of paths; with the SHA-256 of each
 /// file's content if `sums`.
 pub fn dump<S: Storage>(reader: &Reader<'_, S>, sums: bool, out: &mut impl Write) -> Result<()> {
     let header = record::header(reader, None)?;

@@ -92,7 +92,7 @@ impl Extract {
     }
 }
 
-/// Write a tar archive: to standard output, to a file that appears when it is complete, or to a
+/// Writes a tar archive: to standard output, to a file that appears when it is complete, or to a
 /// device.
 fn archive(
     reader: &Reader<'_, Region>,

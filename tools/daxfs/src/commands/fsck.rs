@@ -88,7 +88,7 @@ impl Helper {
     }
 }
 
-/// Check the images at the place `at` in each of `paths` and return fsck's exit status.
+/// Checks the images at the place `at` in each of `paths` and return fsck's exit status.
 fn fsck(paths: &[PathBuf], at: &At, packs: &PackFiles, quiet: bool) -> u8 {
     let mut packs = match packs.open() {
         Ok(given) => Packs {
@@ -153,7 +153,7 @@ fn failed(why: &Error) -> u8 {
     OPERATIONAL
 }
 
-/// Check the image at the place `at` in `path`, and its packs. Return the exit status.
+/// Checks the image at the place `at` in `path`, and its packs. Returns the exit status.
 fn one(path: &Path, at: &At, packs: &mut Packs, quiet: bool) -> u8 {
     let name = at.name_in(path);
     let source = match source::open_at(path, at) {
@@ -181,7 +181,7 @@ fn one(path: &Path, at: &At, packs: &mut Packs, quiet: bool) -> u8 {
     status | report(&image.source, &open.collect::<Vec<_>>(), bad, &name, quiet)
 }
 
-/// Check the image `name` in `source`, print what is found, and return the exit status. `bad` of its packs are damaged or
+/// Checks the image `name` in `source`, prints what is found, and returns the exit status. `bad` of its packs are damaged or
 /// unreadable.
 fn report(
     source: &Region,
@@ -225,7 +225,7 @@ fn report(
     status
 }
 
-/// Print `text` to standard output. Return the exit status: 0, or that this failed.
+/// Prints `text` to standard output. Returns the exit status: 0, or that this failed.
 fn say(text: &str) -> u8 {
     match daxfs_files::stdout::say(text) {
         Ok(()) => 0,
@@ -255,8 +255,8 @@ impl fmt::Display for Violation<'_> {
     }
 }
 
-/// Check the image in `source` against every rule, and its files against `packs`, which has the known packs, each at
-/// its place in the table. Call `report` for each violation. Return the superblock if it is valid.
+/// Checks the image in `source` against every rule, and its files against `packs`, which has the known packs, each at
+/// its place in the table. Calls `report` for each violation. Returns the superblock if it is valid.
 pub fn examine<S: Storage + Sync>(
     source: &S,
     packs: &[Option<Image<'_, S>>],

@@ -82,7 +82,7 @@ impl Fuse {
     }
 }
 
-/// Serve `image`, which is in the file `source`, at `dir` with the mount options `words` until it is unmounted. If
+/// Serves `image`, which is in the file `source`, at `dir` with the mount options `words` until it is unmounted. If
 /// `ready`, write a line to standard output when it is mounted, for the process that started this one.
 fn serve(image: Opened, source: &Path, dir: &Path, words: &[String], ready: bool) -> Result<()> {
     let (acl, options) = parse(words)?;
@@ -160,7 +160,7 @@ fn serve(image: Opened, source: &Path, dir: &Path, words: &[String], ready: bool
     ended(session).map_err(|error| Error::system(&name, "stopped serving", "", error))
 }
 
-/// Unmount the topmost mount on `place`, which is absolute and leads through no symlinks, unless it is
+/// Unmounts the topmost mount on `place`, which is absolute and leads through no symlinks, unless it is
 /// in use. A user who is not root needs fusermount3.
 fn detach(mount_point: &Path) {
     if rustix::mount::unmount(mount_point, UnmountFlags::NOFOLLOW) == Err(Errno::PERM) {
@@ -173,7 +173,7 @@ fn detach(mount_point: &Path) {
     }
 }
 
-/// Wait until the mount of `session` is gone.
+/// Waits until the mount of `session` is gone.
 ///
 /// Dropping a session unmounts any file system at its mount point, even if its own mount is gone.
 /// So do not drop it.
@@ -185,7 +185,7 @@ fn ended(mut session: BackgroundSession) -> io::Result<()> {
     guard.join().map_err(panicked)?
 }
 
-/// Report to the parent that the image is mounted, and detach from its terminal.
+/// Reports to the parent that the image is mounted, and detaches from its terminal.
 fn tell_parent() -> io::Result<()> {
     let mut stdout = io::stdout();
     stdout.write_all(b"\n")?;
@@ -198,9 +198,9 @@ fn tell_parent() -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
-/// Start a process that serves the image at `dir`, and wait until it is mounted.
+/// Starts a process that serves the image at `dir`, and waits until it is mounted.
 ///
-/// Fail if the process cannot be started. The process reports its own errors.
+/// Fails if the process cannot be started. The process reports its own errors.
 pub fn in_background(
     picked: &ImageAt,
     packs: &PackFiles,
@@ -247,7 +247,7 @@ pub fn in_background(
     Ok(ExitCode::FAILURE)
 }
 
-/// Sort mount options. As fusermount3 does, leave out set-user-ID bits and devices by default.
+/// Sorts mount options. As fusermount3 does, leave out set-user-ID bits and devices by default.
 fn parse(words: &[String]) -> Result<(SessionACL, MountOptions)> {
     let safe = ["nosuid", "nodev"].map(str::to_owned);
     let options = MountOptions::parse(&[&safe, words].concat());
@@ -266,7 +266,7 @@ fn parse(words: &[String]) -> Result<(SessionACL, MountOptions)> {
     Ok((acl, options))
 }
 
-/// Describe the mount of the image `source` to the kernel. `device` is open for it.
+/// Describes the mount of the image `source` to the kernel. `device` is open for it.
 fn describe(
     fs: &OwnedFd,
     source: &Path,
@@ -296,7 +296,7 @@ fn describe(
     set(fs, &options.generic)
 }
 
-/// Return options for fusermount3, which ignores those that it does not grant.
+/// Returns options for fusermount3, which ignores those that it does not grant.
 fn for_fusermount(source: &Path, options: &MountOptions) -> Vec<MountOption> {
     let words = [
         (MountAttrFlags::MOUNT_ATTR_NOEXEC, "noexec"),

@@ -57,7 +57,7 @@ pub enum Form {
     Udev,
 }
 
-/// Show the superblock.
+/// Shows the superblock.
 pub fn info<S: Storage>(reader: &Reader<'_, S>, form: Form, out: &mut impl Write) -> Result<()> {
     let superblock = reader.image.superblock();
     match form {
@@ -141,7 +141,7 @@ fn info_text(
     Ok(())
 }
 
-/// Return the properties that udev's own probes set, so that `/dev/disk/by-label` and `by-uuid`
+/// Returns the properties that udev's own probes set, so that `/dev/disk/by-label` and `by-uuid`
 /// lead here.
 fn info_udev(superblock: &Superblock, out: &mut impl Write) -> io::Result<()> {
     let uuid = Uuid::from_bytes(superblock.uuid);

@@ -34,7 +34,7 @@ impl Locate {
     }
 }
 
-/// Return a line about where the file `path` is in the mounted memory.
+/// Returns a line about where the file `path` is in the mounted memory.
 fn place(path: &Path) -> Result<String> {
     let name = shown_path(path);
     // Devices of the image would be opened.

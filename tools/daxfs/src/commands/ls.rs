@@ -78,7 +78,7 @@ impl Ls {
     }
 }
 
-/// List `path`.
+/// Lists `path`.
 pub fn ls<S: Storage>(
     reader: &Reader<'_, S>,
     path: &[u8],
@@ -109,7 +109,7 @@ pub fn ls<S: Storage>(
     }
 }
 
-/// Print the line of a listing for one file, with the name `name`.
+/// Prints the line of a listing for one file, with the name `name`.
 fn line<S: Storage>(
     reader: &Reader<'_, S>,
     inode: &Inode,

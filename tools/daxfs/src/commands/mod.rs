@@ -77,7 +77,7 @@ pub struct ImageAt {
 }
 
 impl ImageAt {
-    /// Open the image.
+    /// Opens the image.
     pub fn open(&self) -> Result<Opened> {
         Opened::open_at(&self.image, &self.at)
     }
@@ -168,7 +168,7 @@ const USAGE: u8 = 2;
 /// Exit status of `diff` for trouble.
 const TROUBLE: u8 = 2;
 
-/// Run the program under the name by which it was called.
+/// Runs the program under the name by which it was called.
 pub fn main() -> ExitCode {
     daxfs_image::warning::send_to(|warning| eprintln!("daxfs: warning: {warning}"));
     survive_limits();
@@ -222,13 +222,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Say `why` a command line is refused.
+/// Says `why` a command line is refused.
 fn wrong_usage(why: &str) -> Result<ExitCode> {
     let error = Args::command().error(ErrorKind::ArgumentConflict, why);
     Ok(usage("daxfs", &error, USAGE))
 }
 
-/// Print a line.
+/// Prints a line.
 pub fn print(line: &str) -> Result<ExitCode> {
     let mut out = Out::open();
     written(writeln!(out, "{line}"))?;
@@ -236,7 +236,7 @@ pub fn print(line: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Call `action` with a reader of the image. It writes to standard output.
+/// Calls `action` with a reader of the image. It writes to standard output.
 fn on_image(
     image: &Opened,
     action: impl FnOnce(&Reader<'_, Region>, &mut Out) -> Result<()>,

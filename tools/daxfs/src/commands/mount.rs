@@ -63,14 +63,14 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Return the mount options that are not empty.
+    /// Returns the mount options that are not empty.
     fn words(&self) -> Vec<String> {
         let words = self.options.iter().filter(|word| !word.is_empty());
         words.cloned().collect()
     }
 }
 
-/// Run `mount.fuse.daxfs`, which mount(8) calls: serve an image through FUSE, in the background. As with other
+/// Runs `mount.fuse.daxfs`, which mount(8) calls: serve an image through FUSE, in the background. As with other
 /// filesystems, what root mounts is for all users, with devices and set-user-ID bits.
 pub fn fuse_helper(args: &Helper) -> Result<ExitCode> {
     let (mut given, mut words) = (args.words(), Vec::new());
@@ -104,8 +104,8 @@ pub fn fuse_helper(args: &Helper) -> Result<ExitCode> {
     }
 }
 
-/// Run `mount.daxfs`, which mount(8) calls: load an image file into a memfd and mount it, mount an image
-/// of a store, or pass anything else back to mount(8).
+/// Runs `mount.daxfs`, which mount(8) calls: loads an image file into a memfd and mounts it, mounts an image
+/// of a store, or passes anything else back to mount(8).
 pub fn helper(args: &Helper) -> Result<()> {
     // The image of a remount stays in its memory.
     let remount = args.words().iter().any(|word| word == "remount");
@@ -197,7 +197,7 @@ fn from_store(args: &Helper) -> Result<()> {
     Ok(())
 }
 
-/// Run mount(8) without a helper for the filesystem type `kind`. Return only if that fails.
+/// Runs mount(8) without a helper for the filesystem type `kind`. Returns only if that fails.
 fn pass_on(args: &Helper, kind: &str, words: &[String]) -> Error {
     let mut mount = std::process::Command::new("mount");
     mount.arg("-i");

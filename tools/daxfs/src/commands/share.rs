@@ -55,12 +55,12 @@ impl Share {
     }
 }
 
-/// Return the arguments that give a machine the virtio-pmem device `number` with the file `path`, which has an image or is
+/// Returns the arguments that give a machine the virtio-pmem device `number` with the file `path`, which has an image or is
 /// a store.
 ///
 /// With `readonly=on`, QEMU opens the file for reading only and makes its memory ROM for the guest.
 ///
-/// Fail if the file does not suit the device, or if its path is not UTF-8.
+/// Fails if the file does not suit the device, or if its path is not UTF-8.
 fn arguments(path: &Path, number: u8) -> Result<[String; 4]> {
     if path.as_os_str() == "-" {
         let why = "has no path for a hypervisor; name a file";
@@ -92,7 +92,7 @@ fn arguments(path: &Path, number: u8) -> Result<[String; 4]> {
     Ok(["-object".into(), backend, "-device".into(), device])
 }
 
-/// Return the absolute path of `path`, which must be text for the options of hypervisors.
+/// Returns the absolute path of `path`, which must be text for the options of hypervisors.
 fn absolute(path: &Path) -> Result<String> {
     let absolute = std::path::absolute(path)
         .map_err(|error| Error::system(shown_path(path), "cannot find its path", "", error))?;
@@ -102,7 +102,7 @@ fn absolute(path: &Path) -> Result<String> {
     })
 }
 
-/// Join `arguments` to a line that a shell reads as these words.
+/// Joins `arguments` to a line that a shell reads as these words.
 fn words(arguments: &[String]) -> String {
     let quoted = arguments.iter().map(|word| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=,./:@%+".contains(&byte);

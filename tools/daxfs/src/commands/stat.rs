@@ -40,7 +40,7 @@ impl Stat {
     }
 }
 
-/// Show all metadata of `path`.
+/// Shows all metadata of `path`.
 pub fn stat<S: Storage>(
     reader: &Reader<'_, S>,
     path: &[u8],

@@ -215,13 +215,13 @@ impl StoreCommand {
 struct Problems(usize);
 
 impl Problems {
-    /// Print a problem, and count it.
+    /// Prints a problem, and counts it.
     fn report(&mut self, error: &Error) {
         self.0 += 1;
         eprintln!("daxfs: {error}");
     }
 
-    /// Return the status of the command.
+    /// Returns the status of the command.
     fn status(&self) -> ExitCode {
         match self.0 {
             0 => ExitCode::SUCCESS,

@@ -84,7 +84,7 @@ pub struct Mounted {
     pub counters: [Option<u64>; COUNTERS.len()],
 }
 
-/// Read the counters of all mounted images in `sysfs`, sorted by device number. `mountinfo` says where the images are
+/// Reads the counters of all mounted images in `sysfs`, sorted by device number. `mountinfo` says where the images are
 /// mounted. Images that are unmounted during the call are left out.
 pub fn read(sysfs: &Path, mountinfo: &[u8]) -> io::Result<Vec<Mounted>> {
     let mut found = Vec::new();
@@ -95,14 +95,14 @@ pub fn read(sysfs: &Path, mountinfo: &[u8]) -> io::Result<Vec<Mounted>> {
     Ok(found)
 }
 
-/// Return the parts of a device number, for sorting.
+/// Returns the parts of a device number, for sorting.
 fn number(device: &str) -> Option<(u32, u32)> {
     let (major, minor) = device.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 impl Mounted {
-    /// Read the files of a mount; `None` if it is gone, or not a mount.
+    /// Reads the files of a mount; `None` if it is gone, or not a mount.
     pub fn read(directory: &Path, mountinfo: &[u8]) -> Option<Self> {
         let device = directory.file_name()?.to_str()?.to_owned();
         number(&device)?;
@@ -128,14 +128,14 @@ impl Mounted {
         same.then_some(mounted)
     }
 
-    /// Return the value of the counter `name`, or `None` if the module does not have it.
+    /// Returns the value of the counter `name`, or `None` if the module does not have it.
     fn counter(&self, name: &str) -> Option<u64> {
         let mut found = COUNTERS.iter().zip(self.counters);
         found.find(|(counter, _)| counter.name == name)?.1
     }
 }
 
-/// Return the content of the file `name` without the newline at its end.
+/// Returns the content of the file `name` without the newline at its end.
 fn line(directory: &Path, name: &str) -> Option<OsString> {
     let mut bytes = fs::read(directory.join(name)).ok()?;
     if bytes.last() == Some(&b'\n') {
@@ -157,7 +157,7 @@ impl Top {
     }
 }
 
-/// Read the counters of all mounted images.
+/// Reads the counters of all mounted images.
 fn all() -> Result<Vec<Mounted>> {
     let text = mountinfo::read()?;
     read(Path::new(SYSFS), &text).map_err(|error| {
@@ -173,7 +173,7 @@ fn all() -> Result<Vec<Mounted>> {
 mod tests {
     use super::*;
 
-    /// Make the files of a mount that has been read `reads` times.
+    /// Makes the files of a mount that has been read `reads` times.
     fn mount(sysfs: &Path, device: &str, reads: u64) {
         let directory = sysfs.join(device);
         fs::create_dir_all(&directory).unwrap();

@@ -9,7 +9,7 @@ use std::path::Path;
 /// The program.
 const DAXFS: &str = env!("CARGO_BIN_EXE_daxfs");
 
-/// Make a directory, run `script` in it, and let lines of the shell find the program by all its names.
+/// Makes a directory, runs `script` in it, and lets lines of the shell find the program by all its names.
 pub fn place(script: &str) -> Place {
     Place::new(
         DAXFS,
@@ -18,7 +18,7 @@ pub fn place(script: &str) -> Place {
     )
 }
 
-/// Return a place with a small tree, `source`, and its image.
+/// Returns a place with a small tree, `source`, and its image.
 pub fn fixture() -> Place {
     let place = place("mkdir source");
     tree(&place.path("source"));
@@ -31,7 +31,7 @@ pub fn fixture() -> Place {
 /// The first and the last second in which a certificate is valid.
 pub const DECADES: &str = "20000101000000Z 20990101000000Z";
 
-/// Return a script that makes the files `name.key` and `name.pem`, a certificate that `issuer` has signed, or the owner.
+/// Returns a script that makes the files `name.key` and `name.pem`, a certificate that `issuer` has signed, or the owner.
 pub fn certificate(name: &str, issuer: &str, times: &str) -> String {
     let (start, end) = times.split_once(' ').unwrap();
     let by = match issuer == name {
@@ -44,12 +44,12 @@ pub fn certificate(name: &str, issuer: &str, times: &str) -> String {
     )
 }
 
-/// Return the digest of the image in `place`.
+/// Returns the digest of the image in `place`.
 pub fn digest(place: &Place) -> String {
     place.ok("daxfs digest image").text().trim_end().into()
 }
 
-/// Create a small tree: two names of one file, an empty one, directories, a symlink, a FIFO.
+/// Creates a small tree: two names of one file, an empty one, directories, a symlink, a FIFO.
 pub fn tree(path: &Path) {
     use std::fs::{create_dir_all, hard_link, write};
     create_dir_all(path.join("dir/below")).unwrap();

@@ -25,7 +25,7 @@ pub struct Chosen {
     _lock: Option<File>,
 }
 
-/// Return the value of the mount option `name`, the last one if there are several.
+/// Returns the value of the mount option `name`, the last one if there are several.
 pub fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
     let value = |word: &'a String| word.strip_prefix(name)?.strip_prefix('=');
     words.iter().rev().find_map(value)
@@ -34,7 +34,7 @@ pub fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
 /// Memory that may have a store, and a lock on it.
 type Opened = (Disk, Option<File>);
 
-/// Open the memory that a mount of `source` with the options `words` names, if it may have a
+/// Opens the memory that a mount of `source` with the options `words` names, if it may have a
 /// store.
 fn open(source: &Path, words: &[String]) -> Result<Option<Opened>> {
     let number = |name| value(words, name).and_then(|text| size(text).ok());
@@ -63,8 +63,8 @@ fn open(source: &Path, words: &[String]) -> Result<Option<Opened>> {
 }
 
 impl Chosen {
-    /// Find the image that a mount of `source` with the options `words` names: with `image=`, or the
-    /// active one if `source` has a store. Replace that option by its place.
+    /// Finds the image that a mount of `source` with the options `words` names: with `image=`, or the
+    /// active one if `source` has a store. Replaces that option by its place.
     pub fn find(source: &Path, words: &mut Vec<String>) -> Result<Option<Self>> {
         let name = value(words, "image").map(str::to_owned);
         if value(words, "fsoffset").is_some() || value(words, "fslength").is_some() {

@@ -52,10 +52,10 @@ pub enum State {
     Unknown,
 }
 
-/// Copy `new` into free space of `medium`, called `device` in messages, and add it to the medium's `table`. `users`
+/// Copies `new` into free space of `medium`, called `device` in messages, and adds it to the medium's `table`. `users`
 /// keep their space.
 ///
-/// Return [`Error::Full`] without enough room. Fail if the medium cannot be written or does not
+/// Returns [`Error::Full`] without enough room. Fails if the medium cannot be written or does not
 /// store the data.
 pub fn insert(
     medium: &mut impl Medium,
@@ -115,7 +115,7 @@ pub fn insert(
     commit(table, medium).map_err(cannot_write)
 }
 
-/// Return the SHA-256 of a range of a medium.
+/// Returns the SHA-256 of a range of a medium.
 fn stored(medium: &impl Medium, range: Range<u64>) -> io::Result<Output<Sha256>> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; PIECE];
@@ -130,12 +130,12 @@ fn stored(medium: &impl Medium, range: Range<u64>) -> io::Result<Output<Sha256>>
     Ok(hash.finalize())
 }
 
-/// Return true if the table has no entry for another image.
+/// Returns true if the table has no entry for another image.
 fn is_full(table: &Table) -> bool {
     table.images.len() >= CATALOG_MAX
 }
 
-/// Return the error for an image of `length` bytes that has no room on `device`, with `free` bytes free.
+/// Returns the error for an image of `length` bytes that has no room on `device`, with `free` bytes free.
 fn no_room(
     device: &str,
     table: &Table,

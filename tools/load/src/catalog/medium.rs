@@ -19,18 +19,18 @@ use std::path::Path;
 
 /// Memory that bytes are written to.
 pub trait Medium: Memory {
-    /// Read `into.len()` bytes at `offset`, as [`Memory::read`], with the error of the device.
+    /// Reads `into.len()` bytes at `offset`, as [`Memory::read`], with the error of the device.
     fn get(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.read(offset, into).map_err(io::Error::other)
     }
 
-    /// Write `bytes` at `offset`.
+    /// Writes `bytes` at `offset`.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Wait until all that was written is where power loss does not affect it.
+    /// Waits until all that was written is where power loss does not affect it.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Forget what is cached, if there is a cache, after [`Medium::sync`], so that the device is read next. Another
+    /// Forgets what is cached, if there is a cache, after [`Medium::sync`], so that the device is read next. Another
     /// kernel may have written it.
     fn forget(&mut self) -> io::Result<()> {
         Ok(())
@@ -84,9 +84,9 @@ pub enum Access {
 }
 
 impl Disk {
-    /// Open `path` for `access`.
+    /// Opens `path` for `access`.
     ///
-    /// Fail if it cannot hold images, or is in use and must not be.
+    /// Fails if it cannot hold images, or is in use and must not be.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
         let name = shown_path(path);
         let write = matches!(access, Access::Change | Access::Alone);
@@ -166,12 +166,12 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Load the table of its store.
+    /// Loads the table of its store.
     pub fn load(&self) -> Result<Table> {
         daxfs_image::catalog::load(&self.bytes, &self.name)
     }
 
-    /// Warn if a copy is damaged: the table may have the state before the last change.
+    /// Warns if a copy is damaged: the table may have the state before the last change.
     pub fn warn_damaged(&self, table: &Table) {
         if let Some(error) = table.damaged {
             let name = &self.name;
@@ -181,10 +181,10 @@ impl Disk {
         }
     }
 
-    /// Open the store in the `size` bytes at physical address `start`, which must be memory.
+    /// Opens the store in the `size` bytes at physical address `start`, which must be memory.
     /// `memory` is `/dev/mem`.
     ///
-    /// Fail if the kernel forbids to read it.
+    /// Fails if the kernel forbids to read it.
     pub fn range(memory: &File, start: u64, size: u64) -> Result<Self> {
         let mapping = Mapping::read_only(memory, start, size.min(CATALOG_SIZE));
         let mapping =

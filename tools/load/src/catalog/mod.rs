@@ -40,7 +40,7 @@ pub enum Reuse {
     Always,
 }
 
-/// Return the ranges of `disk`, with these `images`, that this kernel has mounted.
+/// Returns the ranges of `disk`, with these `images`, that this kernel has mounted.
 fn mounted(disk: &Disk, images: &[Listed]) -> Result<Vec<Range<u64>>> {
     let Some(device) = disk.device.as_deref() else {
         return Ok(Vec::new());
@@ -56,17 +56,17 @@ fn mounted(disk: &Disk, images: &[Listed]) -> Result<Vec<Range<u64>>> {
     })
 }
 
-/// Load the table of `disk` to change it. Warn if a copy is damaged.
+/// Loads the table of `disk` to change it. Warns if a copy is damaged.
 fn load_to_change(disk: &Disk) -> Result<Table> {
     let table = disk.load()?;
     disk.warn_damaged(&table);
     Ok(table)
 }
 
-/// Make a store on the device `path`, or on a new file of `size` bytes. Without `force`, nothing that is
+/// Makes a store on the device `path`, or on a new file of `size` bytes. Without `force`, nothing that is
 /// known is overwritten.
 ///
-/// Fail if there is something else, if an image is mounted, or if it cannot be written.
+/// Fails if there is something else, if an image is mounted, or if it cannot be written.
 pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
     let Some(size) = size else {
         return init_existing(path, force);
@@ -96,7 +96,7 @@ pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
     made
 }
 
-/// Refuse a device or file of `size` bytes that is too small.
+/// Refuses a device or file of `size` bytes that is too small.
 fn check_size(name: &str, size: u64) -> Result<()> {
     let least = CATALOG_SIZE + HUGE_SIZE;
     if size < least {
@@ -185,7 +185,7 @@ pub fn add(
     insert(&mut disk.bytes, &disk.name, &mut table, &new, &users).map(|()| true)
 }
 
-/// Return true if some of `range` is mounted.
+/// Returns true if some of `range` is mounted.
 fn is_mounted(mounted: &[Range<u64>], range: &Range<u64>) -> bool {
     let overlaps = |other: &Range<u64>| other.start < range.end && range.start < other.end;
     mounted.iter().any(overlaps)

@@ -18,16 +18,16 @@ const SYSFS_MAGIC: u64 = 0x6265_6572;
 /// a mount do not include these two.
 const SHARE_OF_SUMS: u64 = 4096;
 
-/// Return the ranges of `device`, a name below /sys/dev, that are mounted, in no order. The range of a `listed` image is
+/// Returns the ranges of `device`, a name below /sys/dev, that are mounted, in no order. The range of a `listed` image is
 /// the one in the list, unless a longer image is still mounted there. Other ranges end after the sums and the signature of
 /// the image, or later.
 ///
-/// Fail if sysfs is not mounted, or if the kernel's daxfs has no statistics.
+/// Fails if sysfs is not mounted, or if the kernel's daxfs has no statistics.
 pub fn ranges(device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
     ranges_in(Path::new("/sys/fs"), device, listed)
 }
 
-/// Return what [`ranges`] does, with the directory of filesystems of a sysfs.
+/// Returns what [`ranges`] does, with the directory of filesystems of a sysfs.
 fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
     let mounts = match fs::read_dir(parent.join("daxfs")) {
         // Without the module nothing is mounted. Without sysfs, or with a module that has no statistics, nothing is
@@ -58,7 +58,7 @@ fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<R
     Ok(found)
 }
 
-/// Return whether the kernel has daxfs.
+/// Returns whether the kernel has daxfs.
 fn is_loaded() -> io::Result<bool> {
     let all = fs::read_to_string("/proc/filesystems")?;
     Ok(all.lines().any(|line| line.ends_with("\tdaxfs")))
@@ -68,7 +68,7 @@ fn is_sysfs(path: &Path) -> io::Result<bool> {
     Ok(statfs(path)?.f_type as u64 == SYSFS_MAGIC)
 }
 
-/// Return where the image of the mount with the figures in `path` starts, and its bytes without sums,
+/// Returns where the image of the mount with the figures in `path` starts, and its bytes without sums,
 /// if it is on `device`.
 fn range_of(path: &Path, device: &str) -> io::Result<Option<(u64, u64)>> {
     let text = |name: &str| fs::read_to_string(path.join(name));
@@ -84,7 +84,7 @@ fn range_of(path: &Path, device: &str) -> io::Result<Option<(u64, u64)>> {
     Ok(Some((number("offset")?, number("size")?)))
 }
 
-/// Return where an image of `size` bytes ends at most, with sums and padding.
+/// Returns where an image of `size` bytes ends at most, with sums and padding.
 fn end_of(start: u64, size: u64) -> u64 {
     let sums = size / SHARE_OF_SUMS + HUGE_SIZE / 2;
     let length = size

@@ -33,7 +33,7 @@ pub struct ImageFs {
 type Result<T> = std::result::Result<T, Errno>;
 
 impl ImageFs {
-    /// Serve `image`.
+    /// Serves `image`.
     pub fn new(image: Opened) -> Self {
         ImageFs { image }
     }
@@ -51,7 +51,7 @@ impl ImageFs {
         self.image().source(inode, pack)
     }
 
-    /// Swap the root's number with 1, which FUSE has for it.
+    /// Swaps the root's number with 1, which FUSE has for it.
     fn swap(&self, ino: u64) -> u64 {
         let root = self.image.superblock.root.into();
         match ino {
@@ -61,7 +61,7 @@ impl ImageFs {
         }
     }
 
-    /// Log `error` of the inode `ino`, and return the error for the kernel.
+    /// Logs `error` of the inode `ino`, and returns the error for the kernel.
     fn report(&self, ino: u64, error: daxfs_reader::Error) -> Errno {
         eprintln!("daxfs: {}: inode {ino}: {error}", self.image.name);
         match error.problem {
@@ -136,7 +136,7 @@ impl ImageFs {
         child.map_err(|error| self.report(directory.ino.into(), error))
     }
 
-    /// Pass the entries of a directory from `offset` on to `add`: position of the next, inode
+    /// Passes the entries of a directory from `offset` on to `add`: position of the next, inode
     /// number, type, name; until that has no more room.
     fn list(
         &self,
@@ -166,7 +166,7 @@ impl ImageFs {
         Ok(())
     }
 
-    /// Return the names, or the value of `wanted`, of a file's extended attributes.
+    /// Returns the names, or the value of `wanted`, of a file's extended attributes.
     fn xattrs(&self, request: &Request, ino: INodeNo, wanted: Option<&[u8]>) -> Result<Vec<u8>> {
         let inode = self.inode(ino)?;
         let failed = |error| self.report(inode.ino.into(), error);
@@ -212,7 +212,7 @@ fn kind(file_type: FileType) -> fuser::FileType {
     }
 }
 
-/// Answer with bytes, or with their number if `size` is 0.
+/// Answers with bytes, or with their number if `size` is 0.
 fn reply_sized(reply: ReplyXattr, size: u32, bytes: Result<Vec<u8>>) {
     match bytes {
         Err(error) => reply.error(error),

@@ -7,7 +7,7 @@ use daxfs_image::text::{human, shown, shown_path};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
-/// Write a table of what was counted since each image was mounted.
+/// Writes a table of what was counted since each image was mounted.
 pub fn text(mounts: &[Mounted], out: &mut impl Write) -> io::Result<()> {
     if mounts.is_empty() {
         return writeln!(out, "no image is mounted");
@@ -22,7 +22,7 @@ pub fn text(mounts: &[Mounted], out: &mut impl Write) -> io::Result<()> {
         .try_for_each(|mounted| writeln!(out, "{}", row(mounted)))
 }
 
-/// Return the line of a mount.
+/// Returns the line of a mount.
 fn row(mounted: &Mounted) -> String {
     let sum = |names: &[&str]| -> u64 {
         let values = names.iter().map(|name| mounted.counter(name).unwrap_or(0));
@@ -41,7 +41,7 @@ fn row(mounted: &Mounted) -> String {
     )
 }
 
-/// Return where an image is mounted, or else what it was mounted from, or its device number.
+/// Returns where an image is mounted, or else what it was mounted from, or its device number.
 fn mounted_on(mounted: &Mounted) -> String {
     match (mounted.mount_points.is_empty(), mounted.source.is_empty()) {
         (true, true) => return format!("({})", mounted.device),
@@ -52,7 +52,7 @@ fn mounted_on(mounted: &Mounted) -> String {
     mount_points.collect::<Vec<_>>().join(",")
 }
 
-/// Return the description of a metric.
+/// Returns the description of a metric.
 fn help(metric: &str) -> &'static str {
     match metric {
         "reads" => "Reads that returned data.",
@@ -64,7 +64,7 @@ fn help(metric: &str) -> &'static str {
     }
 }
 
-/// Write the text format of Prometheus. The device number is all that stays the same as long as the counters do.
+/// Writes the text format of Prometheus. The device number is all that stays the same as long as the counters do.
 pub fn prometheus(mounts: &[Mounted], out: &mut impl Write) -> io::Result<()> {
     let head = |out: &mut dyn Write, metric: &str, help: &str, kind: &str| {
         writeln!(out, "# HELP {metric} {help}")?;
@@ -116,7 +116,7 @@ pub fn prometheus(mounts: &[Mounted], out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Return the value of a label: UTF-8, with a backslash before what would end it.
+/// Returns the value of a label: UTF-8, with a backslash before what would end it.
 fn escaped(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.replace('\\', "\\\\");
