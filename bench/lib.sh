@@ -85,9 +85,24 @@ make_image() {
 	case $1 in
 	daxfs) "$top/build/bin/mkdaxfs" --quiet --force --sums "$from" "$image" ;;
 	daxfs-no-pack | daxfs-pack) "$top/build/bin/mkdaxfs" --quiet --force --sums "--${1#daxfs-}" "$from" "$image" ;;
+	daxfs-store) SIZE=256M make_device "$top/build/bin/daxfs" "$work" "$2" "$image" >&2 ;;
 	tmpfs) ;;
 	*) once "$image" "make_$1" "$from" ;;
 	esac
+}
+
+# make_device DAXFS TREES SERVER... FILE: make a device with images of a store, one for each server; the last one is active. It
+# has no more than its images need, or SIZE.
+make_device() {
+	local daxfs=$1 trees=$2 server file=${*: -1} store=$work/device.store size=${SIZE-}
+	rm -rf "$store" "$file"
+	set -- "${@:3:$#-3}"
+	for server; do "$daxfs" store add "$store" "$server" "$trees/$server" || return; done
+	# The table of the store takes 2 MiB, and each file of 2 MiB or more is at a multiple of that.
+	size=${size:-$(stat -c %s "$store"/*/*.daxfs | awk '$1 < 2 ^ 21 { small += $1 + 4096; next } { large += int(($1 - 1) / 2 ^ 21) + 1 }
+		END { print 2 * (2 + large + int(small / 2 ^ 21)) "M" }')}
+	"$daxfs" store init --size "$size" "$file" || return
+	for server; do "$daxfs" store add --activate "$file" "$server" "$store/images/$server.daxfs" || return; done
 }
 
 make_erofs() {
