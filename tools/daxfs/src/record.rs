@@ -84,14 +84,6 @@ pub fn file<S: Storage>(
     })))
 }
 
-/// Returns the table of packs of the image of `reader`.
-pub fn packs<S: Storage>(reader: &Reader<'_, S>) -> Result<Vec<layout::Pack>> {
-    let count = reader.image.superblock().pack_count();
-    let packs = (0..count).map(|index| reader.image.pack(index));
-    let packs: daxfs_reader::Result<_> = packs.collect();
-    packs.map_err(|error| reader.fail(b"", error))
-}
-
 /// Returns the superblock of the image of `reader` in JSON. Name its `schema` unless it is part of a
 /// larger value.
 pub fn header<S: Storage>(reader: &Reader<'_, S>, schema: Option<&'static str>) -> Result<Value> {
@@ -105,7 +97,7 @@ pub fn header<S: Storage>(reader: &Reader<'_, S>, schema: Option<&'static str>) 
         "xattrs": table(superblock.xattrs),
         "data": table(superblock.data),
     });
-    let packs = packs(reader)?;
+    let packs = reader.packs()?;
     if !packs.is_empty() {
         tables["packs"] = table(superblock.packs);
     }

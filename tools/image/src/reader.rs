@@ -8,7 +8,8 @@ use crate::text::shown;
 use daxfs_files::digest::hex;
 use daxfs_files::memory::{Storage, ZEROS};
 use daxfs_reader::{
-    self as image, Content, Directory, FileType, FindError, Image, Inode, OwnedXattr, Problem,
+    self as image, layout, Content, Directory, FileType, FindError, Image, Inode, OwnedXattr,
+    Problem,
 };
 use std::borrow::Cow;
 
@@ -79,6 +80,13 @@ impl<'a, S: Storage> Reader<'a, S> {
     /// Returns the message for an unsuitable `path`.
     pub fn refuse(&self, path: &[u8], why: impl Into<Cow<'static, str>>) -> Error {
         Error::refused(format!("{}: {}", self.name, shown(path)), why)
+    }
+
+    /// Returns the table of packs.
+    pub fn packs(&self) -> Result<Vec<layout::Pack>> {
+        let count = self.image.superblock().pack_count();
+        let packs: image::Result<_> = (0..count).map(|index| self.image.pack(index)).collect();
+        packs.map_err(|error| self.fail(b"", error))
     }
 
     /// Returns the root directory.

@@ -8,6 +8,7 @@ use daxfs_files::digest::{combine, hex};
 use daxfs_files::memory::FileMemory;
 use daxfs_files::Progress;
 use daxfs_image::error::{Error, Result};
+use daxfs_image::reader::Reader;
 use daxfs_image::source::{name_of, open_input, superblock, NO_ORDER};
 use daxfs_image::text::shown_path;
 use daxfs_reader::layout::{Pack, DIGEST_PIECE};
@@ -86,13 +87,10 @@ impl ImageFile {
 
     /// Returns the table of its packs.
     pub fn packs(&self) -> Result<Vec<Pack>> {
-        let fail = |error| Error::image(&name_of(&self.path), b"", error);
-        let memory = FileMemory::new(&self.file).map_err(|error| {
-            Error::system(name_of(&self.path), "cannot get its size", "", error)
-        })?;
-        let image = Image::new(&memory, &self.superblock);
-        let packs = (0..self.superblock.pack_count()).map(|index| image.pack(index).map_err(fail));
-        packs.collect()
+        let name = name_of(&self.path);
+        let memory = FileMemory::new(&self.file)
+            .map_err(|error| Error::system(&name, "cannot get its size", "", error))?;
+        Reader::new(Image::new(&memory, &self.superblock), &name).packs()
     }
 
     /// Writes the image to `device`, and verifies it.

@@ -299,11 +299,12 @@ pub fn mount_packs(device: &Path, offset: u64, is_verified: bool) -> Result<Vec<
     let Ok(opened) = Opened::open_at(device, &at) else {
         return Ok(Vec::new());
     };
-    let packs = crate::pack::table(&opened)?;
+    let packs = opened.reader().packs()?;
     make_room(packs.len());
     let mounts = packs.iter().map(|pack| {
-        let proof = proof(&pack.sha256).into_iter().filter(|_| is_verified);
-        let mut words = vec![format!("image={}", pack_name(&pack.sha256))];
+        let sha256 = hex(&pack.sha256);
+        let proof = proof(&sha256).into_iter().filter(|_| is_verified);
+        let mut words = vec![format!("image={}", pack_name(&sha256))];
         words.extend(proof);
         daxfs_load::mount(device, &words)
     });

@@ -122,22 +122,13 @@ pub fn whole_metadata<S: Storage>(reader: &Reader<'_, S>, name: &str) -> Result<
 ///
 /// Fails if its metadata are damaged: packs that it does not name are removed.
 pub fn packs(opened: &Opened) -> Result<Vec<PackRef>> {
-    whole_metadata(&opened.reader(), &opened.name)?;
-    table(opened)
-}
-
-/// Returns the table of packs of the image `opened`. Its metadata are not verified.
-pub fn table(opened: &Opened) -> Result<Vec<PackRef>> {
     let reader = opened.reader();
-    let packs = (0..opened.superblock.pack_count()).map(|index| {
-        let pack = reader.image.pack(index);
-        let pack = pack.map_err(|error| reader.fail(b"", error))?;
-        Ok(PackRef {
-            sha256: hex(&pack.sha256),
-            size: pack.total_size.get(),
-        })
+    whole_metadata(&reader, &opened.name)?;
+    let packs = reader.packs()?.into_iter().map(|pack| PackRef {
+        sha256: hex(&pack.sha256),
+        size: pack.total_size.get(),
     });
-    packs.collect()
+    Ok(packs.collect())
 }
 
 /// Calls `visit` with each object of a pack.

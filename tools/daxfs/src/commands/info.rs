@@ -3,7 +3,7 @@
 //! `info`: show the superblock of an image.
 
 use super::{on_image, ImageAt};
-use crate::record::{header, packs, pretty};
+use crate::record::{header, pretty};
 use clap::Args;
 use daxfs_files::digest::hex;
 use daxfs_files::memory::Storage;
@@ -66,7 +66,7 @@ pub fn info<S: Storage>(reader: &Reader<'_, S>, form: Form, out: &mut impl Write
             let signature = section.ok().flatten();
             Ok(written(info_text(
                 superblock,
-                &packs(reader)?,
+                &reader.packs()?,
                 signature,
                 out,
             ))?)
