@@ -83,7 +83,11 @@ pub fn limit(snapshot: &Snapshot, bytes: u64) -> Result<()> {
             let mut attributes = attributes(&file)?;
             (attributes.project, attributes.flags) = (project, attributes.flags | flags);
             set_attributes(&file, attributes)?;
-            set_limit(&file, project, bytes)
+            // All directories are of one project.
+            match flags {
+                INHERIT => Ok(()),
+                _ => set_limit(&file, project, bytes),
+            }
         });
         limited.map_err(Error::io(dir, "limit its size"))?;
     }
