@@ -56,7 +56,7 @@ impl Input {
     /// Returns the file or directory that is read, without the name of a container image.
     pub fn file(&self) -> &Path {
         match self {
-            Input::Oci(path) => reference(path).0,
+            Input::Oci(path) => oci::reference(path).0,
             Input::Any(path)
             | Input::Directory(path)
             | Input::Tar(path)
@@ -88,23 +88,6 @@ pub fn read(
         builder.prune(|path, directory| exclude.matches(path, directory));
     }
     Ok(builder.finish())
-}
-
-/// Splits a path from the name that follows it, unless a file of the whole name exists.
-pub fn reference(path: &Path) -> (&Path, Option<&str>) {
-    let whole = path.as_os_str().as_bytes();
-    let name = |at: usize| std::str::from_utf8(&whole[at + 1..]).ok();
-    if path.exists() {
-        return (path, None);
-    }
-    // The name may contain colons, as in example.org:5000/name:tag.
-    for at in (0..whole.len()).filter(|&at| whole[at] == b':') {
-        let start = Path::new(OsStr::from_bytes(&whole[..at]));
-        if start.as_os_str() == "-" || start.exists() {
-            return (start, name(at));
-        }
-    }
-    (path, None)
 }
 
 struct Inputs<'a> {
@@ -143,8 +126,8 @@ impl Inputs<'_> {
             Input::Image(path) => self.image(Raw::open(path)?, &[]),
             Input::Composed(path, packs) => self.image(Raw::open(path)?, packs),
             Input::Oci(path) => {
-                let (path, name) = reference(path);
-                let layers = oci::oci(path, name, self.options, self.progress, self.warn)?;
+                let image = oci::OciImage::find(path, self.options, self.progress, self.warn)?;
+                let layers = image.layers(self.progress)?;
                 oci::flatten(
                     &mut self.builder,
                     layers,

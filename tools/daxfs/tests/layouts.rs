@@ -194,7 +194,7 @@ fn damage() {
         let mut damaged = content.clone();
         damaged[content.len() / 2] ^= 1;
         place.write(part, &damaged);
-        refused(&place, &format!("{part}: has the SHA-256 "));
+        refused(&place, &format!("{part}: does not have its digest sha256:"));
         // The size does not show it.
         says(
             &place,
@@ -208,7 +208,9 @@ fn damage() {
             "{said}"
         );
         place.ok(format!("rm {part}"));
-        refused(&place, &format!("{part}: is missing; {again}"));
+        let name = part.strip_prefix("layout/").unwrap();
+        let why = "it is not a complete OCI image layout. skopeo copy makes one";
+        refused(&place, &format!("layout: has no '{name}'; {why}"));
         says(
             &place,
             "daxfs store export store base-2 oci:layout",
@@ -295,7 +297,7 @@ fn wrong_manifests() {
     // No byte of it is copied.
     place.shell("ln -s /dev/zero layout/blobs/sha256/$(printf '%064d' 0)");
     with(&|layers| layers[1]["digest"] = json!(format!("sha256:{:064}", 0)));
-    refused(&place, "is not a regular file; ");
+    refused(&place, "is not a regular file");
     with(&|layers| {
         layers[0] = {
             let mut pack = layers[1].clone();
@@ -318,7 +320,7 @@ fn wrong_manifests() {
 #[test]
 fn mistakes() {
     let place = exported();
-    place.shell("mkdir full co:lon; echo >full/file; truncate -s 16M memory; daxfs store init -f memory; tar -C layout -cf layout.tar .; cp -r layout bad; echo [] >bad/index.json");
+    place.shell("mkdir full co:lon; echo >full/file; truncate -s 16M memory; daxfs store init -f memory; tar -C layout -cf layout.tar .; cp -r layout bad; echo [] >bad/index.json; cp -r layout rot; rm rot/blobs/sha256/$(sed 's/.*sha256:\\([0-9a-f]*\\).*/\\1/' rot/index.json)");
     place.mistakes(
         "daxfs store export store none oci:l | 1 | none: no such image in the store
          daxfs store export none base-1 oci:l | 1 | none: is not a store
@@ -339,7 +341,10 @@ fn mistakes() {
          daxfs store add store x oci:layout:base-1 v1 | 1 | add it to a store with daxfs store add, alone
          daxfs store add --exclude a store x oci:layout:base-1 | 1 | --exclude: is for files
          daxfs store add store ../x oci:layout:base-1 | 1 | ../x: is not a name for an image
-         daxfs store add memory x oci:layout:base-1 | 1 | oci:layout:base-1: is an image of a store; add it to one in a directory",
+         daxfs store add memory x oci:layout:base-1 | 1 | oci:layout:base-1: is an image of a store; add it to one in a directory
+         daxfs store add memory x oci:bad | 1 | bad: index.json is not understood
+         daxfs store add memory x oci:rot:base-2 | 1 | rot: has no 'blobs/sha256/
+         daxfs store add store x oci:bad | 1 | bad: index.json is not understood",
     );
 }
 

@@ -10,20 +10,20 @@ use crate::files::sync_parent;
 use crate::pack::{packs, wrong_pack, Pack, PackRef};
 use crate::store::{is_remains, missing_pack, Store};
 use crate::verify::{sizes, whole, whole_image, whole_pack};
-use daxfs_files::digest::{hex, parse_hex, BUFFER};
+use daxfs_files::digest::{hex, BUFFER};
 use daxfs_files::region::Region;
 use daxfs_files::{Progress, Silent};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{cannot_open, open_now, Opened};
 use daxfs_image::text::shown_path;
 use daxfs_image::warning::warn;
+use mkdaxfs::input::{OciImage, Options};
 use rustix::fs::{flock, FlockOperation};
-use serde::Deserialize;
 use serde_json::{json, Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
-use std::io::{self, Cursor, Read, Seek, Write};
+use std::io::{self, Cursor, Read, Seek};
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,17 +37,8 @@ const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// Annotation with the name of an image in a layout.
 const NAME: &str = "org.opencontainers.image.ref.name";
 
-/// Size limit of a description. Registries take manifests of at most 4 MiB.
+/// Size limit of an index.
 const DESCRIPTION: u64 = 16 << 20;
-
-/// Describes a blob.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    media_type: String,
-    digest: String,
-    size: u64,
-}
 
 /// A layout in a directory.
 struct Layout(PathBuf);
@@ -64,48 +55,16 @@ pub struct Published {
 }
 
 /// An image of a store in a layout.
-pub struct Exported {
-    layout: Layout,
-    /// The image, and its packs.
-    parts: Vec<Descriptor>,
-}
+pub struct Exported(OciImage);
 
 impl Exported {
-    /// Finds the image called `name`, or the only one, in the layout `dir`.
+    /// Finds the image that `path` names, as [`OciImage::find`] does, in a directory.
     ///
-    /// Returns `None` if it cannot be read, or is of another kind.
-    pub fn find(dir: &Path, name: Option<&str>) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Manifest {
-            layers: Vec<Descriptor>,
-        }
-        let layout = Layout(dir.into());
-        let images = images(&layout.index().ok()?);
-        let mut fitting = images.iter().filter(|image| {
-            // As for container images.
-            let names =
-                [NAME, "io.containerd.image.name"].map(|it| image["annotations"][it].as_str());
-            let is_it = |name: &str| {
-                let fits = |it: &str| {
-                    it == name || it.strip_suffix(name).is_some_and(|it| it.ends_with('/'))
-                };
-                image["digest"] == name || names.into_iter().flatten().any(fits)
-            };
-            name.is_none_or(is_it)
-        });
-        let chosen = fitting.next()?;
-        if fitting.any(|other| other["digest"] != chosen["digest"]) {
-            return None;
-        }
-        let mut manifest = Vec::new();
-        let chosen = Descriptor::deserialize(chosen).ok()?;
-        if chosen.size > DESCRIPTION {
-            return None;
-        }
-        layout.copy(&chosen, &mut manifest, &Silent).ok()?;
-        let parts = serde_json::from_slice::<Manifest>(&manifest).ok()?.layers;
-        let is_image = parts.first().is_some_and(|part| part.media_type == IMAGE);
-        is_image.then_some(Exported { layout, parts })
+    /// Returns `None` if it is of another kind.
+    pub fn find(path: &Path, options: &Options<'_>) -> Result<Option<Self>> {
+        let image = OciImage::find(path, options, &Silent, &mut |_| ())?;
+        let is_image = image.types().next() == Some(IMAGE);
+        Ok(is_image.then_some(Exported(image)))
     }
 }
 
@@ -157,49 +116,6 @@ impl Layout {
             Error::refused(shown_path(&path), why)
         })
     }
-
-    /// Returns the file of a blob.
-    fn blob(&self, digest: &str) -> Result<PathBuf> {
-        let digits = digest.strip_prefix("sha256:");
-        let digits = digits.filter(|digits| parse_hex(digits).is_some());
-        let digits = digits.ok_or_else(|| {
-            let why = format!("names a part '{digest}', which is not a SHA-256; export it again");
-            Error::refused(shown_path(&self.0), why)
-        })?;
-        Ok(self.0.join("blobs/sha256").join(digits))
-    }
-
-    /// Writes the blob of `part` to `to`, and compares it with its digest.
-    fn copy(&self, part: &Descriptor, to: impl Write, progress: &dyn Progress) -> Result<()> {
-        let path = self.blob(&part.digest)?;
-        let name = shown_path(&path);
-        let opened = open_now(&path).and_then(|file| Ok((file.metadata()?, file)));
-        let (found, file) = match opened {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let why = "is missing; copy the image to the layout again";
-                return Err(Error::refused(name, why));
-            }
-            opened => opened.map_err(|error| cannot_open(&name, error))?,
-        };
-        let copy = || {
-            progress.step("copying", part.size);
-            let copied = pass(file.take(part.size), to, progress);
-            copied.map_err(|error| output(&path, "copy", error))
-        };
-        let wrong = if !found.is_file() {
-            "is not a regular file".into()
-        } else if found.len() != part.size {
-            format!("has {} bytes instead of {}", found.len(), part.size)
-        } else {
-            match copy()? {
-                sha256 if part.digest.ends_with(&sha256) => return Ok(()),
-                sha256 => format!("has the SHA-256 {sha256}"),
-            }
-        };
-        // Export and skopeo keep an existing file.
-        let why = format!("{wrong}; remove this file, and copy the image to the layout again");
-        Err(Error::refused(name, why))
-    }
 }
 
 /// Writes an image to a layout.
@@ -214,10 +130,9 @@ impl Publisher<'_> {
     fn put(&mut self, kind: &str, mut from: impl Read + Seek) -> Result<Value> {
         let dir = &self.layout.0;
         let failed = |error| output(dir, "copy to the layout", error);
-        let sha256 = pass(&mut from, io::sink(), &Silent).map_err(failed)?;
+        let sha256 = sha256(&mut from).map_err(failed)?;
         let size = from.stream_position().map_err(failed)?;
-        let digest = format!("sha256:{sha256}");
-        let path = self.layout.blob(&digest)?;
+        let path = dir.join("blobs/sha256").join(&sha256);
         // Another program may have left a part of it.
         let is_whole = |found: Metadata| found.is_file() && found.len() == size;
         if path.symlink_metadata().is_ok_and(is_whole) {
@@ -227,7 +142,7 @@ impl Publisher<'_> {
             self.write(&path, from)?;
             self.published.new.add(size);
         }
-        Ok(json!({ "mediaType": kind, "digest": digest, "size": size }))
+        Ok(json!({ "mediaType": kind, "digest": format!("sha256:{sha256}"), "size": size }))
     }
 
     /// Writes a file, which appears when it is complete and durable.
@@ -327,16 +242,16 @@ impl Store {
         &self,
         path: &Path,
         name: &str,
-        Exported { layout, parts }: &Exported,
+        Exported(exported): &Exported,
         create: Guard<'_>,
         progress: &dyn Progress,
     ) -> Result<Added> {
-        layout.copy(&parts[0], io::sink(), progress)?;
-        let image = Opened::open(&layout.blob(&parts[0].digest)?)?;
+        let (file, written) = exported.copy(0, &mut io::sink(), progress)?;
+        let image = Opened::open(&file)?;
         whole(&image, true, progress)?;
         let needs = packs(&image)?;
-        if parts.len() != needs.len() + 1 {
-            let (found, all) = (parts.len() - 1, needs.len());
+        let (found, all) = (exported.types().len() - 1, needs.len());
+        if found != all {
             let why = format!("needs {all} packs, and its manifest has {found}; export it again");
             return Err(Error::refused(image.name, why));
         }
@@ -344,11 +259,11 @@ impl Store {
             sha256: hex(&image.superblock.sha256),
             new: Total::default(),
             known: Total::default(),
-            packs: needs.len(),
-            written: parts[0].size,
+            packs: all,
+            written,
         };
         let mut found = BTreeMap::new();
-        for (needed, part) in needs.iter().zip(&parts[1..]) {
+        for (needed, part) in needs.iter().zip(1..) {
             let (pack, total) = match self.trusted_pack(&needed.sha256) {
                 Ok(pack) => (pack, &mut added.known),
                 Err(error) if may_be_good(&error) => return Err(error),
@@ -356,8 +271,9 @@ impl Store {
                     if self.pack(&needed.sha256).exists() {
                         warn(format_args!("{error}; it is replaced"));
                     }
-                    let pack = self.import_pack(needed, layout, part, create, progress)?;
-                    added.written += part.size;
+                    let (pack, size) =
+                        self.import_pack(needed, exported, part, create, progress)?;
+                    added.written += size;
                     (pack, &mut added.new)
                 }
             };
@@ -368,33 +284,34 @@ impl Store {
         }
         first(|report| whole_image(&image, &found, progress, report))?;
         let output = create(path)?;
-        layout.copy(&parts[0], output.file(), progress)?;
+        exported.copy(0, &mut output.file(), progress)?;
         output.commit(progress)?;
         self.remember(name, &added.sha256, needs);
         Ok(added)
     }
 
-    /// Adds the pack that is the blob `part`.
+    /// Adds the pack that is the layer `part`. Returns it with the bytes of that layer.
     fn import_pack(
         &self,
         needed: &PackRef,
-        layout: &Layout,
-        part: &Descriptor,
+        exported: &OciImage,
+        part: usize,
         create: Guard<'_>,
         progress: &dyn Progress,
-    ) -> Result<Arc<Pack>> {
+    ) -> Result<(Arc<Pack>, u64)> {
         let output = create(&self.pack("new"))?;
-        layout.copy(part, output.file(), progress)?;
-        let name = shown_path(&layout.blob(&part.digest)?);
+        let (path, size) = exported.copy(part, &mut output.file(), progress)?;
+        let name = shown_path(&path);
         let file = output.file().try_clone();
         let file = file.map_err(|error| Error::system(&name, "cannot examine", "", error))?;
-        let opened = Opened::of_source(Region::file(file, 0, part.size), name)?;
+        let opened = Opened::of_source(Region::file(file, 0, size), name)?;
         if hex(&opened.superblock.sha256) != needed.sha256 {
             let why = format!("is not the pack {}; export the image again", needed.sha256);
             return Err(Error::refused(opened.name, why));
         }
         first(|report| whole_pack(opened, &needed.sha256, false, progress, report).map(drop))?;
-        self.put_pack(output, &needed.sha256, progress)
+        let pack = self.put_pack(output, &needed.sha256, progress)?;
+        Ok((pack, size))
     }
 }
 
@@ -415,17 +332,13 @@ fn output(path: &Path, operation: &'static str, error: io::Error) -> Error {
     daxfs_files::Error::output(path, operation, error).into()
 }
 
-/// Writes all bytes of `from` to `to`. Returns their SHA-256.
-fn pass(mut from: impl Read, mut to: impl Write, progress: &dyn Progress) -> io::Result<String> {
+/// Returns the SHA-256 of all bytes of `from`.
+fn sha256(mut from: impl Read) -> io::Result<String> {
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
     loop {
         match from.read(&mut buffer) {
             Ok(0) => return Ok(hex(&hash.finalize())),
-            Ok(length) => {
-                hash.update(&buffer[..length]);
-                to.write_all(&buffer[..length])?;
-                progress.advance(length as u64);
-            }
+            Ok(length) => hash.update(&buffer[..length]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -20,57 +20,165 @@ use serde::Deserialize;
 use sha2::digest::DynDigest;
 use sha2::{Sha256, Sha512};
 use std::collections::HashSet;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use types::{is_config, Config, Descriptor, Form, Index, Manifest};
 
 /// Limit of nested indices.
 const DEPTH: usize = 8;
 
-/// Verifies the layers of an image in an OCI layout. Returns them, the lowest first.
-pub(super) fn oci(
-    path: &Path,
-    reference: Option<&str>,
-    options: &Options<'_>,
-    progress: &dyn Progress,
-    warn: &mut dyn FnMut(String),
-) -> Result<Vec<Layer>> {
-    let parts = Parts::open(path, options, progress, warn)?;
-    parts.read("oci-layout")?;
-    let index = json::<Index>(&parts, "index.json", &parts.read("index.json")?)?;
-    let images = index.images();
-    let layout = Layout {
-        parts,
-        images,
-        platform: options.platform.as_ref(),
-    };
-    let mut images = layout.images.clone();
-    if let Some(name) = reference {
-        images = layout.called(name);
-        if images.is_empty() {
-            let all = layout.offer(&unattached(&layout.images));
-            return Err(layout.refused(format!("has no image called '{name}'; it has: {all}")));
+/// An image or artifact in an OCI layout.
+pub struct OciImage {
+    layout: Layout,
+    /// Images in the index that has it.
+    images: Vec<Descriptor>,
+    chosen: Descriptor,
+    manifest: Manifest,
+}
+
+impl OciImage {
+    /// Finds the image that `path` names: a directory or an archive, and after a colon the name of one of its images.
+    ///
+    /// Fails if its manifest does not have its digest.
+    pub fn find(
+        path: &Path,
+        options: &Options<'_>,
+        progress: &dyn Progress,
+        warn: &mut dyn FnMut(String),
+    ) -> Result<Self> {
+        let (path, name) = reference(path);
+        let parts = Parts::open(path, options, progress, warn)?;
+        parts.read("oci-layout")?;
+        let index = json::<Index>(&parts, "index.json", &parts.read("index.json")?)?;
+        let layout = Layout {
+            parts,
+            images: index.images(),
+            platform: options.platform.clone(),
+        };
+        let mut images = layout.images.clone();
+        if let Some(name) = name {
+            images = layout.called(name);
+            if images.is_empty() {
+                let all = layout.offer(&unattached(&layout.images));
+                return Err(layout.refused(format!("has no image called '{name}'; it has: {all}")));
+            }
+        }
+        for _ in 0..DEPTH {
+            let chosen = layout.choose(&images)?.clone();
+            if !chosen.is_index() {
+                let content = parts::read(&layout.part(&images, &chosen, &chosen, &Silent)?)?;
+                return Ok(OciImage {
+                    manifest: json(&layout.parts, &chosen.digest, &content)?,
+                    layout,
+                    images,
+                    chosen,
+                });
+            }
+            images = layout.describe::<Index>(&chosen)?.images();
+        }
+        Err(layout.refused("has indices that lead to one another; it is not a valid image"))
+    }
+
+    /// Returns the type of each layer, the lowest first.
+    pub fn types(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.manifest.layers().iter().map(|it| &*it.media_type)
+    }
+
+    /// Writes the layer with this number, from 0 on, to `to`. Returns its file and its bytes.
+    ///
+    /// Fails if it does not have its digest.
+    pub fn copy(
+        &self,
+        number: usize,
+        to: &mut dyn Write,
+        progress: &dyn Progress,
+    ) -> Result<(PathBuf, u64)> {
+        let layer = &self.manifest.layers()[number];
+        progress.step("copying", layer.size);
+        let blob = blob(&self.layout.parts, layer, to, progress)?;
+        Ok((blob.path, layer.size))
+    }
+
+    /// Verifies the layers, and returns them, the lowest first.
+    pub(super) fn layers(&self, progress: &dyn Progress) -> Result<Vec<Layer>> {
+        let (layout, chosen, manifest) = (&self.layout, &self.chosen, &self.manifest);
+        let part = |part, progress| layout.part(&self.images, chosen, part, progress);
+        let (config, layers) = (&manifest.config, manifest.layers());
+        // Many programs write no platform into the index.
+        let wanted = layout
+            .platform
+            .as_ref()
+            .filter(|_| chosen.platform().is_none());
+        let is_there = || Ok(layout.parts.has(&file(&layout.parts, config)?));
+        if wanted.is_some() || is_config(&config.media_type) && is_there()? {
+            let content = parts::read(&part(config, &Silent)?)?;
+            let config: Config = json(&layout.parts, &config.digest, &content)?;
+            if let Some(wanted) = wanted.filter(|it| it.rank(&config.platform).is_none()) {
+                let known = Some(&config.platform).filter(|it| it.is_known());
+                return Err(layout.unfit(wanted, known.into_iter()));
+            }
+            let (found, all) = (layers.len(), config.layers());
+            if found < all {
+                return Err(layout.refused(format!(
+                    "has an image with {found} of its {all} layers; save it again with another version of the program"
+                )));
+            }
+        }
+        let (mut verified, mut seen) = (Vec::new(), HashSet::new());
+        // All are open while the image is made, and one of them twice.
+        daxfs_files::make_room(layers.len());
+        let forms = manifest.forms();
+        let known = forms.iter().flatten();
+        let mut are_changes = known.map(|form| *form == Form::Changes);
+        let first = are_changes.next();
+        if are_changes.any(|other| Some(other) != first) {
+            let why = "has layers of a container beside files, which they would replace; make the artifact again without one of the two";
+            return Err(layout.refused(why));
+        }
+        for (layer, form) in layers.iter().zip(forms) {
+            let form = form.ok_or_else(|| {
+                let (kind, remedy) = (&layer.media_type, layer.remedy());
+                layout.refused(format!("has a layer of the type {kind}{remedy}"))
+            })?;
+            // A layer of an artifact may be named twice, which changes nothing.
+            if form == Form::Changes || seen.insert((&layer.digest, form.clone())) {
+                progress.step("verifying", layer.size);
+                let blob = part(layer, progress)?;
+                verified.push(Layer { blob, form });
+            }
+        }
+        Ok(verified)
+    }
+}
+
+/// Splits a path from the name that follows it, unless a file of the whole name exists.
+pub(super) fn reference(path: &Path) -> (&Path, Option<&str>) {
+    let whole = path.as_os_str().as_bytes();
+    let name = |at: usize| std::str::from_utf8(&whole[at + 1..]).ok();
+    if path.exists() {
+        return (path, None);
+    }
+    // The name may contain colons, as in example.org:5000/name:tag.
+    for at in (0..whole.len()).filter(|&at| whole[at] == b':') {
+        let start = Path::new(OsStr::from_bytes(&whole[..at]));
+        if start.as_os_str() == "-" || start.exists() {
+            return (start, name(at));
         }
     }
-    for _ in 0..DEPTH {
-        let chosen = layout.choose(&images)?;
-        if chosen.is_index() {
-            images = layout.describe::<Index>(chosen)?.images();
-        } else {
-            return layout.layers(&images, chosen, progress);
-        }
-    }
-    Err(layout.refused("has indices that lead to one another; it is not a valid image"))
+    (path, None)
 }
 
 /// An OCI layout to read one image from.
-struct Layout<'a> {
+struct Layout {
     parts: Parts,
     /// Images and indices in the outermost index.
     images: Vec<Descriptor>,
-    platform: Option<&'a Platform>,
+    platform: Option<Platform>,
 }
 
-impl Layout<'_> {
+impl Layout {
     fn refused(&self, why: impl Into<String>) -> Error {
         Error::refused(self.parts.path(), why.into())
     }
@@ -140,7 +248,7 @@ impl Layout<'_> {
         left.retain(|descriptor| seen.insert(&descriptor.digest));
         // The only image is chosen unless a platform is named that it does not fit.
         if left.len() > usize::from(self.platform.is_none()) {
-            let wanted = self.platform.cloned().unwrap_or_else(Platform::here);
+            let wanted = self.platform.clone().unwrap_or_else(Platform::here);
             let rank = |it: &&Descriptor| it.platform().and_then(|is| wanted.rank(is));
             if let best @ Some(_) = left.iter().filter_map(rank).max() {
                 left.retain(|it| rank(it) == best);
@@ -160,63 +268,19 @@ impl Layout<'_> {
         }
     }
 
-    /// Returns the verified layers of `chosen`, which is a manifest of `images`.
-    fn layers(
+    /// Verifies a part of `chosen`, which is a manifest of `images`, and returns it.
+    fn part(
         &self,
         images: &[Descriptor],
         chosen: &Descriptor,
+        part: &Descriptor,
         progress: &dyn Progress,
-    ) -> Result<Vec<Layer>> {
-        let part = |part: &Descriptor, progress| {
-            let error = match self.parts.has(&file(&self.parts, part)?) {
-                true => None,
-                false => self.incomplete(images, chosen),
-            };
-            error.map_or_else(|| blob(&self.parts, part, progress), Err)
+    ) -> Result<Blob> {
+        let error = match self.parts.has(&file(&self.parts, part)?) {
+            true => None,
+            false => self.incomplete(images, chosen),
         };
-        let content = parts::read(&part(chosen, &Silent)?)?;
-        let manifest: Manifest = json(&self.parts, &chosen.digest, &content)?;
-        let (config, layers) = (&manifest.config, manifest.layers());
-        // Many programs write no platform into the index.
-        let wanted = self.platform.filter(|_| chosen.platform().is_none());
-        let is_there = || Ok(self.parts.has(&file(&self.parts, config)?));
-        if wanted.is_some() || is_config(&config.media_type) && is_there()? {
-            let content = parts::read(&part(config, &Silent)?)?;
-            let config: Config = json(&self.parts, &config.digest, &content)?;
-            if let Some(wanted) = wanted.filter(|it| it.rank(&config.platform).is_none()) {
-                let known = Some(&config.platform).filter(|it| it.is_known());
-                return Err(self.unfit(wanted, known.into_iter()));
-            }
-            let (found, all) = (layers.len(), config.layers());
-            if found < all {
-                return Err(self.refused(format!(
-                    "has an image with {found} of its {all} layers; save it again with another version of the program"
-                )));
-            }
-        }
-        let (mut verified, mut seen) = (Vec::new(), HashSet::new());
-        // All are open while the image is made, and one of them twice.
-        daxfs_files::make_room(layers.len());
-        let forms = manifest.forms();
-        let known = forms.iter().flatten();
-        let mut are_changes = known.map(|form| *form == Form::Changes);
-        let first = are_changes.next();
-        if are_changes.any(|other| Some(other) != first) {
-            let why = "has layers of a container beside files, which they would replace; make the artifact again without one of the two";
-            return Err(self.refused(why));
-        }
-        for (layer, form) in layers.iter().zip(forms) {
-            let form = form.ok_or_else(|| {
-                let (kind, remedy) = (&layer.media_type, layer.remedy());
-                self.refused(format!("has a layer of the type {kind}{remedy}"))
-            })?;
-            // A layer of an artifact may be named twice, which changes nothing.
-            if form == Form::Changes || seen.insert((&layer.digest, form.clone())) {
-                let blob = part(layer, progress)?;
-                verified.push(Layer { blob, form });
-            }
-        }
-        Ok(verified)
+        error.map_or_else(|| blob(&self.parts, part, &mut io::sink(), progress), Err)
     }
 
     /// Returns the error for a part of `chosen` that is missing if the store has all parts of another one of `images`.
@@ -244,7 +308,7 @@ impl Layout<'_> {
 
     /// Returns the index or manifest of `descriptor`.
     fn describe<T: for<'de> Deserialize<'de>>(&self, descriptor: &Descriptor) -> Result<T> {
-        let content = parts::read(&blob(&self.parts, descriptor, &Silent)?)?;
+        let content = parts::read(&blob(&self.parts, descriptor, &mut io::sink(), &Silent)?)?;
         json(&self.parts, &descriptor.digest, &content)
     }
 }
@@ -278,16 +342,24 @@ fn file(parts: &Parts, descriptor: &Descriptor) -> Result<String> {
     Ok(format!("blobs/{kind}/{digits}"))
 }
 
-/// Verifies the blob of a descriptor and returns it.
-fn blob(parts: &Parts, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Blob> {
+/// Writes the blob of a descriptor to `to`, and returns it if it has its digest.
+fn blob(
+    parts: &Parts,
+    descriptor: &Descriptor,
+    to: &mut dyn Write,
+    progress: &dyn Progress,
+) -> Result<Blob> {
     let digest = &descriptor.digest;
     let blob = parts.get(&file(parts, descriptor)?)?;
+    // Programs that write layouts keep an existing file.
+    let wrong = |what| {
+        let why = format!("{what}; remove this file, and copy the image to the layout again");
+        Error::refused(&blob.path, why)
+    };
     let (found, size) = (blob.size(), descriptor.size);
     if found != size {
-        let why = format!("has {found} bytes instead of {size}; get it again");
-        return Err(Error::refused(&blob.path, why));
+        return Err(wrong(format!("has {found} bytes instead of {size}")));
     }
-    progress.step("verifying", size);
     let mut hash: Box<dyn DynDigest> = match digest.starts_with("sha512:") {
         true => Box::new(Sha512::default()),
         false => Box::new(Sha256::default()),
@@ -299,13 +371,14 @@ fn blob(parts: &Parts, descriptor: &Descriptor, progress: &dyn Progress) -> Resu
             break;
         }
         hash.update(&buffer[..length]);
+        let written = to.write_all(&buffer[..length]);
+        written.map_err(|error| Error::output(&blob.path, "copy", error))?;
         progress.advance(length as u64);
         at += length as u64;
     }
     let found = daxfs_files::digest::hex(&hash.finalize());
     if !digest.ends_with(&format!(":{found}")) {
-        let why = format!("does not have its digest {digest}; it is damaged, get it again");
-        return Err(Error::refused(&blob.path, why));
+        return Err(wrong(format!("does not have its digest {digest}")));
     }
     Ok(blob)
 }

@@ -19,7 +19,6 @@ use mkdaxfs::input::{Input, Platform};
 use serde_json::{json, Value};
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use uuid::Uuid;
@@ -296,16 +295,18 @@ fn refuse_options(args: &StoreAdd, why: &'static str) -> Result<()> {
 }
 
 /// Returns the image of another store that is the only input.
-fn exported(inputs: &[OsString]) -> Option<Exported> {
-    let [text] = inputs else { return None };
-    let input = Input::parse(text);
-    let Input::Oci(whole) = &input else {
-        return None;
+fn exported(args: &StoreAdd) -> Result<Option<Exported>> {
+    let [text] = &args.inputs[..] else {
+        return Ok(None);
     };
-    let rest = whole.as_os_str().as_bytes();
-    let rest = rest.strip_prefix(input.file().as_os_str().as_bytes())?;
-    let name = rest.strip_prefix(b":").map(std::str::from_utf8);
-    Exported::find(input.file(), name.transpose().ok()?)
+    let options = mkdaxfs::input::Options {
+        platform: args.platform.clone(),
+        ..mkdaxfs::input::Options::new(&args.store)
+    };
+    match &Input::parse(text) {
+        input @ Input::Oci(path) if input.file().is_dir() => Exported::find(path, &options),
+        _ => Ok(None),
+    }
 }
 
 /// Adds an image to a store on a device.
@@ -316,7 +317,7 @@ fn add_to_device(args: &StoreAdd, device: &Device) -> Result<ExitCode> {
         let why = "takes one daxfs image; use mkdaxfs, or add the inputs to a store in a directory and give STORE/images/NAME.daxfs";
         return Err(Error::refused(shown_path(&args.store), why));
     };
-    if exported(&args.inputs).is_some() {
+    if exported(args)?.is_some() {
         let why = "is an image of a store; add it to one in a directory, and give STORE/images/NAME.daxfs";
         return Err(Error::refused(shown_path(Path::new(input)), why));
     }
@@ -359,7 +360,7 @@ fn add_tree(args: &StoreAdd) -> Result<ExitCode> {
         platform: args.platform.clone(),
     };
     let create = |path: &Path| cleanup.guard(|| Output::over(path, Overwrite::new(true)));
-    let added = if let Some(exported) = exported(&args.inputs) {
+    let added = if let Some(exported) = exported(args)? {
         let why = "is for files; the image of another store is added as it is";
         refuse_options(args, why)?;
         store.import(&args.name, &exported, &create, &bar)?
