@@ -11,7 +11,8 @@ use crate::input::options::Options;
 use crate::writer::build::Builder;
 use crate::writer::origin::Origin;
 use crate::writer::tree::{Kind, Location, XattrSet, ROOT};
-use daxfs_files::{shown, values, Error, Progress, Reason};
+use daxfs_files::{shown, Error, Progress, Reason};
+use prost_types::Timestamp;
 use serde::Deserialize;
 
 /// An artifact that is added to a tree.
@@ -128,37 +129,10 @@ impl Metadata {
 
 /// Returns the seconds since 1970, and nanoseconds, of a time as RFC 3339 has it: `2025-04-23T19:57:41.5+02:00`.
 fn time(text: &str) -> Option<(i64, u32)> {
-    let (date, clock) = text.split_once('T')?;
-    let (clock, zone) = clock.split_at(clock.find(['Z', '+', '-'])?);
-    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
-    let [year, month, day] = numbers(date, '-')?;
-    let [hour, minute, second] = numbers(clock, ':')?;
-    let ahead = match zone.split_at(1) {
-        ("Z", "") => 0,
-        (sign, zone) => {
-            let [hours, minutes] = numbers(zone, ':')?;
-            (hours * 60 + minutes) * if sign == "-" { -60 } else { 60 }
-        }
-    };
-    // Years begin in March, so that the leap day is the last one.
-    let (year, month) = match month {
-        1 | 2 => (year - 1, month + 9),
-        3..=12 => (year, month - 3),
-        _ => return None,
-    };
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    let days = year * 365 + leap_days + (month * 153 + 2) / 5 + day - 719_469;
-    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second - ahead;
-    let values::Time(seconds, nanoseconds) = values::time(&format!("{seconds}.{fraction}")).ok()?;
-    Some((seconds, nanoseconds))
-}
-
-/// Returns the numbers in a text, which has `separator` between them.
-fn numbers<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
-    let numbers = text
-        .split(separator)
-        .map(|number| number.parse::<u16>().ok().map(i64::from));
-    numbers.collect::<Option<Vec<_>>>()?.try_into().ok()
+    // The parser takes a time without a zone for one in UTC.
+    text.get(19..)?.find(['Z', '+', '-'])?;
+    let Timestamp { seconds, nanos } = text.parse().ok()?;
+    Some((seconds, nanos as u32))
 }
 
 #[cfg(test)]
@@ -188,7 +162,13 @@ mod tests {
             "2025-13-01T00:00:00Z",
             "99999-01-01T00:00:00Z",
             "2025-04-23T19:57:41.Z",
-            "2025-04-23T19:57:41+02",
+            "2025-04-23T19:57:41.5",
+            "2025-04-23T19:57:415Z",
+            "2025-04-23T24:57:41Z",
+            "2025-02-29T19:57:41Z",
+            "2025-4-23T19:57:41Z",
+            "2025-04-23T19:57:41+02:60",
+            "2025-04-23T19:57:4éZ",
         ] {
             assert_eq!(time(wrong), None, "{wrong}");
         }
