@@ -190,9 +190,7 @@ impl Mounting {
             fsconfig_set_fd(fs.as_fd(), buffer.option, buffer.fd.as_fd())
                 .map_err(|error| explain(fs, "cannot hand over the memory", error))?;
         }
-        for (name, value) in &options.filesystem {
-            set_one(fs, name, value.as_deref())?;
-        }
+        set(fs, &options.filesystem)?;
         set(fs, &options.generic)?;
         make(fs, options.attributes, |mount| match memory {
             MountSource::Part(mut chosen) => chosen.check(mount),
@@ -225,32 +223,16 @@ fn refuse(dir: &Path, error: Errno) -> Error {
     Error::system(shown_path(dir), "cannot mount there", remedy, error)
 }
 
-/// Mounts the image in `memory` on `dir`. `source` is the image file or the device.
-///
-/// Fails if the name of a device is too long for the kernel.
-pub fn attach(
-    source: &Path,
-    memory: MountSource<'_>,
-    dir: &Path,
-    options: &MountOptions,
-) -> Result<()> {
-    examine(dir)?;
-    let mount = Mounting::new()?.make(source, memory, options)?;
-    place(mount.as_fd(), dir)
-}
-
 /// Passes `options` to the mount context `fs`.
 pub fn set(fs: &OwnedFd, options: &[(String, Option<String>)]) -> Result<()> {
-    let mut options = options.iter();
-    options.try_for_each(|(name, value)| set_one(fs, name, value.as_deref()))
-}
-
-fn set_one(fs: &OwnedFd, name: &str, value: Option<&str>) -> Result<()> {
-    let done = match value {
-        Some(value) => fsconfig_set_string(fs.as_fd(), name, value),
-        None => fsconfig_set_flag(fs.as_fd(), name),
-    };
-    done.map_err(|error| explain(fs, format!("cannot set option {name}"), error))
+    for (name, value) in options {
+        let done = match value {
+            Some(value) => fsconfig_set_string(fs.as_fd(), name, value),
+            None => fsconfig_set_flag(fs.as_fd(), name),
+        };
+        done.map_err(|error| explain(fs, format!("cannot set option {name}"), error))?;
+    }
+    Ok(())
 }
 
 /// Mounts the filesystem that `fs` describes on `dir`, after `check` has seen it.

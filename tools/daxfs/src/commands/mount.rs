@@ -13,10 +13,11 @@ use daxfs_image::source::At;
 use daxfs_image::text::{human, shown_path};
 use daxfs_load::buffer::Kind;
 use daxfs_load::catalog::{value, Chosen};
-use daxfs_load::mount::{attach, load_on, MountOptions, MountSource};
+use daxfs_load::mount::{examine, load_on, place, MountOptions, MountSource, Mounting};
 use daxfs_store::{mount_packs, Demands, Store};
 use rustix::process::geteuid;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -150,13 +151,10 @@ pub fn helper(args: &Helper) -> Result<()> {
                 // Nothing but the kernel can read them.
                 Some(_) => Vec::new(),
             };
-            let memory = MountSource::Part(chosen);
-            return attach(
-                &args.source,
-                memory,
-                &args.dir,
-                &MountOptions::parse(&words),
-            );
+            examine(&args.dir)?;
+            let (memory, options) = (MountSource::Part(chosen), MountOptions::parse(&words));
+            let mount = Mounting::new()?.make(&args.source, memory, &options)?;
+            return place(mount.as_fd(), &args.dir);
         }
         _ => {}
     }
