@@ -5,7 +5,7 @@
 use daxfs_files::digest::hex;
 use daxfs_files::memory::Storage;
 use daxfs_image::error::Result;
-use daxfs_image::reader::{buffer_for, Reader};
+use daxfs_image::reader::Reader;
 use daxfs_image::text::{label, type_name, Bytes};
 use daxfs_reader::{layout, Content, Inode, Table};
 use serde_json::{json, Value};
@@ -43,15 +43,10 @@ pub fn file<S: Storage>(
     let sha256 = match inode.content {
         Content::Regular { .. } | Content::InPack { .. } if sums => {
             let mut hash = Sha256::new();
-            reader.content(
-                inode,
-                path,
-                &mut vec![0; buffer_for(inode)],
-                &mut |_, piece| {
-                    hash.update(piece);
-                    Ok(())
-                },
-            )?;
+            reader.content(inode, path, &mut |piece| {
+                hash.update(piece);
+                Ok(())
+            })?;
             Some(hex(&hash.finalize()))
         }
         _ => None,

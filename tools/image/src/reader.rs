@@ -8,8 +8,7 @@ use crate::text::shown;
 use daxfs_files::digest::hex;
 use daxfs_files::memory::{Storage, ZEROS};
 use daxfs_reader::{
-    self as image, layout, Content, Directory, FileType, FindError, Image, Inode, OwnedXattr,
-    Problem,
+    self as image, layout, Content, Directory, FindError, Image, Inode, OwnedXattr, Problem,
 };
 use std::borrow::Cow;
 
@@ -264,33 +263,29 @@ impl<'a, S: Storage> Reader<'a, S> {
         Ok(())
     }
 
-    /// Does as [`Reader::data`], but pass zeros for holes.
+    /// Passes the content of the regular file `inode` to `sink`, with zeros for holes. Stops when `sink` fails.
     pub fn content(
         &self,
         inode: &Inode,
         path: &[u8],
-        buffer: &mut [u8],
-        sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        if inode.file_type != FileType::Regular {
-            return Ok(());
-        }
-        let mut at = 0;
-        self.data(inode, path, buffer, &mut |offset, piece| {
-            zeros(&mut at, offset, sink)?;
-            at += piece.len() as u64;
-            sink(offset, piece)
+        let (mut buffer, mut at) = (vec![0; buffer_for(inode)], 0);
+        self.data(inode, path, &mut buffer, &mut |offset, piece| {
+            zeros(offset - at, sink)?;
+            at = offset + piece.len() as u64;
+            sink(piece)
         })?;
-        zeros(&mut at, inode.size, sink)
+        zeros(inode.size - at, sink)
     }
 }
 
-/// Passes zeros from `at` to `end` to `sink`.
-fn zeros(at: &mut u64, end: u64, sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
-    while *at < end {
-        let length = (end - *at).min(ZEROS.len() as u64);
-        sink(*at, &ZEROS[..length as usize])?;
-        *at += length;
+/// Passes `left` zeros to `sink`.
+fn zeros(mut left: u64, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    while left > 0 {
+        let piece = &ZEROS[..left.min(ZEROS.len() as u64) as usize];
+        sink(piece)?;
+        left -= piece.len() as u64;
     }
     Ok(())
 }

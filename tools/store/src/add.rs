@@ -12,7 +12,7 @@ use daxfs_files::digest::hex;
 use daxfs_files::memory::FileMemory;
 use daxfs_files::{Output, Progress};
 use daxfs_image::error::{Error, Result};
-use daxfs_image::reader::{buffer_for, Reader};
+use daxfs_image::reader::Reader;
 use daxfs_image::text::shown_path;
 use daxfs_image::warning::warn;
 use daxfs_reader::{Image, Problem, Superblock};
@@ -431,17 +431,11 @@ pub fn wrong_objects<S: daxfs_files::memory::Storage + Sync>(
     })?;
     let compared = objects.into_par_iter().map(|(sum, inode)| {
         let mut hash = Sha256::new();
-        let mut buffer = vec![0; buffer_for(&inode)];
-        reader.content(
-            &inode,
-            hex(&sum).as_bytes(),
-            &mut buffer,
-            &mut |_, piece| {
-                hash.update(piece);
-                progress.advance(piece.len() as u64);
-                Ok(())
-            },
-        )?;
+        reader.content(&inode, hex(&sum).as_bytes(), &mut |piece| {
+            hash.update(piece);
+            progress.advance(piece.len() as u64);
+            Ok(())
+        })?;
         Ok((<[u8; 32]>::from(hash.finalize()) != sum).then_some(sum))
     });
     compared.filter_map(Result::transpose).collect()

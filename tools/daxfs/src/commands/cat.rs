@@ -8,7 +8,7 @@ use daxfs_files::memory::Storage;
 use daxfs_files::stdout::written;
 use daxfs_image::error::Result;
 use daxfs_image::packs::PackFiles;
-use daxfs_image::reader::{buffer_for, Reader};
+use daxfs_image::reader::Reader;
 use daxfs_image::text::type_name;
 use daxfs_reader::FileType;
 use std::ffi::OsString;
@@ -47,8 +47,7 @@ pub fn cat<S: Storage>(reader: &Reader<'_, S>, path: &[u8], out: &mut impl Write
         let kind = type_name(inode.file_type);
         return Err(reader.refuse(path, format!("is a {kind}; only files have content")));
     }
-    let mut buffer = vec![0; buffer_for(&inode)];
-    reader.content(&inode, path, &mut buffer, &mut |_, piece| {
+    reader.content(&inode, path, &mut |piece| {
         Ok(written(out.write_all(piece))?)
     })
 }
