@@ -39,6 +39,8 @@ pub struct Snapshotter {
     images: Images,
     /// Held while an image is made: one at a time.
     making: Mutex<Making>,
+    /// Held while images are unloaded to make room for another one, until that is loaded.
+    evicting: Mutex<()>,
     /// Held while packs are removed.
     collecting: Mutex<()>,
     /// The number of failed attempts.
@@ -74,6 +76,7 @@ impl Snapshotter {
             snapshots: Mutex::new(snapshots),
             images,
             making: Mutex::default(),
+            evicting: Mutex::default(),
             collecting: Mutex::default(),
             failures: AtomicU64::new(0),
             failed: Mutex::default(),
@@ -144,14 +147,17 @@ impl Snapshotter {
     /// nothing uses, if they are enough. They are loaded again when they are needed.
     fn load(&self, snapshot: &Snapshot, sha256: &str) -> Result<()> {
         let load = || self.images.load(&snapshot.dir, sha256);
+        match load() {
+            Err(error) if error.missing_memory(0).is_some() => {}
+            loaded => return loaded,
+        }
+        // Another call may have unloaded all of them for the same image, and not have loaded it yet.
+        let _evicting = lock(&self.evicting);
         let mut error = match load() {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
+            Err(error) if error.missing_memory(0).is_some() => error,
+            loaded => return loaded,
         };
         let parts = self.images.parts(&snapshot.dir)?;
-        if error.missing_memory(0).is_none() {
-            return Err(error);
-        }
         let (mut unused, mut others) = {
             let snapshots = lock(&self.snapshots);
             let others: Vec<Snapshot> = snapshots.all().cloned().collect();

@@ -194,6 +194,42 @@ fn a_layer_that_is_used_meanwhile() {
     assert_eq!(loaded(&memory), [1, 3]);
 }
 
+/// Another call makes room for the same image, and loads it, after there was none for this call.
+#[test]
+fn calls_that_make_room_for_the_same_image() {
+    let memory = Unpacked::default();
+    let itself = Arc::new(OnceLock::<Arc<Snapshotter>>::new());
+    let (other, first) = (itself.clone(), AtomicBool::new(true));
+    let hooked = Hooked {
+        memory: memory.clone(),
+        load: move |_: &Path| match other.get() {
+            Some(snapshotter) if first.swap(false, Relaxed) => {
+                let view = snapshotter.create("other", "a", State::View, Labels::new());
+                view.unwrap();
+                let full = daxfs_image::Error::Full {
+                    name: "a".into(),
+                    missing: 4096,
+                    why: "no room".into(),
+                };
+                Err(full.into())
+            }
+            _ => Ok(()),
+        },
+        evict: || (),
+    };
+    let (_place, _, snapshotter) = Machine::alone(hooked);
+    let snapshotter = Arc::new(snapshotter);
+    commit(&snapshotter, "a", "", 1).unwrap();
+    // There is room for one of them.
+    memory.set_limit(memory.bytes());
+    commit(&snapshotter, "b", "", 1).unwrap();
+    assert_eq!(loaded(&memory), [2]);
+    assert!(itself.set(snapshotter.clone()).is_ok());
+    let view = snapshotter.create("view", "a", State::View, Labels::new());
+    view.unwrap();
+    assert_eq!(loaded(&memory), [1]);
+}
+
 /// A disk that is full is not a lack of memory.
 #[test]
 fn a_full_disk() {
