@@ -42,7 +42,7 @@ add_servers() {
 	shift
 	case $peer in
 	daxfs | tmpfs) peer=daxfs add=add_image ;;
-	*-dax) add=add_image ;;
+	*-dax | erofs-aligned) add=add_image ;;
 	esac
 	for server; do
 		[[ " $devices $disks " != *" $server.$peer "* ]] || continue

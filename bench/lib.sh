@@ -44,7 +44,7 @@ make_program() {
 }
 
 known_peers() {
-	echo daxfs daxfs-no-pack daxfs-pack daxfs-store erofs-dax erofs-aligned erofs erofs-file erofs-share ext4 ext4-dax \
+	echo daxfs daxfs-no-pack daxfs-pack daxfs-store daxfs-memfd erofs-dax erofs-aligned erofs erofs-file erofs-share ext4 ext4-dax \
 		xfs-dax squashfs tmpfs
 }
 
