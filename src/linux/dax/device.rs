@@ -100,8 +100,8 @@ impl Device {
         unsafe { bindings::dax_inode(self.as_raw()) }
     }
 
-    /// Gets the DAX device of `bdev`, and the offset at which the block device starts there. Returns
-    /// `None` if it has none.
+    /// Gets the DAX device of `bdev`, and the offset at which the block device starts there.
+    /// Returns `None` if it has none.
     pub(crate) fn of_block(bdev: &BlockDevice) -> Option<(ARef<Self>, u64)> {
         let (mut start, holder) = (0, ptr::null_mut());
         let bdev = bdev.as_raw();

@@ -112,8 +112,8 @@ impl<K> DeviceMemory<K> {
         }
     }
 
-    /// Finds where the memory is mapped. The addresses and page frames must be contiguous. Marks the
-    /// pages that are known to have failed: they are mapped like the others, but reads of them
+    /// Finds where the memory is mapped. The addresses and page frames must be contiguous. Marks
+    /// the pages that are known to have failed: they are mapped like the others, but reads of them
     /// fail. If the device is `bdev`'s, its list of bad blocks may grow later.
     ///
     /// The caller must delay the removal of the device.
