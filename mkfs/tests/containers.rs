@@ -457,6 +457,8 @@ fn other_writers() {
     has(&place, &format!("oci:layout:sha512:{digest}"), "a");
     place.write(&file, String::from_utf8(bytes).unwrap().to_uppercase());
     place.fails("mkdaxfs oci:layout new", "does not have its digest sha512:");
+    place.shell("tar -C layout -cf layout.tar .");
+    place.fails("mkdaxfs oci:layout.tar new", "; get the archive again");
     layout.index(&images);
     place.shell("mkdir other; ln layout/blobs/sha256/* other; tar -cf oci.tar other -C layout blobs index.json oci-layout");
     has(&place, "oci:oci.tar", "a");

@@ -129,8 +129,11 @@ impl Metadata {
 
 /// Returns the seconds since 1970, and nanoseconds, of a time as RFC 3339 has it: `2025-04-23T19:57:41.5+02:00`.
 fn time(text: &str) -> Option<(i64, u32)> {
-    // The parser takes a time without a zone for one in UTC.
+    // The parser takes a time without a zone for one in UTC, and more than years of four digits.
     text.get(19..)?.find(['Z', '+', '-'])?;
+    if text.as_bytes()[10] != b'T' || text.contains(' ') {
+        return None;
+    }
     let Timestamp { seconds, nanos } = text.parse().ok()?;
     Some((seconds, nanos as u32))
 }
@@ -169,6 +172,9 @@ mod tests {
             "2025-4-23T19:57:41Z",
             "2025-04-23T19:57:41+02:60",
             "2025-04-23T19:57:4éZ",
+            "2025-04-23 19:57:41Z",
+            "2025-04-23T19:57:41 Z",
+            "+99999999999-01-01T00:00:00Z",
         ] {
             assert_eq!(time(wrong), None, "{wrong}");
         }

@@ -351,11 +351,7 @@ fn blob(
 ) -> Result<Blob> {
     let digest = &descriptor.digest;
     let blob = parts.get(&file(parts, descriptor)?)?;
-    // Programs that write layouts keep an existing file.
-    let wrong = |what| {
-        let why = format!("{what}; remove this file, and copy the image to the layout again");
-        Error::refused(&blob.path, why)
-    };
+    let wrong = |what| Error::refused(&blob.path, format!("{what}; {}", parts.remedy()));
     let (found, size) = (blob.size(), descriptor.size);
     if found != size {
         return Err(wrong(format!("has {found} bytes instead of {size}")));

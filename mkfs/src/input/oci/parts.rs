@@ -78,6 +78,15 @@ impl Parts {
         &self.path
     }
 
+    /// Returns what to do about a damaged blob.
+    pub fn remedy(&self) -> &'static str {
+        match self.within {
+            // Programs that write layouts keep an existing file.
+            Within::Directory => "remove this file, and copy the image to the layout again",
+            Within::Archive { .. } => "get the archive again",
+        }
+    }
+
     /// Returns true if the store has the part `name`.
     pub fn has(&self, name: &str) -> bool {
         match &self.within {
