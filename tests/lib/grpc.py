@@ -61,6 +61,7 @@ def call(address, method, request=None, metadata=()):
         client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, b"") + frame(HEADERS, 4, 1, block)
                        + frame(DATA, 1, 1, b"\0" + len(request).to_bytes(4, "big") + request))
         stream = client.makefile("rb")
+        kind = None
         while head := stream.read(9):
             kind, flags, data = head[3], head[4], stream.read(int.from_bytes(head[:3], "big"))
             if kind == SETTINGS and not flags & 1:
@@ -70,7 +71,8 @@ def call(address, method, request=None, metadata=()):
             if kind in (RESET, GOAWAY) or kind == HEADERS and flags & 1:
                 break
     # The trailer with the status is compressed. A call that fails has no response.
-    assert body, f"{method} failed, see the log of the server"
+    whole = len(body) >= 5 and len(body) == 5 + int.from_bytes(body[1:5], "big")
+    assert whole and kind != RESET, f"{method} failed, see the log of the server"
     return decode(body[5:])
 
 
