@@ -72,26 +72,22 @@ fn set_limit(file: &File, project: u32, bytes: u64) -> io::Result<()> {
 
 /// Limits the files that the new directories of `snapshot` will have to `bytes` together.
 pub fn limit(snapshot: &Snapshot, bytes: u64) -> Result<()> {
-    let project = project(&snapshot.dir);
+    let (dir, project) = (&snapshot.dir, project(&snapshot.dir));
     // The record does not count.
     for (dir, flags) in [
-        (&snapshot.dir, 0),
+        (dir, 0),
         (&snapshot.upper(), INHERIT),
         (&snapshot.work(), INHERIT),
     ] {
         let limited = File::open(dir).and_then(|file| {
             let mut attributes = attributes(&file)?;
             (attributes.project, attributes.flags) = (project, attributes.flags | flags);
-            set_attributes(&file, attributes)?;
-            // All directories are of one project.
-            match flags {
-                INHERIT => Ok(()),
-                _ => set_limit(&file, project, bytes),
-            }
+            set_attributes(&file, attributes)
         });
         limited.map_err(Error::io(dir, "limit its size"))?;
     }
-    Ok(())
+    let limited = File::open(dir).and_then(|file| set_limit(&file, project, bytes));
+    limited.map_err(Error::io(dir, "limit its size"))
 }
 
 /// Removes the directory `dir` of a snapshot with its limit, if it has one.
