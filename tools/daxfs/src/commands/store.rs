@@ -295,16 +295,15 @@ fn refuse_options(args: &StoreAdd, why: &'static str) -> Result<()> {
 }
 
 /// Returns the image of another store that is the only input.
-fn exported(args: &StoreAdd) -> Result<Option<Exported>> {
-    let [text] = &args.inputs[..] else {
+fn exported(
+    inputs: &[OsString],
+    options: &mkdaxfs::input::Options<'_>,
+) -> Result<Option<Exported>> {
+    let [text] = inputs else {
         return Ok(None);
     };
-    let options = mkdaxfs::input::Options {
-        platform: args.platform.clone(),
-        ..mkdaxfs::input::Options::new(&args.store)
-    };
     match &Input::parse(text) {
-        input @ Input::Oci(path) if input.file().is_dir() => Exported::find(path, &options),
+        input @ Input::Oci(path) if input.file().is_dir() => Exported::find(path, options),
         _ => Ok(None),
     }
 }
@@ -317,7 +316,8 @@ fn add_to_device(args: &StoreAdd, device: &Device) -> Result<ExitCode> {
         let why = "takes one daxfs image; use mkdaxfs, or add the inputs to a store in a directory and give STORE/images/NAME.daxfs";
         return Err(Error::refused(shown_path(&args.store), why));
     };
-    if exported(args)?.is_some() {
+    let options = mkdaxfs::input::Options::new(&args.store);
+    if exported(&args.inputs, &options)?.is_some() {
         let why = "is an image of a store; add it to one in a directory, and give STORE/images/NAME.daxfs";
         return Err(Error::refused(shown_path(Path::new(input)), why));
     }
@@ -360,7 +360,7 @@ fn add_tree(args: &StoreAdd) -> Result<ExitCode> {
         platform: args.platform.clone(),
     };
     let create = |path: &Path| cleanup.guard(|| Output::over(path, Overwrite::new(true)));
-    let added = if let Some(exported) = exported(args)? {
+    let added = if let Some(exported) = exported(&args.inputs, &options)? {
         let why = "is for files; the image of another store is added as it is";
         refuse_options(args, why)?;
         store.import(&args.name, &exported, &create, &bar)?
