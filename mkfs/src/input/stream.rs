@@ -60,7 +60,7 @@ impl<'a> Stream<'a> {
         Ok(Stream { path, at: 0, bytes })
     }
 
-    /// Tells `told` all decompressed bytes. Returns false if they are those of the input itself, which is not compressed.
+    /// Passes all decompressed bytes to `told` as well. Returns false if the input is not compressed.
     pub fn tell(&mut self, told: Option<&'a RefCell<Uncompressed>>) -> bool {
         match &mut self.bytes {
             Bytes::Direct(..) => false,

@@ -44,7 +44,7 @@ impl Seen {
         self.identity == now.identity || self.ctime == now.ctime
     }
 
-    /// Returns true if the content is not that of `now`.
+    /// Returns true if the content has changed until `now`.
     pub fn modified(&self, now: &Self) -> bool {
         self.mtime != now.mtime
     }

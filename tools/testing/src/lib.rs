@@ -71,8 +71,8 @@ pub fn snapshot(directory: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
     found
 }
 
-/// Runs the test `name` of this program again where it can mount. Returns whether this is already there;
-/// otherwise the test is done.
+/// Returns true if this process can mount. Otherwise runs the test `name` of this program in a process that
+/// can, and returns false: the test has ended.
 pub fn can_mount(name: &str) -> bool {
     if std::env::var_os("DAXFS_CAN_MOUNT").is_some() {
         return true;
