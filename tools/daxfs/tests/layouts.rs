@@ -209,7 +209,7 @@ fn damage() {
         );
         place.ok(format!("rm {part}"));
         let name = part.strip_prefix("layout/").unwrap();
-        let why = "it is not a complete OCI image layout. skopeo copy makes one";
+        let why = "it is not a complete OCI image layout. Copy the image to it again";
         refused(&place, &format!("layout: has no '{name}'; {why}"));
         says(
             &place,

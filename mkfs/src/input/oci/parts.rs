@@ -98,9 +98,11 @@ impl Parts {
     /// Returns the part `name`, which must not contain components such as `..`.
     pub fn get(&self, name: &str) -> Result<Blob> {
         let missing = || {
-            let why = format!(
-                "has no '{name}'; it is not a complete OCI image layout. skopeo copy makes one, also of docker-archive:FILE"
-            );
+            let remedy = match self.within {
+                Within::Directory if name.starts_with("blobs/") => "Copy the image to it again",
+                _ => "skopeo copy makes one, also of docker-archive:FILE",
+            };
+            let why = format!("has no '{name}'; it is not a complete OCI image layout. {remedy}");
             Error::refused(&self.path, why)
         };
         if components(name.as_bytes()).is_err() {
