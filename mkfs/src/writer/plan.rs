@@ -11,7 +11,7 @@ use crate::writer::options::Options;
 use crate::writer::tree::{Kind, NodeId, Tree, XattrSet, ROOT};
 use daxfs_files::{Error, Result};
 use daxfs_reader::layout::{self, SUPERBLOCK_SIZE, TABLE_ALIGN, XATTR_ALIGN};
-use daxfs_reader::Table;
+use daxfs_reader::{OwnedXattr, Table, XATTR_NAME_MAX};
 use std::mem::size_of;
 
 /// Entries of one cache line.
@@ -264,3 +264,10 @@ pub(crate) fn too_big(tree: &Tree, what: &str) -> Error {
     let why = format!("the tree has more {what} than one image can hold; split the tree");
     Error::refused(&tree.title(), why)
 }
+    // Linux counts the prefix.
+    let name = |xattr: &OwnedXattr| xattr.prefix.text().len() + xattr.name.len();
+    if let Some(long) = set.iter().map(name).find(|&length| length > XATTR_NAME_MAX) {
+        return refuse(format!(
+            "the name of an extended attribute has {long} bytes, and Linux allows {XATTR_NAME_MAX}; remove it"
+        ));
+    }

@@ -6,9 +6,9 @@
 use crate::damage::{checked, findings, position, violated, with, xattrs};
 use daxfs_check::Finding;
 use daxfs_reader::hash::name_hash;
-use daxfs_reader::layout::{Dirent, Inode, Superblock, XattrEntry};
+use daxfs_reader::layout::{Dirent, Inode, Superblock, XattrEntry, XattrPrefix};
 use daxfs_reader::Problem;
-use daxfs_testing::builder::{ino, specimen, superblock};
+use daxfs_testing::builder::{ino, specimen, superblock, tables};
 use daxfs_testing::reader::read_everything;
 use std::mem::{offset_of, size_of};
 
@@ -135,3 +135,13 @@ fn xattr_sets() {
     }
     violated(&[(set + 4, &[0])], "empty set of extended attributes", set);
 }
+    // Linux counts the prefix of a name.
+    for (length, wrong) in [(250, 0), (251, 1)] {
+        let mut builder = tables();
+        let set = builder.xattr(XattrPrefix::User as u8, &vec![b'n'; length], b"");
+        builder.inodes[ino::EMPTY as usize - 1].xattrs = set.into();
+        let findings = findings(&builder.image());
+        let is_name = |finding: &Finding| matches!(finding, Finding::Rule { what, .. } if *what == "invalid name of an extended attribute");
+        assert_eq!(findings.len(), wrong, "{findings:?}");
+        assert!(findings.iter().all(is_name), "{findings:?}");
+    }

@@ -7,7 +7,7 @@ use crate::acl::List;
 use daxfs_files::memory::Storage;
 use daxfs_reader::layout::{self, XattrPrefix, XATTR_ALIGN};
 use daxfs_reader::memory::load;
-use daxfs_reader::{FileType, Inode, Xattr};
+use daxfs_reader::{FileType, Inode, Xattr, XATTR_NAME_MAX};
 use std::mem::{offset_of, size_of};
 use std::ops::ControlFlow;
 
@@ -155,8 +155,11 @@ impl<S: Storage> Checker<'_, '_, S> {
     }
 
     fn entry(&mut self, offset: u64, xattr: &Xattr, name: &[u8]) -> ControlFlow<()> {
-        let whole = !xattr.prefix.text().ends_with('.');
-        if whole != name.is_empty() || name.contains(&0) {
+        let prefix = xattr.prefix.text();
+        let whole = !prefix.ends_with('.');
+        // Linux counts the prefix.
+        let is_long = prefix.len() + name.len() > XATTR_NAME_MAX;
+        if whole != name.is_empty() || name.contains(&0) || is_long {
             let length = xattr.name_len.into();
             self.rule("invalid name of an extended attribute", offset, length)?;
         }
