@@ -329,7 +329,9 @@ fn uuid(text: &str) -> Result<Uuid, &'static str> {
 /// Parses the number of a user or group.
 fn id(text: &str) -> Result<u32, &'static str> {
     let wrong = "use a number, which id -u NAME prints of a user, and getent group NAME of a group";
-    text.parse().map_err(|_| wrong)
+    // Linux has no user and no group -1.
+    let id = text.parse().ok();
+    id.filter(|&id| id != u32::MAX).ok_or(wrong)
 }
 
 #[cfg(test)]

@@ -94,6 +94,17 @@ f('hard2', H, linkname='abs/group')",
         let told = place.fails("mkdaxfs crafted.tar none", what);
         assert!(told.contains("crafted.tar: ") && !place.exists("none"), "{told}");
     }
+    for (script, why) in [
+        ("f('a', uid=2**32-1)", "its owner is 4294967295"),
+        (
+            "f('a', pax_headers={'gid': '4294967295'})",
+            "its group is 4294967295",
+        ),
+    ] {
+        craft(&place, script);
+        place.fails("mkdaxfs crafted.tar none", &format!("crafted.tar:a: {why}"));
+    }
+    place.ok("mkdaxfs -q --uid 0 --gid 0 crafted.tar image");
 }
 
 /// Directories can be nested only so deeply, whether the archive names each of them, only the

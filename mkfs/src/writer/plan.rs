@@ -109,6 +109,7 @@ impl Plan {
         };
         plan.numbers[ROOT as usize] = 1;
         let (dirents, names) = plan.number(tree, options.by_node);
+        check_owners(tree, &plan.order)?;
         let names = plan.place_symlinks(tree, names);
         let xattrs = plan.place_xattrs(tree)?;
         if names >> 48 != 0 {
@@ -240,6 +241,24 @@ pub fn xattr_set_size(set: &XattrSet) -> u64 {
     size
 }
 
+/// Refuses the owner and the group -1, which no file can have: chown(2) would keep the old one.
+fn check_owners(tree: &Tree, nodes: &[NodeId]) -> Result<()> {
+    for &node in nodes {
+        let attributes = &tree.node(node).attributes;
+        for (what, option, id) in [
+            ("owner", "--uid", attributes.uid),
+            ("group", "--gid", attributes.gid),
+        ] {
+            if id == u32::MAX {
+                let why =
+                    format!("its {what} is {id}, which is not a valid id; set one with {option}");
+                return Err(Error::refused(&tree.path(node), why));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Refuses a set that exceeds the limits of the format. Archives can have such sets, file systems
 /// cannot.
 fn check_xattrs(tree: &Tree, node: NodeId, set: &XattrSet) -> Result<()> {
@@ -248,6 +267,13 @@ fn check_xattrs(tree: &Tree, node: NodeId, set: &XattrSet) -> Result<()> {
         let (count, limit) = (set.len(), layout::XATTR_COUNT_MAX);
         return refuse(format!(
             "{count} extended attributes are more than the {limit} that Linux can list; remove some"
+        ));
+    }
+    // Linux counts the prefix.
+    let name = |xattr: &OwnedXattr| xattr.prefix.text().len() + xattr.name.len();
+    if let Some(long) = set.iter().map(name).find(|&length| length > XATTR_NAME_MAX) {
+        return refuse(format!(
+            "the name of an extended attribute has {long} bytes, and Linux allows {XATTR_NAME_MAX}; remove it"
         ));
     }
     let limit = layout::XATTR_VALUE_MAX as usize;
@@ -264,10 +290,3 @@ pub(crate) fn too_big(tree: &Tree, what: &str) -> Error {
     let why = format!("the tree has more {what} than one image can hold; split the tree");
     Error::refused(&tree.title(), why)
 }
-    // Linux counts the prefix.
-    let name = |xattr: &OwnedXattr| xattr.prefix.text().len() + xattr.name.len();
-    if let Some(long) = set.iter().map(name).find(|&length| length > XATTR_NAME_MAX) {
-        return refuse(format!(
-            "the name of an extended attribute has {long} bytes, and Linux allows {XATTR_NAME_MAX}; remove it"
-        ));
-    }

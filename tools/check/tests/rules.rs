@@ -47,6 +47,13 @@ fn unused_space() {
 }
 
 #[test]
+fn owners() {
+    for at in [inode!(ino::FILE, uid), inode!(ino::ROOT, gid)] {
+        violated(&[(at, &[0xff; 4])], "invalid owner", at);
+    }
+}
+
+#[test]
 fn directories() {
     let at = dirent!("file", hash);
     let hash = name_hash(b"file") ^ 1;
@@ -134,7 +141,6 @@ fn xattr_sets() {
         checked(&[change], "invalid name of an extended attribute", set + 8);
     }
     violated(&[(set + 4, &[0])], "empty set of extended attributes", set);
-}
     // Linux counts the prefix of a name.
     for (length, wrong) in [(250, 0), (251, 1)] {
         let mut builder = tables();
@@ -145,3 +151,4 @@ fn xattr_sets() {
         assert_eq!(findings.len(), wrong, "{findings:?}");
         assert!(findings.iter().all(is_name), "{findings:?}");
     }
+}

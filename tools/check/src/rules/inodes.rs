@@ -32,6 +32,14 @@ impl<S: Storage> Checker<'_, '_, S> {
         let Some(raw) = self.ok(raw)? else {
             return ControlFlow::Continue(Seen::default());
         };
+        for (field, id) in [
+            (offset_of!(layout::Inode, uid), inode.uid),
+            (offset_of!(layout::Inode, gid), inode.gid),
+        ] {
+            if id == u32::MAX {
+                self.rule("invalid owner", offset + field as u64, id.into())?;
+            }
+        }
         let mut unused = Vec::new();
         if !matches!(inode.content, Content::InPack { .. }) {
             unused.push((offset_of!(layout::Inode, pack), raw.pack.get().into()));
