@@ -63,7 +63,11 @@ impl Descriptor {
     /// Returns true for a manifest of something about an image, such as its signature. These have no names.
     pub fn is_attached(&self) -> bool {
         let kind = self.artifact_type.as_deref();
+        // `cosign save` writes image and imageIndex, and sigs, atts and sboms about them.
+        let role = self.annotation("kind").unwrap_or_default();
+        let role = role.strip_prefix("dev.cosignproject.cosign/");
         self.name().is_none() && kind.is_some_and(|kind| !is_config(kind))
+            || role.is_some_and(|role| !role.starts_with("image"))
             || self.annotation("vnd.docker.reference.type").is_some()
     }
 
