@@ -144,7 +144,10 @@ fn which_image() {
     gives(&place, "oci:layout", "flat.img");
     place.fails("mkdaxfs --platform linux/mips oci:layout new", why);
     layout.index(&[]);
-    place.fails("mkdaxfs oci:layout new", "has no image");
+    for name in ["", ":latest"] {
+        let why = "has no image; skopeo copy makes a layout with one";
+        place.fails(format!("mkdaxfs oci:layout{name} new"), why);
+    }
 }
 
 #[test]

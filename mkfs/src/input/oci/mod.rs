@@ -58,7 +58,7 @@ impl OciImage {
             platform: options.platform.clone(),
         };
         let mut images = layout.images.clone();
-        if let Some(name) = name {
+        if let Some(name) = name.filter(|_| !images.is_empty()) {
             images = layout.called(name);
             if images.is_empty() {
                 let all = layout.offer(&unattached(&layout.images));
@@ -257,7 +257,7 @@ impl Layout {
             }
         }
         match left[..] {
-            [] => Err(self.refused("has no image")),
+            [] => Err(self.refused("has no image; skopeo copy makes a layout with one")),
             [only] => Ok(only),
             _ => {
                 let names = self.offer(&left);
@@ -283,7 +283,7 @@ impl Layout {
         error.map_or_else(|| blob(&self.parts, part, &mut io::sink(), progress), Err)
     }
 
-    /// Returns the error for a part of `chosen` that is missing if the store has all parts of another one of `images`.
+    /// Returns the error for a part of `chosen` that is missing if it is one of several `images` for platforms.
     fn incomplete(&self, images: &[Descriptor], chosen: &Descriptor) -> Option<Error> {
         let is_complete = |image: &&Descriptor| {
             let manifest = self.describe::<Manifest>(image);
@@ -298,12 +298,14 @@ impl Layout {
             .filter_map(|it| it.platform())
             .map(Platform::to_string)
             .collect();
-        let all = there.join(", ");
-        (!all.is_empty()).then(|| {
-            self.refused(format!(
-                "lacks parts of the image for {platform}, and has all for {all}; choose with --platform, or save the image again for {platform}"
-            ))
-        })
+        let (others, remedy) = match there.join(", ") {
+            all if !all.is_empty() => (format!("has all for {all}"), "choose with --platform, or "),
+            _ if unattached(images).len() > 1 => ("of all others".into(), ""),
+            _ => return None,
+        };
+        Some(self.refused(format!(
+            "lacks parts of the image for {platform}, and {others}; {remedy}save the image again for {platform}"
+        )))
     }
 
     /// Returns the index or manifest of `descriptor`.
