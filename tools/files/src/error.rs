@@ -133,7 +133,7 @@ fn system(error: &io::Error, denied: &'static str) -> String {
             "; free some space, or use another directory (TMPDIR for temporary files)"
         }
         io::ErrorKind::FileTooLarge => {
-            "; raise the limit or write the image to another file system"
+            "; raise the limit (ulimit -f), or write the image to another file system"
         }
         io::ErrorKind::NotFound => "; check the path",
         _ => "",
