@@ -97,7 +97,11 @@ impl<'a, S: Storage> Reader<'a, S> {
     /// symlinks on the way are followed, a symlink at the end if `follow`.
     pub fn find(&self, path: &[u8], follow: bool) -> Result<Inode> {
         self.image.find(path, follow).map_err(|error| {
+            let is_there = || follow && self.image.find(path, false).is_ok();
             let why = match error {
+                FindError::NotFound if is_there() => {
+                    "is a symlink to a file that the image lacks; 'daxfs stat' shows it"
+                }
                 FindError::NotFound => "no such file in the image; 'daxfs ls' lists them",
                 FindError::NotDirectory => "not a directory on the way; check the path",
                 FindError::TrailingSlash => "not a directory; leave out the slash at its end",
