@@ -5,7 +5,7 @@
 use crate::json::check;
 use crate::reports::mkdaxfs;
 use crate::support::{available, chmod, is_root, place, who, Place};
-use daxfs_testing::feed;
+use daxfs_testing::{can_mount, feed};
 use rustix::fs::{flock, FlockOperation};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -161,6 +161,31 @@ fn options_of_inputs() {
     for directory in ["other/images", "other/packs"] {
         assert_eq!(place.names(directory), [""; 0]);
     }
+}
+
+/// An overlay may give inodes other numbers when the kernel has forgotten them. Each remount forgets the unused ones;
+/// overlayfs refuses those by fsconfig(2).
+#[test]
+fn changing_numbers() {
+    if !can_mount("store::changing_numbers") {
+        return;
+    }
+    let place = place("mkdir lower upper overlay").with(&mkdaxfs());
+    let script = "mount -t tmpfs tmpfs lower; mount -t tmpfs tmpfs upper; mkdir upper/upper upper/work
+        for dir in lower/{1..40}; do mkdir -p $dir/{1..40}; echo $dir >$dir/1/file; done
+        mount -t overlay -o userxattr,xino=off,lowerdir=lower,upperdir=upper/upper,workdir=upper/work overlay overlay
+        daxfs store add store whole overlay
+        export LIBMOUNT_FORCE_MOUNT2=always
+        while mount -o remount overlay; do :; done & remounts=$!
+        for n in 1 2 3; do daxfs store add store $n overlay && cmp store/images/{whole,$n}.daxfs; done
+        kill $remounts; wait $remounts || umount -l overlay upper lower";
+    let output = place
+        .command("bash")
+        .args(["-ec", script])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
 #[test]
