@@ -320,6 +320,11 @@ class Filesystems(unittest.TestCase):
         self.assertEqual(len(system.find("many")), 100)
         # No link to a directory is entered.
         self.assertEqual(len(system.find("")), 108)
+        # What archives of fsspec get wrong: filesystem_spec#1974, #1443, #2145, #994.
+        self.assertEqual(system.find("dir/sub", withdirs=True), ["dir/sub", "dir/sub/up"])
+        self.assertEqual(system.glob("*m*"), ["empty", "many"])
+        self.assertRaises(FileNotFoundError, system.ls, "none")
+        self.assertEqual((system.info("/")["name"], system.info("")["type"]), ("", "directory"))
         self.assertEqual(sorted(system.glob("dir/*l*")), ["dir/hello", "dir/link"])
         self.assertEqual(system.cat_file("dir/hello", 7, -2), b"world")
         self.assertEqual(system.cat(["many/1", "many/2"]), {"many/1": b"1\n", "many/2": b"2\n"})
