@@ -34,13 +34,6 @@ root = "{PLACE}/root"
 state = "{PLACE}/state"
 [grpc]
   address = "{ADDRESS}"
-[proxy_plugins.daxfs]
-  type = "snapshot"
-  address = "{SOCKET}"
-  capabilities = [ "remap-ids" ]
-[proxy_plugins.daxfs-diff]
-  type = "diff"
-  address = "{SOCKET}"
 # containerd 2.x imports through this service.
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
   platform = "linux/amd64"
@@ -159,6 +152,16 @@ def mount_engine(image):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
+def documented(differs):
+    """Return the lines of containers.rst for containerd, with the places of this machine and these differs."""
+    page = Path(TESTS, "containers.rst").read_text().split("\n3. ")[0]
+    lines = "\n".join(re.findall(r"^ {7}( *(?:\[|\w+ = (?!2)).*)", page, re.M))
+    lines = lines.replace("/run/daxfs-snapshotter/daxfs-snapshotter.sock", str(SOCKET)).replace("/var/lib/daxfs-snapshotter", str(ROOT))
+    # The text says where this line belongs.
+    lines = lines.replace(f'"{SOCKET}"', f'"{SOCKET}"\n  capabilities = ["remap-ids"]', 1)
+    return re.sub("(default = ).*", rf"\g<1>{list(differs)}", lines)
+
+
 def start_both(version=2, disabled=(CRI, NRI), for_containerd="", for_snapshotter="", differs=("daxfs-diff", "walking"),
                before=lambda: None):
     """Start both daemons, with these lines added to their configurations, after a function that may mount something on ROOT.
@@ -174,8 +177,7 @@ def start_both(version=2, disabled=(CRI, NRI), for_containerd="", for_snapshotte
     MADE.mkdir()
     before()
     names = ", ".join(f'"{name}"' for name in disabled)
-    applies = f'[plugins."io.containerd.service.v1.diff-service"]\ndefault = {list(differs)}\n'
-    containerd.command[-1].write_text(f"version = {version}\ndisabled_plugins = [ {names} ]{CONTAINERD}{applies}{for_containerd}")
+    containerd.command[-1].write_text(f"version = {version}\ndisabled_plugins = [ {names} ]{CONTAINERD}{documented(differs)}\n{for_containerd}")
     CONFIG.write_text(f'root = "{ROOT}"\nsocket = "{SOCKET}"\ncontainerd = "{PLACE}/root"\nprivate-mounts = true\n{for_snapshotter}')
     command("daxfs-snapshotter", "--config", CONFIG, "--check")
     snapshotter.start()
