@@ -15,6 +15,7 @@ daxfs info --jsn AT/image | 2 | '--json'
 daxfs ls /etc AT/image | 1 | /etc: is a directory; name an image or a device
 daxfs extract AT/image | 2 | <TARGET>; see daxfs extract --help
 daxfs load --into ram AT/image AT/dir | 2 | memfd
+daxfs load --into phys=0x100000000,size=1M --serve AT/socket AT/image | 2 | takes no mount point, options or --serve
 daxfs diff AT/source AT/image | 2 | AT/source: is a directory; name an image or a device
 daxfs diff AT/image AT/missing | 2 | missing
 fsck.daxfs | 16 | see fsck.daxfs --help

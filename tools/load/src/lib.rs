@@ -17,7 +17,9 @@ pub mod mount;
 pub mod mountinfo;
 pub mod query;
 pub mod range;
+mod serve;
 
 pub use buffer::Kind;
 pub use daxfs_capi::locate;
 pub use mount::{load, load_on, mount};
+pub use serve::serve_on;

@@ -266,20 +266,27 @@ pub fn place(mount: BorrowedFd<'_>, dir: &Path) -> Result<()> {
 }
 
 /// Loads the image file `image` into memory of this kind, and makes a mount of it, in no directory yet, which shows the
-/// source `source`. `words` are mount options, such as `nosuid` and `check=none`.
-pub fn load(source: &Path, image: &Path, kind: Kind, words: &[String]) -> Result<OwnedFd> {
+/// source `source`. `words` are mount options, such as `nosuid` and `check=none`. Returns the memory as well, which the mount
+/// keeps without it.
+pub fn load(
+    source: &Path,
+    image: &Path,
+    kind: Kind,
+    words: &[String],
+) -> Result<(OwnedFd, Buffer)> {
     let options = MountOptions::parse(words);
     let image = ImageFile::open(image)?;
     let mounting = Mounting::new()?;
     let buffer = kind.make(&image)?;
-    mounting.make(source, MountSource::Buffer(&buffer), &options)
+    let mount = mounting.make(source, MountSource::Buffer(&buffer), &options)?;
+    Ok((mount, buffer))
 }
 
 /// Loads the image file `image`, and mounts it on `dir`, see [`load`].
 pub fn load_on(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()> {
     // Report problems of the mount point before copying the image.
     examine(dir)?;
-    place(load(image, image, kind, words)?.as_fd(), dir)
+    place(load(image, image, kind, words)?.0.as_fd(), dir)
 }
 
 /// Makes a mount of the image on `device`, or of the one of its store that `words` name, in no directory yet.

@@ -155,7 +155,7 @@ fn in_memory() -> HashSet<String> {
 
 /// Loads the image `file`, and makes a mount with the source `source`, in no directory yet.
 fn load(source: &Path, file: &Path, words: &[String], loaded: &mut Loaded) -> Result<OwnedFd> {
-    let mount = daxfs_load::load(source, file, Kind::Memfd, words)?;
+    let (mount, _) = daxfs_load::load(source, file, Kind::Memfd, words)?;
     loaded.images += 1;
     loaded.bytes += length(file)?;
     // The file need not be in memory as well.

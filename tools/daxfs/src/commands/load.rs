@@ -19,11 +19,15 @@ use std::str::FromStr;
 /// With --into phys=ADDRESS,size=BYTES, write the image to this physical memory, which other kernels can also mount,
 /// and print the command that mounts it. It is memory that was reserved at boot (memmap=SIZE$ADDRESS), where the
 /// kernel lets programs map /dev/mem, or a part of a pmem device or of a DAX device in devdax mode.
+///
+/// With --serve SOCKET, stay, and give the descriptor of the memory to each process that connects to this socket, such
+/// as by daxfs_memory() of libdaxfs. A service of systemd is ready when the image is mounted (Type=notify).
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   daxfs load base.img /mnt
   daxfs load --into heap base.img /mnt
+  daxfs load --into heap --serve /run/model/memory model.img /mnt
   daxfs load --into phys=0x240000000,size=1G base.img
   mkdaxfs --quiet /srv/base - | daxfs load --into heap - /mnt")]
 pub struct Load {
@@ -42,6 +46,12 @@ pub struct Load {
     /// Without this option, nothing but an image and zeros is overwritten.
     #[arg(short, long)]
     force: bool,
+    /// Give the descriptor of the memory to others at this socket, until this program ends
+    ///
+    /// Users who may write the socket may connect: root, with the usual umask. A process with the descriptor can read all of
+    /// the image, and write it if it is in a dma-buf.
+    #[arg(long, value_name = "SOCKET")]
+    serve: Option<PathBuf>,
     /// Mount options, as for mount(8)
     #[arg(short, long, value_delimiter = ',')]
     options: Vec<String>,
@@ -51,17 +61,22 @@ impl Load {
     pub fn run(self) -> Result<ExitCode> {
         match (self.into, &self.dir) {
             (Destination::Kind(kind), Some(dir)) if !self.force => {
+                if let Some(socket) = &self.serve {
+                    match daxfs_load::serve_on(&self.image, dir, kind, &self.options, socket)? {}
+                }
                 daxfs_load::load_on(&self.image, dir, kind, &self.options)?;
                 Ok(ExitCode::SUCCESS)
             }
-            (Destination::Range(range), None) if self.options.is_empty() => {
+            (Destination::Range(range), None)
+                if self.options.is_empty() && self.serve.is_none() =>
+            {
                 print(&range::write(&self.image, range, self.force)?)
             }
             (Destination::Kind(_), _) => {
                 wrong_usage("name the mount point; only phys= takes --force")
             }
             (Destination::Range(_), _) => {
-                wrong_usage("phys= is not mounted, and takes no mount point or options")
+                wrong_usage("phys= is not mounted, and takes no mount point, options or --serve")
             }
         }
     }
