@@ -7,7 +7,7 @@
 //! copied and validated, and the outcome of a damaged image is an error.
 //!
 //! * `source`: the bytes of an image
-//! * `locate`: where files of mounted images are
+//! * `locate`: where files of mounted images are; `memory`: in which memory
 //! * `error`: error numbers and messages
 //! * [`Stat`], [`Info`], [`Pack`], [`Entry`]: the structures of the header
 
@@ -16,6 +16,7 @@
 
 mod error;
 mod locate;
+mod memory;
 mod records;
 mod source;
 
@@ -24,10 +25,11 @@ use error::{count, status, Failure, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use source::Source;
-use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
+use std::ffi::{c_char, c_int, c_uint, c_void, CStr, OsStr};
 use std::fs::File;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::slice::from_raw_parts_mut;
 use std::sync::{Arc, OnceLock};
 
@@ -274,16 +276,44 @@ pub extern "C" fn daxfs_locate(
     offset: &mut MaybeUninit<u64>,
     length: &mut MaybeUninit<u64>,
 ) -> c_int {
-    let mut locate = || {
-        let (start, size) = locate::locate(borrowed(fd)?).map_err(|error| match error {
-            Errno::NODEV => Failure::new(error, "not on a mounted image"),
-            error => error.into(),
-        })?;
+    status(place(fd).map(|(start, size)| {
+        offset.write(start);
+        length.write(size);
+    }))
+}
+
+/// Returns the offset and the length of the bytes of the open file `fd` of a mounted image.
+fn place(fd: RawFd) -> Result<(u64, u64)> {
+    locate::locate(borrowed(fd)?).map_err(|error| match error {
+        Errno::NODEV => Failure::new(error, "not on a mounted image"),
+        error => error.into(),
+    })
+}
+
+/// Finds the bytes of the open file `fd` of a mounted image, and gets the descriptor of its memory, which `daxfs load` serves
+/// at `socket`.
+///
+/// # Safety
+///
+/// `socket` must be a C string.
+#[no_mangle]
+pub unsafe extern "C" fn daxfs_memory(
+    fd: RawFd,
+    socket: *const c_char,
+    memory: &mut MaybeUninit<RawFd>,
+    offset: &mut MaybeUninit<u64>,
+    length: &mut MaybeUninit<u64>,
+) -> c_int {
+    // SAFETY: The caller passes a C string.
+    let socket = OsStr::from_bytes(unsafe { CStr::from_ptr(socket) }.to_bytes());
+    let mut get = || {
+        let (start, size) = place(fd)?;
+        memory.write(memory::memory(borrowed(fd)?, socket.as_ref())?.into_raw_fd());
         offset.write(start);
         length.write(size);
         Ok(())
     };
-    status(locate())
+    status(get())
 }
 
 /// Opens the image in `size` bytes at `memory`.

@@ -94,8 +94,9 @@ POINT(descriptor, "an image by its descriptor")
 POINT(located, "a file that is not on a mounted image")
 {
 	uint64_t offset, length;
-	int fd = open(path, O_RDONLY);
+	int fd = open(path, O_RDONLY), memory;
 
+	CHECK_EQ(daxfs_memory(fd, path, &memory, &offset, &length), -ENODEV);
 	CHECK_EQ(daxfs_locate(fd, &offset, &length), -ENODEV);
 	CHECK(strstr(daxfs_error(), "not on a mounted image"));
 	close(fd);

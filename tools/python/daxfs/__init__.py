@@ -12,9 +12,9 @@ damaged. Paths are strings; bytes that are not UTF-8 are surrogates, as in the m
 
 from typing import Any
 
-from daxfs._image import File, Image, Info, Pack, Place, Stat, locate, open
+from daxfs._image import File, Image, Info, Memory, Pack, Place, Stat, locate, memory, open
 
-__all__ = ["File", "Image", "Info", "Pack", "Place", "Stat", "locate", "open"]
+__all__ = ["File", "Image", "Info", "Memory", "Pack", "Place", "Stat", "locate", "memory", "open"]
 
 
 def __getattr__(name: str) -> Any:

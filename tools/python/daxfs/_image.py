@@ -8,12 +8,12 @@ import io
 import os
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
+from daxfs import _library
 from daxfs._library import Handle, StatRecord
-from daxfs._library import locate as _locate
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -69,16 +69,37 @@ class Place(NamedTuple):
     length: int
 
 
+class Memory(NamedTuple):
+    """Part of the dma-buf or memfd with this descriptor, in bytes. The caller closes the descriptor."""
+
+    fd: int
+    offset: int
+    length: int
+
+
 def locate(file: int | str | bytes | os.PathLike[Any]) -> Place:
     """Return where the bytes of a file of a mounted image are, in the memory that was mounted.
 
     It is a path or a file descriptor. If it is not on a mounted image, the errno of the OSError is ENODEV.
     """
+    return Place(*_opened(file, _library.locate))
+
+
+def memory(file: int | str | bytes | os.PathLike[Any], socket: str | bytes | os.PathLike[Any]) -> Memory:
+    """Return where the bytes of a file of a mounted image are, with a new descriptor of the memory that was mounted.
+
+    daxfs load --serve gives it out at the socket. If that has the memory of another mount, the errno of the OSError is ENODEV.
+    """
+    return Memory(*_opened(file, _library.memory, os.fsencode(socket)))
+
+
+def _opened(file: int | str | bytes | os.PathLike[Any], function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function with the descriptor and the name of a file, and return its result."""
     if isinstance(file, int):
-        return Place(*_locate(file, f"file descriptor {file}"))
+        return function(file, f"file descriptor {file}", *arguments)
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        return Place(*_locate(fd, os.fsdecode(file)))
+        return function(fd, os.fsdecode(file), *arguments)
     finally:
         os.close(fd)
 

@@ -56,6 +56,7 @@ def _function(name: str, result: type | None, *arguments: Any) -> Any:
 _open_part = _function("daxfs_open_part", c_int, c_int, c_uint64, c_char_p, POINTER(c_void_p))
 _offset = _function("daxfs_offset", c_uint64, c_void_p)
 _locate = _function("daxfs_locate", c_int, c_int, POINTER(c_uint64), POINTER(c_uint64))
+_memory = _function("daxfs_memory", c_int, c_int, c_char_p, POINTER(c_int), POINTER(c_uint64), POINTER(c_uint64))
 _close = _function("daxfs_close", None, c_void_p)
 _error = _function("daxfs_error", c_char_p)
 _info = _function("daxfs_info", None, c_void_p, POINTER(InfoRecord))
@@ -88,6 +89,13 @@ def locate(fd: int, path: str) -> tuple[int, int]:
     offset, length = c_uint64(), c_uint64()
     _check(_locate(fd, byref(offset), byref(length)), path)
     return offset.value, length.value
+
+
+def memory(fd: int, path: str, socket: bytes) -> tuple[int, int, int]:
+    """Return a new descriptor of the memory that was mounted, and the offset and the length of a file there."""
+    memory, offset, length = c_int(), c_uint64(), c_uint64()
+    _check(_memory(fd, socket, byref(memory), byref(offset), byref(length)), path)
+    return memory.value, offset.value, length.value
 
 
 class Handle:
