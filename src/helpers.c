@@ -25,6 +25,14 @@ vm_fault_t daxfs_helper_dax_iomap_fault(struct vm_fault *vmf, unsigned int order
 	return dax_iomap_fault(vmf, order, NULL, NULL, daxfs_iomap);
 }
 
+/* Pages of DAX in this address space may be pinned for long, because files never lose them. */
+void daxfs_helper_mapping_set_dax_longterm(struct address_space *mapping)
+{
+#ifdef DAXFS_DAX_LONGTERM
+	mapping_set_dax_longterm(mapping);
+#endif
+}
+
 void *daxfs_helper_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cache, gfp_t flags)
 {
 	return alloc_inode_sb(sb, cache, flags);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * An ordinary user keeps one page of an image in a pipe. Only the removal of the memory waits for
- * the page: unmounting does not, and other users are not held up.
+ * An ordinary user keeps one page of an image in a pipe, or by a pin that lasts where the kernel allows
+ * that for DAX. Only the removal of the memory waits for the page: unmounting does not, and other users
+ * are not held up.
  *
  * Group: memory
  * Order: 7
@@ -11,6 +12,7 @@
 #include <sys/uio.h>
 
 #include "lib/device.h"
+#include "lib/longterm.h"
 
 #define OTHER (HUGE_SIZE + 1)
 
@@ -25,6 +27,8 @@ struct helper {
 	bool stays_mapped;
 	size_t size;
 	bool ready, go;
+	/* What pins the page, or negative for a pipe. */
+	int pinning;
 };
 
 static struct helper *new_helper(size_t size)
@@ -51,7 +55,7 @@ static char *map_touched(struct helper *helper)
 	return address;
 }
 
-/* Put the fourth page into a pipe; after the signal, check that it has kept its content. */
+/* Keep the fourth page in a pipe, or pin it; after the signal, check that it has kept its content. */
 static int hold(void *argument)
 {
 	struct helper *helper = argument;
@@ -59,12 +63,13 @@ static int hold(void *argument)
 	struct iovec vector = { address + 12288, 4096 };
 	int ends[2];
 
-	if (pipe(ends) || vmsplice(ends[1], &vector, 1, 0) != 4096)
+	if (helper->pinning >= 0 ? longterm_pin(helper->pinning, vector.iov_base, 4096, 0) :
+				   pipe(ends) || vmsplice(ends[1], &vector, 1, 0) != 4096)
 		return 2;
 	if (!helper->stays_mapped)
 		munmap(address, helper->size);
 	wait_for_go(helper);
-	if (read(ends[0], buffer, 4096) != 4096)
+	if (helper->pinning >= 0 ? longterm_read(helper->pinning, buffer) : read(ends[0], buffer, 4096) != 4096)
 		return 3;
 	return pattern_matches(buffer, 4096, helper->size, 12288) ? 0 : 4;
 }
@@ -94,7 +99,11 @@ static struct helper *holder(size_t size, bool stays_mapped)
 	struct helper *helper = new_helper(size);
 
 	helper->stays_mapped = stays_mapped;
-	return start(hold, helper);
+	helper->pinning = longterm_dax() ? longterm_open() : -1;
+	start(hold, helper);
+	/* The user has the file now, and ends the pin. */
+	close(helper->pinning);
+	return helper;
 }
 
 static int go_on(const char *what, struct helper *helper)

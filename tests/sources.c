@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 
 #include "lib/device.h"
+#include "lib/longterm.h"
 #include "lib/mapped.h"
 #include "lib/rdma.h"
 #include "lib/uring.h"
@@ -199,6 +200,35 @@ static int pin_for_socket(void *address, size_t length)
 	return setsockopt(socket_fd, SOL_XDP, XDP_UMEM_REG, &memory, sizeof(memory));
 }
 
+/* Pin for long, and check that the pinned pages have the content of the file. */
+static int pin_for_test(void *address, size_t length, u32 flags)
+{
+	int file = longterm_open();
+	/* Not anonymous memory, which check_pins() counts. */
+	char *buffer = shared_memory(length);
+
+	if (longterm_pin(file, address, length, flags))
+		return -1;
+	CHECK(!longterm_read(file, buffer) && pattern_matches(buffer, length, LARGE, 0));
+	close(file);
+	return 0;
+}
+
+static int pin_to_read(void *address, size_t length)
+{
+	return pin_for_test(address, length, 0);
+}
+
+static int pin_to_read_fast(void *address, size_t length)
+{
+	return pin_for_test(address, length, LONGTERM_FAST);
+}
+
+static int pin_to_write(void *address, size_t length)
+{
+	return pin_for_test(address, length, LONGTERM_WRITE);
+}
+
 static int pin_for_pipe(void *address, size_t length)
 {
 	struct iovec vector = { address, page_size() };
@@ -231,7 +261,7 @@ static void check_pins(int (*pin)(void *address, size_t length), bool long_term,
 
 		if (!source->pages)
 			wanted = EFAULT;
-		else if (long_term && !is_memfd)
+		else if (long_term && !is_memfd && !(longterm_dax() && kinds[kind].flags == MAP_SHARED))
 			wanted = EOPNOTSUPP;
 		else if (write && !(kinds[kind].protection & PROT_WRITE))
 			wanted = EFAULT;
@@ -258,6 +288,22 @@ POINT_IF(pins_of_sockets, "mappings as buffers of AF_XDP", is_used)
 POINT_IF(pins_of_devices, "mappings as memory for RDMA", is_used)
 {
 	check_pins(rdma_register, true, false);
+}
+
+static bool is_pinned_for_long(void)
+{
+	return longterm_dax() && is_used();
+}
+
+POINT_IF(pins_to_read, "mappings pinned for long to read", is_pinned_for_long)
+{
+	check_pins(pin_to_read, true, false);
+	check_pins(pin_to_read_fast, true, false);
+}
+
+POINT_IF(pins_to_write, "mappings pinned for long to write", is_pinned_for_long)
+{
+	check_pins(pin_to_write, true, true);
 }
 
 POINT_IF(pins_of_pipes, "mappings in pipes", is_used)

@@ -122,7 +122,10 @@ impl Space {
         unsafe {
             (*raw).i_private = Arc::as_ptr(&space).cast_mut().cast();
             (*raw).i_data.a_ops = &OPERATIONS;
-            (*raw).i_flags |= if dax { bindings::S_DAX } else { 0 };
+            if dax {
+                (*raw).i_flags |= bindings::S_DAX;
+                bindings::mapping_set_dax_longterm(&raw mut (*raw).i_data);
+            }
             (*raw).i_size = span.length as bindings::loff_t;
         }
         Ok(space)

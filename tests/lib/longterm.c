@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <sys/ioctl.h>
+
+#include "longterm.h"
+
+/* The commands are in mm/gup_test.h, which is not installed. */
+struct pin {
+	u64 address, size;
+	u32 flags;
+};
+
+#define TEST "/sys/kernel/debug/gup_test"
+#define PIN_START _IOW('g', 7, struct pin)
+#define PIN_READ _IOW('g', 9, u64)
+
+bool longterm_dax(void)
+{
+	return !access(TEST, F_OK);
+}
+
+int longterm_open(void)
+{
+	int file = open(TEST, O_RDWR | O_CLOEXEC);
+
+	REQUIRE(file >= 0);
+	return file;
+}
+
+int longterm_pin(int file, const void *address, size_t length, u32 flags)
+{
+	return ioctl(file, PIN_START, &(struct pin){ (uintptr_t)address, length, flags });
+}
+
+int longterm_read(int file, void *buffer)
+{
+	return ioctl(file, PIN_READ, &(u64){ (uintptr_t)buffer });
+}
