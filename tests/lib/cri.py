@@ -4,12 +4,10 @@ import os
 import re
 
 from lib import containers, grpc
-from lib.containers import ADDRESS, CRI, IMAGE, MNT, NRI, ROOT, command, wait_for
+from lib.containers import ADDRESS, CRI, IMAGE, MNT, NRI, command, wait_for
 from lib.grpc import value
 
 RUNTIME = """\
-[proxy_plugins.daxfs.exports]
-  root = "{root}"
 [plugins."{plugin}".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 [plugins."{plugin}".containerd.runtimes.runc.options]
@@ -40,7 +38,7 @@ def start(differs=("daxfs-diff",)):
     else:
         form, plugin, images = 3, "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images"
         lines = f'[plugins."{images}"]\n  snapshotter = "daxfs"\n[plugins."{images}".pinned_images]\n  sandbox = "{IMAGE}"\n'
-    containers.start_both(form, [NRI], lines + RUNTIME.format(root=ROOT, plugin=plugin), differs=differs)
+    containers.start_both(form, [NRI], lines + RUNTIME.format(plugin=plugin), differs=differs)
     # It sees images that are imported after its start.
     wait_for(call, "RuntimeService/Status")
 
