@@ -8,14 +8,18 @@ use daxfs_files::notify;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use rustix::fs::fstat;
-use rustix::mount::{open_tree, OpenTreeFlags};
+use rustix::mount::{open_tree, unmount, OpenTreeFlags, UnmountFlags};
 use rustix::net::{sendmsg, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use std::convert::Infallible;
+use std::fs::{remove_file, File, Metadata};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 /// Loads the image file `image` and mounts it on `dir`, see [`crate::load_on`]. Then tells systemd that this service is
 /// ready, and gives the descriptor of the memory to each process that connects to the new socket `socket`, until this
@@ -30,34 +34,50 @@ pub fn serve_on(
     socket: &Path,
 ) -> Result<Infallible> {
     let fail = |error: io::Error| {
+        let is_socket = |it: Metadata| it.file_type().is_socket();
         let remedy = match error.kind() {
-            io::ErrorKind::AddrInUse => {
+            io::ErrorKind::AddrInUse if socket.symlink_metadata().is_ok_and(is_socket) => {
                 "; remove it, unless another daxfs load --serve has it (ss -xlp)"
             }
+            io::ErrorKind::AddrInUse => "; use another name",
             io::ErrorKind::NotFound => "; make its directory first",
             _ => "",
         };
         Error::system(shown_path(socket), "cannot serve there", remedy, error)
     };
     examine(dir)?;
-    let (mount, buffer) = load(image, image, kind, words)?;
     let listener = UnixListener::bind(socket).map_err(fail)?;
-    place(mount.as_fd(), dir)?;
-    // Another mount gets the number of this one only when nobody has a mount of its filesystem any longer. One that is in no
-    // directory does not prevent umount(8).
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    let kept = open_tree(&mount, "", flags).map_err(|error| fail(error.into()))?;
-    drop(mount);
-    let device = fstat(&kept).map_err(|error| fail(error.into()))?.st_dev;
-    let device = device.to_ne_bytes();
-    notify().map_err(|error| Error::system("", "cannot notify systemd", "", error))?;
+    let start = || -> Result<_> {
+        let (mount, buffer) = load(image, image, kind, words)?;
+        // Another mount gets the number of this one only when no mount of its filesystem is left. One that is in no directory
+        // does not prevent umount(8).
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        let kept = open_tree(&mount, "", flags).map_err(|error| fail(error.into()))?;
+        let device = fstat(&kept).map_err(|error| fail(error.into()))?.st_dev;
+        place(mount.as_fd(), dir)?;
+        notify().map_err(|error| {
+            let _ = unmount(dir, UnmountFlags::DETACH);
+            Error::system("", "cannot notify systemd", "", error)
+        })?;
+        Ok((kept, buffer, device.to_ne_bytes()))
+    };
+    let (_kept, buffer, device) = start().inspect_err(|_| {
+        let _ = remove_file(socket);
+    })?;
+    // With a descriptor of its own, a client does not change the offset and the flags of others. A dma-buf has no other.
+    let path = format!("/proc/self/fd/{}", buffer.fd.as_raw_fd());
     loop {
-        let (connection, _) = listener.accept().map_err(fail)?;
+        let Ok((connection, _)) = listener.accept() else {
+            // The system lacks memory or descriptors for a moment.
+            sleep(Duration::from_millis(100));
+            continue;
+        };
+        let own = File::open(&path);
+        let fds = [own.as_ref().map_or(buffer.fd.as_fd(), AsFd::as_fd)];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = [buffer.fd.as_fd()];
         control.push(SendAncillaryMessage::ScmRights(&fds));
         // The client may have gone away.
         let _ = sendmsg(
