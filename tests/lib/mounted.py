@@ -16,6 +16,7 @@ import socket
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import daxfs
 
@@ -36,10 +37,10 @@ def examples():
     return unit.replace("    ", ""), program.replace("    ", "").replace("weights.bin", "big")
 
 
-def fails(error, file, text):
+def fails(error, file, text, place=SOCKET):
     """There is no memory of a file, because of this error."""
     try:
-        daxfs.memory(file, SOCKET)
+        daxfs.memory(file, place)
     except OSError as failure:
         assert failure.errno == error and text in str(failure), failure
     else:
@@ -134,6 +135,20 @@ def memory():
         for _ in range(100):
             socket.socket(socket.AF_UNIX).connect(SOCKET)
         daxfs.memory(BIG, SOCKET)
+        # Another program serves: no number, a descriptor without one, a number without one.
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind("/run/other")
+            fails(errno.ECONNREFUSED, BIG, "cannot connect", "/run/other")
+            other.listen()
+            for message, fds in (b"", []), (b"1", [0]), (bytes(8), []):
+                with ThreadPoolExecutor() as pool:
+                    client = pool.submit(fails, errno.EPROTO, BIG, "no daxfs load", "/run/other")
+                    connection, _ = other.accept()
+                    if message:
+                        socket.send_fds(connection, [message], fds)
+                    connection.close()
+                    client.result()
+        fails(errno.ENOENT, BIG, "cannot connect", "/run/none")
         # Another mount has another number, also when the first one is gone.
         fails(errno.ENODEV, "/mnt/big", "another mount")
         sh(f"umount {MOUNT}; daxfs load --into heap $0 {MOUNT}")

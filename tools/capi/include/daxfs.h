@@ -86,8 +86,9 @@ int daxfs_locate(int fd, uint64_t *offset, uint64_t *length);
 
 /*
  * As daxfs_locate(), and also get a descriptor of the dma-buf or memfd, which the caller closes, from "daxfs load --serve" at
- * a socket. Returns -ENODEV if another image was mounted from that, -ECONNREFUSED if it has ended, and -EACCES if this
- * process may not write the socket. The pointers point to different objects.
+ * a socket. Returns -ENODEV if another image was mounted from that, -ENOENT or -ECONNREFUSED if it has ended, -EACCES if
+ * this process may not write the socket, -EPROTO if another program serves there, and -EMFILE if this process has too many
+ * files. The pointers point to different objects.
  */
 int daxfs_memory(int fd, const char *socket, int *memory, uint64_t *offset, uint64_t *length);
 

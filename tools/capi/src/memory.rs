@@ -14,7 +14,8 @@ use std::path::Path;
 
 /// Returns the memory that the image with `file` was mounted from. `daxfs load` serves its descriptor at `socket`.
 ///
-/// Fails with `NODEV` if it serves the memory of another mount.
+/// Fails with `NODEV` if it serves the memory of another mount, `PROTO` if another program serves there, and the errors of
+/// connect(2).
 pub fn memory(file: impl AsFd, socket: &Path) -> Result<OwnedFd> {
     let server = UnixStream::connect(socket).map_err(|error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
@@ -36,6 +37,7 @@ pub fn memory(file: impl AsFd, socket: &Path) -> Result<OwnedFd> {
     if received.flags.contains(ReturnFlags::CTRUNC) {
         return Err(Errno::MFILE.into());
     }
+    let memory = memory.filter(|_| received.bytes == device.len());
     let memory = memory.ok_or(Failure::new(
         Errno::PROTO,
         "no daxfs load serves at the socket",
