@@ -9,7 +9,7 @@
 #define LONGTERM_WRITE 1
 #define LONGTERM_FAST 2
 
-/* Return true if pages of DAX can be pinned for long. Only kernels of scripts/in-tree have this test, and scripts/changes. */
+/* Return true if pages of DAX can be pinned for long: the kernel has scripts/changes. Then it must have this test as well. */
 bool longterm_dax(void);
 
 /* Open the test. Only root may, but a child has the file as well. */
