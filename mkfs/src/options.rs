@@ -328,7 +328,7 @@ fn uuid(text: &str) -> Result<Uuid, &'static str> {
 
 /// Parses the number of a user or group.
 fn id(text: &str) -> Result<u32, &'static str> {
-    let wrong = "use a number, which id -u NAME prints of a user, and getent group NAME of a group";
+    let wrong = "use a number below 4294967295, which id -u NAME prints of a user, and getent group NAME of a group";
     // Linux has no user and no group -1.
     let id = text.parse().ok();
     id.filter(|&id| id != u32::MAX).ok_or(wrong)

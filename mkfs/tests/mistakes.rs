@@ -22,7 +22,7 @@ mkdaxfs -b 4 tree new | 2 | use 4K, 8K, 16K, 32K or 64K
 mkdaxfs -b 1M tree new | 2 | use 4K, 8K, 16K, 32K or 64K
 mkdaxfs --label $LONG tree new | 2 | 64 is the limit
 mkdaxfs --uuid 12 tree new | 2 | '12' for '--uuid <UUID>': use 32 hexadecimal digits with or without hyphens
-mkdaxfs --uid nobody tree new | 2 | use a number, which id -u NAME prints
+mkdaxfs --uid nobody tree new | 2 | use a number below 4294967295, which id -u NAME prints
 mkdaxfs --gid 4294967295 tree new | 2 | use a number
 mkdaxfs --time yesterday tree new | 2 | use SECONDS
 mkdaxfs --time 1.1234567890 tree new | 2 | use SECONDS

@@ -18,7 +18,8 @@ fn umoci() {
     };
     fixture::make(&place, can);
     let rootless = if is_root() { "" } else { "--rootless" };
-    // Only root can create the fixture's devices and trusted extended attributes.
+    // Only root can create the fixture's devices and trusted extended attributes. In its sticky directory not even root may open
+    // a file with O_CREAT (fs.protected_regular).
     place.shell(format!(
         r#"
         umoci init --layout layout; umoci new --image layout:empty
@@ -26,7 +27,7 @@ fn umoci() {
         cp -a tree/. bundle/rootfs/; mkdir -p bundle/rootfs/was/dir/in; echo 1 >bundle/rootfs/was/dir/c
         echo 1 >bundle/rootfs/was/dir/in/d; umoci repack --image layout:base bundle; rm -rf bundle
         umoci unpack {rootless} --image layout:base bundle; cd bundle/rootfs
-        rm -r dir/sub; echo changed >dir/one; rm empty; mkdir empty; echo new >empty/file; ln huge another
+        rm -r dir/sub; echo changed | dd of=dir/one conv=nocreat status=none; rm empty; mkdir empty; echo new >empty/file; ln huge another
         rm -r was/dir; echo file >was/dir; mkdir 'empty dir/new'; rm link; ln -s new link
         cd ../..; umoci repack --image layout:changed bundle; rm -rf bundle
         for name in base changed; do umoci unpack {rootless} --image layout:$name $name; done"#
