@@ -27,7 +27,7 @@ struct helper {
 	bool stays_mapped;
 	size_t size;
 	bool ready, go;
-	/* What pins the page, or negative for a pipe. */
+	/* The file that pins the page, or negative for a pipe. */
 	int pinning;
 };
 

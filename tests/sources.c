@@ -220,7 +220,7 @@ static int pin_to_read(void *address, size_t length)
 	return pin_for_test(address, length, 0);
 }
 
-/* Pages that nobody can write are left to the slow way, which then refuses private mappings. */
+/* Read-only pages are left to the slow way, which then refuses private mappings. */
 static int pin_to_read_fast(void *address, size_t length)
 {
 	return pin_for_test(address, length, LONGTERM_FAST);

@@ -5,7 +5,7 @@
 
 #include "util.h"
 
-/* What longterm_pin() may be told: that the pages are written to, and to pin them without the memory areas if it can. */
+/* Flags of longterm_pin(): the pages are written to, and the memory areas are not looked at if possible. */
 #define LONGTERM_WRITE 1
 #define LONGTERM_FAST 2
 

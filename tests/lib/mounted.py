@@ -38,7 +38,7 @@ def examples():
 
 
 def fails(error, file, text, place=SOCKET):
-    """There is no memory of a file, because of this error."""
+    """Getting the memory of a file fails with this error."""
     try:
         daxfs.memory(file, place)
     except OSError as failure:
