@@ -263,7 +263,7 @@ static void check_pins(int (*pin)(void *address, size_t length), bool long_term,
 
 		if (!source->pages)
 			wanted = EFAULT;
-		else if (long_term && !is_memfd && !(longterm_dax() && kinds[kind].flags == MAP_SHARED))
+		else if (long_term && !is_memfd && !(kinds[kind].flags == MAP_SHARED && longterm_dax()))
 			wanted = EOPNOTSUPP;
 		else if (write && !(kinds[kind].protection & PROT_WRITE))
 			wanted = EFAULT;
@@ -294,7 +294,7 @@ POINT_IF(pins_of_devices, "mappings as memory for RDMA", is_used)
 
 static bool is_pinned_for_long(void)
 {
-	return longterm_dax() && is_used();
+	return is_used() && longterm_dax();
 }
 
 POINT_IF(pins_to_read, "mappings pinned for long to read", is_pinned_for_long)

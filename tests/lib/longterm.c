@@ -15,10 +15,15 @@ struct pin {
 
 bool longterm_dax(void)
 {
-	FILE *symbols = fopen("/proc/kallsyms", "r");
-	bool found = false;
+	/* The list is long, and points ask for each mapping. */
+	static bool is_known, found;
+	FILE *symbols;
 	char line[256];
 
+	if (is_known)
+		return found;
+	is_known = true;
+	symbols = fopen("/proc/kallsyms", "r");
 	REQUIRE(symbols);
 	while (!found && fgets(line, sizeof(line), symbols))
 		found = strstr(line, " dax_folio_is_longterm\n");
