@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 """Tests with the image DAXFS_IMAGE of the directory DAXFS_TREE, which tests/library makes."""
 
+import contextlib
 import errno
 import gc
 import importlib.resources
 import io
 import os
 import pathlib
+import re
 import stat
 import tempfile
+import textwrap
 import threading
+import types
 import unittest
 
 import daxfs
@@ -310,6 +314,23 @@ class Filesystems(unittest.TestCase):
         self.assertRaises(ValueError, self.fsspec.filesystem, "daxfs", fo=IMAGE, target_protocol="memory")
         with self.fsspec.open(f"daxfs://dir/hello::{IMAGE}.composed", daxfs={"packs": (IMAGE,)}) as file:
             self.assertEqual(file.read(), b"Hello, world!\n")
+
+    def test_page(self):
+        """The examples of python.rst, in a directory with the images that they name."""
+        examples = re.findall(r"::\n\n((?: {4}.*\n|\n(?= {4}))+)", pathlib.Path(os.environ["DAXFS_PAGE"]).read_text())[1:]
+        self.assertEqual(len(examples), 4)
+
+        def read(url, **options):
+            self.assertEqual(self.fsspec.open(url, **options).open().read(), b"1,2\n")
+
+        names = {"numpy": types.SimpleNamespace(frombuffer=lambda view, dtype: view.cast({"float16": "e"}[dtype])),
+                 "fsspec": types.SimpleNamespace(filesystem=self.fsspec.filesystem, open=read)}
+        with contextlib.chdir(os.environ["DAXFS_PLACE"]), contextlib.redirect_stdout(io.StringIO()) as output:
+            for example in examples:
+                with daxfs.open("base.img") as names["image"]:
+                    exec(textwrap.dedent(example), names)
+        self.assertEqual(output.getvalue(), "ID=debian\n\nsh 8\n")
+        self.assertEqual(names["weights"].tolist(), [1.0, 2.0])
 
     def test_methods(self):
         system = self.fsspec.filesystem("daxfs", fo=IMAGE)
