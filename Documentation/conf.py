@@ -91,9 +91,12 @@ def _manual_pages(app):
         yield f"manual/{path.name}", {"title": title, "body": f"<h1>{title}</h1>{body}"}, "page.html"
 
 
-def _dark(app, exception):
-    """Add the dark colors for browsers that prefer these, which the style of Debian's furo lacks."""
+def _repair_theme(app, exception):
+    """Add what Debian's furo lacks: the dark colors for browsers that prefer these, and the import of Gumshoe, which is no
+    module. It marks the section on the screen in the contents of the page."""
     if app.builder.format == "html" and exception is None:
+        script = pathlib.Path(app.outdir) / "_static/scripts/furo.js"
+        script.write_text(script.read_text().replace("import * as Gumshoe from", "import"))
         style = pathlib.Path(app.outdir) / "_static/styles/furo.css"
         for colors in re.findall(r'body\[data-theme="dark"\] {[^}]*}', style.read_text()):
             with style.open("a") as file:
@@ -103,6 +106,6 @@ def _dark(app, exception):
 
 def setup(app):
     """Called by Sphinx."""
-    app.connect("build-finished", _dark)
+    app.connect("build-finished", _repair_theme)
     app.connect("source-read", _link_pages)
     app.connect("html-collect-pages", _manual_pages)
