@@ -5,6 +5,8 @@
 use crate::json::check;
 use crate::reports::mkdaxfs;
 use crate::support::{available, chmod, is_root, place, who, Place};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::Engine;
 use daxfs_testing::{can_mount, feed};
 use rustix::fs::{flock, FlockOperation};
 use sha2::{Digest, Sha256};
@@ -201,10 +203,10 @@ fn composed_images() {
     // Each file has its object in a pack, and its size and its attributes in the image.
     for file in ["small", "copy", "hard", "dir/large", "dir/version"] {
         let content = place.read(format!("v1/{file}"));
-        let sum = daxfs_files::digest::hex(&Sha256::digest(&content));
+        let name = URL_SAFE_NO_PAD.encode(Sha256::digest(&content));
         let objects = packs
             .iter()
-            .map(|pack| place.run(format!("daxfs cat store/packs/{pack} /{sum}")));
+            .map(|pack| place.run(format!("daxfs cat store/packs/{pack} /{name}")));
         let found: Vec<_> = objects.filter(|run| run.status == 0).collect();
         assert_eq!(found.len(), 1, "{file}");
         assert!(found[0].stdout == content, "{file}");

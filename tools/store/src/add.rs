@@ -6,7 +6,7 @@ use crate::escape::{escape, refuse_marks};
 use crate::files::{failed, lock};
 use crate::group::{choose, split, New};
 use crate::layer::Known;
-use crate::pack::{self, each_object, Object, Pack, PackRef, Sum};
+use crate::pack::{self, each_object, object_name, Object, Pack, PackRef, Sum};
 use crate::store::Store;
 use daxfs_files::digest::hex;
 use daxfs_files::memory::FileMemory;
@@ -290,7 +290,11 @@ impl Store {
                 let pack = tree.origins[node.origin as usize].path();
                 self.distrust(pack);
                 let error = daxfs_reader::Error::new(Problem::Digest, 0, 0);
-                return Err(Error::image(&shown_path(pack), hex(sum).as_bytes(), error));
+                return Err(Error::image(
+                    &shown_path(pack),
+                    object_name(sum).as_bytes(),
+                    error,
+                ));
             }
             let how = "its content is not the same when it is read twice";
             return Err(daxfs_files::Error::changed(&tree.path(file), how).into());
@@ -411,7 +415,10 @@ fn hash(
 fn check_sizes(objects: &BTreeMap<Sum, u64>, pack: &Pack) -> Result<()> {
     for (sum, Object { size, .. }) in pack.objects() {
         if let Some(wanted) = objects.get(sum).filter(|wanted| *wanted != size) {
-            let why = format!("object {} has {size} bytes instead of {wanted}", hex(sum));
+            let why = format!(
+                "object {} has {size} bytes instead of {wanted}",
+                object_name(sum)
+            );
             let name = format!("pack {}", hex(&pack.reference.sha256));
             return Err(Error::refused(name, why));
         }
@@ -431,7 +438,7 @@ pub fn wrong_objects<S: daxfs_files::memory::Storage + Sync>(
     })?;
     let compared = objects.into_par_iter().map(|(sum, inode)| {
         let mut hash = Sha256::new();
-        reader.content(&inode, hex(&sum).as_bytes(), &mut |piece| {
+        reader.content(&inode, object_name(&sum).as_bytes(), &mut |piece| {
             hash.update(piece);
             progress.advance(piece.len() as u64);
             Ok(())

@@ -2,7 +2,9 @@
 
 //! Packs: images of objects.
 
-use daxfs_files::digest::{hex, parse_hex};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::Engine;
+use daxfs_files::digest::hex;
 use daxfs_files::memory::Storage;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
@@ -131,6 +133,11 @@ pub fn packs(opened: &Opened) -> Result<Vec<PackRef>> {
     Ok(packs.collect())
 }
 
+/// Returns the name of the object with this SHA-256: in base64url, because a pack has the names in memory.
+pub fn object_name(sum: &Sum) -> String {
+    URL_SAFE_NO_PAD.encode(sum)
+}
+
 /// Calls `visit` with each object of a pack.
 ///
 /// Fails if something else is in the image.
@@ -143,7 +150,8 @@ pub fn each_object<S: Storage>(
         return Err(reader.refuse(b"/", "is not a directory; the image is not a pack"));
     };
     for child in reader.children(&directory, b"/")? {
-        let sum = std::str::from_utf8(&child.name).ok().and_then(parse_hex);
+        let sum = URL_SAFE_NO_PAD.decode(&child.name);
+        let sum = sum.ok().and_then(|sum| Sum::try_from(sum).ok());
         let has_data = matches!(child.inode.content, Content::Regular { .. });
         match sum {
             Some(sum) if has_data && child.inode.size > 0 => visit(sum, &child.inode)?,
@@ -188,7 +196,7 @@ pub fn tree(tree: &mut Tree, objects: &[(Sum, NodeId)]) -> Result<Tree> {
             continue;
         };
         let origin = tree.node(node).origin;
-        let name = builder.tree.keep_name(hex(&sum).as_bytes());
+        let name = builder.tree.keep_name(object_name(&sum).as_bytes());
         let object = builder.add(Node {
             attributes: attributes(0o444),
             parent: ROOT,

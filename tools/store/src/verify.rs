@@ -3,7 +3,7 @@
 //! Verifies all images and packs of a store.
 
 use crate::add::wrong_objects;
-use crate::pack::{packs, wrong_pack, Pack};
+use crate::pack::{object_name, packs, wrong_pack, Pack};
 use crate::store::Store;
 use daxfs_check::first;
 use daxfs_files::digest::hex;
@@ -169,7 +169,7 @@ pub(crate) fn whole_pack(
     progress.step("comparing", pack.bytes);
     for sum in wrong_objects(&reader, progress)? {
         let why = "does not have the SHA-256 of its name; restore the pack from a copy";
-        report(reader.refuse(hex(&sum).as_bytes(), why));
+        report(reader.refuse(object_name(&sum).as_bytes(), why));
     }
     let sha256 = hex(&opened.superblock.sha256);
     match name == sha256 || on_device && name == pack_name(&sha256) {
