@@ -58,6 +58,7 @@ mod super_block;
 mod usage;
 #[cfg_attr(not(CONFIG_DAXFS_FS_VERIFICATION), path = "without/verify.rs")]
 mod verify;
+#[cfg(CONFIG_DAXFS_FS_XATTR)]
 mod xattr;
 
 module! {

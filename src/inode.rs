@@ -13,11 +13,13 @@ use crate::image::{
 use crate::linux::fs::{
     Attributes,
     INode,
+    INodeOperations,
     INodeRef,
     Kind,
     MappedBy,
     SuperBlock, //
 };
+use crate::linux::Errno;
 use crate::memory::{
     Access,
     MapMethod, //
@@ -37,6 +39,7 @@ pub(crate) struct Data {
     /// The object.
     pub(crate) object: Object,
     /// Offset of the set of extended attributes in the image, 0 for none.
+    #[cfg(CONFIG_DAXFS_FS_XATTR)]
     pub(crate) xattrs: u64,
 }
 
@@ -84,6 +87,17 @@ impl FileData {
 fn pack(sb: &SuperBlock<DaxFs>, index: u32) -> Result<&SuperBlock<DaxFs>> {
     let found = sb.data().packs.get(index as usize).ok_or(EIO)?;
     Ok(found)
+}
+
+impl INodeOperations for DaxFs {
+    fn get_link(inode: &INode<Self>) -> Result<&CStr> {
+        match &inode.data().object {
+            Object::Symlink(text) => {
+                CStr::from_bytes_with_nul(text).map_err(|_| Errno::Corrupted.into())
+            }
+            _ => Err(EINVAL),
+        }
+    }
 }
 
 /// Returns the inode `ino`, from the inode cache or from `image`.
@@ -267,6 +281,7 @@ fn attributes(
         kind,
         data: Data {
             object,
+            #[cfg(CONFIG_DAXFS_FS_XATTR)]
             xattrs: inode.xattrs,
         },
     })

@@ -148,6 +148,13 @@ fn load(
                  use mkdaxfs --block-size {PAGE_SIZE}"
         ));
     }
+    // An access control list can deny what the mode of its file grants.
+    if superblock.xattrs.length != 0 && !cfg!(CONFIG_DAXFS_FS_XATTR) {
+        return Err(refusal!(
+            Errno::NotSupported,
+            "the image needs a daxfs with CONFIG_DAXFS_FS_XATTR"
+        ));
+    }
     let image = Image::new(&region, &superblock);
     let checks = options.checks.demanding(signatures_required());
     let metadata = checks.metadata.unwrap_or(true);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Symlink targets, extended attributes and access control lists of a mounted image.
+//! Extended attributes and access control lists of a mounted image.
 
 use crate::image::layout::XattrPrefix;
 use crate::image::{
@@ -12,9 +12,9 @@ use crate::inode::Object;
 use crate::linux::fs::{
     AclKind,
     INode,
-    INodeOperations,
     PosixAcl,
-    XattrBuffer, //
+    XattrBuffer,
+    XattrOperations, //
 };
 use crate::linux::Errno;
 use crate::mount::{
@@ -23,21 +23,12 @@ use crate::mount::{
 };
 use kernel::prelude::*;
 
-impl INodeOperations for DaxFs {
+impl XattrOperations for DaxFs {
     const XATTR_PREFIXES: [(&'static CStr, u8); 3] = [
         (c"user.", XattrPrefix::User as u8),
         (c"trusted.", XattrPrefix::Trusted as u8),
         (c"security.", XattrPrefix::Security as u8),
     ];
-
-    fn get_link(inode: &INode<Self>) -> Result<&CStr> {
-        match &inode.data().object {
-            Object::Symlink(text) => {
-                CStr::from_bytes_with_nul(text).map_err(|_| Errno::Corrupted.into())
-            }
-            _ => Err(EINVAL),
-        }
-    }
 
     fn get_xattr(
         inode: &INode<Self>,

@@ -18,6 +18,7 @@ pub mod memory;
 #[cfg(any(CONFIG_DAXFS_FS_SIGNATURES, not(CONFIG_RUST)))]
 pub mod signature;
 mod superblock;
+#[cfg(any(CONFIG_DAXFS_FS_XATTR, not(CONFIG_RUST)))]
 mod xattr;
 
 pub use directory::Dirent;
@@ -39,6 +40,7 @@ pub use superblock::{
     Superblock,
     Table, //
 };
+#[cfg(any(CONFIG_DAXFS_FS_XATTR, not(CONFIG_RUST)))]
 pub use xattr::{
     Xattr,
     Xattrs,

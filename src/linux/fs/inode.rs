@@ -4,14 +4,11 @@
 
 use super::slab::Slot;
 use super::{
-    AclKind,
     FileSystem,
     MappedBy,
     Operations,
-    PosixAcl,
     SuperBlock,
-    VTable,
-    XattrBuffer, //
+    VTable, //
 };
 use crate::bindings;
 use crate::linux::mm::FileMapping;
@@ -40,32 +37,8 @@ use kernel::{
 
 /// Operations on an inode of any type.
 pub(crate) trait INodeOperations: FileSystem {
-    /// The prefixes of extended attributes, each with a number. The VFS handles access control
-    /// lists itself.
-    const XATTR_PREFIXES: [(&'static CStr, u8); 3];
-
     /// Returns the target of a symlink. Called once, when the inode is set up.
     fn get_link(inode: &INode<Self>) -> Result<&CStr>;
-
-    /// Writes the value of the extended attribute `name`, after the prefix with this number, to
-    /// `value`. It has at most 64 KiB.
-    ///
-    /// # Errors
-    ///
-    /// `ENODATA` if the attribute does not exist; the errors of [`XattrBuffer::reserve`].
-    fn get_xattr(
-        inode: &INode<Self>,
-        prefix: u8,
-        name: &[u8],
-        value: &mut XattrBuffer<'_>,
-    ) -> Result;
-
-    /// Adds the names of all extended attributes to `list`, except those with a prefix that it
-    /// [does not show](XattrBuffer::shows).
-    fn list_xattrs(inode: &INode<Self>, list: &mut XattrBuffer<'_>) -> Result;
-
-    /// Returns an access control list of `inode`, if it has one.
-    fn get_acl(inode: &INode<Self>, kind: AclKind) -> Result<Option<PosixAcl>>;
 }
 
 /// An inode of a filesystem of type `T`.
@@ -103,6 +76,7 @@ impl<T: FileSystem> INode<T> {
     /// # Safety
     ///
     /// `dentry` must be positive for `'a`, and of type `T`.
+    #[allow(dead_code)] // Options of Kconfig use it.
     pub(super) unsafe fn of_dentry<'a>(dentry: *const bindings::dentry) -> &'a Self {
         // SAFETY: A positive dentry has an inode, which has been set up, and keeps it.
         unsafe { Self::from_raw((*dentry).d_inode) }
@@ -378,9 +352,7 @@ impl<T: Operations> VTable<T> {
     /// Operations on an inode of any type but symlinks.
     pub(super) const INODE: bindings::inode_operations = bindings::inode_operations {
         getattr: Some(getattr),
-        listxattr: Some(Self::list_xattrs),
-        get_inode_acl: Some(Self::get_acl),
-        ..pin_init::zeroed()
+        ..Self::XATTR_OPERATIONS
     };
 
     const SYMLINK: &'static bindings::inode_operations = &bindings::inode_operations {

@@ -22,6 +22,7 @@ mod keyed;
 mod refusal;
 mod slab;
 mod super_block;
+#[cfg_attr(not(CONFIG_DAXFS_FS_XATTR), path = "../../without/xattr.rs")]
 mod xattr;
 
 pub(crate) use context::{
@@ -63,6 +64,8 @@ pub(crate) use super_block::{
     SuperOperations,
     SuperRef, //
 };
+pub(crate) use xattr::XattrOperations;
+#[cfg(CONFIG_DAXFS_FS_XATTR)]
 pub(crate) use xattr::{
     AclKind,
     PosixAcl,
@@ -76,11 +79,21 @@ struct VTable<T>(PhantomData<T>);
 
 /// All traits that a filesystem implements.
 pub(crate) trait Operations:
-    SuperOperations + INodeOperations + DirOperations + FileOperations + ExportOperations
+    SuperOperations
+    + INodeOperations
+    + DirOperations
+    + FileOperations
+    + XattrOperations
+    + ExportOperations
 {
 }
 
 impl<T> Operations for T where
-    T: SuperOperations + INodeOperations + DirOperations + FileOperations + ExportOperations
+    T: SuperOperations
+        + INodeOperations
+        + DirOperations
+        + FileOperations
+        + XattrOperations
+        + ExportOperations
 {
 }

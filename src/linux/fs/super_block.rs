@@ -190,7 +190,7 @@ impl<T: Operations> VTable<T> {
         unsafe {
             bindings::super_set_identity(sb, T::uuid(this).as_ptr());
             (*sb).s_op = &Self::SUPER;
-            (*sb).s_xattr = Self::XATTR_HANDLERS.as_ptr();
+            (*sb).s_xattr = Self::XATTR_HANDLERS;
             (*sb).s_export_op = Self::EXPORT;
             (*sb).s_magic = T::MAGIC as usize;
             (*sb).s_maxbytes = bindings::MAX_LFS_FILESIZE;

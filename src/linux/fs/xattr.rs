@@ -3,6 +3,7 @@
 //! Extended attributes and access control lists.
 
 use super::{
+    FileSystem,
     INode,
     Operations,
     SuperBlock,
@@ -20,6 +21,33 @@ use kernel::{
     ffi,
     prelude::*, //
 };
+
+/// Operations on the extended attributes of an inode.
+pub(crate) trait XattrOperations: FileSystem {
+    /// The prefixes of extended attributes, each with a number. The VFS handles access control
+    /// lists itself.
+    const XATTR_PREFIXES: [(&'static CStr, u8); 3];
+
+    /// Writes the value of the extended attribute `name`, after the prefix with this number, to
+    /// `value`. It has at most 64 KiB.
+    ///
+    /// # Errors
+    ///
+    /// `ENODATA` if the attribute does not exist; the errors of [`XattrBuffer::reserve`].
+    fn get_xattr(
+        inode: &INode<Self>,
+        prefix: u8,
+        name: &[u8],
+        value: &mut XattrBuffer<'_>,
+    ) -> Result;
+
+    /// Adds the names of all extended attributes to `list`, except those with a prefix that it
+    /// [does not show](XattrBuffer::shows).
+    fn list_xattrs(inode: &INode<Self>, list: &mut XattrBuffer<'_>) -> Result;
+
+    /// Returns an access control list of `inode`, if it has one.
+    fn get_acl(inode: &INode<Self>, kind: AclKind) -> Result<Option<PosixAcl>>;
+}
 
 /// The buffer of getxattr(2) or listxattr(2).
 ///
@@ -141,8 +169,17 @@ impl Drop for PosixAcl {
 }
 
 impl<T: Operations> VTable<T> {
+    /// The operations on an inode that are about its attributes.
+    pub(super) const XATTR_OPERATIONS: bindings::inode_operations = bindings::inode_operations {
+        listxattr: Some(Self::list_xattrs),
+        get_inode_acl: Some(Self::get_acl),
+        ..pin_init::zeroed()
+    };
+
     /// The handlers, then null.
-    pub(super) const XATTR_HANDLERS: &'static [*const bindings::xattr_handler] =
+    pub(super) const XATTR_HANDLERS: *const *const bindings::xattr_handler =
+        Self::HANDLERS.as_ptr();
+    const HANDLERS: &'static [*const bindings::xattr_handler] =
         &[Self::FIRST, Self::SECOND, Self::THIRD, ptr::null()];
     const FIRST: &'static bindings::xattr_handler = &Self::xattr_handler(0);
     const SECOND: &'static bindings::xattr_handler = &Self::xattr_handler(1);
@@ -162,7 +199,7 @@ impl<T: Operations> VTable<T> {
 
     /// # Safety
     ///
-    /// `handler` must be one of [`Self::XATTR_HANDLERS`], `inode` an inode of type `T`, `name` the
+    /// `handler` must be one of [`Self::HANDLERS`], `inode` an inode of type `T`, `name` the
     /// name after the prefix, and `buffer` null or valid for writing `size` bytes.
     unsafe extern "C" fn get_xattr(
         handler: *const bindings::xattr_handler,
@@ -193,7 +230,7 @@ impl<T: Operations> VTable<T> {
     ///
     /// `dentry` must be one of an inode of type `T`, and `buffer` null or valid for writing `size`
     /// bytes.
-    pub(super) unsafe extern "C" fn list_xattrs(
+    unsafe extern "C" fn list_xattrs(
         dentry: *mut bindings::dentry,
         buffer: *mut ffi::c_char,
         size: usize,
@@ -213,7 +250,7 @@ impl<T: Operations> VTable<T> {
     /// # Safety
     ///
     /// `inode` must be an inode of type `T`.
-    pub(super) unsafe extern "C" fn get_acl(
+    unsafe extern "C" fn get_acl(
         inode: *mut bindings::inode,
         kind: ffi::c_int,
         rcu: bool,
