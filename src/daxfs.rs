@@ -47,6 +47,7 @@ mod linux;
 mod memory;
 mod mount;
 mod options;
+#[cfg_attr(not(CONFIG_DAXFS_FS_PACKS), path = "without/packs.rs")]
 mod packs;
 #[cfg_attr(not(CONFIG_DAXFS_FS_PARTS), path = "without/part.rs")]
 mod part;

@@ -28,6 +28,7 @@ use crate::mount::{
     report,
     DaxFs, //
 };
+use crate::packs;
 use core::ptr;
 use kernel::{
     page::PAGE_SIZE,
@@ -78,15 +79,9 @@ impl FileData {
     pub(crate) fn home<'a>(&self, file: &'a INode<DaxFs>) -> Result<&'a SuperBlock<DaxFs>> {
         match self.pack {
             0 => Ok(file.super_block()),
-            number => pack(file.super_block(), number - 1),
+            number => packs::pack(file.super_block(), number - 1),
         }
     }
-}
-
-/// Returns the superblock of pack `index`, counted from 0.
-fn pack(sb: &SuperBlock<DaxFs>, index: u32) -> Result<&SuperBlock<DaxFs>> {
-    let found = sb.data().packs.get(index as usize).ok_or(EIO)?;
-    Ok(found)
 }
 
 impl INodeOperations for DaxFs {
@@ -136,42 +131,6 @@ fn check_original(sb: &SuperBlock<DaxFs>, image: &Image<'_, Access<'_>>, inode: 
     inode
         .check_original(image.superblock(), &original)
         .map_err(|error| report(sb, inode.ino, error))
-}
-
-/// Returns the superblock of the pack that has the data of `inode`, its inode `original`, and the
-/// offset of the data there.
-/// Returns `None` if the memory of the pack cannot be read: names and attributes are still there.
-fn in_pack<'a>(
-    sb: &'a SuperBlock<DaxFs>,
-    image: &Image<'_, Access<'_>>,
-    inode: &Inode,
-    index: u32,
-    original: u32,
-) -> Result<Option<(&'a SuperBlock<DaxFs>, Inode, u64)>> {
-    let home = pack(sb, index)?;
-    let region = &home.data().region;
-    let found = match region.access() {
-        Ok(access) => home.data().image(&access).inode(original),
-        Err(_) => return Ok(None),
-    };
-    let found = match found {
-        Ok(found) => found,
-        Err(error) if error.problem == Problem::Unreadable => {
-            if !region.revoked() {
-                report(home, original, error);
-            }
-            return Ok(None);
-        }
-        Err(error) if error.problem == Problem::InodeNumber => {
-            let error = inode.unsuitable_original(image.superblock());
-            return Err(report(sb, inode.ino, error));
-        }
-        Err(error) => return Err(report(home, original, error)),
-    };
-    let data = inode
-        .check_in_pack(image.superblock(), &found)
-        .map_err(|error| report(sb, inode.ino, error))?;
-    Ok(Some((home, found, data)))
 }
 
 /// Returns the inode with the page cache that maps `file`, if it is another one: the owner of the
@@ -250,10 +209,12 @@ fn attributes(
 ) -> Result<Attributes<DaxFs>> {
     let (kind, object, allocated) = match inode.content {
         Content::Regular { data } => regular(sb, inode, data, 0),
-        Content::InPack { pack, original } => match in_pack(sb, image, inode, pack, original)? {
-            Some((home, theirs, data)) => regular(home, &theirs, data, pack + 1),
-            None => (Kind::Regular(MappedBy::Nothing), Object::Special, 0),
-        },
+        Content::InPack { pack, original } => {
+            match packs::in_pack(sb, image, inode, pack, original)? {
+                Some((home, theirs, data)) => regular(home, &theirs, data, pack + 1),
+                None => (Kind::Regular(MappedBy::Nothing), Object::Special, 0),
+            }
+        }
         Content::Directory(directory) => {
             (Kind::Directory, Object::Directory(directory), inode.size)
         }

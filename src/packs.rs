@@ -11,6 +11,7 @@
 use crate::image::{
     self,
     Image,
+    Inode,
     Memory,
     Problem, //
 };
@@ -18,10 +19,13 @@ use crate::linux::fs::{
     refusal,
     Refusal,
     Registration,
+    SuperBlock,
     SuperRef, //
 };
 use crate::linux::Hex;
+use crate::memory::Access;
 use crate::mount::{
+    report,
     DaxFs,
     Mounted,
     Place, //
@@ -123,4 +127,46 @@ pub(crate) fn still_there(packs: &[SuperRef<DaxFs>]) -> Result<(), Refusal> {
             .remedy("unmount the image everywhere first"))
         }
     }
+}
+
+/// Returns the superblock of pack `index`, counted from 0.
+pub(crate) fn pack(sb: &SuperBlock<DaxFs>, index: u32) -> Result<&SuperBlock<DaxFs>> {
+    let found = sb.data().packs.get(index as usize).ok_or(EIO)?;
+    Ok(found)
+}
+
+/// Returns the superblock of the pack that has the data of `inode`, its inode `original`, and the
+/// offset of the data there.
+/// Returns `None` if the memory of the pack cannot be read: names and attributes are still there.
+pub(crate) fn in_pack<'a>(
+    sb: &'a SuperBlock<DaxFs>,
+    image: &Image<'_, Access<'_>>,
+    inode: &Inode,
+    index: u32,
+    original: u32,
+) -> Result<Option<(&'a SuperBlock<DaxFs>, Inode, u64)>> {
+    let home = pack(sb, index)?;
+    let region = &home.data().region;
+    let found = match region.access() {
+        Ok(access) => home.data().image(&access).inode(original),
+        Err(_) => return Ok(None),
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(error) if error.problem == Problem::Unreadable => {
+            if !region.revoked() {
+                report(home, original, error);
+            }
+            return Ok(None);
+        }
+        Err(error) if error.problem == Problem::InodeNumber => {
+            let error = inode.unsuitable_original(image.superblock());
+            return Err(report(sb, inode.ino, error));
+        }
+        Err(error) => return Err(report(home, original, error)),
+    };
+    let data = inode
+        .check_in_pack(image.superblock(), &found)
+        .map_err(|error| report(sb, inode.ino, error))?;
+    Ok(Some((home, found, data)))
 }

@@ -149,10 +149,13 @@ fn load(
         ));
     }
     // An access control list can deny what the mode of its file grants.
-    if superblock.xattrs.length != 0 && !cfg!(CONFIG_DAXFS_FS_XATTR) {
+    let needs_xattr = superblock.xattrs.length != 0 && !cfg!(CONFIG_DAXFS_FS_XATTR);
+    let needs_packs = superblock.packs.length != 0 && !cfg!(CONFIG_DAXFS_FS_PACKS);
+    if needs_xattr || needs_packs {
+        let option = if needs_xattr { "XATTR" } else { "PACKS" };
         return Err(refusal!(
             Errno::NotSupported,
-            "the image needs a daxfs with CONFIG_DAXFS_FS_XATTR"
+            "the image needs a daxfs with CONFIG_DAXFS_FS_{option}"
         ));
     }
     let image = Image::new(&region, &superblock);

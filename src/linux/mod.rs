@@ -68,6 +68,7 @@ const fn this_module() -> *mut bindings::module {
 }
 
 /// Bytes that are shown as hexadecimal digits.
+#[allow(dead_code)] // Options of Kconfig use it.
 pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Hex<'_> {

@@ -135,7 +135,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
 #[pin_data(PinnedDrop)]
 pub(crate) struct Registration<T: Operations> {
     #[pin]
-    fs_type: Opaque<bindings::file_system_type>,
+    pub(super) fs_type: Opaque<bindings::file_system_type>,
     // Dropped first, after the last inode is freed.
     pub(super) cache: Cache<T>,
     pub(crate) shared: T::Shared,
@@ -185,18 +185,6 @@ impl<T: Operations> Registration<T> {
             }),
             _pin: PhantomPinned,
         })
-    }
-
-    /// Calls `visit` with each mounted superblock, under its `s_umount`. So this waits for each
-    /// that is being mounted, unmounted or remounted, whatever signal there is. The caller must not
-    /// hold such a lock.
-    pub(crate) fn each_super_block(&self, mut visit: impl FnMut(&SuperBlock<T>)) {
-        let mut visit: &mut dyn FnMut(&SuperBlock<T>) = &mut visit;
-        let arg = (&raw mut visit).cast();
-        // SAFETY: By the type invariant the type is registered. `visit` lives during this call.
-        // The function gets superblocks of the type with SB_BORN and without SB_DYING, under their
-        // lock: `get_tree` has filled them, and `kill` drops their data later.
-        unsafe { bindings::iterate_supers_type(self.fs_type.get(), Some(VTable::<T>::visit), arg) };
     }
 
     /// Returns the registration that `fs_type` is part of.

@@ -22,6 +22,8 @@ mod keyed;
 mod refusal;
 mod slab;
 mod super_block;
+#[cfg_attr(not(CONFIG_DAXFS_FS_PACKS), path = "../../without/super_ref.rs")]
+mod super_ref;
 #[cfg_attr(not(CONFIG_DAXFS_FS_XATTR), path = "../../without/xattr.rs")]
 mod xattr;
 
@@ -61,9 +63,9 @@ pub(crate) use refusal::{
 pub(crate) use super_block::{
     Statistics,
     SuperBlock,
-    SuperOperations,
-    SuperRef, //
+    SuperOperations, //
 };
+pub(crate) use super_ref::SuperRef;
 pub(crate) use xattr::XattrOperations;
 #[cfg(CONFIG_DAXFS_FS_XATTR)]
 pub(crate) use xattr::{
