@@ -135,7 +135,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
 #[pin_data(PinnedDrop)]
 pub(crate) struct Registration<T: Operations> {
     #[pin]
-    pub(super) fs_type: Opaque<bindings::file_system_type>,
+    fs_type: Opaque<bindings::file_system_type>,
     // Dropped first, after the last inode is freed.
     pub(super) cache: Cache<T>,
     pub(crate) shared: T::Shared,
@@ -150,8 +150,8 @@ pub(crate) struct Registration<T: Operations> {
     _pin: PhantomPinned,
 }
 
-// SAFETY: `T::Shared` is `Sync`, and so is `Cache`. Nothing but `drop` uses `fs_type` through a
-// reference, and the VFS serializes its own accesses.
+// SAFETY: `T::Shared` is `Sync`, and so is `Cache`. `fs_type` is used by its address only, and
+// the VFS serializes its accesses.
 unsafe impl<T: Operations> Sync for Registration<T> {}
 // SAFETY: `T::Shared` is `Send`, and so is `Cache`. A filesystem type may be unregistered by any
 // thread.
@@ -185,6 +185,11 @@ impl<T: Operations> Registration<T> {
             }),
             _pin: PhantomPinned,
         })
+    }
+
+    /// Returns the filesystem type, which is registered as long as `self`.
+    pub(super) fn as_raw(&self) -> *mut bindings::file_system_type {
+        self.fs_type.get()
     }
 
     /// Returns the registration that `fs_type` is part of.

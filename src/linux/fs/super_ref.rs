@@ -65,7 +65,7 @@ impl<T: Operations> Registration<T> {
         // SAFETY: By the type invariant the type is registered. `visit` lives during this call.
         // The function gets superblocks of the type with SB_BORN and without SB_DYING, under their
         // lock: `get_tree` has filled them, and `kill` drops their data later.
-        unsafe { bindings::iterate_supers_type(self.fs_type.get(), Some(VTable::<T>::visit), arg) };
+        unsafe { bindings::iterate_supers_type(self.as_raw(), Some(VTable::<T>::visit), arg) };
     }
 }
 
