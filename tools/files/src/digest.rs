@@ -139,15 +139,6 @@ pub fn is_hex(text: &str, bytes: usize) -> bool {
     text.len() == 2 * bytes && text.bytes().all(digit)
 }
 
-/// Parses a SHA-256 in the form of [`hex`].
-pub fn parse_hex(text: &str) -> Option<[u8; 32]> {
-    let mut sum = [0; 32];
-    for (byte, at) in sum.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
-    }
-    is_hex(text, 32).then_some(sum)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
