@@ -92,8 +92,8 @@ def _manual_pages(app):
 
 
 def _repair_theme(app, exception):
-    """Add what Debian's furo lacks: the dark colors for browsers that prefer these, and the import of Gumshoe, which is no
-    module. It marks the section on the screen in the contents of the page."""
+    """Add what Debian's furo lacks: the dark colors for browsers that prefer these, and the import of Gumshoe, which is not
+    a module. Gumshoe marks the current section in the contents of a page."""
     if app.builder.format == "html" and exception is None:
         script = pathlib.Path(app.outdir) / "_static/scripts/furo.js"
         script.write_text(script.read_text().replace("import * as Gumshoe from", "import"))
