@@ -88,26 +88,25 @@ def service(unit):
 
 def shown(fd, offset, content):
     """A video device has this picture in a dma-buf: its output reads that, and its input gets it."""
-    length = len(content)
     sh(f"modprobe vivid {VIVID}")
     source, sink = (os.open(f"/dev/video{number}", os.O_RDWR) for number in (0, 1))
-    connect = [struct.pack("Ii", control, 2) for control in (TEXT_MODE, CONNECTED)]
-    for control in connect:
+    connected = struct.pack("Ii", CONNECTED, 2)
+    for control in struct.pack("Ii", TEXT_MODE, 2), connected:
         fcntl.ioctl(source, 0xc008561c, control)
     for device, kind in (source, CAPTURE), (sink, OUTPUT):
         wanted = struct.pack("I4xII4sIIII160xB", kind, WIDTH, HEIGHT, b"GREY", 1, 0, 0, WIDTH, 1)
         fcntl.ioctl(device, 0xc0d05605, wanted.ljust(208, b"\0"))
     fcntl.ioctl(sink, 0xc0145608, struct.pack("III8x", 2, OUTPUT, DMABUF))
-    plane = ctypes.create_string_buffer(struct.pack("IIi4xI44x", offset + length, offset + length, fd, offset))
+    plane = ctypes.create_string_buffer(struct.pack("IIi4xI44x", offset + len(content), offset + len(content), fd, offset))
     for number in 0, 1:
         buffer = struct.pack("IIIII4x32xIIQI12x", number, OUTPUT, 0, 0, 1, 0, DMABUF, ctypes.addressof(plane), 1)
         fcntl.ioctl(sink, 0xc058560f, buffer)
     fcntl.ioctl(sink, 0x40045612, struct.pack("i", OUTPUT))
     # The driver updates its controls by a work, which may undo a connection that was made while it started.
     for _ in range(30):
-        if os.read(source, length) == content:
+        if os.read(source, len(content)) == content:
             return
-        fcntl.ioctl(source, 0xc008561c, connect[1])
+        fcntl.ioctl(source, 0xc008561c, connected)
     raise AssertionError("the device shows another picture")
 
 
