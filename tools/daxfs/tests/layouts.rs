@@ -4,6 +4,7 @@
 
 use crate::store::versions;
 use crate::support::{available, certificate, skip, Place, DECADES};
+use mkdaxfs::input::Platform;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 
@@ -340,11 +341,99 @@ fn mistakes() {
          daxfs store add store x oci:layout.tar:base-1 | 1 | from a layout in a directory
          daxfs store add store x oci:layout:base-1 v1 | 1 | add it to a store with daxfs store add, alone
          daxfs store add --exclude a store x oci:layout:base-1 | 1 | --exclude: is for files
+         daxfs store add --platform linux/arm64 store x oci:layout:base-1 | 1 | --platform: is for files
          daxfs store add store ../x oci:layout:base-1 | 1 | ../x: is not a name for an image
          daxfs store add memory x oci:layout:base-1 | 1 | oci:layout:base-1: is an image of a store; add it to one in a directory
          daxfs store add memory x oci:bad | 1 | bad: index.json is not understood
          daxfs store add memory x oci:rot:base-2 | 1 | rot: has no 'blobs/sha256/
          daxfs store add store x oci:bad | 1 | bad: index.json is not understood",
+    );
+}
+
+/// An image that containers run, beside the container image that it was made of.
+#[test]
+fn beside_a_container() {
+    let place = versions();
+    let here = Platform::here().to_string();
+    place.shell(format!("mkdir -p {BLOBS}; tar -C v1 -cf layer.tar ."));
+    let blob = |kind: &str, content: &[u8]| {
+        let digest = daxfs_files::digest::hex(&Sha256::digest(content));
+        place.write(format!("{BLOBS}/{digest}"), content);
+        let kind = format!("application/vnd.oci.image.{kind}");
+        json!({ "mediaType": kind, "digest": format!("sha256:{digest}"), "size": content.len() })
+    };
+    let layer = blob("layer.v1.tar", &place.read("layer.tar"));
+    let config = json!({
+        "os": "linux",
+        "architecture": here.strip_prefix("linux/").unwrap(),
+        "config": { "Cmd": ["sh"] },
+        "history": [{ "created_by": "hand" }],
+        "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
+    });
+    let manifest = json!({
+        "schemaVersion": 2,
+        "config": blob("config.v1+json", config.to_string().as_bytes()),
+        "layers": [layer],
+    });
+    let mut ordinary = blob("manifest.v1+json", manifest.to_string().as_bytes());
+    ordinary["annotations"] = json!({ "org.opencontainers.image.ref.name": "1" });
+    let index = json!({ "schemaVersion": 2, "manifests": [ordinary] });
+    place.write("layout/index.json", index.to_string());
+    place.write("layout/oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}");
+
+    place.ok("daxfs store add store base-1 oci:layout:1");
+    // The second time, nothing changes.
+    for new in ["6 blobs (", "0 blobs ("] {
+        let export = "daxfs store export --container 1 store base-1 oci:layout:1-daxfs";
+        says(&place, export, &format!("1-daxfs: {new}"));
+        let index = description(&place, "layout/index.json");
+        let names = index["manifests"].as_array().unwrap().iter();
+        let names = names.map(|it| &it["annotations"]["org.opencontainers.image.ref.name"]);
+        assert_eq!(names.collect::<Vec<_>>(), ["1", "1-daxfs"]);
+        let (both, ours) = (&index["manifests"][0], &index["manifests"][1]);
+        let both = description(&place, &file(both));
+        let both = both["manifests"].as_array().unwrap();
+        assert_eq!(both.len(), 2);
+        assert_eq!(both[0]["digest"], ordinary["digest"]);
+        assert_eq!(both[1]["digest"], ours["digest"]);
+        assert_eq!(both[0]["platform"]["os.features"], Value::Null);
+        assert_eq!(both[1]["platform"]["os.features"], json!(["daxfs"]));
+        let ours = description(&place, &file(ours));
+        let config = description(&place, &file(&ours["config"]));
+        assert_eq!(config["config"], json!({ "Cmd": ["sh"] }));
+        assert_eq!(
+            config["rootfs"]["diff_ids"],
+            json!([ours["layers"][0]["digest"]])
+        );
+        let packs = ours["layers"].as_array().unwrap()[1..].iter();
+        let packs: Vec<&str> = packs.map(|pack| pack["digest"].as_str().unwrap()).collect();
+        assert_eq!(
+            ours["layers"][0]["annotations"]["org.daxfs.packs"],
+            packs.join(",")
+        );
+    }
+    let platform = here.replace("linux", "linux(+daxfs)");
+    for (name, from) in [
+        ("by-name", "1-daxfs"),
+        ("by-platform", &format!("1 --platform '{platform}'")),
+    ] {
+        place.ok(format!("daxfs store add other {name} oci:layout:{from}"));
+        place.same(
+            &format!("other/images/{name}.daxfs"),
+            "store/images/base-1.daxfs",
+        );
+    }
+    place.ok(
+        "daxfs store add new ordinary oci:layout:1; daxfs store export store base-1 oci:layout",
+    );
+    place.mistakes(
+        "daxfs store export --container none store base-1 oci:layout | 1 | layout: has no image called 'none'
+         daxfs store export --container base-1 store base-1 oci:layout:x | 1 | layout: base-1 is an image for daxfs
+         daxfs store export --container 1 store base-1 oci:layout:1 | 1 | 1: is the name of the container image
+         daxfs store export --container 1 store base-1 oci:none | 1 | none: is not an OCI layout with a container image
+         daxfs store export --container 1-daxfs store base-1 oci:layout:x | 1 | 1-daxfs is an image for daxfs
+         daxfs store export --container 1 --platform linux/none store base-1 oci:layout:x | 1 | has no image for linux/none
+         daxfs store export --platform linux/amd64 store base-1 oci:layout | 2 | --container",
     );
 }
 

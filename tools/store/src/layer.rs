@@ -11,7 +11,7 @@ use daxfs_files::Silent;
 use daxfs_image::error::Result;
 use mkdaxfs::input::{Input, Options};
 use mkdaxfs::writer::build::{Builder, Marks};
-use mkdaxfs::writer::overlay;
+use mkdaxfs::writer::overlay::{self, OVERLAY};
 use mkdaxfs::writer::tree::{NodeId, Tree};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -26,6 +26,29 @@ impl Store {
     }
 
     fn whole_tree(&self, name: &str) -> Result<(Tree, Known)> {
+        let (mut tree, known) = self.stored_tree(name)?;
+        see(&mut tree);
+        Ok((tree, known))
+    }
+
+    /// Returns the number of inodes of the image `name`, which an overlay on top of it shows as they are.
+    ///
+    /// Fails if one has a mark that overlayfs obeys.
+    pub fn lower_inodes(&self, name: &str) -> Result<u64> {
+        let (tree, _) = self.stored_tree(name)?;
+        let is_obeyed = |xattr| overlay::own_name(xattr).is_some_and(|it| !it.starts_with(OVERLAY));
+        for (node, id) in tree.nodes.iter().zip(0..) {
+            let mut set = tree.xattrs[node.attributes.xattrs as usize].iter();
+            if node.kind.is_whiteout() || set.any(is_obeyed) {
+                let why = "is a whiteout, or has an attribute trusted.overlay.*, so an overlay would hide files; leave it out of the image, or remove the attribute with setfattr -x";
+                return Err(daxfs_files::Error::refused(&tree.path(id), why).into());
+            }
+        }
+        Ok(tree.nodes.len() as u64)
+    }
+
+    /// Returns the tree of the image `name` as it is stored, with the content that its packs have.
+    fn stored_tree(&self, name: &str) -> Result<(Tree, Known)> {
         let path = self.image(name)?;
         let (_, needed) = self.needs_of(name)?;
         let mut packs = Vec::with_capacity(needed.len());
@@ -37,7 +60,7 @@ impl Store {
         let paths: Vec<PathBuf> = packs.iter().map(|(path, _)| path.clone()).collect();
         let input = [Input::Composed(path, paths)];
         let options = Options::new(&self.dir);
-        let mut tree = mkdaxfs::input::read(&input, &options, &Silent, &mut |_| ())?;
+        let tree = mkdaxfs::input::read(&input, &options, &Silent, &mut |_| ())?;
         let mut known = Known::new();
         for (path, pack) in &packs {
             let mut origins = (0..).zip(&tree.origins);
@@ -46,7 +69,6 @@ impl Store {
                 known.extend(objects.map(|(data, sum)| ((number, data), sum)));
             }
         }
-        see(&mut tree);
         Ok((tree, known))
     }
 
@@ -181,6 +203,39 @@ mod tests {
         assert!(error.is_damage(), "{error}");
         assert!(error.to_string().contains(&id), "{error}");
         assert!(store.trusted_pack(&id).is_err());
+    }
+
+    /// Only images without marks of overlayfs can be lower layers.
+    #[test]
+    fn marks() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::create(&place.path().join("store")).unwrap();
+        let with = |name: &str, change: &dyn Fn(&mut Tree)| {
+            let mut tree = tree(place.path(), &[("dir/file", "a"), ("gone", "b")]);
+            change(&mut tree);
+            let create = |path: &Path| Output::create(path);
+            store.add(name, tree, &create, &Silent).unwrap();
+            store.lower_inodes(name)
+        };
+        let opaque = |tree: &mut Tree| mark(tree, "dir", b"overlay.opaque", b"y");
+        let escaped = |tree: &mut Tree| mark(tree, "dir", b"overlay.overlay.opaque", b"y");
+        let whiteout = |tree: &mut Tree| {
+            let gone = find(tree, "gone");
+            tree.nodes[gone].kind = WHITEOUT;
+        };
+        assert_eq!(with("plain", &|_| ()).unwrap(), 4);
+        assert_eq!(with("escaped", &escaped).unwrap(), 4);
+        for (name, change, path) in [
+            (
+                "opaque",
+                &opaque as &dyn Fn(&mut Tree),
+                "dir: is a whiteout, or has",
+            ),
+            ("whiteout", &whiteout, "gone: is a whiteout"),
+        ] {
+            let error = with(name, change).unwrap_err().to_string();
+            assert!(error.contains(path), "{error}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! order of the image's table.
 
 use crate::add::{may_be_good, Added, Guard, Total};
+use crate::beside::Beside;
 use crate::files::sync_parent;
 use crate::pack::{packs, wrong_pack, Pack, PackRef};
 use crate::store::{is_remains, missing_pack, Store};
@@ -17,7 +18,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{cannot_open, open_now, Opened};
 use daxfs_image::text::shown_path;
 use daxfs_image::warning::warn;
-use mkdaxfs::input::{OciImage, Options};
+use mkdaxfs::input::{Blobs, OciImage, Options, Platform};
 use rustix::fs::{flock, FlockOperation};
 use serde_json::{json, Map, Value};
 use sha2::{Digest, Sha256};
@@ -27,21 +28,25 @@ use std::io::{self, Cursor, Read, Seek};
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Type of the artifact, and of its image.
-const IMAGE: &str = "application/vnd.daxfs.image.v1";
+/// Type of the artifact.
+const ARTIFACT: &str = "application/vnd.daxfs.image.v1";
+/// Type of its image. containerd takes what begins so for a layer, and hands it to the differ.
+pub const IMAGE: &str = "application/vnd.oci.image.layer.v1.daxfs";
 const PACK: &str = "application/vnd.daxfs.pack.v1";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// The configuration of an artifact that has none.
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// Annotation with the name of an image in a layout.
-const NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Size limit of an index.
 const DESCRIPTION: u64 = 16 << 20;
 
 /// A layout in a directory.
-struct Layout(PathBuf);
+pub(crate) struct Layout(pub PathBuf);
 
 /// An image that was written to a layout.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,16 +60,57 @@ pub struct Published {
 }
 
 /// An image of a store in a layout.
-pub struct Exported(OciImage);
+pub struct Exported {
+    blobs: Blobs,
+    /// The index says its platform.
+    pub has_platform: bool,
+}
 
 impl Exported {
+    /// Returns the image in the directory `dir`, which has a layout's `blobs`: the digests of the image and of its packs.
+    ///
+    /// Fails if one is missing.
+    pub fn of(dir: &Path, digests: &[String]) -> Result<Self> {
+        Ok(Exported {
+            blobs: Blobs::of(dir, IMAGE, digests)?,
+            has_platform: false,
+        })
+    }
+
+    /// Waits for blobs of [`Exported::of`] that containerd fetches, as long as `still` succeeds.
+    ///
+    /// Fails if one is missing, and containerd fetches nothing.
+    pub fn wait<E: From<Error>>(
+        dir: &Path,
+        digests: &[String],
+        still: &dyn Fn() -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        while let Some(missing) = Blobs::missing(dir, digests).map_err(Error::from)? {
+            still()?;
+            if !is_fetched(dir) {
+                let why = "is not there, and nothing was fetched for a minute; remove the container image, and pull it again";
+                return Err(Error::refused(shown_path(&missing), why).into());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// Returns the bytes of the image and of each of its packs.
+    pub fn sizes(&self) -> impl Iterator<Item = u64> + '_ {
+        self.blobs.sizes()
+    }
+
     /// Finds the image that `path` names, as [`OciImage::find`] does, in a directory.
     ///
     /// Returns `None` if it is of another kind.
     pub fn find(path: &Path, options: &Options<'_>) -> Result<Option<Self>> {
         let image = OciImage::find(path, options, &Silent, &mut |_| ())?;
         let is_image = image.types().next() == Some(IMAGE);
-        Ok(is_image.then_some(Exported(image)))
+        Ok(is_image.then(|| Exported {
+            has_platform: image.has_platform(),
+            blobs: image.into_blobs(),
+        }))
     }
 }
 
@@ -102,18 +148,21 @@ impl Layout {
 
     /// Returns the index, or a new one.
     fn index(&self) -> Result<Map<String, Value>> {
-        let path = self.0.join("index.json");
+        let found = self.read(&self.0.join("index.json"))?;
+        Ok(found.unwrap_or_else(|| Map::from_iter([("schemaVersion".into(), 2.into())])))
+    }
+
+    /// Returns the index in the file `path`, if there is one.
+    pub fn read(&self, path: &Path) -> Result<Option<Map<String, Value>>> {
         let mut text = Vec::new();
-        let read = open_now(&path).and_then(|file| file.take(DESCRIPTION).read_to_end(&mut text));
+        let read = open_now(path).and_then(|file| file.take(DESCRIPTION).read_to_end(&mut text));
         match read {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                text.extend(b"{\"schemaVersion\":2}");
-            }
-            read => _ = read.map_err(|error| output(&path, "read", error))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => _ = read.map_err(|error| output(path, "read", error))?,
         }
         serde_json::from_slice(&text).map_err(|error| {
             let why = format!("is not understood ({error}); name another directory");
-            Error::refused(shown_path(&path), why)
+            Error::refused(shown_path(path), why)
         })
     }
 }
@@ -145,6 +194,11 @@ impl Publisher<'_> {
         Ok(json!({ "mediaType": kind, "digest": format!("sha256:{sha256}"), "size": size }))
     }
 
+    /// Adds the blob with this value.
+    fn put_json(&mut self, kind: &str, value: &Value) -> Result<Value> {
+        self.put(kind, Cursor::new(value.to_string()))
+    }
+
     /// Writes a file, which appears when it is complete and durable.
     fn write(&self, path: &Path, mut from: impl Read) -> Result<()> {
         // It would be followed.
@@ -160,7 +214,9 @@ impl Publisher<'_> {
 
 impl Store {
     /// Adds the image `name` to the layout in the directory `dir`, where it is called `reference`: blobs that the layout
-    /// lacks, and then its name, which another image may have had. Calls `create` to make each file.
+    /// lacks, and then its name, which another image may have had. Calls `create` to make each file. With `container`, the
+    /// name of a container image in the layout, containerd can run the image on the same `platform`, and that name offers
+    /// both.
     ///
     /// Fails if the image or a pack is damaged or missing.
     pub fn export(
@@ -168,6 +224,7 @@ impl Store {
         name: &str,
         dir: &Path,
         reference: &str,
+        container: Option<(&str, Option<Platform>)>,
         create: Guard<'_>,
         progress: &dyn Progress,
     ) -> Result<Published> {
@@ -181,7 +238,20 @@ impl Store {
                 known: Total::default(),
             },
         };
+        if container.is_some() && !dir.join("index.json").exists() {
+            let why = "is not an OCI layout with a container image; copy one to it, with skopeo";
+            return Err(Error::refused(shown_path(dir), why));
+        }
         let _lock = publisher.layout.create()?;
+        let mut index = publisher.layout.index()?;
+        let beside = match container {
+            None => None,
+            Some((container, platform)) => {
+                self.lower_inodes(name)?;
+                let found = Beside::find(&publisher.layout, &index, container, platform)?;
+                Some((container, found))
+            }
+        };
         let needed = needed.into_iter().map(|pack| pack.sha256);
         let packs = needed.map(|sha256| (PACK, self.pack(&sha256), sha256));
         let mut layers = Vec::new();
@@ -198,20 +268,21 @@ impl Store {
             let file = File::open(&path).map_err(|error| cannot_open(&opened.name, error))?;
             layers.push(publisher.put(kind, file)?);
         }
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "artifactType": IMAGE,
-            "config": publisher.put(EMPTY, Cursor::new("{}"))?,
-            "layers": layers,
-        });
-        let mut manifest = publisher.put(MANIFEST, Cursor::new(manifest.to_string()))?;
-        manifest["annotations"] = json!({ NAME: reference });
-        let mut index = publisher.layout.index()?;
-        let mut images = images(&index);
-        images.retain(|image| image["annotations"][NAME] != reference);
-        images.push(manifest);
-        index.insert("manifests".into(), images.into());
+        let mut manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST });
+        manifest["config"] = match &beside {
+            None => {
+                manifest["artifactType"] = ARTIFACT.into();
+                publisher.put(EMPTY, Cursor::new("{}"))?
+            }
+            Some((_, beside)) => publisher.put_json(CONFIG, &beside.config(&mut layers))?,
+        };
+        manifest["layers"] = layers.into();
+        let manifest = publisher.put_json(MANIFEST, &manifest)?;
+        if let Some((container, beside)) = beside {
+            let (kind, both) = beside.index(&manifest);
+            enter(&mut index, container, publisher.put_json(kind, &both)?);
+        }
+        enter(&mut index, reference, manifest);
         let version = dir.join("oci-layout");
         if !version.is_file() || version.is_symlink() {
             publisher.write(&version, &b"{\"imageLayoutVersion\":\"1.0.0\"}"[..])?;
@@ -242,15 +313,16 @@ impl Store {
         &self,
         path: &Path,
         name: &str,
-        Exported(exported): &Exported,
+        exported: &Exported,
         create: Guard<'_>,
         progress: &dyn Progress,
     ) -> Result<Added> {
+        let exported = &exported.blobs;
         let (file, written) = exported.copy(0, &mut io::sink(), progress)?;
         let image = Opened::open(&file)?;
         whole(&image, true, progress)?;
         let needs = packs(&image)?;
-        let (found, all) = (exported.types().len() - 1, needs.len());
+        let (found, all) = (exported.sizes().len() - 1, needs.len());
         if found != all {
             let why = format!("needs {all} packs, and its manifest has {found}; export it again");
             return Err(Error::refused(image.name, why));
@@ -294,7 +366,7 @@ impl Store {
     fn import_pack(
         &self,
         needed: &PackRef,
-        exported: &OciImage,
+        exported: &Blobs,
         part: usize,
         create: Guard<'_>,
         progress: &dyn Progress,
@@ -316,9 +388,27 @@ impl Store {
 }
 
 /// Returns the images in an index. Programs in Go write an empty list as null.
-fn images(index: &Map<String, Value>) -> Vec<Value> {
+pub(crate) fn images(index: &Map<String, Value>) -> Vec<Value> {
     let images = index.get("manifests").and_then(Value::as_array);
     images.cloned().unwrap_or_default()
+}
+
+/// Returns whether containerd has written to its store of content in the directory `dir` in the last minute.
+fn is_fetched(dir: &Path) -> bool {
+    let found = std::fs::read_dir(dir.join("ingest")).into_iter().flatten();
+    let files = found.filter_map(|entry| Some(entry.ok()?.path().join("data")));
+    let age = |path: PathBuf| path.metadata().ok()?.modified().ok()?.elapsed().ok();
+    let mut ages = files.chain([dir.join("blobs/sha256")]).filter_map(age);
+    ages.any(|age| age < Duration::from_secs(60))
+}
+
+/// Enters `manifest` into an index as the image `name`, in place of another one.
+fn enter(index: &mut Map<String, Value>, name: &str, mut manifest: Value) {
+    manifest["annotations"] = json!({ NAME: name });
+    let mut images = images(index);
+    images.retain(|image| image["annotations"][NAME] != name);
+    images.push(manifest);
+    index.insert("manifests".into(), images.into());
 }
 
 /// Calls `check`, and returns the first error that it reports or returns.

@@ -19,6 +19,7 @@
 //! [`Store::add_layer`] makes an image of a layer of a container, on top of another image.
 
 mod add;
+mod beside;
 mod device;
 mod escape;
 mod files;
@@ -33,10 +34,11 @@ mod store;
 mod verify;
 
 pub use add::{Added, Guard, Total};
+pub use beside::PACKS;
 pub use device::{mount_packs, Copied, Device};
 pub use files::{lock, sync_parent};
 pub use layer::merge_upper;
-pub use layout::{Exported, Published};
+pub use layout::{Exported, Published, IMAGE};
 pub use listing::{Listed, Listing};
 pub use mount::{mount, Demands, Room};
 pub use pack::PackRef;

@@ -17,6 +17,7 @@ pub use layers::layer;
 use layers::Layer;
 use parts::Parts;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use sha2::digest::DynDigest;
 use sha2::{Sha256, Sha512};
 use std::collections::HashSet;
@@ -24,6 +25,7 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+pub use types::is_layer;
 use types::{is_config, Config, Descriptor, Form, Index, Manifest};
 
 /// Limit of nested indices.
@@ -86,19 +88,51 @@ impl OciImage {
         self.manifest.layers().iter().map(|it| &*it.media_type)
     }
 
-    /// Writes the layer with this number, from 0 on, to `to`. Returns its file and its bytes.
+    /// Returns the layers as blobs.
+    pub fn into_blobs(self) -> Blobs {
+        Blobs {
+            parts: self.layout.parts,
+            blobs: self.manifest.into_layers(),
+        }
+    }
+
+    /// Returns whether the index says its platform.
+    pub fn has_platform(&self) -> bool {
+        self.chosen.platform().is_some()
+    }
+
+    /// Returns the digest of its manifest.
+    pub fn digest(&self) -> &str {
+        &self.chosen.digest
+    }
+
+    /// Returns the configuration, in JSON.
     ///
-    /// Fails if it does not have its digest.
-    pub fn copy(
-        &self,
-        number: usize,
-        to: &mut dyn Write,
-        progress: &dyn Progress,
-    ) -> Result<(PathBuf, u64)> {
-        let layer = &self.manifest.layers()[number];
-        progress.step("copying", layer.size);
-        let blob = blob(&self.layout.parts, layer, to, progress)?;
-        Ok((blob.path, layer.size))
+    /// Fails if it is not a container's.
+    pub fn config(&self) -> Result<Map<String, Value>> {
+        let config = &self.manifest.config;
+        if !is_config(&config.media_type) {
+            let why = "has no image of a container with this name; copy one to it, with skopeo";
+            return Err(self.layout.refused(why));
+        }
+        let content: Map<String, Value> = self.layout.describe(config)?;
+        let found: Config = self.layout.describe(config)?;
+        self.check_platform(&found)?;
+        Ok(content)
+    }
+
+    /// Checks that the image is for the wanted platform, if the index does not say it.
+    fn check_platform(&self, config: &Config) -> Result<()> {
+        // Many programs write no platform into the index.
+        let wanted = self.layout.platform.as_ref();
+        let wanted = wanted.filter(|_| self.chosen.platform().is_none());
+        match wanted.filter(|it| it.rank(&config.platform).is_none()) {
+            None => Ok(()),
+            Some(wanted) => {
+                let known = Some(&config.platform).filter(|it| it.is_known());
+                Err(self.layout.unfit(wanted, known.into_iter()))
+            }
+        }
     }
 
     /// Verifies the layers, and returns them, the lowest first.
@@ -106,19 +140,12 @@ impl OciImage {
         let (layout, chosen, manifest) = (&self.layout, &self.chosen, &self.manifest);
         let part = |part, progress| layout.part(&self.images, chosen, part, progress);
         let (config, layers) = (&manifest.config, manifest.layers());
-        // Many programs write no platform into the index.
-        let wanted = layout
-            .platform
-            .as_ref()
-            .filter(|_| chosen.platform().is_none());
+        let is_unknown = layout.platform.is_some() && chosen.platform().is_none();
         let is_there = || Ok(layout.parts.has(&file(&layout.parts, config)?));
-        if wanted.is_some() || is_config(&config.media_type) && is_there()? {
+        if is_unknown || is_config(&config.media_type) && is_there()? {
             let content = parts::read(&part(config, &Silent)?)?;
             let config: Config = json(&layout.parts, &config.digest, &content)?;
-            if let Some(wanted) = wanted.filter(|it| it.rank(&config.platform).is_none()) {
-                let known = Some(&config.platform).filter(|it| it.is_known());
-                return Err(layout.unfit(wanted, known.into_iter()));
-            }
+            self.check_platform(&config)?;
             let (found, all) = (layers.len(), config.layers());
             if found < all {
                 return Err(layout.refused(format!(
@@ -150,6 +177,60 @@ impl OciImage {
             }
         }
         Ok(verified)
+    }
+}
+
+/// Blobs of an image, the lowest layer first.
+pub struct Blobs {
+    parts: Parts,
+    blobs: Vec<Descriptor>,
+}
+
+impl Blobs {
+    /// Returns the blobs of a type with these digests in the directory `dir`, which has a layout's `blobs`.
+    ///
+    /// Fails if one is missing.
+    pub fn of(dir: &Path, kind: &str, digests: &[String]) -> Result<Self> {
+        let parts = Parts::of_directory(dir);
+        let find = |digest: &String| {
+            let mut found = Descriptor::new(kind, digest);
+            found.size = parts.get(&file(&parts, &found)?)?.size();
+            Ok(found)
+        };
+        let blobs = digests.iter().map(find).collect::<Result<_>>()?;
+        Ok(Blobs { parts, blobs })
+    }
+
+    /// Returns the file of the first blob with one of these digests that is not in the directory `dir`.
+    pub fn missing(dir: &Path, digests: &[String]) -> Result<Option<PathBuf>> {
+        let parts = Parts::of_directory(dir);
+        for digest in digests {
+            let file = file(&parts, &Descriptor::new("", digest))?;
+            if !parts.has(&file) {
+                return Ok(Some(dir.join(file)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the bytes of each blob.
+    pub fn sizes(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
+        self.blobs.iter().map(|it| it.size)
+    }
+
+    /// Writes the blob with this number, from 0 on, to `to`. Returns its file and its bytes.
+    ///
+    /// Fails if it does not have its digest.
+    pub fn copy(
+        &self,
+        number: usize,
+        to: &mut dyn Write,
+        progress: &dyn Progress,
+    ) -> Result<(PathBuf, u64)> {
+        let it = &self.blobs[number];
+        progress.step("copying", it.size);
+        let blob = blob(&self.parts, it, to, progress)?;
+        Ok((blob.path, it.size))
     }
 }
 

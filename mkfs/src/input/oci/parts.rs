@@ -33,6 +33,14 @@ enum Within {
 }
 
 impl Parts {
+    /// Returns the parts in the directory `path`.
+    pub fn of_directory(path: &Path) -> Self {
+        Parts {
+            path: path.into(),
+            within: Within::Directory,
+        }
+    }
+
     /// Opens the directory or archive `path`.
     pub fn open(
         path: &Path,
@@ -41,10 +49,7 @@ impl Parts {
         warn: &mut dyn FnMut(String),
     ) -> Result<Self> {
         if path.is_dir() {
-            return Ok(Parts {
-                path: path.into(),
-                within: Within::Directory,
-            });
+            return Ok(Self::of_directory(path));
         }
         let raw = Raw::open(path)?;
         let path = raw.path().to_path_buf();

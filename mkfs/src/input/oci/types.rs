@@ -37,6 +37,18 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Describes a blob of unknown size.
+    pub fn new(kind: &str, digest: &str) -> Self {
+        Descriptor {
+            media_type: kind.into(),
+            digest: digest.into(),
+            size: 0,
+            platform: None,
+            artifact_type: None,
+            annotations: None,
+        }
+    }
+
     /// Returns the platform of the image, if the index says it.
     pub fn platform(&self) -> Option<&Platform> {
         let platform = self.platform.as_ref();
@@ -69,25 +81,6 @@ impl Descriptor {
         self.name().is_none() && kind.is_some_and(|kind| !is_config(kind))
             || role.is_some_and(|role| !role.starts_with("image"))
             || self.annotation("vnd.docker.reference.type").is_some()
-    }
-
-    /// Returns true for an archive with the changes of a layer.
-    pub fn is_layer(&self) -> bool {
-        let kind = self.media_type.strip_prefix("application/vnd.");
-        matches!(
-            kind.unwrap_or_default(),
-            "oci.image.layer.v1.tar"
-                | "oci.image.layer.v1.tar+gzip"
-                | "oci.image.layer.v1.tar+zstd"
-                | "oci.image.layer.nondistributable.v1.tar"
-                | "oci.image.layer.nondistributable.v1.tar+gzip"
-                | "oci.image.layer.nondistributable.v1.tar+zstd"
-                | "docker.image.rootfs.diff.tar"
-                | "docker.image.rootfs.diff.tar.gzip"
-                | "docker.image.rootfs.diff.tar.zstd"
-                | "docker.image.rootfs.foreign.diff.tar"
-                | "docker.image.rootfs.foreign.diff.tar.gzip"
-        )
     }
 
     /// Returns the path of the file that the layer is: as ModelPack's
@@ -175,6 +168,24 @@ impl Descriptor {
     }
 }
 
+/// Returns true for the type of an archive with the changes of a layer.
+pub fn is_layer(kind: &str) -> bool {
+    matches!(
+        kind.strip_prefix("application/vnd.").unwrap_or_default(),
+        "oci.image.layer.v1.tar"
+            | "oci.image.layer.v1.tar+gzip"
+            | "oci.image.layer.v1.tar+zstd"
+            | "oci.image.layer.nondistributable.v1.tar"
+            | "oci.image.layer.nondistributable.v1.tar+gzip"
+            | "oci.image.layer.nondistributable.v1.tar+zstd"
+            | "docker.image.rootfs.diff.tar"
+            | "docker.image.rootfs.diff.tar.gzip"
+            | "docker.image.rootfs.diff.tar.zstd"
+            | "docker.image.rootfs.foreign.diff.tar"
+            | "docker.image.rootfs.foreign.diff.tar.gzip"
+    )
+}
+
 /// Returns true for the type of a container's configuration.
 pub fn is_config(kind: &str) -> bool {
     matches!(
@@ -226,6 +237,11 @@ impl Manifest {
         self.layers.as_deref().unwrap_or_default()
     }
 
+    /// Returns the layers, the lowest first.
+    pub fn into_layers(self) -> Vec<Descriptor> {
+        self.layers.unwrap_or_default()
+    }
+
     /// Returns how each layer is read, or `None` for an unknown one.
     pub fn forms(&self) -> Vec<Option<Form>> {
         let mut numbers = HashMap::<&str, (usize, usize)>::new();
@@ -246,7 +262,7 @@ impl Manifest {
     /// packs a directory, and then says that it has to be unpacked, whatever its type is: `descriptorFromDir()` and
     /// `pushDir()` in oras-go, content/file/file.go.
     fn form(&self, layer: &Descriptor, number: usize, count: usize) -> Option<Form> {
-        let changes = layer.is_layer().then_some(Form::Changes);
+        let changes = is_layer(&layer.media_type).then_some(Form::Changes);
         if is_config(&self.config.media_type) {
             return changes;
         }

@@ -53,12 +53,17 @@ Examples:
     /// STORE is a directory. Blobs that the layout has are not written again. Add the image to another store with
     /// add STORE NAME oci:DIR; it keeps its SHA-256 and its signature. Programs such as skopeo copy layouts to registries
     /// and back, and move only what the other side lacks.
+    ///
+    /// With --container, containerd with daxfs-snapshotter runs the image: it has the configuration of a container image
+    /// in the layout. That name then offers both images.
     #[command(after_help = "\
 Examples:
   daxfs store export /srv/store base-2 oci:layout
   skopeo copy oci:layout:base-2 docker://registry.example/base:2
   skopeo copy docker://registry.example/base:2 oci:layout:base-2
-  daxfs store add /srv/store base-2 oci:layout:base-2")]
+  daxfs store add /srv/store base-2 oci:layout:base-2
+  daxfs store export --container 2 /srv/store base-2 oci:layout:2-daxfs
+  skopeo copy --all oci:layout:2 docker://registry.example/base:2")]
     Export {
         /// The store
         store: PathBuf,
@@ -67,6 +72,12 @@ Examples:
         /// A layout, which is made if it does not exist, and the image's name in it [default: NAME]
         #[arg(value_name = "oci:DIR[:REFERENCE]")]
         layout: String,
+        /// Make an image of a container beside the one with this name in the layout
+        #[arg(long, value_name = "REFERENCE")]
+        container: Option<String>,
+        /// Platform to select from a container image for several platforms [default: this machine's]
+        #[arg(long, value_name = "OS/ARCH[/VARIANT]", requires = "container")]
+        platform: Option<Platform>,
     },
     /// Choose the image that is mounted without a name
     ///
@@ -188,7 +199,9 @@ impl StoreCommand {
                 store,
                 name,
                 layout,
-            } => return export(&store, &name, &layout),
+                container,
+                platform,
+            } => return export(&store, &name, &layout, container.as_deref(), platform),
             Self::List { store, json } => return list(&store, json),
             Self::Init { store, size, force } => Place::init(&store, size, force)?,
             Self::Activate { store, name } => Place::new(&store).activate(&name)?,
@@ -237,7 +250,13 @@ fn add(args: &StoreAdd) -> Result<ExitCode> {
 }
 
 /// Writes an image of a store in a directory into an OCI layout.
-fn export(store: &Path, name: &str, layout: &str) -> Result<ExitCode> {
+fn export(
+    store: &Path,
+    name: &str,
+    layout: &str,
+    container: Option<&str>,
+    platform: Option<Platform>,
+) -> Result<ExitCode> {
     let rest = layout.strip_prefix("oci:");
     if let Some(rest) = rest.filter(|rest| rest.contains(':') && Path::new(rest).is_dir()) {
         let why = "has a colon, after which skopeo and others look for the image's name; use another directory";
@@ -256,11 +275,17 @@ fn export(store: &Path, name: &str, layout: &str) -> Result<ExitCode> {
         let why = "is not a directory; export the image from the store that has it in a directory";
         return Err(Error::refused(shown_path(store), why));
     }
+    if container == Some(reference) {
+        let why = "is the name of the container image; give the image for daxfs another one, as in oci:DIR:2-daxfs";
+        return Err(Error::refused(reference, why));
+    }
     let cleanup = cleanup()?;
     let bar = Bar::new(false);
     let create = |path: &Path| cleanup.guard(|| Output::over(path, Overwrite::new(true)));
     let store = Store::open(store)?;
-    let published = store.export(name, Path::new(dir), reference, &create, &bar)?;
+    let dir = Path::new(dir);
+    let container = container.map(|container| (container, platform));
+    let published = store.export(name, dir, reference, container, &create, &bar)?;
     cleanup.done();
     bar.clear();
     let (new, known) = (published.new, published.known);
@@ -278,14 +303,14 @@ fn cleanup() -> Result<Cleanup> {
     Cleanup::new().map_err(|error| Error::system("", "cannot handle signals", "", error))
 }
 
-/// Fails if there are options for inputs that are read.
-fn refuse_options(args: &StoreAdd, why: &'static str) -> Result<()> {
+/// Fails if there are options for inputs that are read. An image of a layout may be `chosen` by its platform.
+fn refuse_options(args: &StoreAdd, chosen: bool, why: &'static str) -> Result<()> {
     for (option, given) in [
         ("--exclude", !args.exclude.is_empty()),
         ("--one-file-system", args.one_file_system),
         ("--dereference", args.dereference),
         ("--ignore-zeros", args.ignore_zeros),
-        ("--platform", args.platform.is_some()),
+        ("--platform", args.platform.is_some() && !chosen),
     ] {
         if given {
             return Err(Error::refused(option, why));
@@ -311,7 +336,7 @@ fn exported(
 /// Adds an image to a store on a device.
 fn add_to_device(args: &StoreAdd, device: &Device) -> Result<ExitCode> {
     let why = "is for stores in directories; a device takes an image as it is";
-    refuse_options(args, why)?;
+    refuse_options(args, false, why)?;
     let [input] = &args.inputs[..] else {
         let why = "takes one daxfs image; use mkdaxfs, or add the inputs to a store in a directory and give STORE/images/NAME.daxfs";
         return Err(Error::refused(shown_path(&args.store), why));
@@ -362,7 +387,7 @@ fn add_tree(args: &StoreAdd) -> Result<ExitCode> {
     let create = |path: &Path| cleanup.guard(|| Output::over(path, Overwrite::new(true)));
     let added = if let Some(exported) = exported(&args.inputs, &options)? {
         let why = "is for files; the image of another store is added as it is";
-        refuse_options(args, why)?;
+        refuse_options(args, exported.has_platform, why)?;
         store.import(&args.name, &exported, &create, &bar)?
     } else {
         let inputs: Vec<_> = args.inputs.iter().map(|text| Input::parse(text)).collect();
