@@ -5,6 +5,7 @@ package suite
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,10 +23,11 @@ import (
 // start starts a daemon whose files are below root, and returns it with a function that ends it.
 func start(_ context.Context, root string) (snapshots.Snapshotter, func() error, error) {
 	socket, config := filepath.Join(root, "socket"), filepath.Join(root, "config")
-	if err := os.WriteFile(config, []byte("private-mounts = true\n"), 0600); err != nil {
+	lines := fmt.Sprintf("root = %q\nsocket = %q\nprivate-mounts = true\n", filepath.Join(root, "daxfs"), socket)
+	if err := os.WriteFile(config, []byte(lines), 0600); err != nil {
 		return nil, nil, err
 	}
-	daemon := exec.Command("daxfs-snapshotter", "--config", config, "--root", filepath.Join(root, "daxfs"), "--socket", socket)
+	daemon := exec.Command("daxfs-snapshotter", "--config", config)
 	daemon.Stderr = os.Stderr
 	if err := daemon.Start(); err != nil {
 		return nil, nil, err

@@ -24,10 +24,10 @@ pub struct Config {
     /// Start in a separate mount namespace.
     #[serde(rename = "private-mounts")]
     pub private_mounts: bool,
-    /// Memory for images.
-    pub memory: MemoryConfig,
-    /// The disk that a container may use.
-    pub container: ContainerConfig,
+    /// Memory that all images together may take.
+    pub memory: Limit,
+    /// The disk that the files of a container may take.
+    pub container: Limit,
 }
 
 impl Default for Config {
@@ -38,28 +38,17 @@ impl Default for Config {
             containerd: "/var/lib/containerd".into(),
             metrics: PathBuf::new(),
             private_mounts: false,
-            memory: MemoryConfig::default(),
-            container: ContainerConfig::default(),
+            memory: Limit::default(),
+            container: Limit::default(),
         }
     }
 }
 
-/// Memory for images.
+/// A limit.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
-pub struct MemoryConfig {
-    /// Set by files for earlier versions, which could put layers onto a device.
-    device: String,
-    /// Bytes that all images together may take; 0 for no limit.
-    #[serde(deserialize_with = "size")]
-    pub limit: u64,
-}
-
-/// The disk that a container may use.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default, deny_unknown_fields)]
-pub struct ContainerConfig {
-    /// Bytes that its files may take; 0 for no limit.
+pub struct Limit {
+    /// Bytes; 0 for no limit.
     #[serde(deserialize_with = "size")]
     pub limit: u64,
 }
@@ -121,12 +110,6 @@ impl Config {
                 )));
             }
         }
-        if !self.memory.device.is_empty() {
-            return Err(Error::Invalid(format!(
-                "memory.device = {:?}: layers are no longer put onto a device, but into memory; remove this line",
-                self.memory.device
-            )));
-        }
         Ok(())
     }
 }
@@ -172,15 +155,11 @@ mod tests {
         let old = parse("metrics = \"127.0.0.1:9744\"\n").unwrap().check();
         let error = old.unwrap_err().to_string();
         assert!(error.starts_with("metrics = \"127.0.0.1:9744\": use an absolute"));
-        let old = parse("[memory]\ndevice = \"/dev/pmem0\"\n").unwrap();
-        let error = old.check().unwrap_err().to_string();
-        let wanted = "memory.device = \"/dev/pmem0\": layers are no longer put onto a device";
-        assert!(error.starts_with(wanted), "{error}");
         for (text, wants) in [
             ("\nrot = 1\n", "line 2: unknown field `rot`"),
             (
-                "[memory]\nkind = \"heap\"\n",
-                "line 2: unknown field `kind`",
+                "[memory]\ndevice = \"/dev/pmem0\"\n",
+                "line 2: unknown field `device`",
             ),
             ("[memory]\nlimit = \"much\"\n", "line 2"),
         ] {

@@ -15,13 +15,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::signal::unix::{signal, SignalKind};
 
-/// Exit status for wrong usage.
-const USAGE: u8 = 2;
-
 fn run(args: Args) -> Result<()> {
-    let mut config = Config::read(&args.config)?;
-    config.root = args.root.unwrap_or(config.root);
-    config.socket = args.socket.unwrap_or(config.socket);
+    let config = Config::read(&args.config)?;
     config.check()?;
     if args.check {
         return Ok(());
@@ -71,7 +66,7 @@ fn main() -> ExitCode {
     survive_limits();
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return usage("daxfs-snapshotter", &error, USAGE),
+        Err(error) => return usage("daxfs-snapshotter", &error, 2),
     };
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,

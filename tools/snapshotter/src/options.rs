@@ -15,14 +15,8 @@ names are refused. The default applies to a name that the file does not set, and
 /etc/daxfs-snapshotter.toml is missing. Another FILE must exist.
 
 containerd:
-containerd needs a section [proxy_plugins.daxfs] in /etc/containerd/config.toml:
-
-  type           \"snapshot\"
-  address        The socket, such as
-                 \"/run/daxfs-snapshotter/daxfs-snapshotter.sock\".
-  exports.root   The directory for snapshots, so that a kubelet finds its filesystem.
-
-Then the option --snapshotter daxfs of ctr(8) selects it.
+It needs sections in /etc/containerd/config.toml, see \"Set up\" in containers.rst. Then the option
+--snapshotter daxfs of ctr(8) selects this program.
 
 Files:
 Each snapshot has a directory ROOT/snapshots/NUMBER.
@@ -66,14 +60,6 @@ pub struct Args {
     /// Configuration file
     #[arg(long, short = 'c', value_name = "FILE", default_value = CONFIG)]
     pub config: PathBuf,
-
-    /// Directory for snapshots, instead of that in the configuration file
-    #[arg(long, value_name = "DIR")]
-    pub root: Option<PathBuf>,
-
-    /// Socket to listen on, instead of that in the configuration file
-    #[arg(long, value_name = "PATH")]
-    pub socket: Option<PathBuf>,
 
     /// Read the configuration, report errors in it, and exit
     #[arg(long)]

@@ -288,23 +288,30 @@ impl Snapshots {
     }
 
     /// Creates a snapshot. Its root directory gets the owner and the permissions in `like`.
+    ///
+    /// Returns [`Error::Exists`], or the system's errors; it is not a snapshot then.
     pub fn create(&mut self, record: Record, like: Option<&Metadata>) -> Result<Snapshot> {
         self.check_free(&record.name)?;
         self.below(&record.parent)?;
         let dir = self.reserve()?;
         let snapshot = Snapshot { dir, record };
-        let created = fill(&snapshot, like, self.limit).and_then(|()| self.insert(&snapshot));
-        if created.is_err() {
+        let filled = fill(&snapshot, like, self.limit);
+        let written = filled.and_then(|()| self.write(&snapshot));
+        if let Err(error) = written.and_then(|()| self.disk.sync(&self.dir)) {
             // The next start retries.
-            if let Err(error) = quota::remove(&snapshot.dir) {
-                warn(&error);
+            for undone in [Record::erase(&snapshot.dir), quota::remove(&snapshot.dir)] {
+                undone.unwrap_or_else(|error| warn(&error));
             }
+            return Err(error);
         }
-        created.map(|()| snapshot)
+        let name = &snapshot.record.name;
+        self.snapshots.insert(name.clone(), snapshot.clone());
+        self.use_now(name);
+        Ok(snapshot)
     }
 
-    /// Makes the directory of a new snapshot. It is not one before [`Snapshots::insert`] is called.
-    pub fn reserve(&mut self) -> Result<PathBuf> {
+    /// Makes the directory of a new snapshot, which it is when it has a record.
+    fn reserve(&mut self) -> Result<PathBuf> {
         let dir = loop {
             let dir = self.dir.join(self.next.to_string());
             self.next += 1;
@@ -315,24 +322,6 @@ impl Snapshots {
         };
         make(&dir, 0o700)?;
         Ok(dir)
-    }
-
-    /// Writes the record of a new snapshot.
-    ///
-    /// Returns [`Error::Exists`], or the system's errors; it is not a snapshot then.
-    pub fn insert(&mut self, snapshot: &Snapshot) -> Result<()> {
-        let name = &snapshot.record.name;
-        self.check_free(name)?;
-        let written = self.write(snapshot);
-        if let Err(error) = written.and_then(|()| self.disk.sync(&self.dir)) {
-            if let Err(error) = Record::erase(&snapshot.dir) {
-                warn(&error);
-            }
-            return Err(error);
-        }
-        self.snapshots.insert(name.clone(), snapshot.clone());
-        self.use_now(name);
-        Ok(())
     }
 
     /// Returns the names of committed snapshots without an image.
