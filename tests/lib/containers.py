@@ -271,6 +271,12 @@ def remove(*names):
     collect()
 
 
+def end_leases():
+    """End all leases: a call that failed, or whose client or daemon was killed, may leave one, which holds snapshots for a day."""
+    for lease in ctr("leases", "ls", "-q").split():
+        ctr("leases", "rm", lease)
+
+
 def collect():
     """Run containerd's garbage collector, which removes snapshots. By itself it waits 50 times as long as its last run took."""
     # A killed call leaves the lease.

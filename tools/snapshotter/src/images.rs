@@ -12,7 +12,7 @@ use crate::record::Layer;
 use crate::room::Room;
 use crate::tree::remove_tree;
 use daxfs_files::{Output, Overwrite, Silent};
-use daxfs_store::Store;
+use daxfs_store::{Exported, Store};
 use mkdaxfs::input::{read, Input};
 use mkdaxfs::writer::build::Builder;
 use mkdaxfs::writer::tree::{Kind, Node, Tree, ROOT};
@@ -92,6 +92,30 @@ impl Images {
             inodes,
             sha256: added.sha256,
         })
+    }
+
+    /// Adds an image of another store as the image of the snapshot in `dir`: containerd's store of content has it and its
+    /// packs with these digests. Returns it, and its digest and size.
+    pub fn import(
+        &self,
+        dir: &Path,
+        content: &Path,
+        digests: &[String],
+    ) -> Result<(Layer, (String, u64))> {
+        let exported = Exported::of(content, digests)?;
+        let mut sizes = exported.sizes();
+        let image = sizes.next().unwrap_or_default();
+        self.room.check_making(name(dir), image * MAKING[1])?;
+        self.room
+            .check(name(dir), image + sizes.sum::<u64>(), true)?;
+        let create = |path: &Path| Output::over(path, Overwrite::new(true));
+        let added = self.store.import(name(dir), &exported, &create, &Silent)?;
+        let layer = Layer {
+            size: added.written,
+            inodes: self.store.lower_inodes(name(dir))?,
+            sha256: added.sha256,
+        };
+        Ok((layer, (digests.first().cloned().unwrap_or_default(), image)))
     }
 
     /// Loads the image of the snapshot in `dir`, which must have the SHA-256 `sha256`, and mounts it in its directory.

@@ -9,6 +9,7 @@ use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{warn, Error, Result};
 use daxfs_snapshotter::loader::{KernelLoader, Loader};
 use daxfs_snapshotter::options::Args;
+use daxfs_snapshotter::record::RealDisk;
 use daxfs_snapshotter::server::{report, serve};
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use std::process::ExitCode;
@@ -24,7 +25,11 @@ fn run(args: Args) -> Result<()> {
     let memory = KernelLoader::new(&config);
     memory.check()?;
     KernelLoader::check_namespace(config.private_mounts)?;
-    let snapshotter = Arc::new(Snapshotter::open(&config, Box::new(memory))?);
+    let snapshotter = Arc::new(Snapshotter::open(
+        &config,
+        Box::new(memory),
+        Box::new(RealDisk),
+    )?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

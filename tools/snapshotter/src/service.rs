@@ -13,8 +13,10 @@ use crate::api::{
 };
 use crate::error::{warn, Error, Result};
 use crate::record::State;
-use crate::snapshotter::Snapshotter;
-use daxfs_files::digest::hex;
+use crate::snapshotter::{Content, Snapshotter};
+use daxfs_store::{IMAGE, PACKS};
+use mkdaxfs::input::is_layer;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -44,13 +46,16 @@ impl Service {
         }
     }
 
-    /// Runs `call`, which may block.
+    /// Runs `call`, which may block, and which can ask whether the client still waits for it.
     async fn call<T: Send + 'static>(
         &self,
-        call: impl FnOnce(&Snapshotter) -> Result<T> + Send + 'static,
+        call: impl FnOnce(&Snapshotter, &dyn Fn() -> bool) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
-        let snapshotter = Arc::clone(&self.snapshotter);
-        let called = tokio::task::spawn_blocking(move || call(&snapshotter)).await;
+        let (snapshotter, waits) = (Arc::clone(&self.snapshotter), Arc::new(()));
+        let client = Arc::downgrade(&waits);
+        let call = move || call(&snapshotter, &|| client.strong_count() > 0);
+        let called = tokio::task::spawn_blocking(call).await;
+        drop(waits);
         self.answer(called.map_err(failed).and_then(|it| Ok(it?)))
     }
 
@@ -68,18 +73,14 @@ impl Service {
         state: State,
         labels: Labels,
     ) -> std::result::Result<Vec<Mount>, Status> {
-        let waits = Arc::new(());
-        let client = Arc::downgrade(&waits);
-        let made = self.call(move |snapshotter| {
+        let made = self.call(move |snapshotter, waits| {
             snapshotter.finish(&parent)?;
-            if client.strong_count() == 0 {
+            if !waits() {
                 return Err(Error::Gone);
             }
             snapshotter.create(&key, &parent, state, labels)
         });
-        let made = made.await?.into_inner();
-        drop(waits);
-        Ok(made)
+        Ok(made.await?.into_inner())
     }
 }
 
@@ -109,7 +110,7 @@ impl Snapshots for Service {
 
     async fn mounts(&self, request: Request<MountsRequest>) -> Answer<MountsResponse> {
         let key = request.into_inner().key;
-        self.call(move |snapshotter| {
+        self.call(move |snapshotter, _| {
             let mounts = snapshotter.mounts(&key)?;
             Ok(MountsResponse { mounts })
         })
@@ -137,12 +138,13 @@ impl Snapshots for Service {
 
     async fn remove(&self, request: Request<RemoveSnapshotRequest>) -> Answer<()> {
         let key = request.into_inner().key;
-        self.call(move |snapshotter| snapshotter.remove(&key)).await
+        self.call(move |snapshotter, _| snapshotter.remove(&key))
+            .await
     }
 
     async fn stat(&self, request: Request<StatSnapshotRequest>) -> Answer<StatSnapshotResponse> {
         let key = request.into_inner().key;
-        self.call(move |snapshotter| {
+        self.call(move |snapshotter, _| {
             let info = snapshotter.stat(&key)?;
             Ok(StatSnapshotResponse { info: Some(info) })
         })
@@ -157,7 +159,7 @@ impl Snapshots for Service {
             info, update_mask, ..
         } = request.into_inner();
         let paths = update_mask.map_or_else(Vec::new, |mask| mask.paths);
-        self.call(move |snapshotter| {
+        self.call(move |snapshotter, _| {
             let info =
                 info.ok_or_else(|| Error::Invalid("the request names no snapshot".into()))?;
             let info = snapshotter.update(info, &paths)?;
@@ -171,7 +173,7 @@ impl Snapshots for Service {
 
     async fn list(&self, _request: Request<ListSnapshotsRequest>) -> Answer<Self::ListStream> {
         // containerd asks with a filter for targets of Prepare only, and checks the answer itself.
-        self.call(move |snapshotter| {
+        self.call(move |snapshotter, _| {
             let parts: Vec<_> = snapshotter
                 .list()
                 .chunks(TOGETHER)
@@ -185,7 +187,7 @@ impl Snapshots for Service {
 
     async fn usage(&self, request: Request<UsageRequest>) -> Answer<UsageResponse> {
         let key = request.into_inner().key;
-        self.call(move |snapshotter| {
+        self.call(move |snapshotter, _| {
             let size = snapshotter.usage(&key)?;
             Ok(UsageResponse {
                 size: size.bytes as i64,
@@ -196,7 +198,7 @@ impl Snapshots for Service {
     }
 
     async fn cleanup(&self, _request: Request<CleanupRequest>) -> Answer<()> {
-        self.call(|snapshotter| snapshotter.cleanup()).await
+        self.call(|snapshotter, _| snapshotter.cleanup()).await
     }
 }
 
@@ -206,23 +208,27 @@ impl Diff for Service {
     async fn apply(&self, request: Request<ApplyRequest>) -> Answer<ApplyResponse> {
         let ApplyRequest { diff, mounts, .. } = request.into_inner();
         let diff = diff.unwrap_or_default();
-        let place = upper(&mounts).zip(blob(&self.containerd, &diff));
+        let place = upper(&mounts).zip(content(&self.containerd, &diff));
         // containerd then asks the next differ, which unpacks it.
         let other = |why: &str| Status::unimplemented(format!("{}: {why}", diff.digest));
-        let Some((upper, archive)) = place else {
+        let Some((upper, content)) = place else {
             return Err(other(
                 "not a layer that can be read, or not for a snapshot of daxfs",
             ));
         };
         let applied = self
-            .call(move |snapshotter| snapshotter.apply(&upper, &archive))
+            .call(move |snapshotter, waits| snapshotter.apply(&upper, &content, waits))
             .await?;
-        let Some((sha256, size)) = applied.into_inner() else {
+        let Some((digest, size)) = applied.into_inner() else {
             return Err(other("not for an empty snapshot of daxfs"));
         };
+        let kind = match &*diff.media_type {
+            IMAGE => IMAGE,
+            _ => "application/vnd.oci.image.layer.v1.tar",
+        };
         let applied = Descriptor {
-            media_type: "application/vnd.oci.image.layer.v1.tar".into(),
-            digest: format!("sha256:{}", hex(&sha256)),
+            media_type: kind.into(),
+            digest,
             size: size as i64,
             annotations: Default::default(),
         };
@@ -249,22 +255,19 @@ fn upper(mounts: &[Mount]) -> Option<PathBuf> {
     }
 }
 
-/// Returns the file of the blob that `layer` describes, an archive of a layer, in the content store in `containerd`.
-fn blob(containerd: &Path, layer: &Descriptor) -> Option<PathBuf> {
-    let kinds = [
-        "application/vnd.oci.image.layer.",
-        "application/vnd.docker.image.rootfs.",
-    ];
-    let kind = &layer.media_type;
-    let is_archive = kinds.iter().any(|start| kind.starts_with(start))
-        && ["tar", "tar+gzip", "tar+zstd", "tar.gzip", "tar.zstd"]
-            .iter()
-            .any(|end| kind.ends_with(end));
+/// Returns the content of the blob that `layer` describes, in the content store in `containerd`.
+fn content(containerd: &Path, layer: &Descriptor) -> Option<Content> {
+    let dir = containerd.join("io.containerd.content.v1.content");
+    if layer.media_type == IMAGE {
+        let packs = layer.annotations.get(PACKS)?.split_terminator(',');
+        let digests = iter::once(&*layer.digest).chain(packs);
+        let digests = digests.map(str::to_owned).collect();
+        return Some(Content::Image { dir, digests });
+    }
     let (algorithm, digits) = layer.digest.split_once(':')?;
     let is_name =
         |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let blobs = containerd.join("io.containerd.content.v1.content/blobs");
-    let path = (is_archive && is_name(algorithm) && is_name(digits))
-        .then(|| blobs.join(algorithm).join(digits))?;
-    path.is_file().then_some(path)
+    let path = (is_layer(&layer.media_type) && is_name(algorithm) && is_name(digits))
+        .then(|| dir.join("blobs").join(algorithm).join(digits))?;
+    path.is_file().then_some(Content::Archive(path))
 }

@@ -17,11 +17,12 @@ use crate::files::forget_changes;
 use crate::idmap::IdMap;
 use crate::images::{upper, Images};
 use crate::loader::Loader;
-use crate::record::{Disk, RealDisk, Record, Snapshot, State};
+use crate::record::{Disk, Layer, Record, Snapshot, State};
 use crate::snapshots::{sweep, Snapshots};
 use crate::tree::{measure, Size};
+use daxfs_files::digest::hex;
 use daxfs_files::Silent;
-use daxfs_store::{lock, merge_upper};
+use daxfs_store::{lock, merge_upper, Exported};
 use mkdaxfs::input::{layer, Options};
 use mkdaxfs::writer::build::Builder;
 use mkdaxfs::writer::tree::ROOT;
@@ -54,17 +55,26 @@ pub struct Snapshotter {
 /// The last failed attempt to make an image for each layer, with its number.
 type Making = HashMap<String, (u64, Code, String)>;
 
+/// The content of a layer that is applied to a snapshot.
+pub enum Content {
+    /// An archive of a layer in this file.
+    Archive(PathBuf),
+    /// An image of another store.
+    Image {
+        /// Containerd's store of content.
+        dir: PathBuf,
+        /// Digests of the image and of its packs.
+        digests: Vec<String>,
+    },
+}
+
 /// Longest options of a mount: a page, without the names of options that containerd adds.
 const OPTIONS_MAX: usize = 4000;
 
 impl Snapshotter {
     /// Opens the snapshots of an earlier run, and removes the remains of a crash. [`Snapshotter::tidy`] removes the others.
-    pub fn open(config: &Config, memory: Box<dyn Loader>) -> Result<Self> {
-        Self::open_on(config, memory, Box::new(RealDisk))
-    }
-
-    /// As [`Snapshotter::open`], and write records to `disk`.
-    pub fn open_on(config: &Config, memory: Box<dyn Loader>, disk: Box<dyn Disk>) -> Result<Self> {
+    /// Records are written to `disk`.
+    pub fn open(config: &Config, memory: Box<dyn Loader>, disk: Box<dyn Disk>) -> Result<Self> {
         let dir = config.root.join("snapshots");
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -115,16 +125,8 @@ impl Snapshotter {
             ("layers", count, "Committed snapshots."),
             ("layers_pending", pending, "Layers without an image so far."),
             ("images_loaded", images, "Images in memory."),
-            (
-                "loaded_bytes",
-                bytes,
-                "Bytes of these images and their packs.",
-            ),
-            (
-                "limit_bytes",
-                self.limit,
-                "Bytes that images may take, or 0.",
-            ),
+            ("loaded_bytes", bytes, "Bytes of images in memory."),
+            ("limit_bytes", self.limit, "Most bytes of images, or 0."),
         ] {
             let name = format!("daxfs_snapshotter_{name}");
             text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
@@ -267,12 +269,16 @@ impl Snapshotter {
         mounts(&snapshot, self.load_pinned(&pin)?)
     }
 
-    /// Makes the image of the layer in the file `archive`, for the active snapshot that writes to the directory `upper`. Its
-    /// commit needs no more than its record. Returns SHA-256 and size of the layer without compression, or `None` if no
-    /// such snapshot is empty.
+    /// Makes the image of a layer for the active snapshot that writes to the directory `upper`. Its commit needs no more
+    /// than its record. Returns digest and size of the layer without compression, or `None` if no such snapshot is empty.
     ///
-    /// Returns [`Error::NotFound`] if the snapshot is removed.
-    pub fn apply(&self, upper: &Path, archive: &Path) -> Result<Option<([u8; 32], u64)>> {
+    /// Returns [`Error::NotFound`] if the snapshot is removed, and [`Error::Gone`] if it is not `wanted` before it begins.
+    pub fn apply(
+        &self,
+        upper: &Path,
+        content: &Content,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<(String, u64)>> {
         let find = || match lock(&self.snapshots).empty(upper)? {
             Some(snapshot) if snapshot.record.state != State::Active => {
                 let why = "has a layer already; remove it, and prepare another one";
@@ -287,30 +293,36 @@ impl Snapshotter {
         let pin = self.pin(&snapshot.record.parent)?;
         let below = pin.layer.as_ref().map(|layer| &*layer.dir);
         let dir = &snapshot.dir;
-        let mut told = None;
+        let still = || match find()? {
+            _ if !wanted() => Err(Error::Gone),
+            Some(found) if found.dir == *dir => Ok(()),
+            _ => Err(Error::NotFound(snapshot.record.name.clone())),
+        };
+        if let Content::Image { dir, digests } = content {
+            if below.is_some() {
+                let why = "is on top of another layer; an image of daxfs has all files, and is the only layer";
+                return Err(Error::state(&snapshot.record.name, why));
+            }
+            // containerd fetches the packs at the same time.
+            Exported::wait(dir, digests, &still)?;
+        }
         let applied = {
             let _making = lock(&self.making);
             // Another call may have applied a layer, and committed it, or removed the snapshot.
-            let still = find().and_then(|found| {
-                let is_it = found.is_some_and(|found| found.dir == *dir);
-                is_it
-                    .then_some(())
-                    .ok_or_else(|| Error::NotFound(snapshot.record.name.clone()))
-            });
-            let merge = |builder: &mut Builder| {
-                let (options, warn) = (Options::new(dir), &mut |warning| warn(&warning));
-                // containerd leaves out what an archive says of its root directory.
-                let root = builder.tree.node(ROOT).attributes;
-                told = Some(layer(builder, archive, &options, &Silent, warn)?);
-                builder.tree.nodes[ROOT as usize].attributes = root;
-                Ok(())
-            };
-            still.and_then(|()| {
+            still().and_then(|()| {
                 // An earlier attempt may have been killed.
                 self.images.forget(dir)?;
-                self.images.check_room(dir, below, 0)?;
-                let made = self.images.make(dir, below, merge);
-                let applied = made.and_then(|layer| lock(&self.snapshots).apply(&snapshot, layer));
+                let made = match content {
+                    Content::Archive(file) => self.unpack(dir, below, file),
+                    Content::Image {
+                        dir: blobs,
+                        digests,
+                    } => self.images.import(dir, blobs, digests),
+                };
+                let applied = made.and_then(|(layer, told)| {
+                    lock(&self.snapshots).apply(&snapshot, layer)?;
+                    Ok(Some(told))
+                });
                 applied.inspect_err(|_| {
                     if let Err(error) = self.images.forget(dir) {
                         warn(&error);
@@ -320,7 +332,27 @@ impl Snapshotter {
         };
         // Removals may have left it to this call.
         self.collect();
-        applied.map(|()| told)
+        applied
+    }
+
+    /// Makes the image of the snapshot in `dir` of the archive of a layer. Returns it, and digest and size of the archive.
+    fn unpack(
+        &self,
+        dir: &Path,
+        below: Option<&Path>,
+        archive: &Path,
+    ) -> Result<(Layer, (String, u64))> {
+        self.images.check_room(dir, below, 0)?;
+        let mut told = Default::default();
+        let made = self.images.make(dir, below, |builder| {
+            let (options, warn) = (Options::new(dir), &mut |warning| warn(&warning));
+            // containerd leaves out what an archive says of its root directory.
+            let root = builder.tree.node(ROOT).attributes;
+            told = layer(builder, archive, &options, &Silent, warn)?;
+            builder.tree.nodes[ROOT as usize].attributes = root;
+            Ok(())
+        })?;
+        Ok((made, (format!("sha256:{}", hex(&told.0)), told.1)))
     }
 
     /// Makes the active snapshot `key` the committed snapshot `name`: write its files to disk, and then its record.

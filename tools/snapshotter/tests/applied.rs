@@ -42,7 +42,7 @@ fn layer(machine: &Machine, kind: &str, files: &[(&str, &str)]) -> (Descriptor, 
 }
 
 /// Puts a blob into the content store of containerd.
-fn store(machine: &Machine, kind: &str, blob: &[u8]) -> Descriptor {
+pub fn store(machine: &Machine, kind: &str, blob: &[u8]) -> Descriptor {
     let sha256 = hex(&Sha256::digest(blob));
     let descriptor = Descriptor {
         media_type: kind.into(),
@@ -57,7 +57,7 @@ fn store(machine: &Machine, kind: &str, blob: &[u8]) -> Descriptor {
 }
 
 /// Returns the file of a blob in the content store of containerd.
-fn blob_of(machine: &Machine, descriptor: &Descriptor) -> PathBuf {
+pub fn blob_of(machine: &Machine, descriptor: &Descriptor) -> PathBuf {
     let blobs = "containerd/io.containerd.content.v1.content/blobs/sha256";
     machine
         .place
@@ -66,7 +66,7 @@ fn blob_of(machine: &Machine, descriptor: &Descriptor) -> PathBuf {
         .join(&descriptor.digest[7..])
 }
 
-async fn apply(machine: &Machine, layer: &Descriptor, mounts: &[Mount]) -> Answer<Descriptor> {
+pub async fn apply(machine: &Machine, layer: &Descriptor, mounts: &[Mount]) -> Answer<Descriptor> {
     let request = ApplyRequest {
         diff: Some(layer.clone()),
         mounts: mounts.to_vec(),
@@ -77,7 +77,7 @@ async fn apply(machine: &Machine, layer: &Descriptor, mounts: &[Mount]) -> Answe
 }
 
 /// Returns the names below `dir`.
-fn names(dir: &Path) -> BTreeSet<String> {
+pub fn names(dir: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

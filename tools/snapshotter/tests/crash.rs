@@ -118,7 +118,11 @@ async fn damaged_files_are_named() {
 
     // A second daemon is refused.
     let config = Machine::config(machine.place.path());
-    let opened = Snapshotter::open(&config, Box::new(KernelLoader::new(&config)));
+    let opened = Snapshotter::open(
+        &config,
+        Box::new(KernelLoader::new(&config)),
+        Box::new(RealDisk),
+    );
     let error = opened.err().unwrap().to_string();
     assert!(error.contains("another process uses this store"), "{error}");
 }
@@ -328,7 +332,7 @@ fn the_disk_fails_during_a_commit() {
             ..Faulty::default()
         };
         let memory = || Box::new(Unpacked::default());
-        let snapshotter = Snapshotter::open_on(&config, memory(), Box::new(disk)).unwrap();
+        let snapshotter = Snapshotter::open(&config, memory(), Box::new(disk)).unwrap();
         let mounts = snapshotter
             .create("key", "", State::Active, Labels::new())
             .unwrap();
@@ -349,7 +353,7 @@ fn the_disk_fails_during_a_commit() {
         drop(snapshotter);
 
         // After a crash, either record may be there if it is not sure.
-        let again = Snapshotter::open(&config, memory()).unwrap();
+        let again = Snapshotter::open(&config, memory(), Box::new(RealDisk)).unwrap();
         if again.stat("layer").is_err() {
             again.commit("layer", "key", Labels::new()).unwrap();
         }
@@ -428,7 +432,7 @@ fn the_disk_fails_during_a_removal() {
         ..Faulty::default()
     };
     let memory = Box::new(Unpacked::default());
-    let snapshotter = Snapshotter::open_on(&config, memory, Box::new(disk)).unwrap();
+    let snapshotter = Snapshotter::open(&config, memory, Box::new(disk)).unwrap();
     snapshotter
         .create("key", "", State::Active, Labels::new())
         .unwrap();
@@ -459,7 +463,8 @@ fn a_commit_keeps_what_is_mounted() {
     drop(snapshotter);
 
     // Neither does the next start, nor the removal of the snapshot.
-    let snapshotter = Snapshotter::open(&config, Box::new(Unpacked::default())).unwrap();
+    let snapshotter =
+        Snapshotter::open(&config, Box::new(Unpacked::default()), Box::new(RealDisk)).unwrap();
     snapshotter.stat("layer").unwrap();
     assert!(container.join("after").exists(), "the start removed it");
     snapshotter.remove("layer").unwrap();

@@ -6,6 +6,7 @@
 
 mod applied;
 mod crash;
+mod exported;
 mod layers;
 mod room;
 mod rules;
@@ -24,6 +25,7 @@ use daxfs_snapshotter::api::{
 use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::loader::Loader;
+use daxfs_snapshotter::record::RealDisk;
 use daxfs_snapshotter::server::serve;
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
@@ -166,7 +168,7 @@ impl Machine {
     fn alone(memory: impl Loader) -> (TempDir, Config, Snapshotter) {
         let place = TempDir::new().unwrap();
         let config = Self::config(place.path());
-        let snapshotter = Snapshotter::open(&config, Box::new(memory)).unwrap();
+        let snapshotter = Snapshotter::open(&config, Box::new(memory), Box::new(RealDisk)).unwrap();
         (place, config, snapshotter)
     }
 
@@ -185,7 +187,7 @@ impl Machine {
         let (end, ended) = oneshot::channel::<()>();
         let (ready, is_ready) = oneshot::channel();
         let address = format!("unix:{}", config.socket.display());
-        let opened = Snapshotter::open(&config, Box::new(memory.clone()));
+        let opened = Snapshotter::open(&config, Box::new(memory.clone()), Box::new(RealDisk));
         let snapshotter = Arc::new(opened.unwrap());
         snapshotter.tidy();
         let server = tokio::spawn({

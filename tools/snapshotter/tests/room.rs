@@ -6,7 +6,7 @@ use crate::{lower, refused, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::Labels;
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::loader::Loader;
-use daxfs_snapshotter::record::{Disk, State};
+use daxfs_snapshotter::record::{Disk, RealDisk, State};
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
 use std::io;
@@ -283,7 +283,8 @@ fn long_roots() {
     let mut config = Machine::config(place.path());
     config.root.extend(vec!["r".repeat(220); 6]);
     let memory = Unpacked::default();
-    let snapshotter = Snapshotter::open(&config, Box::new(memory.clone())).unwrap();
+    let snapshotter =
+        Snapshotter::open(&config, Box::new(memory.clone()), Box::new(RealDisk)).unwrap();
     commit(&snapshotter, "a", "", 1).unwrap();
     let new = snapshotter.create("key", "a", State::Active, Labels::new());
     let error = new.unwrap_err();
@@ -293,7 +294,7 @@ fn long_roots() {
     assert_eq!(snapshotter.list().len(), 1);
     // The reason does not get lost if the snapshot cannot be removed again.
     drop(snapshotter);
-    let snapshotter = Snapshotter::open_on(&config, Box::new(memory), Box::new(Stuck)).unwrap();
+    let snapshotter = Snapshotter::open(&config, Box::new(memory), Box::new(Stuck)).unwrap();
     let new = snapshotter.create("key", "a", State::Active, Labels::new());
     let error = new.unwrap_err().to_string();
     assert!(error.contains(why), "{error}");
