@@ -35,7 +35,7 @@ pub struct Summary {
     pub digest: [u8; 32],
 }
 
-/// Writes an image of `tree` to `output` and verifies it.
+/// Writes an image of `tree` to `output`, verifies it, and syncs it.
 pub fn make(
     tree: &Tree,
     options: &Options,
@@ -107,13 +107,11 @@ impl Written<'_> {
             .map_err(|error| Error::output(path, "examine", error))?;
         thread::scope(|scope| {
             let reader = scope.spawn(|| check::first(&memory));
-            let writer = scope.spawn(|| output.file().sync_all());
+            let writer = scope.spawn(|| output.sync());
             let bytes = self.bytes(&memory, path, progress);
             match (reader.join(), writer.join()) {
                 (Ok(finding), Ok(written)) => {
-                    written.map_err(|error| {
-                        Error::output(output.written_path(), "write the image", error)
-                    })?;
+                    written?;
                     match finding {
                         Some(finding) => Err(Error::image(path, finding)),
                         None => bytes,

@@ -175,24 +175,41 @@ impl Output {
     /// Returns [`Error::Io`]; the final name is then as it was, and a device holds no image. If only the directory cannot
     /// be synced, the image is in place, but a crash may undo that.
     pub fn commit(self, progress: &dyn Progress) -> Result<()> {
-        let (path, directory, overwrite) = (self.path, self.directory, self.overwrite);
+        if self.temporary().is_none() {
+            return self.place(progress);
+        }
+        self.sync()?;
+        let directory = self.directory.clone();
+        self.place(progress)?;
+        // Make the name durable.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match open(&directory, flags, Mode::empty()).and_then(rustix::fs::fsync) {
+            // The user may only write there, and some filesystems sync no directories.
+            Ok(()) | Err(Errno::ACCESS | Errno::INVAL) => Ok(()),
+            Err(error) => Err(Error::output(&directory, "sync the directory", error)),
+        }
+    }
+
+    /// Makes what was written durable, without a name.
+    ///
+    /// Returns [`Error::Io`].
+    pub fn sync(&self) -> Result<()> {
+        let synced = self.file().sync_all();
+        synced.map_err(|error| Error::output(self.written_path(), "write the image", error))
+    }
+
+    /// Does as [`Output::commit`], but syncs neither a file, for which [`Output::sync`] is, nor its directory.
+    pub fn place(self, progress: &dyn Progress) -> Result<()> {
+        let (path, overwrite) = (self.path, self.overwrite);
         let failed = |error| Error::output(&path, "write the image", error);
         match self.target {
             Target::File(temporary) => {
-                temporary.as_file().sync_all().map_err(failed)?;
                 // A file may have appeared there.
                 if path.symlink_metadata().is_ok() {
                     overwrite.check_file(&path)?;
                 }
                 replace::rename(temporary, &path)
-                    .map_err(|error| Error::output(&path, "put the image in place", error))?;
-                // Make the name durable.
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                match open(&directory, flags, Mode::empty()).and_then(rustix::fs::fsync) {
-                    // The user may only write there, and some filesystems sync no directories.
-                    Ok(()) | Err(Errno::ACCESS | Errno::INVAL) => Ok(()),
-                    Err(error) => Err(Error::output(&directory, "sync the directory", error)),
-                }
+                    .map_err(|error| Error::output(&path, "put the image in place", error))
             }
             Target::Device(file, device) => {
                 let size = file.metadata().map_err(failed)?.len();

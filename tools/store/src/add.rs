@@ -3,7 +3,7 @@
 //! Adds an image to a store.
 
 use crate::escape::{escape, refuse_marks};
-use crate::files::{failed, lock};
+use crate::files::{failed, lock, sync};
 use crate::group::{choose, split, New};
 use crate::layer::Known;
 use crate::pack::{self, each_object, object_name, Object, Pack, PackRef, Sum};
@@ -188,14 +188,13 @@ impl Store {
         let count = compose(&mut tree, files, &places, &packs)?;
         let output = create(&self.image(name)?)?;
         let summary = make(&tree, &pack::options(), &output, progress)?;
-        output.commit(progress)?;
         let [new, known] = total;
         let sha256 = hex(&summary.digest);
         let needs = tree.packs.iter().map(|pack| PackRef {
             sha256: hex(&pack.sha256),
             size: pack.total_size,
         });
-        self.remember(name, &sha256, needs.collect());
+        self.put_image(name, output, &sha256, needs.collect(), progress)?;
         Ok(Added {
             sha256,
             new,
@@ -205,12 +204,24 @@ impl Store {
         })
     }
 
-    /// Records what the new image `name` needs.
-    pub(crate) fn remember(&self, name: &str, sha256: &str, needs: Vec<PackRef>) {
+    /// Gives the complete image `output`, which has the SHA-256 `sha256` and needs the packs `needs`, the name `name`.
+    pub(crate) fn put_image(
+        &self,
+        name: &str,
+        output: Output,
+        sha256: &str,
+        needs: Vec<PackRef>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        // Content of packs is durable when they get their names. Their names are durable before the image, also those that
+        // are from a command that was killed.
+        sync(&self.dir.join("packs"))?;
+        output.commit(progress)?;
         let mut read = lock(&self.read);
         read.images.insert(name.into(), (sha256.into(), needs));
         // Each object takes 56 bytes of memory, and 2 µs to be read again.
         read.packs.clear();
+        Ok(())
     }
 
     /// Refuses a tree that is larger than the filesystem of the store, before all of it is read: a small
@@ -303,7 +314,8 @@ impl Store {
         Ok((pack, summary.total_size))
     }
 
-    /// Gives the complete pack `output` its name, in place of a damaged one.
+    /// Gives the complete pack `output`, which is synced, its name, in place of a damaged one. [`Store::put_image`] makes the
+    /// name durable.
     pub(crate) fn put_pack(
         &self,
         mut output: Output,
@@ -316,7 +328,7 @@ impl Store {
             let _ = std::fs::remove_file(&path);
         }
         output.rename(path.file_name().unwrap_or_default());
-        output.commit(progress)?;
+        output.place(progress)?;
         lock(&self.read).forget(sha256);
         self.known_pack(sha256)
     }

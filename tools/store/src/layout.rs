@@ -357,8 +357,7 @@ impl Store {
         first(|report| whole_image(&image, &found, progress, report))?;
         let output = create(path)?;
         exported.copy(0, &mut output.file(), progress)?;
-        output.commit(progress)?;
-        self.remember(name, &added.sha256, needs);
+        self.put_image(name, output, &added.sha256, needs, progress)?;
         Ok(added)
     }
 
@@ -382,6 +381,7 @@ impl Store {
             return Err(Error::refused(opened.name, why));
         }
         first(|report| whole_pack(opened, &needed.sha256, false, progress, report).map(drop))?;
+        output.sync()?;
         let pack = self.put_pack(output, &needed.sha256, progress)?;
         Ok((pack, size))
     }
