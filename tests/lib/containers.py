@@ -107,9 +107,9 @@ class Daemon:
         wait_for(self.ended)
 
     def ended(self):
-        """Return whether it has ended, whether or not its parent knows."""
+        """Return whether it has ended, whether or not its parent knows. Until all its threads have, its files are locked."""
         status = Path(f"/proc/{self.pid()}/status")
-        return not status.exists() or bool(re.search(r"^State:\s*[ZX]", status.read_text(), re.M))
+        return not status.exists() or bool(re.search(r"^State:\s*[ZX].*^Threads:\s*[01]$", status.read_text(), re.M | re.S))
 
     def restart(self, number=signal.SIGTERM, between=lambda: None):
         """End it, call a function, and start it again."""
