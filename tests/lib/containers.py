@@ -15,6 +15,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from textwrap import dedent
 
 from lib import grpc
 from lib.ktap import TESTS, WORK, fixture, meminfo, needs, private_mount_point, skip_all, soon
@@ -34,11 +35,6 @@ root = "{PLACE}/root"
 state = "{PLACE}/state"
 [grpc]
   address = "{ADDRESS}"
-# containerd 2.x imports through this service.
-[[plugins."io.containerd.transfer.v1.local".unpack_config]]
-  platform = "linux/amd64"
-  snapshotter = "daxfs"
-  differ = "daxfs-diff"
 """
 PODMAN = f"""
 [engine]
@@ -152,6 +148,11 @@ def mount_engine(image):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
+def example(above):
+    """Return the example of containers.rst below a line that ends with this text."""
+    return dedent(re.search(rf"{above}::\n\n((?: {{4}}.*\n)+)", Path(TESTS, "containers.rst").read_text())[1])
+
+
 def documented(differs):
     """Return the lines of containers.rst for containerd, with the places of this machine and these differs."""
     page = Path(TESTS, "containers.rst").read_text().split("\n3. ")[0]
@@ -159,7 +160,8 @@ def documented(differs):
     lines = lines.replace("/run/daxfs-snapshotter/daxfs-snapshotter.sock", str(SOCKET)).replace("/var/lib/daxfs-snapshotter", str(ROOT))
     # The text says where this line belongs.
     lines = lines.replace(f'"{SOCKET}"', f'"{SOCKET}"\n  capabilities = ["remap-ids"]', 1)
-    return re.sub("(default = ).*", rf"\g<1>{list(differs)}", lines)
+    # containerd 2.x imports through the service for transfers.
+    return re.sub("(default = ).*", rf"\g<1>{list(differs)}", lines) + "\n" + example("\ntransfers").split('"daxfs"\n', 1)[1]
 
 
 def start_both(version=2, disabled=(CRI, NRI), for_containerd="", for_snapshotter="", differs=("daxfs-diff", "walking"),

@@ -34,10 +34,11 @@ def start(differs=("daxfs-diff",)):
     containers.mount_engine("containerd")
     if version() < (2, 0):
         form, plugin = 2, CRI
-        lines = f'[plugins."{CRI}"]\n  sandbox_image = "{IMAGE}"\n[plugins."{CRI}".containerd]\n  snapshotter = "daxfs"\n'
+        lines = f'[plugins."{CRI}"]\n  sandbox_image = "{IMAGE}"\n' + containers.example("With containerd 1.7")
     else:
-        form, plugin, images = 3, "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images"
-        lines = f'[plugins."{images}"]\n  snapshotter = "daxfs"\n[plugins."{images}".pinned_images]\n  sandbox = "{IMAGE}"\n'
+        form, plugin = 3, "io.containerd.cri.v1.runtime"
+        # The rest of the example is for all tests.
+        lines = "\n".join(containers.example("\ntransfers").split("\n")[:2]) + f'\n[plugins."io.containerd.cri.v1.images".pinned_images]\n  sandbox = "{IMAGE}"\n'
     containers.start_both(form, [NRI], lines + RUNTIME.format(plugin=plugin), differs=differs)
     # It sees images that are imported after its start.
     wait_for(call, "RuntimeService/Status")
