@@ -34,6 +34,7 @@ use prost_types::FieldMask;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -187,7 +188,13 @@ impl Machine {
         let (end, ended) = oneshot::channel::<()>();
         let (ready, is_ready) = oneshot::channel();
         let address = format!("unix:{}", config.socket.display());
-        let opened = Snapshotter::open(&config, Box::new(memory.clone()), Box::new(RealDisk));
+        let open = || Snapshotter::open(&config, Box::new(memory.clone()), Box::new(RealDisk));
+        let mut opened = open();
+        // A child of another test may have the lock for a moment, before it runs its program.
+        while matches!(&opened, Err(error) if error.to_string().contains("another process")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            opened = open();
+        }
         let snapshotter = Arc::new(opened.unwrap());
         snapshotter.tidy();
         let server = tokio::spawn({
