@@ -16,14 +16,19 @@ const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
-/// A layer with these files, as containerd has it: its descriptor, and the SHA-256 of the archive.
-fn layer(machine: &Machine, kind: &str, files: &[(&str, &str)]) -> (Descriptor, String) {
-    let place = tempfile::TempDir::new().unwrap();
+/// Writes files to the directory `dir`: their names and content.
+pub fn write(dir: &Path, files: &[(&str, &str)]) {
     for (name, content) in files {
-        let path = place.path().join(name);
+        let path = dir.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
     }
+}
+
+/// A layer with these files, as containerd has it: its descriptor, and the SHA-256 of the archive.
+fn layer(machine: &Machine, kind: &str, files: &[(&str, &str)]) -> (Descriptor, String) {
+    let place = tempfile::TempDir::new().unwrap();
+    write(place.path(), files);
     let tar = |options: &[&str]| {
         let mut tar = Command::new("tar");
         tar.args(options).arg("-C").arg(place.path()).arg(".");

@@ -2,7 +2,7 @@
 
 //! Images of other stores that are applied to snapshots. tests/published fetches them from a registry.
 
-use crate::applied::{apply, blob_of, names, store};
+use crate::applied::{apply, blob_of, names, store, write};
 use crate::{lower, refused, refused_for, Machine};
 use daxfs_files::{Output, Silent};
 use daxfs_snapshotter::api::Descriptor;
@@ -13,16 +13,12 @@ use std::path::Path;
 use std::time::Duration;
 use tonic::Code;
 
-/// Puts an image of these files, names and content, into the content store of containerd, and its packs.
-/// Returns the descriptor of the image, and those of its packs.
+/// Puts an image of these files, names and content, and its packs into the content store of containerd. Returns the
+/// descriptors of the image and of the packs.
 fn image(machine: &Machine, files: &[(&str, &str)]) -> (Descriptor, Vec<Descriptor>) {
     let place = tempfile::TempDir::new().unwrap();
     let (tree, layout) = (place.path().join("tree"), place.path().join("layout"));
-    for (name, content) in files {
-        let path = tree.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
-    }
+    write(&tree, files);
     let options = Options::new(place.path());
     let tree = read(&[Input::Directory(tree)], &options, &Silent, &mut |_| ()).unwrap();
     let from = Store::create(&place.path().join("store")).unwrap();
@@ -146,10 +142,10 @@ async fn wrong() {
         annotate(&mut image, packs);
         image
     };
-    let mut damaged = std::fs::read(blob_of(&machine, &packs[0])).unwrap();
-    let damaged_pack = store(&machine, "pack", &damaged.clone());
+    let pack = blob_of(&machine, &packs[0]);
+    let mut damaged = std::fs::read(&pack).unwrap();
     damaged[5000] ^= 1;
-    std::fs::write(blob_of(&machine, &damaged_pack), &damaged).unwrap();
+    std::fs::write(&pack, damaged).unwrap();
     let unknown = Descriptor {
         annotations: Default::default(),
         ..good.clone()

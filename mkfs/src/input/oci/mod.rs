@@ -110,22 +110,21 @@ impl OciImage {
     ///
     /// Fails if it is not a container's.
     pub fn config(&self) -> Result<Map<String, Value>> {
-        let config = &self.manifest.config;
+        let (config, parts) = (&self.manifest.config, &self.layout.parts);
         if !is_config(&config.media_type) {
             let why = "has no image of a container with this name; copy one to it, with skopeo";
             return Err(self.layout.refused(why));
         }
-        let content: Map<String, Value> = self.layout.describe(config)?;
-        let found: Config = self.layout.describe(config)?;
-        self.check_platform(&found)?;
-        Ok(content)
+        let content = parts::read(&blob(parts, config, &mut io::sink(), &Silent)?)?;
+        self.check_platform(&json(parts, &config.digest, &content)?)?;
+        json(parts, &config.digest, &content)
     }
 
     /// Checks that the image is for the wanted platform, if the index does not say it.
     fn check_platform(&self, config: &Config) -> Result<()> {
         // Many programs write no platform into the index.
         let wanted = self.layout.platform.as_ref();
-        let wanted = wanted.filter(|_| self.chosen.platform().is_none());
+        let wanted = wanted.filter(|_| !self.has_platform());
         match wanted.filter(|it| it.rank(&config.platform).is_none()) {
             None => Ok(()),
             Some(wanted) => {
@@ -140,7 +139,7 @@ impl OciImage {
         let (layout, chosen, manifest) = (&self.layout, &self.chosen, &self.manifest);
         let part = |part, progress| layout.part(&self.images, chosen, part, progress);
         let (config, layers) = (&manifest.config, manifest.layers());
-        let is_unknown = layout.platform.is_some() && chosen.platform().is_none();
+        let is_unknown = layout.platform.is_some() && !self.has_platform();
         let is_there = || Ok(layout.parts.has(&file(&layout.parts, config)?));
         if is_unknown || is_config(&config.media_type) && is_there()? {
             let content = parts::read(&part(config, &Silent)?)?;
