@@ -274,7 +274,7 @@ def remove(*names):
 
 
 def end_leases():
-    """End all leases: a call that failed, or whose client or daemon was killed, may leave one, which holds snapshots for a day."""
+    """End all leases. A call can leave one if it fails, or if its client or containerd is killed; it holds snapshots for a day."""
     for lease in ctr("leases", "ls", "-q").split():
         ctr("leases", "rm", lease)
 
