@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Images of a store that are written to an OCI layout.
+//!
+//! Documentation/store.rst describes the manifest: its first layer is the image, and the others are its packs, in the order of
+//! the image's table.
+
+use crate::add::{Guard, Total};
+use crate::beside::Beside;
+use crate::layout::{enter, output, Layout, IMAGE};
+use crate::pack::wrong_pack;
+use crate::store::{missing_pack, Store};
+use daxfs_files::digest::{hex, BUFFER};
+use daxfs_files::{Progress, Silent};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::source::{cannot_open, Opened};
+use daxfs_image::text::shown_path;
+use mkdaxfs::input::Platform;
+use serde_json::{json, Value};
+use sha2::{Digest, Sha256};
+use std::fs::{File, Metadata};
+use std::io::{self, Cursor, Read, Seek};
+use std::iter;
+use std::path::Path;
+
+/// Type of the artifact.
+const ARTIFACT: &str = "application/vnd.daxfs.image.v1";
+const PACK: &str = "application/vnd.daxfs.pack.v1";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// The configuration of an artifact that has none.
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+
+/// An image that was written to a layout.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its SHA-256.
+    pub sha256: String,
+    /// Blobs that were written: the image, packs and descriptions.
+    pub new: Total,
+    /// Blobs that the layout had.
+    pub known: Total,
+}
+
+/// Writes an image to a layout.
+struct Publisher<'a> {
+    layout: Layout,
+    create: Guard<'a>,
+    published: Published,
+}
+
+impl Publisher<'_> {
+    /// Adds the blob with these bytes, unless the layout has it. Returns its descriptor.
+    fn put(&mut self, kind: &str, mut from: impl Read + Seek) -> Result<Value> {
+        let dir = &self.layout.0;
+        let failed = |error| output(dir, "copy to the layout", error);
+        let sha256 = sha256(&mut from).map_err(failed)?;
+        let size = from.stream_position().map_err(failed)?;
+        let path = dir.join("blobs/sha256").join(&sha256);
+        // Another program may have left a part of it.
+        let is_whole = |found: Metadata| found.is_file() && found.len() == size;
+        if path.symlink_metadata().is_ok_and(is_whole) {
+            self.published.known.add(size);
+        } else {
+            from.rewind().map_err(failed)?;
+            self.write(&path, from)?;
+            self.published.new.add(size);
+        }
+        Ok(json!({ "mediaType": kind, "digest": format!("sha256:{sha256}"), "size": size }))
+    }
+
+    /// Adds the blob with this value.
+    fn put_json(&mut self, kind: &str, value: &Value) -> Result<Value> {
+        self.put(kind, Cursor::new(value.to_string()))
+    }
+
+    /// Writes a file, which appears when it is complete and durable.
+    fn write(&self, path: &Path, mut from: impl Read) -> Result<()> {
+        // It would be followed.
+        if path.is_symlink() {
+            std::fs::remove_file(path).map_err(|error| output(path, "remove", error))?;
+        }
+        let new = (self.create)(path)?;
+        let copied = io::copy(&mut from, &mut new.file());
+        copied.map_err(|error| output(path, "write", error))?;
+        Ok(new.commit(&Silent)?)
+    }
+}
+
+impl Store {
+    /// Adds the image `name` to the layout in the directory `dir`, where it is called `reference`: blobs that the layout
+    /// lacks, and then its name, which another image may have had. Calls `create` to make each file. With `container`, the
+    /// name of a container image in the layout, containerd can run the image on the same `platform`, and that name offers
+    /// both.
+    ///
+    /// Fails if the image or a pack is damaged or missing.
+    pub fn export(
+        &self,
+        name: &str,
+        dir: &Path,
+        reference: &str,
+        container: Option<(&str, Option<Platform>)>,
+        create: Guard<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Published> {
+        let (image, needed) = self.needs_of(name)?;
+        let mut publisher = Publisher {
+            layout: Layout(dir.into()),
+            create,
+            published: Published {
+                sha256: image.clone(),
+                new: Total::default(),
+                known: Total::default(),
+            },
+        };
+        if container.is_some() && !dir.join("index.json").exists() {
+            let why = "is not an OCI layout with a container image; copy one to it, with skopeo";
+            return Err(Error::refused(shown_path(dir), why));
+        }
+        let _lock = publisher.layout.create()?;
+        let mut index = publisher.layout.index()?;
+        let beside = match container {
+            None => None,
+            Some((container, platform)) => {
+                self.lower_inodes(name)?;
+                let found = Beside::find(&publisher.layout, &index, container, platform)?;
+                Some((container, found))
+            }
+        };
+        let needed = needed.into_iter().map(|pack| pack.sha256);
+        let packs = needed.map(|sha256| (PACK, self.pack(&sha256), sha256));
+        let mut layers = Vec::new();
+        for (kind, path, sha256) in iter::once((IMAGE, self.image(name)?, image)).chain(packs) {
+            if !path.exists() {
+                return Err(missing_pack(name, &sha256));
+            }
+            let opened = Opened::open(&path)?;
+            if hex(&opened.superblock.sha256) != sha256 {
+                return Err(wrong_pack(opened.name));
+            }
+            progress.step("reading", opened.superblock.total_size);
+            opened.verify(progress)?;
+            let file = File::open(&path).map_err(|error| cannot_open(&opened.name, error))?;
+            layers.push(publisher.put(kind, file)?);
+        }
+        let mut manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST });
+        manifest["config"] = match &beside {
+            None => {
+                manifest["artifactType"] = ARTIFACT.into();
+                publisher.put(EMPTY, Cursor::new("{}"))?
+            }
+            Some((_, beside)) => publisher.put_json(CONFIG, &beside.config(&mut layers))?,
+        };
+        manifest["layers"] = layers.into();
+        let manifest = publisher.put_json(MANIFEST, &manifest)?;
+        if let Some((container, beside)) = beside {
+            let (kind, both) = beside.index(&manifest);
+            enter(&mut index, container, publisher.put_json(kind, &both)?);
+        }
+        enter(&mut index, reference, manifest);
+        let version = dir.join("oci-layout");
+        if !version.is_file() || version.is_symlink() {
+            publisher.write(&version, &b"{\"imageLayoutVersion\":\"1.0.0\"}"[..])?;
+        }
+        let index = Value::from(index).to_string();
+        publisher.write(&dir.join("index.json"), index.as_bytes())?;
+        Ok(publisher.published)
+    }
+}
+
+/// Returns the SHA-256 of all bytes of `from`.
+fn sha256(mut from: impl Read) -> io::Result<String> {
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(length) => hash.update(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

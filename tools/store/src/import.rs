@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Images of a store that are read from an OCI layout, or from containerd's store of content.
+
+use crate::add::{may_be_good, Added, Guard, Total};
+use crate::layout::IMAGE;
+use crate::pack::{packs, Pack, PackRef};
+use crate::store::Store;
+use crate::verify::{sizes, whole, whole_image, whole_pack};
+use daxfs_files::digest::hex;
+use daxfs_files::region::Region;
+use daxfs_files::{Progress, Silent};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::source::Opened;
+use daxfs_image::text::shown_path;
+use daxfs_image::warning::warn;
+use mkdaxfs::input::{Blobs, OciImage, Options};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An image of a store in a layout.
+pub struct Exported {
+    blobs: Blobs,
+    /// The index says its platform.
+    pub has_platform: bool,
+}
+
+impl Exported {
+    /// Returns the image in the directory `dir`, which has a layout's `blobs`: the digests of the image and of its packs.
+    ///
+    /// Fails if one is missing.
+    pub fn of(dir: &Path, digests: &[String]) -> Result<Self> {
+        Ok(Exported {
+            blobs: Blobs::of(dir, IMAGE, digests)?,
+            has_platform: false,
+        })
+    }
+
+    /// Waits for blobs of [`Exported::of`] that containerd fetches, as long as `still` succeeds.
+    ///
+    /// Fails if one is missing, and containerd fetches nothing.
+    pub fn wait<E: From<Error>>(
+        dir: &Path,
+        digests: &[String],
+        still: &dyn Fn() -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        while let Some(missing) = Blobs::missing(dir, digests).map_err(Error::from)? {
+            still()?;
+            if !is_fetched(dir) {
+                let why = "is not there, and nothing was fetched for a minute; remove the container image, and pull it again";
+                return Err(Error::refused(shown_path(&missing), why).into());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// Returns the bytes of the image and of each of its packs.
+    pub fn sizes(&self) -> impl Iterator<Item = u64> + '_ {
+        self.blobs.sizes()
+    }
+
+    /// Finds the image that `path` names, as [`OciImage::find`] does, in a directory.
+    ///
+    /// Returns `None` if it is of another kind.
+    pub fn find(path: &Path, options: &Options<'_>) -> Result<Option<Self>> {
+        let image = OciImage::find(path, options, &Silent, &mut |_| ())?;
+        let is_image = image.types().next() == Some(IMAGE);
+        Ok(is_image.then(|| Exported {
+            has_platform: image.has_platform(),
+            blobs: image.into_blobs(),
+        }))
+    }
+}
+
+impl Store {
+    /// Adds `exported`, an image of another store, as the image `name`, bit by bit, see [`Store::add`]. Packs that the
+    /// store has are not read.
+    ///
+    /// Fails if the image or a new pack differs from its digests, or breaks a rule.
+    pub fn import(
+        &self,
+        name: &str,
+        exported: &Exported,
+        create: Guard<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Added> {
+        let path = self.new_image(name)?;
+        self.changing(&path, || {
+            self.import_parts(&path, name, exported, create, progress)
+        })
+    }
+
+    fn import_parts(
+        &self,
+        path: &Path,
+        name: &str,
+        exported: &Exported,
+        create: Guard<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Added> {
+        let exported = &exported.blobs;
+        let (file, written) = exported.copy(0, &mut io::sink(), progress)?;
+        let image = Opened::open(&file)?;
+        whole(&image, true, progress)?;
+        let needs = packs(&image)?;
+        let (found, all) = (exported.sizes().len() - 1, needs.len());
+        if found != all {
+            let why = format!("needs {all} packs, and its manifest has {found}; export it again");
+            return Err(Error::refused(image.name, why));
+        }
+        let mut added = Added {
+            sha256: hex(&image.superblock.sha256),
+            new: Total::default(),
+            known: Total::default(),
+            packs: all,
+            written,
+        };
+        let mut found = BTreeMap::new();
+        for (needed, part) in needs.iter().zip(1..) {
+            let (pack, total) = match self.trusted_pack(&needed.sha256) {
+                Ok(pack) => (pack, &mut added.known),
+                Err(error) if may_be_good(&error) => return Err(error),
+                Err(error) => {
+                    if self.pack(&needed.sha256).exists() {
+                        warn(format_args!("{error}; it is replaced"));
+                    }
+                    let (pack, size) =
+                        self.import_pack(needed, exported, part, create, progress)?;
+                    added.written += size;
+                    (pack, &mut added.new)
+                }
+            };
+            for (_, object) in pack.objects() {
+                total.add(object.size);
+            }
+            found.insert(needed.sha256.clone(), sizes(&pack));
+        }
+        first(|report| whole_image(&image, &found, progress, report))?;
+        let output = create(path)?;
+        exported.copy(0, &mut output.file(), progress)?;
+        self.put_image(name, output, &added.sha256, needs, progress)?;
+        Ok(added)
+    }
+
+    /// Adds the pack that is the layer `part`. Returns it with the bytes of that layer.
+    fn import_pack(
+        &self,
+        needed: &PackRef,
+        exported: &Blobs,
+        part: usize,
+        create: Guard<'_>,
+        progress: &dyn Progress,
+    ) -> Result<(Arc<Pack>, u64)> {
+        let output = create(&self.pack("new"))?;
+        let (path, size) = exported.copy(part, &mut output.file(), progress)?;
+        let name = shown_path(&path);
+        let file = output.file().try_clone();
+        let file = file.map_err(|error| Error::system(&name, "cannot examine", "", error))?;
+        let opened = Opened::of_source(Region::file(file, 0, size), name)?;
+        if hex(&opened.superblock.sha256) != needed.sha256 {
+            let why = format!("is not the pack {}; export the image again", needed.sha256);
+            return Err(Error::refused(opened.name, why));
+        }
+        first(|report| whole_pack(opened, &needed.sha256, false, progress, report).map(drop))?;
+        output.sync()?;
+        let pack = self.put_pack(output, &needed.sha256, progress)?;
+        Ok((pack, size))
+    }
+}
+
+/// Returns whether containerd has written to its store of content in the directory `dir` in the last minute.
+fn is_fetched(dir: &Path) -> bool {
+    let found = std::fs::read_dir(dir.join("ingest")).into_iter().flatten();
+    let files = found.filter_map(|entry| Some(entry.ok()?.path().join("data")));
+    let age = |path: PathBuf| path.metadata().ok()?.modified().ok()?.elapsed().ok();
+    let mut ages = files.chain([dir.join("blobs/sha256")]).filter_map(age);
+    ages.any(|age| age < Duration::from_secs(60))
+}
+
+/// Calls `check`, and returns the first error that it reports or returns.
+fn first(check: impl FnOnce(&mut dyn FnMut(Error)) -> Result<()>) -> Result<()> {
+    let mut found = None;
+    let result = check(&mut |error| _ = found.get_or_insert(error));
+    found.map_or(result, Err)
+}
