@@ -417,6 +417,14 @@ extract_packages() {
 	configure_tree "$dest"
 }
 
+# compile_python TREE PLACE DIRECTORY...: compile the Python files below directories of a tree that will be at PLACE, as
+# maintainer scripts do. Otherwise each Python compiles what it imports. Python does not compare the results with the files
+# again, whose times images change: who changes a file there later compiles it again.
+compile_python() {
+	"${BASH_SOURCE[0]%/*}/python" -m compileall -q --invalidation-mode unchecked-hash -s "$1" -p "$2" "${@:3}" >&2 ||
+		warn "Python files of $1 do not compile"
+}
+
 # configure_tree DEST: replace the maintainer scripts as far as needed here. ldconfig is not needed: Debian's ld.so
 # searches the directories of all libraries by default.
 configure_tree() {

@@ -25,7 +25,8 @@ root_packages=(
 )
 
 root_key() {
-	printf '%s\n' "${root_packages[@]}" | sha256sum | cut -d ' ' -f 1
+	# The second word is for what is done with them.
+	printf '%s\n' "${root_packages[@]}" python-compiled | sha256sum | cut -d ' ' -f 1
 }
 
 # make_places DIRECTORY: make the files of a root that scripts/run replaces by the machine's own.
@@ -54,6 +55,7 @@ prepare_root() (
 	archives=$(fetch_packages "${root_packages[@]}")
 	# Another checkout may need more.
 	if [ -z "$(LC_ALL=C comm -13 "$ROOT/.complete" <(LC_ALL=C sort <<<"${archives//"$APT/archives/"/}") 2>/dev/null || echo new)" ]; then
+		compile_python "$ROOT" / "$ROOT"/usr/lib/python3*
 		write_file "$ROOT/.key" echo "$key"
 		return
 	fi
@@ -66,6 +68,7 @@ prepare_root() (
 	mv "$ROOT.tmp" "$ROOT"
 	write_file "$ROOT/.complete" echo "$(LC_ALL=C sort <<<"${archives//"$APT/archives/"/}")"
 	"$here/run" true
+	compile_python "$ROOT" / "$ROOT"/usr/lib/python3*
 	write_file "$ROOT/.key" echo "$key"
 	say "build root complete"
 )
@@ -84,7 +87,7 @@ esac
 prepare_cross_root() {
 	local key archives package_architectures=$both_architectures
 	DAXFS_ARCH=amd64 DAXFS_KERNEL=stock "$here/prepare" root
-	key=$({ printf '%s\n' "${cross_packages[@]}"; cat "$NATIVE_ROOT/.complete"; } | sha256sum | cut -d ' ' -f 1)
+	key=$({ printf '%s\n' "${cross_packages[@]}"; cat "$NATIVE_ROOT"/.{key,complete}; } | sha256sum | cut -d ' ' -f 1)
 	[ "$(cat "$ROOT/.key" 2>/dev/null)" != "$key" ] || return 0
 	cache_lock "root$arch_suffix"
 	[ "$(cat "$ROOT/.key" 2>/dev/null)" != "$key" ] || return 0
