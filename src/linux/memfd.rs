@@ -90,6 +90,14 @@ impl Folios {
         self.0.first().is_some_and(is_hugetlb)
     }
 
+    /// Returns each folio with its number of pages.
+    fn with_pages(&self) -> impl Iterator<Item = (*mut bindings::folio, usize)> + '_ {
+        self.0.iter().map(|&folio| {
+            // SAFETY: By the type invariant the folio is pinned.
+            (folio, unsafe { bindings::folio_nr_pages(folio) } as usize)
+        })
+    }
+
     /// Brings all folios of `memfd` up to date, as the first read(2) does. fallocate(2) leaves old
     /// memory of the kernel in shmem's folios until then.
     ///
@@ -99,7 +107,7 @@ impl Folios {
     /// and removes it; the errors of shmem.
     fn bring_up_to_date(&self, memfd: &Memfd) -> Result {
         let mut index = 0;
-        for &folio in &self.0 {
+        for (folio, pages) in self.with_pages() {
             // SAFETY: By the type invariant the folio is pinned.
             let is_up_to_date = || unsafe { bindings::folio_test_uptodate(folio) };
             if !is_up_to_date() && !self.is_hugetlb() {
@@ -113,8 +121,7 @@ impl Folios {
             if !is_up_to_date() {
                 return Err(EIO);
             }
-            // SAFETY: By the type invariant the folio is pinned.
-            index += unsafe { bindings::folio_nr_pages(folio) } as usize;
+            index += pages;
         }
         Ok(())
     }
@@ -122,9 +129,7 @@ impl Folios {
     /// Maps the first `count` pages into the kernel.
     fn map(&self, count: usize) -> Result<NonNull<u8>> {
         let mut pages = KVVec::with_capacity(count, GFP_KERNEL)?;
-        for &folio in &self.0 {
-            // SAFETY: By the type invariant the folio is pinned.
-            let of_folio = unsafe { bindings::folio_nr_pages(folio) } as usize;
+        for (folio, of_folio) in self.with_pages() {
             // The struct pages of a folio are contiguous, see helpers.c.
             let first = folio.cast::<bindings::page>();
             for number in 0..of_folio.min(count - pages.len()) {

@@ -2,7 +2,7 @@
 
 //! Page faults on mappings of files (`struct vm_fault`).
 
-use super::page::new_page;
+use super::page::OwnPage;
 use super::{
     FileMapping,
     MapMethod,
@@ -112,8 +112,8 @@ impl<'a, C> Fault<'a, C> {
             // The MM would copy a frame that it finds inserted from the address of the user. If
             // that fails, it leaves zeros.
             (None, _) => match kept.copy_of(here) {
-                Ok(page) if page.is_null() => return Some(FaultResult::OOM),
-                Ok(page) => page,
+                Ok(None) => return Some(FaultResult::OOM),
+                Ok(Some(page)) => page.into_raw(),
                 Err(()) => return Some(FaultResult::HWPOISON),
             },
         };
@@ -240,16 +240,14 @@ impl<'f> Kept<'f> {
         }
     }
 
-    /// Returns a new page with a copy of page `page`, or null if memory is short.
-    fn copy_of(self, page: u64) -> Result<*mut bindings::page, ()> {
+    /// Returns a new page with a copy of page `page`, or `None` if memory is short.
+    fn copy_of(self, page: u64) -> Result<Option<OwnPage>, ()> {
         let offset = self.space.offset + page * PAGE_SIZE;
         // The last page may be more than the memory.
         let left = self.memory.mappable().size().saturating_sub(offset);
-        new_page(
-            bindings::GFP_KERNEL,
-            left.min(PAGE_SIZE) as usize,
-            |bytes| self.memory.read(offset, bytes).then_some(()).ok_or(()),
-        )
+        OwnPage::filled(bindings::GFP_KERNEL, left, |bytes| {
+            self.memory.read(offset, bytes).then_some(()).ok_or(())
+        })
     }
 }
 

@@ -9,7 +9,11 @@ use super::{
 use crate::bindings;
 use crate::linux::load_acquire;
 use core::marker::PhantomData;
-use core::ptr;
+use core::mem;
+use core::ptr::{
+    self,
+    NonNull, //
+};
 use kernel::sync::atomic::{
     Acquire,
     Atomic,
@@ -52,27 +56,50 @@ impl Page<'_> {
     }
 }
 
-/// Returns a new page that begins with `length` bytes of `fill`, followed by zeros, with its only
-/// reference, or null if memory is short. The caller may sleep.
-pub(super) fn new_page<E>(
-    flags: bindings::gfp_t,
-    length: usize,
-    fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
-) -> Result<*mut bindings::page, E> {
-    // SAFETY: The caller may sleep for memory.
-    let new = unsafe { bindings::alloc_page(flags | bindings::__GFP_ZERO) };
-    if new.is_null() {
-        return Ok(new);
+/// A reference to a page.
+///
+/// # Invariants
+///
+/// The object owns a reference to the page.
+pub(super) struct OwnPage(NonNull<bindings::page>);
+
+impl OwnPage {
+    /// Returns a new page that begins with `length` bytes of `fill`, at most a page, followed by
+    /// zeros, or `None` if memory is short. The caller may sleep.
+    pub(super) fn filled<E>(
+        flags: bindings::gfp_t,
+        length: u64,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Option<Self>, E> {
+        // SAFETY: The caller may sleep for memory.
+        let new = unsafe { bindings::alloc_page(flags | bindings::__GFP_ZERO) };
+        // INVARIANT: alloc_page() returned the only reference.
+        let Some(new) = NonNull::new(new).map(OwnPage) else {
+            return Ok(None);
+        };
+        let length = length.min(PAGE_SIZE) as usize;
+        // SAFETY: The new page has so many bytes, which are zeros, and nothing else accesses it.
+        let bytes = unsafe {
+            let address = bindings::lowmem_page_address(new.0.as_ptr()).cast::<u8>();
+            core::slice::from_raw_parts_mut(address, length)
+        };
+        fill(bytes)?;
+        Ok(Some(new))
     }
-    // SAFETY: The new page is initialized with zeros, and nothing else accesses it.
-    let bytes = unsafe {
-        let address = bindings::lowmem_page_address(new).cast::<u8>();
-        core::slice::from_raw_parts_mut(address, length)
-    };
-    fill(bytes)
-        // SAFETY: This is the only reference to the page.
-        .inspect_err(|_| unsafe { bindings::put_page(new) })
-        .map(|()| new)
+
+    /// Returns the page, whose reference the caller owns from now on.
+    pub(super) fn into_raw(self) -> *mut bindings::page {
+        let page = self.0.as_ptr();
+        mem::forget(self);
+        page
+    }
+}
+
+impl Drop for OwnPage {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant there is a reference, which nothing uses afterwards.
+        unsafe { bindings::put_page(self.0.as_ptr()) };
+    }
 }
 
 /// A page with a copy of other memory, which is made when it is needed, and made again when its
@@ -127,35 +154,26 @@ impl PageCopy {
         if let Some(page) = self.good() {
             return Ok(Some(page));
         }
-        let new = new_page(
-            bindings::GFP_KERNEL_ACCOUNT,
-            length.min(PAGE_SIZE) as usize,
-            fill,
-        )?;
-        if new.is_null() {
+        let Some(new) = OwnPage::filled(bindings::GFP_KERNEL_ACCOUNT, length, fill)? else {
             return Ok(None);
-        }
-        // INVARIANT: The page is stored with the reference that `new_page` returned.
-        let stored = self.0.cmpxchg(old, new, Full);
+        };
+        let stored = self.0.cmpxchg(old, new.0.as_ptr(), Full);
         // A page that has failed keeps its reference: other page faults may still use it, and the
         // kernel would not use its memory again.
         if stored.is_ok() {
+            // INVARIANT: The page was stored with its reference.
+            mem::forget(new);
             // It may have failed before it could be found here.
             return Ok(self.good());
         }
         // Another thread has stored a page.
-        // SAFETY: This is the only reference to the page, which was not stored.
-        unsafe { bindings::put_page(new) };
         Ok(self.get())
     }
 }
 
 impl Drop for PageCopy {
     fn drop(&mut self) {
-        let page = *self.0.get_mut();
-        if !page.is_null() {
-            // SAFETY: By the type invariant this owns a reference.
-            unsafe { bindings::put_page(page) };
-        }
+        // INVARIANT: The `PageCopy` owned the reference until now.
+        drop(NonNull::new(*self.0.get_mut()).map(OwnPage));
     }
 }
