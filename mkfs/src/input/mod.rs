@@ -43,6 +43,6 @@ mod tar;
 pub mod xattr;
 
 pub use inputs::{read, Input};
-pub use oci::{is_layer, layer, Blobs, OciImage};
+pub use oci::{is_layer, layer, Blobs, OciImage, PULL};
 pub use options::Options;
 pub use platform::Platform;

@@ -7,7 +7,7 @@ use crate::{lower, refused, refused_for, Machine};
 use daxfs_files::{Output, Silent};
 use daxfs_snapshotter::api::Descriptor;
 use daxfs_store::{Store, IMAGE, PACKS};
-use mkdaxfs::input::{read, Input, Options};
+use mkdaxfs::input::{read, Input, Options, PULL};
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
@@ -172,4 +172,6 @@ async fn wrong() {
         refused_for(case, apply(&machine, &image, &mounts).await, code);
         nothing_left(&machine);
     }
+    let error = apply(&machine, &with(&packs), &mounts).await.unwrap_err();
+    assert!(error.message().ends_with(PULL), "{error}");
 }

@@ -14,7 +14,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::source::Opened;
 use daxfs_image::text::shown_path;
 use daxfs_image::warning::warn;
-use mkdaxfs::input::{Blobs, OciImage, Options};
+use mkdaxfs::input::{Blobs, OciImage, Options, PULL};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub struct Exported {
 }
 
 impl Exported {
-    /// Returns the image in the directory `dir`, which has a layout's `blobs`: the digests of the image and of its packs.
+    /// Returns the image in containerd's store of content, the directory `dir`: the digests of the image and of its packs.
     ///
     /// Fails if one is missing.
     pub fn of(dir: &Path, digests: &[String]) -> Result<Self> {
@@ -50,7 +50,7 @@ impl Exported {
         while let Some(missing) = Blobs::missing(dir, digests).map_err(Error::from)? {
             still()?;
             if !is_fetched(dir) {
-                let why = "is not there, and nothing was fetched for a minute; remove the container image, and pull it again";
+                let why = format!("is not there, and nothing was fetched for a minute; {PULL}");
                 return Err(Error::refused(shown_path(&missing), why).into());
             }
             std::thread::sleep(Duration::from_millis(100));

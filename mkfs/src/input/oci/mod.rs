@@ -16,6 +16,7 @@ pub(super) use layers::flatten;
 pub use layers::layer;
 use layers::Layer;
 use parts::Parts;
+pub use parts::PULL;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::digest::DynDigest;
@@ -186,11 +187,11 @@ pub struct Blobs {
 }
 
 impl Blobs {
-    /// Returns the blobs of a type with these digests in the directory `dir`, which has a layout's `blobs`.
+    /// Returns the blobs of a type with these digests in the directory `dir`, containerd's store of content.
     ///
     /// Fails if one is missing.
     pub fn of(dir: &Path, kind: &str, digests: &[String]) -> Result<Self> {
-        let parts = Parts::of_directory(dir);
+        let parts = Parts::of_content(dir);
         let find = |digest: &String| {
             let mut found = Descriptor::new(kind, digest);
             found.size = parts.get(&file(&parts, &found)?)?.size();
@@ -202,7 +203,7 @@ impl Blobs {
 
     /// Returns the file of the first blob with one of these digests that is not in the directory `dir`.
     pub fn missing(dir: &Path, digests: &[String]) -> Result<Option<PathBuf>> {
-        let parts = Parts::of_directory(dir);
+        let parts = Parts::of_content(dir);
         for digest in digests {
             let file = file(&parts, &Descriptor::new("", digest))?;
             if !parts.has(&file) {

@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 /// Size limit of a description, which is read into memory.
 pub const DESCRIPTION: u64 = 16 << 20;
 
+/// The remedy for a missing or damaged blob of containerd, which keeps it as long as an image has it.
+pub const PULL: &str = "remove the container images that have it, and pull them again";
+
 /// The parts of a container image, by name.
 pub struct Parts {
     path: PathBuf,
@@ -24,6 +27,8 @@ pub struct Parts {
 
 enum Within {
     Directory,
+    /// The directory of containerd's store of content.
+    Content,
     Archive {
         /// The archive.
         whole: Blob,
@@ -33,11 +38,11 @@ enum Within {
 }
 
 impl Parts {
-    /// Returns the parts in the directory `path`.
-    pub fn of_directory(path: &Path) -> Self {
+    /// Returns the parts in containerd's store of content, the directory `path`.
+    pub fn of_content(path: &Path) -> Self {
         Parts {
             path: path.into(),
-            within: Within::Directory,
+            within: Within::Content,
         }
     }
 
@@ -49,7 +54,10 @@ impl Parts {
         warn: &mut dyn FnMut(String),
     ) -> Result<Self> {
         if path.is_dir() {
-            return Ok(Self::of_directory(path));
+            return Ok(Parts {
+                path: path.into(),
+                within: Within::Directory,
+            });
         }
         let raw = Raw::open(path)?;
         let path = raw.path().to_path_buf();
@@ -88,6 +96,7 @@ impl Parts {
         match self.within {
             // Programs that write layouts keep an existing file.
             Within::Directory => "remove this file, and copy the image to the layout again",
+            Within::Content => PULL,
             Within::Archive { .. } => "get the archive again",
         }
     }
@@ -95,7 +104,7 @@ impl Parts {
     /// Returns true if the store has the part `name`.
     pub fn has(&self, name: &str) -> bool {
         match &self.within {
-            Within::Directory => self.path.join(name).exists(),
+            Within::Directory | Within::Content => self.path.join(name).exists(),
             Within::Archive { members, .. } => members.contains_key(name.as_bytes()),
         }
     }
@@ -103,18 +112,22 @@ impl Parts {
     /// Returns the part `name`, which must not contain components such as `..`.
     pub fn get(&self, name: &str) -> Result<Blob> {
         let missing = || {
-            let remedy = match self.within {
-                Within::Directory if name.starts_with("blobs/") => "Copy the image to it again",
-                _ => "skopeo copy makes one, also of docker-archive:FILE",
+            let incomplete = "it is not a complete OCI image layout.";
+            let why = match self.within {
+                Within::Content => PULL.to_owned(),
+                Within::Directory if name.starts_with("blobs/") => {
+                    format!("{incomplete} Copy the image to it again")
+                }
+                _ => format!("{incomplete} skopeo copy makes one, also of docker-archive:FILE"),
             };
-            let why = format!("has no '{name}'; it is not a complete OCI image layout. {remedy}");
+            let why = format!("has no '{name}'; {why}");
             Error::refused(&self.path, why)
         };
         if components(name.as_bytes()).is_err() {
             return Err(missing());
         }
         match &self.within {
-            Within::Directory => {
+            Within::Directory | Within::Content => {
                 if !self.has(name) {
                     return Err(missing());
                 }
