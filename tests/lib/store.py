@@ -11,10 +11,13 @@ from pathlib import Path
 from lib.ktap import TESTS, ended, random_file, sh
 
 
-def make_trees():
-    """Make the directory v1 with many kinds of files, and v2 with a new, a changed and a removed one; a, b and c are empty."""
+def make_trees(large=16 << 20):
+    """Make the directory v1 with many kinds of files, and v2 with a new, a changed and a removed one; a, b and c are empty.
+
+    From 16 MiB on, the pack of the file `large` has it where it is mapped by huge pages.
+    """
     sh("mkdir -p v1/{dir/sub,empty,many} a b c")
-    random_file("v1/large", 20 << 20)
+    random_file("v1/large", large)
     random_file("v1/dir/odd", 5000001)
     for number in range(300):
         random_file(f"v1/many/{number}", number * 37)
