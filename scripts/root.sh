@@ -25,7 +25,7 @@ root_packages=(
 )
 
 root_key() {
-	# The second word is for what is done with them.
+	# The last word stands for what is done with the packages.
 	printf '%s\n' "${root_packages[@]}" python-compiled | sha256sum | cut -d ' ' -f 1
 }
 
@@ -54,20 +54,17 @@ prepare_root() (
 	[ "$(cat "$ROOT/.key" 2>/dev/null)" != "$key" ] || return 0
 	archives=$(fetch_packages "${root_packages[@]}")
 	# Another checkout may need more.
-	if [ -z "$(LC_ALL=C comm -13 "$ROOT/.complete" <(LC_ALL=C sort <<<"${archives//"$APT/archives/"/}") 2>/dev/null || echo new)" ]; then
-		compile_python "$ROOT" / "$ROOT"/usr/lib/python3*
-		write_file "$ROOT/.key" echo "$key"
-		return
+	if [ -n "$(LC_ALL=C comm -13 "$ROOT/.complete" <(LC_ALL=C sort <<<"${archives//"$APT/archives/"/}") 2>/dev/null || echo new)" ]; then
+		say "unpacking the build root, $(wc -l <<<"$archives") packages, into $ROOT"
+		rm -rf "$ROOT.tmp"
+		unpack_archives "$ROOT.tmp" <<<"$archives"
+		configure_tree "$ROOT.tmp"
+		make_places "$ROOT.tmp"
+		rm -rf "$ROOT"
+		mv "$ROOT.tmp" "$ROOT"
+		write_file "$ROOT/.complete" echo "$(LC_ALL=C sort <<<"${archives//"$APT/archives/"/}")"
+		"$here/run" true
 	fi
-	say "unpacking the build root, $(wc -l <<<"$archives") packages, into $ROOT"
-	rm -rf "$ROOT.tmp"
-	unpack_archives "$ROOT.tmp" <<<"$archives"
-	configure_tree "$ROOT.tmp"
-	make_places "$ROOT.tmp"
-	rm -rf "$ROOT"
-	mv "$ROOT.tmp" "$ROOT"
-	write_file "$ROOT/.complete" echo "$(LC_ALL=C sort <<<"${archives//"$APT/archives/"/}")"
-	"$here/run" true
 	compile_python "$ROOT" / "$ROOT"/usr/lib/python3*
 	write_file "$ROOT/.key" echo "$key"
 	say "build root complete"
