@@ -418,8 +418,8 @@ extract_packages() {
 }
 
 # compile_python TREE PLACE DIRECTORY...: compile the Python files below directories of a tree that will be at PLACE, as
-# maintainer scripts do. Otherwise each Python compiles what it imports. Python does not compare the results with the files
-# again, whose times images change: who changes a file there later compiles it again.
+# maintainer scripts do. Otherwise each Python compiles what it imports. Images change the times of files, so Python does not
+# check whether a compiled file is older than its source. Call this again after a change of the source.
 compile_python() {
 	"${BASH_SOURCE[0]%/*}/python" -m compileall -q --invalidation-mode unchecked-hash -s "$1" -p "$2" "${@:3}" >&2 ||
 		warn "Python files of $1 do not compile"

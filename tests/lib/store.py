@@ -14,7 +14,7 @@ from lib.ktap import TESTS, ended, random_file, sh
 def make_trees(large=16 << 20):
     """Make the directory v1 with many kinds of files, and v2 with a new, a changed and a removed one; a, b and c are empty.
 
-    From 16 MiB on, the pack of the file `large` has it where it is mapped by huge pages.
+    The file `large` is mapped by huge pages if it has at least 16 MiB.
     """
     sh("mkdir -p v1/{dir/sub,empty,many} a b c")
     random_file("v1/large", large)

@@ -87,7 +87,7 @@ impl OwnPage {
         Ok(Some(new))
     }
 
-    /// Returns the page, whose reference the caller owns from now on.
+    /// Returns the page with the reference, which the caller has to put.
     pub(super) fn into_raw(self) -> *mut bindings::page {
         let page = self.0.as_ptr();
         mem::forget(self);
