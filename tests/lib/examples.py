@@ -35,7 +35,7 @@ ELSEWHERE = [
     ("models.rst", r"share one copy of them", "tests/models"),
     ("models.rst", r"^(python3 -m venv|\. ~/models/bin|skopeo|oras) ?", "installs or copies from the network"),
     ("packages.rst", r"^(dpkg-buildpackage|autopkgtest) ", "Debian's tools: packages"),
-    ("packages.rst", r"^(mokutil|reboot|/usr/lib/linux-kbuild-)", "the firmware's keys"),
+    ("packages.rst", r"^(mokutil|reboot|/usr/lib/linux-kbuild-)", "the firmware's keys: secureboot"),
     ("python.rst", r"", "tests/library"),
     ("security.rst", r"\*/etc/", "tests/lib/boot-image"),
     ("sharing.rst", r"mmap\(", "C: mmap"),
