@@ -86,7 +86,7 @@ install-doc:
 	install -d $(DESTDIR)$(docdir)
 	$(call built,build/pages/benchmark-table.rst, manual)
 	install -m 0644 README.md Documentation/*.rst Documentation/*.svg Documentation/*.mount Documentation/*.json \
-		Documentation/ABI/testing/sysfs-fs-daxfs build/pages/benchmark-*.rst $(DESTDIR)$(docdir)
+		Documentation/ABI/testing/sysfs-fs-daxfs build/pages/benchmark-* $(DESTDIR)$(docdir)
 	sed -i 's|:: \.\./build/pages/|:: |' $(DESTDIR)$(docdir)/*.rst
 
 # Run depmod only where the module will be used, not below DESTDIR.
