@@ -20,7 +20,7 @@ fn example_of_the_reader() {
         place("umask 022; mkdir tree; echo 'Hello, world!' >tree/hello; ln -s hello tree/link");
     let options = "--label small --padding 4096 --mtime 0 --time 0 --all-root";
     place.ok(format!("mkdaxfs {options} tree image"));
-    assert!(place.read("image") == include_bytes!("../../tools/reader/tests/small.daxfs"));
+    assert!(place.read("image") == include_bytes!("../../lib/reader/tests/small.daxfs"));
 }
 
 #[test]
