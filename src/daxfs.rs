@@ -9,11 +9,12 @@
 //!   trait of [`linux::fs`] that it implements
 //! * [`inode`]: inodes of an image
 //! * [`lazy`]: images that are verified while they are used
-//! * [`packs`]: joining an image with the images that have data of its files
+//! * [`packs`]: images with data of another image's files
 //! * [`mount`]: a mounted image
 //! * [`verify`], [`signature`]: comparing an image with a trusted SHA-256, and who signed it
 //! * [`source`], [`options`], [`part`]: opening the memory, mount options
 //! * [`usage`], [`event`]: counters
+//! * [`backing`]: memory with an image or a pack
 //! * [`memory`]: memory that can hold an image, and the only way to read it
 //! * [`image`]: the format and its reader, which the user-space tools compile too
 //! * [`linux`]: the kernel behind safe types
@@ -24,11 +25,9 @@
 
 #![deny(unsafe_code)]
 
-use kernel::{
-    prelude::*,
-    sync::Arc, //
-};
+use kernel::prelude::*;
 
+mod backing;
 #[allow(unsafe_code)]
 mod bindings;
 mod dir;
@@ -47,7 +46,6 @@ mod linux;
 mod memory;
 mod mount;
 mod options;
-#[cfg_attr(not(CONFIG_DAXFS_FS_PACKS), path = "without/packs.rs")]
 mod packs;
 #[cfg_attr(not(CONFIG_DAXFS_FS_PARTS), path = "without/part.rs")]
 mod part;
@@ -93,7 +91,8 @@ impl kernel::InPlaceModule for Module {
             registration <- linux::fs::Registration::new(module, mount::Shared {
                 directory: usage::Directory::in_fs(c"daxfs")?,
                 memory: memory::Resources::new()?,
-                keyring: Arc::new(signature::Keyring::new(c".daxfs")?, GFP_KERNEL)?,
+                keyring: signature::Keyring::new(c".daxfs")?,
+                lanes: verify::Lanes::new()?,
             }),
         })
     }

@@ -46,8 +46,8 @@ impl DirOperations for DaxFs {
     fn lookup(dir: &INode<Self>, name: &[u8]) -> Result<Option<INodeRef<Self>>> {
         let sb = dir.super_block();
         let directory = directory(dir)?;
-        let access = sb.data().region.access()?;
-        let image = sb.data().image(&access);
+        let access = sb.data().backing.region.access()?;
+        let image = sb.data().backing.image(&access);
         let refuse = |error| report(sb, directory.ino, error);
         let Some(entry) = image.lookup(directory, name).map_err(refuse)? else {
             return Ok(None);
@@ -78,7 +78,7 @@ impl DirOperations for DaxFs {
         let refuse = |error| report(sb, directory.ino, error);
         // Emitting an entry may wait for anything, because it writes to user space. So read the
         // region without access that lasts longer than a read.
-        let image = Image::new(&sb.data().region, &sb.data().superblock);
+        let image = Image::new(&sb.data().backing.region, &sb.data().backing.superblock);
         let Ok(start) = u32::try_from(emitter.position() - DOTS) else {
             return Ok(());
         };

@@ -16,18 +16,22 @@ use kernel::prelude::*;
 
 impl ExportOperations for DaxFs {
     fn get_inode(sb: &SuperBlock<Self>, ino: u64, generation: u32) -> Result<INodeRef<Self>> {
-        let inodes = sb.data().superblock.inode_count();
+        let inodes = sb.data().backing.superblock.inode_count();
         // This is an error of the handle, and not of the image, so it is not reported.
         if generation != sb.data().generation() || ino == 0 || ino > inodes {
             return Err(Errno::Stale.into());
         }
-        let access = sb.data().region.access()?;
-        inode::get(sb, &sb.data().image(&access), ino as u32)
+        let access = sb.data().backing.region.access()?;
+        inode::get(sb, &sb.data().backing.image(&access), ino as u32)
     }
 
     fn get_parent(dir: &INode<Self>) -> Result<INodeRef<Self>> {
         let sb = dir.super_block();
-        let access = sb.data().region.access()?;
-        inode::get(sb, &sb.data().image(&access), directory(dir)?.parent)
+        let access = sb.data().backing.region.access()?;
+        inode::get(
+            sb,
+            &sb.data().backing.image(&access),
+            directory(dir)?.parent,
+        )
     }
 }

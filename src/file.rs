@@ -3,24 +3,19 @@
 //! Regular files of a mounted image.
 
 use crate::event::Event;
-use crate::image::{
-    self,
-    Memory, //
-};
+use crate::image;
 use crate::inode::{
     self,
+    content,
     failed,
-    file_data,
     refuse,
-    FileData, //
+    Object, //
 };
 use crate::lazy::read_pieces;
 use crate::linux::fs::{
     Extent,
     FileOperations,
-    INode,
-    INodeRef,
-    SuperBlock, //
+    INode, //
 };
 use crate::linux::mm::{
     Fault,
@@ -29,43 +24,30 @@ use crate::linux::mm::{
 };
 use crate::memory::{
     ExtentClaim,
-    Gate,
     MappedExtent, //
 };
 use crate::mount::{
-    report,
-    DaxFs, //
+    DaxFs,
+    Home, //
 };
 use kernel::{
     iov::IovIterDest,
     prelude::*, //
 };
 
-/// Returns the superblock of the image that has the data of `file`, of a mount with packs.
-#[cold]
-fn home(file: &INode<DaxFs>) -> Result<&SuperBlock<DaxFs>> {
-    file_data(file)?.home(file)
-}
-
-/// Reads `length` bytes at `offset` of the image that has the data of `file`: a pack, or an image
-/// with pieces that are verified before their first use. Not inlined, so that all other reads need
-/// fewer registers.
+/// Reads `length` bytes at `position` of a file in a pack, or of an image with pieces that are
+/// verified before their first use. Not inlined, so that all other reads need fewer registers.
 #[inline(never)]
 fn read_indirect(
     file: &INode<DaxFs>,
-    offset: u64,
+    position: u64,
     length: usize,
     to: &mut IovIterDest<'_>,
     wait: bool,
 ) -> Result<usize> {
-    let home = file_data(file)?.home(file)?.data();
-    let copied = if home.pieces.is_some() {
-        read_pieces(file, home, (offset, length), to, wait)?
-    } else {
-        let copied = home.region.copy_to(offset, length, to);
-        copied.map_err(|error| failed(file, offset, error))?
-    };
-    file.super_block().data().usage.count_read(copied as u64);
+    let (data, home) = content(file)?;
+    let copied = read_pieces(file, home, (data.data + position, length), to, wait)?;
+    home.sb.data().usage.count_read(copied as u64);
     Ok(copied)
 }
 
@@ -79,12 +61,14 @@ impl FileOperations for DaxFs {
     ) -> Result<usize> {
         let left = file.size().saturating_sub(position);
         let length = left.min(to.len() as u64) as usize;
-        let offset = file_data(file)?.data + position;
         let mounted = file.super_block().data();
-        if !mounted.is_direct {
-            return read_indirect(file, offset, length, to, wait);
-        }
+        let data = match &file.data().object {
+            Object::File(data) if mounted.backing.pieces.is_none() => data,
+            _ => return read_indirect(file, position, length, to, wait),
+        };
+        let offset = data.data + position;
         let copied = mounted
+            .backing
             .region
             .copy_to(offset, length, to)
             .map_err(|error| failed(file, offset, error))?;
@@ -92,53 +76,34 @@ impl FileOperations for DaxFs {
         Ok(copied)
     }
 
-    fn read_page(file: &INode<Self>, position: u64, into: &mut [u8]) -> Result {
-        let data = file_data(file)?;
-        let home = data.home(file)?;
-        let (offset, length) = (data.data + position, into.len() as u64);
-        // Content starts at any byte, so there may be two pieces.
-        Gate::open(home.data(), offset, length).map_err(|error| refuse(file, error))?;
-        let access = home.data().region.access()?;
-        access
-            .read(offset, into)
-            .map_err(|error| report(home, data.owner, error))
+    #[inline]
+    fn prepare(file: &INode<Self>) -> Result {
+        inode::find_data(file)
     }
 
     fn map(file: &INode<Self>) -> Result<MappedExtent> {
-        let found = file_data(file)?;
-        let &FileData {
-            data,
-            mappable,
-            owner,
-            ..
-        } = found;
-        let home = found.home(file)?;
-        let tail = file.size().saturating_sub(mappable);
-        let extent = home.data().region.claim(data, mappable, tail, owner.into());
+        let (found, home) = content(file)?;
+        let (data, owner) = (found.data, found.owner);
+        let length = found.mappable;
+        let tail = file.size().saturating_sub(length);
+        let extent = home.backing.region.claim(data, length, tail, owner.into());
         extent.map_err(|error| match error {
-            EEXIST => {
-                let error = image::overlap(&home.data().superblock, owner, data);
-                report(home, owner, error)
-            }
+            EEXIST => home.report(owner, image::overlap(&home.backing.superblock, owner, data)),
             error => error,
         })
-    }
-
-    fn page_cache(file: &INode<Self>) -> Result<Option<INodeRef<Self>>> {
-        inode::page_cache(file, file_data(file)?)
     }
 
     #[inline]
     fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, ExtentClaim>) -> FaultResult<'a> {
         let sb = file.super_block();
-        let home = if sb.data().packs.is_empty() {
-            sb
-        } else if let Ok(home) = home(file) {
-            home
-        } else {
-            return FaultResult::SIGBUS;
+        let home = match &file.data().object {
+            Object::File(_) => Home::own(sb),
+            _ => match content(file) {
+                Ok((_, home)) => home,
+                Err(_) => return FaultResult::SIGBUS,
+            },
         };
-        let result = MappedExtent::fault(fault, home.data()).unwrap_or_else(|error| {
+        let result = MappedExtent::fault(fault, &home).unwrap_or_else(|error| {
             refuse(file, error);
             FaultResult::SIGBUS
         });
@@ -155,14 +120,16 @@ impl FileOperations for DaxFs {
     }
 
     fn extent(file: &INode<Self>) -> Result<Extent> {
-        let data = file_data(file)?;
-        // Other files use the rest of the last page, if it cannot be mapped.
-        let unaligned = data.mappable < file.size();
+        inode::find_data(file)?;
+        let (data, _) = content(file)?;
+        let in_pack = matches!(file.data().object, Object::InPack(_));
         Ok(Extent {
-            start: data.data,
+            // A pack is not on the image's device, or at another place there.
+            start: (!in_pack).then_some(data.data),
             length: data.mappable.max(file.size()),
-            unaligned,
-            shared: data.pack != 0 || u64::from(data.owner) != file.ino(),
+            // Other files use the rest of the last page, if it cannot be mapped.
+            unaligned: data.mappable < file.size(),
+            shared: in_pack || u64::from(data.owner) != file.ino(),
         })
     }
 }

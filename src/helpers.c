@@ -231,22 +231,6 @@ int daxfs_helper_map_kernel_pages(struct vm_area_struct *vma, unsigned long addr
 	return map_kernel_pages_complete(vma, &action);
 }
 
-/*
- * Handle a fault by the page cache, and keep the lock of the memory area while a page is read. The
- * kernel would drop the lock and retry the fault, also if the page cannot be read, and mlock(2)
- * repeats such a fault for ever. It does not retry a fault that was tried before.
- */
-vm_fault_t daxfs_helper_filemap_fault_at_once(struct vm_fault *vmf)
-{
-	enum fault_flag before = vmf->flags;
-	vm_fault_t result;
-
-	vmf->flags |= FAULT_FLAG_TRIED;
-	result = filemap_fault(vmf);
-	vmf->flags = before;
-	return result;
-}
-
 /* Number of pages that one fault maps at most. */
 static const unsigned int DAXFS_AROUND = 16;
 
@@ -343,20 +327,34 @@ struct device *daxfs_helper_cdev_parent(struct inode *inode)
 	return kobj_to_dev(inode->i_cdev->kobj.parent);
 }
 
-int daxfs_helper_init_srcu_struct_fast(struct srcu_struct *ssp)
-{
-	return init_srcu_struct_fast(ssp);
-}
+/* Readers of all values that can be revoked, see linux/srcu.rs. */
+DEFINE_STATIC_SRCU_FAST(daxfs_readers);
 
 /* bindgen does not know __percpu. */
-struct srcu_ctr __percpu *daxfs_helper_srcu_read_lock_fast(struct srcu_struct *ssp)
+struct srcu_ctr __percpu *daxfs_helper_readers_enter(void)
 {
-	return srcu_read_lock_fast(ssp);
+	return srcu_read_lock_fast(&daxfs_readers);
 }
 
-void daxfs_helper_srcu_read_unlock_fast(struct srcu_struct *ssp, struct srcu_ctr __percpu *scp)
+void daxfs_helper_readers_leave(struct srcu_ctr __percpu *scp)
 {
-	srcu_read_unlock_fast(ssp, scp);
+	srcu_read_unlock_fast(&daxfs_readers, scp);
+}
+
+void daxfs_helper_readers_wait(void)
+{
+	synchronize_srcu_expedited(&daxfs_readers);
+}
+
+/* Return the grace period that ends after all readers of now have left. */
+unsigned long daxfs_helper_readers_period(void)
+{
+	return get_state_synchronize_srcu(&daxfs_readers);
+}
+
+bool daxfs_helper_readers_gone(unsigned long period)
+{
+	return poll_state_synchronize_srcu(&daxfs_readers, period);
 }
 
 struct workqueue_struct *daxfs_helper_alloc_workqueue(const char *name, unsigned int flags)

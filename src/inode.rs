@@ -2,6 +2,7 @@
 
 //! Inodes of a mounted image.
 
+use crate::backing::Backing;
 use crate::image::{
     self,
     Content,
@@ -16,23 +17,23 @@ use crate::linux::fs::{
     INodeOperations,
     INodeRef,
     Kind,
-    MappedBy,
     SuperBlock, //
 };
 use crate::linux::Errno;
 use crate::memory::{
     Access,
+    Gate,
     MapMethod, //
 };
 use crate::mount::{
     report,
-    DaxFs, //
+    DaxFs,
+    Home, //
 };
-use crate::packs;
-use core::ptr;
 use kernel::{
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::SetOnce, //
 };
 
 /// The private data of an inode.
@@ -48,40 +49,35 @@ pub(crate) struct Data {
 pub(crate) enum Object {
     /// A directory.
     Directory(Directory),
-    /// A regular file.
+    /// A regular file with data in the image.
     File(FileData),
+    /// A regular file with data in a pack.
+    InPack(PackFile),
     /// A symlink, with its target and a NUL.
     Symlink(KVec<u8>),
-    /// A device, FIFO, socket, or regular file with data that cannot be reached.
+    /// A device, FIFO or socket.
     Special,
 }
 
 /// The data of a regular file.
 pub(crate) struct FileData {
-    /// Offset of the first byte in the image that has them.
+    /// Offset of the first byte in the image or pack that has them.
     pub(crate) data: u64,
     /// Number of bytes, from the first on, in pages that hold nothing else and so can be mapped: a
-    /// multiple of the page size. They reach to the end of the file, or to its last page.
+    /// multiple of the page size. All that follow are mapped as copies.
     pub(crate) mappable: u64,
     /// Number of the inode that owns the data, in that image. Other files may share them.
     pub(crate) owner: u32,
-    /// Number of the pack that has the data, 1 for the first; 0 for the file's own image.
-    pub(crate) pack: u32,
 }
 
-impl FileData {
-    /// Returns the superblock of the image that has the data of `file`.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if the mount does not have the pack.
-    #[inline]
-    pub(crate) fn home<'a>(&self, file: &'a INode<DaxFs>) -> Result<&'a SuperBlock<DaxFs>> {
-        match self.pack {
-            0 => Ok(file.super_block()),
-            number => packs::pack(file.super_block(), number - 1),
-        }
-    }
+/// A regular file with the data of an inode of a pack.
+pub(crate) struct PackFile {
+    /// The pack, counted from 0.
+    pack: u32,
+    /// The inode there.
+    original: u32,
+    /// Its data, once a file was opened.
+    found: SetOnce<FileData>,
 }
 
 impl INodeOperations for DaxFs {
@@ -133,72 +129,66 @@ fn check_original(sb: &SuperBlock<DaxFs>, image: &Image<'_, Access<'_>>, inode: 
         .map_err(|error| report(sb, inode.ino, error))
 }
 
-/// Returns the inode with the page cache that maps `file`, if it is another one: the owner of the
-/// data, which uses its own page cache.
+/// Returns the data of a regular file: `inode` of the image in `backing`, at offset `data`.
+#[inline(always)]
+fn file_data(backing: &Backing, inode: &Inode, data: u64) -> FileData {
+    FileData {
+        data,
+        mappable: match backing.region.memory.method() {
+            MapMethod::Frames(mode) if !mode.allows_copies() => 0,
+            _ => inode.mappable(PAGE_SIZE as u64),
+        },
+        owner: match inode.original {
+            0 => inode.ino,
+            original => original,
+        },
+    }
+}
+
+/// Returns true if processes map pages of a DAX device.
+fn is_dax(backing: &Backing) -> bool {
+    matches!(backing.region.memory.method(), MapMethod::Dax(_))
+}
+
+/// Finds the data of a file in a pack, before it is opened.
 ///
 /// # Errors
 ///
-/// As [`get`].
-pub(crate) fn page_cache(file: &INode<DaxFs>, data: &FileData) -> Result<Option<INodeRef<DaxFs>>> {
-    if data.pack == 0 && u64::from(data.owner) == file.ino() {
-        return Ok(None);
-    }
-    let home = data.home(file)?;
-    let owner = home.inode(data.owner.into(), || {
-        let access = home.data().region.access()?;
-        load(home, &home.data().image(&access), data.owner)
-    })?;
-    // The image may have changed since one of the two was read.
-    if let Object::File(theirs) = &owner.data().object {
-        let same =
-            (theirs.data, theirs.mappable, owner.size()) == (data.data, data.mappable, file.size());
-        if same && (theirs.owner, theirs.pack) == (data.owner, 0) {
-            return Ok(Some(owner));
-        }
-    }
-    let error = image::Error::new(Problem::Original, data.data, data.owner.into());
-    Err(report(home, data.owner, error))
-}
-
-/// Returns the number of bytes of a regular file that can be mapped directly, from the first on.
-#[inline]
-fn mappable(sb: &SuperBlock<DaxFs>, inode: &Inode) -> u64 {
-    match sb.data().region.memory.method() {
-        MapMethod::Frames(mode) if !mode.allows_copies() => 0,
-        _ => inode.mappable(PAGE_SIZE as u64),
+/// `ENOMEDIUM` if the pack is missing, `EIO` if it cannot be read, `EUCLEAN` if its inode is
+/// invalid.
+pub(crate) fn find_data(file: &INode<DaxFs>) -> Result {
+    match &file.data().object {
+        Object::InPack(in_pack) if in_pack.found.as_ref().is_none() => find_in_pack(file, in_pack),
+        _ => Ok(()),
     }
 }
 
-/// Returns the kind and the object of a regular file, and the number of bytes that it takes: it is
-/// `inode` of the image in `home`. `pack` is the number of the pack that this image is, or 0.
-#[inline(always)]
-fn regular(home: &SuperBlock<DaxFs>, inode: &Inode, data: u64, pack: u32) -> (Kind, Object, u64) {
-    let block = u64::from(home.data().superblock.block_size);
-    let allocated = if inode.packed {
-        inode.size
+#[cold]
+fn find_in_pack(file: &INode<DaxFs>, in_pack: &PackFile) -> Result {
+    let sb = file.super_block();
+    let backing = &sb.data().packs.get(in_pack.pack)?.backing;
+    let home = Home { sb, backing };
+    let refuse = |error: image::Error| match error.problem {
+        Problem::Unreadable if backing.region.revoked() => EIO,
+        _ => home.report(in_pack.original, error),
+    };
+    let superblock = &backing.superblock;
+    let found = if superblock.has_inode(in_pack.original) {
+        let offset = superblock.inode_offset(in_pack.original);
+        home.open(offset, image::layout::INODE_SIZE)
+            .map_err(refuse)?;
+        let access = backing.region.access()?;
+        let inode = backing.image(&access).inode(in_pack.original);
+        Some(inode.map_err(refuse)?)
     } else {
-        // The size of blocks is a power of two. A division could panic, as far as the compiler
-        // knows, and objtool does not know that panic.
-        inode.size.wrapping_add(block - 1) & !(block - 1)
+        None
     };
-    let mappable = mappable(home, inode);
-    let mapped_by = match home.data().region.memory.method() {
-        // Without pages, the page cache answers with SIGBUS.
-        _ if mappable == 0 => MappedBy::PageCache,
-        MapMethod::Dax(_) => MappedBy::Dax,
-        MapMethod::Pages | MapMethod::Frames(_) => MappedBy::Filesystem,
-    };
-    let owner = match inode.original {
-        0 => inode.ino,
-        original => original,
-    };
-    let file = FileData {
-        data,
-        mappable,
-        owner,
-        pack,
-    };
-    (Kind::Regular(mapped_by), Object::File(file), allocated)
+    let own = &sb.data().backing.superblock;
+    let (ino, size) = (file.ino() as u32, file.size());
+    let checked = image::check_in_pack(own, ino, size, in_pack.original, found.as_ref());
+    let (found, data) = checked.map_err(|error| report(sb, ino, error))?;
+    in_pack.found.populate(file_data(backing, found, data));
+    Ok(())
 }
 
 #[inline(always)] // The parts of a new inode need not go through memory.
@@ -207,13 +197,38 @@ fn attributes(
     image: &Image<'_, Access<'_>>,
     inode: &Inode,
 ) -> Result<Attributes<DaxFs>> {
+    let backing = &sb.data().backing;
+    let block = u64::from(backing.superblock.block_size);
+    // The size of blocks is a power of two. A division could panic, as far as the compiler knows,
+    // and objtool does not know that panic.
+    let whole_blocks = || inode.size.wrapping_add(block - 1) & !(block - 1);
     let (kind, object, allocated) = match inode.content {
-        Content::Regular { data } => regular(sb, inode, data, 0),
+        Content::Regular { data } => {
+            let data = file_data(backing, inode, data);
+            let is_dax = data.mappable > 0 && is_dax(backing);
+            let allocated = if inode.packed {
+                inode.size
+            } else {
+                whole_blocks()
+            };
+            (Kind::Regular { is_dax }, Object::File(data), allocated)
+        }
         Content::InPack { pack, original } => {
-            match packs::in_pack(sb, image, inode, pack, original)? {
-                Some((home, theirs, data)) => regular(home, &theirs, data, pack + 1),
-                None => (Kind::Regular(MappedBy::Nothing), Object::Special, 0),
-            }
+            let packs = &sb.data().packs;
+            let is_dax = packs.get(pack).is_ok_and(|pack| is_dax(&pack.backing));
+            let found = SetOnce::new();
+            let object = Object::InPack(PackFile {
+                pack,
+                original,
+                found,
+            });
+            // Small files share blocks in images without packs as well.
+            let allocated = if inode.size < block {
+                inode.size
+            } else {
+                whole_blocks()
+            };
+            (Kind::Regular { is_dax }, object, allocated)
         }
         Content::Directory(directory) => {
             (Kind::Directory, Object::Directory(directory), inode.size)
@@ -248,29 +263,38 @@ fn attributes(
     })
 }
 
-/// Returns the data of a regular file.
+/// Returns the data of a regular file that was opened, and the memory that has them.
 ///
 /// # Errors
 ///
-/// `EIO` if they cannot be reached, or it is another file.
+/// `EIO` if it is another file.
 #[inline]
-pub(crate) fn file_data(file: &INode<DaxFs>) -> Result<&FileData> {
+pub(crate) fn content(file: &INode<DaxFs>) -> Result<(&FileData, Home<'_>)> {
+    let sb = file.super_block();
     match &file.data().object {
-        Object::File(data) => Ok(data),
+        Object::File(data) => Ok((data, Home::own(sb))),
+        Object::InPack(in_pack) => {
+            let backing = &sb.data().packs.get(in_pack.pack)?.backing;
+            let data = in_pack.found.as_ref().ok_or(EIO)?;
+            Ok((data, Home { sb, backing }))
+        }
         _ => Err(EIO),
     }
 }
 
 /// Reports an `error` of the content of `file`, unless its memory goes away. Returns the error
-/// code. It names the image that has the content, which may be a pack.
+/// code. It names the pack, if that has the content.
 #[cold]
 pub(crate) fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
-    let home = file_data(file).and_then(|data| Ok((data.home(file)?, data.owner)));
-    match home {
+    match content(file) {
         Err(error) => error,
-        Ok((sb, _)) if error.problem == Problem::Unreadable && sb.data().region.revoked() => EIO,
-        Ok((sb, _)) if ptr::eq(sb, file.super_block()) => report(sb, file.ino(), error),
-        Ok((sb, owner)) => report(sb, owner, error),
+        Ok((_, home)) if error.problem == Problem::Unreadable && home.backing.region.revoked() => {
+            EIO
+        }
+        Ok((data, home)) => match &file.data().object {
+            Object::InPack(_) => home.report(data.owner, error),
+            _ => home.report(file.ino(), error),
+        },
     }
 }
 

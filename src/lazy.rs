@@ -2,6 +2,8 @@
 
 //! Reads and faults of an image with pieces that are verified before their first use.
 
+use crate::backing::Backing;
+use crate::event::Event;
 use crate::image::{
     self,
     layout,
@@ -19,14 +21,18 @@ use crate::linux::{
 use crate::memory::Gate;
 use crate::mount::{
     DaxFs,
-    Mounted, //
+    Home, //
 };
+use core::ops::Range;
 use kernel::{
     iov::IovIterDest,
     prelude::*, //
 };
 
-impl Mounted {
+/// The number of bad pieces of an image or a pack that are logged one by one.
+const BAD_LOGGED: usize = 16;
+
+impl Home<'_> {
     /// Makes bytes usable: verify the piece that holds the byte at `offset`. Returns how many of
     /// `length` bytes are in this piece; 0 if it is not verified yet and `wait` is not set.
     ///
@@ -35,8 +41,13 @@ impl Mounted {
     /// [`Problem::Piece`] if the piece does not match its SHA-256, [`Problem::Unreadable`]. Known
     /// errors are returned without waiting.
     #[cold]
-    pub(crate) fn usable(&self, offset: u64, length: u64, wait: bool) -> image::Result<u64> {
-        let Some(pieces) = &self.pieces else {
+    fn usable(&self, offset: u64, length: u64, wait: bool) -> image::Result<u64> {
+        let Backing {
+            region,
+            superblock,
+            pieces,
+        } = self.backing;
+        let Some(pieces) = pieces else {
             return Ok(length);
         };
         let index = offset / layout::DIGEST_PIECE;
@@ -45,9 +56,9 @@ impl Mounted {
             return Ok(usable);
         }
         // Do not read all of a piece again for a known result.
-        let piece = layout::piece(index, self.superblock.total_size);
+        let piece = layout::piece(index, superblock.total_size);
         let size = piece.end - piece.start;
-        let access = self.region.access();
+        let access = region.access();
         if !access.is_ok_and(|access| access.readable(piece.start, size) == size) {
             return Err(image::Error::new(Problem::Unreadable, piece.start, 0));
         }
@@ -55,14 +66,37 @@ impl Mounted {
         if !wait {
             return Ok(0);
         }
-        let image = Image::new(&self.region, &self.superblock);
-        pieces.verify(&image, index, &self.usage)?;
+        let image = Image::new(region, superblock);
+        let lanes = &self.sb.shared().lanes;
+        pieces.verify(&image, index, lanes, |matches| {
+            self.compared(index, matches)
+        })?;
         Ok(usable)
     }
 }
 
+impl Home<'_> {
+    /// Counts a piece that was compared with its SHA-256, and logs a bad one. Other errors cannot
+    /// suppress that line, and only the first are logged: an ordinary user chooses the reads.
+    fn compared(&self, index: u64, matches: bool) {
+        let usage = &self.sb.data().usage;
+        if matches {
+            return usage.count(Event::VerifiedPiece);
+        }
+        usage.count(Event::BadPiece);
+        let (_, bad) = self.backing.count_pieces();
+        if bad <= BAD_LOGGED {
+            let Range { start, end } = layout::piece(index, self.backing.superblock.total_size);
+            pr_err!("{self}: the piece from {start} to {end} does not match its SHA-256\n");
+        }
+        if bad == BAD_LOGGED {
+            pr_err!("{self}: further pieces that do not match are not logged\n");
+        }
+    }
+}
+
 /// Faults map only what may be used.
-impl Gate for Mounted {
+impl Gate for Home<'_> {
     #[cold]
     fn open(&self, offset: u64, length: u64) -> image::Result<()> {
         let mut done = 0;
@@ -74,7 +108,7 @@ impl Gate for Mounted {
 
     #[inline]
     fn is_open(&self, offset: u64, length: u64) -> bool {
-        match &self.pieces {
+        match &self.backing.pieces {
             None => true,
             Some(pieces) => pieces.are_verified(offset, length),
         }
@@ -90,7 +124,7 @@ impl Gate for Mounted {
 #[cold]
 #[inline(never)]
 fn verify_next(
-    (file, mounted): (&INode<DaxFs>, &Mounted),
+    (file, home): (&INode<DaxFs>, Home<'_>),
     at: u64,
     length: usize,
     done: usize,
@@ -99,18 +133,18 @@ fn verify_next(
     if done > 0 && linux::fatal_signal_pending() {
         return Err(EINTR);
     }
-    match mounted.usable(at, length as u64, wait) {
+    match home.usable(at, length as u64, wait) {
         Ok(0) => Err(EAGAIN),
         Ok(part) => Ok(part as usize),
         Err(error) => Err(refuse(file, error)),
     }
 }
 
-/// Reads `length` bytes at `offset` of the image of `mounted`, which has the data of `file` and is
-/// verified piece by piece, before use.
+/// Reads `length` bytes at `offset` of the memory `home`, which has the data of `file`. Its pieces
+/// are verified before use.
 pub(crate) fn read_pieces(
     file: &INode<DaxFs>,
-    mounted: &Mounted,
+    home: Home<'_>,
     (offset, length): (u64, usize),
     to: &mut IovIterDest<'_>,
     wait: bool,
@@ -118,13 +152,13 @@ pub(crate) fn read_pieces(
     let mut done = 0;
     let result = loop {
         let (at, mut part) = (offset + done as u64, length - done);
-        if !mounted.is_open(at, part as u64) {
-            part = match verify_next((file, mounted), at, part, done, wait) {
+        if !home.is_open(at, part as u64) {
+            part = match verify_next((file, home), at, part, done, wait) {
                 Ok(part) => part,
                 Err(error) => break Err(error),
             };
         }
-        match mounted.region.copy_to(at, part, to) {
+        match home.backing.region.copy_to(at, part, to) {
             Ok(copied) => {
                 done += copied;
                 if copied < part || done == length {

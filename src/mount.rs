@@ -2,19 +2,17 @@
 
 //! A mounted image, and how errors in it are reported.
 
+use crate::backing::Backing;
 use crate::event::Event;
 use crate::image::{
     self,
-    Image,
     Problem, //
 };
 use crate::linux::block::OpenBlockDevice;
 use crate::linux::fs::{
     refusal,
     Refusal,
-    SourceKind,
-    SuperBlock,
-    SuperRef, //
+    SuperBlock, //
 };
 use crate::linux::{
     self,
@@ -22,8 +20,6 @@ use crate::linux::{
 };
 use crate::memory::{
     phys,
-    Access,
-    Region,
     Resources, //
 };
 use crate::options::{
@@ -31,14 +27,16 @@ use crate::options::{
     Named,
     Options, //
 };
+use crate::packs::Packs;
 use crate::part;
 use crate::signature::Keyring;
 use crate::usage::{
     Directory,
     Usage, //
 };
-use crate::verify::Pieces;
+use crate::verify::Lanes;
 use core::ops::Range;
+use core::ptr;
 use kernel::{
     fmt,
     prelude::*,
@@ -56,15 +54,15 @@ pub(crate) struct Shared {
     /// Resources that regions need.
     pub(crate) memory: Resources,
     /// Certificates of those who sign images.
-    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) keyring: Keyring,
+    /// Turns of those who verify pieces.
+    pub(crate) lanes: Lanes,
 }
 
 /// Which memory a mount has named.
 pub(crate) struct Place {
     /// The memory.
     pub(crate) named: Named,
-    /// The device that is the source, unless an option names the memory.
-    pub(crate) device: Option<SourceKind>,
     /// The part of it that `fsoffset=` and `fslength=` name.
     pub(crate) part: Option<Range<u64>>,
 }
@@ -73,14 +71,6 @@ impl Place {
     /// Returns true if it is a sealed memfd, which does not change.
     pub(crate) fn is_sealed(&self) -> bool {
         self.named == Named::Descriptor("memfd")
-    }
-
-    /// Returns true if `other` is on the same device, or in the same range of physical addresses:
-    /// who can write one of them can write the other.
-    #[cfg_attr(not(CONFIG_DAXFS_FS_PACKS), allow(dead_code))]
-    pub(crate) fn is_beside(&self, other: &Place) -> bool {
-        let is_shared = !matches!(self.named, Named::Descriptor(_));
-        is_shared && self.named == other.named && self.device == other.device
     }
 
     /// Shows it as mount options.
@@ -102,23 +92,14 @@ impl Place {
 pub(crate) struct Mounted {
     /// Its counters. Dropped first: it shows figures of the superblock.
     pub(crate) usage: Usage,
-    /// The region that holds the image.
-    pub(crate) region: Region,
-    /// The validated superblock.
-    pub(crate) superblock: image::Superblock,
-    /// Pieces that are verified before their first use; `None` if all of the image may be used.
-    pub(crate) pieces: Option<Pieces>,
-    /// The superblocks of the image's packs, in the order of its table. They stay while this one
-    /// exists, and have no packs themselves.
-    pub(crate) packs: KVec<SuperRef<DaxFs>>,
-    /// True if a read is just a copy from the region: without pieces and packs.
-    pub(crate) is_direct: bool,
+    /// Its memory.
+    pub(crate) backing: Backing,
+    /// The image's packs, which have no packs themselves.
+    pub(crate) packs: Arc<Packs>,
     /// The memory that it has named.
     pub(crate) place: Place,
     /// The checks that the first mount has made, before any of the image was used.
     pub(crate) checks: Checks,
-    /// Certificates of those who sign images.
-    pub(crate) keyring: Arc<Keyring>,
     /// The block device, if the memory is one's. It keeps its number. Dropped last.
     pub(crate) bdev: Option<OpenBlockDevice>,
 }
@@ -138,15 +119,60 @@ impl Mounted {
     /// Returns the generation of all inodes, which file handles contain: the start of the image's
     /// SHA-256.
     pub(crate) fn generation(&self) -> u32 {
-        let [a, b, c, d, ..] = self.superblock.sha256;
+        let [a, b, c, d, ..] = self.backing.superblock.sha256;
         u32::from_le_bytes([a, b, c, d])
     }
+}
 
-    /// Returns the image, while `access` keeps its memory.
+/// The memory that has data of a file: that of its own image, or of a pack.
+#[derive(Clone, Copy)]
+pub(crate) struct Home<'a> {
+    /// The superblock of the file.
+    pub(crate) sb: &'a SuperBlock<DaxFs>,
+    /// The memory.
+    pub(crate) backing: &'a Backing,
+}
+
+impl<'a> Home<'a> {
+    /// Returns the memory of the image itself.
     #[inline]
-    pub(crate) fn image<'a>(&'a self, access: &'a Access<'a>) -> Image<'a, Access<'a>> {
-        Image::new(access, &self.superblock)
+    pub(crate) fn own(sb: &'a SuperBlock<DaxFs>) -> Self {
+        let backing = &sb.data().backing;
+        Home { sb, backing }
     }
+
+    /// Reports an error at inode `ino` there: count it, and log it unless many were logged just
+    /// before. Returns the error code for it.
+    #[cold]
+    pub(crate) fn report(&self, ino: impl Into<u64>, error: image::Error) -> Error {
+        let (event, errno) = match error.problem {
+            Problem::Unreadable | Problem::Piece => (Event::IoError, EIO),
+            _ => (Event::InvalidRecord, Errno::Corrupted.into()),
+        };
+        self.sb.data().usage.count(event);
+        // A bad piece was logged when it was found.
+        if error.problem != Problem::Piece && linux::ratelimit() {
+            pr_err!("{self}: inode {}: {}\n", ino.into(), error);
+        }
+        errno
+    }
+}
+
+/// Shows the mount, and the pack if it is one.
+impl kernel::fmt::Display for Home<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_fmt(fmt!("{}", self.sb.id()))?;
+        if ptr::eq(self.backing, &self.sb.data().backing) {
+            return Ok(());
+        }
+        let sum = linux::Hex(&self.backing.superblock.sha256);
+        f.write_fmt(fmt!(": pack {sum}"))
+    }
+}
+
+/// Reports an error in a mounted image at inode `ino`, as [`Home::report`] does.
+pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::Error) -> Error {
+    Home::own(sb).report(ino, error)
 }
 
 impl kernel::fmt::Display for image::Error {
@@ -177,20 +203,4 @@ impl From<image::Error> for Refusal {
         };
         refusal!(errno, "{error}")
     }
-}
-
-/// Reports an error in a mounted image at inode `ino`: count it, and log it unless many were
-/// logged just before. Returns the error code for it.
-pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::Error) -> Error {
-    let ino = ino.into();
-    let (event, errno) = match error.problem {
-        Problem::Unreadable | Problem::Piece => (Event::IoError, EIO),
-        _ => (Event::InvalidRecord, Errno::Corrupted.into()),
-    };
-    sb.data().usage.count(event);
-    // A bad piece was logged when it was found.
-    if error.problem != Problem::Piece && linux::ratelimit() {
-        pr_err!("{}: inode {}: {}\n", sb.id(), ino, error);
-    }
-    errno
 }

@@ -2,16 +2,32 @@
 
 //! Mount options.
 
+use crate::image::layout;
 use crate::linux::fs::{
     refusal,
     Param,
     Refusal,
     Value, //
 };
-use crate::linux::Errno;
-use crate::memory::Descriptor;
+use crate::linux::{
+    Errno,
+    Hex, //
+};
+use crate::memory::{
+    Descriptor,
+    Resources, //
+};
+use crate::packs::{
+    Domain,
+    Given,
+    Pack,
+    PackRef, //
+};
 use crate::part::Part;
-use crate::verify::Proof;
+use crate::verify::{
+    parse_digest,
+    Proof, //
+};
 use kernel::{
     fmt,
     fs::File,
@@ -32,6 +48,10 @@ pub(crate) struct Options {
     pub(crate) part: Part,
     /// The checks to make at mount.
     pub(crate) checks: Checks,
+    /// The domain in which the image shares packs.
+    pub(crate) domain: Option<Domain>,
+    /// Packs of the image.
+    pub(crate) packs: KVVec<Given>,
 }
 
 /// How a mount names the memory.
@@ -105,14 +125,19 @@ impl Options {
         }
     }
 
-    /// Parses one option.
+    /// Parses one option; of a remount, if it has the domain of the mounted image.
     ///
     /// # Errors
     ///
-    /// `ENOPARAM` if it is unknown, `EINVAL` if its value is invalid.
-    pub(crate) fn parse(&mut self, param: &Param<'_>, is_remount: bool) -> Result<(), Refusal> {
+    /// `ENOPARAM` if it is unknown, `EINVAL` if its value is invalid; those of [`Pack::of_file`].
+    pub(crate) fn parse(
+        &mut self,
+        param: &Param<'_>,
+        resources: &Resources,
+        remount: Option<Domain>,
+    ) -> Result<(), Refusal> {
         let refuse = |reason: fmt::Arguments<'_>| Err(Refusal::new(EINVAL, reason));
-        if is_remount {
+        if remount.is_some() {
             match (param.key.to_bytes(), &param.value) {
                 // mount(8) repeats what /proc/mounts shows, which hides addresses and descriptors.
                 (b"phys" | b"dmabuf" | b"memfd", Value::Flag) => return Ok(()),
@@ -156,6 +181,32 @@ impl Options {
                 self.refuse_another()?;
                 self.phys = Some(start);
             }
+            b"domain" => {
+                let named = Domain::named(text);
+                let domain = named.ok_or_else(|| takes("1 to 63 of A-Z, a-z, 0-9, '._:-'"))?;
+                if self.domain.or(remount).is_some_and(|known| known != domain) {
+                    return refuse(fmt!("domain= cannot change"));
+                }
+                self.domain = Some(domain);
+            }
+            b"pack" => {
+                if self.packs.len() >= layout::PACKS_MAX as usize {
+                    return refuse(fmt!("an image has at most {} packs", layout::PACKS_MAX));
+                }
+                let pack =
+                    match &param.value {
+                        Value::Descriptor(fd, file) => {
+                            let pack = Pack::of_file(file, resources);
+                            Given::New(pack.map_err(|refusal| {
+                                refusal.of(fmt!("pack (file descriptor {fd})"))
+                            })?)
+                        }
+                        _ => self
+                            .parse_pack(text, remount)
+                            .ok_or_else(|| takes("SHA256, or SHA256:OFFSET:LENGTH"))??,
+                    };
+                self.packs.push(pack, GFP_KERNEL)?;
+            }
             b"image" => {
                 return refuse(fmt!(
                     "image= is an option of mount.daxfs, which looks the image up in the \
@@ -178,6 +229,30 @@ impl Options {
             _ => return Err(ENOPARAM.into()),
         }
         Ok(())
+    }
+
+    /// Parses `SHA256`, of a pack that is loaded into the domain, or `SHA256:OFFSET:LENGTH`, of one
+    /// on the image's device. Returns `None` if it is neither.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEDIUM` if it is not loaded, `EINVAL` without a domain.
+    fn parse_pack(&self, text: &[u8], domain: Option<Domain>) -> Option<Result<Given, Refusal>> {
+        let mut parts = text.splitn(3, |&byte| byte == b':');
+        let sum = parse_digest(parts.next()?)?;
+        if let Some(start) = parts.next() {
+            let (start, length) = (parse_bytes(start)?, parse_bytes(parts.next()?)?);
+            let range = Part::new(start, length).of(Some(u64::MAX)).transpose()?;
+            return Some(range.map(|range| Given::At(sum, range)));
+        }
+        let Some(domain) = self.domain.or(domain) else {
+            return Some(Err(refusal!(EINVAL, "pack=SHA256 needs domain= before it")));
+        };
+        let found = PackRef::find(domain, &sum).map(Given::Loaded);
+        Some(found.ok_or_else(|| {
+            refusal!(Errno::NoMedium, "the pack {} is not loaded", Hex(&sum))
+                .remedy("pass its memory as a file descriptor")
+        }))
     }
 
     /// Refuses to name memory twice.

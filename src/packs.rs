@@ -1,172 +1,536 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Packs: mounted images that have data of another image's files.
+//! Packs: images with data of another image's files.
 //!
-//! An image names its packs by their SHA-256, and the kernel looks for them among the mounted
-//! images. If the image was proved, so must its packs be: no other image can pretend to be one. If
-//! not, they must be on its device: a SHA-256 that is known gives access to no content. The mount
-//! keeps the superblock of each, and so the memory, the verified pieces and the mapped extents. So
-//! a page has one owner, whichever image maps it, and each pack may fail alone.
+//! A pack is memory, its superblock and the state of its pieces, no mount. It belongs to a
+//! *domain*, in which images share it; the last one that has it frees it. An image names its packs
+//! by SHA-256. It is given them by descriptors or places on its own device, or takes those that are
+//! loaded into its domain: a SHA-256 that is known gives access to nothing else.
+//!
+//! Each piece of a pack is compared with its SHA-256 before its first use. So a pack has the
+//! content that its name says, whoever has brought it, and a proof of an image covers its packs.
 
+use crate::backing::{
+    load_superblock,
+    name_of,
+    Backing, //
+};
 use crate::image::{
     self,
+    layout,
     Image,
-    Inode,
     Memory,
     Problem, //
+};
+use crate::linux::block::{
+    self,
+    OpenBlockDevice, //
 };
 use crate::linux::fs::{
     refusal,
     Refusal,
-    Registration,
-    SuperBlock,
-    SuperRef, //
+    SourceKind, //
 };
-use crate::linux::Hex;
-use crate::memory::Access;
-use crate::mount::{
-    report,
-    DaxFs,
-    Mounted,
-    Place, //
+use crate::linux::{
+    global_mutex,
+    Errno,
+    Hex, //
 };
-use crate::options::Checks;
-use kernel::prelude::*;
+use crate::memory::{
+    dax,
+    LeaseRef,
+    Region,
+    Resources, //
+};
+use crate::verify::Pieces;
+use core::ops::Range;
+use kernel::sync::atomic::{
+    Atomic,
+    Full,
+    Relaxed, //
+};
+use kernel::{
+    fs::File,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
+    str::CString,
+    sync::{
+        Arc,
+        SetOnce, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
 
-/// Returns the packs of `image`, which is at `place`, in the order of its table.
+/// Interval at which a place that another mount is opening is looked at again.
+const INTERVAL: Delta = Delta::from_millis(10);
+
+/// Number of times that a mount looks at such places.
+const TRIES: u32 = 200;
+
+/// The SHA-256 of a pack.
+pub(crate) type Sum = [u8; 32];
+
+/// The name of a domain, padded with NUL. One that a user gives has no slash, others do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Domain([u8; 64]);
+
+impl Domain {
+    /// Returns the domain that `domain=` names, if the name is valid.
+    pub(crate) fn named(name: &[u8]) -> Option<Self> {
+        let is_valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:-".contains(byte);
+        let is_valid = !name.is_empty() && name.iter().all(is_valid);
+        Self::of(name).filter(|_| is_valid)
+    }
+
+    /// Returns the domain of a device.
+    pub(crate) fn of_device(name: &CStr) -> Option<Self> {
+        Self::of(name.to_bytes())
+    }
+
+    /// Returns a domain that no other mount has.
+    pub(crate) fn own() -> Self {
+        static NEXT: Atomic<u64> = Atomic::new(1);
+        let mut name = [0; 64];
+        name[0] = b'/';
+        name[8..16].copy_from_slice(&NEXT.fetch_add(1, Relaxed).to_be_bytes());
+        Domain(name)
+    }
+
+    fn of(name: &[u8]) -> Option<Self> {
+        let mut padded = [0; 64];
+        // One NUL is left.
+        padded[..63].get_mut(..name.len())?.copy_from_slice(name);
+        Some(Domain(padded))
+    }
+
+    /// Returns the name that a user has given it.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let end = self.0.iter().position(|&byte| byte == 0)?;
+        let name = core::str::from_utf8(&self.0[..end]).ok()?;
+        (!name.contains('/')).then_some(name)
+    }
+}
+
+/// A pack in memory.
+pub(crate) struct Pack {
+    /// Its memory and pieces.
+    pub(crate) backing: Backing,
+    /// Where it is: `memfd`, or the device and the offset there in bytes.
+    place: CString,
+    /// Set if the memory is a sealed memfd, which does not change.
+    is_sealed: bool,
+    /// The block device, if the memory is one's. Dropped last.
+    _bdev: Option<OpenBlockDevice>,
+}
+
+/// Memory that may hold a pack.
+pub(crate) struct Opened {
+    pub(crate) region: Region,
+    pub(crate) bdev: Option<OpenBlockDevice>,
+    pub(crate) place: CString,
+    pub(crate) is_sealed: bool,
+}
+
+impl Pack {
+    /// Opens the pack in the memory that `open` opens.
+    ///
+    /// # Errors
+    ///
+    /// The errors of `open` and of [`load_superblock`]; `EOPNOTSUPP` if the image cannot be
+    /// a pack, `EBADMSG` if its sums are wrong, `ENOMEM`.
+    pub(crate) fn new(
+        resources: &Resources,
+        open: impl FnOnce(&LeaseRef) -> Result<Opened, Refusal>,
+    ) -> Result<Arc<Self>, Refusal> {
+        let opened = open(&resources.start()?)?;
+        let superblock = load_superblock(&opened.region)?;
+        if superblock.packs.length != 0 {
+            return Err(refusal!(
+                Errno::NotSupported,
+                "a pack cannot have packs itself"
+            ));
+        }
+        let pieces = Pieces::new(&Image::new(&opened.region, &superblock))?;
+        let pack = Pack {
+            backing: Backing {
+                region: opened.region,
+                superblock,
+                pieces: Some(pieces),
+            },
+            place: opened.place,
+            is_sealed: opened.is_sealed,
+            _bdev: opened.bdev,
+        };
+        Ok(Arc::new(pack, GFP_KERNEL)?)
+    }
+
+    /// Opens the pack in `file`: a sealed memfd, or a block device with DAX.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pack::new`]; `EINVAL` if it is neither, `EPERM` if seals are missing.
+    pub(crate) fn of_file(file: &File, resources: &Resources) -> Result<Arc<Self>, Refusal> {
+        #[cfg(CONFIG_DAXFS_FS_MEMFD)]
+        if let Ok(memfd) = crate::memory::memfd::get(0, file) {
+            return Pack::new(resources, |lease_ref| {
+                Ok(Opened {
+                    region: memfd.open(lease_ref)?,
+                    bdev: None,
+                    place: CString::try_from_fmt(fmt!("memfd"))?,
+                    is_sealed: true,
+                })
+            });
+        }
+        let Some(number) = block::number_of(file) else {
+            return Err(refusal!(
+                EINVAL,
+                "the file of a pack is neither a memfd nor a block device, open for reading"
+            ));
+        };
+        Pack::new(resources, |lease_ref| {
+            let (region, bdev) = dax::open_block(number, None, lease_ref)?;
+            let device = name_of(Some(SourceKind::BlockDevice(number)))?;
+            Ok(Opened {
+                region,
+                bdev: Some(bdev),
+                place: CString::try_from_fmt(fmt!("{}+0", &*device))?,
+                is_sealed: false,
+            })
+        })
+    }
+
+    /// Returns its SHA-256.
+    fn sum(&self) -> &Sum {
+        &self.backing.superblock.sha256
+    }
+}
+
+/// A pack that a mount is given.
+pub(crate) enum Given {
+    /// It is loaded into the domain.
+    Loaded(PackRef),
+    /// It is in memory, and may be loaded into the domain as well.
+    New(Arc<Pack>),
+    /// It is at these bytes of the image's own device, unless it is loaded.
+    At(Sum, Range<u64>),
+}
+
+impl Given {
+    fn sum(&self) -> &Sum {
+        match self {
+            Given::Loaded(pack) => pack.sum(),
+            Given::New(pack) => pack.sum(),
+            Given::At(sum, _) => sum,
+        }
+    }
+}
+
+/// What a loaded pack is found by.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key(Sum, Domain);
+
+/// A loaded pack, and the number of references to it.
+struct Entry {
+    pack: Arc<Pack>,
+    users: usize,
+}
+
+global_mutex! {
+    // Protects the packs that are loaded, by domain. Do not wait under it, not even for memory.
+    static LOADED: Option<RBTree<Key, Entry>> = None;
+}
+
+/// A reference to a pack that is loaded into a domain. The last one unloads it, which must not
+/// happen under `s_umount`.
+pub(crate) struct PackRef {
+    domain: Domain,
+    pack: Arc<Pack>,
+    is_counted: Atomic<bool>,
+}
+
+/// Loaded packs.
+type Tree = RBTree<Key, Entry>;
+
+impl PackRef {
+    fn new(domain: Domain, pack: &Arc<Pack>) -> Self {
+        PackRef {
+            domain,
+            pack: pack.clone(),
+            is_counted: Atomic::new(true),
+        }
+    }
+
+    /// Returns the pack `sum` of `domain`, if it is loaded and its memory is there.
+    pub(crate) fn find(domain: Domain, sum: &Sum) -> Option<Self> {
+        Self::share(LOADED.lock().as_mut()?, domain, sum)
+    }
+
+    fn share(loaded: &mut Tree, domain: Domain, sum: &Sum) -> Option<Self> {
+        let entry = loaded.get_mut(&Key(*sum, domain))?;
+        if entry.pack.backing.region.revoked() {
+            return None;
+        }
+        entry.users += 1;
+        Some(Self::new(domain, &entry.pack))
+    }
+
+    /// Loads `pack` into `domain`, unless the same is loaded there.
+    fn load(domain: Domain, pack: &Arc<Pack>) -> Result<Self> {
+        let entry = Entry {
+            pack: pack.clone(),
+            users: 1,
+        };
+        let node = RBTreeNode::new(Key(*pack.sum(), domain), entry, GFP_KERNEL)?;
+        let mut loaded = LOADED.lock();
+        let all = loaded.get_or_insert_with(RBTree::new);
+        if let Some(found) = Self::share(all, domain, pack.sum()) {
+            drop(loaded);
+            drop(node);
+            return Ok(found);
+        }
+        // The memory of one that is replaced is gone. References to it keep it.
+        let replaced = all.insert(node);
+        drop(loaded);
+        drop(replaced);
+        Ok(Self::new(domain, pack))
+    }
+
+    /// Gives up the reference, but for the memory. If it was the last one, nothing finds the pack
+    /// any longer, and nothing reads it.
+    fn let_go(&self) {
+        if !self.is_counted.xchg(false, Full) {
+            return;
+        }
+        let key = Key(*self.sum(), self.domain);
+        let mut loaded = LOADED.lock();
+        let entry = loaded.as_mut().and_then(|all| all.get_mut(&key));
+        // Another one may have taken its place.
+        let Some(entry) = entry.filter(|entry| Arc::ptr_eq(&entry.pack, &self.pack)) else {
+            return;
+        };
+        entry.users -= 1;
+        if entry.users > 0 {
+            return;
+        }
+        let node = loaded.as_mut().and_then(|all| all.remove_node(&key));
+        drop(loaded);
+        drop(node);
+        self.backing.region.retire();
+    }
+}
+
+impl core::ops::Deref for PackRef {
+    type Target = Pack;
+
+    fn deref(&self) -> &Pack {
+        &self.pack
+    }
+}
+
+impl Drop for PackRef {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+/// Loads the table of packs of `image`. This copy is what is proved, and what is used.
 ///
 /// # Errors
 ///
-/// `EINVAL` if one is not mounted as it must be; `EUCLEAN` if the table is invalid; `EIO`,
-/// `ENOMEM`.
-pub(crate) fn join<M: Memory>(
-    image: &Image<'_, M>,
-    registration: &Registration<DaxFs>,
-    place: &Place,
-    checks: &Checks,
-) -> Result<KVec<SuperRef<DaxFs>>, Refusal> {
-    let count = image.superblock().pack_count();
+/// `EUCLEAN` if it is invalid, or names a pack twice; `EIO`, `ENOMEM`.
+pub(crate) fn table<M: Memory>(image: &Image<'_, M>) -> Result<KVVec<layout::Pack>, Refusal> {
+    let superblock = image.superblock();
+    let count = superblock.pack_count();
     let mut table = KVVec::with_capacity(count as usize, GFP_KERNEL)?;
+    let mut seen = RBTree::new();
     for index in 0..count {
-        let pack = image.pack(index)?;
-        if table.iter().any(|(other, _)| *other == pack) {
-            let offset = image.superblock().packs.offset;
+        let record = image.pack(index)?;
+        let twice = seen.try_create_and_insert(record.sha256, (), GFP_KERNEL)?;
+        if twice.is_some() {
+            let offset = superblock.packs.offset;
             return Err(image::Error::new(Problem::Packs, offset, index.into()).into());
         }
-        table.push((pack, None), GFP_KERNEL)?;
+        table.push(record, GFP_KERNEL)?;
     }
-    // Copies that cannot change come first, then those that the owner of the image can change.
-    for rank in 0..=2 {
-        if table.iter().all(|(_, found)| found.is_some()) {
-            break;
-        }
-        registration.each_super_block(|sb| {
-            let mounted = sb.data();
-            let is_wanted = mounted.packs.is_empty() && !mounted.region.revoked();
-            if !is_wanted || rank_of(mounted, place, checks) != Some(rank) {
-                return;
-            }
-            let mut wanted = table.iter_mut().filter(|(_, found)| found.is_none());
-            if let Some((_, found)) = wanted.find(|(pack, _)| mounted.superblock.is_pack(pack)) {
-                *found = sb.get();
-            }
-        });
-    }
-    let mut packs = KVec::with_capacity(count as usize, GFP_KERNEL)?;
-    for (pack, found) in table {
-        let sum = Hex(&pack.sha256);
-        let found = found.ok_or_else(|| {
-            let how = if checks.proof.has_digest() {
-                "with digest= or signature=required"
-            } else {
-                "on the same device; packs elsewhere need digest= for the image and for them"
-            };
-            refusal!(
-                EINVAL,
-                "its pack with the SHA-256 {sum} is not mounted {how}"
-            )
-            .remedy("mount the pack first")
-        })?;
-        packs.push(found, GFP_KERNEL)?;
-    }
-    Ok(packs)
+    Ok(table)
 }
 
-/// Returns the place of `mounted` in the order in which packs are chosen for an image at `place`,
-/// or `None` if it cannot be one of its packs.
-fn rank_of(mounted: &Mounted, place: &Place, checks: &Checks) -> Option<u32> {
-    let is_beside = mounted.place.is_beside(place);
-    if !checks.proof.has_digest() {
-        return is_beside.then_some(1);
-    }
-    mounted
-        .checks
-        .proof
-        .has_digest()
-        .then_some(match (mounted.place.is_sealed(), is_beside) {
-            (true, _) => 0,
-            (_, true) => 1,
-            _ => 2,
+/// The packs of a mounted image.
+pub(crate) struct Packs {
+    /// The image's table, as it was proved.
+    pub(crate) table: KVVec<layout::Pack>,
+    /// The packs, in the order of the table. One that is missing is attached once, and stays.
+    attached: KVVec<SetOnce<PackRef>>,
+    /// The domain in which the image shares them.
+    pub(crate) domain: Domain,
+    /// Set if all must be in sealed memory: the image is, and was proved, so that it never changes.
+    must_be_sealed: bool,
+}
+
+impl Packs {
+    /// Makes the list, without packs.
+    pub(crate) fn new(
+        table: KVVec<layout::Pack>,
+        domain: Domain,
+        must_be_sealed: bool,
+    ) -> Result<Self> {
+        let mut attached = KVVec::with_capacity(table.len(), GFP_KERNEL)?;
+        for _ in 0..table.len() {
+            attached.push(SetOnce::new(), GFP_KERNEL)?;
+        }
+        Ok(Packs {
+            table,
+            attached,
+            domain,
+            must_be_sealed,
         })
-}
+    }
 
-/// Refuses to mount an image again that has lost a pack.
-///
-/// # Errors
-///
-/// `EBUSY`: another mounted copy of the pack is not used.
-pub(crate) fn still_there(packs: &[SuperRef<DaxFs>]) -> Result<(), Refusal> {
-    match packs.iter().find(|pack| pack.data().region.revoked()) {
-        None => Ok(()),
-        Some(pack) => {
-            let sum = Hex(&pack.data().superblock.sha256);
-            Err(refusal!(
-                EBUSY,
-                "mounted already, and the memory of its pack with the SHA-256 {sum} is gone"
-            )
-            .remedy("unmount the image everywhere first"))
+    /// Returns pack `index`, counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEDIUM` if it is missing.
+    #[inline]
+    pub(crate) fn get(&self, index: u32) -> Result<&Pack> {
+        let found = self.attached.get(index as usize).and_then(SetOnce::as_ref);
+        found.map(|pack| &*pack.pack).ok_or(Errno::NoMedium.into())
+    }
+
+    /// Attaches the packs that are missing: those that are `given`, and those that are loaded into
+    /// the domain. `open_at` opens a part of the image's device.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if a given one is not a pack of the image, or may not be used; the errors of
+    /// `open_at`, `ENOMEM`.
+    pub(crate) fn attach(
+        &self,
+        given: &[Given],
+        mut open_at: impl FnMut(&Range<u64>) -> Result<Arc<Pack>, Refusal>,
+    ) -> Result<(), Refusal> {
+        let mut next = 0;
+        for given in given {
+            // They usually come in the order of the table.
+            let count = self.table.len();
+            let mut places = Iterator::chain(next..count, 0..next);
+            let index = places.find(|&index| self.table[index].sha256 == *given.sum());
+            let Some(index) = index else {
+                let sum = Hex(given.sum());
+                return Err(refusal!(EINVAL, "the image has no pack {sum}")
+                    .remedy("name the packs that daxfs info shows"));
+            };
+            next = index + 1;
+            if self.attached[index].as_ref().is_none() {
+                self.put(index, self.load(given, &mut open_at)?)?;
+            }
         }
+        for index in 0..self.table.len() {
+            if self.attached[index].as_ref().is_none() {
+                if let Some(found) = PackRef::find(self.domain, &self.table[index].sha256) {
+                    self.put(index, found)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads a pack that is `given` into the domain.
+    fn load(
+        &self,
+        given: &Given,
+        open_at: &mut impl FnMut(&Range<u64>) -> Result<Arc<Pack>, Refusal>,
+    ) -> Result<PackRef, Refusal> {
+        let (sum, range) = match given {
+            Given::Loaded(pack) => return Ok(PackRef::load(self.domain, &pack.pack)?),
+            Given::New(pack) => return Ok(PackRef::load(self.domain, pack)?),
+            Given::At(sum, range) => (sum, range),
+        };
+        // Another mount may be about to load it, or to let it go.
+        for left in (0..TRIES).rev() {
+            if let Some(found) = PackRef::find(self.domain, sum) {
+                return Ok(found);
+            }
+            match open_at(range) {
+                Err(refusal) if refusal.is(EBUSY) && left > 0 => fsleep(INTERVAL),
+                Err(refusal) => return Err(refusal),
+                Ok(pack) if pack.sum() != sum => {
+                    let (sum, found) = (Hex(sum), Hex(pack.sum()));
+                    return Err(refusal!(
+                        EINVAL,
+                        "the pack {found} is in the place of the pack {sum}"
+                    ));
+                }
+                Ok(pack) => return Ok(PackRef::load(self.domain, &pack)?),
+            }
+        }
+        Err(EBUSY.into())
+    }
+
+    /// Attaches `pack` as number `index`, unless another thread does.
+    fn put(&self, index: usize, pack: PackRef) -> Result<(), Refusal> {
+        let sum = Hex(pack.sum());
+        if !pack.backing.superblock.is_pack(&self.table[index]) {
+            return Err(refusal!(
+                EINVAL,
+                "the pack {sum} has another size than the image says"
+            ));
+        }
+        if self.must_be_sealed && !pack.is_sealed {
+            return Err(refusal!(
+                EINVAL,
+                "the pack {sum} is in memory that may change, the image is not"
+            )
+            .remedy("put the pack into a sealed memfd, or mount the image without a proof"));
+        }
+        self.attached[index].populate(pack);
+        Ok(())
+    }
+
+    /// Returns the number of packs that are missing.
+    pub(crate) fn missing(&self) -> usize {
+        let packs = self.attached.iter();
+        packs.filter(|pack| pack.as_ref().is_none()).count()
+    }
+
+    /// Returns the sum of the packs' sizes, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        let sizes = self.table.iter().map(|record| record.total_size.get());
+        sizes.fold(0, u64::saturating_add)
+    }
+
+    /// Returns the SHA-256 of a pack whose memory is gone, if there is one.
+    pub(crate) fn lost(&self) -> Option<&Sum> {
+        let mut packs = self.attached.iter().filter_map(SetOnce::as_ref);
+        let lost = packs.find(|pack| pack.backing.region.revoked());
+        lost.map(|pack| pack.sum())
+    }
+
+    /// Returns what is known of pack `index`, for users.
+    pub(crate) fn line(&self, index: usize) -> Option<Result<CString>> {
+        let record = self.table.get(index)?;
+        let (sum, size) = (Hex(&record.sha256), record.total_size.get());
+        Some(match self.attached[index].as_ref() {
+            None => CString::try_from_fmt(fmt!("{sum} {size} missing 0 0")),
+            Some(pack) => {
+                let place = &*pack.place;
+                let (verified, bad) = pack.backing.count_pieces();
+                CString::try_from_fmt(fmt!("{sum} {size} {place} {verified} {bad}"))
+            }
+        })
     }
 }
 
-/// Returns the superblock of pack `index`, counted from 0.
-pub(crate) fn pack(sb: &SuperBlock<DaxFs>, index: u32) -> Result<&SuperBlock<DaxFs>> {
-    let found = sb.data().packs.get(index as usize).ok_or(EIO)?;
-    Ok(found)
-}
-
-/// Returns the superblock of the pack that has the data of `inode`, its inode `original`, and the
-/// offset of the data there.
-/// Returns `None` if the memory of the pack cannot be read: names and attributes are still there.
-pub(crate) fn in_pack<'a>(
-    sb: &'a SuperBlock<DaxFs>,
-    image: &Image<'_, Access<'_>>,
-    inode: &Inode,
-    index: u32,
-    original: u32,
-) -> Result<Option<(&'a SuperBlock<DaxFs>, Inode, u64)>> {
-    let home = pack(sb, index)?;
-    let region = &home.data().region;
-    let found = match region.access() {
-        Ok(access) => home.data().image(&access).inode(original),
-        Err(_) => return Ok(None),
-    };
-    let found = match found {
-        Ok(found) => found,
-        Err(error) if error.problem == Problem::Unreadable => {
-            if !region.revoked() {
-                report(home, original, error);
-            }
-            return Ok(None);
-        }
-        Err(error) if error.problem == Problem::InodeNumber => {
-            let error = inode.unsuitable_original(image.superblock());
-            return Err(report(sb, inode.ino, error));
-        }
-        Err(error) => return Err(report(home, original, error)),
-    };
-    let data = inode
-        .check_in_pack(image.superblock(), &found)
-        .map_err(|error| report(sb, inode.ino, error))?;
-    Ok(Some((home, found, data)))
+impl Drop for Packs {
+    fn drop(&mut self) {
+        // All that are not used any longer then share the wait for their readers.
+        let packs = self.attached.iter().filter_map(SetOnce::as_ref);
+        packs.for_each(PackRef::let_go);
+    }
 }

@@ -23,6 +23,14 @@ pub(crate) struct Part {
 }
 
 impl Part {
+    /// Returns the part of `length` bytes from `offset` on.
+    pub(crate) fn new(offset: u64, length: u64) -> Self {
+        Part {
+            offset: Some(offset),
+            length: Some(length),
+        }
+    }
+
     /// Stores the value of the option `key`.
     pub(crate) fn parse(&mut self, key: &[u8], value: u64) {
         match key {

@@ -6,6 +6,7 @@ use crate::image::{
     self,
     signature::Section,
     Image,
+    Memory,
     Problem, //
 };
 use crate::linux::fs::{
@@ -15,7 +16,6 @@ use crate::linux::fs::{
 use crate::linux::keyring;
 pub(crate) use crate::linux::keyring::Keyring;
 use crate::linux::Errno;
-use crate::memory::Region;
 use kernel::{
     prelude::*,
     str::CString, //
@@ -28,7 +28,7 @@ use kernel::{
 /// `ENODATA` if the image has no signature, `ENOKEY`, `EKEYREJECTED`, `EKEYEXPIRED` and
 /// `EKEYREVOKED` if the signature does not count, `EBADMSG` if it is malformed, `EOPNOTSUPP` and
 /// `ENOPKG` if the kernel cannot verify it, `EIO`, `ENOMEM`.
-pub(crate) fn verify(image: &Image<'_, Region>, keyring: &Keyring) -> Result<(), Refusal> {
+pub(crate) fn verify(image: &Image<'_, impl Memory>, keyring: &Keyring) -> Result<(), Refusal> {
     let malformed = |error: image::Error| match error.problem {
         Problem::Unreadable => refusal!(EIO, "{error}"),
         _ => refusal!(Errno::BadMessage, "{error}"),

@@ -2,6 +2,7 @@
 
 //! Opening the memory that a mount names.
 
+use crate::backing::name_of;
 use crate::linux::block::OpenBlockDevice;
 use crate::linux::fs::{
     refusal,
@@ -22,13 +23,16 @@ use crate::options::{
     Options, //
 };
 use core::ops::Range;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    str::CString, //
+};
 
 /// Facts about the source of a mount.
 pub(crate) struct Found {
     /// The device that is the source, unless an option names the memory.
     pub(crate) device: Option<SourceKind>,
-    /// The range of physical addresses that the image may have, if `phys=` names one.
+    /// The range of physical addresses that `phys=` names.
     range: Option<phys::Range>,
     /// The part of the source that the image may have, if not all of it.
     pub(crate) part: Option<Range<u64>>,
@@ -66,8 +70,7 @@ pub(crate) fn super_kind(
         // Before a superblock is found that another process has mounted.
         let range = phys::Range::new(start, size)
             .map_err(|refusal| refusal.of(fmt!("phys={start:#x},size={size:#x}")))?;
-        let part = found.part.clone().unwrap_or(0..size);
-        found.range = Some(range.part(part));
+        found.range = Some(range);
         let kind = key(u64::MAX, start).unwrap_or(SuperKind::New);
         return Ok((kind, found));
     }
@@ -98,31 +101,39 @@ pub(crate) fn super_kind(
     Ok((kind, found))
 }
 
-/// Opens the memory that `options` name, or else the device that is the mount's source. Returns the
-/// device as well, if it is a block device.
+/// Opens the memory that `options` name, or else the `part` of the device that is the mount's source,
+/// if not all of it. Returns the device as well, if it is a block device.
 pub(crate) fn open(
     options: &Options,
     found: &Found,
+    part: Option<Range<u64>>,
     lease_ref: &LeaseRef,
     context: &Context,
 ) -> Result<(Region, Option<OpenBlockDevice>), Refusal> {
-    let part = found.part.clone();
+    let of_device = |refusal| of_device(refusal, &part, context);
     let region = match (&options.descriptor, found.range) {
         (Some((name, descriptor)), _) => descriptor
             .open(lease_ref)
             .map_err(|refusal| refusal.of(fmt!("{name}"))),
-        // A part has its own place in /proc/iomem.
-        (None, Some(range)) => phys::open(range, lease_ref)
-            .map_err(|refusal| refusal.of(fmt!("phys={:#x},size={:#x}", range.start, range.size))),
+        (None, Some(range)) => {
+            if part.as_ref().is_some_and(|part| part.end > range.size) {
+                return Err(of_device(EINVAL.into()));
+            }
+            // A part has its own place in /proc/iomem.
+            let range = part.map_or(range, |part| range.part(part));
+            phys::open(range, lease_ref).map_err(|refusal| {
+                refusal.of(fmt!("phys={:#x},size={:#x}", range.start, range.size))
+            })
+        }
         (None, None) => match found.device {
             Some(SourceKind::BlockDevice(number)) => {
-                let (region, bdev) = dax::open_block(number, part, lease_ref)
-                    .map_err(|refusal| of_device(refusal, found, context))?;
+                let (region, bdev) =
+                    dax::open_block(number, part.clone(), lease_ref).map_err(of_device)?;
                 return Ok((region, Some(bdev)));
             }
             Some(SourceKind::CharDevice(number)) => {
-                dax::open_char(number, || context.open_source(), part, lease_ref)
-                    .map_err(|refusal| of_device(refusal, found, context))
+                let node = || context.open_source();
+                dax::open_char(number, node, part.clone(), lease_ref).map_err(of_device)
             }
             _ => Err(ENOTBLK.into()),
         },
@@ -130,10 +141,23 @@ pub(crate) fn open(
     Ok((region?, None))
 }
 
+/// Returns the name of the memory, by which images on it share packs, if others can share it.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn shared_name(options: &Options, found: &Found) -> Result<Option<CString>> {
+    Ok(match options.named() {
+        Named::Device => Some(name_of(found.device)?),
+        Named::Phys(start, _) => Some(CString::try_from_fmt(fmt!("phys/{start:x}"))?),
+        Named::Descriptor(_) => None,
+    })
+}
+
 /// Says that a refusal is of the device that is the source, or a part of it.
-fn of_device(refusal: Refusal, found: &Found, context: &Context) -> Refusal {
+fn of_device(refusal: Refusal, part: &Option<Range<u64>>, context: &Context) -> Refusal {
     let source = context.source();
-    match &found.part {
+    match part {
         Some(Range { start, end }) => {
             let length = end - start;
             refusal.of(fmt!("{source}: fsoffset={start:#x},fslength={length:#x}"))

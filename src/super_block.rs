@@ -2,9 +2,16 @@
 
 //! Superblocks: mounting, remounting, and showing a mount.
 
+use crate::backing::{
+    load_superblock,
+    Backing, //
+};
 use crate::image::{
     self,
+    layout,
     Image,
+    Loaded,
+    Memory,
     Problem, //
 };
 use crate::linux::block::{
@@ -26,7 +33,8 @@ use crate::linux::fs::{
 };
 use crate::linux::{
     check_signal,
-    Errno, //
+    Errno,
+    Hex, //
 };
 use crate::memory::{
     buffer,
@@ -43,7 +51,13 @@ use crate::options::{
     Checks,
     Options, //
 };
-use crate::packs;
+use crate::packs::{
+    self,
+    Domain,
+    Opened,
+    Pack,
+    Packs, //
+};
 use crate::signature::Keyring;
 use crate::source::{
     self,
@@ -54,11 +68,15 @@ use crate::{
     dir,
     inode, //
 };
+use core::ops::Range;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
-    seq_file::SeqFile, //
+    seq_file::SeqFile,
+    str::CString,
+    sync::Arc, //
 };
+use zerocopy::IntoBytes;
 
 /// Returns true if the module's parameter demands a signature of every image. It does not change
 /// after the module was loaded.
@@ -73,7 +91,7 @@ pub(crate) fn signatures_required() -> bool {
 /// `EBADMSG` if a check fails, `EIO` if the image cannot be read, the errors of
 /// [`Proof`](crate::verify::Proof), `EINTR`, `ENOMEM`.
 fn prove(
-    image: &Image<'_, Region>,
+    image: &Image<'_, impl Memory>,
     keyring: &Keyring,
     checks: &Checks,
     metadata: bool,
@@ -94,13 +112,13 @@ fn prove(
 ///
 /// `EBUSY` if not, `EBADMSG` if that is another one, `EINVAL` if the options have no effect.
 fn remounted(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
-    let (first, pieces) = (&mounted.checks, mounted.pieces.as_ref());
+    let (first, pieces) = (&mounted.checks, mounted.backing.pieces.as_ref());
     checks.proof.validate()?;
     if checks.metadata == Some(true) && first.metadata == Some(false) {
         return Err(refusal!(EBUSY, "mounted already with check=none")
             .remedy("unmount it everywhere first"));
     }
-    let superblock = &mounted.superblock;
+    let superblock = &mounted.backing.superblock;
     checks.proof.remounted(&first.proof, pieces, superblock)
 }
 
@@ -110,9 +128,15 @@ fn remounted(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
 ///
 /// `EBUSY` if the first mount has not proved enough, `ESTALE` if another image has taken the place
 /// of this one, the errors of [`prove`].
-fn prove_again(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
-    match image::Superblock::load(&mounted.region) {
-        Ok(current) if current == mounted.superblock => {}
+fn prove_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> {
+    let mounted = sb.data();
+    let Backing {
+        region,
+        superblock,
+        pieces,
+    } = &mounted.backing;
+    match image::Superblock::load(region) {
+        Ok(current) if current == *superblock => {}
         Err(error) if error.problem == Problem::Unreadable => return Err(error.into()),
         _ => {
             return Err(
@@ -121,13 +145,27 @@ fn prove_again(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
             )
         }
     }
-    let image = Image::new(&mounted.region, &mounted.superblock);
-    checks
-        .proof
-        .again(&mounted.checks.proof, mounted.pieces.as_ref(), &image)?;
-    let unchecked = mounted.checks.metadata == Some(false);
+    let memory = loaded(region, superblock, &mounted.packs.table);
+    let image = Image::new(&memory, superblock);
+    let first = &mounted.checks;
+    checks.proof.again(&first.proof, pieces.as_ref(), &image)?;
+    let unchecked = first.metadata == Some(false);
     let metadata = checks.metadata.unwrap_or(unchecked);
-    prove(&image, &mounted.keyring, checks, metadata)
+    prove(&image, &sb.shared().keyring, checks, metadata)
+}
+
+/// Returns the memory of an image with the `table` of packs that was loaded from it, so that what is
+/// proved is the table that is used.
+fn loaded<'a>(
+    region: &'a Region,
+    superblock: &image::Superblock,
+    table: &'a [layout::Pack],
+) -> Loaded<'a, Region> {
+    Loaded {
+        memory: region,
+        start: superblock.packs.offset,
+        bytes: table.as_bytes(),
+    }
 }
 
 /// Checks the image in `region`, which is `bdev`'s if that is given, and returns the data of its
@@ -139,62 +177,68 @@ fn load(
     found: Found,
     context: &Context,
 ) -> Result<Mounted, Refusal> {
-    let superblock = image::Superblock::load(&region)?;
-    if (superblock.block_size as usize) < PAGE_SIZE {
-        let size = superblock.block_size;
-        return Err(refusal!(
-            Errno::NotSupported,
-            "block size {size} is smaller than this kernel's pages; \
-                 use mkdaxfs --block-size {PAGE_SIZE}"
-        ));
-    }
-    // Attributes are not ignored: an access control list can deny what the mode of its file grants.
-    let needs_xattr = superblock.xattrs.length != 0 && !cfg!(CONFIG_DAXFS_FS_XATTR);
-    let needs_packs = superblock.packs.length != 0 && !cfg!(CONFIG_DAXFS_FS_PACKS);
-    if needs_xattr || needs_packs {
-        let options = match (needs_xattr, needs_packs) {
-            (true, true) => "XATTR and CONFIG_DAXFS_FS_PACKS",
-            (true, false) => "XATTR",
-            _ => "PACKS",
-        };
-        return Err(refusal!(
-            Errno::NotSupported,
-            "the image needs a daxfs with CONFIG_DAXFS_FS_{options}"
-        ));
-    }
-    let image = Image::new(&region, &superblock);
+    let superblock = load_superblock(&region)?;
+    let table = packs::table(&Image::new(&region, &superblock))?;
+    let memory = loaded(&region, &superblock, &table);
+    let image = Image::new(&memory, &superblock);
     let checks = options.checks.demanding(signatures_required());
     let metadata = checks.metadata.unwrap_or(true);
-    let keyring = &registration.shared.keyring;
-    prove(&image, keyring, &checks, metadata)?;
-    let pieces = checks.proof.pieces(&image, context.source())?;
+    prove(&image, &registration.shared.keyring, &checks, metadata)?;
+    let pieces = checks.proof.pieces(&image)?;
     image.root()?;
+    let name = source::shared_name(options, &found)?;
+    let domain = match (options.domain, name) {
+        (Some(domain), _) => domain,
+        (None, Some(name)) => Domain::of_device(&name).ok_or(ENAMETOOLONG)?,
+        (None, None) => Domain::own(),
+    };
     let place = Place {
         named: options.named(),
-        device: found.device,
-        part: found.part,
+        part: found.part.clone(),
     };
-    let packs = packs::join(&image, registration, &place, &checks)?;
-    let offset = place.part.as_ref().map_or(0, |part| part.start);
     let is_fixed = place.is_sealed() && checks.proof.has_digest();
-    let usage = Usage::new(
-        context.source(),
-        found.device,
-        offset,
-        &region,
-        &superblock,
-        is_fixed,
-    )?;
-    Ok(Mounted {
-        usage,
+    let packs = Arc::new(Packs::new(table, domain, is_fixed)?, GFP_KERNEL)?;
+    let resources = &registration.shared.memory;
+    packs.attach(&options.packs, |part| {
+        Pack::new(resources, |lease_ref| {
+            let range = Some(part.clone());
+            let (region, bdev) = source::open(options, &found, range, lease_ref, context)?;
+            let name = source::shared_name(options, &found)?.ok_or_else(|| {
+                refusal!(
+                    EINVAL,
+                    "pack=SHA256:OFFSET:LENGTH needs an image on a device"
+                )
+            })?;
+            let place = CString::try_from_fmt(fmt!("{}+{}", &*name, part.start))?;
+            Ok(Opened {
+                region,
+                bdev,
+                place,
+                is_sealed: false,
+            })
+        })
+    })?;
+    let missing = packs.missing();
+    if missing > 0 {
+        let (source, all) = (context.source(), packs.table.len());
+        context.warn(fmt!(
+            "{source}: {missing} of {all} packs are missing: files in them cannot be opened"
+        ));
+    }
+    let offset = place.part.as_ref().map_or(0, |part| part.start);
+    let backing = Backing {
         region,
         superblock,
-        is_direct: pieces.is_none() && packs.is_empty(),
         pieces,
+    };
+    let source = context.source();
+    let usage = Usage::new(source, found.device, offset, &backing, &packs, is_fixed)?;
+    Ok(Mounted {
+        usage,
+        backing,
         packs,
         place,
         checks,
-        keyring: keyring.clone(),
         bdev,
     })
 }
@@ -212,11 +256,13 @@ impl FileSystem for DaxFs {
     type Claim = ExtentClaim;
 
     fn parse_param(
+        registration: &Registration<DaxFs>,
         options: &mut Options,
         param: &Param<'_>,
-        context: &Context,
+        sb: Option<&SuperBlock<Self>>,
     ) -> Result<(), Refusal> {
-        options.parse(param, context.is_remount())
+        let domain = sb.map(|sb| sb.data().packs.domain);
+        options.parse(param, &registration.shared.memory, domain)
     }
 
     fn super_kind(options: &Options, context: &Context) -> Result<(SuperKind, Found), Refusal> {
@@ -235,7 +281,8 @@ impl FileSystem for DaxFs {
         context: &Context,
     ) -> Result<Mounted, Refusal> {
         let lease_ref = registration.shared.memory.start()?;
-        let opened = source::open(options, &found, &lease_ref, context)?;
+        let part = found.part.clone();
+        let opened = source::open(options, &found, part, &lease_ref, context)?;
         load(registration, opened, options, found, context)
             .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
@@ -249,9 +296,9 @@ impl FileSystem for DaxFs {
     }
 
     fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<Self>> {
-        let access = sb.data().region.access()?;
-        let root = sb.data().superblock.root;
-        let inode = inode::get(sb, &sb.data().image(&access), root)?;
+        let backing = &sb.data().backing;
+        let access = backing.region.access()?;
+        let inode = inode::get(sb, &backing.image(&access), backing.superblock.root)?;
         // It may have changed since it was validated.
         if dir::directory(&inode)?.is_root() {
             Ok(inode)
@@ -261,13 +308,25 @@ impl FileSystem for DaxFs {
     }
 
     fn is_gone(sb: &SuperBlock<Self>) -> bool {
-        sb.data().region.revoked()
+        sb.data().backing.region.revoked()
     }
 
     fn reuse(sb: &SuperBlock<Self>, options: &Options, context: &Context) -> Result<(), Refusal> {
-        packs::still_there(&sb.data().packs)
-            .and_then(|()| prove_again(sb.data(), &options.checks.demanding(signatures_required())))
-            .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
+        let packs = &sb.data().packs;
+        let checks = options.checks.demanding(signatures_required());
+        let again = || {
+            if let Some(sum) = packs.lost() {
+                let sum = Hex(sum);
+                return Err(refusal!(
+                    EBUSY,
+                    "mounted already, and the memory of its pack {sum} is gone"
+                )
+                .remedy("unmount the image everywhere first"));
+            }
+            prove_again(sb, &checks)?;
+            packs.attach(&options.packs, no_place)
+        };
+        again().map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
 
     fn reconfigure(
@@ -282,15 +341,26 @@ impl FileSystem for DaxFs {
             ));
         }
         remounted(sb.data(), &options.checks)
+            .and_then(|()| sb.data().packs.attach(&options.packs, no_place))
             .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
 }
 
+/// Refuses a pack that would have to be opened: the image is mounted already.
+fn no_place(_part: &Range<u64>) -> Result<Arc<Pack>, Refusal> {
+    Err(refusal!(
+        EINVAL,
+        "the image is mounted already without a pack on its device"
+    )
+    .remedy("unmount it everywhere first"))
+}
+
 impl SuperOperations for DaxFs {
     fn statfs(sb: &SuperBlock<Self>) -> Statistics {
-        let superblock = &sb.data().superblock;
+        let superblock = &sb.data().backing.superblock;
+        let size = superblock.total_size.saturating_add(sb.data().packs.size());
         Statistics {
-            pages: superblock.total_size / PAGE_SIZE as u64,
+            pages: size / PAGE_SIZE as u64,
             inodes: superblock.inode_count(),
         }
     }
@@ -302,9 +372,11 @@ impl SuperOperations for DaxFs {
         if checks.metadata == Some(false) {
             kernel::seq_print!(seq, ",check=none");
         }
-        checks
-            .proof
-            .show(seq, &mounted.superblock, mounted.pieces.is_some());
+        let (superblock, pieces) = (&mounted.backing.superblock, &mounted.backing.pieces);
+        checks.proof.show(seq, superblock, pieces.is_some());
+        if let Some(name) = mounted.packs.domain.name() {
+            kernel::seq_print!(seq, ",domain={name}");
+        }
     }
 
     fn retire(sb: &SuperBlock<Self>) {
@@ -313,11 +385,11 @@ impl SuperOperations for DaxFs {
     }
 
     fn label(sb: &SuperBlock<Self>) -> &[u8] {
-        let label = &sb.data().superblock.label;
+        let label = &sb.data().backing.superblock.label;
         label.split(|&byte| byte == 0).next().unwrap_or(label)
     }
 
     fn uuid(sb: &SuperBlock<Self>) -> &[u8; 16] {
-        &sb.data().superblock.uuid
+        &sb.data().backing.superblock.uuid
     }
 }

@@ -3,41 +3,34 @@
 //! Figures and counters of each mounted image, in sysfs. `Documentation/ABI/testing/sysfs-fs-daxfs`
 //! describes the files.
 
+use crate::backing::{
+    name_of,
+    Backing, //
+};
 use crate::event::Event;
-use crate::image::Superblock;
 use crate::linux::counters::Counters;
 use crate::linux::fs::SourceKind;
 pub(crate) use crate::linux::sysfs::Directory;
 use crate::linux::sysfs::{
-    numbers,
     File,
     Show,
     Shown,
     Value, //
 };
-use crate::linux::Hex;
-use crate::memory::{
-    MapMethod,
-    Region, //
+use crate::linux::{
+    numbers,
+    Hex, //
 };
+use crate::memory::MapMethod;
+use crate::packs::Packs;
 use kernel::{
     prelude::*,
-    str::CString, //
+    str::CString,
+    sync::Arc, //
 };
 
 /// Number of events.
 const EVENTS: usize = Event::BadPiece as usize + 1;
-
-/// Returns the name of `device` below /sys/dev, or `none`.
-fn name_of(device: Option<SourceKind>) -> Result<CString> {
-    let (kind, number) = match device {
-        Some(SourceKind::BlockDevice(number)) => ("block", number),
-        Some(SourceKind::CharDevice(number)) => ("char", number),
-        _ => return CString::try_from_fmt(fmt!("none")),
-    };
-    let (major, minor) = numbers(number);
-    CString::try_from_fmt(fmt!("{}/{}:{}", kind, major, minor))
-}
 
 /// The figures of a mounted image, and their files.
 pub(crate) struct Usage(Show<Figures>);
@@ -50,19 +43,22 @@ struct Figures {
     size: u64,
     inodes: u64,
     digest: CString,
+    packs: Arc<Packs>,
     counters: Counters<EVENTS>,
 }
 
 impl Usage {
-    /// Makes the figures of the image in `region`, which was mounted from `source`: from the byte
-    /// `offset` of `device`, if it is on one. `is_fixed` says that its content has the
-    /// superblock's SHA-256, and cannot change.
+    /// Makes the figures of the image in `backing`, which was mounted from `source`: from the byte
+    /// `offset` of `device`, if it is on one. `is_fixed` says that its content, and that of its
+    /// `packs`, has the SHA-256 that its superblock says, and cannot change.
     pub(crate) fn new(
         source: &CStr,
         device: Option<SourceKind>,
         offset: u64,
-        region: &Region,
-        superblock: &Superblock,
+        Backing {
+            region, superblock, ..
+        }: &Backing,
+        packs: &Arc<Packs>,
         is_fixed: bool,
     ) -> Result<Self> {
         let figures = Figures {
@@ -82,6 +78,7 @@ impl Usage {
             } else {
                 CString::try_from_fmt(fmt!("none"))?
             },
+            packs: packs.clone(),
             counters: Counters::new()?,
         };
         Ok(Usage(Show::new(figures)?))
@@ -130,6 +127,16 @@ const fn file(name: &'static CStr, value: fn(&Figures) -> Value<'_>) -> File<Fig
 }
 
 impl Shown for Figures {
+    const LINES: &'static CStr = c"packs";
+
+    fn line(&self, index: usize) -> Option<Result<CString>> {
+        self.packs.line(index)
+    }
+
+    fn has_lines(&self) -> bool {
+        !self.packs.table.is_empty()
+    }
+
     const FILES: &'static [File<Self>] = &[
         File {
             name: c"source",

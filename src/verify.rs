@@ -2,7 +2,6 @@
 
 //! Comparing an image with a trusted SHA-256: all of it, or each piece before its first use.
 
-use crate::event::Event;
 use crate::image::{
     self,
     layout,
@@ -22,16 +21,11 @@ use crate::linux::{
     Errno,
     Hex, //
 };
-use crate::memory::{
-    buffer,
-    Region, //
-};
+use crate::memory::buffer;
 use crate::signature::{
     self,
     Keyring, //
 };
-use crate::usage::Usage;
-use core::ops::Range;
 use kernel::sync::atomic::{
     Atomic,
     Relaxed,
@@ -43,15 +37,11 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*,
     seq_file::SeqFile,
-    str::CString,
     sync::Mutex, //
 };
 
 /// Largest number of pieces that can be verified at the same time.
 const LANES_MAX: usize = 64;
-
-/// The number of bad pieces of a mount that are logged one by one.
-const BAD_LOGGED: usize = 16;
 
 /// A piece that was not looked at.
 const UNKNOWN: i8 = 0;
@@ -139,7 +129,7 @@ impl Proof {
     /// See [`signature::verify`].
     pub(crate) fn check_signature(
         &self,
-        image: &Image<'_, Region>,
+        image: &Image<'_, impl Memory>,
         keyring: &Keyring,
     ) -> Result<(), Refusal> {
         if self.signature {
@@ -153,22 +143,22 @@ impl Proof {
     /// # Errors
     ///
     /// `EBADMSG` if it has another one, `EIO` if it cannot be read, `EINTR`, `ENOMEM`.
-    pub(crate) fn prove(&self, image: &Image<'_, Region>) -> Result<(), Refusal> {
+    pub(crate) fn prove(&self, image: &Image<'_, impl Memory>) -> Result<(), Refusal> {
         if self.compares(Verify::Full) {
             whole(image)?;
         }
         self.compare(image.superblock())
     }
 
-    /// Returns the pieces of `image`, mounted from `source`, if each is to be verified before its
-    /// first use.
-    pub(crate) fn pieces(
-        &self,
-        image: &Image<'_, Region>,
-        source: &CStr,
-    ) -> Result<Option<Pieces>, Refusal> {
-        let is_lazy = self.compares(Verify::Lazy);
-        is_lazy.then(|| Pieces::new(image, source)).transpose()
+    /// Returns the pieces of `image`, if each is to be verified before its first use. Those that
+    /// hold metadata are.
+    pub(crate) fn pieces(&self, image: &Image<'_, impl Memory>) -> Result<Option<Pieces>, Refusal> {
+        if !self.compares(Verify::Lazy) {
+            return Ok(None);
+        }
+        let pieces = Pieces::new(image)?;
+        pieces.verify_metadata(image)?;
+        Ok(Some(pieces))
     }
 
     /// Compares `digest=`, if it is given, with this copy of the superblock, which a mount uses.
@@ -227,7 +217,7 @@ impl Proof {
         &self,
         first: &Proof,
         pieces: Option<&Pieces>,
-        image: &Image<'_, Region>,
+        image: &Image<'_, impl Memory>,
     ) -> Result<(), Refusal> {
         self.needs(first, pieces)?;
         match pieces {
@@ -251,7 +241,7 @@ impl Proof {
 }
 
 /// Parses 64 hexadecimal digits.
-fn parse_digest(text: &[u8]) -> Option<[u8; 32]> {
+pub(crate) fn parse_digest(text: &[u8]) -> Option<[u8; 32]> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let mut digest = [0; 32];
     if text.len() != 2 * digest.len() {
@@ -277,7 +267,7 @@ fn signal() -> Result<(), Refusal> {
 /// Returns the SHA-256 of piece `index` of `image`. Calls `check` between its parts, which have the
 /// size of `buffer`.
 fn sum<E: From<image::Error>>(
-    image: &Image<'_, Region>,
+    image: &Image<'_, impl Memory>,
     index: u64,
     buffer: &mut [u8],
     check: impl Fn() -> Result<(), E>,
@@ -302,7 +292,7 @@ fn compare(found: &[u8; 32], expected: &[u8; 32]) -> Result<(), Refusal> {
 }
 
 /// Compares the SHA-256 of the whole image with the one in its superblock.
-fn whole(image: &Image<'_, Region>) -> Result<(), Refusal> {
+fn whole(image: &Image<'_, impl Memory>) -> Result<(), Refusal> {
     let mut buffer = buffer(u64::MAX)?;
     let buffer = buffer.as_flattened_mut();
     let mut whole = Sha256::new();
@@ -312,7 +302,37 @@ fn whole(image: &Image<'_, Region>) -> Result<(), Refusal> {
     compare(&whole.finish(), &image.superblock().sha256)
 }
 
-/// The pieces of an image, which are verified before their first use.
+/// Turns of those who verify pieces: a thread takes that of its piece, so threads that use different
+/// pieces seldom wait for each other. There are two for each possible processor.
+///
+/// Each has a buffer, and is locked while a piece is verified. Only the memory of the image is read
+/// under it.
+pub(crate) struct Lanes(KVec<Pin<KBox<Mutex<KVec<u8>>>>>);
+
+impl Lanes {
+    /// Makes the turns.
+    pub(crate) fn new() -> Result<Self> {
+        let count = (2 * nr_cpu_ids() as usize)
+            .next_power_of_two()
+            .min(LANES_MAX);
+        let mut lanes = KVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
+            let buffer = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;
+            let lane = KBox::pin_init(new_mutex!(buffer, "daxfs_piece"), GFP_KERNEL);
+            lanes.push(lane.map_err(|_| ENOMEM)?, GFP_KERNEL)?;
+        }
+        Ok(Lanes(lanes))
+    }
+
+    /// Returns the turn of piece `index` of `pieces`.
+    fn of(&self, pieces: &Pieces, index: u64) -> image::Result<&Mutex<KVec<u8>>> {
+        let number = pieces.sums.as_ptr() as usize / 64 + index as usize;
+        let lane = self.0.get(number & self.0.len().wrapping_sub(1));
+        lane.map(|lane| &**lane).ok_or(bad(index))
+    }
+}
+
+/// The pieces of an image or a pack, which are verified before their first use.
 pub(crate) struct Pieces {
     /// SHA-256 of all pieces. Their own SHA-256 is the superblock's. This copy is private.
     sums: KVVec<u8>,
@@ -320,60 +340,44 @@ pub(crate) struct Pieces {
     states: KVVec<Atomic<i8>>,
     /// The number of pieces that were found bad.
     bad_count: Atomic<usize>,
-    /// The source of the mount, for messages.
-    source: CString,
-    /// Each has a buffer, and is locked while a piece is verified: that with its number, modulo
-    /// their number, a power of two. Only the memory of the image is read under it. An image that
-    /// consists of pieces with metadata has none.
-    lanes: KVec<Pin<KBox<Mutex<KVec<u8>>>>>,
 }
 
 impl Pieces {
-    /// Loads the table of sums of `image`, compare it with the SHA-256 in the superblock, and
-    /// verify the pieces that hold metadata.
-    fn new(image: &Image<'_, Region>, source: &CStr) -> Result<Self, Refusal> {
+    /// Loads the table of sums of `image`, and compares it with the SHA-256 in the superblock.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` if there is no table, `EBADMSG` if it is another one, `EIO`, `EINTR`, `ENOMEM`.
+    pub(crate) fn new(image: &Image<'_, impl Memory>) -> Result<Self, Refusal> {
         let superblock = image.superblock();
         let table = superblock.sums().ok_or_else(|| {
             refusal!(
                 Errno::NotSupported,
-                "verify=lazy needs an image with the sums of its pieces"
+                "packs, and images with verify=lazy, need the sums of their pieces"
             )
-            .remedy("use mkdaxfs --sums, or verify=full")
+            .remedy("use mkdaxfs --sums")
         })?;
-        // Two for each possible processor, if there are as many pieces to verify: threads that use
-        // different pieces seldom wait for each other.
-        let metadata = layout::pieces(superblock.data.offset);
-        let count = match superblock.pieces().saturating_sub(metadata) {
-            0 => 0,
-            left => (2 * nr_cpu_ids() as usize)
-                .min(left as usize)
-                .next_power_of_two()
-                .min(LANES_MAX),
-        };
-        let mut lanes = KVec::with_capacity(count, GFP_KERNEL)?;
-        for _ in 0..count {
-            let buffer = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;
-            let lane = KBox::pin_init(new_mutex!(buffer, "daxfs_piece"), GFP_KERNEL);
-            lanes.push(lane.map_err(|_| ENOMEM)?, GFP_KERNEL)?;
-        }
         let sums = load(image, &table)?;
         let mut states = KVVec::with_capacity(superblock.pieces() as usize, GFP_KERNEL)?;
         for _ in 0..superblock.pieces() {
             states.push(Atomic::new(UNKNOWN), GFP_KERNEL)?;
         }
-        let pieces = Pieces {
+        Ok(Pieces {
             sums,
             states,
             bad_count: Atomic::new(0),
-            source: CString::try_from_fmt(fmt!("{source}"))?,
-            lanes,
-        };
-        pieces.verify_metadata(image)?;
-        Ok(pieces)
+        })
+    }
+
+    /// Returns the number of pieces that were verified, and of those that were found bad.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let states = self.states.iter();
+        let verified = states.filter(|state| state.load(Relaxed) == VERIFIED);
+        (verified.count(), self.bad_count.load(Relaxed))
     }
 
     /// Compares the pieces that hold metadata with their SHA-256.
-    fn verify_metadata(&self, image: &Image<'_, Region>) -> Result<(), Refusal> {
+    fn verify_metadata(&self, image: &Image<'_, impl Memory>) -> Result<(), Refusal> {
         let metadata = layout::pieces(image.superblock().data.offset);
         let mut buffer = buffer(u64::MAX)?;
         for index in 0..metadata {
@@ -402,12 +406,6 @@ impl Pieces {
         }
     }
 
-    fn lane(&self, index: u64) -> image::Result<&Mutex<KVec<u8>>> {
-        let lane = index as usize & self.lanes.len().wrapping_sub(1);
-        let lane = self.lanes.get(lane).ok_or(bad(index))?;
-        Ok(lane)
-    }
-
     /// Returns true if the table has this SHA-256 for piece `index`.
     fn matches(&self, index: u64, sum: &[u8; 32]) -> bool {
         let mut sums = self.sums.chunks_exact(sum.len());
@@ -432,46 +430,37 @@ impl Pieces {
         (first..end).all(|index| self.state(index) == VERIFIED)
     }
 
-    /// Verifies piece `index`, unless it is verified or refused already. This waits for other
-    /// threads that verify a piece, and for nothing else. Counts the result in `usage`.
-    ///
-    /// Logs a bad piece when it is found, which happens once. Other errors cannot suppress that
-    /// line, and only the first bad pieces are logged: an ordinary user chooses the reads.
+    /// Verifies piece `index` of `image`, unless it is verified or refused already. This waits for
+    /// other threads that verify a piece, and for nothing else. Calls `found` if the piece was
+    /// compared: with true if it matches, which happens once.
     ///
     /// # Errors
     ///
     /// [`Problem::Piece`] if it does not match its SHA-256, [`Problem::Unreadable`].
     pub(crate) fn verify(
         &self,
-        image: &Image<'_, Region>,
+        image: &Image<'_, impl Memory>,
         index: u64,
-        usage: &Usage,
+        lanes: &Lanes,
+        found: impl FnOnce(bool),
     ) -> image::Result<()> {
-        let mut buffer = self.lane(index)?.lock();
+        let mut buffer = lanes.of(self, index)?.lock();
         // Another thread may have done it.
         if self.state(index) == VERIFIED {
             return Ok(());
         }
         self.refused(index)?;
-        let found = sum(image, index, &mut buffer, || image::Result::Ok(()))
+        let sum = sum(image, index, &mut buffer, || image::Result::Ok(()))
             .inspect_err(|_| self.set(index, UNREADABLE))?;
-        if self.matches(index, &found) {
-            self.set(index, VERIFIED);
-            usage.count(Event::VerifiedPiece);
-            return Ok(());
+        let matches = self.matches(index, &sum);
+        self.set(index, if matches { VERIFIED } else { BAD });
+        self.bad_count.fetch_add(usize::from(!matches), Relaxed);
+        found(matches);
+        if matches {
+            Ok(())
+        } else {
+            Err(bad(index))
         }
-        self.set(index, BAD);
-        usage.count(Event::BadPiece);
-        let others = self.bad_count.fetch_add(1, Relaxed);
-        let source = &*self.source;
-        if others < BAD_LOGGED {
-            let Range { start, end } = layout::piece(index, image.superblock().total_size);
-            pr_err!("{source}: the piece from {start} to {end} does not match its SHA-256\n");
-        }
-        if others + 1 == BAD_LOGGED {
-            pr_err!("{source}: further pieces that do not match are not logged\n");
-        }
-        Err(bad(index))
     }
 }
 
@@ -483,7 +472,7 @@ fn bad(index: u64) -> image::Error {
 
 /// Loads the table of sums, and compares its SHA-256 with the one in the superblock. It needs a
 /// fraction of the image's memory, which the region holds.
-fn load(image: &Image<'_, Region>, table: &Table) -> Result<KVVec<u8>, Refusal> {
+fn load(image: &Image<'_, impl Memory>, table: &Table) -> Result<KVVec<u8>, Refusal> {
     if table.end() > image.memory().size() {
         return Err(image::Error::new(Problem::Truncated, table.offset, table.end()).into());
     }

@@ -42,8 +42,8 @@ impl XattrOperations for DaxFs {
         }
         let sb = inode.super_block();
         let refuse = |error| report(sb, inode.ino(), error);
-        let access = sb.data().region.access()?;
-        let image = sb.data().image(&access);
+        let access = sb.data().backing.region.access()?;
+        let image = sb.data().backing.image(&access);
         let prefix = XattrPrefix::from_number(prefix).ok_or(EINVAL)?;
         let found = image.xattr(set, prefix, name).map_err(refuse)?;
         let xattr = found.ok_or(Error::from(Errno::NoData))?;
@@ -60,8 +60,8 @@ impl XattrOperations for DaxFs {
         }
         let sb = inode.super_block();
         let refuse = |error| report(sb, inode.ino(), error);
-        let access = sb.data().region.access()?;
-        let image = sb.data().image(&access);
+        let access = sb.data().backing.region.access()?;
+        let image = sb.data().backing.image(&access);
         let mut buffer = [0; XATTR_NAME_MAX];
         for xattr in image.xattr_set(set).map_err(refuse)? {
             let xattr = xattr.map_err(refuse)?;
@@ -89,8 +89,8 @@ impl XattrOperations for DaxFs {
             AclKind::Default => XattrPrefix::AclDefault,
         };
         let (xattr, value) = {
-            let access = sb.data().region.access()?;
-            let image = sb.data().image(&access);
+            let access = sb.data().backing.region.access()?;
+            let image = sb.data().backing.image(&access);
             let Some(xattr) = image.xattr(set, prefix, b"").map_err(refuse)? else {
                 return Ok(None);
             };

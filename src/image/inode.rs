@@ -328,31 +328,28 @@ impl Inode {
         }
     }
 
-    /// Checks that this file may have the data of `original`, the inode of a pack that its
-    /// [`Content::InPack`] names: it must be a regular file of the same size with data of its own.
-    /// Returns their offset in the pack.
+    /// Checks that this file may have the data of `found`, the inode of a pack that its
+    /// [`Content::InPack`] names. Returns their offset in the pack.
     ///
     /// # Errors
     ///
-    /// [`Problem::Original`].
-    pub fn check_in_pack(&self, superblock: &Superblock, original: &Inode) -> Result<u64> {
-        match original.content {
-            Content::Regular { data } if original.size == self.size && original.original == 0 => {
-                Ok(data)
-            }
-            _ => Err(self.unsuitable_original(superblock)),
-        }
-    }
-
-    /// Returns the error for a file that may not share the data of its original.
-    pub fn unsuitable_original(&self, superblock: &Superblock) -> Error {
-        let field = offset_of!(layout::Inode, original);
-        let offset = field_offset(superblock, self.ino, field);
+    /// See [`check_in_pack`].
+    pub fn check_in_pack(&self, superblock: &Superblock, found: &Inode) -> Result<u64> {
         let original = match self.content {
             Content::InPack { original, .. } => original,
             _ => self.original,
         };
-        Error::new(Problem::Original, offset, original.into())
+        let found = Some(found);
+        check_in_pack(superblock, self.ino, self.size, original, found).map(|(_, data)| data)
+    }
+
+    /// Returns the error for a file that may not share the data of its original.
+    pub fn unsuitable_original(&self, superblock: &Superblock) -> Error {
+        let original = match self.content {
+            Content::InPack { original, .. } => original,
+            _ => self.original,
+        };
+        unsuitable(superblock, self.ino, original)
     }
 
     /// Returns how many bytes of a regular file, from the first on, are in pages that hold nothing
@@ -375,6 +372,33 @@ impl Inode {
     }
 }
 
+/// Checks that file `ino` with `size` bytes may have the data of the inode `original` of a pack,
+/// which is `found`, or `None` if the pack does not have it. It must be a regular file of the same
+/// size with data of its own. Returns it, and their offset in the pack.
+///
+/// # Errors
+///
+/// [`Problem::Original`].
+pub fn check_in_pack<'a>(
+    superblock: &Superblock,
+    ino: u32,
+    size: u64,
+    original: u32,
+    found: Option<&'a Inode>,
+) -> Result<(&'a Inode, u64)> {
+    match found.map(|found| (found, found.content)) {
+        Some((found, Content::Regular { data })) if found.size == size && found.original == 0 => {
+            Ok((found, data))
+        }
+        _ => Err(unsuitable(superblock, ino, original)),
+    }
+}
+
+fn unsuitable(superblock: &Superblock, ino: u32, original: u32) -> Error {
+    let offset = field_offset(superblock, ino, offset_of!(layout::Inode, original));
+    Error::new(Problem::Original, offset, original.into())
+}
+
 /// Returns the error for inode `ino` if its data, at offset `data`, overlap another file's.
 pub fn overlap(superblock: &Superblock, ino: u32, data: u64) -> Error {
     let offset = field_offset(superblock, ino, offset_of!(layout::Inode, data));
@@ -383,6 +407,5 @@ pub fn overlap(superblock: &Superblock, ino: u32, data: u64) -> Error {
 
 /// Returns the offset in the image of a field of inode `ino`.
 fn field_offset(superblock: &Superblock, ino: u32, field: usize) -> u64 {
-    let record = u64::from(ino - 1) * layout::INODE_SIZE;
-    superblock.inodes.offset + record + field as u64
+    superblock.inode_offset(ino) + field as u64
 }

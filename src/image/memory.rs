@@ -35,6 +35,44 @@ pub trait Memory {
     fn name_hash(name: &[u8]) -> u32;
 }
 
+/// Memory of which some bytes were loaded before. Reads find these, whatever the memory holds now.
+pub struct Loaded<'a, M> {
+    /// The memory.
+    pub memory: &'a M,
+    /// Offset of the bytes.
+    pub start: u64,
+    /// The bytes.
+    pub bytes: &'a [u8],
+}
+
+impl<M: Memory> Memory for Loaded<'_, M> {
+    fn size(&self) -> u64 {
+        self.memory.size()
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
+        self.memory.read(offset, into)?;
+        // Where the loaded bytes begin in `into`, or the other way round.
+        let skip = self.start.saturating_sub(offset).min(into.len() as u64) as usize;
+        let from = offset
+            .saturating_sub(self.start)
+            .min(self.bytes.len() as u64) as usize;
+        let known = &self.bytes[from..];
+        for (byte, known) in into[skip..].iter_mut().zip(known) {
+            *byte = *known;
+        }
+        Ok(())
+    }
+
+    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+        M::crc32c(crc, bytes)
+    }
+
+    fn name_hash(name: &[u8]) -> u32 {
+        M::name_hash(name)
+    }
+}
+
 /// Loads a record by value.
 ///
 /// # Errors

@@ -28,6 +28,7 @@ pub use error::{
     Result, //
 };
 pub use inode::{
+    check_in_pack,
     overlap,
     Content,
     Directory,
@@ -35,7 +36,10 @@ pub use inode::{
     Inode, //
 };
 pub use listing::Listing;
-pub use memory::Memory;
+pub use memory::{
+    Loaded,
+    Memory, //
+};
 pub use superblock::{
     Superblock,
     Table, //
@@ -164,7 +168,7 @@ impl<'a, M: Memory> Image<'a, M> {
             let field = offset_of!(layout::Superblock, inodes) as u64;
             return Err(Error::new(Problem::InodeNumber, field, ino.into()));
         }
-        let offset = self.superblock.inodes.offset + u64::from(ino - 1) * layout::INODE_SIZE;
+        let offset = self.superblock.inode_offset(ino);
         let raw = memory::load(self.memory, offset)?;
         Inode::validate(self.superblock, ino, offset, &raw)
     }

@@ -241,6 +241,12 @@ impl Superblock {
         self.inodes.length / layout::INODE_SIZE
     }
 
+    /// Returns the offset of the record of inode `ino`, which is not 0.
+    #[inline]
+    pub const fn inode_offset(&self, ino: u32) -> u64 {
+        self.inodes.offset + (ino - 1) as u64 * layout::INODE_SIZE
+    }
+
     /// Returns true if there is an inode `ino`.
     #[inline]
     pub const fn has_inode(&self, ino: u32) -> bool {

@@ -12,6 +12,7 @@ use kernel::sync::atomic::Atomic;
 use kernel::{
     block::SECTOR_SHIFT,
     error::from_err_ptr,
+    fs::File,
     prelude::*,
     types::Opaque, //
 };
@@ -62,6 +63,19 @@ impl BlockDevice {
     pub(super) fn bad_blocks(&self) -> Option<NonNull<Atomic<u32>>> {
         // SAFETY: By the type invariant the device is open, so it has a disk.
         NonNull::new(unsafe { bindings::disk_badblocks_sequence(self.as_raw()) }).map(NonNull::cast)
+    }
+}
+
+/// Returns the number of the block device that `file` is, open for reading.
+pub(crate) fn number_of(file: &File) -> Option<bindings::dev_t> {
+    let file = file.as_ptr().cast::<bindings::file>();
+    // SAFETY: The file is open. Its mode changes in bits that this does not look at, and an inode
+    // keeps its type and number.
+    unsafe {
+        let is_open = (&raw const (*file).f_mode).read_volatile() & bindings::FMODE_READ != 0;
+        let inode = (*file).f_inode;
+        let is_block = (*inode).i_mode & bindings::S_IFMT == bindings::S_IFBLK;
+        (is_open && is_block).then(|| (*inode).i_rdev)
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) enum Errno {
     NoPackage = bindings::ENOPKG as isize,
     /// File name too long.
     NameTooLong = bindings::ENAMETOOLONG as isize,
+    /// No medium found: a pack is missing.
+    NoMedium = bindings::ENOMEDIUM as isize,
     /// No data available: no such extended attribute.
     NoData = bindings::ENODATA as isize,
     /// Operation not supported.

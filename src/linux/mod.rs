@@ -78,6 +78,12 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
+/// Returns the major and the minor number of a device.
+pub(crate) fn numbers(device: bindings::dev_t) -> (u32, u32) {
+    let minors = (1 << bindings::MINORBITS) - 1;
+    (device >> bindings::MINORBITS, device & minors)
+}
+
 /// Returns true if a signal is going to kill the current process.
 pub(crate) fn fatal_signal_pending() -> bool {
     // SAFETY: The current task stays during the call.

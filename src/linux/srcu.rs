@@ -2,7 +2,9 @@
 
 //! Data that readers use until it is taken away (`include/linux/srcu.h`).
 //!
-//! 7.2 has no `kernel::sync::Srcu`.
+//! All values share one domain. A domain of their own would take 448 bytes of each possible
+//! processor and a grace period to clean up, for each mount and each pack. A reader does nothing but
+//! copy at most 16 MiB, map pages, or allocate memory, so nobody waits long for another's readers.
 //!
 //! The kernel crate's SRCU has no readers without memory barriers. Those would replace the domain
 //! and [`Section`].
@@ -21,70 +23,66 @@ use kernel::sync::atomic::{
     Release, //
 };
 use kernel::{
-    error::to_result,
     prelude::*,
     sync::{
         Arc,
         ArcBorrow, //
-    },
-    types::Opaque, //
+    }, //
 };
 
 /// A value that can be taken away from its readers; each reader delays that.
 ///
 /// # Invariants
 ///
-/// * `domain` is an SRCU domain with fast readers.
 /// * `seen` is null, and then may be `owned`, and [`Self::REVOKED`], in this order.
 /// * `owned` is null, or a reference that this owns, from [`Arc::into_raw`].
-#[pin_data(PinnedDrop)]
 pub(crate) struct Revocable<T> {
     /// The value that readers find.
     seen: Atomic<*mut T>,
     owned: Atomic<*mut T>,
-    #[pin]
-    domain: Opaque<bindings::srcu_struct>,
+    /// The grace period after which those who saw the value before [`Self::revoke`] are gone.
+    period: Atomic<usize>,
 }
 
-// SAFETY: The value may be shared and sent, and an SRCU domain may be cleaned up by any thread.
+// SAFETY: The value may be shared and sent.
 unsafe impl<T: Send + Sync> Send for Revocable<T> {}
-// SAFETY: Readers share the value, and any thread may take it. An SRCU domain may be used by
-// several threads at the same time.
+// SAFETY: Readers share the value, and any thread may take it.
 unsafe impl<T: Send + Sync> Sync for Revocable<T> {}
+
+/// Enters a read-side critical section.
+#[inline(always)]
+fn enter() -> Section {
+    // SAFETY: This may be called in any context.
+    // INVARIANT: The critical section is entered here.
+    Section(unsafe { bindings::readers_enter() })
+}
+
+/// Waits for those who are readers of any value now.
+pub(crate) fn wait() {
+    // SAFETY: Callers may sleep, and are not readers.
+    unsafe { bindings::readers_wait() };
+}
 
 impl<T> Revocable<T> {
     const REVOKED: *mut T = ptr::without_provenance_mut(1);
 
     /// Makes one without a value.
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
-        try_pin_init!(Revocable {
+    pub(crate) const fn new() -> Self {
+        Revocable {
             seen: Atomic::new(ptr::null_mut()),
             owned: Atomic::new(ptr::null_mut()),
-            domain <- Opaque::try_ffi_init(|place| {
-                // SAFETY: The place is valid for writing and pinned. `drop` cleans it up.
-                to_result(unsafe { bindings::init_srcu_struct_fast(place) })
-            }),
-        }? Error)
+            period: Atomic::new(0),
+        }
     }
 
-    /// Enters a read-side critical section.
-    #[inline(always)]
-    fn enter(&self) -> Section<'_> {
-        let domain = &self.domain;
-        // SAFETY: By the type invariant the domain is initialized.
-        let counter = unsafe { bindings::srcu_read_lock_fast(domain.get()) };
-        // INVARIANT: The critical section was entered above.
-        Section { domain, counter }
-    }
-
-    /// Becomes a reader, which delays [`Self::wait`].
+    /// Becomes a reader, which delays [`wait`].
     ///
     /// # Errors
     ///
     /// `EIO` without a value, or if it is revoked.
     #[inline(always)]
     pub(crate) fn read(&self) -> Result<Reader<'_, T>> {
-        let section = self.enter();
+        let section = enter();
         // The reads of the value depend on its address.
         let seen = read_once(&self.seen);
         if seen <= Self::REVOKED {
@@ -96,13 +94,13 @@ impl<T> Revocable<T> {
         Ok(Reader { data, section })
     }
 
-    /// Delays [`Self::wait`], as a reader does, also without a value.
+    /// Delays [`wait`], as a reader does, also without a value.
     ///
     /// # Errors
     ///
     /// `EIO` if it is revoked.
-    pub(crate) fn delay(&self) -> Result<Section<'_>> {
-        let section = self.enter();
+    pub(crate) fn delay(&self) -> Result<Section> {
+        let section = enter();
         (!self.is_revoked()).then_some(section).ok_or(EIO)
     }
 
@@ -134,19 +132,23 @@ impl<T> Revocable<T> {
 
     /// Prevents new readers. This does not wait.
     pub(crate) fn revoke(&self) {
-        self.seen.store(Self::REVOKED, Release);
+        if self.seen.xchg(Self::REVOKED, Full) != Self::REVOKED {
+            // SAFETY: This may be called in any context.
+            self.period
+                .store(unsafe { bindings::readers_period() }, Release);
+        }
     }
 
-    /// Waits for those who are readers now.
-    pub(crate) fn wait(&self) {
-        // SAFETY: By the type invariant the domain is initialized.
-        unsafe { bindings::synchronize_srcu_expedited(self.domain.get()) };
-    }
-
-    /// Revokes the value, if there is one or will be, and waits for its readers.
+    /// Revokes the value, if there is one or will be, and waits for its readers. Many that were
+    /// revoked first share one grace period.
     pub(crate) fn drain(&self) {
         self.revoke();
-        self.wait();
+        // Another thread that has revoked it may not have stored the period yet: 0 is none.
+        let period = self.period.load(Acquire);
+        // SAFETY: This may be called in any context.
+        if period == 0 || !unsafe { bindings::readers_gone(period) } {
+            wait();
+        }
     }
 
     /// [Drain](Self::drain) the value and return it, if there is one.
@@ -159,13 +161,10 @@ impl<T> Revocable<T> {
     }
 }
 
-#[pinned_drop]
-impl<T> PinnedDrop for Revocable<T> {
-    fn drop(self: Pin<&mut Self>) {
+impl<T> Drop for Revocable<T> {
+    fn drop(&mut self) {
         // A reader that was forgotten is waited for without end.
         drop(self.take());
-        // SAFETY: By the type invariants the domain is initialized. It has no readers.
-        unsafe { bindings::cleanup_srcu_struct(self.domain.get()) };
     }
 }
 
@@ -173,17 +172,14 @@ impl<T> PinnedDrop for Revocable<T> {
 ///
 /// # Invariants
 ///
-/// `counter` belongs to a critical section of `domain`.
-pub(crate) struct Section<'a> {
-    domain: &'a Opaque<bindings::srcu_struct>,
-    counter: *mut bindings::srcu_ctr,
-}
+/// The counter belongs to a critical section.
+pub(crate) struct Section(*mut bindings::srcu_ctr);
 
-impl Drop for Section<'_> {
+impl Drop for Section {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: By the type invariant this ends the critical section.
-        unsafe { bindings::srcu_read_unlock_fast(self.domain.get(), self.counter) };
+        unsafe { bindings::readers_leave(self.0) };
     }
 }
 
@@ -191,7 +187,7 @@ impl Drop for Section<'_> {
 pub(crate) struct Reader<'a, T> {
     data: ArcBorrow<'a, T>,
     #[allow(dead_code)] // Only its drop matters.
-    section: Section<'a>,
+    section: Section,
 }
 
 impl<T> Reader<'_, T> {

@@ -16,14 +16,9 @@ use kernel::sync::atomic::{
 };
 use kernel::{
     error::to_result,
-    prelude::*, //
+    prelude::*,
+    str::CString, //
 };
-
-/// Returns the major and the minor number of a device.
-pub(crate) fn numbers(device: bindings::dev_t) -> (u32, u32) {
-    let minors = (1 << bindings::MINORBITS) - 1;
-    (device >> bindings::MINORBITS, device & minors)
-}
 
 /// A directory.
 ///
@@ -111,6 +106,27 @@ pub(crate) struct File<T> {
 pub(crate) trait Shown: Send + Sync + Sized + 'static {
     /// The files of the directory.
     const FILES: &'static [File<Self>];
+
+    /// Name of a file with any number of lines, for root.
+    const LINES: &'static CStr;
+
+    /// Returns true if there is such a file.
+    fn has_lines(&self) -> bool;
+
+    /// Returns a line of it. This must not wait for anything but memory.
+    fn line(&self, index: usize) -> Option<Result<CString>>;
+}
+
+/// Bytes of a line with its newline. Shorter ones are padded with blanks, so that a reader finds
+/// each at its place.
+const WIDTH: usize = 160;
+
+/// The file with lines.
+#[repr(C)]
+struct Lines<T: Shown> {
+    raw: bindings::bin_attribute,
+    /// The object of this file.
+    shown: NonNull<T>,
 }
 
 /// An attribute of a kobject, and its content.
@@ -126,13 +142,14 @@ struct Attribute<T: Shown> {
 ///
 /// # Invariants
 ///
-/// `attributes` are not moved, and `shown` of each is the content of `shown`. The files of
-/// `directory` belong to `attributes`.
+/// `attributes` and `lines` are not moved, and `shown` of each is the content of `shown`. The files
+/// of `directory` belong to them.
 pub(crate) struct Show<T: Shown> {
     // Dropped first: its files use the others.
     directory: Option<Directory>,
     // Only read by the files.
     attributes: KVec<Attribute<T>>,
+    lines: KBox<Lines<T>>,
     shown: KBox<T>,
 }
 
@@ -154,10 +171,23 @@ impl<T: Shown> Show<T> {
             let shown = NonNull::from(&*shown);
             attributes.push(Attribute { raw, shown, file }, GFP_KERNEL)?;
         }
-        // INVARIANT: A vector that does not grow does not move them.
+        let mut raw: bindings::bin_attribute = pin_init::zeroed();
+        raw.attr.name = T::LINES.as_char_ptr();
+        raw.attr.mode = 0o400;
+        raw.read = Some(Self::read);
+        let shown_lines = NonNull::from(&*shown);
+        let lines = KBox::new(
+            Lines {
+                raw,
+                shown: shown_lines,
+            },
+            GFP_KERNEL,
+        )?;
+        // INVARIANT: A vector that does not grow does not move them, nor does a box.
         Ok(Show {
             directory: None,
             attributes,
+            lines,
             shown,
         })
     }
@@ -175,6 +205,10 @@ impl<T: Shown> Show<T> {
         for attribute in self.attributes.iter() {
             // SAFETY: The kobject is in sysfs. The attribute lives until the directory is removed.
             to_result(unsafe { bindings::sysfs_create_file(kobject, &attribute.raw.attr) })?;
+        }
+        if self.shown.has_lines() {
+            // SAFETY: As above.
+            to_result(unsafe { bindings::sysfs_create_bin_file(kobject, &self.lines.raw) })?;
         }
         Ok(())
     }
@@ -214,6 +248,50 @@ impl<T: Shown> Show<T> {
             }
         };
         length as isize
+    }
+}
+
+impl<T: Shown> Show<T> {
+    /// Writes `count` bytes of the lines, from `position` on, to `buffer`. Returns how many.
+    ///
+    /// # Safety
+    ///
+    /// `raw` must be the attribute of such a file, and `buffer` valid for writing `count` bytes.
+    unsafe extern "C" fn read(
+        _file: *mut bindings::file,
+        _kobject: *mut bindings::kobject,
+        raw: *const bindings::bin_attribute,
+        buffer: *mut kernel::ffi::c_char,
+        position: bindings::loff_t,
+        count: usize,
+    ) -> isize {
+        // SAFETY: `new` makes such a file only; its attribute is the first field of this. By the
+        // type invariant the object lives until the directory is removed, which waits for this. The
+        // buffer belongs to this call.
+        let (shown, buffer) = unsafe {
+            buffer.cast::<u8>().write_bytes(0, count);
+            let buffer = core::slice::from_raw_parts_mut(buffer.cast::<u8>(), count);
+            ((*raw.cast::<Lines<T>>()).shown.as_ref(), buffer)
+        };
+        let mut done = 0;
+        while done < count {
+            let at = position as usize + done;
+            let text = match shown.line(at / WIDTH) {
+                None => break,
+                Some(Err(error)) => return error.to_errno() as isize,
+                Some(Ok(text)) => text,
+            };
+            let mut line = [b' '; WIDTH];
+            line.iter_mut()
+                .zip(text.to_bytes())
+                .for_each(|(to, from)| *to = *from);
+            line[WIDTH - 1] = b'\n';
+            let part = &line[at % WIDTH..];
+            let length = part.len().min(count - done);
+            buffer[done..done + length].copy_from_slice(&part[..length]);
+            done += length;
+        }
+        done as isize
     }
 }
 

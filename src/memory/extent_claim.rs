@@ -29,8 +29,8 @@ pub(crate) struct ExtentClaim {
 
 impl Region {
     /// Claims an extent for mappings of an inode: `length` bytes at `offset`, which are whole
-    /// pages. The files of the extent end with `tail` bytes of the page after it. All inodes with
-    /// the same extent must have the same `owner`.
+    /// pages. The files of the extent have `tail` bytes after it. All inodes with the same extent
+    /// must have the same `owner`.
     ///
     /// # Errors
     ///

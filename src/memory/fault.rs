@@ -52,7 +52,7 @@ impl MappedExtent {
         let extent = fault.mapping();
         let space = extent.space();
         let (page, order) = (fault.page(), fault.order());
-        if page > space.length / PAGE_SIZE {
+        if page >= space.pages() {
             return Ok(FaultResult::SIGBUS);
         }
         let (first, length) = part(space, page, order);
@@ -87,7 +87,7 @@ impl MappedExtent {
                     _ => FaultResult::FALLBACK,
                 });
             }
-        } else if let Some(result) = copy_tail(space, order, &access)? {
+        } else if let Some(result) = copy_page(space, page, order, &access)? {
             return Ok(result);
         }
         let usable =
@@ -102,8 +102,8 @@ impl MappedExtent {
     }
 }
 
-/// Returns the part of the extent that an entry of `order` maps for page `page`, which is in the
-/// extent or the one after it: where it starts, and its length, both in bytes.
+/// Returns the part of the extent and its tail that an entry of `order` maps for page `page`: where
+/// it starts, and its length, both in bytes.
 #[inline]
 fn part(space: &Space, page: u64, order: u32) -> (u64, u64) {
     let first = (page >> order << order) * PAGE_SIZE;
@@ -111,20 +111,22 @@ fn part(space: &Space, page: u64, order: u32) -> (u64, u64) {
     (first, (PAGE_SIZE << order).min(most))
 }
 
-/// Makes the copy of the page after the extent, which other files use too, so that it can be
-/// mapped. Returns the result of the fault if it cannot.
-fn copy_tail<'a>(
+/// Makes the copy of page `page`, which is after the extent, so that it can be mapped. Returns the
+/// result of the fault if it cannot.
+fn copy_page<'a>(
     space: &Space,
+    page: u64,
     order: u32,
     access: &Access<'_>,
 ) -> image::Result<Option<FaultResult<'a>>> {
-    if space.tail == 0 {
-        return Ok(Some(FaultResult::SIGBUS));
-    }
     if order > 0 {
         return Ok(Some(FaultResult::FALLBACK));
     }
-    let read = |bytes: &mut [u8]| access.read(space.offset + space.length, bytes);
-    let page = space.copy().get_or_make(space.tail, read)?;
+    let Some(copy) = space.copy(page) else {
+        return Ok(Some(FaultResult::SIGBUS));
+    };
+    let (first, length) = part(space, page, order);
+    let read = |bytes: &mut [u8]| access.read(space.offset + first, bytes);
+    let page = copy.get_or_make(length, read)?;
     Ok(page.is_none().then_some(FaultResult::OOM))
 }

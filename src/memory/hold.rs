@@ -19,7 +19,10 @@ use crate::linux::dax::{
     HolderId,
     Removed, //
 };
-use crate::linux::global_mutex;
+use crate::linux::{
+    global_mutex,
+    srcu, //
+};
 use core::ops::Range;
 use core::ptr;
 use kernel::{
@@ -257,9 +260,9 @@ impl Holder for HolderToken {
         registry::revoke(|uses| uses.hold == Some(holder));
         // After this returns, the device is dead, and its driver must not be asked for memory. So
         // wait for the readers that are asking.
+        srcu::wait();
         registry::for_each(|lease| {
             if part_of(lease, holder).is_some() {
-                lease.memory.wait();
                 lease.uses.lock().hold = None;
             }
         });

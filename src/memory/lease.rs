@@ -20,7 +20,10 @@ use crate::linux::mm::{
     Memory,
     Owner, //
 };
-use crate::linux::srcu::Revocable;
+use crate::linux::srcu::{
+    self,
+    Revocable, //
+};
 use crate::linux::workqueue::Job;
 use core::ops::Range;
 use kernel::sync::atomic::{
@@ -86,7 +89,6 @@ pub(crate) struct LeaseData {
     #[pin]
     pub(super) uses: SpinLock<Uses>,
     /// The memory. Reads, look-ups and page faults are readers of this.
-    #[pin]
     pub(super) memory: Revocable<Memory>,
     #[pin]
     pub(super) extents: Extents,
@@ -113,7 +115,7 @@ impl Lease {
     pub(super) fn new() -> Result<Arc<Self>> {
         Job::of(try_pin_init!(LeaseData {
             uses <- new_spinlock!(Uses::default()),
-            memory <- Revocable::new(),
+            memory: Revocable::new(),
             extents <- Extents::new(),
             ended <- new_mutex!(false),
             interval: Atomic::new(INTERVAL),
@@ -216,7 +218,7 @@ impl Lease {
         }
         // A page fault that looked before the mark may still map the page, as a part of a folio.
         // This is also the wait before `Frame::spare`.
-        self.memory.wait();
+        srcu::wait();
         // For a PMD entry the kernel marks the first page of the folio, which may be intact.
         let first = frame.first_of_folio();
         let handle = || self.extents.page_failed(offset, flags);
@@ -241,7 +243,7 @@ impl Lease {
         drop(memory);
         if self.extents.unmap_failed(frame, has) {
             // A page fault that looked before the failure may have mapped it again.
-            self.memory.wait();
+            srcu::wait();
             self.extents.unmap_failed(frame, has);
         }
     }

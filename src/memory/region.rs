@@ -33,6 +33,12 @@ impl Region {
         })
     }
 
+    /// Prevents that anything reads the memory, which nothing does any longer: dropping the region
+    /// then need not wait for readers, if other regions that were retired before have done so.
+    pub(crate) fn retire(&self) {
+        self.lease_ref.lease().memory.revoke();
+    }
+
     /// Returns true if the memory is about to go away, or gone.
     pub(crate) fn revoked(&self) -> bool {
         self.lease_ref.lease().memory.is_revoked()

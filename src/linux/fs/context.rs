@@ -48,6 +48,15 @@ impl Context {
     }
 
     fn error(&self, message: fmt::Arguments<'_>) {
+        self.log(b'e', message);
+    }
+
+    /// Logs a warning where [`Self::refuse`] logs errors.
+    pub(crate) fn warn(&self, message: fmt::Arguments<'_>) {
+        self.log(b'w', message);
+    }
+
+    fn log(&self, level: u8, message: fmt::Arguments<'_>) {
         let log = self.get().log.log;
         if log.is_null() {
             if crate::linux::ratelimit() {
@@ -61,7 +70,7 @@ impl Context {
         let message = ptr::from_ref(&message).cast::<kernel::ffi::c_void>();
         // SAFETY: `%pA` takes a pointer to `fmt::Arguments`, which logfc() formats before it
         // returns. The log lives as long as the context.
-        unsafe { bindings::logfc(log, name, b'e' as kernel::ffi::c_char, format, message) };
+        unsafe { bindings::logfc(log, name, level as kernel::ffi::c_char, format, message) };
     }
 
     /// Returns true if this is a remount.

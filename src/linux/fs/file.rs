@@ -7,7 +7,6 @@ use super::{
     ioctl,
     FileSystem,
     INode,
-    INodeRef,
     Operations,
     VTable, //
 };
@@ -25,7 +24,6 @@ use kernel::{
         to_result, //
     },
     iov::IovIterDest,
-    page::PAGE_SIZE,
     prelude::*, //
 };
 
@@ -46,47 +44,29 @@ pub(crate) trait FileOperations: FileSystem {
         wait: bool,
     ) -> Result<usize>;
 
-    /// Copies bytes at `position` into a page of the page cache. All of them are in the file.
-    /// Called for files that are [mapped by the page cache](MappedBy::PageCache).
+    /// Prepares `file` for the other operations. Called by open(2), before them.
     ///
     /// # Errors
     ///
-    /// `EIO` if they cannot be read.
-    fn read_page(file: &INode<Self>, position: u64, into: &mut [u8]) -> Result;
+    /// What open(2) returns.
+    fn prepare(file: &INode<Self>) -> Result;
 
-    /// Returns a mapping for `file`, which the page cache does not map. Called when the file is
-    /// mapped first. The mapping is dropped when the inode is evicted.
+    /// Returns a mapping for `file`. Called when the file is mapped first. The mapping is dropped
+    /// when the inode is evicted.
     fn map(file: &INode<Self>) -> Result<FileMapping<Self::Claim>>;
 
     /// Handles a page fault on a mapping of `file`. This maps the page itself, except for a write
     /// to a private mapping, for which it may leave the page to the MM.
     fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, Self::Claim>) -> FaultResult<'a>;
 
-    /// Returns the inode with the page cache that maps `file`, if it is another one: one that
-    /// [`MappedBy::PageCache`] maps, with the same content.
-    fn page_cache(file: &INode<Self>) -> Result<Option<INodeRef<Self>>>;
-
     /// Returns the extent of `file`, for `FS_IOC_FIEMAP`.
     fn extent(file: &INode<Self>) -> Result<Extent>;
 }
 
-/// How a regular file is mapped.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MappedBy {
-    /// By the kernel's DAX code.
-    Dax,
-    /// By [`FileOperations::fault`], from memory without a DAX device.
-    Filesystem,
-    /// By the page cache, which [`FileOperations::read_page`] fills. Reads do not use it.
-    PageCache,
-    /// Not at all: its data cannot be reached. open(2) fails with `EIO`.
-    Nothing,
-}
-
 /// The extent of a file.
 pub(crate) struct Extent {
-    /// Offset of the first byte on the block device.
-    pub(crate) start: u64,
+    /// Offset of the first byte on the block device; `None` if it is somewhere else.
+    pub(crate) start: Option<u64>,
     /// Length in bytes.
     pub(crate) length: u64,
     /// Set if the extent is not made of whole blocks.
@@ -96,12 +76,14 @@ pub(crate) struct Extent {
 }
 
 impl<T: Operations> VTable<T> {
-    const REGULAR: &'static bindings::inode_operations = &bindings::inode_operations {
+    /// Operations of regular files.
+    pub(super) const REGULAR: &'static bindings::inode_operations = &bindings::inode_operations {
         fiemap: Some(Self::fiemap),
         ..Self::INODE
     };
 
-    const FILE: bindings::file_operations = bindings::file_operations {
+    /// Operations of open files.
+    pub(super) const FILE: &'static bindings::file_operations = &bindings::file_operations {
         llseek: Some(Self::llseek),
         read_iter: Some(Self::read_iter),
         open: Some(Self::open),
@@ -120,67 +102,22 @@ impl<T: Operations> VTable<T> {
         ..pin_init::zeroed()
     };
 
-    const CACHED_FILE: bindings::file_operations = bindings::file_operations {
-        release: None,
-        mmap: None,
-        mmap_prepare: Some(Self::cached_mmap),
-        ..Self::FILE
-    };
-
-    const ADDRESS_SPACE: bindings::address_space_operations = bindings::address_space_operations {
-        dirty_folio: Some(bindings::noop_dirty_folio),
-        // Never called. Without it, open(2) refuses O_DIRECT.
-        direct_IO: Some(bindings::noop_direct_IO),
-        ..pin_init::zeroed()
-    };
-
-    const CACHED_ADDRESS_SPACE: bindings::address_space_operations =
-        bindings::address_space_operations {
-            read_folio: Some(Self::read_folio),
-            ..Self::ADDRESS_SPACE
+    /// Operations of the inode's own address space, which stays empty.
+    pub(super) const ADDRESS_SPACE: &'static bindings::address_space_operations =
+        &bindings::address_space_operations {
+            dirty_folio: Some(bindings::noop_dirty_folio),
+            // Never called. Without it, open(2) refuses O_DIRECT.
+            direct_IO: Some(bindings::noop_direct_IO),
+            ..pin_init::zeroed()
         };
 
-    /// Memory areas of files that have a mapping.
+    /// Memory areas of files.
     const AREA: bindings::vm_operations_struct = bindings::vm_operations_struct {
         fault: Some(Self::fault),
         huge_fault: Some(Self::huge_fault),
         map_pages: Some(Self::map_pages),
         ..pin_init::zeroed()
     };
-
-    /// Memory areas of files that the page cache maps.
-    const CACHED_AREA: bindings::vm_operations_struct = bindings::vm_operations_struct {
-        fault: Some(bindings::filemap_fault_at_once),
-        map_pages: Some(bindings::filemap_map_pages),
-        ..pin_init::zeroed()
-    };
-
-    /// Open files with data that cannot be reached. None exist.
-    const NO_FILE: bindings::file_operations = bindings::file_operations {
-        open: Some(Self::refuse_open),
-        ..pin_init::zeroed()
-    };
-
-    /// Returns the operations of an inode, of open files, and of the inode's own address space.
-    pub(super) fn file_tables(
-        mapped_by: MappedBy,
-    ) -> (
-        &'static bindings::inode_operations,
-        &'static bindings::file_operations,
-        &'static bindings::address_space_operations,
-    ) {
-        match mapped_by {
-            MappedBy::Dax | MappedBy::Filesystem => {
-                (Self::REGULAR, &Self::FILE, &Self::ADDRESS_SPACE)
-            }
-            MappedBy::PageCache => (
-                Self::REGULAR,
-                &Self::CACHED_FILE,
-                &Self::CACHED_ADDRESS_SPACE,
-            ),
-            MappedBy::Nothing => (Self::REGULAR, &Self::NO_FILE, &Self::ADDRESS_SPACE),
-        }
-    }
 
     /// # Safety
     ///
@@ -209,7 +146,10 @@ impl<T: Operations> VTable<T> {
             if extent.shared {
                 flags |= bindings::FIEMAP_EXTENT_SHARED;
             }
-            let (start, length) = (extent.start, extent.length);
+            if extent.start.is_none() {
+                flags |= bindings::FIEMAP_EXTENT_UNKNOWN;
+            }
+            let (start, length) = (extent.start.unwrap_or(0), extent.length);
             // SAFETY: The description is valid.
             let filled =
                 unsafe { bindings::fiemap_fill_next_extent(info, 0, start, length, flags) };
@@ -220,23 +160,17 @@ impl<T: Operations> VTable<T> {
 
     /// # Safety
     ///
-    /// `file` must be a file that is being opened.
+    /// `file` must be a file that is being opened, with the regular file `inode` of type `T`.
     unsafe extern "C" fn open(
-        _inode: *mut bindings::inode,
+        inode: *mut bindings::inode,
         file: *mut bindings::file,
     ) -> kernel::ffi::c_int {
         // Reads that would have to wait fail with EAGAIN if they are asked to. All others need no
         // worker of io_uring.
         // SAFETY: Nothing else accesses a file that is being opened.
         unsafe { (*file).f_mode |= bindings::FMODE_NOWAIT };
-        0
-    }
-
-    extern "C" fn refuse_open(
-        _inode: *mut bindings::inode,
-        _file: *mut bindings::file,
-    ) -> kernel::ffi::c_int {
-        EIO.to_errno()
+        // SAFETY: The VFS passes an inode that has been set up.
+        from_result(|| T::prepare(unsafe { INode::<T>::from_raw(inode) }).map(|()| 0))
     }
 
     /// Moves the position. The generic operation would take the end of the file from the host of
@@ -318,7 +252,8 @@ impl<T: Operations> VTable<T> {
             let backing = unsafe { backing::open(raw, mapping.space().as_raw()) }?;
             // Huge entries cost nothing here, so ask for them even if `thp` is set to `madvise`.
             let mut flags = bindings::VM_HUGEPAGE;
-            if let MapMethod::Frames(_) = mapping.space().memory.method {
+            let is_copied = mapping.space().length == 0;
+            if let (MapMethod::Frames(_), false) = (mapping.space().memory.method, is_copied) {
                 // There may be no struct pages. get_user_pages() refuses I/O mappings.
                 flags |= bindings::VM_MIXEDMAP | bindings::VM_IO;
             }
@@ -402,51 +337,5 @@ impl<T: Operations> VTable<T> {
         _last: kernel::ffi::c_ulong,
     ) -> bindings::vm_fault_t {
         0
-    }
-
-    /// Sets up a memory area that the page cache maps.
-    ///
-    /// # Safety
-    ///
-    /// `area` must describe a new memory area of a file of type `T`.
-    unsafe extern "C" fn cached_mmap(area: *mut bindings::vm_area_desc) -> kernel::ffi::c_int {
-        from_result(|| {
-            // SAFETY: The caller passes a valid description, and the file is open.
-            let (raw, file) = unsafe { ((*area).file, INode::<T>::of_file((*area).file)) };
-            let cache = file.cached_by(|| T::page_cache(file))?;
-            // A file that was opened before the first call has the inode's own address space.
-            // SAFETY: As above. The inode keeps both, so other readers of the field may see either.
-            // All calls for this file set the same one, before they make an area of the file.
-            unsafe {
-                (&raw mut (*raw).f_mapping).write_volatile(cache);
-                to_result(bindings::generic_file_readonly_mmap_prepare(area))?;
-                (*area).vm_ops = &Self::CACHED_AREA;
-            }
-            Ok(0)
-        })
-    }
-
-    /// # Safety
-    ///
-    /// `folio` must be a locked folio of one page, not up to date, of a file of type `T`.
-    unsafe extern "C" fn read_folio(
-        _file: *mut bindings::file,
-        folio: *mut bindings::folio,
-    ) -> kernel::ffi::c_int {
-        // SAFETY: The host of a folio is not evicted while the folio is locked. The folio starts
-        // with its page, which is not read before it is up to date.
-        let (file, position, page) = unsafe {
-            let file = INode::<T>::from_raw(bindings::folio_inode(folio));
-            let address = bindings::lowmem_page_address(folio.cast()).cast::<u8>();
-            let page = core::slice::from_raw_parts_mut(address, PAGE_SIZE);
-            (file, bindings::folio_pos(folio) as u64, page)
-        };
-        let length = file.size().saturating_sub(position).min(PAGE_SIZE as u64);
-        let (content, rest) = page.split_at_mut(length as usize);
-        rest.fill(0);
-        let result = T::read_page(file, position, content);
-        // SAFETY: The folio is locked. Its content is complete if `result` is `Ok`.
-        unsafe { bindings::folio_end_read(folio, result.is_ok()) };
-        from_result(|| result.map(|()| 0))
     }
 }

@@ -70,16 +70,19 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// The claim of a regular file on its [mapping](crate::linux::mm::FileMapping).
     type Claim: Send + Sync;
 
-    /// Parses one mount option.
+    /// Parses one mount option. A remount is one of the superblock `sb`, whose lock is not held.
     ///
     /// # Errors
     ///
     /// `ENOPARAM` for an unknown option, which the VFS then looks for among its own.
     fn parse_param(
+        registration: &Registration<Self>,
         options: &mut Self::Options,
         param: &Param<'_>,
-        context: &Context,
-    ) -> Result<(), Refusal>;
+        sb: Option<&SuperBlock<Self>>,
+    ) -> Result<(), Refusal>
+    where
+        Self: Operations;
 
     /// Returns the kind of superblock that this mount needs, and what is known of its source.
     fn super_kind(
@@ -185,11 +188,6 @@ impl<T: Operations> Registration<T> {
             }),
             _pin: PhantomPinned,
         })
-    }
-
-    /// Returns the filesystem type, which is registered as long as `self`.
-    pub(super) fn as_raw(&self) -> *mut bindings::file_system_type {
-        self.fs_type.get()
     }
 
     /// Returns the registration that `fs_type` is part of.

@@ -10,6 +10,7 @@ use super::{
     keyed,
     refusal,
     Operations,
+    Registration,
     SuperBlock,
     VTable, //
 };
@@ -71,9 +72,17 @@ impl<T: Operations> VTable<T> {
     ) -> kernel::ffi::c_int {
         from_result(|| {
             // SAFETY: The VFS passes a valid parameter, and holds the context's mutex. The context
-            // is one of a filesystem type of `T`.
-            let (param, (context, options)) = unsafe { (Param::from_raw(param), parts::<T>(fc)) };
-            T::parse_param(options, &param, context)
+            // is one of a filesystem type of `T`. That of a remount keeps the root of a superblock.
+            let (param, (context, options), registration, sb) = unsafe {
+                let root = (*fc).root;
+                (
+                    Param::from_raw(param),
+                    parts::<T>(fc),
+                    Registration::<T>::from_raw((*fc).fs_type),
+                    (!root.is_null()).then(|| SuperBlock::<T>::of(root)),
+                )
+            };
+            T::parse_param(registration, options, &param, sb)
                 .map(|()| 0)
                 .map_err(|refusal| context.refuse(refusal))
         })

@@ -5,7 +5,6 @@
 use super::slab::Slot;
 use super::{
     FileSystem,
-    MappedBy,
     Operations,
     SuperBlock,
     VTable, //
@@ -17,15 +16,11 @@ use crate::linux::{
     Errno, //
 };
 use core::marker::PhantomData;
-use core::mem;
 use core::ptr::{
     self,
     NonNull, //
 };
-use kernel::sync::atomic::{
-    Atomic,
-    Full, //
-};
+use kernel::sync::atomic::Full;
 use kernel::{
     prelude::*,
     sync::aref::{
@@ -153,47 +148,6 @@ impl<T: FileSystem> INode<T> {
     }
 }
 
-impl<T: Operations> INode<T> {
-    /// Returns the address space that the page cache maps this file through: its own, or from now
-    /// on the one of `other`, which has its own.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if `other` is not a regular file that the page cache maps; its errors.
-    pub(super) fn cached_by(
-        &self,
-        other: impl FnOnce() -> Result<Option<INodeRef<T>>>,
-    ) -> Result<*mut bindings::address_space> {
-        let inode = self.as_raw();
-        // SAFETY: The inode is valid. After it was set up, only this function changes the pointer,
-        // and `VTable::evict_inode`, when there are no users.
-        let (own, place) = unsafe {
-            let place = Atomic::from_ptr(&raw mut (*inode).i_mapping);
-            (&raw mut (*inode).i_data, place)
-        };
-        let known = load_acquire(place);
-        if known != own {
-            return Ok(known);
-        }
-        let Some(other) = other()? else {
-            return Ok(own);
-        };
-        // SAFETY: The inode is valid, and was set up.
-        let (mapping, operations) = unsafe {
-            let mapping = &raw mut (*other.as_raw()).i_data;
-            (mapping, (*mapping).a_ops)
-        };
-        if !ptr::eq(operations, VTable::<T>::file_tables(MappedBy::PageCache).2) {
-            return Err(EIO);
-        }
-        if place.cmpxchg(own, mapping, Full).is_ok() {
-            // `VTable::evict_inode` puts it.
-            mem::forget(other);
-        }
-        Ok(load_acquire(place))
-    }
-}
-
 /// A counted reference to an inode.
 pub(crate) type INodeRef<T> = ARef<INode<T>>;
 
@@ -215,7 +169,10 @@ pub(crate) enum Kind {
     /// A directory.
     Directory,
     /// A regular file.
-    Regular(MappedBy),
+    Regular {
+        /// Set if pages of a DAX device are mapped.
+        is_dax: bool,
+    },
     /// A symlink; [`INodeOperations::get_link`] returns its target.
     Symlink,
     /// A device, FIFO or socket. FIFOs and sockets have no device number.
@@ -311,13 +268,12 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
             // SAFETY: As above. The tables are static.
             unsafe { ((*inode).i_op, (*inode).__bindgen_anon_3.i_fop) = tables };
         }
-        Kind::Regular(mapped_by) => {
-            let tables = VTable::<T>::file_tables(mapped_by);
-            let is_dax = mapped_by == MappedBy::Dax;
-            // SAFETY: As above.
+        Kind::Regular { is_dax } => {
+            // SAFETY: As above. The tables are static.
             unsafe {
-                ((*inode).i_op, (*inode).__bindgen_anon_3.i_fop) = (tables.0, tables.1);
-                (*inode).i_data.a_ops = tables.2;
+                (*inode).i_op = VTable::<T>::REGULAR;
+                (*inode).__bindgen_anon_3.i_fop = VTable::<T>::FILE;
+                (*inode).i_data.a_ops = VTable::<T>::ADDRESS_SPACE;
                 (*inode).i_flags |= if is_dax { bindings::S_DAX } else { 0 };
             }
         }

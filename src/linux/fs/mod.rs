@@ -22,8 +22,6 @@ mod keyed;
 mod refusal;
 mod slab;
 mod super_block;
-#[cfg_attr(not(CONFIG_DAXFS_FS_PACKS), path = "../../without/super_ref.rs")]
-mod super_ref;
 #[cfg_attr(not(CONFIG_DAXFS_FS_XATTR), path = "../../without/xattr.rs")]
 mod xattr;
 
@@ -42,8 +40,7 @@ pub(crate) use dir::{
 pub(crate) use export::ExportOperations;
 pub(crate) use file::{
     Extent,
-    FileOperations,
-    MappedBy, //
+    FileOperations, //
 };
 pub(crate) use filesystem::{
     FileSystem,
@@ -65,7 +62,6 @@ pub(crate) use super_block::{
     SuperBlock,
     SuperOperations, //
 };
-pub(crate) use super_ref::SuperRef;
 pub(crate) use xattr::XattrOperations;
 #[cfg(CONFIG_DAXFS_FS_XATTR)]
 pub(crate) use xattr::{

@@ -28,6 +28,11 @@ impl Refusal {
         }
     }
 
+    /// Returns true if it has this error code.
+    pub(crate) fn is(&self, errno: Error) -> bool {
+        self.errno == errno
+    }
+
     /// Tells the user what to do.
     pub(crate) fn remedy(self, remedy: &'static str) -> Self {
         let remedy = Some(remedy);

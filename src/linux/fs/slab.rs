@@ -134,24 +134,16 @@ impl<T: Operations> VTable<T> {
     ///
     /// `inode` must come from [`Self::alloc_inode`] and have no users.
     pub(super) unsafe extern "C" fn evict_inode(inode: *mut bindings::inode) {
-        // SAFETY: The inode is in a slot and has no users, so nothing adds pages to its own address
-        // space. `INode::set_mapping` stored a box, which has no users, as no file is open: all
-        // who look at `mapping` have a reference to the inode. The pages are gone before the inode
-        // is cleared. If `INode::cached_by` has set another address space, it has left a reference
-        // to its host.
+        // SAFETY: The inode is in a slot and has no users. `INode::set_mapping` stored a box, which
+        // has no users, as no file is open: all who look at `mapping` have a reference to the inode.
+        // The inode's own address space never had a page.
         unsafe {
-            let own = &raw mut (*inode).i_data;
-            bindings::truncate_inode_pages_final(own);
             let mapping = (*Slot::<T>::of(inode)).mapping.get_mut();
             let mapping = mem::replace(mapping, ptr::null_mut());
             if !mapping.is_null() {
                 drop(KBox::from_raw(mapping));
             }
             bindings::clear_inode(inode);
-            let shared = mem::replace(&mut (*inode).i_mapping, own);
-            if shared != own {
-                bindings::iput((*shared).host);
-            }
         }
     }
 }

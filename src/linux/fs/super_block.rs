@@ -86,6 +86,15 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { &*(*self.as_raw()).s_fs_info.cast() }
     }
 
+    /// Returns the data that all superblocks of the type share.
+    pub(crate) fn shared(&self) -> &T::Shared
+    where
+        T: Operations,
+    {
+        // SAFETY: A superblock keeps its type registered.
+        unsafe { &Registration::<T>::from_raw((*self.as_raw()).s_type).shared }
+    }
+
     /// Returns the name of the device, for messages.
     pub(crate) fn id(&self) -> &CStr {
         // SAFETY: The superblock is valid, and its device is set.

@@ -19,6 +19,7 @@ use super::{
     MapMethod,
     Memory,
     Page,
+    PageCopy,
     PAGE_SIZE, //
 };
 use crate::bindings;
@@ -60,7 +61,7 @@ impl<'a, C> Fault<'a, C> {
     ) -> FaultResult<'a> {
         let here = self.page();
         let kept = Keep::new(self, &memory);
-        let Some(kept) = kept.filter(|kept| here <= kept.length / PAGE_SIZE) else {
+        let Some(kept) = kept.filter(|kept| here < kept.pages()) else {
             return FaultResult::SIGBUS;
         };
         if self.is_write() {
@@ -125,11 +126,26 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
             let after = (AROUND - 1 - before)
                 .min(PAGES_OF_TABLE - 1 - in_table)
                 .min(last / PAGE_SIZE - at);
-            let count = kept.length / PAGE_SIZE + u64::from(kept.copy().good().is_some());
-            this.pages = here - before..(here + after + 1).min(count);
+            this.pages = here - before..here + after + 1;
+            if this.pages.end > kept.length / PAGE_SIZE {
+                this.leave_out_copies();
+            }
         }
         this.find_known();
         this
+    }
+
+    /// Leaves out the pages from the first one on that has no copy yet but needs one.
+    #[cold]
+    fn leave_out_copies(&mut self) {
+        let (whole, here) = (self.kept.length / PAGE_SIZE, self.fault.page());
+        let is_made = |page: &u64| {
+            let made = || self.kept.copy(*page).and_then(PageCopy::good).is_some();
+            *page == here || *page < whole || made()
+        };
+        let before = (self.pages.start..here).rev().take_while(is_made).count() as u64;
+        let after = (here..self.pages.end).take_while(is_made).count() as u64;
+        self.pages = here - before..here + after;
     }
 
     /// Finds out which of the pages belong to the space, if it is on a DAX device.
@@ -143,6 +159,9 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
         let (MapMethod::Dax(_), Some(frame)) = (self.kept.method(), self.kept.frame(start)) else {
             return;
         };
+        if count == 0 {
+            return;
+        }
         let mapping = self.kept.as_raw().as_ptr();
         // INVARIANT: The bits stand for pages that belong to the space.
         // SAFETY: By the invariant of `Memory` memory of a DAX device has struct pages. The frames

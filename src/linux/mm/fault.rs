@@ -216,12 +216,12 @@ impl<'f> Kept<'f> {
         self.memory.frame(self.space.offset + page * PAGE_SIZE)
     }
 
-    /// Returns page `page` if it has a reference: pages of [`MapMethod::Pages`], and the copy of
-    /// the page after the space, if any.
+    /// Returns page `page` if it has a reference: pages of [`MapMethod::Pages`], and copies of
+    /// pages after the span.
     #[inline]
     pub(super) fn page(self, page: u64) -> Option<Page<'f>> {
-        if page == self.space.length / PAGE_SIZE {
-            self.space.copy().get()
+        if page >= self.space.length / PAGE_SIZE {
+            self.space.copy(page)?.get()
         } else {
             self.memory.page(self.space.offset + page * PAGE_SIZE)
         }

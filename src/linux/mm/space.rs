@@ -44,9 +44,10 @@ pub(crate) struct Span {
     pub(crate) memory: Mappable,
     /// Offset of the first byte in the memory.
     pub(crate) offset: u64,
-    /// Length in bytes.
+    /// Length in bytes: whole pages, which hold nothing else.
     pub(crate) length: u64,
-    /// Number of bytes of the files in the page after it.
+    /// Number of bytes of the files after them. They are mapped as copies, because the rest of
+    /// their pages is not the files', or the memory cannot be mapped.
     pub(crate) tail: u64,
     /// Number of the inode that owns the data.
     pub(crate) owner: u64,
@@ -59,6 +60,12 @@ impl Span {
             MapMethod::Dax(range) => range.offset + self.offset,
             MapMethod::Pages | MapMethod::Frames(_) => self.offset,
         }
+    }
+
+    /// Returns the number of pages of the files.
+    #[inline(always)]
+    pub(crate) fn pages(&self) -> u64 {
+        self.length / PAGE_SIZE + self.tail.div_ceil(PAGE_SIZE)
     }
 }
 
@@ -73,7 +80,8 @@ impl Span {
 pub(crate) struct Space {
     inode: InternalInode,
     span: Span,
-    copy: PageCopy,
+    /// A copy of each page after the span that the files have.
+    copies: KVVec<PageCopy>,
     kept: Atomic<*mut Memory>,
     /// `i_private` has the address.
     _pinned: PhantomPinned,
@@ -90,7 +98,7 @@ impl Deref for Space {
 
 // SAFETY: A reference to an inode may be put by any thread.
 unsafe impl Send for Space {}
-// SAFETY: Nothing changes, but for the copy, which is atomic, and what the inode's own locks
+// SAFETY: Nothing changes, but for the copies, which are atomic, and what the inode's own locks
 // protect.
 unsafe impl Sync for Space {}
 
@@ -102,9 +110,14 @@ impl Space {
     /// `EIO` if it is not whole pages of its memory, `ENOMEM`.
     pub(crate) fn new(span: Span) -> Result<Arc<Self>> {
         let end = span.offset.checked_add(span.length).ok_or(EIO)?;
-        let pages = (span.offset | span.length) % PAGE_SIZE == 0;
+        let pages = span.length == 0 || (span.offset | span.length) % PAGE_SIZE == 0;
         if !pages || end > span.memory.size.next_multiple_of(PAGE_SIZE) {
             return Err(EIO);
+        }
+        let count = span.tail.div_ceil(PAGE_SIZE) as usize;
+        let mut copies = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..count {
+            copies.push(PageCopy::new(), GFP_KERNEL_ACCOUNT)?;
         }
         let inode = InternalInode::new()?;
         let raw = inode.as_ptr();
@@ -112,12 +125,12 @@ impl Space {
         let space = Space {
             inode,
             span,
-            copy: PageCopy::new(),
+            copies,
             kept: Atomic::new(null_mut()),
             _pinned: PhantomPinned,
         };
         let space = Arc::new(space, GFP_KERNEL_ACCOUNT)?;
-        let dax = matches!(span.memory.method, MapMethod::Dax(_));
+        let dax = matches!(span.memory.method, MapMethod::Dax(_)) && span.length > 0;
         // SAFETY: The inode is new, so nothing else accesses these fields.
         unsafe {
             (*raw).i_private = Arc::as_ptr(&space).cast_mut().cast();
@@ -131,9 +144,11 @@ impl Space {
         Ok(space)
     }
 
-    /// Returns the copy of the page after the space.
-    pub(crate) fn copy(&self) -> &PageCopy {
-        &self.copy
+    /// Returns the copy of page `page`, if it is one of those after the span.
+    #[inline]
+    pub(crate) fn copy(&self, page: u64) -> Option<&PageCopy> {
+        let index = page.checked_sub(self.length / PAGE_SIZE)?;
+        self.copies.get(index as usize)
     }
 
     pub(crate) fn as_raw(&self) -> NonNull<bindings::address_space> {
@@ -204,16 +219,16 @@ impl Space {
         self.unmap(index, 1);
     }
 
-    /// Unmaps page frame `frame`, which has failed, so that the next access faults: the copy if
-    /// that has it, and all pages if the memory `has` it. Returns true if one of them has it.
+    /// Unmaps page frame `frame`, which has failed, so that the next access faults: a copy if that
+    /// has it, and all pages if the memory `has` it. Returns true if one of them has it.
     pub(crate) fn unmap_failed(&self, frame: usize, has: bool) -> bool {
-        let is_copy = self.copy.is_at(frame);
+        let copy = self.copies.iter().position(|copy| copy.is_at(frame));
         if has {
             self.unmap(0, 0);
-        } else if is_copy {
-            self.unmap((self.length / PAGE_SIZE) as usize, 1);
+        } else if let Some(copy) = copy {
+            self.unmap((self.length / PAGE_SIZE) as usize + copy, 1);
         }
-        has || is_copy
+        has || copy.is_some()
     }
 }
 
