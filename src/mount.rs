@@ -77,7 +77,6 @@ impl Place {
 
     /// Returns true if `other` is on the same device, or in the same range of physical addresses:
     /// who can write one of them can write the other.
-    #[cfg_attr(not(CONFIG_DAXFS_FS_PACKS), allow(dead_code))]
     pub(crate) fn is_beside(&self, other: &Place) -> bool {
         let is_shared = !matches!(self.named, Named::Descriptor(_));
         is_shared && self.named == other.named && self.device == other.device

@@ -148,20 +148,6 @@ fn load(
                  use mkdaxfs --block-size {PAGE_SIZE}"
         ));
     }
-    // Attributes are not ignored: an access control list can deny what the mode of its file grants.
-    let needs_xattr = superblock.xattrs.length != 0 && !cfg!(CONFIG_DAXFS_FS_XATTR);
-    let needs_packs = superblock.packs.length != 0 && !cfg!(CONFIG_DAXFS_FS_PACKS);
-    if needs_xattr || needs_packs {
-        let options = match (needs_xattr, needs_packs) {
-            (true, true) => "XATTR and CONFIG_DAXFS_FS_PACKS",
-            (true, false) => "XATTR",
-            _ => "PACKS",
-        };
-        return Err(refusal!(
-            Errno::NotSupported,
-            "the image needs a daxfs with CONFIG_DAXFS_FS_{options}"
-        ));
-    }
     let image = Image::new(&region, &superblock);
     let checks = options.checks.demanding(signatures_required());
     let metadata = checks.metadata.unwrap_or(true);

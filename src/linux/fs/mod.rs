@@ -11,7 +11,6 @@
 mod backing;
 mod context;
 mod dir;
-#[cfg_attr(not(CONFIG_DAXFS_FS_EXPORT), path = "../../without/export.rs")]
 mod export;
 mod file;
 mod filesystem;
@@ -22,9 +21,7 @@ mod keyed;
 mod refusal;
 mod slab;
 mod super_block;
-#[cfg_attr(not(CONFIG_DAXFS_FS_PACKS), path = "../../without/super_ref.rs")]
 mod super_ref;
-#[cfg_attr(not(CONFIG_DAXFS_FS_XATTR), path = "../../without/xattr.rs")]
 mod xattr;
 
 pub(crate) use context::{
@@ -66,12 +63,11 @@ pub(crate) use super_block::{
     SuperOperations, //
 };
 pub(crate) use super_ref::SuperRef;
-pub(crate) use xattr::XattrOperations;
-#[cfg(CONFIG_DAXFS_FS_XATTR)]
 pub(crate) use xattr::{
     AclKind,
     PosixAcl,
-    XattrBuffer, //
+    XattrBuffer,
+    XattrOperations, //
 };
 
 use core::marker::PhantomData;
