@@ -32,7 +32,6 @@ mod backing;
 mod bindings;
 mod dir;
 mod event;
-#[cfg(CONFIG_DAXFS_FS_EXPORT)]
 mod export;
 mod file;
 // The tools use all of it, the module only a part.
@@ -47,17 +46,14 @@ mod memory;
 mod mount;
 mod options;
 mod packs;
-#[cfg_attr(not(CONFIG_DAXFS_FS_PARTS), path = "without/part.rs")]
 mod part;
 #[cfg_attr(not(CONFIG_DAXFS_FS_SIGNATURES), path = "without/signature.rs")]
 mod signature;
 mod source;
 mod super_block;
-#[cfg_attr(not(CONFIG_DAXFS_FS_STATISTICS), path = "without/usage.rs")]
 mod usage;
 #[cfg_attr(not(CONFIG_DAXFS_FS_VERIFICATION), path = "without/verify.rs")]
 mod verify;
-#[cfg(CONFIG_DAXFS_FS_XATTR)]
 mod xattr;
 
 module! {

@@ -4,10 +4,7 @@
 
 /// An event that is counted.
 #[derive(Clone, Copy)]
-#[cfg_attr(
-    not(all(CONFIG_DAXFS_FS_STATISTICS, CONFIG_DAXFS_FS_VERIFICATION)),
-    allow(dead_code)
-)]
+#[cfg_attr(not(CONFIG_DAXFS_FS_VERIFICATION), allow(dead_code))]
 pub(crate) enum Event {
     /// A read.
     Read,

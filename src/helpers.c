@@ -384,6 +384,56 @@ bool daxfs_helper_ratelimit(void)
 	return ___ratelimit(&daxfs_log, "daxfs");
 }
 
+/* Make a list of the value of an extended attribute, and check it as setxattr(2) does. */
+struct posix_acl *daxfs_helper_valid_posix_acl(struct user_namespace *namespace, const void *value,
+					       size_t length)
+{
+#ifdef CONFIG_FS_POSIX_ACL
+	struct posix_acl *acl = posix_acl_from_xattr(namespace, value, length);
+	int error = IS_ERR_OR_NULL(acl) ? 0 : posix_acl_valid(namespace, acl);
+
+	if (!error)
+		return acl;
+	posix_acl_release(acl);
+	return ERR_PTR(error);
+#else
+	return NULL;
+#endif
+}
+
+void daxfs_helper_kobj_attribute_init(struct kobj_attribute *attribute, const char *name,
+				      umode_t mode,
+				      ssize_t (*show)(struct kobject *kobject,
+						      struct kobj_attribute *attribute,
+						      char *buffer))
+{
+	*attribute = (struct kobj_attribute){
+		.attr = { .name = name, .mode = mode },
+		.show = show,
+	};
+	sysfs_attr_init(&attribute->attr);
+}
+
+void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align)
+{
+	return __alloc_percpu(size, align);
+}
+
+void daxfs_helper_this_cpu_add(u64 __percpu *number, u64 amount)
+{
+	this_cpu_add(*number, amount);
+}
+
+u64 daxfs_helper_per_cpu_sum(u64 __percpu *number)
+{
+	unsigned int cpu;
+	u64 sum = 0;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(*per_cpu_ptr(number, cpu));
+	return sum;
+}
+
 #ifdef DAXFS_VERSION
 MODULE_VERSION(DAXFS_VERSION);
 #endif

@@ -41,7 +41,6 @@ pub(crate) struct Data {
     /// The object.
     pub(crate) object: Object,
     /// Offset of the set of extended attributes in the image, 0 for none.
-    #[cfg(CONFIG_DAXFS_FS_XATTR)]
     pub(crate) xattrs: u64,
 }
 
@@ -257,7 +256,6 @@ fn attributes(
         kind,
         data: Data {
             object,
-            #[cfg(CONFIG_DAXFS_FS_XATTR)]
             xattrs: inode.xattrs,
         },
     })

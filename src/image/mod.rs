@@ -18,7 +18,6 @@ pub mod memory;
 #[cfg(any(CONFIG_DAXFS_FS_SIGNATURES, not(CONFIG_RUST)))]
 pub mod signature;
 mod superblock;
-#[cfg(any(CONFIG_DAXFS_FS_XATTR, not(CONFIG_RUST)))]
 mod xattr;
 
 pub use directory::Dirent;
@@ -44,7 +43,6 @@ pub use superblock::{
     Superblock,
     Table, //
 };
-#[cfg(any(CONFIG_DAXFS_FS_XATTR, not(CONFIG_RUST)))]
 pub use xattr::{
     Xattr,
     Xattrs,

@@ -5,7 +5,6 @@
 mod atomic;
 pub(crate) mod block;
 pub(crate) mod bus;
-#[cfg(CONFIG_DAXFS_FS_STATISTICS)]
 pub(crate) mod counters;
 pub(crate) mod dax;
 #[cfg(CONFIG_DAXFS_FS_DMABUF)]
@@ -32,7 +31,6 @@ pub(crate) mod security;
 #[cfg(CONFIG_DAXFS_FS_VERIFICATION)]
 pub(crate) mod sha256;
 pub(crate) mod srcu;
-#[cfg(CONFIG_DAXFS_FS_STATISTICS)]
 pub(crate) mod sysfs;
 pub(crate) mod workqueue;
 
@@ -68,7 +66,6 @@ const fn this_module() -> *mut bindings::module {
 }
 
 /// Bytes that are shown as hexadecimal digits.
-#[allow(dead_code)] // Options of Kconfig use it.
 pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Hex<'_> {

@@ -7,14 +7,14 @@ use crate::linux::fs::INode;
 use crate::memory::Gate;
 use crate::mount::{
     DaxFs,
-    Mounted, //
+    Home, //
 };
 use kernel::{
     iov::IovIterDest,
     prelude::*, //
 };
 
-impl Gate for Mounted {
+impl Gate for Home<'_> {
     fn open(&self, _offset: u64, _length: u64) -> image::Result<()> {
         Ok(())
     }
@@ -27,7 +27,7 @@ impl Gate for Mounted {
 
 pub(crate) fn read_pieces(
     _file: &INode<DaxFs>,
-    _mounted: &Mounted,
+    _home: Home<'_>,
     _range: (u64, usize),
     _to: &mut IovIterDest<'_>,
     _wait: bool,

@@ -71,7 +71,6 @@ impl<T: FileSystem> INode<T> {
     /// # Safety
     ///
     /// `dentry` must be positive for `'a`, and of type `T`.
-    #[allow(dead_code)] // Options of Kconfig use it.
     pub(super) unsafe fn of_dentry<'a>(dentry: *const bindings::dentry) -> &'a Self {
         // SAFETY: A positive dentry has an inode, which has been set up, and keeps it.
         unsafe { Self::from_raw((*dentry).d_inode) }

@@ -11,7 +11,6 @@
 mod backing;
 mod context;
 mod dir;
-#[cfg_attr(not(CONFIG_DAXFS_FS_EXPORT), path = "../../without/export.rs")]
 mod export;
 mod file;
 mod filesystem;
@@ -22,7 +21,6 @@ mod keyed;
 mod refusal;
 mod slab;
 mod super_block;
-#[cfg_attr(not(CONFIG_DAXFS_FS_XATTR), path = "../../without/xattr.rs")]
 mod xattr;
 
 pub(crate) use context::{
@@ -62,12 +60,11 @@ pub(crate) use super_block::{
     SuperBlock,
     SuperOperations, //
 };
-pub(crate) use xattr::XattrOperations;
-#[cfg(CONFIG_DAXFS_FS_XATTR)]
 pub(crate) use xattr::{
     AclKind,
     PosixAcl,
-    XattrBuffer, //
+    XattrBuffer,
+    XattrOperations, //
 };
 
 use core::marker::PhantomData;
