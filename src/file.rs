@@ -24,6 +24,7 @@ use crate::linux::mm::{
 };
 use crate::memory::{
     ExtentClaim,
+    Gate,
     MappedExtent, //
 };
 use crate::mount::{
@@ -31,6 +32,7 @@ use crate::mount::{
     Home, //
 };
 use kernel::{
+    fs::File,
     iov::IovIterDest,
     prelude::*, //
 };
@@ -76,6 +78,26 @@ impl FileOperations for DaxFs {
         Ok(copied)
     }
 
+    fn splice(
+        file: &INode<Self>,
+        position: u64,
+        length: usize,
+        splice: impl FnOnce(&File, u64, usize) -> Result<usize>,
+    ) -> Option<Result<usize>> {
+        let (data, home) = content(file).ok()?;
+        let memfd = home.backing.region.file()?;
+        let left = file.size().saturating_sub(position);
+        let length = left.min(length as u64);
+        let offset = data.data + position;
+        if let Err(error) = home.open(offset, length) {
+            return Some(Err(refuse(file, error)));
+        }
+        let spliced = splice(&memfd, offset, length as usize);
+        let done = spliced.as_ref().map_or(0, |&done| done as u64);
+        home.sb.data().usage.count_read(done);
+        Some(spliced)
+    }
+
     #[inline]
     fn prepare(file: &INode<Self>) -> Result {
         inode::find_data(file)
@@ -83,8 +105,9 @@ impl FileOperations for DaxFs {
 
     fn map(file: &INode<Self>) -> Result<MappedExtent> {
         let (found, home) = content(file)?;
-        let (data, owner) = (found.data, found.owner);
-        let length = found.mappable;
+        let (data, length) = (found.data, found.mappable);
+        // All empty files share an extent.
+        let owner = if file.size() > 0 { found.owner } else { 0 };
         let tail = file.size().saturating_sub(length);
         let extent = home.backing.region.claim(data, length, tail, owner.into());
         extent.map_err(|error| match error {

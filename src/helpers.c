@@ -144,6 +144,15 @@ struct file *daxfs_helper_open_backing_file(struct file *file, struct address_sp
 	return new;
 }
 
+/* As for a user of the file, who need not be allowed to read it: the content is ours. */
+ssize_t daxfs_helper_splice_from(struct file *file, loff_t *position, struct pipe_inode_info *pipe,
+				 size_t length, unsigned int flags)
+{
+	if (!file->f_op->splice_read)
+		return -EOPNOTSUPP;
+	return file->f_op->splice_read(file, position, pipe, length, flags);
+}
+
 struct page *daxfs_helper_alloc_page(gfp_t flags)
 {
 	return alloc_page(flags);

@@ -323,6 +323,10 @@ impl FileSystem for DaxFs {
                 )
                 .remedy("unmount the image everywhere first"));
             }
+            if options.domain.is_some_and(|domain| domain != packs.domain) {
+                return Err(refusal!(EBUSY, "mounted already with another domain=")
+                    .remedy("unmount it everywhere first"));
+            }
             prove_again(sb, &checks)?;
             packs.attach(&options.packs, no_place)
         };

@@ -162,7 +162,7 @@ pub(crate) struct Content {
     base: NonNull<u8>,
     size: u64,
     folios: Folios,
-    _file: Memfd,
+    file: Memfd,
 }
 
 // SAFETY: Folios may be unpinned, and mappings removed, by any thread.
@@ -191,7 +191,7 @@ impl Content {
             base: folios.map(count as usize)?,
             size,
             folios,
-            _file: memfd.clone(),
+            file: memfd.clone(),
         })
     }
 
@@ -217,6 +217,10 @@ impl Content {
 unsafe impl Owner for Content {
     fn mappable(&self) -> Option<Mappable> {
         Some(Mappable::new(self.base, self.size, self.method()))
+    }
+
+    fn file(&self) -> Option<&File> {
+        Some(&self.file.0)
     }
 }
 

@@ -5,7 +5,11 @@
 use super::LeaseRef;
 use crate::linux::fs::Refusal;
 use crate::linux::mm::Mappable;
-use kernel::prelude::*;
+use kernel::{
+    fs::File,
+    prelude::*,
+    sync::aref::ARef, //
+};
 
 /// One contiguous region of memory, which others may write at any time.
 pub(crate) struct Region {
@@ -31,6 +35,11 @@ impl Region {
             memory: *lease_ref.lease().memory.read()?.mappable(),
             lease_ref: lease_ref.clone(),
         })
+    }
+
+    /// Returns the file that has the memory, at the same offsets, if a file has it.
+    pub(crate) fn file(&self) -> Option<ARef<File>> {
+        self.access().ok()?.memory().file().map(ARef::from)
     }
 
     /// Prevents that anything reads the memory, which nothing does any longer: dropping the region

@@ -17,12 +17,14 @@ use crate::linux::mm::{
     FileMapping,
     MapMethod, //
 };
+use crate::linux::Errno;
 use core::ptr::NonNull;
 use kernel::{
     error::{
         from_result,
         to_result, //
     },
+    fs::File,
     iov::IovIterDest,
     prelude::*, //
 };
@@ -43,6 +45,15 @@ pub(crate) trait FileOperations: FileSystem {
         to: &mut IovIterDest<'_>,
         wait: bool,
     ) -> Result<usize>;
+
+    /// If another file has the content of `file`, calls `splice` with it, the offset there, and how
+    /// many of `length` bytes at `position` may be taken from it. Returns `None` if none has.
+    fn splice(
+        file: &INode<Self>,
+        position: u64,
+        length: usize,
+        splice: impl FnOnce(&File, u64, usize) -> Result<usize>,
+    ) -> Option<Result<usize>>;
 
     /// Prepares `file` for the other operations. Called by open(2), before them.
     ///
@@ -92,7 +103,7 @@ impl<T: Operations> VTable<T> {
         // Without huge pages the kernel has no such function, and mappings need no alignment.
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
-        splice_read: Some(bindings::copy_splice_read),
+        splice_read: Some(Self::splice_read),
         setlease: Some(bindings::generic_setlease),
         // io_uring then reads on to the end of the file itself, without a worker.
         fop_flags: bindings::FOP_BUFFER_RASYNC,
@@ -222,6 +233,39 @@ impl<T: Operations> VTable<T> {
                 copied as isize
             }
             Err(error) => error.to_errno() as isize,
+        }
+    }
+
+    /// Moves pages of the file that has the content into a pipe, or else copies of them.
+    ///
+    /// # Safety
+    ///
+    /// `raw` must be an open file of type `T`, and `position` and `pipe` valid; the pipe is locked.
+    unsafe extern "C" fn splice_read(
+        raw: *mut bindings::file,
+        position: *mut bindings::loff_t,
+        pipe: *mut bindings::pipe_inode_info,
+        length: usize,
+        flags: kernel::ffi::c_uint,
+    ) -> isize {
+        // SAFETY: The file is open, and the position belongs to this call.
+        let (file, start) = unsafe { (INode::<T>::of_file(raw), *position) };
+        // The VFS does not allow negative positions.
+        let spliced = T::splice(file, start as u64, length, |from, offset, length| {
+            let (from, mut offset) = (from.as_ptr().cast(), offset as bindings::loff_t);
+            // SAFETY: The file is open, and its operations take a locked pipe.
+            let done = unsafe { bindings::splice_from(from, &mut offset, pipe, length, flags) };
+            usize::try_from(done).map_err(|_| Error::from_errno(done as kernel::ffi::c_int))
+        });
+        match spliced {
+            Some(Ok(done)) => {
+                // SAFETY: The position belongs to this call.
+                unsafe { *position = start + done as bindings::loff_t };
+                done as isize
+            }
+            Some(Err(error)) if error != Errno::NotSupported.into() => error.to_errno() as isize,
+            // SAFETY: The arguments are those of this call.
+            _ => unsafe { bindings::copy_splice_read(raw, position, pipe, length, flags) },
         }
     }
 

@@ -23,6 +23,7 @@ use kernel::sync::atomic::{
     Release, //
 };
 use kernel::{
+    fs::File,
     iov::IovIterDest,
     prelude::*, //
 };
@@ -54,6 +55,11 @@ pub(crate) unsafe trait Owner: Send + Sync {
 
     /// Marks the pages that are known to have failed.
     fn mark_failed(&self) {}
+
+    /// Returns the file that has the memory, at the same offsets, if a file has it.
+    fn file(&self) -> Option<&File> {
+        None
+    }
 }
 
 /// Mapped memory. A [`Space`](super::Space) that processes may map has a reference to it.
@@ -149,6 +155,11 @@ impl Memory {
         !mapped.io
             && !matches!(mapped.method, MapMethod::Dax(_))
             && pages.any(|at| self.frame(at) == Some(frame))
+    }
+
+    /// Returns the file that has the memory, at the same offsets, if a file has it.
+    pub(crate) fn file(&self) -> Option<&File> {
+        self.owner.file()
     }
 
     /// Marks the pages that are known to have failed.
