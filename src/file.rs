@@ -24,7 +24,6 @@ use crate::linux::mm::{
 };
 use crate::memory::{
     ExtentClaim,
-    Gate,
     MappedExtent, //
 };
 use crate::mount::{
@@ -87,11 +86,11 @@ impl FileOperations for DaxFs {
         let (data, home) = content(file).ok()?;
         let memfd = home.backing.region.file()?;
         let left = file.size().saturating_sub(position);
-        let length = left.min(length as u64);
         let offset = data.data + position;
-        if let Err(error) = home.open(offset, length) {
-            return Some(Err(refuse(file, error)));
-        }
+        let length = match home.usable(offset, left.min(length as u64), true) {
+            Ok(length) => length,
+            Err(error) => return Some(Err(refuse(file, error))),
+        };
         let spliced = splice(&memfd, offset, length as usize);
         let done = spliced.as_ref().map_or(0, |&done| done as u64);
         home.sb.data().usage.count_read(done);

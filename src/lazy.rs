@@ -41,7 +41,7 @@ impl Home<'_> {
     /// [`Problem::Piece`] if the piece does not match its SHA-256, [`Problem::Unreadable`]. Known
     /// errors are returned without waiting.
     #[cold]
-    fn usable(&self, offset: u64, length: u64, wait: bool) -> image::Result<u64> {
+    pub(crate) fn usable(&self, offset: u64, length: u64, wait: bool) -> image::Result<u64> {
         let Backing {
             region,
             superblock,

@@ -53,6 +53,26 @@ POINT_IF(shared_mappings, "shared mappings", is_used)
 	CHECK_FAILS(mprotect(address, 4096, PROT_READ | PROT_WRITE), EACCES);
 }
 
+/* A memfd hands over its own pages, also from the middle of one. */
+POINT_IF(spliced, "splice(2), at odd offsets and to the end of the file", is_used)
+{
+	static const off_t offsets[] = { 0, 5000, HUGE_SIZE - 100, LARGE - 3000 };
+	static char buffer[65536];
+	int ends[2], fd = open_size(mnt, LARGE, O_RDONLY);
+
+	REQUIRE(!pipe(ends));
+	for (size_t at = 0; at < ARRAY_SIZE(offsets); at++) {
+		off_t offset = offsets[at];
+		ssize_t moved = splice(fd, &offset, ends[1], NULL, sizeof(buffer), 0);
+
+		REQUIRE(moved > 0 && moved <= LARGE - offsets[at]);
+		CHECK_EQ(offset, offsets[at] + moved);
+		CHECK_EQ(read(ends[0], buffer, sizeof(buffer)), moved);
+		CHECK(pattern_matches(buffer, moved, LARGE, offsets[at]));
+	}
+	CHECK_EQ(splice(fd, &(loff_t){ LARGE }, ends[1], NULL, 4096, 0), 0);
+}
+
 /* Loads from after the last page get SIGBUS. */
 POINT_IF(beyond_end, "SIGBUS after the end of file", is_used)
 {

@@ -14,6 +14,12 @@ use kernel::{
     prelude::*, //
 };
 
+impl Home<'_> {
+    pub(crate) fn usable(&self, _offset: u64, length: u64, _wait: bool) -> image::Result<u64> {
+        Ok(length)
+    }
+}
+
 impl Gate for Home<'_> {
     fn open(&self, _offset: u64, _length: u64) -> image::Result<()> {
         Ok(())
