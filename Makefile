@@ -64,8 +64,6 @@ help:
 	@echo '  make soak           damaged images for an hour, on both kernels, while memory is written to, fails and goes away;'
 	@echo '                      then any memory call for as long; SECONDS=3600 or IMAGES=20000 for both kernels together, SOAK="stock debug"'
 	@echo '  make matrix         builds and tests on each kernel and configuration (hours); ONLY="CELL ..." CHECKS="GROUP ..."'
-	@echo '  make patches KERNEL_TREE=DIR'
-	@echo '                      daxfs as a series of patches against the kernel source in DIR, in build/patches'
 	@echo '  make shell          a shell in the virtual machine, with the module and the tools on board'
 	@echo
 	@echo '  make module | tools | tests | debug-module      parts of the above'
@@ -297,10 +295,6 @@ bench: all prepare-guest prepare-demo prepare-peers
 matrix: prepare-root
 	CHECKS="$(CHECKS)" scripts/matrix $(ONLY)
 
-patches:
-	@test -n "$(KERNEL_TREE)" || { echo "make: KERNEL_TREE=DIR is needed, the source of a kernel" >&2; exit 2; }
-	scripts/patches --check "$(KERNEL_TREE)" build/patches
-
 shell: all tests prepare-guest
 	qemu/vm shell
 
@@ -367,6 +361,6 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages nginx valkey tomcat nginx-security valkey-security tomcat-security; do scripts/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers demo-machines check check-debug bench soak fuzz matrix patches shell prepare \
+.PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers demo-machines check check-debug bench soak fuzz matrix shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits lines hooks unhooks deb packages release \
 	clean distclean
