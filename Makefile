@@ -79,7 +79,7 @@ help:
 	@echo '  make manual         the manual pages, in build/man, and the shells'\'' completions, in build/completions'
 	@echo '  make format         rustfmt for all Rust source'
 	@echo '  make fuzz           fuzzes the tools, guided by coverage; TARGET=image|tools|archive, SECONDS=60'
-	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, the documentation and its English'
+	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, the documentation'
 	@echo '  make lint-packages  lintian for the packages of make deb'
 	@echo '  make lint-commits   checks the messages and sizes of the commits in RANGE, or of all since the rules'
 	@echo '  make lines          counts the lines of each part'
@@ -315,7 +315,7 @@ format: prepare-root
 	$(RUN) rustfmt --edition 2021 $(module_rust)
 	$(RUN) cargo fmt --all --manifest-path Cargo.toml
 
-lint: lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-english
+lint: lint-format lint-tools lint-module lint-shell lint-c lint-documentation
 lint-format: prepare-root
 	$(RUN) rustfmt --edition 2021 --check $(module_rust)
 	$(RUN) cargo fmt --all --check --manifest-path Cargo.toml
@@ -332,8 +332,6 @@ lint-c: prepare-kernel
 	$(checkpatch) --strict --ignore LONG_LINE,LONG_LINE_STRING,BIT_MACRO,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,PREFER_KERNEL_TYPES \
 		--file $(wildcard tests/*.c tests/lib/*.[ch] tests/test_modules/*.c)
 lint-documentation: html
-lint-english: prepare-root
-	files=$$(git grep -lI '') && echo "$$files" | $(RUN) scripts/plain-english
 # Any remark of lintian's fails. Its Debian takes a minute to make.
 lint-packages: deb
 	@mkdir -p build/lintian
