@@ -79,10 +79,10 @@ help:
 	@echo '  make manual         the manual pages, in build/man, and the shells'\'' completions, in build/completions'
 	@echo '  make format         rustfmt for all Rust source'
 	@echo '  make fuzz           fuzzes the tools, guided by coverage; TARGET=image|tools|archive, SECONDS=60'
-	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, the documentation'
+	@echo '  make lint           the lines of each part, rustfmt, clippy, shellcheck, checkpatch, the documentation'
 	@echo '  make lint-packages  lintian for the packages of make deb'
 	@echo '  make lint-commits   checks the messages and sizes of the commits in RANGE, or of all since the rules'
-	@echo '  make lines          counts the lines of each part'
+	@echo '  make lines          counts the lines of each part, beside the limits in scripts/budget'
 	@echo '  make hooks          has git check each commit in this repository; unhooks ends that'
 	@echo '  make clean          removes build/'
 	@echo '  make distclean      says how to remove the cache as well'
@@ -315,7 +315,7 @@ format: prepare-root
 	$(RUN) rustfmt --edition 2021 $(module_rust)
 	$(RUN) cargo fmt --all --manifest-path Cargo.toml
 
-lint: lint-format lint-tools lint-module lint-shell lint-c lint-documentation
+lint: lint-budget lint-format lint-tools lint-module lint-shell lint-c lint-documentation
 lint-format: prepare-root
 	$(RUN) rustfmt --edition 2021 --check $(module_rust)
 	$(RUN) cargo fmt --all --check --manifest-path Cargo.toml
@@ -343,10 +343,16 @@ lint-commits:
 	scripts/check-commits $(RANGE)
 
 # Inputs of fuzzing and lock files are not written by hand, and the protocol is containerd's.
+count_lines = git grep -Ic '' -- . ':!*corpus/*' ':!*.lock' ':!*.proto' | tr : ' ' | awk ' \
+	NR == FNR { if (/^[^\#]/) limit[$$1] = $$2; next } { sub("/.*", "", $$1); lines[$$1] += $$2; lines["all"] += $$2 } \
+	END { lines["lib+tools"] = lines["lib"] + lines["tools"]; for (part in lines) { over = part in limit && lines[part] > limit[part]; bad += over; \
+		if (over || !$(1)) print lines[part], part (part in limit ? ", the limit is " limit[part] : "") (over ? ": see scripts/budget" : "") } \
+		exit bad && $(1) }' scripts/budget -
 lines:
-	@git grep -Ic '' -- . ':!*corpus/*' ':!*.lock' ':!*.proto' | awk -F: '{ sub("/.*", "", $$1); lines[$$1] += $$2; all += $$2 } \
-		END { for (part in lines) print lines[part], part; print all, "in all" }' | sort -n
+	@$(call count_lines,0) | sort -n
 	@$(RUN) scripts/check-imports --core
+lint-budget:
+	@$(call count_lines,1) >&2
 
 hooks:
 	git config core.hooksPath scripts/hooks
@@ -360,5 +366,5 @@ distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages nginx valkey tomcat nginx-security valkey-security tomcat-security; do scripts/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers demo-machines check check-debug bench soak fuzz matrix shell prepare \
-	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits lines hooks unhooks deb packages release \
+	html format lint lint-budget lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits lines hooks unhooks deb packages release \
 	clean distclean
