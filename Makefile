@@ -82,7 +82,7 @@ help:
 	@echo '  make lint           the lines of each part, rustfmt, clippy, shellcheck, checkpatch, the documentation'
 	@echo '  make lint-packages  lintian for the packages of make deb'
 	@echo '  make lint-commits   checks the messages and sizes of the commits in RANGE, or of all since the rules'
-	@echo '  make lines          counts the lines of each part, beside the limits in scripts/budget'
+	@echo '  make lines          counts the lines of each part, beside the limits in scripts/lint/budget'
 	@echo '  make hooks          has git check each commit in this repository; unhooks ends that'
 	@echo '  make clean          removes build/'
 	@echo '  make distclean      says how to remove the cache as well'
@@ -320,7 +320,7 @@ lint-format: prepare-root
 	$(RUN) rustfmt --edition 2021 --check $(module_rust)
 	$(RUN) cargo fmt --all --check --manifest-path Cargo.toml
 	@awk 'length > 100 { print FILENAME ":" FNR ": more than 100 columns"; bad = 1 } END { exit bad }' $(module_rust)
-	$(RUN) scripts/check-imports
+	$(RUN) scripts/lint/check-imports
 lint-tools: prepare-root
 	$(cargo) clippy --workspace --all-targets -- -D warnings
 lint-module: prepare-kernel
@@ -340,22 +340,22 @@ lint-packages: deb
 		$(RUN) bwrap --bind "$$root" / --dev-bind /dev /dev --ro-bind /proc /proc --tmpfs /tmp --ro-bind $(CURDIR)/build/lintian /mnt \
 		env -i PATH=/usr/bin LC_ALL=C.UTF-8 sh -c 'lintian --allow-root --display-info --tag-display-limit 0 --fail-on error,warning,info /mnt/*.deb'
 lint-commits:
-	scripts/check-commits $(RANGE)
+	scripts/lint/check-commits $(RANGE)
 
 # Inputs of fuzzing and lock files are not written by hand, and the protocol is containerd's.
 count_lines = git grep -Ic '' -- . ':!*corpus/*' ':!*.lock' ':!*.proto' | tr : ' ' | awk ' \
 	NR == FNR { if (/^[^\#]/) limit[$$1] = $$2; next } { sub("/.*", "", $$1); lines[$$1] += $$2; lines["all"] += $$2 } \
 	END { lines["lib+tools"] = lines["lib"] + lines["tools"]; for (part in lines) { over = part in limit && lines[part] > limit[part]; bad += over; \
-		if (over || !$(1)) print lines[part], part (part in limit ? ", the limit is " limit[part] : "") (over ? ": see scripts/budget" : "") } \
-		exit bad && $(1) }' scripts/budget -
+		if (over || !$(1)) print lines[part], part (part in limit ? ", the limit is " limit[part] : "") (over ? ": see scripts/lint/budget" : "") } \
+		exit bad && $(1) }' scripts/lint/budget -
 lines:
 	@$(call count_lines,0) | sort -n
-	@$(RUN) scripts/check-imports --core
+	@$(RUN) scripts/lint/check-imports --core
 lint-budget:
 	@$(call count_lines,1) >&2
 
 hooks:
-	git config core.hooksPath scripts/hooks
+	git config core.hooksPath scripts/lint/hooks
 unhooks:
 	git config --unset core.hooksPath
 
