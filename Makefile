@@ -64,8 +64,6 @@ help:
 	@echo '  make soak           damaged images for an hour, on both kernels, while memory is written to, fails and goes away;'
 	@echo '                      then any memory call for as long; SECONDS=3600 or IMAGES=20000 for both kernels together, SOAK="stock debug"'
 	@echo '  make matrix         builds and tests on each kernel and configuration (hours); ONLY="CELL ..." CHECKS="GROUP ..."'
-	@echo '  make patches KERNEL_TREE=DIR'
-	@echo '                      daxfs as a series of patches against the kernel source in DIR, in build/patches'
 	@echo '  make shell          a shell in the virtual machine, with the module and the tools on board'
 	@echo
 	@echo '  make module | tools | tests | debug-module      parts of the above'
@@ -81,10 +79,10 @@ help:
 	@echo '  make manual         the manual pages, in build/man, and the shells'\'' completions, in build/completions'
 	@echo '  make format         rustfmt for all Rust source'
 	@echo '  make fuzz           fuzzes the tools, guided by coverage; TARGET=image|tools|archive, SECONDS=60'
-	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, the documentation and its English'
+	@echo '  make lint           the lines of each part, rustfmt, clippy, shellcheck, checkpatch, the documentation'
 	@echo '  make lint-packages  lintian for the packages of make deb'
 	@echo '  make lint-commits   checks the messages and sizes of the commits in RANGE, or of all since the rules'
-	@echo '  make lines          counts the lines of each part'
+	@echo '  make lines          counts the lines of each part, beside the limits in scripts/lint/budget'
 	@echo '  make hooks          has git check each commit in this repository; unhooks ends that'
 	@echo '  make clean          removes build/'
 	@echo '  make distclean      says how to remove the cache as well'
@@ -297,10 +295,6 @@ bench: all prepare-guest prepare-demo prepare-peers
 matrix: prepare-root
 	CHECKS="$(CHECKS)" scripts/matrix $(ONLY)
 
-patches:
-	@test -n "$(KERNEL_TREE)" || { echo "make: KERNEL_TREE=DIR is needed, the source of a kernel" >&2; exit 2; }
-	scripts/patches --check "$(KERNEL_TREE)" build/patches
-
 shell: all tests prepare-guest
 	qemu/vm shell
 
@@ -321,12 +315,12 @@ format: prepare-root
 	$(RUN) rustfmt --edition 2021 $(module_rust)
 	$(RUN) cargo fmt --all --manifest-path Cargo.toml
 
-lint: lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-english
+lint: lint-budget lint-format lint-tools lint-module lint-shell lint-c lint-documentation
 lint-format: prepare-root
 	$(RUN) rustfmt --edition 2021 --check $(module_rust)
 	$(RUN) cargo fmt --all --check --manifest-path Cargo.toml
 	@awk 'length > 100 { print FILENAME ":" FNR ": more than 100 columns"; bad = 1 } END { exit bad }' $(module_rust)
-	$(RUN) scripts/check-imports
+	$(RUN) scripts/lint/check-imports
 lint-tools: prepare-root
 	$(cargo) clippy --workspace --all-targets -- -D warnings
 lint-module: prepare-kernel
@@ -338,8 +332,6 @@ lint-c: prepare-kernel
 	$(checkpatch) --strict --ignore LONG_LINE,LONG_LINE_STRING,BIT_MACRO,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,PREFER_KERNEL_TYPES \
 		--file $(wildcard tests/*.c tests/lib/*.[ch] tests/test_modules/*.c)
 lint-documentation: html
-lint-english: prepare-root
-	files=$$(git grep -lI '') && echo "$$files" | $(RUN) scripts/plain-english
 # Any remark of lintian's fails. Its Debian takes a minute to make.
 lint-packages: deb
 	@mkdir -p build/lintian
@@ -348,16 +340,22 @@ lint-packages: deb
 		$(RUN) bwrap --bind "$$root" / --dev-bind /dev /dev --ro-bind /proc /proc --tmpfs /tmp --ro-bind $(CURDIR)/build/lintian /mnt \
 		env -i PATH=/usr/bin LC_ALL=C.UTF-8 sh -c 'lintian --allow-root --display-info --tag-display-limit 0 --fail-on error,warning,info /mnt/*.deb'
 lint-commits:
-	scripts/check-commits $(RANGE)
+	scripts/lint/check-commits $(RANGE)
 
 # Inputs of fuzzing and lock files are not written by hand, and the protocol is containerd's.
+count_lines = git grep -Ic '' -- . ':!*corpus/*' ':!*.lock' ':!*.proto' | tr : ' ' | awk ' \
+	NR == FNR { if (/^[^\#]/) limit[$$1] = $$2; next } { sub("/.*", "", $$1); lines[$$1] += $$2; lines["all"] += $$2 } \
+	END { lines["lib+tools"] = lines["lib"] + lines["tools"]; for (part in lines) { over = part in limit && lines[part] > limit[part]; bad += over; \
+		if (over || !$(1)) print lines[part], part (part in limit ? ", the limit is " limit[part] : "") (over ? ": see scripts/lint/budget" : "") } \
+		exit bad && $(1) }' scripts/lint/budget -
 lines:
-	@git grep -Ic '' -- . ':!*corpus/*' ':!*.lock' ':!*.proto' | awk -F: '{ sub("/.*", "", $$1); lines[$$1] += $$2; all += $$2 } \
-		END { for (part in lines) print lines[part], part; print all, "in all" }' | sort -n
-	@$(RUN) scripts/check-imports --core
+	@$(call count_lines,0) | sort -n
+	@$(RUN) scripts/lint/check-imports --core
+lint-budget:
+	@$(call count_lines,1) >&2
 
 hooks:
-	git config core.hooksPath scripts/hooks
+	git config core.hooksPath scripts/lint/hooks
 unhooks:
 	git config --unset core.hooksPath
 
@@ -367,6 +365,6 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages nginx valkey tomcat nginx-security valkey-security tomcat-security; do scripts/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers demo-machines check check-debug bench soak fuzz matrix patches shell prepare \
-	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits lines hooks unhooks deb packages release \
+.PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers demo-machines check check-debug bench soak fuzz matrix shell prepare \
+	html format lint lint-budget lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits lines hooks unhooks deb packages release \
 	clean distclean

@@ -95,7 +95,8 @@ prepare_containers() {
 	echo 120 >/proc/sys/kernel/hung_task_timeout_secs
 	mkdir -p /containers /images
 	echo +memory >/sys/fs/cgroup/cgroup.subtree_control
-	cp /bench/serve /tmp/
+	# Files of a tmpfs are in no page cache that is measured.
+	cp "$(type -P busybox)" /tmp/
 }
 
 # mount_server PEER SERVER [STORE]: mount the server's image on /images/SERVER, and set `image` to the KiB of memory that it
@@ -152,32 +153,67 @@ settle() {
 	drop_caches
 	used >/dev/null
 	page_cache >/dev/null
+	bash -c :
 }
 
-# start_containers COUNT SERVER...: run COUNT containers of each server, from /images/SERVER, and set `time` and `faults`
-# of each container of the last server. They run until stop_containers.
-processes=()
+# start_containers COUNT SERVER...: run COUNT containers of each server, from /images/SERVER, in one control group a server,
+# and set `time`, in microseconds of the processor, and `faults` of each container of the last server. The next container
+# starts after this one has answered. They run until stop_containers.
+processes=() groups=()
 start_containers() {
-	local count=$1 server
+	local count=$1 server number
 	shift
 	for server; do
 		server_command "$server"
-		: >/tmp/started
-		/tmp/serve "/images/$server" "$count" "$port" "$request" "$answer" "${command[@]}" \
-			>/tmp/started 2>/tmp/errors &
-		processes+=($!)
-		until [[ -s /tmp/started ]]; do
-			kill -0 $! || { tail /tmp/errors >&2; return 1; }
-			sleep 0.1
+		groups+=("/sys/fs/cgroup/$server")
+		mkdir "${groups[-1]}"
+		for ((number = 0; number < count; number++)); do
+			# Only the server counts, from its exec on.
+			# shellcheck disable=SC2016 # for the container
+			/tmp/busybox unshare -m -u -i -n -p -f /tmp/busybox sh -ec '
+				mount -t tmpfs -o mode=755 tmpfs /containers
+				cd /containers
+				mkdir upper work root
+				mount -t overlay -o "lowerdir=$1,upperdir=/containers/upper,workdir=/containers/work" overlay root
+				mount -o bind /dev root/dev
+				mount -t proc proc root/proc
+				ip link set lo up
+				shift
+				echo 0 >"$0/cgroup.procs"
+				exec chroot root "$@" </dev/null >/dev/null' "${groups[-1]}" "/images/$server" "${command[@]}" &
+			processes+=($!)
+			until answers $!; do
+				kill -0 $! || return
+				sleep 0.02
+			done
 		done
-		read -r time faults </tmp/started
+		# Also count the servers' work after their first answer.
+		sleep 2
+		time=$(($(field cpu.stat usage_usec) / count)) faults=$(($(field memory.stat pgfault) / count))
 	done
 }
 
+# answers PID: check that the server in the network namespace of a process answers.
+answers() {
+	# shellcheck disable=SC2016 # for the other shell
+	/tmp/busybox nsenter -t "$1" -n bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && printf %s "$1" >&3 &&
+		read -r -t 60 -N ${#2} text <&3 && [[ $text = "$2" ]]' "$port" "$request" "$answer" 2>/dev/null
+}
+
+# field FILE KEY: the number of a key in a file of the last control group.
+field() {
+	local key value
+	while read -r key value; do
+		[[ $key != "$2" ]] || echo "$value"
+	done <"${groups[-1]}/$1"
+}
+
 stop_containers() {
-	kill "${processes[@]}"
-	wait "${processes[@]}"
-	processes=()
+	local group
+	for group in "${groups[@]}"; do echo 1 >"$group/cgroup.kill"; done
+	wait "${processes[@]}" || :
+	rmdir "${groups[@]}"
+	processes=() groups=()
 }
 
 # run_containers COUNT SERVER...: start and stop containers, and set `time`, `faults`, and `taken` and `cached`, the memory

@@ -44,8 +44,8 @@ make_program() {
 }
 
 known_peers() {
-	echo daxfs daxfs-no-pack daxfs-pack daxfs-store daxfs-memfd erofs-dax erofs-aligned erofs erofs-file erofs-share ext4 ext4-dax \
-		xfs-dax squashfs tmpfs daxfs-directories overlayfs
+	echo daxfs daxfs-store daxfs-memfd erofs-dax erofs-aligned erofs erofs-file erofs-share ext4 ext4-dax xfs-dax squashfs \
+		tmpfs daxfs-directories overlayfs
 }
 
 # once FILE COMMAND...: make FILE with "COMMAND FILE.new", unless the same command has made it, from the same files.
@@ -84,7 +84,6 @@ make_image() {
 	local from=$work/$2 image=$work/$2.$1
 	case $1 in
 	daxfs) "$top/build/bin/mkdaxfs" --quiet --force --sums "$from" "$image" ;;
-	daxfs-no-pack | daxfs-pack) "$top/build/bin/mkdaxfs" --quiet --force --sums "--${1#daxfs-}" "$from" "$image" ;;
 	daxfs-store) SIZE=256M make_device "$top/build/bin/daxfs" "$work" "$2" "$image" >&2 ;;
 	tmpfs) ;;
 	*) once "$image" "make_$1" "$from" ;;

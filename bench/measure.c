@@ -3,20 +3,9 @@
  * Measurements of a mounted read-only tree. Prints figures separated by tabs. Under a clock that counts instructions
  * (qemu/vm run --icount) a nanosecond is an instruction.
  *
- *   measure tree DIRECTORY                costs of bench/run's tree, one "name<tab>value" a line: it has "large" of 64 MiB,
- *                                         "sizes" with MAPPED files of each size that is mapped, "many" with FILES files,
- *                                         and "static", a program that exits at once
- *   measure stat DIRECTORY PREFIX COUNT   stat up to 10,000 of the names PREFIX-00000000 to COUNT - 1, in an order that
- *                                         jumps: instructions for each name
- *   measure list DIRECTORY                list it: instructions for each entry
- *   measure mount TYPE SOURCE TARGET OPTIONS
- *                                         mount read-only, and unmount: instructions of mount(2)
- *   measure map DIRECTORY COUNT           open, map, read a byte of each page of, unmap and close the files file-00000
- *                                         to COUNT - 1: instructions and page faults for each file
- *   measure run cold|warm COUNT DIRECTORY PROGRAM...
- *                                         run PROGRAM in the root DIRECTORY COUNT times, its output discarded, each time
- *                                         after all caches were dropped, or else after two other runs: instructions
- *                                         from fork to exit and page faults of one, the means
+ *   measure tree DIRECTORY   costs of bench/run's tree, one "name<tab>value" a line: it has "large" of 64 MiB, "sizes"
+ *                            with MAPPED files of each size that is mapped, "many" with FILES files, and "static", a
+ *                            program that exits at once
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -28,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -405,124 +393,10 @@ static void measure_tree(const char *directory)
 	execs();
 }
 
-static void measure_stat(const char *directory, const char *prefix, unsigned long count)
-{
-	unsigned long i, samples = count < FILES ? count : FILES;
-	int expected = strcmp(prefix, "none") ? 0 : -1;
-	struct stat status;
-	int64_t start;
-	char name[64];
-
-	if (chdir(directory))
-		err(1, "%s", directory);
-	start = now();
-	for (i = 0; i < samples; i++) {
-		/* The samples are spread over the whole directory. */
-		snprintf(name, sizeof(name), "%s-%08lu", prefix, i * STEP * (count / samples) % count);
-		if (stat(name, &status) != expected)
-			err(1, "%s/%s", directory, name);
-	}
-	printf("%lld\n", (long long)((now() - start) / (int64_t)samples));
-}
-
-static void measure_list(const char *directory)
-{
-	struct dirent *entry;
-	int64_t start = now();
-	int64_t count = 0;
-	DIR *dir = opendir(directory);
-
-	if (!dir)
-		err(1, "%s", directory);
-	while ((entry = readdir(dir)))
-		count++;
-	printf("%lld\n", (long long)((now() - start) / count));
-	closedir(dir);
-}
-
-static void measure_mount(const char *type, const char *source, const char *target, const char *options)
-{
-	int64_t start = now();
-
-	if (mount(source, target, type, MS_RDONLY, options))
-		err(1, "mount %s on %s", source, target);
-	printf("%lld\n", (long long)(now() - start));
-	if (umount(target))
-		err(1, "umount %s", target);
-}
-
-static void measure_map(const char *directory, unsigned long count)
-{
-	unsigned long i;
-	int64_t start;
-	char name[64];
-	long faults;
-
-	if (chdir(directory))
-		err(1, "%s", directory);
-	faults = page_faults();
-	start = now();
-	for (i = 0; i < count; i++) {
-		snprintf(name, sizeof(name), "file-%05lu", i * STEP % count);
-		map_file(name);
-	}
-	start = now() - start;
-	faults = page_faults() - faults;
-	printf("%lld\t%.2f\n", (long long)(start / (int64_t)count), (double)faults / count);
-}
-
-static void run(const char *directory, char **program, struct rusage *usage)
-{
-	int status, null;
-	pid_t child = fork();
-
-	if (!child) {
-		null = open("/dev/null", O_WRONLY);
-		if (null < 0 || dup2(null, 1) < 0 || chroot(directory) || chdir("/"))
-			err(127, "%s", directory);
-		execv(program[0], program);
-		err(127, "%s", program[0]);
-	}
-	if (child < 0 || wait4(child, &status, 0, usage) < 0)
-		err(1, "%s", program[0]);
-	if (status)
-		errx(1, "%s: status %#x", program[0], status);
-}
-
-static void measure_run(int cold, long count, const char *directory, char **program)
-{
-	int64_t start, instructions = 0;
-	struct rusage usage;
-	long i, faults = 0;
-
-	for (i = 0; !cold && i < 2; i++)
-		run(directory, program, &usage);
-	for (i = 0; i < count; i++) {
-		if (cold)
-			drop_caches();
-		start = now();
-		run(directory, program, &usage);
-		instructions += now() - start;
-		faults += usage.ru_minflt + usage.ru_majflt;
-	}
-	printf("%lld\t%ld\n", (long long)(instructions / count), (faults + count / 2) / count);
-}
-
 int main(int argc, char **argv)
 {
-	if (argc == 3 && !strcmp(argv[1], "tree"))
-		measure_tree(argv[2]);
-	else if (argc == 5 && !strcmp(argv[1], "stat"))
-		measure_stat(argv[2], argv[3], strtoul(argv[4], NULL, 10));
-	else if (argc == 3 && !strcmp(argv[1], "list"))
-		measure_list(argv[2]);
-	else if (argc == 6 && !strcmp(argv[1], "mount"))
-		measure_mount(argv[2], argv[3], argv[4], argv[5]);
-	else if (argc == 4 && !strcmp(argv[1], "map"))
-		measure_map(argv[2], strtoul(argv[3], NULL, 10));
-	else if (argc > 5 && !strcmp(argv[1], "run") && atol(argv[3]) > 0)
-		measure_run(!strcmp(argv[2], "cold"), atol(argv[3]), argv[4], argv + 5);
-	else
-		errx(2, "usage: measure tree|stat|list|mount|map|run ARGUMENT...");
+	if (argc != 3 || strcmp(argv[1], "tree"))
+		errx(2, "usage: measure tree DIRECTORY");
+	measure_tree(argv[2]);
 	return 0;
 }

@@ -28,7 +28,7 @@ ELSEWHERE = [
     ("daxfs.5.rst", r"keyctl |^daxfs sign |signature=required", "keyctl(1): signature calls keyctl(2)"),
     ("daxfs.5.rst", r"^(/dev/(pmem[12]|dax)|none  )", "memory of other machines: load, several_range"),
     ("daxfs.5.rst", r"noauto,user", "another user: options"),
-    ("design.rst", r"Each part uses only those below it", "scripts/check-imports"),
+    ("design.rst", r"Each part uses only those below it", "scripts/lint/check-imports"),
     ("format.rst", r"^(xxd |[0-9a-f]{8}: )", "mkfs/tests/library/documentation.rs"),
     ("format.rst", r"^daxfs sha256 ", "a line that is signed"),
     ("library.rst", r"^cc -o tree |^mmap\(|the packs with any of", "tests/library"),
