@@ -11,7 +11,7 @@ use daxfs_files::digest::{combine, hex, sums, wrong_sum};
 use daxfs_files::region::examine;
 use daxfs_files::region::Region;
 use daxfs_files::spool::spool;
-use daxfs_files::{occupant, Mapping, Progress, HEAD};
+use daxfs_files::{occupant, scratch, Mapping, Progress, HEAD};
 use daxfs_reader::layout::MAGIC;
 use daxfs_reader::{Image, Memory, Problem, Superblock};
 use rustix::fs::{FileType, OFlags};
@@ -212,7 +212,7 @@ pub fn open_input(path: &Path) -> Result<File> {
     let is_directory = file.metadata().is_ok_and(|found| found.is_dir());
     match is_directory || matches!(examine(&file), Ok(Some(_))) {
         true => Ok(file),
-        false => Ok(spool(file, Path::new(&name), &std::env::temp_dir())?.0),
+        false => Ok(spool(file, Path::new(&name), &scratch(Path::new("/tmp")))?.0),
     }
 }
 
