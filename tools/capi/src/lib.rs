@@ -34,7 +34,6 @@ use std::slice::from_raw_parts_mut;
 use std::sync::{Arc, OnceLock};
 
 pub use error::daxfs_error;
-pub use locate::locate;
 pub use records::{Entry, Info, Pack, Stat};
 
 /// Flag of [`daxfs_find`]: do not follow a symlink at the end.

@@ -5,9 +5,9 @@
 use super::print;
 use clap::Args;
 use daxfs_image::error::{Error, Result};
+use daxfs_image::locate::locate;
 use daxfs_image::source::{cannot_open, open_now};
 use daxfs_image::text::shown_path;
-use daxfs_load::locate;
 use rustix::io::Errno;
 use std::fs;
 use std::path::{Path, PathBuf};
