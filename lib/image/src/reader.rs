@@ -206,7 +206,11 @@ impl<'a, S: Storage> Reader<'a, S> {
 
     /// Returns the reader of the image that has the data of `inode`, which has the path `path`: this one, or the
     /// reader of a pack. With it the inode there, and the path for messages.
-    fn source<'s>(&'s self, inode: &Inode, path: &'s [u8]) -> Result<(&'s Self, Inode, &'s [u8])> {
+    pub fn source<'s>(
+        &'s self,
+        inode: &Inode,
+        path: &'s [u8],
+    ) -> Result<(&'s Self, Inode, &'s [u8])> {
         let Content::InPack { pack: index, .. } = inode.content else {
             return Ok((self, *inode, path));
         };

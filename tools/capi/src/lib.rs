@@ -285,6 +285,7 @@ pub extern "C" fn daxfs_locate(
 fn place(fd: RawFd) -> Result<(u64, u64)> {
     locate::locate(borrowed(fd)?).map_err(|error| match error {
         Errno::NODEV => Failure::new(error, "not on a mounted image"),
+        Errno::OPNOTSUPP => Failure::new(error, "its content is in a pack, see daxfs_source()"),
         error => error.into(),
     })
 }

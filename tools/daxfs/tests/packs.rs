@@ -62,6 +62,15 @@ fn content() {
         cat.stdout,
         place.ok("daxfs cat image file dir/below/deep").stdout
     );
+    // The bytes are where stat says.
+    let stat = place.ok(format!("daxfs stat {PACKS} composed dir/below/deep"));
+    let (_, found) = stat.text().split_once("Data: from 0x").unwrap();
+    let (offset, digest) = found.split_once(" of the pack ").unwrap();
+    let start = usize::from_str_radix(offset, 16).unwrap();
+    let is_there =
+        |pack: &&str| digest.starts_with(place.ok(format!("daxfs digest {pack}")).text());
+    let pack = ["first", "second"].into_iter().find(is_there).unwrap();
+    assert_eq!(place.read(pack)[start..start + 10_000], [7; 10_000]);
     place.ok(format!("daxfs diff {PACKS} image composed"));
     place.ok(format!("daxfs diff {PACKS} composed composed"));
     let clean = place.ok(format!("daxfs fsck {PACKS} composed"));
@@ -87,8 +96,9 @@ fn without_packs() {
         place.ok(format!("daxfs {command} composed {path}"));
     }
     let stat = place.ok("daxfs stat composed file");
+    let named = |digest: &&str| stat.text().contains(&format!(" of the pack {digest}\n"));
     assert!(
-        stat.text().contains("  Data: inode ") && stat.text().contains(" of pack "),
+        stat.text().contains("  Data: inode ") && digests.iter().any(named),
         "{stat:?}"
     );
     let info = place.ok("daxfs info composed");

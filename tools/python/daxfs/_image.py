@@ -63,10 +63,11 @@ class Stat(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Part of a dma-buf, memfd, device or file, in bytes."""
+    """Part of a dma-buf, memfd, device or file, in bytes: of the pack with this SHA-256, if there is one."""
 
     offset: int
     length: int
+    pack: str | None = None
 
 
 class Memory(NamedTuple):
@@ -80,7 +81,8 @@ class Memory(NamedTuple):
 def locate(file: int | str | bytes | os.PathLike[Any]) -> Place:
     """Return where the bytes of a file of a mounted image are, in the memory that was mounted.
 
-    It is a path or a file descriptor. If it is not on a mounted image, the errno of the OSError is ENODEV.
+    It is a path or a file descriptor. If it is not on a mounted image, the errno of the OSError is ENODEV; if its bytes
+    are in a pack, it is EOPNOTSUPP: File.locate() says in which, if the image is open with its packs.
     """
     return Place(*_opened(file, _library.locate))
 
@@ -238,7 +240,8 @@ class File:
         """Return where the bytes of this regular file are, in the file or device that has the image or its pack."""
         self._regular()
         handle, record = self._image._open().source(self._inode.ino, self.path)
-        return Place(handle.offset() + record.offset, record.size)
+        pack = None if handle is self._image._handle else bytes(handle.info().sha256).hex()
+        return Place(handle.offset() + record.offset, record.size, pack)
 
     def is_dir(self) -> bool:
         return self._is(stat.S_IFDIR)

@@ -75,7 +75,7 @@ class Images(unittest.TestCase):
                     if isinstance(pack, daxfs.Image):
                         pack.close()
                     self.assertEqual(composed["/big"].stat().st_offset, 0)
-                    self.assertEqual(composed["/big"].locate(), self.image["/big"].locate())
+                    self.assertEqual(composed["/big"].locate(), self.image["/big"].locate()._replace(pack=info.sha256))
                     view = composed["/big"].view()
                     for here, there in zip(composed.walk(), self.image.walk(), strict=True):
                         if here.is_file():
