@@ -83,8 +83,7 @@ impl<'a, S: Storage> Reader<'a, S> {
 
     /// Returns the table of packs.
     pub fn packs(&self) -> Result<Vec<layout::Pack>> {
-        let count = self.image.superblock().pack_count();
-        let packs: image::Result<_> = (0..count).map(|index| self.image.pack(index)).collect();
+        let packs = self.image.packs();
         packs.map_err(|error| self.fail(b"", error))
     }
 

@@ -122,15 +122,17 @@ impl Opened {
         Self::of_source(open_at(path, at)?, at.name_in(path))
     }
 
-    /// Opens the image `name` in `source`.
+    /// Opens the image `name` in `source`. The table of its packs is valid.
     pub fn of_source(source: Region, name: String) -> Result<Self> {
         let superblock = superblock(&source, &name)?;
-        Ok(Opened {
+        let opened = Opened {
             source,
             superblock,
             name,
             packs: Packs::default(),
-        })
+        };
+        opened.reader().packs()?;
+        Ok(opened)
     }
 
     /// Returns the image.

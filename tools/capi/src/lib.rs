@@ -64,6 +64,7 @@ pub struct Handle {
 impl Handle {
     fn new(source: Source) -> Result<Box<Self>> {
         let superblock = Superblock::load(&source)?;
+        Image::new(&source, &superblock).packs()?;
         Ok(Box::new(Handle {
             packs: vec![OnceLock::new(); superblock.pack_count() as usize],
             opened: Arc::new(Opened { source, superblock }),
@@ -90,6 +91,7 @@ impl Handle {
             let why = "an image that has packs cannot be a pack";
             return Err(Failure::new(Errno::INVAL, why));
         }
+        pack.image().root()?;
         let mut found = false;
         for index in 0..self.opened.superblock.pack_count() {
             let record = self.image().pack(index)?;
