@@ -4,7 +4,7 @@
 
 mod filesystem;
 
-use super::ImageAt;
+use super::common::ImageAt;
 use clap::Args;
 use daxfs_files::notify;
 use daxfs_files::signals::{on_signal, SIGHUP, SIGINT, SIGTERM};

@@ -2,7 +2,7 @@
 
 //! `locate`: where files of mounted images are.
 
-use super::print;
+use super::common::print;
 use clap::Args;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::locate::locate;

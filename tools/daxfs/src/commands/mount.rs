@@ -2,8 +2,8 @@
 
 //! `mount.daxfs` and `mount.fuse.daxfs`, which mount(8) calls.
 
+use super::common::ImageAt;
 use super::fuse::in_background;
-use super::ImageAt;
 use clap::{ArgAction, Parser};
 use daxfs_files::stdout::{written, Out};
 use daxfs_files::values::sha256;

@@ -2,7 +2,7 @@
 
 //! `stat`: show all metadata of files.
 
-use super::{on_image, ImageAt};
+use super::common::{on_image, ImageAt};
 use clap::Args;
 use daxfs_files::digest::hex;
 use daxfs_files::memory::Storage;
