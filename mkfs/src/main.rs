@@ -7,7 +7,7 @@ use clap::Parser;
 use daxfs_files::bar::Bar;
 use daxfs_files::signals::{survive_limits, Cleanup};
 use daxfs_files::stdout::{obey_pipe, say};
-use daxfs_files::{shown_path, usage, Error, Output, Overwrite, Progress};
+use daxfs_files::{scratch, shown_path, usage, Error, Output, Overwrite, Progress};
 use mkdaxfs::input::exclude::{pattern, Exclude};
 use mkdaxfs::input::{self as input, Input};
 use mkdaxfs::options::Args;
@@ -142,7 +142,7 @@ impl Wishes {
 
 /// Reports the size of the image without writing it.
 fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
-    let tree = wishes.read(args, &std::env::temp_dir(), None, bar)?;
+    let tree = wishes.read(args, &scratch(Path::new("/tmp")), None, bar)?;
     let (size, inodes) = measure(&tree, &wishes.options, bar)?;
     bar.clear();
     let told = format!("would have {size} bytes, {inodes} inodes");

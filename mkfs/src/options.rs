@@ -8,7 +8,7 @@
 use crate::input::exclude::pattern;
 use crate::input::Platform;
 use clap::Parser;
-use daxfs_files::values::{block_size, label, multiple, size, time, Time};
+use daxfs_files::values::{block_size, id, label, multiple, size, time, Time};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -324,14 +324,6 @@ fn build_time(text: &str) -> Result<Time, String> {
 /// Parses a UUID.
 fn uuid(text: &str) -> Result<Uuid, &'static str> {
     Uuid::parse_str(text).map_err(|_| "use 32 hexadecimal digits with or without hyphens")
-}
-
-/// Parses the number of a user or group.
-fn id(text: &str) -> Result<u32, &'static str> {
-    let wrong = "use a number below 4294967295, which id -u NAME prints of a user, and getent group NAME of a group";
-    // Linux has no user and no group -1.
-    let id = text.parse().ok();
-    id.filter(|&id| id != u32::MAX).ok_or(wrong)
 }
 
 #[cfg(test)]

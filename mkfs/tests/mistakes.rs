@@ -56,7 +56,7 @@ mkdaxfs . new | 1 | would be written into the tree
 mkdaxfs tree dangling | 1 | cannot find out where it leads
 mkdaxfs tree missing/new | 1 | missing: cannot create a file in the directory: No such file or directory
 mkdaxfs tree /dev/null | 1 | neither a block nor a DAX device
-TMPDIR=missing mkdaxfs - - <one.tar | 1 | missing
+TMPDIR=missing mkdaxfs - - <one.tar | 1 | missing: cannot create a temporary file in the directory: No such file or directory; set TMPDIR (now missing) to a directory that you can write to
 # Files that are not images are kept.
 mkdaxfs one.tar two.tar | 1 | two.tar: holds a tar archive, which would be lost; name another file, or give --force
 mkdaxfs one.tar link | 1 | holds a tar archive, which would be lost

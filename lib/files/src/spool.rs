@@ -3,7 +3,7 @@
 //! Temporary files without a name, and copies of pipes in them.
 
 use crate::memory::ZEROS;
-use crate::{plain, Error, Result};
+use crate::{cause, plain, shown_path, Error, Result};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -12,8 +12,14 @@ use std::path::Path;
 /// Creates a temporary file in `directory`.
 pub fn nameless(directory: &Path) -> Result<File> {
     tempfile::tempfile_in(directory).map_err(|error| {
-        let what = "create a temporary file in the directory";
-        Error::output(directory, what, plain(error))
+        let set = match std::env::var_os("TMPDIR") {
+            Some(value) if *value == *directory => format!(" (now {})", shown_path(directory)),
+            _ => String::new(),
+        };
+        let why = cause(&plain(error));
+        let remedy = format!("set TMPDIR{set} to a directory that you can write to");
+        let why = format!("cannot create a temporary file in the directory: {why}; {remedy}");
+        Error::refused(directory, why)
     })
 }
 

@@ -5,7 +5,7 @@
 //! * [`source`]: files, devices and pipes with images, and their SHA-256; [`reader`]: files in images
 //! * [`packs`]: the packs of composed images
 //! * [`sign`]: signatures of images; [`attach`]: their place in files
-//! * [`catalog`]: stores on devices and in files
+//! * [`catalog`]: stores on devices and in files; [`mod@locate`]: where files of mounted images are
 //! * [`text`] and [`error`]: how names and errors are shown; [`warning`]: where warnings go
 //!
 //! `daxfs-reader` and `daxfs-check` have the format, for other programs.
@@ -27,6 +27,7 @@
 pub mod attach;
 pub mod catalog;
 pub mod error;
+pub mod locate;
 pub mod packs;
 pub mod reader;
 pub mod sign;

@@ -35,18 +35,13 @@ impl PackFiles {
     /// Opens the files, and joins each of `images`, which come with their paths, with its packs. A pack that several
     /// images have is opened once.
     ///
-    /// Fails if one of the files is not a pack of any of them, or a pack has packs itself.
+    /// Fails if one of the files is not a pack of any of them, or cannot be one.
     pub fn join(&self, images: &mut [(&Path, &At, &mut Opened)]) -> Result<()> {
         let given = self.open()?;
+        given.iter().try_for_each(|pack| can_be_pack(pack))?;
         let mut known = given.clone();
         for (path, at, image) in &mut *images {
             image.find_packs(path, at, &known);
-            for pack in image.open_packs() {
-                if pack.superblock.pack_count() > 0 {
-                    let why = "has packs itself, so it cannot be a pack";
-                    return Err(Error::refused(pack.name.clone(), why));
-                }
-            }
             known.extend(image.open_packs().cloned());
         }
         let is_used = |sha256: &[u8; 32]| {
@@ -143,11 +138,19 @@ fn in_store(store: &Path, record: &layout::Pack) -> Result<Option<Arc<Opened>>> 
 
 /// Returns `pack` if it is the one with this `record`.
 fn check(pack: Opened, record: &layout::Pack) -> Result<Arc<Opened>> {
-    match pack.superblock.is_pack(record) {
-        true => Ok(Arc::new(pack)),
-        false => {
-            let why = "has another SHA-256 or size than the image says; restore it from a copy";
-            Err(Error::refused(pack.name, why))
-        }
+    if !pack.superblock.is_pack(record) {
+        let why = "has another SHA-256 or size than the image says; restore it from a copy";
+        return Err(Error::refused(pack.name, why));
     }
+    can_be_pack(&pack)?;
+    Ok(Arc::new(pack))
+}
+
+/// Fails if `pack` cannot be a pack. The kernel refuses these.
+fn can_be_pack(pack: &Opened) -> Result<()> {
+    if pack.superblock.pack_count() > 0 {
+        let why = "has packs itself, so it cannot be a pack";
+        return Err(Error::refused(pack.name.clone(), why));
+    }
+    pack.reader().root().map(|_| ())
 }

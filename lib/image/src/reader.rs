@@ -83,8 +83,7 @@ impl<'a, S: Storage> Reader<'a, S> {
 
     /// Returns the table of packs.
     pub fn packs(&self) -> Result<Vec<layout::Pack>> {
-        let count = self.image.superblock().pack_count();
-        let packs: image::Result<_> = (0..count).map(|index| self.image.pack(index)).collect();
+        let packs = self.image.packs();
         packs.map_err(|error| self.fail(b"", error))
     }
 
@@ -206,7 +205,11 @@ impl<'a, S: Storage> Reader<'a, S> {
 
     /// Returns the reader of the image that has the data of `inode`, which has the path `path`: this one, or the
     /// reader of a pack. With it the inode there, and the path for messages.
-    fn source<'s>(&'s self, inode: &Inode, path: &'s [u8]) -> Result<(&'s Self, Inode, &'s [u8])> {
+    pub fn source<'s>(
+        &'s self,
+        inode: &Inode,
+        path: &'s [u8],
+    ) -> Result<(&'s Self, Inode, &'s [u8])> {
         let Content::InPack { pack: index, .. } = inode.content else {
             return Ok((self, *inode, path));
         };

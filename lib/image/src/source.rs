@@ -11,7 +11,7 @@ use daxfs_files::digest::{combine, hex, sums, wrong_sum};
 use daxfs_files::region::examine;
 use daxfs_files::region::Region;
 use daxfs_files::spool::spool;
-use daxfs_files::{occupant, Mapping, Progress, HEAD};
+use daxfs_files::{occupant, scratch, Mapping, Progress, HEAD};
 use daxfs_reader::layout::MAGIC;
 use daxfs_reader::{Image, Memory, Problem, Superblock};
 use rustix::fs::{FileType, OFlags};
@@ -122,15 +122,17 @@ impl Opened {
         Self::of_source(open_at(path, at)?, at.name_in(path))
     }
 
-    /// Opens the image `name` in `source`.
+    /// Opens the image `name` in `source`. The table of its packs is valid.
     pub fn of_source(source: Region, name: String) -> Result<Self> {
         let superblock = superblock(&source, &name)?;
-        Ok(Opened {
+        let opened = Opened {
             source,
             superblock,
             name,
             packs: Packs::default(),
-        })
+        };
+        opened.reader().packs()?;
+        Ok(opened)
     }
 
     /// Returns the image.
@@ -212,7 +214,7 @@ pub fn open_input(path: &Path) -> Result<File> {
     let is_directory = file.metadata().is_ok_and(|found| found.is_dir());
     match is_directory || matches!(examine(&file), Ok(Some(_))) {
         true => Ok(file),
-        false => Ok(spool(file, Path::new(&name), &std::env::temp_dir())?.0),
+        false => Ok(spool(file, Path::new(&name), &scratch(Path::new("/tmp")))?.0),
     }
 }
 

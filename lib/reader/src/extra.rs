@@ -4,8 +4,9 @@
 
 use crate::image::layout::{self, HUGE_SIZE};
 use crate::image::signature::{crc, Line, Section};
-use crate::image::{Content, Directory, Error, Inode, Memory, Problem, Result, Superblock};
+use crate::image::{Content, Directory, Error, Image, Inode, Memory, Problem, Result, Superblock};
 use core::mem::offset_of;
+use std::collections::HashSet;
 
 const S_IFMT: u16 = 0o170_000;
 
@@ -50,6 +51,26 @@ impl Inode {
         let record = superblock.inodes.offset + u64::from(self.ino - 1) * layout::INODE_SIZE;
         let offset = record + offset_of!(layout::Inode, pack) as u64;
         Error::new(Problem::NoPack, offset, u64::from(pack) + 1)
+    }
+}
+
+impl<M: Memory> Image<'_, M> {
+    /// Loads the table of packs, which the kernel also does before it mounts an image.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Packs`] if a record is invalid, or a pack is in the table twice; [`Problem::Unreadable`].
+    pub fn packs(&self) -> Result<Vec<layout::Pack>> {
+        let mut seen = HashSet::new();
+        let load = |index| {
+            let pack = self.pack(index)?;
+            if !seen.insert(pack.sha256) {
+                let offset = self.superblock().packs.offset;
+                return Err(Error::new(Problem::Packs, offset, index.into()));
+            }
+            Ok(pack)
+        };
+        (0..self.superblock().pack_count()).map(load).collect()
     }
 }
 

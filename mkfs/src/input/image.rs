@@ -38,9 +38,7 @@ pub(super) fn read(builder: &mut Builder, blob: &Blob, packs: &[PathBuf]) -> Res
         opened.push(open(&blob)?);
     }
     let mut packs = Vec::new();
-    for pack in 0..superblock.pack_count() {
-        let wanted = image.pack(pack);
-        let wanted = wanted.map_err(|error| Error::image(path, error))?;
+    for wanted in image.packs().map_err(|error| Error::image(path, error))? {
         let mut opened = (origin + 1..).zip(&opened);
         let found = opened.find(|(_, (_, superblock))| superblock.is_pack(&wanted));
         let Some((origin, (memory, superblock))) = found else {
@@ -71,6 +69,8 @@ fn open(blob: &Blob) -> Result<(Region, Superblock)> {
     let memory = Region::file(blob.container()?.file, blob.start, blob.size());
     let superblock = Superblock::load(&memory);
     let superblock = superblock.map_err(|error| Error::image(&blob.path, error))?;
+    let root = Image::new(&memory, &superblock).root();
+    root.map_err(|error| Error::image(&blob.path, error))?;
     Ok((memory, superblock))
 }
 

@@ -79,8 +79,9 @@ uint64_t daxfs_offset(const struct daxfs *image);
 
 /*
  * Find the bytes of an open file of a mounted image: where they are in the dma-buf, memfd or device that was mounted.
- * Returns -ENODEV if the file is not on a mounted image. The bytes of a file in an open image are at daxfs_offset() +
- * daxfs_stat.offset. offset and length point to different objects.
+ * Returns -ENODEV if the file is not on a mounted image, and -EOPNOTSUPP if its bytes are in a pack: daxfs_source() of its
+ * inode number says in which, and where. The bytes of a file in an open image are at daxfs_offset() + daxfs_stat.offset.
+ * offset and length point to different objects.
  */
 int daxfs_locate(int fd, uint64_t *offset, uint64_t *length);
 

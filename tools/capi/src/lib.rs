@@ -34,7 +34,6 @@ use std::slice::from_raw_parts_mut;
 use std::sync::{Arc, OnceLock};
 
 pub use error::daxfs_error;
-pub use locate::locate;
 pub use records::{Entry, Info, Pack, Stat};
 
 /// Flag of [`daxfs_find`]: do not follow a symlink at the end.
@@ -65,6 +64,7 @@ pub struct Handle {
 impl Handle {
     fn new(source: Source) -> Result<Box<Self>> {
         let superblock = Superblock::load(&source)?;
+        Image::new(&source, &superblock).packs()?;
         Ok(Box::new(Handle {
             packs: vec![OnceLock::new(); superblock.pack_count() as usize],
             opened: Arc::new(Opened { source, superblock }),
@@ -91,6 +91,7 @@ impl Handle {
             let why = "an image that has packs cannot be a pack";
             return Err(Failure::new(Errno::INVAL, why));
         }
+        pack.image().root()?;
         let mut found = false;
         for index in 0..self.opened.superblock.pack_count() {
             let record = self.image().pack(index)?;
@@ -286,6 +287,7 @@ pub extern "C" fn daxfs_locate(
 fn place(fd: RawFd) -> Result<(u64, u64)> {
     locate::locate(borrowed(fd)?).map_err(|error| match error {
         Errno::NODEV => Failure::new(error, "not on a mounted image"),
+        Errno::OPNOTSUPP => Failure::new(error, "its content is in a pack, see daxfs_source()"),
         error => error.into(),
     })
 }

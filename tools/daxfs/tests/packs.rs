@@ -3,9 +3,11 @@
 //! Composed images: commands read the content of files in packs.
 
 use crate::support::{certificate, fixture, Place, DECADES};
-use daxfs_testing::builder::{seal, superblock};
+use daxfs_reader::layout;
+use daxfs_testing::builder::{seal, set_digest, superblock};
 use daxfs_testing::{composed_of, image_with, options};
 use serde_json::Value;
+use std::mem::offset_of;
 
 /// Returns a place with a tree, `source`, its image, `image`, and one that has the same files, `composed`, with content
 /// in the packs `first` and `second`.
@@ -62,6 +64,15 @@ fn content() {
         cat.stdout,
         place.ok("daxfs cat image file dir/below/deep").stdout
     );
+    // The bytes are where stat says.
+    let stat = place.ok(format!("daxfs stat {PACKS} composed dir/below/deep"));
+    let (_, found) = stat.text().split_once("Data: from 0x").unwrap();
+    let (offset, digest) = found.split_once(" of the pack ").unwrap();
+    let start = usize::from_str_radix(offset, 16).unwrap();
+    let is_there =
+        |pack: &&str| digest.starts_with(place.ok(format!("daxfs digest {pack}")).text());
+    let pack = ["first", "second"].into_iter().find(is_there).unwrap();
+    assert_eq!(place.read(pack)[start..start + 10_000], [7; 10_000]);
     place.ok(format!("daxfs diff {PACKS} image composed"));
     place.ok(format!("daxfs diff {PACKS} composed composed"));
     let clean = place.ok(format!("daxfs fsck {PACKS} composed"));
@@ -87,8 +98,9 @@ fn without_packs() {
         place.ok(format!("daxfs {command} composed {path}"));
     }
     let stat = place.ok("daxfs stat composed file");
+    let named = |digest: &&str| stat.text().contains(&format!(" of the pack {digest}\n"));
     assert!(
-        stat.text().contains("  Data: inode ") && stat.text().contains(" of pack "),
+        stat.text().contains("  Data: inode ") && digests.iter().any(named),
         "{stat:?}"
     );
     let info = place.ok("daxfs info composed");
@@ -263,6 +275,60 @@ fn composed_packs() {
         run.status == 4 && run.stderr.contains("pack has packs itself"),
         "{run:?}"
     );
+}
+
+/// What the kernel does not mount, whatever files are wanted: a pack without a root, or a bad record in the table of packs.
+#[test]
+fn refused_by_the_kernel() {
+    let place = composed();
+    let mut pack = place.read("first");
+    let mut image = place.read("composed");
+    let before = superblock(&pack).sha256;
+    pack[offset_of!(layout::Superblock, root)] += 1;
+    set_digest(&mut pack);
+    place.write("first", &pack);
+    let record = image.windows(32).position(|bytes| bytes == before);
+    let record = record.unwrap();
+    image[record..record + 32].copy_from_slice(&superblock(&pack).sha256);
+    set_digest(&mut image);
+    place.write("composed", &image);
+    let refused = |what: &str| {
+        for command in [
+            "cat composed file",
+            "extract composed there",
+            "fuse composed dir",
+        ] {
+            place.fails(format!("mkdir -p dir; daxfs {command} {PACKS}"), what);
+        }
+        let fsck = place.run(format!("daxfs fsck composed {PACKS}"));
+        assert_eq!((fsck.status, fsck.text()), (4, ""), "{fsck:?}");
+        assert!(fsck.stderr.contains(what), "{fsck:?}");
+    };
+    refused("first: root inode is not a root directory");
+    // A directory like a store has no other rules.
+    place.shell("mkdir -p store/images store/packs; cp composed store/images/one.daxfs");
+    place.shell("for pack in first second; do cp $pack store/packs/$(daxfs info --json $pack | grep -o '[0-9a-f]\\{64\\}').daxfs; done");
+    let fsck = place.run("daxfs fsck store/images/one.daxfs");
+    assert!(
+        fsck.status == 4 && fsck.stderr.contains("is not a root directory"),
+        "{fsck:?}"
+    );
+
+    // The reserved bytes of one record, and one pack twice.
+    let good = place.read("composed");
+    let table = layout::PACKS_OFFSET as usize;
+    let table = u64::from_le_bytes(good[table..table + 8].try_into().unwrap()) as usize;
+    for change in [
+        |record: &mut [u8]| record[63] = 1,
+        |record: &mut [u8]| record.copy_within(..64, 64),
+    ] {
+        image.copy_from_slice(&good);
+        change(&mut image[table..]);
+        set_digest(&mut image);
+        place.write("composed", &image);
+        refused("composed: invalid table of packs");
+        place.fails("daxfs ls composed", "composed: invalid table of packs");
+    }
 }
 
 #[test]

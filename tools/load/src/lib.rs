@@ -6,7 +6,7 @@
 //! * [`file`], [`buffer`]: image files, and memory with a copy of one
 //! * [`mod@range`]: physical memory that an image is written to
 //! * [`catalog`]: stores on devices and in files
-//! * [`mountinfo`], [`query`], [`locate`]: what is mounted
+//! * [`mountinfo`], [`query`]: what is mounted
 
 pub mod buffer;
 pub mod catalog;
@@ -20,6 +20,5 @@ pub mod range;
 mod serve;
 
 pub use buffer::Kind;
-pub use daxfs_capi::locate;
 pub use mount::{load, load_on, mount};
 pub use serve::serve_on;

@@ -63,10 +63,11 @@ class Stat(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Part of a dma-buf, memfd, device or file, in bytes."""
+    """Part of a dma-buf, memfd, device or file, in bytes: of the pack with this SHA-256, if there is one."""
 
     offset: int
     length: int
+    pack: str | None = None
 
 
 class Memory(NamedTuple):
@@ -80,7 +81,8 @@ class Memory(NamedTuple):
 def locate(file: int | str | bytes | os.PathLike[Any]) -> Place:
     """Return where the bytes of a file of a mounted image are, in the memory that was mounted.
 
-    It is a path or a file descriptor. If it is not on a mounted image, the errno of the OSError is ENODEV.
+    It is a path or a file descriptor. If it is not on a mounted image, the errno of the OSError is ENODEV; if its bytes
+    are in a pack, it is EOPNOTSUPP: File.locate() says in which, if the image is open with its packs.
     """
     return Place(*_opened(file, _library.locate))
 
@@ -114,13 +116,24 @@ def open(file: int | str | bytes | os.PathLike[Any], offset: int = 0, image: str
     return Image(file, offset, image, packs)
 
 
+def _again(path: str, sha256: bytes, *arguments: Any) -> Image:
+    """Open an image that was in a pickle, or raise OSError if another one is there now."""
+    image = Image(path, *arguments)
+    if image._sha256 != sha256:
+        raise OSError(errno.ESTALE, "another image than the one in the pickle", path)
+    return image
+
+
 def read_only(path: str) -> OSError:
     """Return the error for a change of a file."""
     return OSError(errno.EROFS, os.strerror(errno.EROFS), path)
 
 
 class Image:
-    """An open image. image[path] is a file in it; symlinks are followed. Iteration yields all files, as walk()."""
+    """An open image. image[path] is a file in it; symlinks are followed. Iteration yields all files, as walk().
+
+    It is equal to others with its SHA-256. A pickle has its path, so a process that loads it opens the image itself.
+    """
 
     def __init__(self, file: int | str | bytes | os.PathLike[Any], offset: int = 0, image: str | None = None,
                  packs: Iterable[int | str | bytes | os.PathLike[Any] | Image] = ()) -> None:
@@ -133,12 +146,26 @@ class Image:
             # O_NONBLOCK: a FIFO is refused, not waited for.
             self._name, fd = os.fsdecode(file), os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         self._handle: Handle | None = Handle(fd, self._name, offset, image)
-        for given in packs:
-            pack = given if isinstance(given, Image) else Image(given)
+        self._sha256 = bytes(self._handle.info().sha256)
+        opened = [given if isinstance(given, Image) else Image(given) for given in packs]
+        for pack in opened:
             self._handle.add_pack(pack._open(), pack._name)
+        path = None if isinstance(file, int) else os.path.abspath(self._name)
+        self._arguments = path, self._sha256, offset, image, opened
 
     def __repr__(self) -> str:
         return f"<daxfs.Image {self._name!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Image) and self._sha256 == other._sha256
+
+    def __hash__(self) -> int:
+        return hash(self._sha256)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._arguments[0] is None:
+            raise TypeError(f"{self._name}: an image that was opened by its descriptor cannot be pickled")
+        return _again, self._arguments
 
     def __enter__(self) -> Image:
         return self
@@ -200,7 +227,8 @@ class Image:
 class File:
     """A file in an image, of any type, with names of pathlib.Path and importlib.resources.abc.Traversable.
 
-    Those that joinpath() returns need not exist.
+    Those that joinpath() returns need not exist. Files are equal if their images and paths are, but a symlink is not the
+    file that it leads to.
     """
 
     def __init__(self, image: Image, path: str, inode: StatRecord | None = None) -> None:
@@ -210,6 +238,16 @@ class File:
 
     def __repr__(self) -> str:
         return f"<daxfs.File {self.path!r}>"
+
+    def _key(self) -> tuple[Any, ...]:
+        is_symlink = self._found is not None and stat.S_ISLNK(self._found.mode)
+        return self._image, PurePosixPath(self.path), is_symlink
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, File) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
 
     @property
     def _inode(self) -> StatRecord:
@@ -238,7 +276,8 @@ class File:
         """Return where the bytes of this regular file are, in the file or device that has the image or its pack."""
         self._regular()
         handle, record = self._image._open().source(self._inode.ino, self.path)
-        return Place(handle.offset() + record.offset, record.size)
+        pack = None if handle is self._image._handle else bytes(handle.info().sha256).hex()
+        return Place(handle.offset() + record.offset, record.size, pack)
 
     def is_dir(self) -> bool:
         return self._is(stat.S_IFDIR)
@@ -331,7 +370,7 @@ class File:
         if mode not in ("r", "rt", "rb"):
             raise ValueError(f"invalid mode: {mode!r}")
         self._regular()
-        stream = io.BufferedReader(_Stream(self))
+        stream = _Reader(self)
         return stream if mode == "rb" else io.TextIOWrapper(stream, encoding, errors, newline)
 
     def read_bytes(self) -> bytes:
@@ -372,3 +411,25 @@ class _Stream(io.RawIOBase):
 
     def tell(self) -> int:
         return self._position
+
+
+class _Reader(io.BufferedReader):
+    """A file for the module io, with a buffer. It can be pickled, and has a size, as those of fsspec."""
+
+    def __init__(self, file: File) -> None:
+        super().__init__(_Stream(file))
+        self._file = file
+
+    @property
+    def size(self) -> int:
+        return self._file.stat().st_size
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return _at, (self._file, self.tell())
+
+
+def _at(file: File, position: int) -> IO[bytes]:
+    """Open a file that was in a pickle."""
+    stream = file.open("rb")
+    stream.seek(position)
+    return stream

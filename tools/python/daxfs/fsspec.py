@@ -69,11 +69,7 @@ class DaxfsFileSystem(AbstractFileSystem):
     def _open(self, path: str, mode: str = "rb", **_: Any) -> IO[Any]:
         if mode != "rb":
             raise read_only(path)
-        file = self._file(path)
-        stream = file.open(mode)
-        # read_block() and tail() ask for it.
-        setattr(stream, "size", file.stat().st_size)
-        return stream
+        return self._file(path).open(mode)
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         file = self._file(path)

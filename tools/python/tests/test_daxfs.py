@@ -6,8 +6,10 @@ import errno
 import gc
 import importlib.resources
 import io
+import multiprocessing
 import os
 import pathlib
+import pickle
 import re
 import stat
 import tempfile
@@ -75,7 +77,7 @@ class Images(unittest.TestCase):
                     if isinstance(pack, daxfs.Image):
                         pack.close()
                     self.assertEqual(composed["/big"].stat().st_offset, 0)
-                    self.assertEqual(composed["/big"].locate(), self.image["/big"].locate())
+                    self.assertEqual(composed["/big"].locate(), self.image["/big"].locate()._replace(pack=info.sha256))
                     view = composed["/big"].view()
                     for here, there in zip(composed.walk(), self.image.walk(), strict=True):
                         if here.is_file():
@@ -85,9 +87,48 @@ class Images(unittest.TestCase):
             with self.assertRaisesRegex(OSError, "pack") as caught:
                 daxfs.open(image, packs=[pack])
             self.assertEqual((caught.exception.errno, caught.exception.filename), (errno.EINVAL, pack))
+        # What the kernel does not mount: a pack without a root, a bad record in the table of packs.
+        with tempfile.NamedTemporaryFile() as changed:
+            for image, field, at, packs in (IMAGE, 136, 1, [changed.name]), (IMAGE + ".composed", 256, 63, []):
+                content = bytearray(pathlib.Path(image).read_bytes())
+                content[int.from_bytes(content[field:field + 8], "little") + at] ^= 0xc0
+                pathlib.Path(changed.name).write_bytes(content)
+                with self.assertRaises(OSError) as caught:
+                    daxfs.open(IMAGE + ".composed" if packs else changed.name, packs=packs)
+                self.assertEqual((caught.exception.errno, caught.exception.filename), (errno.EUCLEAN, changed.name))
         for one in IMAGE, IMAGE.encode(), pathlib.Path(IMAGE), self.image, 0:
             with self.assertRaisesRegex(TypeError, f"packs must be a list .*, not {type(one).__name__}"):
                 daxfs.open(IMAGE + ".composed", packs=one)
+
+    def test_pickles(self):
+        """As pathlib.Path: zipp#81, zarr-python#2752, pyfilesystem2#515."""
+        def again(thing):
+            return pickle.loads(pickle.dumps(thing))
+
+        hello, link = self.image["dir/hello"], self.image.file("dir/link", follow_symlinks=False)
+        self.assertEqual(len({hello, self.image["/dir//hello"], self.image["/dir"] / "hello", again(hello), *self.image["/dir"].iterdir()}),
+                         len(list(self.image["/dir"].iterdir())))
+        self.assertEqual([file in (link, hello) for file in (again(link), self.image["dir/link"], self.image["dir/again"], "/dir/hello")],
+                         [True, False, False, False])
+        with daxfs.open(IMAGE) as other, daxfs.open(IMAGE + ".composed", packs=[IMAGE]) as composed:
+            self.assertEqual((other, hash(other), other["dir/hello"]), (self.image, hash(self.image), hello))
+            self.assertNotEqual(composed["dir/hello"], hello)
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                files = [hello, other["big"], composed["big"]]
+                self.assertEqual(pool.map(daxfs.File.read, files), [file.read() for file in files])
+        with open(IMAGE, "rb") as file, daxfs.open(file.fileno()) as image:
+            self.assertRaisesRegex(TypeError, "by its descriptor", pickle.dumps, image["/big"])
+        with tempfile.NamedTemporaryFile() as changed:
+            changed.write(pathlib.Path(IMAGE).read_bytes())
+            changed.flush()
+            pickled = pickle.dumps(daxfs.open(changed.name))
+            pathlib.Path(changed.name).write_bytes(pathlib.Path(IMAGE + ".composed").read_bytes())
+            with self.assertRaises(OSError) as caught:
+                pickle.loads(pickled)
+            self.assertEqual((caught.exception.errno, caught.exception.filename), (errno.ESTALE, changed.name))
+        with hello.open("rb") as stream:
+            stream.read(7)
+            self.assertEqual(again(stream).read(), b"world!\n")
 
     def test_whole_tree(self):
         found = {}
@@ -355,6 +396,10 @@ class Filesystems(unittest.TestCase):
         self.assertEqual(system.modified("dir/hello").timestamp(), 10**9)
         self.assertEqual((system.read_block("dir/hello", 7, 5), system.tail("dir/hello", 3)), (b"world", b"d!\n"))
         self.assertEqual(system.read_block("many/10", 0, None, b"\n"), b"10\n")
+        # filesystem_spec#433, #579
+        stream = pickle.loads(pickle.dumps(system.open("many/10")))
+        self.assertEqual((stream.size, stream.read()), (3, b"10\n"))
+        self.assertEqual(pickle.loads(pickle.dumps(system)), self.fsspec.filesystem("daxfs", fo=IMAGE))
         self.assertTrue(system.isdir("dir/sub/up") and system.isfile("big") and not system.exists("none"))
         with tempfile.TemporaryDirectory() as directory:
             copy = os.path.join(directory, "copy")

@@ -2,7 +2,7 @@
 
 //! `cat`: write the content of files of an image to standard output.
 
-use super::{on_image, ImageAt};
+use super::common::{on_image, ImageAt};
 use clap::Args;
 use daxfs_files::memory::Storage;
 use daxfs_files::stdout::written;

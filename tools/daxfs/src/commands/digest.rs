@@ -2,7 +2,7 @@
 
 //! `digest`: print the SHA-256 of an image.
 
-use super::{print, ImageAt};
+use super::common::{print, ImageAt};
 use clap::Args;
 use daxfs_files::digest::hex;
 use daxfs_image::error::Result;

@@ -2,7 +2,7 @@
 
 //! `dump`: print the superblock and all files of an image in JSON.
 
-use super::{on_image, ImageAt};
+use super::common::{on_image, ImageAt};
 use crate::record;
 use clap::Args;
 use daxfs_files::memory::Storage;

@@ -2,7 +2,7 @@
 
 //! `extract`: to a directory, or to an archive that appears when it is complete.
 
-use super::ImageAt;
+use super::common::ImageAt;
 use clap::Args;
 use daxfs_extract::{self as extract, to_directory, to_tar};
 use daxfs_files::region::Region;

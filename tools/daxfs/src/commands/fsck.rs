@@ -118,8 +118,7 @@ struct Packs {
 }
 
 impl Packs {
-    /// Compares the bytes of each pack of `image` with the SHA-256. Returns the exit status, and the number of packs that
-    /// are damaged or unreadable.
+    /// Checks each pack of `image`. Returns the exit status, and the number of packs that are damaged or unreadable.
     fn check(&mut self, image: &Opened) -> (u8, usize) {
         let (mut status, mut bad) = (0, 0);
         for pack in &image.packs {
@@ -128,7 +127,7 @@ impl Packs {
                 Ok(Some(pack)) => *self
                     .checked
                     .entry(pack.superblock.sha256)
-                    .or_insert_with(|| pack.digest().map_or_else(|why| bad_pack(&why), |_| 0)),
+                    .or_insert_with(|| report(&pack.source, &[], 0, &pack.name, true)),
                 Err(why) => bad_pack(why),
             };
             status |= found;
@@ -161,16 +160,19 @@ fn one(path: &Path, at: &At, packs: &mut Packs, quiet: bool) -> u8 {
         Err(why) => return failed(&why),
     };
     // The kind of file says more than an offset and a value.
-    if let Err(why @ Error::Foreign { .. }) = superblock(&source, &name) {
-        eprintln!("fsck.daxfs: {why}");
-        return UNCORRECTED;
-    }
-    if Superblock::load(&source).is_err() {
-        return report(&source, &[], 0, &name, quiet);
-    }
-    let mut image = match Opened::of_source(source, name.clone()) {
-        Ok(image) => image,
-        Err(why) => return failed(&why),
+    let superblock = match superblock(&source, &name) {
+        Err(why @ Error::Foreign { .. }) => {
+            eprintln!("fsck.daxfs: {why}");
+            return UNCORRECTED;
+        }
+        Err(_) => return report(&source, &[], 0, &name, quiet),
+        Ok(superblock) => superblock,
+    };
+    let mut image = Opened {
+        source,
+        superblock,
+        name: name.clone(),
+        packs: Vec::new(),
     };
     image.find_packs(path, at, &packs.given);
     let (status, bad) = packs.check(&image);

@@ -4,10 +4,11 @@
 
 mod filesystem;
 
-use super::ImageAt;
+use super::common::ImageAt;
 use clap::Args;
 use daxfs_files::notify;
 use daxfs_files::signals::{on_signal, SIGHUP, SIGINT, SIGTERM};
+use daxfs_files::values::id;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::packs::PackFiles;
 use daxfs_image::source::Opened;
@@ -15,7 +16,7 @@ use daxfs_image::text::shown_path;
 use daxfs_load::context::explain;
 use daxfs_load::mount::{examine, mount_on, set, shortened, MountOptions};
 use daxfs_load::mountinfo::mount_id;
-use filesystem::ImageFs;
+use filesystem::{ImageFs, Owner};
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use rustix::io::Errno;
 use rustix::mount::{fsconfig_set_string, fsopen, FsOpenFlags, MountAttrFlags, UnmountFlags};
@@ -57,7 +58,8 @@ pub struct Fuse {
     /// Stay in the foreground
     #[arg(short, long)]
     foreground: bool,
-    /// Mount options: allow_other, allow_root, and generic ones of mount(8); the default is nosuid,nodev
+    /// Mount options: allow_other, allow_root, uid= and gid= (the owner and group that all files have), and generic ones
+    /// of mount(8); the default is nosuid,nodev
     #[arg(short, long, value_delimiter = ',')]
     options: Vec<String>,
     /// Write a line to standard output when the image is mounted
@@ -85,7 +87,7 @@ impl Fuse {
 /// Serves `image`, which is in the file `source`, at `dir` with the mount options `words` until it is unmounted. If
 /// `ready`, write a line to standard output when it is mounted, for the process that started this one.
 fn serve(image: Opened, source: &Path, dir: &Path, words: &[String], ready: bool) -> Result<()> {
-    let (acl, options) = parse(words)?;
+    let (acl, owner, options) = parse(words)?;
     // Other damage is an error when it is accessed; without a root there is nothing to mount.
     image.reader().root()?;
     image.require_packs()?;
@@ -113,7 +115,7 @@ fn serve(image: Opened, source: &Path, dir: &Path, words: &[String], ready: bool
     config.n_threads = Some(threads.min(THREADS));
     config.clone_fd = true;
     config.acl = acl;
-    let served = ImageFs::new(image);
+    let served = ImageFs::new(image, owner);
     let session = match fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC) {
         // fusermount3 may.
         Err(Errno::PERM) => {
@@ -248,22 +250,25 @@ pub fn in_background(
 }
 
 /// Sorts mount options. As fusermount3 does, leave out set-user-ID bits and devices by default.
-fn parse(words: &[String]) -> Result<(SessionACL, MountOptions)> {
+fn parse(words: &[String]) -> Result<(SessionACL, Owner, MountOptions)> {
     let safe = ["nosuid", "nodev"].map(str::to_owned);
     let options = MountOptions::parse(&[&safe, words].concat());
-    let mut acl = SessionACL::Owner;
+    let (mut acl, mut owner) = (SessionACL::Owner, Owner::default());
     for (name, value) in &options.filesystem {
-        acl = match (name.as_str(), value) {
-            ("allow_other", None) => SessionACL::All,
-            ("allow_root", None) => SessionACL::RootAndOwner,
-            ("default_permissions", None) => acl,
+        let number = |text| id(text).map_err(|why| Error::refused(format!("{name}={text}"), why));
+        match (name.as_str(), value) {
+            ("allow_other", None) => acl = SessionACL::All,
+            ("allow_root", None) => acl = SessionACL::RootAndOwner,
+            ("default_permissions", None) => (),
+            ("uid", Some(text)) => owner.uid = Some(number(text)?),
+            ("gid", Some(text)) => owner.gid = Some(number(text)?),
             _ => {
-                let why = "unknown mount option; use allow_other, allow_root or generic ones of mount(8), such as noexec";
+                let why = "unknown mount option; use allow_other, allow_root, uid=, gid= or generic ones of mount(8), such as noexec";
                 return Err(Error::refused(name.clone(), why));
             }
-        };
+        }
     }
-    Ok((acl, options))
+    Ok((acl, owner, options))
 }
 
 /// Describes the mount of the image `source` to the kernel. `device` is open for it.

@@ -2,7 +2,7 @@
 
 //! `info`: show the superblock of an image.
 
-use super::{on_image, ImageAt};
+use super::common::{on_image, ImageAt};
 use crate::record::{header, pretty};
 use clap::Args;
 use daxfs_files::digest::hex;

@@ -2,7 +2,7 @@
 
 //! `load`: load an image file into memory, and mount it.
 
-use super::{print, wrong_usage};
+use super::common::{print, wrong_usage};
 use clap::Args;
 use daxfs_image::error::Result;
 use daxfs_load::buffer::Kind;

@@ -2,12 +2,12 @@
 
 //! `locate`: where files of mounted images are.
 
-use super::print;
+use super::common::print;
 use clap::Args;
 use daxfs_image::error::{Error, Result};
+use daxfs_image::locate::locate;
 use daxfs_image::source::{cannot_open, open_now};
 use daxfs_image::text::shown_path;
-use daxfs_load::locate;
 use rustix::io::Errno;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use std::process::ExitCode;
 /// Show where files of mounted images are in memory
 ///
 /// Print the offset of each file's bytes in the memory that was mounted (a device, dma-buf, memfd, or the range of
-/// phys=), their number, and the file's name.
+/// phys=), their number, and the file's name. It is an error if they are in a pack of the image: daxfs stat names it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -45,6 +45,11 @@ fn place(path: &Path) -> Result<String> {
     let (offset, length) = locate(file).map_err(|error| match error {
         Errno::NODEV => {
             let why = "is not on a mounted image; findmnt -t daxfs lists those";
+            Error::refused(&name, why)
+        }
+        Errno::OPNOTSUPP => {
+            let why = "its content is in a pack of the image, which has memory of its own; \
+                       'daxfs stat' of the image says which pack, and where in it";
             Error::refused(&name, why)
         }
         error => Error::system(&name, "cannot examine", "", error),

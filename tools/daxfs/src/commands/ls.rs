@@ -2,7 +2,7 @@
 
 //! `ls`: list files of an image.
 
-use super::{on_image, ImageAt};
+use super::common::{on_image, ImageAt};
 use clap::Args;
 use daxfs_files::memory::Storage;
 use daxfs_files::stdout::written;

@@ -6,6 +6,7 @@
 #![allow(missing_docs)]
 
 pub mod cat;
+mod common;
 pub mod diff;
 mod digest;
 pub mod dump;
@@ -24,20 +25,14 @@ mod store;
 mod top;
 mod verify;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
-use daxfs_files::region::Region;
+use clap::{Parser, Subcommand};
+use common::USAGE;
 use daxfs_files::signals::survive_limits;
-use daxfs_files::stdout::{written, Out};
 use daxfs_files::usage;
 use daxfs_image::error::Result;
-use daxfs_image::packs::PackFiles;
-use daxfs_image::reader::Reader;
-use daxfs_image::source::{At, Opened};
 use mount::{fuse_helper, helper};
 use std::ffi::OsStr;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use store::StoreCommand;
 
@@ -65,29 +60,6 @@ pub struct Args {
     /// The command.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// An image, for commands that read one.
-#[derive(clap::Args)]
-pub struct ImageAt {
-    /// The image
-    pub image: PathBuf,
-    #[command(flatten)]
-    pub at: At,
-}
-
-impl ImageAt {
-    /// Opens the image.
-    pub fn open(&self) -> Result<Opened> {
-        Opened::open_at(&self.image, &self.at)
-    }
-
-    /// Opens the image and its packs: `packs`, and those in its store.
-    pub fn open_with(&self, packs: &PackFiles) -> Result<Opened> {
-        let mut opened = self.open()?;
-        packs.join(&mut [(&self.image, &self.at, &mut opened)])?;
-        Ok(opened)
-    }
 }
 
 /// The command.
@@ -162,9 +134,6 @@ const MOUNT_FAILED: u8 = 32;
 /// mount(8)'s exit status for wrong usage.
 const MOUNT_USAGE: u8 = 1;
 
-/// Exit status for wrong usage.
-const USAGE: u8 = 2;
-
 /// Exit status of `diff` for trouble.
 const TROUBLE: u8 = 2;
 
@@ -220,32 +189,4 @@ pub fn main() -> ExitCode {
             ExitCode::from(trouble)
         }
     }
-}
-
-/// Says `why` a command line is refused.
-fn wrong_usage(why: &str) -> Result<ExitCode> {
-    let error = Args::command().error(ErrorKind::ArgumentConflict, why);
-    Ok(usage("daxfs", &error, USAGE))
-}
-
-/// Prints a line.
-pub fn print(line: &str) -> Result<ExitCode> {
-    let mut out = Out::open();
-    written(writeln!(out, "{line}"))?;
-    out.finish()?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Calls `action` with a reader of the image. It writes to standard output.
-fn on_image(
-    image: &Opened,
-    action: impl FnOnce(&Reader<'_, Region>, &mut Out) -> Result<()>,
-) -> Result<ExitCode> {
-    let mut out = Out::open();
-    let done = action(&image.reader(), &mut out);
-    // Output before an error is also useful.
-    let finished = out.finish();
-    done?;
-    finished?;
-    Ok(ExitCode::SUCCESS)
 }

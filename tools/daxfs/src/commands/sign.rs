@@ -2,7 +2,7 @@
 
 //! `sign`: sign an image.
 
-use super::{print, USAGE};
+use super::common::{print, USAGE};
 use clap::Args;
 use daxfs_image::error::Result;
 use daxfs_image::sign::{sign, By};

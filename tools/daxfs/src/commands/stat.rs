@@ -2,11 +2,13 @@
 
 //! `stat`: show all metadata of files.
 
-use super::{on_image, ImageAt};
+use super::common::{on_image, ImageAt};
 use clap::Args;
+use daxfs_files::digest::hex;
 use daxfs_files::memory::Storage;
 use daxfs_files::stdout::written;
 use daxfs_image::error::Result;
+use daxfs_image::packs::PackFiles;
 use daxfs_image::reader::Reader;
 use daxfs_image::text::{mode, shown, time, type_name};
 use daxfs_reader::Content;
@@ -23,6 +25,8 @@ Examples:
 pub struct Stat {
     #[command(flatten)]
     image: ImageAt,
+    #[command(flatten)]
+    packs: PackFiles,
     /// The files in it
     #[arg(required = true)]
     paths: Vec<OsString>,
@@ -33,7 +37,7 @@ pub struct Stat {
 
 impl Stat {
     pub fn run(self) -> Result<ExitCode> {
-        on_image(&self.image.open()?, |reader, out| {
+        on_image(&self.image.open_with(&self.packs)?, |reader, out| {
             let mut paths = self.paths.iter();
             paths.try_for_each(|path| stat(reader, path.as_bytes(), self.follow, out))
         })
@@ -50,6 +54,7 @@ pub fn stat<S: Storage>(
     let inode = reader.find(path, follow)?;
     let target = reader.target(&inode, path)?;
     let xattrs = reader.xattrs(&inode, path)?;
+    let packs = reader.packs()?;
     let mut write = || {
         let permissions = inode.permissions();
         write!(out, "  File: {}", shown(path))?;
@@ -84,8 +89,15 @@ pub fn stat<S: Storage>(
                 writeln!(out, "  Data: from {data:#x} of the image{huge}")?;
             }
             Content::InPack { pack, original } => {
-                let number = pack + 1;
-                writeln!(out, "  Data: inode {original} of pack {number}")?;
+                let there = reader
+                    .source(&inode, path)
+                    .map(|(_, inode, _)| inode.content);
+                let place = match there {
+                    Ok(Content::Regular { data }) => format!("from {data:#x}"),
+                    _ => format!("inode {original}"),
+                };
+                let sha256 = hex(&packs[pack as usize].sha256);
+                writeln!(out, "  Data: {place} of the pack {sha256}")?;
             }
             Content::Device { major, minor } => writeln!(out, "Device: {major}:{minor}")?,
             Content::Directory(directory) => writeln!(out, "Names:  {}", directory.entries)?,

@@ -2,7 +2,7 @@
 
 //! `store`: images in a directory or on a device.
 
-use super::print;
+use super::common::print;
 use crate::record::{pretty, without_nulls};
 use clap::{Args, Subcommand};
 use daxfs_files::bar::Bar;

@@ -2,7 +2,7 @@
 
 //! `verify`: verify the signature and the content of an image.
 
-use super::{print, ImageAt};
+use super::common::{print, ImageAt};
 use clap::Args;
 use daxfs_image::error::Result;
 use daxfs_image::packs::PackFiles;

@@ -25,17 +25,25 @@ const BLOCK: u32 = 4096;
 /// Positions in a directory: 0 and 1 are `.` and `..`, the entries follow.
 const DOTS: u64 = 2;
 
+/// The owner and the group of all files, where the options say so.
+#[derive(Default)]
+pub struct Owner {
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+}
+
 /// An image as a filesystem.
 pub struct ImageFs {
     image: Opened,
+    owner: Owner,
 }
 
 type Result<T> = std::result::Result<T, Errno>;
 
 impl ImageFs {
     /// Serves `image`.
-    pub fn new(image: Opened) -> Self {
-        ImageFs { image }
+    pub fn new(image: Opened, owner: Owner) -> Self {
+        ImageFs { image, owner }
     }
 
     fn image(&self) -> Image<'_, Region> {
@@ -104,8 +112,8 @@ impl ImageFs {
             kind: kind(inode.file_type),
             perm: inode.permissions(),
             nlink: inode.nlink,
-            uid: inode.uid,
-            gid: inode.gid,
+            uid: self.owner.uid.unwrap_or(inode.uid),
+            gid: self.owner.gid.unwrap_or(inode.gid),
             rdev: match inode.content {
                 // As the kernel packs 12 and 20 bits into 32.
                 Content::Device { major, minor } => {
