@@ -8,7 +8,7 @@ use crate::image::{
     Image,
     Problem, //
 };
-use crate::linux::block::OpenBlockDevice;
+use crate::linux::block::BlockDevice;
 use crate::linux::fs::{
     refusal,
     Refusal,
@@ -119,7 +119,7 @@ pub(crate) struct Mounted {
     /// Certificates of those who sign images.
     pub(crate) keyring: Arc<Keyring>,
     /// The block device, if the memory is one's. It keeps its number. Dropped last.
-    pub(crate) bdev: Option<OpenBlockDevice>,
+    pub(crate) bdev: Option<BlockDevice>,
 }
 
 impl Mounted {

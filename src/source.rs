@@ -2,7 +2,7 @@
 
 //! Opening the memory that a mount names.
 
-use crate::linux::block::OpenBlockDevice;
+use crate::linux::block::BlockDevice;
 use crate::linux::fs::{
     refusal,
     Context,
@@ -105,7 +105,7 @@ pub(crate) fn open(
     found: &Found,
     lease_ref: &LeaseRef,
     context: &Context,
-) -> Result<(Region, Option<OpenBlockDevice>), Refusal> {
+) -> Result<(Region, Option<BlockDevice>), Refusal> {
     let part = found.part.clone();
     let region = match (&options.descriptor, found.range) {
         (Some((name, descriptor)), _) => descriptor

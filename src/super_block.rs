@@ -7,10 +7,7 @@ use crate::image::{
     Image,
     Problem, //
 };
-use crate::linux::block::{
-    BlockDevice,
-    OpenBlockDevice, //
-};
+use crate::linux::block::BlockDevice;
 use crate::linux::fs::{
     refusal,
     Context,
@@ -134,7 +131,7 @@ fn prove_again(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
 /// superblock.
 fn load(
     registration: &Registration<DaxFs>,
-    (region, bdev): (Region, Option<OpenBlockDevice>),
+    (region, bdev): (Region, Option<BlockDevice>),
     options: &Options,
     found: Found,
     context: &Context,
@@ -227,7 +224,7 @@ impl FileSystem for DaxFs {
     }
 
     fn block_device(mounted: &Mounted) -> Option<&BlockDevice> {
-        mounted.bdev.as_deref()
+        mounted.bdev.as_ref()
     }
 
     fn publish(mounted: &mut Mounted, shared: &Shared, device: u32) -> Result {
