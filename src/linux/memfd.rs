@@ -213,10 +213,17 @@ impl Content {
     }
 }
 
-// SAFETY: Only the drop unmaps the pages. The file is sealed, see `method`.
+// SAFETY: Only the drop unmaps the pages. The file is sealed, see `method`. `Folios::map` maps all
+// pages of a folio in order, and nothing splits a folio that is pinned.
 unsafe impl Owner for Content {
     fn mappable(&self) -> Option<Mappable> {
         Some(Mappable::new(self.base, self.size, self.method()))
+    }
+
+    fn has_frame(&self, frame: usize) -> Option<bool> {
+        // SAFETY: The functions look the number up, and turn another one into an address.
+        let first = unsafe { bindings::pfn_to_page(bindings::pfn_folio(frame)) };
+        Some(self.folios.0.contains(&first.cast()))
     }
 }
 
