@@ -178,8 +178,8 @@ impl From<image::Error> for Refusal {
     }
 }
 
-/// Reports an error in a mounted image at inode `ino`: count it, and log it unless many were
-/// logged just before. Returns the error code for it.
+/// Reports an error in a mounted image at inode `ino`: count it, tell watchers, and log it unless
+/// many were logged just before. Returns the error code for it.
 pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::Error) -> Error {
     let ino = ino.into();
     let (event, errno) = match error.problem {
@@ -187,6 +187,7 @@ pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::
         _ => (Event::InvalidRecord, Errno::Corrupted.into()),
     };
     sb.data().usage.count(event);
+    sb.report_error(errno);
     // A bad piece was logged when it was found.
     if error.problem != Problem::Piece && linux::ratelimit() {
         pr_err!("{}: inode {}: {}\n", sb.id(), ino, error);
