@@ -27,6 +27,7 @@
 #include <linux/filelock.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
+#include <linux/fserror.h>
 #include <linux/huge_mm.h>
 #include <linux/hugetlb.h>
 #include <linux/io.h>

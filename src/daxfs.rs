@@ -5,8 +5,8 @@
 //! One contiguous region of byte-addressable memory holds an image. Inodes, directory entries and
 //! file data are read from it by loads. The modules; each uses only modules after it:
 //!
-//! * [`super_block`], [`dir`], [`file`], [`xattr`], [`export`]: the filesystem, one file for each
-//!   trait of [`linux::fs`] that it implements
+//! * [`super_block`], [`dir`], [`file`], [`xattr`]: the filesystem, which implements the traits of
+//!   [`linux::fs`]
 //! * [`inode`]: inodes of an image
 //! * [`lazy`]: images that are verified while they are used
 //! * [`packs`]: images with data of another image's files
@@ -32,7 +32,6 @@ mod backing;
 mod bindings;
 mod dir;
 mod event;
-mod export;
 mod file;
 // The tools use all of it, the module only a part.
 #[allow(dead_code, unreachable_pub, unused_imports)]

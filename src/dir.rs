@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Directories of a mounted image.
+//! Directories of a mounted image, and file handles.
 
 use crate::image::{
     Directory,
@@ -14,8 +14,10 @@ use crate::inode::{
 use crate::linux::fs::{
     DirOperations,
     Emitter,
+    ExportOperations,
     INode,
-    INodeRef, //
+    INodeRef,
+    SuperBlock, //
 };
 use crate::linux::{
     fatal_signal_pending,
@@ -95,5 +97,23 @@ impl DirOperations for DaxFs {
             .each(refuse, check, |entry, name| {
                 Ok(emitter.emit(name, entry.ino.into(), entry.file_type as u8))
             })
+    }
+}
+
+impl ExportOperations for DaxFs {
+    fn get_inode(sb: &SuperBlock<Self>, ino: u64, generation: u32) -> Result<INodeRef<Self>> {
+        let inodes = sb.data().backing.superblock.inode_count();
+        // This is an error of the handle, and not of the image, so it is not reported.
+        if generation != sb.data().generation() || ino == 0 || ino > inodes {
+            return Err(Errno::Stale.into());
+        }
+        let access = sb.data().backing.region.access()?;
+        inode::get(sb, &sb.data().backing.image(&access), ino as u32)
+    }
+
+    fn get_parent(dir: &INode<Self>) -> Result<INodeRef<Self>> {
+        let sb = dir.super_block();
+        let access = sb.data().backing.region.access()?;
+        inode::get(sb, &sb.data().backing.image(&access), directory(dir)?.parent)
     }
 }

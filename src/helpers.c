@@ -39,19 +39,14 @@ void *daxfs_helper_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cac
 }
 
 /*
- * Set attributes of a new inode. In the initial user namespace all owners stand for themselves, and
- * mapping them costs as much as setting up the rest of the inode.
+ * Set attributes of a new inode. Mount contexts need root of the initial user namespace, in which
+ * all owners stand for themselves.
  */
 void daxfs_helper_inode_init_attributes(struct inode *inode, u32 uid, u32 gid, u32 nlink,
 					loff_t size, s64 sec, u32 nsec)
 {
-	if (i_user_ns(inode) == &init_user_ns) {
-		inode->i_uid = KUIDT_INIT(uid);
-		inode->i_gid = KGIDT_INIT(gid);
-	} else {
-		i_uid_write(inode, uid);
-		i_gid_write(inode, gid);
-	}
+	inode->i_uid = KUIDT_INIT(uid);
+	inode->i_gid = KGIDT_INIT(gid);
 	inode_set_mtime(inode, sec, nsec);
 	inode_set_ctime(inode, sec, nsec);
 	inode_set_atime(inode, sec, nsec);

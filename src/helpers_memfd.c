@@ -20,3 +20,9 @@ int daxfs_helper_file_seals(struct file *file)
 #endif
 	return -1;
 }
+
+/* Return the address space of the folio of a page frame, if it has one. */
+struct address_space *daxfs_helper_frame_mapping(unsigned long pfn)
+{
+	return pfn_valid(pfn) ? READ_ONCE(pfn_folio(pfn)->mapping) : NULL;
+}

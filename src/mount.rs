@@ -8,7 +8,7 @@ use crate::image::{
     self,
     Problem, //
 };
-use crate::linux::block::OpenBlockDevice;
+use crate::linux::block::BlockDevice;
 use crate::linux::fs::{
     refusal,
     Refusal,
@@ -101,7 +101,7 @@ pub(crate) struct Mounted {
     /// The checks that the first mount has made, before any of the image was used.
     pub(crate) checks: Checks,
     /// The block device, if the memory is one's. It keeps its number. Dropped last.
-    pub(crate) bdev: Option<OpenBlockDevice>,
+    pub(crate) bdev: Option<BlockDevice>,
 }
 
 impl Mounted {
@@ -141,8 +141,8 @@ impl<'a> Home<'a> {
         Home { sb, backing }
     }
 
-    /// Reports an error at inode `ino` there: count it, and log it unless many were logged just
-    /// before. Returns the error code for it.
+    /// Reports an error at inode `ino` there: count it, tell watchers, and log it unless many were
+    /// logged just before. Returns the error code for it.
     #[cold]
     pub(crate) fn report(&self, ino: impl Into<u64>, error: image::Error) -> Error {
         let (event, errno) = match error.problem {
@@ -150,6 +150,7 @@ impl<'a> Home<'a> {
             _ => (Event::InvalidRecord, Errno::Corrupted.into()),
         };
         self.sb.data().usage.count(event);
+        self.sb.report_error(errno);
         // A bad piece was logged when it was found.
         if error.problem != Problem::Piece && linux::ratelimit() {
             pr_err!("{self}: inode {}: {}\n", ino.into(), error);

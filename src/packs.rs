@@ -24,7 +24,7 @@ use crate::image::{
 };
 use crate::linux::block::{
     self,
-    OpenBlockDevice, //
+    BlockDevice, //
 };
 use crate::linux::fs::{
     refusal,
@@ -126,13 +126,13 @@ pub(crate) struct Pack {
     /// Set if the memory is a sealed memfd, which does not change.
     is_sealed: bool,
     /// The block device, if the memory is one's. Dropped last.
-    _bdev: Option<OpenBlockDevice>,
+    _bdev: Option<BlockDevice>,
 }
 
 /// Memory that may hold a pack.
 pub(crate) struct Opened {
     pub(crate) region: Region,
-    pub(crate) bdev: Option<OpenBlockDevice>,
+    pub(crate) bdev: Option<BlockDevice>,
     pub(crate) place: CString,
     pub(crate) is_sealed: bool,
 }

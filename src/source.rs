@@ -3,7 +3,7 @@
 //! Opening the memory that a mount names.
 
 use crate::backing::name_of;
-use crate::linux::block::OpenBlockDevice;
+use crate::linux::block::BlockDevice;
 use crate::linux::fs::{
     refusal,
     Context,
@@ -109,7 +109,7 @@ pub(crate) fn open(
     part: Option<Range<u64>>,
     lease_ref: &LeaseRef,
     context: &Context,
-) -> Result<(Region, Option<OpenBlockDevice>), Refusal> {
+) -> Result<(Region, Option<BlockDevice>), Refusal> {
     let of_device = |refusal| of_device(refusal, &part, context);
     let region = match (&options.descriptor, found.range) {
         (Some((name, descriptor)), _) => descriptor

@@ -14,10 +14,7 @@ use crate::image::{
     Memory,
     Problem, //
 };
-use crate::linux::block::{
-    BlockDevice,
-    OpenBlockDevice, //
-};
+use crate::linux::block::BlockDevice;
 use crate::linux::fs::{
     refusal,
     Context,
@@ -172,7 +169,7 @@ fn loaded<'a>(
 /// superblock.
 fn load(
     registration: &Registration<DaxFs>,
-    (region, bdev): (Region, Option<OpenBlockDevice>),
+    (region, bdev): (Region, Option<BlockDevice>),
     options: &Options,
     found: Found,
     context: &Context,
@@ -288,7 +285,7 @@ impl FileSystem for DaxFs {
     }
 
     fn block_device(mounted: &Mounted) -> Option<&BlockDevice> {
-        mounted.bdev.as_deref()
+        mounted.bdev.as_ref()
     }
 
     fn publish(mounted: &mut Mounted, shared: &Shared, device: u32) -> Result {

@@ -3,7 +3,6 @@
 //! Block devices (`include/linux/blkdev.h`).
 
 use crate::bindings;
-use core::ops::Deref;
 use core::ptr::{
     self,
     NonNull, //
@@ -13,30 +12,74 @@ use kernel::{
     block::SECTOR_SHIFT,
     error::from_err_ptr,
     fs::File,
-    prelude::*,
-    types::Opaque, //
+    prelude::*, //
 };
 
-/// A block device.
+/// Returns the number of the block device that `file` is, open for reading.
+pub(crate) fn number_of(file: &File) -> Option<bindings::dev_t> {
+    let file = file.as_ptr().cast::<bindings::file>();
+    // SAFETY: The file is open. Its mode changes in bits that this does not look at, and an inode
+    // keeps its type and number.
+    unsafe {
+        let is_open = (&raw const (*file).f_mode).read_volatile() & bindings::FMODE_READ != 0;
+        let inode = (*file).f_inode;
+        let is_block = (*inode).i_mode & bindings::S_IFMT == bindings::S_IFBLK;
+        (is_open && is_block).then(|| (*inode).i_rdev)
+    }
+}
+
+/// A block device that this module has opened.
+///
+/// The block layer lets one holder claim a device any number of times. All these have the same
+/// holder, which is not a superblock: it exists before the superblock, and several images on a
+/// device share it. It excludes other filesystems, and is called when the device dies.
 ///
 /// # Invariants
 ///
-/// The `struct block_device` is open while this is borrowed.
-#[repr(transparent)]
-pub(crate) struct BlockDevice(Opaque<bindings::block_device>);
+/// Owns the open file of a block device.
+pub(crate) struct BlockDevice(NonNull<bindings::file>);
+
+// SAFETY: Any thread may close a file.
+unsafe impl Send for BlockDevice {}
+// SAFETY: No method changes the file.
+unsafe impl Sync for BlockDevice {}
+
+/// The block layer compares the address.
+static OPERATIONS: bindings::blk_holder_ops = bindings::blk_holder_ops {
+    mark_dead: Some(BlockDevice::mark_dead),
+    ..pin_init::zeroed()
+};
 
 impl BlockDevice {
-    /// # Safety
+    /// Opens the block device `number` for reading. Unless it `is_shared` with writers, the kernel
+    /// may be configured to exclude them. Calls `died` with its number when it dies. The address of
+    /// `died` is the holder.
     ///
-    /// `bdev` must be open for `'a`.
-    pub(super) unsafe fn from_raw<'a>(bdev: *mut bindings::block_device) -> &'a Self {
-        // SAFETY: The type is transparent over the C struct, and the caller guarantees the
-        // invariant.
-        unsafe { &*bdev.cast() }
+    /// # Errors
+    ///
+    /// `EBUSY` if another user has claimed it, `ENXIO` if it does not exist, `EPERM`, `ENOMEM`.
+    pub(crate) fn open(
+        number: bindings::dev_t,
+        is_shared: bool,
+        died: &'static fn(u32),
+    ) -> Result<Self> {
+        let holder = ptr::from_ref(died).cast_mut().cast();
+        let table = &raw const OPERATIONS;
+        let mode = if is_shared {
+            bindings::BLK_OPEN_READ
+        } else {
+            bindings::BLK_OPEN_READ | bindings::BLK_OPEN_RESTRICT_WRITES
+        };
+        // SAFETY: The holder and its operations are static.
+        let file = unsafe { bindings::bdev_file_open_by_dev(number, mode, holder, table) };
+        let file = NonNull::new(from_err_ptr(file)?).ok_or(ENXIO)?;
+        // INVARIANT: bdev_file_open_by_dev() returned an open file.
+        Ok(BlockDevice(file))
     }
 
     pub(super) fn as_raw(&self) -> *mut bindings::block_device {
-        self.0.get()
+        // SAFETY: By the type invariant the file is open. It has the device as long.
+        unsafe { bindings::file_bdev(self.0.as_ptr()) }
     }
 
     /// Returns the size in bytes.
@@ -64,69 +107,6 @@ impl BlockDevice {
         // SAFETY: By the type invariant the device is open, so it has a disk.
         NonNull::new(unsafe { bindings::disk_badblocks_sequence(self.as_raw()) }).map(NonNull::cast)
     }
-}
-
-/// Returns the number of the block device that `file` is, open for reading.
-pub(crate) fn number_of(file: &File) -> Option<bindings::dev_t> {
-    let file = file.as_ptr().cast::<bindings::file>();
-    // SAFETY: The file is open. Its mode changes in bits that this does not look at, and an inode
-    // keeps its type and number.
-    unsafe {
-        let is_open = (&raw const (*file).f_mode).read_volatile() & bindings::FMODE_READ != 0;
-        let inode = (*file).f_inode;
-        let is_block = (*inode).i_mode & bindings::S_IFMT == bindings::S_IFBLK;
-        (is_open && is_block).then(|| (*inode).i_rdev)
-    }
-}
-
-/// A block device that this module has opened.
-///
-/// The block layer lets one holder claim a device any number of times. All these have the same
-/// holder, which is not a superblock: it exists before the superblock, and several images on a
-/// device share it. It excludes other filesystems, and is called when the device dies.
-///
-/// # Invariants
-///
-/// Owns the open file of a block device.
-pub(crate) struct OpenBlockDevice(NonNull<bindings::file>);
-
-// SAFETY: Any thread may close a file.
-unsafe impl Send for OpenBlockDevice {}
-// SAFETY: No method changes the file.
-unsafe impl Sync for OpenBlockDevice {}
-
-/// The block layer compares the address.
-static OPERATIONS: bindings::blk_holder_ops = bindings::blk_holder_ops {
-    mark_dead: Some(OpenBlockDevice::mark_dead),
-    ..pin_init::zeroed()
-};
-
-impl OpenBlockDevice {
-    /// Opens the block device `number` for reading. Unless it `is_shared` with writers, the kernel
-    /// may be configured to exclude them. Calls `died` with its number when it dies. The address of
-    /// `died` is the holder.
-    ///
-    /// # Errors
-    ///
-    /// `EBUSY` if another user has claimed it, `ENXIO` if it does not exist, `EPERM`, `ENOMEM`.
-    pub(crate) fn open(
-        number: bindings::dev_t,
-        is_shared: bool,
-        died: &'static fn(u32),
-    ) -> Result<Self> {
-        let holder = ptr::from_ref(died).cast_mut().cast();
-        let table = &raw const OPERATIONS;
-        let mode = if is_shared {
-            bindings::BLK_OPEN_READ
-        } else {
-            bindings::BLK_OPEN_READ | bindings::BLK_OPEN_RESTRICT_WRITES
-        };
-        // SAFETY: The holder and its operations are static.
-        let file = unsafe { bindings::bdev_file_open_by_dev(number, mode, holder, table) };
-        let file = NonNull::new(from_err_ptr(file)?).ok_or(ENXIO)?;
-        // INVARIANT: bdev_file_open_by_dev() returned an open file.
-        Ok(OpenBlockDevice(file))
-    }
 
     /// # Safety
     ///
@@ -142,16 +122,7 @@ impl OpenBlockDevice {
     }
 }
 
-impl Deref for OpenBlockDevice {
-    type Target = BlockDevice;
-
-    fn deref(&self) -> &BlockDevice {
-        // SAFETY: By the type invariant the file is open. The device is as long as the file.
-        unsafe { BlockDevice::from_raw(bindings::file_bdev(self.0.as_ptr())) }
-    }
-}
-
-impl Drop for OpenBlockDevice {
+impl Drop for BlockDevice {
     fn drop(&mut self) {
         // SAFETY: By the type invariant this owns the file.
         unsafe { bindings::bdev_fput(self.0.as_ptr()) };

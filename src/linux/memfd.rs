@@ -83,6 +83,11 @@ impl Folios {
         Ok(folios)
     }
 
+    /// Keeps the folios pinned for good. Returns the list of them.
+    fn keep(mut self) -> KVVec<*mut bindings::folio> {
+        core::mem::replace(&mut self.0, KVVec::new())
+    }
+
     /// Returns true if they are hugetlb's, not shmem's.
     fn is_hugetlb(&self) -> bool {
         // SAFETY: By the type invariant the folio is pinned.
@@ -156,12 +161,12 @@ impl Drop for Folios {
 ///
 /// # Invariants
 ///
-/// `base` is what vmap() returned for the pages of `folios`, the first `size` bytes of a sealed
-/// file.
+/// `base` is what vmap() returned for the first `size` bytes of a sealed file. The folios that are
+/// mapped there, in this order, are pinned once each.
 pub(crate) struct Content {
     base: NonNull<u8>,
     size: u64,
-    folios: Folios,
+    is_hugetlb: bool,
     file: Memfd,
 }
 
@@ -186,13 +191,16 @@ impl Content {
             return Err(EINVAL);
         }
         let folios = Folios::pin(memfd, size, count as usize)?;
-        // INVARIANT: The pages are mapped here.
-        Ok(Content {
+        let content = Content {
             base: folios.map(count as usize)?,
             size,
-            folios,
+            is_hugetlb: folios.is_hugetlb(),
             file: memfd.clone(),
-        })
+        };
+        // INVARIANT: The pages were mapped above. The content keeps the pins; it finds the folios
+        // where they are mapped, which needs no list of them.
+        drop(folios.keep());
+        Ok(content)
     }
 
     /// Returns how files are mapped.
@@ -205,7 +213,7 @@ impl Content {
     /// A hugetlb folio is mapped by frame: its pages are not counted one by one, and its tail's
     /// struct pages may be read-only.
     fn method(&self) -> MapMethod {
-        if self.folios.is_hugetlb() {
+        if self.is_hugetlb {
             MapMethod::Frames(CacheMode::WriteBack)
         } else {
             MapMethod::Pages
@@ -213,7 +221,8 @@ impl Content {
     }
 }
 
-// SAFETY: Only the drop unmaps the pages. The file is sealed, see `method`.
+// SAFETY: Only the drop unmaps the pages. The file is sealed, see `method`. `Folios::map` maps all
+// pages of a folio in order, and nothing splits a folio that is pinned.
 unsafe impl Owner for Content {
     fn mappable(&self) -> Option<Mappable> {
         Some(Mappable::new(self.base, self.size, self.method()))
@@ -222,11 +231,32 @@ unsafe impl Owner for Content {
     fn file(&self) -> Option<&File> {
         Some(&self.file.0)
     }
+
+    fn has_frame(&self, frame: usize) -> Option<bool> {
+        // SAFETY: The function looks the number up.
+        let mapping = unsafe { bindings::frame_mapping(frame) };
+        // A failed page may have left the page cache, where it was.
+        // SAFETY: The file is open. The address spaces are only compared.
+        (!mapping.is_null()).then(|| mapping == unsafe { (*self.file.raw()).f_mapping })
+    }
 }
 
 impl Drop for Content {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant vmap() returned this. The folios are unpinned after this.
+        let mut offset = 0;
+        while offset < self.size {
+            let address = self.base.as_ptr().wrapping_add(offset as usize);
+            // SAFETY: By the type invariant a folio that is pinned begins here. Nothing uses the
+            // mapping any longer, which ends below.
+            let pages = unsafe {
+                let mut folio = bindings::vmalloc_to_page(address.cast()).cast();
+                let pages = bindings::folio_nr_pages(folio);
+                bindings::unpin_folios(&mut folio, 1);
+                pages
+            };
+            offset += pages as u64 * bindings::PAGE_SIZE;
+        }
+        // SAFETY: By the type invariant vmap() returned this.
         unsafe { bindings::vunmap(self.base.as_ptr().cast()) };
     }
 }

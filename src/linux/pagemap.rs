@@ -254,6 +254,12 @@ unsafe impl Owner for Frames {
         let method = MapMethod::Frames(CacheMode::WriteBack);
         Some(Mappable::new(self.0, self.1.size(), method))
     }
+
+    fn has_frame(&self, frame: usize) -> Option<bool> {
+        let first = (self.1.start() >> bindings::PAGE_SHIFT) as usize;
+        let pages = (self.1.size() >> bindings::PAGE_SHIFT) as usize;
+        Some((first..first + pages).contains(&frame))
+    }
 }
 
 impl Drop for Frames {

@@ -5,19 +5,28 @@
 //! The driver of the device owns the memory. It notifies us, as holder of the device, before the
 //! memory goes away and when some of it fails. A reference to the page map keeps the driver from
 //! removing the struct pages before their last user is gone.
+//!
+//! The driver of a character device in fsdev mode announces a removal as all DAX devices do. After
+//! that it splits compound pages, also those that processes use. Waiting for the users inside the
+//! announcement would block the removal of all other DAX devices. So wait earlier: the driver core
+//! calls a notifier of the bus before it unbinds the driver, under a lock of this device only. This
+//! follows `drivers/base/dd.c` and `drivers/dax/fsdev.c`.
 
-use super::hold::HeldPart;
+use super::hold::{
+    self,
+    HeldPart, //
+};
+use super::lease::Uses;
 use super::{
-    fsdev,
     registry,
     LeaseRef,
     Region, //
 };
-use crate::linux::block::{
-    BlockDevice,
-    OpenBlockDevice, //
+use crate::linux::block::BlockDevice;
+use crate::linux::bus::{
+    DeviceId,
+    Notifier, //
 };
-use crate::linux::bus::DeviceId;
 use crate::linux::dax::{
     Device,
     DeviceMemory,
@@ -29,9 +38,13 @@ use crate::linux::fs::{
     refusal,
     Refusal, //
 };
-use crate::linux::Errno;
+use crate::linux::{
+    global_mutex,
+    Errno, //
+};
 use core::ops::Range;
 use kernel::{
+    device,
     fs::File,
     prelude::*,
     sync::aref::ARef, //
@@ -139,16 +152,15 @@ pub(crate) fn open_block(
     number: u32,
     part: Option<Range<u64>>,
     lease_ref: &LeaseRef,
-) -> Result<(Region, OpenBlockDevice), Refusal> {
+) -> Result<(Region, BlockDevice), Refusal> {
     /// Its address is the holder of all devices.
     static DIED: fn(u32) = revoke;
     lease_ref.lease().uses.lock().block = Some(number);
-    let bdev =
-        OpenBlockDevice::open(number, part.is_some(), &DIED).map_err(|error| match error {
-            EBUSY => refusal!(EBUSY, "another mount or program has claimed the device")
-                .remedy("unmount it, or stop the program"),
-            error => not_held(error),
-        })?;
+    let bdev = BlockDevice::open(number, part.is_some(), &DIED).map_err(|error| match error {
+        EBUSY => refusal!(EBUSY, "another mount or program has claimed the device")
+            .remedy("unmount it, or stop the program"),
+        error => not_held(error),
+    })?;
     let (device, start) = Device::of_block(&bdev).ok_or_else(|| no_dax(&bdev))?;
     let part = part.unwrap_or(0..bdev.size());
     check_end(&part, bdev.size())?;
@@ -183,7 +195,7 @@ pub(crate) fn open_char(
         error => error.into(),
     })?;
     let node = Node::new(node, number)?.ok_or_else(no_fsdev)?;
-    fsdev::watch(&node)?;
+    watch(&node)?;
     let fsdev = Some(DeviceId::of(node.bus_device()));
     let device = node.device();
     // Only a held device has the driver that knows its size.
@@ -203,4 +215,39 @@ pub(crate) fn open_char(
         check_end(&part, size)?;
     }
     open(device.clone(), part, None, held, lease_ref)
+}
+
+global_mutex! {
+    // The notifier of the bus, once there was a device. Do not wait under it for an unbinding.
+    static NOTIFIER: Option<Notifier> = None;
+}
+
+/// Registers the notifier with the bus of `node`, unless it is registered already.
+fn watch(node: &Node) -> Result {
+    let mut notifier = NOTIFIER.lock();
+    if notifier.is_none() {
+        *notifier = Some(node.watch_bus(unbinding)?);
+    }
+    Ok(())
+}
+
+/// Unregisters the notifier.
+pub(super) fn unwatch() {
+    let notifier = NOTIFIER.lock().take();
+    drop(notifier);
+}
+
+/// Waits for the users of a device's pages before the device is unbound from its driver.
+fn unbinding(device: &device::Device) {
+    let device = DeviceId::of(device);
+    // A mount that has joined before has a lease now.
+    hold::close(device);
+    let is_on_it = |uses: &Uses| uses.fsdev == Some(device);
+    registry::revoke(is_on_it);
+    // The device may be bound and mounted again while mounts of these leases exist.
+    while let Some(lease) = registry::find_by(is_on_it) {
+        lease.revoke();
+        lease.drain();
+        lease.uses.lock().fsdev = None;
+    }
 }

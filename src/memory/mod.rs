@@ -20,7 +20,6 @@ pub(crate) mod dmabuf;
 mod extent_claim;
 mod extents;
 mod fault;
-mod fsdev;
 mod hold;
 mod lease;
 #[cfg(CONFIG_DAXFS_FS_MEMFD)]
@@ -29,21 +28,20 @@ pub(crate) mod memfd;
 pub(crate) mod phys;
 #[cfg(CONFIG_DAXFS_FS_PHYS)]
 mod range;
-mod region;
 mod registry;
 mod resources;
 
 pub(crate) use crate::linux::mm::MapMethod;
-pub(crate) use access::Access;
+pub(crate) use access::{
+    buffer,
+    Access,
+    Descriptor,
+    Region, //
+};
 pub(crate) use extent_claim::{
     ExtentClaim,
     MappedExtent, //
 };
 pub(crate) use fault::Gate;
-pub(crate) use region::{
-    buffer,
-    Descriptor,
-    Region, //
-};
 pub(crate) use registry::LeaseRef;
 pub(crate) use resources::Resources;

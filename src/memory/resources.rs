@@ -3,7 +3,7 @@
 //! Resources for memory while the kernel module is loaded.
 
 use super::{
-    fsdev,
+    dax,
     phys,
     registry,
     LeaseRef, //
@@ -24,7 +24,7 @@ pub(crate) struct Resources {
 
 impl Drop for Resources {
     fn drop(&mut self) {
-        fsdev::unwatch();
+        dax::unwatch();
         // No device is left with a holder of ours, but a callback may still run. Killing a device
         // waits for the callbacks of all devices.
         if let Err(error) = make_and_kill() {

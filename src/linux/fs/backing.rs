@@ -20,7 +20,8 @@ use core::ptr::{
 use kernel::sync::atomic::{
     Acquire,
     Atomic,
-    Full, //
+    Full,
+    Relaxed, //
 };
 use kernel::{
     error::from_err_ptr,
@@ -44,15 +45,13 @@ pub(super) unsafe fn open(
 ) -> Result<NonNull<bindings::file>> {
     let raw = file.as_ptr();
     // SAFETY: The file is open. Its mode changes in bits that this does not look at.
-    if unsafe { (&raw const (*raw).f_mode).read_volatile() } & bindings::FMODE_BACKING != 0 {
+    let mode = unsafe { Atomic::from_ptr(&raw mut (*raw).f_mode) };
+    if mode.load(Relaxed) & bindings::FMODE_BACKING != 0 {
         // A stacking filesystem has opened it, and it has no descriptor.
-        // SAFETY: The file is open. Other threads can only store the same address space, which the
-        // caller guarantees to be valid.
-        unsafe {
-            let place = &raw mut (*raw).f_mapping;
-            if place.read_volatile() != mapping.as_ptr() {
-                place.write_volatile(mapping.as_ptr());
-            }
+        // SAFETY: The file is open. Other threads can only store the same address space.
+        let place = unsafe { Atomic::from_ptr(&raw mut (*raw).f_mapping) };
+        if place.load(Relaxed) != mapping.as_ptr() {
+            place.store(mapping.as_ptr(), Relaxed);
         }
         return Ok(file);
     }

@@ -17,7 +17,6 @@ mod filesystem;
 mod fs_context;
 mod inode;
 mod ioctl;
-mod keyed;
 mod refusal;
 mod slab;
 mod super_block;

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Why a mount is refused.
+//! Why a mount is refused, and errors of a mounted filesystem.
 
+use super::{
+    FileSystem,
+    SuperBlock, //
+};
+use crate::bindings;
+use core::ptr;
 use kernel::{
     fmt,
     prelude::*,
@@ -84,5 +90,15 @@ impl fmt::Display for Refusal {
             Some(remedy) => f.write_fmt(fmt!("; {}", remedy)),
             None => Ok(()),
         }
+    }
+}
+
+impl<T: FileSystem> SuperBlock<T> {
+    /// Tells those who watch the filesystem of an error in it (`FAN_FS_ERROR` of fanotify(7)).
+    pub(crate) fn report_error(&self, errno: Error) {
+        let (kind, errno, none) = (bindings::FSERR_METADATA, errno.to_errno(), ptr::null_mut());
+        let sb = self.as_raw();
+        // SAFETY: The superblock is valid, and errors are found where memory can be waited for.
+        unsafe { bindings::fserror_report(sb, none, kind, 0, 0, errno, bindings::GFP_KERNEL) };
     }
 }

@@ -41,7 +41,8 @@ const IO_PIECE: usize = 256;
 /// * The memory that [`Self::mappable`] returns is mapped, up to the end of its last page.
 ///   Processes may map the memory by the method.
 /// * Memory of a DAX device has contiguous frames with struct pages, and the device lives. Pages
-///   that are mapped by [`Pages`](super::MapMethod::Pages) are vmap()'s, each with a reference.
+///   that are mapped by [`Pages`](super::MapMethod::Pages) are vmap()'s, each with a reference. They
+///   are whole folios, but for the last one, whose pages follow one another and stay together.
 /// * The number of [`Self::bad_blocks`] is valid.
 pub(crate) unsafe trait Owner: Send + Sync {
     /// Returns the memory, if it is mapped.
@@ -58,6 +59,12 @@ pub(crate) unsafe trait Owner: Send + Sync {
 
     /// Returns the file that has the memory, at the same offsets, if a file has it.
     fn file(&self) -> Option<&File> {
+        None
+    }
+
+    /// Returns true if the memory has page frame `frame`, or `None` if its pages have to be looked
+    /// at one by one.
+    fn has_frame(&self, _frame: usize) -> Option<bool> {
         None
     }
 }
@@ -151,10 +158,13 @@ impl Memory {
     /// failures.
     pub(crate) fn must_watch(&self, frame: usize) -> bool {
         let mapped = &self.mappable;
-        let mut pages = (0..mapped.size).step_by(PAGE_SIZE as usize);
-        !mapped.io
-            && !matches!(mapped.method, MapMethod::Dax(_))
-            && pages.any(|at| self.frame(at) == Some(frame))
+        if mapped.io || matches!(mapped.method, MapMethod::Dax(_)) {
+            return false;
+        }
+        self.owner.has_frame(frame).unwrap_or_else(|| {
+            let mut pages = (0..mapped.size).step_by(PAGE_SIZE as usize);
+            pages.any(|at| self.frame(at) == Some(frame))
+        })
     }
 
     /// Returns the file that has the memory, at the same offsets, if a file has it.

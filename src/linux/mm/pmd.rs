@@ -115,10 +115,7 @@ impl<'a, C> Fault<'a, C> {
         }
         let frame = kept.frame(first)?;
         // Reading /proc/PID/pagemap needs the struct page of a PMD entry.
-        if frame % PAGES != 0
-            || !has_page(frame)
-            || (1..PAGES).any(|next| kept.frame(first + next as u64) != Some(frame + next))
-        {
+        if frame % PAGES != 0 || !has_page(frame) {
             return None;
         }
         let folio = match kept.method() {
@@ -131,6 +128,12 @@ impl<'a, C> Fault<'a, C> {
                 Some(NonNull::new(folio)?)
             }
         };
+        // A folio of this order is aligned, so the first page is the folio's, and its other pages
+        // follow, as the owner of the memory guarantees. Frames may be in any order.
+        let follows = |next: usize| kept.frame(first + next as u64) == Some(frame + next);
+        if folio.is_none() && !(1..PAGES).all(follows) {
+            return None;
+        }
         let (vmf, lock) = (self.as_raw(), lock_of(kept.space));
         // SAFETY: The lock is valid, and a fault handler may sleep. The area has room for the
         // entry. The folio has a reference, and the frames are kept until they are unmapped. If

@@ -99,8 +99,8 @@ impl Frame<'_> {
     /// Calls `mark`, which may mark this page frame although it is intact, and removes the mark.
     /// [`Self::has_failed`] returns false for it throughout.
     ///
-    /// Call this from memory_failure() only; one runs at a time. Between two calls for a
-    /// page frame, wait for the readers of its memory.
+    /// Call this from memory_failure(), of which one runs at a time, and wait for the readers of
+    /// the memory between two calls for a page frame, or they find it failed.
     pub(crate) fn spare(self, mark: impl FnOnce()) {
         SPARED.xchg(self.0, Full);
         mark();
