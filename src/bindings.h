@@ -79,6 +79,7 @@ static const unsigned int DAXFS_WQ_UNBOUND = WQ_UNBOUND;
 
 /* Filesystem types, superblocks and mounts. */
 static const int DAXFS_FS_ALLOW_IDMAP = FS_ALLOW_IDMAP;
+static const int DAXFS_FS_USERNS_MOUNT = FS_USERNS_MOUNT;
 static const unsigned long DAXFS_SB_RDONLY = SB_RDONLY;
 static const unsigned long DAXFS_SB_ACTIVE = SB_ACTIVE;
 static const unsigned long DAXFS_SB_I_RETIRED = SB_I_RETIRED;

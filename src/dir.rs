@@ -114,6 +114,10 @@ impl ExportOperations for DaxFs {
     fn get_parent(dir: &INode<Self>) -> Result<INodeRef<Self>> {
         let sb = dir.super_block();
         let access = sb.data().backing.region.access()?;
-        inode::get(sb, &sb.data().backing.image(&access), directory(dir)?.parent)
+        inode::get(
+            sb,
+            &sb.data().backing.image(&access),
+            directory(dir)?.parent,
+        )
     }
 }

@@ -38,15 +38,55 @@ void *daxfs_helper_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cac
 	return alloc_inode_sb(sb, cache, flags);
 }
 
+static unsigned long daxfs_user_memory;
+module_param_named(user_memory, daxfs_user_memory, ulong, 0644);
+MODULE_PARM_DESC(user_memory,
+		 "Bytes of memfds that mounts of one ordinary user keep pinned; 0: only root mounts");
+
+/* Return the memory that one ordinary user's mounts may keep pinned, in bytes. */
+unsigned long daxfs_helper_user_memory(void)
+{
+	return READ_ONCE(daxfs_user_memory);
+}
+
+/* Root mounts; so does root of another user namespace where the parameter allows it. */
+bool daxfs_helper_may_mount(struct fs_context *fc)
+{
+	return capable(CAP_SYS_ADMIN) || (fc->user_ns != &init_user_ns &&
+					  daxfs_helper_user_memory() &&
+					  ns_capable(fc->user_ns, CAP_SYS_ADMIN));
+}
+
 /*
- * Set attributes of a new inode. Mount contexts need root of the initial user namespace, in which
- * all owners stand for themselves.
+ * Return false for the initial user namespace. Otherwise, get the number of the namespace, and the
+ * user who pays for all that happens in it: users own namespaces below the initial one, and make
+ * as many inside them as they like.
+ */
+bool daxfs_helper_user_of(struct user_namespace *ns, u32 *uid, u32 *number)
+{
+	if (ns == &init_user_ns)
+		return false;
+	*number = ns->ns.inum;
+	while (ns->parent != &init_user_ns)
+		ns = ns->parent;
+	*uid = __kuid_val(ns->owner);
+	return true;
+}
+
+/*
+ * Set attributes of a new inode. In the initial user namespace all owners stand for themselves, and
+ * mapping them costs as much as setting up the rest of the inode.
  */
 void daxfs_helper_inode_init_attributes(struct inode *inode, u32 uid, u32 gid, u32 nlink,
 					loff_t size, s64 sec, u32 nsec)
 {
-	inode->i_uid = KUIDT_INIT(uid);
-	inode->i_gid = KGIDT_INIT(gid);
+	if (i_user_ns(inode) == &init_user_ns) {
+		inode->i_uid = KUIDT_INIT(uid);
+		inode->i_gid = KGIDT_INIT(gid);
+	} else {
+		i_uid_write(inode, uid);
+		i_gid_write(inode, gid);
+	}
 	inode_set_mtime(inode, sec, nsec);
 	inode_set_ctime(inode, sec, nsec);
 	inode_set_atime(inode, sec, nsec);
@@ -57,6 +97,8 @@ void daxfs_helper_inode_init_attributes(struct inode *inode, u32 uid, u32 gid, u
 void daxfs_helper_super_set_identity(struct super_block *sb, const u8 *uuid)
 {
 	super_set_uuid(sb, uuid, UUID_SIZE);
+	if (sb->s_user_ns != &init_user_ns)
+		sb->s_iflags |= SB_I_UNTRUSTED_MOUNTER;
 	super_set_sysfs_name_generic(sb, "%u:%u", MAJOR(sb->s_dev), MINOR(sb->s_dev));
 	/* A superblock of a whole block device has its name already. */
 	if (!MAJOR(sb->s_dev))

@@ -84,6 +84,9 @@ impl Home<'_> {
             return usage.count(Event::VerifiedPiece);
         }
         usage.count(Event::BadPiece);
+        if self.sb.data().is_users {
+            return;
+        }
         let (_, bad) = self.backing.count_pieces();
         if bad <= BAD_LOGGED {
             let Range { start, end } = layout::piece(index, self.backing.superblock.total_size);

@@ -98,6 +98,8 @@ pub(crate) struct Mounted {
     pub(crate) packs: Arc<Packs>,
     /// The memory that it has named.
     pub(crate) place: Place,
+    /// Set if an ordinary user has mounted it: nothing of it is logged or shown to others.
+    pub(crate) is_users: bool,
     /// The checks that the first mount has made, before any of the image was used.
     pub(crate) checks: Checks,
     /// The block device, if the memory is one's. It keeps its number. Dropped last.
@@ -152,7 +154,8 @@ impl<'a> Home<'a> {
         self.sb.data().usage.count(event);
         self.sb.report_error(errno);
         // A bad piece was logged when it was found.
-        if error.problem != Problem::Piece && linux::ratelimit() {
+        let is_known = error.problem == Problem::Piece || self.sb.data().is_users;
+        if !is_known && linux::ratelimit() {
             pr_err!("{self}: inode {}: {}\n", ino.into(), error);
         }
         errno

@@ -9,6 +9,7 @@ use crate::linux::fs::{
     Refusal,
     Value, //
 };
+use crate::linux::security::User;
 use crate::linux::{
     Errno,
     Hex, //
@@ -52,6 +53,8 @@ pub(crate) struct Options {
     pub(crate) domain: Option<Domain>,
     /// Packs of the image.
     pub(crate) packs: KVVec<Given>,
+    /// The ordinary user who mounts, or `None` for root.
+    pub(crate) user: Option<User>,
 }
 
 /// How a mount names the memory.
@@ -181,7 +184,7 @@ impl Options {
                 self.phys = Some(start);
             }
             b"domain" => {
-                let named = Domain::named(text);
+                let named = Domain::named(text, self.user);
                 let domain = named.ok_or_else(|| takes("1 to 63 of A-Z, a-z, 0-9, '._:-'"))?;
                 if self.domain.or(remount).is_some_and(|known| known != domain) {
                     return refuse(fmt!("domain= cannot change"));
@@ -195,7 +198,7 @@ impl Options {
                 let pack =
                     match &param.value {
                         Value::Descriptor(fd, file) => {
-                            let pack = Pack::of_file(file, resources);
+                            let pack = Pack::of_file(file, resources, self.user);
                             Given::New(pack.map_err(|refusal| {
                                 refusal.of(fmt!("pack (file descriptor {fd})"))
                             })?)

@@ -31,6 +31,7 @@ use crate::linux::fs::{
     Refusal,
     SourceKind, //
 };
+use crate::linux::security::User;
 use crate::linux::{
     global_mutex,
     Errno,
@@ -76,21 +77,23 @@ const TRIES: u32 = 200;
 /// The SHA-256 of a pack.
 pub(crate) type Sum = [u8; 32];
 
-/// The name of a domain, padded with NUL. One that a user gives has no slash, others do.
+/// A name, padded with NUL, in a user namespace, whose number is 0 for the initial one. A name that
+/// a user gives has no slash, others do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Domain([u8; 64]);
+pub(crate) struct Domain([u8; 64], u32);
 
 impl Domain {
-    /// Returns the domain that `domain=` names, if the name is valid.
-    pub(crate) fn named(name: &[u8]) -> Option<Self> {
+    /// Returns the domain that `domain=` of `user` names, if the name is valid.
+    pub(crate) fn named(name: &[u8], user: Option<User>) -> Option<Self> {
         let is_valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:-".contains(byte);
         let is_valid = !name.is_empty() && name.iter().all(is_valid);
-        Self::of(name).filter(|_| is_valid)
+        let namespace = user.map_or(0, |user| user.namespace);
+        Self::of(name, namespace).filter(|_| is_valid)
     }
 
     /// Returns the domain of a device.
     pub(crate) fn of_device(name: &CStr) -> Option<Self> {
-        Self::of(name.to_bytes())
+        Self::of(name.to_bytes(), 0)
     }
 
     /// Returns a domain that no other mount has.
@@ -99,14 +102,14 @@ impl Domain {
         let mut name = [0; 64];
         name[0] = b'/';
         name[8..16].copy_from_slice(&NEXT.fetch_add(1, Relaxed).to_be_bytes());
-        Domain(name)
+        Domain(name, 0)
     }
 
-    fn of(name: &[u8]) -> Option<Self> {
+    fn of(name: &[u8], namespace: u32) -> Option<Self> {
         let mut padded = [0; 64];
         // One NUL is left.
         padded[..63].get_mut(..name.len())?.copy_from_slice(name);
-        Some(Domain(padded))
+        Some(Domain(padded, namespace))
     }
 
     /// Returns the name that a user has given it.
@@ -138,7 +141,7 @@ pub(crate) struct Opened {
 }
 
 impl Pack {
-    /// Opens the pack in the memory that `open` opens.
+    /// Opens the pack in the memory that `open` opens, for `user`.
     ///
     /// # Errors
     ///
@@ -146,9 +149,10 @@ impl Pack {
     /// a pack, `EBADMSG` if its sums are wrong, `ENOMEM`.
     pub(crate) fn new(
         resources: &Resources,
+        user: Option<User>,
         open: impl FnOnce(&LeaseRef) -> Result<Opened, Refusal>,
     ) -> Result<Arc<Self>, Refusal> {
-        let opened = open(&resources.start()?)?;
+        let opened = open(&resources.start(user)?)?;
         let superblock = load_superblock(&opened.region)?;
         if superblock.packs.length != 0 {
             return Err(refusal!(
@@ -167,7 +171,7 @@ impl Pack {
             is_sealed: opened.is_sealed,
             _bdev: opened.bdev,
         };
-        Ok(Arc::new(pack, GFP_KERNEL)?)
+        Ok(Arc::new(pack, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Opens the pack in `file`: a sealed memfd, or a block device with DAX.
@@ -175,10 +179,14 @@ impl Pack {
     /// # Errors
     ///
     /// As [`Pack::new`]; `EINVAL` if it is neither, `EPERM` if seals are missing.
-    pub(crate) fn of_file(file: &File, resources: &Resources) -> Result<Arc<Self>, Refusal> {
+    pub(crate) fn of_file(
+        file: &File,
+        resources: &Resources,
+        user: Option<User>,
+    ) -> Result<Arc<Self>, Refusal> {
         #[cfg(CONFIG_DAXFS_FS_MEMFD)]
         if let Ok(memfd) = crate::memory::memfd::get(0, file) {
-            return Pack::new(resources, |lease_ref| {
+            return Pack::new(resources, user, |lease_ref| {
                 Ok(Opened {
                     region: memfd.open(lease_ref)?,
                     bdev: None,
@@ -187,13 +195,13 @@ impl Pack {
                 })
             });
         }
-        let Some(number) = block::number_of(file) else {
+        let Some(number) = block::number_of(file).filter(|_| user.is_none()) else {
             return Err(refusal!(
                 EINVAL,
-                "the file of a pack is neither a memfd nor a block device, open for reading"
+                "the file of a pack is neither a memfd nor, for root, a block device; open for reading"
             ));
         };
-        Pack::new(resources, |lease_ref| {
+        Pack::new(resources, None, |lease_ref| {
             let (region, bdev) = dax::open_block(number, None, lease_ref)?;
             let device = name_of(Some(SourceKind::BlockDevice(number)))?;
             Ok(Opened {
@@ -286,7 +294,7 @@ impl PackRef {
             pack: pack.clone(),
             users: 1,
         };
-        let node = RBTreeNode::new(Key(*pack.sum(), domain), entry, GFP_KERNEL)?;
+        let node = RBTreeNode::new(Key(*pack.sum(), domain), entry, GFP_KERNEL_ACCOUNT)?;
         let mut loaded = LOADED.lock();
         let all = loaded.get_or_insert_with(RBTree::new);
         if let Some(found) = Self::share(all, domain, pack.sum()) {
@@ -347,16 +355,16 @@ impl Drop for PackRef {
 pub(crate) fn table<M: Memory>(image: &Image<'_, M>) -> Result<KVVec<layout::Pack>, Refusal> {
     let superblock = image.superblock();
     let count = superblock.pack_count();
-    let mut table = KVVec::with_capacity(count as usize, GFP_KERNEL)?;
+    let mut table = KVVec::with_capacity(count as usize, GFP_KERNEL_ACCOUNT)?;
     let mut seen = RBTree::new();
     for index in 0..count {
         let record = image.pack(index)?;
-        let twice = seen.try_create_and_insert(record.sha256, (), GFP_KERNEL)?;
+        let twice = seen.try_create_and_insert(record.sha256, (), GFP_KERNEL_ACCOUNT)?;
         if twice.is_some() {
             let offset = superblock.packs.offset;
             return Err(image::Error::new(Problem::Packs, offset, index.into()).into());
         }
-        table.push(record, GFP_KERNEL)?;
+        table.push(record, GFP_KERNEL_ACCOUNT)?;
     }
     Ok(table)
 }
@@ -380,9 +388,9 @@ impl Packs {
         domain: Domain,
         must_be_sealed: bool,
     ) -> Result<Self> {
-        let mut attached = KVVec::with_capacity(table.len(), GFP_KERNEL)?;
+        let mut attached = KVVec::with_capacity(table.len(), GFP_KERNEL_ACCOUNT)?;
         for _ in 0..table.len() {
-            attached.push(SetOnce::new(), GFP_KERNEL)?;
+            attached.push(SetOnce::new(), GFP_KERNEL_ACCOUNT)?;
         }
         Ok(Packs {
             table,

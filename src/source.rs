@@ -48,6 +48,12 @@ pub(crate) fn super_kind(
     options: &Options,
     context: &Context,
 ) -> Result<(SuperKind, Found), Refusal> {
+    if options.user.is_some() && options.named() != Named::Descriptor("memfd") {
+        return Err(
+            refusal!(EPERM, "only root mounts other memory than sealed memfds")
+                .remedy("mount.daxfs puts an image file into one"),
+        );
+    }
     match (options.phys.is_some(), options.size) {
         (true, None) => return Err(refusal!(EINVAL, "phys= needs size=")),
         (false, Some(_)) => return Err(refusal!(EINVAL, "size= requires phys=")),

@@ -28,6 +28,7 @@ use crate::linux::fs::{
     SuperKind,
     SuperOperations, //
 };
+use crate::linux::security::User;
 use crate::linux::{
     check_signal,
     Errno,
@@ -194,10 +195,10 @@ fn load(
         part: found.part.clone(),
     };
     let is_fixed = place.is_sealed() && checks.proof.has_digest();
-    let packs = Arc::new(Packs::new(table, domain, is_fixed)?, GFP_KERNEL)?;
+    let packs = Arc::new(Packs::new(table, domain, is_fixed)?, GFP_KERNEL_ACCOUNT)?;
     let resources = &registration.shared.memory;
     packs.attach(&options.packs, |part| {
-        Pack::new(resources, |lease_ref| {
+        Pack::new(resources, context.user(), |lease_ref| {
             let range = Some(part.clone());
             let (region, bdev) = source::open(options, &found, range, lease_ref, context)?;
             let name = source::shared_name(options, &found)?.ok_or_else(|| {
@@ -231,6 +232,7 @@ fn load(
     let source = context.source();
     let usage = Usage::new(source, found.device, offset, &backing, &packs, is_fixed)?;
     Ok(Mounted {
+        is_users: context.user().is_some(),
         usage,
         backing,
         packs,
@@ -251,6 +253,13 @@ impl FileSystem for DaxFs {
     type Super = Mounted;
     type INode = inode::Data;
     type Claim = ExtentClaim;
+
+    fn new_options(user: Option<User>) -> Options {
+        Options {
+            user,
+            ..Options::default()
+        }
+    }
 
     fn parse_param(
         registration: &Registration<DaxFs>,
@@ -277,7 +286,7 @@ impl FileSystem for DaxFs {
         found: Found,
         context: &Context,
     ) -> Result<Mounted, Refusal> {
-        let lease_ref = registration.shared.memory.start()?;
+        let lease_ref = registration.shared.memory.start(context.user())?;
         let part = found.part.clone();
         let opened = source::open(options, &found, part, &lease_ref, context)?;
         load(registration, opened, options, found, context)
@@ -289,6 +298,10 @@ impl FileSystem for DaxFs {
     }
 
     fn publish(mounted: &mut Mounted, shared: &Shared, device: u32) -> Result {
+        // Others need not know what ordinary users mount, and how often.
+        if mounted.is_users {
+            return Ok(());
+        }
         mounted.usage.publish(&shared.directory, device)
     }
 

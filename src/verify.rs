@@ -358,9 +358,9 @@ impl Pieces {
             .remedy("use mkdaxfs --sums")
         })?;
         let sums = load(image, &table)?;
-        let mut states = KVVec::with_capacity(superblock.pieces() as usize, GFP_KERNEL)?;
+        let mut states = KVVec::with_capacity(superblock.pieces() as usize, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..superblock.pieces() {
-            states.push(Atomic::new(UNKNOWN), GFP_KERNEL)?;
+            states.push(Atomic::new(UNKNOWN), GFP_KERNEL_ACCOUNT)?;
         }
         Ok(Pieces {
             sums,
@@ -476,7 +476,7 @@ fn load(image: &Image<'_, impl Memory>, table: &Table) -> Result<KVVec<u8>, Refu
     if table.end() > image.memory().size() {
         return Err(image::Error::new(Problem::Truncated, table.offset, table.end()).into());
     }
-    let mut sums = KVVec::from_elem(0, table.length as usize, GFP_KERNEL)?;
+    let mut sums = KVVec::from_elem(0, table.length as usize, GFP_KERNEL_ACCOUNT)?;
     let mut hash = Sha256::new();
     let places = (table.offset..table.end()).step_by(PAGE_SIZE);
     for (offset, part) in places.zip(sums.chunks_mut(PAGE_SIZE)) {

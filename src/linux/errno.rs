@@ -35,6 +35,8 @@ pub(crate) enum Errno {
     NoData = bindings::ENODATA as isize,
     /// Operation not supported.
     NotSupported = bindings::EOPNOTSUPP as isize,
+    /// Quota exceeded.
+    Quota = bindings::EDQUOT as isize,
     /// Stale file handle.
     Stale = bindings::ESTALE as isize,
 }

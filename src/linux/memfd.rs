@@ -49,10 +49,17 @@ impl Memfd {
         unsafe { bindings::file_seals(self.raw()) }
     }
 
-    /// Returns the size in bytes.
-    fn size(&self) -> u64 {
+    /// Returns the size in bytes, which does not change.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` if seals are missing.
+    pub(crate) fn sealed_size(&self) -> Result<u64> {
+        if self.seals() as u32 & SEALS != SEALS {
+            return Err(EPERM);
+        }
         // SAFETY: The file is open, and a sealed one does not change its size.
-        unsafe { (*(*self.raw()).f_inode).i_size as u64 }
+        Ok(unsafe { (*(*self.raw()).f_inode).i_size as u64 })
     }
 }
 
@@ -66,7 +73,7 @@ struct Folios(KVVec<*mut bindings::folio>);
 impl Folios {
     /// Pins the folios of the first `size` bytes, `pages` pages, of `memfd`.
     fn pin(memfd: &Memfd, size: u64, pages: usize) -> Result<Self> {
-        let mut folios = KVVec::with_capacity(pages, GFP_KERNEL)?;
+        let mut folios = KVVec::with_capacity(pages, GFP_KERNEL_ACCOUNT)?;
         let (last, mut offset) = ((size - 1) as bindings::loff_t, 0);
         let (file, place) = (memfd.raw(), folios.as_mut_ptr());
         // SAFETY: The file is open, and there is room for as many folios as it can have.
@@ -133,12 +140,12 @@ impl Folios {
 
     /// Maps the first `count` pages into the kernel.
     fn map(&self, count: usize) -> Result<NonNull<u8>> {
-        let mut pages = KVVec::with_capacity(count, GFP_KERNEL)?;
+        let mut pages = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
         for (folio, of_folio) in self.with_pages() {
             // The struct pages of a folio are contiguous, see helpers.c.
             let first = folio.cast::<bindings::page>();
             for number in 0..of_folio.min(count - pages.len()) {
-                pages.push(first.wrapping_add(number), GFP_KERNEL)?;
+                pages.push(first.wrapping_add(number), GFP_KERNEL_ACCOUNT)?;
             }
         }
         if pages.len() < count {
@@ -182,10 +189,7 @@ impl Content {
     ///
     /// `EPERM` if seals are missing, `EINVAL` if the file is empty or has too many pages, `ENOMEM`.
     pub(crate) fn new(memfd: &Memfd) -> Result<Self> {
-        if memfd.seals() as u32 & SEALS != SEALS {
-            return Err(EPERM);
-        }
-        let size = memfd.size();
+        let size = memfd.sealed_size()?;
         let count = size.div_ceil(bindings::PAGE_SIZE);
         if count == 0 || count > u32::MAX.into() {
             return Err(EINVAL);

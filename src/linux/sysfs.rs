@@ -161,15 +161,15 @@ unsafe impl<T: Shown> Sync for Show<T> {}
 impl<T: Shown> Show<T> {
     /// Prepares the files of `shown`.
     pub(crate) fn new(shown: T) -> Result<Self> {
-        let shown = KBox::new(shown, GFP_KERNEL)?;
-        let mut attributes = KVec::with_capacity(T::FILES.len(), GFP_KERNEL)?;
+        let shown = KBox::new(shown, GFP_KERNEL_ACCOUNT)?;
+        let mut attributes = KVec::with_capacity(T::FILES.len(), GFP_KERNEL_ACCOUNT)?;
         for file in T::FILES {
             let mut raw = pin_init::zeroed();
             let name = file.name.as_char_ptr();
             // SAFETY: The place is valid for writing, and the name is static.
             unsafe { bindings::kobj_attribute_init(&mut raw, name, file.mode, Some(Self::show)) };
             let shown = NonNull::from(&*shown);
-            attributes.push(Attribute { raw, shown, file }, GFP_KERNEL)?;
+            attributes.push(Attribute { raw, shown, file }, GFP_KERNEL_ACCOUNT)?;
         }
         let mut raw: bindings::bin_attribute = pin_init::zeroed();
         raw.attr.name = T::LINES.as_char_ptr();
@@ -181,7 +181,7 @@ impl<T: Shown> Show<T> {
                 raw,
                 shown: shown_lines,
             },
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
         // INVARIANT: A vector that does not grow does not move them, nor does a box.
         Ok(Show {

@@ -125,7 +125,7 @@ impl<T: Work> Job<T> {
             work <- new_delayed_work!("daxfs_job"),
             data <- data,
         }? Error);
-        Arc::pin_init(job, GFP_KERNEL)
+        Arc::pin_init(job, GFP_KERNEL_ACCOUNT)
     }
 
     /// Queues the job, to run after `delay`, unless it is queued already; without a delay, run it

@@ -12,14 +12,17 @@
 //!   work item keeps the owner, and with it the module, until they are not. Unmount does not wait
 //!   for that.
 
+use super::charge::Charge;
 use super::extents::Extents;
 use crate::linux::bus::DeviceId;
 use crate::linux::dax::HolderId;
+use crate::linux::fs::Refusal;
 use crate::linux::mm::{
     poison::Frame,
     Memory,
     Owner, //
 };
+use crate::linux::security::User;
 use crate::linux::srcu::{
     self,
     Revocable, //
@@ -98,6 +101,8 @@ pub(crate) struct LeaseData {
     ended: Mutex<bool>,
     /// Milliseconds after which the work item runs next, if pages are in use.
     interval: Atomic<u32>,
+    /// The ordinary user who pays for the memory.
+    user: Option<User>,
 }
 
 /// State of a lease's end.
@@ -111,15 +116,25 @@ pub(super) enum Progress {
 }
 
 impl Lease {
-    /// Makes a lease.
-    pub(super) fn new() -> Result<Arc<Self>> {
+    /// Makes a lease, of memory that `user` pays for.
+    pub(super) fn new(user: Option<User>) -> Result<Arc<Self>> {
         Job::of(try_pin_init!(LeaseData {
             uses <- new_spinlock!(Uses::default()),
             memory: Revocable::new(),
             extents <- Extents::new(),
             ended <- new_mutex!(false),
             interval: Atomic::new(INTERVAL),
+            user,
         }? Error))
+    }
+
+    /// Returns what has its user pay for `bytes` of memory until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Charge::new`].
+    pub(super) fn charge(&self, bytes: u64) -> Result<Option<Charge>, Refusal> {
+        self.user.map(|user| Charge::new(user, bytes)).transpose()
     }
 
     /// Revokes the lease. This does not wait.
@@ -146,7 +161,7 @@ impl Lease {
     ///
     /// `EBUSY` if there is an owner, `EIO` if it has mapped none or the lease is revoked, `ENOMEM`.
     pub(super) fn open(&self, owner: KBox<dyn Owner>) -> Result {
-        let memory = Arc::new(Memory::new(owner).ok_or(EIO)?, GFP_KERNEL)?;
+        let memory = Arc::new(Memory::new(owner).ok_or(EIO)?, GFP_KERNEL_ACCOUNT)?;
         self.memory.set(memory)?;
         // After this, failures find the memory.
         self.memory.read()?.look_for_failures();
@@ -158,10 +173,12 @@ impl Lease {
     pub(super) fn end(self: &Arc<Self>) -> Progress {
         if !self.extents.sweep(false) {
             *self.ended.lock() = true;
-            pr_info!(
-                "pages of an unmounted image are still in use; \
-                 its memory stays until they are released\n"
-            );
+            if self.user.is_none() {
+                pr_info!(
+                    "pages of an unmounted image are still in use; \
+                     its memory stays until they are released\n"
+                );
+            }
             self.queue(self.pause());
             return Progress::Busy;
         }

@@ -30,16 +30,19 @@ impl Descriptor for Memfd {
     ///
     /// # Errors
     ///
-    /// `EPERM` if seals are missing, `EINVAL` if the file is empty or too large, `ENOMEM`.
+    /// `EPERM` if seals are missing, `EINVAL` if the file is empty or too large, `EDQUOT` if the
+    /// user may not keep so much pinned, `ENOMEM`.
     fn open(&self, lease_ref: &LeaseRef) -> Result<Region, Refusal> {
-        let content = Content::new(self).map_err(|error| match error {
-            EPERM => refusal!(
+        let lease = lease_ref.lease();
+        let size = self.sealed_size().map_err(|error| {
+            refusal!(
                 error,
                 "must be sealed against writing, shrinking and growing"
-            ),
-            error => error.into(),
+            )
         })?;
-        lease_ref.lease().open(KBox::new(content, GFP_KERNEL)?)?;
+        let charge = lease.charge(size)?;
+        let content = Content::new(self)?;
+        lease.open(KBox::new((content, charge), GFP_KERNEL_ACCOUNT)?)?;
         Ok(Region::of_owner(lease_ref)?)
     }
 }

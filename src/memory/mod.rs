@@ -14,6 +14,7 @@
 //! watches a tracepoint.
 
 mod access;
+mod charge;
 pub(crate) mod dax;
 #[cfg(CONFIG_DAXFS_FS_DMABUF)]
 pub(crate) mod dmabuf;

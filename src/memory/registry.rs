@@ -11,6 +11,7 @@ use super::lease::{
 use crate::linux::{
     global_mutex,
     internal::Internal,
+    security::User,
     workqueue::Work, //
 };
 use kernel::{
@@ -30,14 +31,14 @@ global_mutex! {
     static LEASES: Option<RBTree<usize, (Arc<Lease>, Internal)>> = None;
 }
 
-/// Makes a lease and adds it to the list.
-pub(super) fn start() -> Result<LeaseRef> {
-    let lease = Lease::new()?;
+/// Makes a lease, of memory that `user` pays for, and adds it to the list.
+pub(super) fn start(user: Option<User>) -> Result<LeaseRef> {
+    let lease = Lease::new(user)?;
     let entry = (lease.clone(), Internal::mount()?);
-    let node = RBTreeNode::new(key(&lease), entry, GFP_KERNEL)?;
+    let node = RBTreeNode::new(key(&lease), entry, GFP_KERNEL_ACCOUNT)?;
     LEASES.lock().get_or_insert_with(RBTree::new).insert(node);
     // INVARIANT: Nothing else ends the new lease.
-    let ends_lease = Arc::new(EndsLease(lease), GFP_KERNEL)?;
+    let ends_lease = Arc::new(EndsLease(lease), GFP_KERNEL_ACCOUNT)?;
     Ok(LeaseRef(ends_lease))
 }
 

@@ -11,6 +11,7 @@ use super::{
 use crate::linux::dax::make_and_kill;
 use crate::linux::memory_failure::Probe;
 use crate::linux::mm::poison;
+use crate::linux::security::User;
 use crate::linux::workqueue::WorkQueue;
 use kernel::prelude::*;
 
@@ -44,9 +45,9 @@ impl Resources {
         })
     }
 
-    /// Begins to use memory, which is not open yet.
-    pub(crate) fn start(&self) -> Result<LeaseRef> {
-        registry::start()
+    /// Begins to use memory, which is not open yet, and which `user` pays for.
+    pub(crate) fn start(&self, user: Option<User>) -> Result<LeaseRef> {
+        registry::start(user)
     }
 }
 

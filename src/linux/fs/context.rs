@@ -7,6 +7,7 @@ use super::{
     Refusal, //
 };
 use crate::bindings;
+use crate::linux::security::User;
 use core::ptr::{
     self,
     NonNull, //
@@ -59,7 +60,7 @@ impl Context {
     fn log(&self, level: u8, message: fmt::Arguments<'_>) {
         let log = self.get().log.log;
         if log.is_null() {
-            if crate::linux::ratelimit() {
+            if self.user().is_none() && crate::linux::ratelimit() {
                 pr_err!("{}\n", message);
             }
             return;
@@ -71,6 +72,12 @@ impl Context {
         // SAFETY: `%pA` takes a pointer to `fmt::Arguments`, which logfc() formats before it
         // returns. The log lives as long as the context.
         unsafe { bindings::logfc(log, name, level as kernel::ffi::c_char, format, message) };
+    }
+
+    /// Returns the ordinary user who mounts, or `None` for root.
+    pub(crate) fn user(&self) -> Option<User> {
+        // SAFETY: A context keeps its user namespace.
+        unsafe { User::of(self.get().user_ns) }
     }
 
     /// Returns true if this is a remount.

@@ -17,7 +17,8 @@ use super::{
 use crate::bindings;
 use crate::linux::{
     block::BlockDevice,
-    fatal_signal_pending, //
+    fatal_signal_pending,
+    security::User, //
 };
 use core::marker::PhantomPinned;
 use kernel::{
@@ -56,7 +57,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     type Shared: Send + Sync;
 
     /// Mount options while they are parsed.
-    type Options: Default + Send + Sync;
+    type Options: Send + Sync;
 
     /// Facts about the source of a mount.
     type Found;
@@ -69,6 +70,9 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
 
     /// The claim of a regular file on its [mapping](crate::linux::mm::FileMapping).
     type Claim: Send + Sync;
+
+    /// Returns the options of a new mount by `user`, or by root.
+    fn new_options(user: Option<User>) -> Self::Options;
 
     /// Parses one mount option. A remount is one of the superblock `sb`, whose lock is not held.
     ///
@@ -175,7 +179,7 @@ impl<T: Operations> Registration<T> {
             fs_type <- Opaque::try_ffi_init(|place: *mut bindings::file_system_type| {
                 let fs_type = bindings::file_system_type {
                     name: T::NAME.as_char_ptr(),
-                    fs_flags: bindings::FS_ALLOW_IDMAP,
+                    fs_flags: bindings::FS_ALLOW_IDMAP | bindings::FS_USERNS_MOUNT,
                     owner: module.as_ptr().cast(),
                     init_fs_context: Some(VTable::<T>::init),
                     kill_sb: Some(VTable::<T>::kill),

@@ -22,7 +22,7 @@ use super::{
     VTable, //
 };
 use crate::bindings;
-use crate::linux::security;
+use crate::linux::security::User;
 use core::ptr;
 use kernel::{
     error::{
@@ -48,10 +48,15 @@ impl<T: Operations> VTable<T> {
         from_result(|| {
             // The VFS asks for this at mount only. Without it, nothing that a user passes to the
             // context could ever be mounted, but all of it would be parsed, kept and logged.
-            if !security::is_admin() {
-                return Err(EPERM);
-            }
-            let options = KBox::into_raw(KBox::new(T::Options::default(), GFP_KERNEL)?);
+            // SAFETY: The caller passes a valid context, whose user namespace it keeps.
+            let user = unsafe {
+                if !bindings::may_mount(fc) {
+                    return Err(EPERM);
+                }
+                User::of((*fc).user_ns)
+            };
+            let options = KBox::new(T::new_options(user), GFP_KERNEL_ACCOUNT)?;
+            let options = KBox::into_raw(options);
             // SAFETY: The caller passes a valid context. Its `fs_private` belongs to `T`.
             unsafe {
                 (*fc).fs_private = options.cast();
@@ -162,7 +167,7 @@ unsafe fn get_tree<T: Operations>(
         let data = match known {
             0 => {
                 let data = T::open(registration, options, found, context)?;
-                Some(KBox::new(data, GFP_KERNEL)?)
+                Some(KBox::new(data, GFP_KERNEL_ACCOUNT)?)
             }
             _ => None,
         };

@@ -69,6 +69,29 @@ pub(crate) unsafe trait Owner: Send + Sync {
     }
 }
 
+// SAFETY: The first object is the owner. The second one is dropped after it.
+unsafe impl<O: Owner, K: Send + Sync> Owner for (O, K) {
+    fn mappable(&self) -> Option<Mappable> {
+        self.0.mappable()
+    }
+
+    fn bad_blocks(&self) -> Option<(NonNull<Atomic<u32>>, u32)> {
+        self.0.bad_blocks()
+    }
+
+    fn mark_failed(&self) {
+        self.0.mark_failed();
+    }
+
+    fn file(&self) -> Option<&File> {
+        self.0.file()
+    }
+
+    fn has_frame(&self, frame: usize) -> Option<bool> {
+        self.0.has_frame(frame)
+    }
+}
+
 /// Mapped memory. A [`Space`](super::Space) that processes may map has a reference to it.
 ///
 /// Copies of it survive a machine check, and are mixtures if others write the memory at the same
