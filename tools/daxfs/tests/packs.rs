@@ -277,7 +277,8 @@ fn composed_packs() {
     );
 }
 
-/// What the kernel does not mount, whatever files are wanted: a pack without a root, or a bad record in the table of packs.
+/// What the kernel does not mount, whatever files are wanted: a pack without a root, or a bad
+/// record in the table of packs.
 #[test]
 fn refused_by_the_kernel() {
     let place = composed();
@@ -292,7 +293,7 @@ fn refused_by_the_kernel() {
     image[record..record + 32].copy_from_slice(&superblock(&pack).sha256);
     set_digest(&mut image);
     place.write("composed", &image);
-    let refused = |what: &str| {
+    let refused = |what: &str, found: &str| {
         for command in [
             "cat composed file",
             "extract composed there",
@@ -302,12 +303,15 @@ fn refused_by_the_kernel() {
         }
         let fsck = place.run(format!("daxfs fsck composed {PACKS}"));
         assert_eq!((fsck.status, fsck.text()), (4, ""), "{fsck:?}");
-        assert!(fsck.stderr.contains(what), "{fsck:?}");
+        assert!(fsck.stderr.contains(found), "{fsck:?}");
     };
-    refused("first: root inode is not a root directory");
+    let root = "first: root inode is not a root directory";
+    refused(root, root);
     // A directory like a store has no other rules.
-    place.shell("mkdir -p store/images store/packs; cp composed store/images/one.daxfs");
-    place.shell("for pack in first second; do cp $pack store/packs/$(daxfs info --json $pack | grep -o '[0-9a-f]\\{64\\}').daxfs; done");
+    place.shell(
+        "mkdir -p store/images store/packs; cp composed store/images/one.daxfs
+         for pack in first second; do cp $pack store/packs/$(daxfs digest $pack).daxfs; done",
+    );
     let fsck = place.run("daxfs fsck store/images/one.daxfs");
     assert!(
         fsck.status == 4 && fsck.stderr.contains("is not a root directory"),
@@ -318,16 +322,21 @@ fn refused_by_the_kernel() {
     let good = place.read("composed");
     let table = layout::PACKS_OFFSET as usize;
     let table = u64::from_le_bytes(good[table..table + 8].try_into().unwrap()) as usize;
-    for change in [
-        |record: &mut [u8]| record[63] = 1,
-        |record: &mut [u8]| record.copy_within(..64, 64),
-    ] {
+    let table_is = "composed: invalid table of packs";
+    let changes: [(fn(&mut [u8]), _); 2] = [
+        (|record| record[63] = 1, table_is),
+        (
+            |record| record.copy_within(..64, 64),
+            "pack is in the table twice",
+        ),
+    ];
+    for (change, found) in changes {
         image.copy_from_slice(&good);
         change(&mut image[table..]);
         set_digest(&mut image);
         place.write("composed", &image);
-        refused("composed: invalid table of packs");
-        place.fails("daxfs ls composed", "composed: invalid table of packs");
+        refused(table_is, found);
+        place.fails("daxfs ls composed", table_is);
     }
 }
 
