@@ -81,7 +81,8 @@ pub fn time(text: &str) -> Result<Time, Remedy> {
 
 /// Parses the number of a user or group.
 pub fn id(text: &str) -> Result<u32, Remedy> {
-    let wrong = "use a number below 4294967295, which id -u NAME prints of a user, and getent group NAME of a group";
+    let wrong = "use a number below 4294967295, which id -u NAME prints of a user, \
+                 and getent group NAME of a group";
     // Linux has no user and no group -1.
     let id = text.parse().ok();
     id.filter(|&id| id != u32::MAX).ok_or(wrong)
