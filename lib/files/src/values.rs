@@ -90,9 +90,10 @@ pub fn id(text: &str) -> Result<u32, Remedy> {
 
 /// Parses a SHA-256: 64 hexadecimal digits. Returns them in lower case.
 pub fn sha256(text: &str) -> Result<String, Remedy> {
-    match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        true => Ok(text.to_ascii_lowercase()),
-        false => Err("use the 64 hexadecimal digits that daxfs digest prints"),
+    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("use the 64 hexadecimal digits that daxfs digest prints")
     }
 }
 

@@ -197,9 +197,10 @@ fn report(
     let mut status = 0;
     let outcome = examine(source, packs, &bar, &mut |violation| {
         count += 1;
-        status |= match violation.unreadable {
-            true => OPERATIONAL,
-            false => UNCORRECTED,
+        status |= if violation.unreadable {
+            OPERATIONAL
+        } else {
+            UNCORRECTED
         };
         bar.suspend(|| eprintln!("{name}: {violation}"));
     });
