@@ -129,9 +129,10 @@ fn unreadable_files() {
     let place = place(&format!(
         "{TREE}; mkdir output; chmod 755 .; chmod 777 output"
     ));
-    let user = match is_root() {
-        true => "setpriv --reuid=65534 --regid=65534 --clear-groups ",
-        false => "",
+    let user = if is_root() {
+        "setpriv --reuid=65534 --regid=65534 --clear-groups "
+    } else {
+        ""
     };
     if place.run(format!("{user}mkdaxfs --version")).status != 0 {
         return skip("another user may not run the binary");

@@ -119,9 +119,10 @@ fn which_image() {
          mkdaxfs oci:layout:other new | 1 | has no image called 'other'; it has: whole, example",
     );
     // For several processors, in a nested index.
-    let arch = match cfg!(target_arch = "x86_64") {
-        true => "amd64",
-        false => "arm64",
+    let arch = if cfg!(target_arch = "x86_64") {
+        "amd64"
+    } else {
+        "arm64"
     };
     let both = [
         platform(whole.clone(), arch),

@@ -68,10 +68,10 @@ fn exclude() {
 #[test]
 fn owners() {
     let place = tree();
-    match is_root() {
-        true => place
-            .shell("cd tree; chown 1000:100 src; chown -h 1001:101 link; chown 200000:5 target"),
-        false => skip("other owners need root"),
+    if is_root() {
+        place.shell("cd tree; chown 1000:100 src; chown -h 1001:101 link; chown 200000:5 target")
+    } else {
+        skip("other owners need root")
     }
     let plain = listing(&place, "tree");
     let check = |options: &str, map: &dyn Fn(u32, u32) -> (u32, u32)| {

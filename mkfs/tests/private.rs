@@ -18,9 +18,10 @@ const FILES: &str = "mkdir tree; echo secret >tree/shadow; tar -cf tree.tar tree
 /// Gives the file to another user if possible. Returns who may read it then.
 fn give(place: &Place, name: &str, mode: u32) -> (u32, u32, u32) {
     let path = place.path(name);
-    match is_root() {
-        true => chown(&path, Some(USER), Some(USER + 1)).unwrap(),
-        false => skip("other owners need root"),
+    if is_root() {
+        chown(&path, Some(USER), Some(USER + 1)).unwrap()
+    } else {
+        skip("other owners need root")
     }
     chmod(&path, mode);
     who(&path)

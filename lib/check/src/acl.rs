@@ -85,9 +85,10 @@ impl List {
                 _ => return Err("its entries are not user, group, mask and other in this order"),
             };
         }
-        match next == 0 || entries.is_empty() {
-            true => Ok(List(entries)),
-            false => Err("entries for user, group or other are missing"),
+        if next == 0 || entries.is_empty() {
+            Ok(List(entries))
+        } else {
+            Err("entries for user, group or other are missing")
         }
     }
 

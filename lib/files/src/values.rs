@@ -81,7 +81,8 @@ pub fn time(text: &str) -> Result<Time, Remedy> {
 
 /// Parses the number of a user or group.
 pub fn id(text: &str) -> Result<u32, Remedy> {
-    let wrong = "use a number below 4294967295, which id -u NAME prints of a user, and getent group NAME of a group";
+    let wrong = "use a number below 4294967295, which id -u NAME prints of a user, \
+                 and getent group NAME of a group";
     // Linux has no user and no group -1.
     let id = text.parse().ok();
     id.filter(|&id| id != u32::MAX).ok_or(wrong)
@@ -89,9 +90,10 @@ pub fn id(text: &str) -> Result<u32, Remedy> {
 
 /// Parses a SHA-256: 64 hexadecimal digits. Returns them in lower case.
 pub fn sha256(text: &str) -> Result<String, Remedy> {
-    match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        true => Ok(text.to_ascii_lowercase()),
-        false => Err("use the 64 hexadecimal digits that daxfs digest prints"),
+    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("use the 64 hexadecimal digits that daxfs digest prints")
     }
 }
 

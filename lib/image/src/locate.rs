@@ -40,10 +40,11 @@ struct Head {
 /// `FIEMAP_EXTENT_UNKNOWN`: the extent is not in the memory of the mount.
 const ELSEWHERE: u32 = 2;
 
-/// Returns the offset and the length of the bytes of the regular file `file` in the memory that its image was mounted
-/// from. A file has one extent.
+/// Returns the offset and the length of the bytes of the regular file `file` in the memory that
+/// its image was mounted from. A file has one extent.
 ///
-/// Fails with `NODEV` if the file is not on a mounted image, and `OPNOTSUPP` if its bytes are in a pack of the image.
+/// Fails with `NODEV` if the file is not on a mounted image, and `OPNOTSUPP` if its bytes are in a
+/// pack of the image.
 pub fn locate(file: impl AsFd) -> Result<(u64, u64)> {
     const REQUEST: rustix::ioctl::Opcode = opcode::read_write::<Head>(b'f', 11);
     let status = fstat(&file)?;
@@ -59,7 +60,7 @@ pub fn locate(file: impl AsFd) -> Result<(u64, u64)> {
 }
 
 impl Map {
-    /// Returns the offset and the length of a file of `size` bytes in the memory with the image at `start`.
+    /// Returns the place of a file of `size` bytes in the memory, which has the image at `start`.
     fn place(&self, start: u64, size: u64) -> Result<(u64, u64)> {
         match self.flags & ELSEWHERE {
             0 => Ok((start + self.physical, size)),

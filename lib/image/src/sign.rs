@@ -95,12 +95,13 @@ pub fn verify(image: &Opened, certs: &[PathBuf]) -> Result<String> {
 
 /// Checks that a signature that `expires` counts now.
 fn check_end(name: String, expires: u64) -> Result<()> {
-    match now() > expires {
-        true => Err(Error::refused(
+    if now() > expires {
+        Err(Error::refused(
             name,
             "the signature has expired; sign the image again, with a later end",
-        )),
-        false => Ok(()),
+        ))
+    } else {
+        Ok(())
     }
 }
 
@@ -218,9 +219,10 @@ fn check(name: &str, line: &Line, cms: &[u8], trusted: Option<&Memory>) -> Resul
     run(name, &mut command)?;
     let mut command = openssl("cms -cmsout -noout -print -inform DER");
     let text = run(name, command.arg("-in").arg(message.path()))?;
-    match has_form(cms, &String::from_utf8_lossy(&text)) {
-        true => Ok(()),
-        false => Err(Error::refused(name, FORM)),
+    if has_form(cms, &String::from_utf8_lossy(&text)) {
+        Ok(())
+    } else {
+        Err(Error::refused(name, FORM))
     }
 }
 
@@ -283,15 +285,16 @@ fn run(name: &str, command: &mut Command) -> Result<Vec<u8>> {
         };
         Error::system(name, "cannot run openssl", remedy, error)
     })?;
-    match run.status.success() {
-        true => Ok(run.stdout),
-        false => Err(Error::refused(
+    if run.status.success() {
+        Ok(run.stdout)
+    } else {
+        Err(Error::refused(
             name,
             format!(
                 "openssl: {}",
                 reasons(&String::from_utf8_lossy(&run.stderr))
             ),
-        )),
+        ))
     }
 }
 

@@ -108,9 +108,10 @@ const _: () = {
 /// shares 2 MiB with others, because none of its files is mapped by a PMD entry. A range of `phys=` needs the alignment
 /// of a larger one to have struct pages.
 pub fn room(size: u64, block: u64) -> (u64, u64) {
-    let align = match size < HUGE_SIZE {
-        true => block.max(CATALOG_ALIGN),
-        false => HUGE_SIZE,
+    let align = if size < HUGE_SIZE {
+        block.max(CATALOG_ALIGN)
+    } else {
+        HUGE_SIZE
     };
     (align, size.next_multiple_of(align))
 }
@@ -255,10 +256,13 @@ impl Table {
             (Err(error), _) | (_, Err(error)) if error.problem == Problem::Version => {
                 return Err(error)
             }
-            (Ok(Some(a)), Ok(Some(b))) => match b.0.generation.get() > a.0.generation.get() {
-                true => (b, 1, None),
-                false => (a, 0, None),
-            },
+            (Ok(Some(a)), Ok(Some(b))) => {
+                if b.0.generation.get() > a.0.generation.get() {
+                    (b, 1, None)
+                } else {
+                    (a, 0, None)
+                }
+            }
             (Ok(Some(found)), other) => {
                 let nothing = Error::new(COPY, CATALOG_COPIES[1], 0);
                 (found, 0, Some(other.err().unwrap_or(nothing)))

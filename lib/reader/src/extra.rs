@@ -59,7 +59,8 @@ impl<M: Memory> Image<'_, M> {
     ///
     /// # Errors
     ///
-    /// [`Problem::Packs`] if a record is invalid, or a pack is in the table twice; [`Problem::Unreadable`].
+    /// [`Problem::Packs`] if a record is invalid or a pack is in the table twice,
+    /// [`Problem::Unreadable`].
     pub fn packs(&self) -> Result<Vec<layout::Pack>> {
         let mut seen = HashSet::new();
         let load = |index| {

@@ -88,10 +88,7 @@ impl<M: Memory> Image<'_, M> {
             }
             let inode = self.child(&directory, &name)?.ok_or(FindError::NotFound)?;
             let followed = follow || !left.is_empty() || must_be_directory;
-            let target = match followed {
-                true => self.target(&inode)?,
-                false => None,
-            };
+            let target = if followed { self.target(&inode)? } else { None };
             let Some(target) = target else {
                 above.push(at);
                 at = inode;

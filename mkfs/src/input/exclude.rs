@@ -32,9 +32,10 @@ impl Exclude {
             if let Some(why) = mistake(pattern) {
                 return Err(format!("the pattern '{pattern}' {why}"));
             }
-            let glob = match path.contains('/') {
-                true => path.trim_start_matches('/').to_string(),
-                false => format!("**/{path}"),
+            let glob = if path.contains('/') {
+                path.trim_start_matches('/').to_string()
+            } else {
+                format!("**/{path}")
             };
             let glob = GlobBuilder::new(&glob)
                 .literal_separator(true)

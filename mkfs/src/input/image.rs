@@ -69,8 +69,6 @@ fn open(blob: &Blob) -> Result<(Region, Superblock)> {
     let memory = Region::file(blob.container()?.file, blob.start, blob.size());
     let superblock = Superblock::load(&memory);
     let superblock = superblock.map_err(|error| Error::image(&blob.path, error))?;
-    let root = Image::new(&memory, &superblock).root();
-    root.map_err(|error| Error::image(&blob.path, error))?;
     Ok((memory, superblock))
 }
 

@@ -130,9 +130,10 @@ impl Listing {
 
     fn entries(&self, names: &[CString], exclude: Option<&Exclude>) -> Vec<Result<Option<Found>>> {
         // The path may be too long for the kernel: use the open directory.
-        let access = match self.path.as_os_str().len() + 1 + 255 <= PATH_MAX {
-            true => self.path.clone(),
-            false => format!("/proc/self/fd/{}", self.fd.as_raw_fd()).into(),
+        let access = if self.path.as_os_str().len() + 1 + 255 <= PATH_MAX {
+            self.path.clone()
+        } else {
+            format!("/proc/self/fd/{}", self.fd.as_raw_fd()).into()
         };
         names
             .par_iter()

@@ -67,9 +67,12 @@ impl XattrReader {
     ) -> Result<XattrSet> {
         let mut set = XattrSet::new();
         let follow = self.follow;
-        let length = match sized(&mut self.list, |buffer| match follow {
-            true => listxattr(access, buffer),
-            false => llistxattr(access, buffer),
+        let length = match sized(&mut self.list, |buffer| {
+            if follow {
+                listxattr(access, buffer)
+            } else {
+                llistxattr(access, buffer)
+            }
         }) {
             Ok(length) => length,
             // A file system without extended attributes.
@@ -84,9 +87,12 @@ impl XattrReader {
                 unknown(name);
                 continue;
             };
-            let length = match sized(&mut self.value, |buffer| match follow {
-                true => getxattr(access, name, buffer),
-                false => lgetxattr(access, name, buffer),
+            let length = match sized(&mut self.value, |buffer| {
+                if follow {
+                    getxattr(access, name, buffer)
+                } else {
+                    lgetxattr(access, name, buffer)
+                }
             }) {
                 Ok(length) => length,
                 // It was removed, or the file system or security module lists a name without a

@@ -55,9 +55,10 @@ pub fn make(
     let record = superblock(tree, &plan, options, crc, &pieces);
     let failed = |error| Error::output(path, "write the image", error);
     image.write_all_at(record.as_bytes(), 0).map_err(failed)?;
-    let sums: Vec<u8> = match options.sums {
-        true => pieces.sums(&record).flatten().collect(),
-        false => Vec::new(),
+    let sums: Vec<u8> = if options.sums {
+        pieces.sums(&record).flatten().collect()
+    } else {
+        Vec::new()
     };
     image.write_all_at(&sums, plan.total_size).map_err(failed)?;
 
@@ -83,9 +84,10 @@ pub fn measure(tree: &Tree, options: &Options, progress: &dyn Progress) -> Resul
 }
 
 fn duplicates(tree: &Tree, options: &Options, progress: &dyn Progress) -> Result<Duplicates> {
-    match options.dedupe {
-        true => Duplicates::find(tree, progress),
-        false => Ok(Duplicates::default()),
+    if options.dedupe {
+        Duplicates::find(tree, progress)
+    } else {
+        Ok(Duplicates::default())
     }
 }
 

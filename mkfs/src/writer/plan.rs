@@ -93,10 +93,7 @@ impl Plan {
     pub fn new(tree: &Tree, duplicates: &Duplicates, options: &Options) -> Result<Self> {
         let mut plan = Plan {
             block_size: options.block_size,
-            compat: match options.sums {
-                true => layout::COMPAT_SUMS,
-                false => 0,
-            },
+            compat: if options.sums { layout::COMPAT_SUMS } else { 0 },
             order: vec![ROOT],
             numbers: vec![0; tree.nodes.len()],
             records: vec![Planned {

@@ -91,7 +91,6 @@ impl Handle {
             let why = "an image that has packs cannot be a pack";
             return Err(Failure::new(Errno::INVAL, why));
         }
-        pack.image().root()?;
         let mut found = false;
         for index in 0..self.opened.superblock.pack_count() {
             let record = self.image().pack(index)?;

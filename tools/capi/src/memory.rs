@@ -42,11 +42,12 @@ pub fn memory(file: impl AsFd, socket: &Path) -> Result<OwnedFd> {
         Errno::PROTO,
         "no daxfs load serves at the socket",
     ))?;
-    match u64::from_ne_bytes(device) == fstat(file)?.st_dev {
-        true => Ok(memory),
-        false => Err(Failure::new(
+    if u64::from_ne_bytes(device) == fstat(file)?.st_dev {
+        Ok(memory)
+    } else {
+        Err(Failure::new(
             Errno::NODEV,
             "the socket has the memory of another mount",
-        )),
+        ))
     }
 }

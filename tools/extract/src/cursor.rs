@@ -59,9 +59,10 @@ impl Cursor {
 
     fn open(&self, name: &[u8]) -> Result<OwnedFd> {
         let (flags, mode) = (DIRECTORY, Mode::empty());
-        match self.one_mount {
-            true => openat2(&self.here, name, flags, mode, ResolveFlags::NO_XDEV),
-            false => openat(&self.here, name, flags, mode),
+        if self.one_mount {
+            openat2(&self.here, name, flags, mode, ResolveFlags::NO_XDEV)
+        } else {
+            openat(&self.here, name, flags, mode)
         }
     }
 

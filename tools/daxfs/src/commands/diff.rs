@@ -277,9 +277,10 @@ impl<S: Storage> Comparison<'_, S> {
         let same = (a.nlink, b.nlink) == (1, 1)
             || *self.there.entry(a.ino).or_insert(b.ino) == b.ino
                 && *self.back.entry(b.ino).or_insert(a.ino) == a.ino;
-        match same {
-            true => Ok(()),
-            false => self.say(path, "hard links to other files"),
+        if same {
+            Ok(())
+        } else {
+            self.say(path, "hard links to other files")
         }
     }
 

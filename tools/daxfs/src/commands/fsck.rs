@@ -118,7 +118,7 @@ struct Packs {
 }
 
 impl Packs {
-    /// Checks each pack of `image`. Returns the exit status, and the number of packs that are damaged or unreadable.
+    /// Checks each pack of `image`. Returns the exit status, and how many are damaged or unreadable.
     fn check(&mut self, image: &Opened) -> (u8, usize) {
         let (mut status, mut bad) = (0, 0);
         for pack in &image.packs {
@@ -197,9 +197,10 @@ fn report(
     let mut status = 0;
     let outcome = examine(source, packs, &bar, &mut |violation| {
         count += 1;
-        status |= match violation.unreadable {
-            true => OPERATIONAL,
-            false => UNCORRECTED,
+        status |= if violation.unreadable {
+            OPERATIONAL
+        } else {
+            UNCORRECTED
         };
         bar.suspend(|| eprintln!("{name}: {violation}"));
     });

@@ -58,8 +58,8 @@ pub struct Fuse {
     /// Stay in the foreground
     #[arg(short, long)]
     foreground: bool,
-    /// Mount options: allow_other, allow_root, uid= and gid= (the owner and group that all files have), and generic ones
-    /// of mount(8); the default is nosuid,nodev
+    /// Mount options: allow_other, allow_root, uid= and gid= (the owner and group of all files),
+    /// and generic ones of mount(8); the default is nosuid,nodev
     #[arg(short, long, value_delimiter = ',')]
     options: Vec<String>,
     /// Write a line to standard output when the image is mounted
@@ -263,7 +263,8 @@ fn parse(words: &[String]) -> Result<(SessionACL, Owner, MountOptions)> {
             ("uid", Some(text)) => owner.uid = Some(number(text)?),
             ("gid", Some(text)) => owner.gid = Some(number(text)?),
             _ => {
-                let why = "unknown mount option; use allow_other, allow_root, uid=, gid= or generic ones of mount(8), such as noexec";
+                let why = "unknown mount option; use allow_other, allow_root, uid=, gid= \
+                           or generic ones of mount(8), such as noexec";
                 return Err(Error::refused(name.clone(), why));
             }
         }

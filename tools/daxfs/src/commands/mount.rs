@@ -26,8 +26,9 @@ use std::process::ExitCode;
 ///
 /// An image file is loaded into a sealed memfd first, as daxfs load does. Of a store, the image of the option image=NAME is
 /// mounted, or the active one, and the packs of it that are not in memory are loaded. Everything else is passed back to mount(8).
-/// With the type fuse.daxfs (mount.fuse.daxfs), the image is served as by daxfs fuse, with its options and the packs in the
-/// files that pack=FILE names, once for each; what root mounts is for all users then.
+/// With the type fuse.daxfs (mount.fuse.daxfs), the image is served as by daxfs fuse, with its
+/// options and the packs in the files that pack=FILE names, once for each; what root mounts is for
+/// all users then.
 #[derive(Parser)]
 #[command(
     name = "mount.daxfs",

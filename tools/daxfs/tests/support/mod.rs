@@ -34,9 +34,10 @@ pub const DECADES: &str = "20000101000000Z 20990101000000Z";
 /// Returns a script that makes the files `name.key` and `name.pem`, a certificate that `issuer` has signed, or the owner.
 pub fn certificate(name: &str, issuer: &str, times: &str) -> String {
     let (start, end) = times.split_once(' ').unwrap();
-    let by = match issuer == name {
-        true => String::new(),
-        false => format!("-CA {issuer}.pem -CAkey {issuer}.key"),
+    let by = if issuer == name {
+        String::new()
+    } else {
+        format!("-CA {issuer}.pem -CAkey {issuer}.key")
     };
     format!(
         "openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {name}.key
