@@ -23,7 +23,7 @@ MISSING = {"virtio-pmem": "nvdimm", "cxl": ""} if ARCH == "arm64" else {}
 
 # The order in which groups start: the longest first, any that are missing here last. Of those that share a machine,
 # signature is the last one, because after it only signed images can be mounted.
-ORDER = """host sources memory containerd modules files images distro fuse vfs nfs hashing stores signature sharing
+ORDER = """host sources memory containerd modules files images fuse vfs nfs hashing stores signature sharing
     packages boot storm packing soak kernels shortage costs selinux""".split()
 
 # The Python of the build root runs this for a program on this machine, which is the first argument.
