@@ -61,7 +61,7 @@ help:
 	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
 	@echo '  make bench          measures daxfs and other filesystems, prints tables; SECTIONS="table ..." or'
 	@echo '                      SECTIONS=all, see bench/run --help'
-	@echo '  make soak           damaged images for an hour, on both kernels, while memory is written to, fails and goes away;'
+	@echo '  make soak           damaged images for an hour, on both kernels, while memory is written to or short;'
 	@echo '                      then any memory call for as long; SECONDS=3600 or IMAGES=20000 for both kernels together, SOAK="stock debug"'
 	@echo '  make matrix         builds and tests on each kernel and configuration (hours); ONLY="CELL ..." CHECKS="GROUP ..."'
 	@echo '  make shell          a shell in the virtual machine, with the module and the tools on board'
@@ -283,8 +283,8 @@ check-debug: debug-module tools tests prepare-guest
 SOAK ?= stock debug
 each = $(shell echo $$(($(1) / $(words $(SOAK)))))
 soak: $(if $(filter stock,$(SOAK)),all) $(if $(filter debug,$(SOAK)),debug-module) tools tests prepare-guest
-	tests/soak_machines $(addprefix --kernel ,$(SOAK)) $(if $(IMAGES),--images $(call each,$(IMAGES)),--seconds \
-		$(call each,$(if $(findstring command,$(origin SECONDS)),$(SECONDS),3600)))
+	$(if $(IMAGES),DAXFS_MOUNTS=$(call each,$(IMAGES)),DAXFS_SECONDS=$(call each,$(if $(findstring command,$(origin SECONDS)),$(SECONDS),3600))) \
+		tests/check $(addprefix --kernel ,$(SOAK)) soak $(if $(IMAGES),,storm)
 
 fuzz: prepare-root
 	scripts/fuzz $(if $(TARGET),--target $(TARGET)) $(if $(findstring command,$(origin SECONDS)),--seconds $(SECONDS))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The owner of a dma-buf's pages can do anything with them: udmabuf shares the pages of a memfd,
- * which can be punched or closed. Here they are huge pages; source_memory does this with others, on each source.
+ * which can be punched or closed. Here they are huge pages; sources does this with others, on each source.
  * Mapped files keep their content, and all memory is released.
  *
  * Group: memory

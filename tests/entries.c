@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Threads of an ordinary user write to a private mapping, read it, drop its pages and forbid huge
- * pages, or map the file again, all at once. No page may be inserted over an entry of 2 MiB: a kernel with
+ * Threads of an ordinary user write to a private mapping, read it, also by system calls, drop its pages and forbid
+ * huge pages, or map the file again, all at once. No page may be inserted over an entry of 2 MiB: a kernel with
  * CONFIG_DEBUG_VM crashes then, others report a lack of memory.
  *
  * Group: memory
@@ -106,6 +106,25 @@ static void *reads(void *argument)
 	return NULL;
 }
 
+/* A system call reports a page that could not be mapped, because another thread dropped it at once. */
+static void *calls(void *argument)
+{
+	struct threads *threads = argument;
+	unsigned int seed = 2;
+	int ends[2];
+	char byte;
+
+	if (pipe(ends))
+		threads->wrong = true;
+	while (now() < threads->end) {
+		size_t at = place(&seed);
+
+		if (write(ends[1], threads->address + at, 1) != 1 || read(ends[0], &byte, 1) != 1)
+			threads->wrong = true;
+	}
+	return NULL;
+}
+
 /*
  * The second call frees the page table, which the first leaves behind. If that happens after a fault
  * has made the table, this also looks like a lack of memory.
@@ -151,7 +170,7 @@ struct race {
 static int race(void *argument)
 {
 	const struct race *race = argument;
-	void *(*const run[])(void *) = { race->first, reads, reads, forbids, race->last };
+	void *(*const run[])(void *) = { race->first, reads, calls, forbids, race->last };
 	struct threads threads = { .end = now() + SECONDS };
 	pthread_t ids[ARRAY_SIZE(run)];
 	struct rusage usage;

@@ -7,8 +7,6 @@
  * Group: packing
  * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,reserve=packing.daxfs drm share
  */
-#include <sys/uio.h>
-
 #include "lib/device.h"
 
 /* Three files of each size: SIZE.a and SIZE.b with the same content, SIZE.c with another. */
@@ -291,25 +289,6 @@ POINT(tails_mapped, "the last page of packed files is mapped by a copy")
 		munmap(last, page);
 		close(fd);
 	}
-}
-
-/* Pages of the copies can be pinned like pages of the memory. */
-POINT_IF(copies_held, "the copies can be held", has_pages)
-{
-	int file = scratch_file(), ends[2];
-	char *medium = map_twin(MEDIUM, 'a'), *packed = map(open_packed(7), 4096, PROT_READ, MAP_SHARED);
-	struct iovec vector = { medium + 8192, MEDIUM - 8192 };
-	char buffer[4096];
-
-	CHECK_EQ(pwrite(file, medium, MEDIUM, 0), MEDIUM);
-	CHECK_EQ(pread(file, buffer, sizeof(buffer), 8192), MEDIUM - 8192);
-	CHECK(pattern_matches(buffer, MEDIUM - 8192, MEDIUM, 8192));
-	CHECK_EQ(pwrite(file, packed, 4096, 0), 4096);
-	REQUIRE(!pipe(ends));
-	CHECK_EQ(vmsplice(ends[1], &vector, 1, 0), MEDIUM - 8192);
-	munmap(medium, MEDIUM);
-	CHECK_EQ(read(ends[0], buffer, sizeof(buffer)), MEDIUM - 8192);
-	CHECK(pattern_matches(buffer, MEDIUM - 8192, MEDIUM, 8192));
 }
 
 /* Map files in several processes at once, while caches are dropped. */

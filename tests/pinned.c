@@ -20,6 +20,7 @@ static const struct source *source, *other;
 static const char *mnt;
 static char other_mnt[PATH_MAX];
 static struct device device;
+static struct image image;
 
 /* A process that does something with a page and then waits for the signal to continue. */
 struct helper {
@@ -308,42 +309,197 @@ POINT(unmounted_and_unbound, "it is unmounted, then unbound")
 	end(false);
 }
 
-/* The holder alone keeps the page; the inode can be evicted. */
-POINT(caches_dropped, "caches are dropped")
-{
-	struct helper *held, *held_too;
+/* ---- removal while the device is used, or being mounted --------------------------------------------------------- */
 
-	begin();
-	held = holder(LARGE, false);
-	held_too = holder(MIDDLE, false);
-	bounded_drop_caches(3);
-	CHECK_EQ(bounded("read", read_file, (void *)mnt), 0);
-	CHECK_EQ(bounded("map", map_file, (void *)mnt), 0);
-	bounded_drop_caches(2);
-	CHECK_EQ(bounded_sync(), 0);
-	CHECK_EQ(go_on("the holder", held), 0);
-	CHECK_EQ(go_on("the other holder", held_too), 0);
-	bounded_drop_caches(1);
-	CHECK_EQ(bounded_umount(mnt), 0);
-	mount_at_last();
-	end(true);
+#define USERS 3
+#define HELD (16 * 4096UL)
+
+static bool has_driver(void)
+{
+	return source_is_device(source);
 }
 
-/* A holder that is killed releases its page. */
-POINT(killed, "the holder is killed")
+static void begin_with_driver(void)
 {
-	begin();
-	for (int i = 0; i < 4; i++) {
-		struct helper *held = holder(i & 1 ? MIDDLE : LARGE, false);
+	skip_if_stuck();
+	REQUIRE(source->make(source, NULL) == 0);
+	device_find(source, &device);
+}
 
-		if (i & 2)
-			kill(held->pid, SIGKILL);
-		CHECK_EQ(bounded_umount(mnt), 0);
-		kill(held->pid, SIGKILL);
-		reaped("the holder", held->pid);
-		mount_at_last();
+/*
+ * Map a file, touch it, and put sixteen pages into a pipe, again and again. Return 0 when the file
+ * can no longer be opened, unless SIGBUS comes first.
+ */
+static int hold_pages(void *argument)
+{
+	size_t size = argument ? MIDDLE : LARGE;
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/sizes/%zu", mnt, size);
+	for (unsigned int round = 0;; round++) {
+		int ends[2], fd = -1;
+
+		if (pipe(ends))
+			return 1;
+		/* The pipe is soon full, and is closed with all pages that it holds. */
+		for (int i = 0; i < 4; i++) {
+			size_t at = i * HUGE_SIZE % (size - 1);
+			struct iovec vector = { NULL, HELD };
+			char *address;
+
+			fd = open(path, O_RDONLY | O_CLOEXEC);
+			if (fd < 0)
+				return errno != EIO;
+			address = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+			if (address == MAP_FAILED)
+				return errno != EIO;
+			touch_pages(address, size, 65536);
+			vector.iov_base = address + at;
+			if (vmsplice(ends[1], &vector, 1, SPLICE_F_NONBLOCK) < 0 &&
+			    errno != EAGAIN && errno != EFAULT)
+				return 2;
+			munmap(address, size);
+			close(fd);
+		}
+		close(ends[0]);
+		close(ends[1]);
 	}
-	end(true);
+}
+
+/*
+ * Unbind the device while users hold its pages. If @killed is not negative, kill the users after so
+ * many seconds.
+ */
+static void unbind_under_load(double killed)
+{
+	pid_t users[USERS], unbinding;
+
+	REQUIRE(bounded_mount(source, mnt) == 0);
+	for (size_t i = 0; i < USERS; i++)
+		users[i] = background_user(hold_pages, i == 1 ? "" : NULL);
+	rest(0.01 + rand() % 60 / 1000.0);
+	unbinding = begin_unbind(&device);
+	if (killed >= 0) {
+		rest(killed);
+		for (size_t i = 0; i < USERS; i++)
+			kill(users[i], SIGKILL);
+	}
+	for (size_t i = 0; i < USERS; i++) {
+		int status = reaped("a user of the device", users[i]);
+		int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+
+		if (signal == SIGBUS || (signal == SIGKILL && killed >= 0))
+			continue;
+		if (!CHECK_EQ(status, 0))
+			printf("# user %zu: status %#x\n", i, status);
+	}
+	CHECK_EQ(reaped("unbind", unbinding), 0);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	REQUIRE(device_bind(&device));
+}
+
+POINT_IF(held_all_the_time, "users hold its pages all the time", has_driver)
+{
+	int rounds = repeats(40);
+
+	begin_with_driver();
+	for (int i = 0; i < rounds; i++)
+		unbind_under_load(-1);
+}
+
+POINT_IF(killed_meanwhile, "the users are killed during removal", has_driver)
+{
+	int rounds = repeats(16);
+
+	begin_with_driver();
+	for (int i = 0; i < rounds; i++)
+		unbind_under_load(rand() % 20 / 1000.0);
+}
+
+/* Mount with the digest @argument. Return 0 or an errno. */
+static int mount_with_digest(void *argument)
+{
+	char option[80];
+
+	snprintf(option, sizeof(option), "digest=%s", (char *)argument);
+	signal(SIGTERM, SIG_DFL);
+	return context_mount_with(source_context(source, 0), mnt, option);
+}
+
+/*
+ * Mount with @digest again and again, and unbind the device after a part of the time that the digest takes. With
+ * @signals, send one to the mount a little later. Give the mount's wait status to @check, which unmounts.
+ */
+static void unbind_while_mounting(int rounds, const char *digest, const int signals[3], void (*check)(int status))
+{
+	double start, seconds;
+
+	begin_with_driver();
+	start = now();
+	CHECK_EQ(bounded("mount with a wrong digest", mount_with_digest, (void *)WRONG_DIGEST), EBADMSG);
+	seconds = now() - start;
+	for (int i = 0; i < rounds; i++) {
+		pid_t mounting = background(mount_with_digest, (void *)digest), unbinding;
+		int status;
+
+		rest((i + 0.5) / rounds * seconds);
+		unbinding = begin_unbind(&device);
+		if (signals) {
+			rest(0.1 * seconds);
+			kill(mounting, signals[i % 3]);
+		}
+		status = reaped("mount", mounting);
+		CHECK_EQ(reaped("unbind", unbinding), 0);
+		check(status);
+		REQUIRE(device_bind(&device));
+	}
+	/* These mounts have left nothing. */
+	CHECK_EQ(bounded_mount(source, mnt), 0);
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+static void check_wrong(int status)
+{
+	if (!CHECK(WIFEXITED(status) && WEXITSTATUS(status) && WEXITSTATUS(status) < 200))
+		printf("# mount: status %#x\n", status);
+	CHECK(bounded_umount(mnt) == EINVAL);
+}
+
+POINT_IF(fails_late, "a mount with a wrong digest", has_driver)
+{
+	unbind_while_mounting(repeats(6), WRONG_DIGEST, NULL, check_wrong);
+}
+
+/* The mount may have ended before the signal. */
+static void check_interrupted(int status)
+{
+	bounded_umount(mnt);
+}
+
+POINT_IF(interrupted, "a mount that a signal interrupts", has_driver)
+{
+	unbind_while_mounting(repeats(5), image_digest(&image), (int[]){ SIGTERM, SIGKILL, SIGINT }, check_interrupted);
+}
+
+static void check_right(int status)
+{
+	int error = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+	char path[PATH_MAX];
+
+	if (error) {
+		if (!CHECK(error == EIO || error == ENXIO || error == ENODEV))
+			printf("# mount: %s\n", strerror(error));
+		return;
+	}
+	/* Neither the root's entries nor files were read before. */
+	snprintf(path, sizeof(path), "%s/sizes/4097", mnt);
+	CHECK_FAILS(open(path, O_RDONLY | O_CLOEXEC), EIO);
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+POINT_IF(right_but_gone, "a mount with the right digest", has_driver)
+{
+	unbind_while_mounting(repeats(5), image_digest(&image), NULL, check_right);
 }
 
 static bool has_driver_or_range(const struct source *source)
@@ -355,5 +511,6 @@ static bool has_driver_or_range(const struct source *source)
 int main(void)
 {
 	mnt = private_mount_point();
+	image = sources_image();
 	return run_on_sources(has_driver_or_range, NULL, &source);
 }

@@ -341,7 +341,8 @@ POINT(run_storm, "a storm of memory calls")
 	do {
 		double left = end - now();
 
-		event = (shift + round) % EVENTS;
+		/* Devices are removed first, which a short run has time for. */
+		event = (source_is_device(source) ? REMOVED + round : shift + round) % EVENTS;
 		while (!possible(event))
 			event = (event + 1) % EVENTS;
 		if (is_kept(event) && mounts[event] >= KEPT)

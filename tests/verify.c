@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * verify=lazy on a source for each way to map: damage is found before the first byte of it is read or mapped, also by a
- * private mapping or the kernel, good pieces stay usable, and a mount that cannot be verified is refused.
+ * private mapping or the kernel, good pieces stay usable, and a mount that cannot be verified is refused. For remounts see
+ * remount.
  *
  * Group: memory
  * Machine: cpus=2 nvdimm=sources.daxfs drm share
@@ -10,7 +11,6 @@
 #include <sys/uio.h>
 
 #include "lib/device.h"
-#include "lib/uring.h"
 
 /* A damaged byte of the large file, in its third piece, and the start of its page. */
 #define BAD (2 * PIECE + 12345)
@@ -19,7 +19,6 @@
 static const struct source *source;
 static struct image image;
 static const char *mnt;
-static char other_mnt[PATH_MAX];
 static int memory;
 
 /* Return the options of a mount; a NULL leaves one out. The text changes with the next call. */
@@ -227,27 +226,6 @@ POINT(damaged_mapping, "mappings of a damaged piece")
 	unmount();
 }
 
-POINT(damaged_uring, "io_uring reads a damaged piece")
-{
-	char *buffer = malloc(LARGE);
-	struct io_uring_sqe request;
-	struct ring ring;
-	int fd;
-
-	ring = ring_open();
-	mount_damaged();
-	fd = open_large();
-	request = ring_request(IORING_OP_READ, fd, buffer, 4096, BAD);
-	CHECK_EQ(ring_do(&ring, &request), -EIO);
-	request = ring_request(IORING_OP_READ, fd, buffer, PIECE, PIECE);
-	CHECK_EQ(ring_do(&ring, &request), PIECE);
-	CHECK(pattern_matches(buffer, PIECE, LARGE, PIECE));
-	close(ring.fd);
-	close(fd);
-	others_are_good();
-	unmount();
-}
-
 /* Verifying a piece takes milliseconds, for which RWF_NOWAIT does not wait. */
 POINT(no_waiting, "reads that do not wait")
 {
@@ -409,45 +387,6 @@ POINT(written_later, "memory that is written after it was verified")
 	unmount();
 }
 
-static int remount(const char *digest, const char *verify)
-{
-	return context_remount(mnt, checks(digest, verify));
-}
-
-POINT(remounts, "mounts and remounts of a mounted image")
-{
-	memory = source->make(source, &image);
-	REQUIRE(memory >= 0 && !mount_with(mnt, NULL, NULL));
-	/* Processes may have mapped unverified pages. */
-	check_refused(remount(image_digest(&image), "lazy"), EBUSY, "without digest=");
-	CHECK_EQ(remount(image_digest(&image), "full"), EBUSY);
-	CHECK_EQ(remount(NULL, "lazy"), EINVAL);
-	CHECK_EQ(bounded_umount(mnt), 0);
-	memory = source->make(source, &image);
-	REQUIRE(memory >= 0 && !mount_with(mnt, image_digest(&image), "full"));
-	check_refused(remount(image_digest(&image), "lazy"), EBUSY, "without verify=lazy");
-	CHECK_EQ(remount(image_digest(&image), "full"), 0);
-	CHECK_EQ(bounded_umount(mnt), 0);
-	REQUIRE(!mount_lazily());
-	CHECK_EQ(remount(image_digest(&image), "lazy"), 0);
-	CHECK_EQ(remount(WRONG_DIGEST, "lazy"), EBADMSG);
-	CHECK_EQ(remount(image_digest(&image), NULL), 0);
-	CHECK_EQ(remount(WRONG_DIGEST, NULL), EBADMSG);
-	CHECK_EQ(bounded_umount(mnt), 0);
-	if (source_is_device(source) && source->shared) {
-		REQUIRE(!mount_with(mnt, NULL, NULL));
-		CHECK_EQ(mount_with(other_mnt, image_digest(&image), "lazy"), EBUSY);
-		CHECK_EQ(bounded_umount(mnt), 0);
-		REQUIRE(!mount_lazily());
-		CHECK_EQ(mount_with(other_mnt, WRONG_DIGEST, "lazy"), EBADMSG);
-		CHECK_EQ(mount_with(other_mnt, image_digest(&image), "lazy"), 0);
-		CHECK_EQ(bounded_umount(other_mnt), 0);
-		CHECK_EQ(bounded_umount(mnt), 0);
-	}
-	if (memory)
-		close(memory);
-}
-
 static int load_all(void *argument)
 {
 	char *mapped = map_large(0, PROT_READ, MAP_SHARED);
@@ -473,34 +412,6 @@ POINT(killing, "the process is killed")
 		CHECK(!status || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
 		CHECK_EQ(bounded_umount(mnt), 0);
 	}
-}
-
-/* The kernel reads mappings itself: with a fault, and through get_user_pages(). */
-POINT(kernel_reads, "the kernel reads the mapping")
-{
-	char *mapped, *bytes = malloc(PIECE);
-	struct iovec into = { bytes, PIECE }, from;
-	int sink;
-
-	mount_good();
-	mapped = map_large(0, PROT_READ, MAP_SHARED);
-	sink = memfd_create("sink", MFD_CLOEXEC);
-	REQUIRE(sink >= 0);
-	CHECK_EQ(write(sink, mapped + PIECE, PIECE), PIECE);
-	CHECK_EQ(pread(sink, bytes, PIECE, 0), PIECE);
-	CHECK(pattern_matches(bytes, PIECE, LARGE, PIECE));
-	CHECK_EQ(counter_of(mnt, "pieces_verified"), 1);
-	close(sink);
-	if (source->pages) {
-		/* It begins in one piece that is not verified and ends in another. */
-		from = (struct iovec){ mapped + 7 * PIECE / 2, PIECE };
-		CHECK_EQ(process_vm_readv(getpid(), &into, 1, &from, 1, 0), PIECE);
-		CHECK(pattern_matches(bytes, PIECE, LARGE, 7 * PIECE / 2));
-		CHECK_EQ(counter_of(mnt, "pieces_verified"), 3);
-	}
-	CHECK(!munmap(mapped, LARGE));
-	CHECK_EQ(bounded_umount(mnt), 0);
-	free(bytes);
 }
 
 /*
@@ -597,8 +508,6 @@ POINT(locking, "an ordinary user locks pages of a damaged piece")
 int main(void)
 {
 	mnt = private_mount_point();
-	snprintf(other_mnt, sizeof(other_mnt), "%s/other", work_dir());
-	mkdir(other_mnt, 0755);
 	image = sources_image();
 	if (!(image.super->compat & COMPAT_SUMS))
 		ktap_skip_all("needs an image with sums (mkdaxfs --sums)");

@@ -139,6 +139,11 @@ def read(path):
         return file.read().rstrip("\n")
 
 
+def manifest(directory):
+    """Return a line for each file of a directory, with its attributes and digest."""
+    return sh(f"{TESTS}/lib/manifest {directory}").split("\n")
+
+
 def random_file(path, size):
     """Write a file of random bytes."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)

@@ -1,12 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# KTAP output and kselftest exit codes for test scripts; to be sourced.
-
-# These are the arguments of the script, which may have more to say.
-case ${1-} in
---help | -h) if declare -F usage >/dev/null; then usage; else echo "usage: $0"; fi; exit 0 ;;
-esac
+# KTAP output and exit codes for tests of this machine that are shell scripts, for boot-guest too; to be sourced.
 
 ktap_number=0
 ktap_failed=0
@@ -28,14 +23,6 @@ skip_all() {
 	echo "KTAP version 1"
 	echo "1..0 # SKIP $1"
 	exit 4
-}
-
-# needs PROGRAM...: end the script unless all of them are on the path. command -v alone is content with one.
-needs() {
-	local program
-	for program in "$@"; do
-		command -v "$program" >/dev/null || skip_all "needs $program on the path"
-	done
 }
 
 bail_out() {
@@ -83,19 +70,6 @@ refused() {
 	! output=$("$@" 2>&1) && echo "$output" && [[ $output == *"$text"* ]]
 }
 
-# ends_with STATUS COMMAND...
-ends_with() {
-	local want=$1 got=0
-	shift
-	"$@" || got=$?
-	[ "$got" = "$want" ] || { echo "exit status $got, expected $want"; return 1; }
-}
-
-# as_user COMMAND...: run it as an ordinary user.
-as_user() {
-	setpriv --reuid=1000 --regid=1000 --clear-groups -- "$@"
-}
-
 # end_one: wait for one of the processes that are the keys of the array started, remove it from there, and return its exit
 # status. Bash's wait -n does not find those that ended before it is called.
 # shellcheck disable=SC2154 # the caller sets started
@@ -121,16 +95,6 @@ soon() {
 	return 1
 }
 
-# mapper ARGUMENT...: run dmsetup without udev.
-mapper() {
-	dmsetup --noudevsync --noudevrules "$@"
-}
-
-# meminfo KEY: print a number of /proc/meminfo, in KiB.
-meminfo() {
-	awk -v key="$1:" '$1 == key { print $2 }' /proc/meminfo
-}
-
 # finish: print the totals and exit with the status that they give.
 finish() {
 	echo "# totals: pass:$ktap_passed fail:$ktap_failed skip:$ktap_skipped"
@@ -141,32 +105,7 @@ finish() {
 }
 
 tests=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")/..")
-work=${DAXFS_WORK:-/tmp/daxfs-tests}
-mnt=$work/mnt
-
-# own_namespace "$@": restart the script in a new mount namespace, so that nothing stays mounted.
-own_namespace() {
-	if [ "${DAXFS_NAMESPACE:-}" != "$$" ]; then
-		[ "$(id -u)" = 0 ] || skip_all "needs the right to mount (root)"
-		DAXFS_NAMESPACE=$$ exec unshare --mount --propagation private "$0" "$@"
-	fi
-	mkdir -p "$mnt"
-}
-
-# fixture NAME: set device to the device with the image NAME, or end the script if it is missing.
-fixture() {
-	local code=0
-	device=$("$tests/lib/fixture" "$1") || code=$?
-	case $code in
-	0) ;;
-	4) skip_all "$device" ;;
-	*) bail_out "fixture $1: $device" ;;
-	esac
-}
-
 # readme SECTION: print the examples in a section of README.md, each command as one line.
 readme() {
-	local file=$tests/README.md
-	[ -e "$file" ] || file=$tests/../README.md
-	sed -n "/^## $1\$/,/^## /s/^    //p" "$file" | sed -e :a -e '/\\$/N' -e 's/ *\\\n */ /' -e ta
+	sed -n "/^## $1\$/,/^## /s/^    //p" "$tests/../README.md" | sed -e :a -e '/\\$/N' -e 's/ *\\\n */ /' -e ta
 }

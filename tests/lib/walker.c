@@ -9,7 +9,6 @@
 #include <sys/xattr.h>
 
 #include "device.h"
-#include "uring.h"
 #include "walker.h"
 
 #define STEPS 60
@@ -19,20 +18,13 @@
 #define MAPPED 256
 /* Bytes of a marker at the end of a buffer that rule out a coincidence. */
 #define MARKER_PART 4
-/* The exit status of a process that could not execute a program. */
-#define NOT_EXECUTED 57
 
 static char *paths[PATHS];
 static unsigned int path_count;
 static u64 seed;
 static u64 step;
-static struct ring ring;
 static sigjmp_buf at_fault;
 static sig_atomic_t loading;
-static bool starving;
-/* Counts of this process. */
-static struct walk_counts *counts;
-
 void marker_fill(char *address, size_t length)
 {
 	for (size_t i = 0; i < length; i++)
@@ -114,50 +106,15 @@ static void list(int fd, const char *path, const struct stat *stat)
 	closedir(dir);
 }
 
-/* Note the result of a read at @offset of a file of @size bytes: it has read @length bytes, or failed. Check the bytes. */
-static void has_read(const char *what, u64 offset, u64 size, const char *bytes, ssize_t length)
-{
-	counts->reads++;
-	counts->errors += length < 0;
-	if (length > 0 && !CHECK(offset <= size && (u64)length <= size - offset))
-		printf("# %s reads %zd bytes at %llu of %llu\n", what, length, offset, size);
-	belongs_to_image(what, bytes, length);
-}
-
 static void read_some(int fd, const char *path, const struct stat *stat)
 {
 	char buffer[BUFFER];
-	u64 offset = offset_in(stat->st_size);
+	u64 offset = offset_in(stat->st_size), size = stat->st_size;
+	ssize_t length = pread(fd, buffer, 1 + chance(3, BUFFER), offset);
 
-	has_read("pread", offset, stat->st_size, buffer, pread(fd, buffer, 1 + chance(3, BUFFER), offset));
-}
-
-static void read_by_ring(int fd, const char *path, const struct stat *stat)
-{
-	char buffer[BUFFER];
-	u64 offset = offset_in(stat->st_size);
-	struct io_uring_sqe request = ring_request(IORING_OP_READ, fd, buffer, 1 + chance(3, BUFFER), offset);
-
-	/* A request that the kernel has no memory for would never be completed. */
-	if (starving)
-		return;
-	counts->ring_reads++;
-	has_read("io_uring", offset, stat->st_size, buffer, ring_do(&ring, &request));
-}
-
-static void splice_some(int fd, const char *path, const struct stat *stat)
-{
-	u64 offset = offset_in(stat->st_size);
-	loff_t position = offset;
-	char buffer[BUFFER];
-	int ends[2];
-
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
-		return;
-	splice(fd, &position, ends[1], NULL, 1 + chance(3, BUFFER), SPLICE_F_NONBLOCK);
-	has_read("splice", offset, stat->st_size, buffer, read(ends[0], buffer, sizeof(buffer)));
-	close(ends[0]);
-	close(ends[1]);
+	if (length > 0 && !CHECK(offset <= size && (u64)length <= size - offset))
+		printf("# pread reads %zd bytes at %llu of %llu\n", length, offset, size);
+	belongs_to_image("pread", buffer, length);
 }
 
 /* The kernel may also signal processes that map failed memory before they load from it. */
@@ -174,7 +131,6 @@ static void use_bytes(char *address, int private)
 
 	if (sigsetjmp(at_fault, 1)) {
 		__atomic_store_n(&loading, false, __ATOMIC_SEQ_CST);
-		counts->faults++;
 		return;
 	}
 	__atomic_store_n(&loading, true, __ATOMIC_SEQ_CST);
@@ -182,7 +138,6 @@ static void use_bytes(char *address, int private)
 	if (private)
 		*address ^= 1;
 	__atomic_store_n(&loading, false, __ATOMIC_SEQ_CST);
-	counts->loads++;
 	belongs_to_image("a mapping", copy, sizeof(copy));
 }
 
@@ -211,7 +166,6 @@ static void execute(int fd, const char *path, const struct stat *stat)
 	char *const arguments[] = { (char *)path, NULL };
 	/* Copying the page tables of this process would take most of the time. */
 	pid_t pid = vfork();
-	int status;
 
 	if (!pid) {
 		struct itimerval time = { .it_value.tv_usec = 100000 };
@@ -222,19 +176,17 @@ static void execute(int fd, const char *path, const struct stat *stat)
 		setrlimit(RLIMIT_FSIZE, &none);
 		/* A process that has dropped these rights already cannot do so again. */
 		if (!geteuid() && (setgroups(0, NULL) || setgid(1002) || setuid(1002)))
-			_exit(NOT_EXECUTED);
+			_exit(1);
 		setrlimit(RLIMIT_NPROC, &none);
 		setitimer(ITIMER_REAL, &time, NULL);
 		for (int i = 0; i < 3; i++)
 			close(i);
 		signal(SIGBUS, SIG_DFL);
 		fexecve(fd, arguments, (char *[]){ NULL });
-		_exit(NOT_EXECUTED);
+		_exit(1);
 	}
-	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
-	if (pid > 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == NOT_EXECUTED))
-		counts->execs++;
 }
 
 static void look_at_xattrs(int fd, const char *path, const struct stat *stat)
@@ -263,7 +215,6 @@ static void use_handle(int fd, const char *path, const struct stat *stat)
 		handle->f_handle[chance(3, handle->handle_bytes)] ^= 1 << chance(4, 8);
 	root = open(paths[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	found = open_by_handle_at(root, handle, O_PATH | O_CLOEXEC);
-	counts->handles++;
 	if (found >= 0)
 		close(found);
 	close(root);
@@ -283,17 +234,15 @@ static void look_up(int fd, const char *path, const struct stat *stat)
 static void do_step(void)
 {
 	static void (*const works[])(int fd, const char *path, const struct stat *stat) = {
-		read_some, map_some, read_by_ring, splice_some, look_at_xattrs, use_handle, execute,
+		read_some, map_some, look_at_xattrs, use_handle, execute,
 	};
 	const char *path = paths[chance(0, path_count)];
 	int place = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC), fd;
 	char name[40], target[PATH_MAX];
 	struct stat stat;
 
-	if (place < 0) {
-		counts->errors++;
+	if (place < 0)
 		return;
-	}
 	if (fstat(place, &stat)) {
 		close(place);
 		return;
@@ -308,7 +257,6 @@ static void do_step(void)
 	}
 	snprintf(name, sizeof(name), "/proc/self/fd/%d", place);
 	fd = open(name, O_RDONLY | O_CLOEXEC);
-	counts->errors += fd < 0;
 	if (fd >= 0) {
 		if (S_ISREG(stat.st_mode))
 			works[chance(1, ARRAY_SIZE(works))](fd, path, &stat);
@@ -350,17 +298,15 @@ static void use(const struct walk *walk, int number)
 	REQUIRE(!sigaction(SIGBUS, &action, NULL) && !chdir("/"));
 	seed = walk->seed;
 	paths[path_count++] = strdup(walk->dir);
-	ring = ring_open();
-	counts = &walk->counts[number];
 	if (walk->starving)
-		starving = starve(true);
+		starve(true);
 	/* The first is root, for handles of files; a user gets no rights from damaged programs. */
 	if (number)
 		drop_rights(1000 + number);
 	REQUIRE(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 	for (step = 0; step < STEPS; step++) {
 		do_step();
-		counts->steps++;
+		walk->steps[number]++;
 	}
 }
 
@@ -384,7 +330,7 @@ int walker_end(const struct walk *walk, int number, pid_t pid)
 	int status;
 
 	while ((status = ends_within(pid, 0.2)) == -1) {
-		u64 now_done = walk->counts[number].steps;
+		u64 now_done = walk->steps[number];
 
 		if (now_done != steps) {
 			steps = now_done;

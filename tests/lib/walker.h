@@ -12,19 +12,14 @@
 #define MARKER "<not in a file!>"
 #define MARKER_SIZE 16
 
-/* Counts of a walker. Errors are calls that failed; faults are loads that got SIGBUS. */
-struct walk_counts {
-	u64 steps, reads, ring_reads, loads, faults, execs, handles, errors;
-};
-
 struct walk {
 	const char *dir;
 	/* Its steps depend only on this. */
 	u64 seed;
 	/* Let allocations of the walker fail, where the kernel can do that. */
 	bool starving;
-	/* Memory that is shared with the walkers, for each number. */
-	struct walk_counts *counts;
+	/* How many steps each has done, in memory that is shared with them. */
+	u64 *steps;
 };
 
 /* Fill @length bytes at @address, a multiple of MARKER_SIZE from the start of the memory, with MARKER. */
@@ -32,7 +27,7 @@ void marker_fill(char *address, size_t length);
 
 /*
  * Start a process that does random things below a directory: list, look up, read, map, write to
- * private mappings, splice, execute, io_uring, extended attributes, file handles. Number 0 is root,
+ * private mappings, execute, extended attributes, file handles. Number 0 is root,
  * all others are ordinary users. Errors and SIGBUS are the right answers to damage; MARKER and names
  * that no directory can have fail the point.
  */

@@ -23,8 +23,8 @@ MISSING = {"virtio-pmem": "nvdimm", "cxl": ""} if ARCH == "arm64" else {}
 
 # The order in which groups start: the longest first, any that are missing here last. Of those that share a machine,
 # signature is the last one, because after it only signed images can be mounted.
-ORDER = """host sources memory containerd modules files images distro fuse vfs nfs hashing stores signature sharing
-    packages boot storm packing soak kernels shortage costs selinux""".split()
+ORDER = """host sources memory containerd modules files images fuse vfs nfs hashing stores signature sharing
+    packages boot storm packing kernels shortage costs selinux""".split()
 
 # The Python of the build root runs this for a program on this machine, which is the first argument.
 RUN_PROGRAM = ("import os, runpy, sys; del sys.argv[0]; sys.path.insert(0, os.path.dirname(sys.argv[0])); "
@@ -84,9 +84,14 @@ class Job:
             settings = ["env", "DAXFS_SLOW=1", "DAXFS_TIMEOUT=1200"]
         elif ARCH != "amd64":
             limit, settings = 3000, ["env", "DAXFS_SLOW=1", "DAXFS_TIMEOUT=1200"]
-        # The parts that "make module" left out.
-        if without := os.environ.get("DAXFS_WITHOUT"):
-            settings = [*(settings or ["env"]), f"DAXFS_WITHOUT={without}"]
+        # The parts that "make module" left out, and what "make soak" wants.
+        passed = [f"{name}={os.environ[name]}" for name in ("DAXFS_WITHOUT", "DAXFS_MOUNTS", "DAXFS_SEED", "DAXFS_SECONDS")
+                  if os.environ.get(name)]
+        if seconds := int(os.environ.get("DAXFS_SECONDS") or 0):
+            limit += 3 * seconds
+            passed.append(f"DAXFS_TIMEOUT={1200 + 2 * seconds}")
+        if passed:
+            settings = [*(settings or ["env"]), *passed]
         return [str(TOP / "qemu/vm"), "run", "--kernel", self.kernel, "--timeout", str(limit), *self.options(), "--",
                 *settings, "/opt/daxfs/tests/run", *(test.name for test in self.tests)]
 
