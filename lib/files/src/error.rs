@@ -2,6 +2,7 @@
 
 //! Errors: one line each, with the file, the operation and the remedy.
 
+use rustix::io::Errno;
 use std::fmt::Write;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -132,13 +133,23 @@ fn system(error: &io::Error, denied: &'static str) -> String {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "; free some space, or use another directory (TMPDIR for temporary files)"
         }
-        io::ErrorKind::FileTooLarge => {
-            "; raise the limit (ulimit -f), or write the image to another file system"
-        }
         io::ErrorKind::NotFound => "; check the path",
-        _ => "",
+        _ => remedy(error),
     };
     format!("{text}{remedy}")
+}
+
+/// Returns what helps against an error of the system, whatever the operation was, with a separator from the text
+/// before, or nothing.
+pub fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space",
+        io::ErrorKind::FileTooLarge => "; raise the limit (ulimit -f)",
+        io::ErrorKind::NotADirectory => "; a file is there or on the way: name another place",
+        io::ErrorKind::ReadOnlyFilesystem => "; use another filesystem",
+        _ if Errno::from_io_error(error) == Some(Errno::MFILE) => "; raise the limit (ulimit -n)",
+        _ => "",
+    }
 }
 
 /// Formats `bytes` on one line: escapes backslashes and what a terminal would not show, and shows bytes that are

@@ -44,7 +44,7 @@ pub mod stdout;
 mod usage;
 pub mod values;
 
-pub use error::{cause, shown, shown_path, Error, Reason, Result};
+pub use error::{cause, remedy, shown, shown_path, Error, Reason, Result};
 pub use identity::{identity, mtime, Identity, Seen};
 pub use losses::Losses;
 pub use mapping::Mapping;

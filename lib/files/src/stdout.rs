@@ -2,8 +2,8 @@
 
 //! Standard output: every write is checked to the end.
 
-use crate::cause;
 use crate::signals::{obey, SIGPIPE};
+use crate::{cause, remedy};
 use std::fmt;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 
@@ -21,12 +21,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let remedy = match self.0.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space",
-            ErrorKind::FileTooLarge => "; raise the limit (ulimit -f), or pipe it on",
-            _ => "",
-        };
-        let cause = cause(&self.0);
+        let (cause, remedy) = (cause(&self.0), remedy(&self.0));
         write!(f, "standard output: cannot write: {cause}{remedy}")
     }
 }

@@ -14,13 +14,13 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum Error {
     /// The system refused an operation.
-    #[error("{}{operation}: {}{remedy}", prefix(name), cause(source))]
+    #[error("{}{operation}: {}", prefix(name), said(source, remedy))]
     System {
         /// The file, as messages show it, or empty.
         name: String,
         /// The failed operation, as in "cannot open".
         operation: Cow<'static, str>,
-        /// The remedy, with its separator from the text before.
+        /// The remedy, with its separator from the text before, if it is not the usual one.
         remedy: &'static str,
         /// The system's error.
         source: io::Error,
@@ -139,6 +139,12 @@ impl Error {
             source,
         }
     }
+}
+
+/// Returns the text of an error with a remedy, which is the usual one against this error if none is given.
+fn said(error: &io::Error, remedy: &'static str) -> String {
+    let usual = daxfs_files::remedy(error);
+    cause(error) + if remedy.is_empty() { usual } else { remedy }
 }
 
 /// Returns what comes before a message about `name`.

@@ -15,7 +15,6 @@ use daxfs_files::{occupant, scratch, Mapping, Progress, HEAD};
 use daxfs_reader::layout::MAGIC;
 use daxfs_reader::{Image, Memory, Problem, Superblock};
 use rustix::fs::{FileType, OFlags};
-use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -226,10 +225,9 @@ pub fn open_now(path: &Path) -> io::Result<File> {
 
 /// Returns the error for an image `name` that cannot be opened.
 pub fn cannot_open(name: &str, error: io::Error) -> Error {
-    let remedy = match (error.kind(), Errno::from_io_error(&error)) {
-        (io::ErrorKind::NotFound, _) => "; check the path",
-        (io::ErrorKind::PermissionDenied, _) => "; run as a user who may read it",
-        (_, Some(Errno::MFILE)) => "; raise the limit with ulimit -n",
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => "; check the path",
+        io::ErrorKind::PermissionDenied => "; run as a user who may read it",
         _ => "",
     };
     Error::system(name, "cannot open", remedy, error)

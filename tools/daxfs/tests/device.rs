@@ -115,7 +115,8 @@ fn from_init_to_removal() {
     place.fails("daxfs store add --reuse always disk last one", why);
     place.ok("daxfs store remove disk two");
     assert_eq!(names(&place), ["more", "two removed", "one"]);
-    let why = "disk: cannot write byte 0 of the copy: File too large\n";
+    let why =
+        "disk: cannot write byte 0 of the copy: File too large; raise the limit (ulimit -f)\n";
     place.fails(
         "ulimit -f 4096; daxfs store add --reuse always disk two one",
         why,

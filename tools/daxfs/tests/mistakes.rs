@@ -63,10 +63,10 @@ daxfs extract AT/image AT/dir | 1 | AT/dir:
 daxfs extract AT/image AT/missing/new | 1 | No such file or directory; create its parent directory first
 daxfs extract AT/image AT/image | 1 | cannot extract to it: Not a directory; a file is there or on the way: name another place
 daxfs extract --tar AT/image AT/image/x | 1 | cannot write: Not a directory; a file is there or on the way: name another place
-ulimit -f 1; daxfs extract AT/image AT/new | 1 | File too large; raise the limit (ulimit -f), or extract elsewhere
-ulimit -f 1; daxfs extract --tar AT/image AT/new | 1 | File too large; raise the limit (ulimit -f), or extract elsewhere
-ulimit -f 1; daxfs store init --size 8M AT/new | 1 | File too large; raise the limit (ulimit -f), or make it in another file system
-(ulimit -f 1; daxfs cat AT/image /dir/below/deep >AT/new); r=$?; rm AT/new; exit $r | 1 | File too large; raise the limit (ulimit -f), or pipe it on
+ulimit -f 1; daxfs extract AT/image AT/new | 1 | File too large; raise the limit (ulimit -f)
+ulimit -f 1; daxfs extract --tar AT/image AT/new | 1 | File too large; raise the limit (ulimit -f)
+ulimit -f 1; daxfs store init --size 8M AT/new | 1 | File too large; raise the limit (ulimit -f)
+(ulimit -f 1; daxfs cat AT/image /dir/below/deep >AT/new); r=$?; rm AT/new; exit $r | 1 | File too large; raise the limit (ulimit -f)
 daxfs extract --path=/file AT/image AT/new | 1 | AT/image: /file: is not a directory
 daxfs extract --tar --path=/file AT/image AT/new | 1 | AT/image: /file: is not a directory
 daxfs fuse AT/image AT/missing | 1 | make the directory first

@@ -358,7 +358,7 @@ fn many_packs() {
     place.ok(format!("ulimit -Sn 5; daxfs cat {PACKS} composed file"));
     place.fails(
         format!("ulimit -n 5; daxfs cat {PACKS} composed file"),
-        "cannot open: Too many open files; raise the limit with ulimit -n",
+        "cannot open: Too many open files; raise the limit (ulimit -n)",
     );
     store(&place);
     // Only the packs of one image are open at a time, and packs of two images once.

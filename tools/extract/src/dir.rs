@@ -46,7 +46,7 @@ pub fn to_directory<S: Storage>(
     let fail = |operation: &'static str, error: io::Error| {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound => "; create its parent directory first",
-            _ => remedy_of(&error),
+            _ => "",
         };
         Error::system(shown_path(target), operation, remedy, error)
     };
@@ -118,21 +118,6 @@ pub fn to_directory<S: Storage>(
     }
 }
 
-/// Returns what to do about `error`, with a separator from the text before.
-pub fn remedy_of(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; free some space or extract elsewhere"
-        }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "; extract where you may write"
-        }
-        io::ErrorKind::NotADirectory => "; a file is there or on the way: name another place",
-        io::ErrorKind::FileTooLarge => "; raise the limit (ulimit -f), or extract elsewhere",
-        _ => "",
-    }
-}
-
 struct Extraction<'a, S> {
     reader: &'a Reader<'a, S>,
     /// For messages.
@@ -152,7 +137,7 @@ impl<S: Storage> Extraction<'_, S> {
         let error = io::Error::from(error);
         let relative = OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path));
         let path = shown_path(&self.target.join(relative));
-        Error::system(path, format!("cannot {what}"), remedy_of(&error), error)
+        Error::system(path, format!("cannot {what}"), "", error)
     }
 
     fn clone_root(&self) -> Result<OwnedFd> {

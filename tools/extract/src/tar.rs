@@ -3,7 +3,6 @@
 //! Extract to a tar archive: PAX with extended attributes, nanoseconds, sparse files, and numbers
 //! of any size.
 
-use crate::dir::remedy_of;
 use crate::links::Links;
 use crate::pax::{pad, put, xattr_keyword, Member, Records, BLOCK};
 use daxfs_check::acl::List;
@@ -233,6 +232,5 @@ fn sparse_map(ranges: &[(u64, u64)], size: u64) -> Vec<u8> {
 
 /// Returns the error for an archive `name` that cannot be written.
 pub fn unwritten(name: &str, error: io::Error) -> Error {
-    let remedy = remedy_of(&error);
-    Error::system(name, "cannot write", remedy, error)
+    Error::system(name, "cannot write", "", error)
 }

@@ -29,11 +29,7 @@ const SUPERBLOCK: usize = 4096;
 
 /// Returns the error of writing to `target`, or to ` part` of it.
 pub(crate) fn cannot_write(target: &str, part: &str, error: io::Error) -> Error {
-    let remedy = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space",
-        _ => "",
-    };
-    Error::system(target, format!("cannot write{part}"), remedy, error)
+    Error::system(target, format!("cannot write{part}"), "", error)
 }
 
 /// Returns the number of bytes of `image` with its table of sums and its signature, a multiple of

@@ -76,9 +76,6 @@ pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
     let cannot_make = |error: io::Error| {
         let remedy = match error.kind() {
             io::ErrorKind::AlreadyExists => "; --size is for a new file",
-            io::ErrorKind::FileTooLarge => {
-                "; raise the limit (ulimit -f), or make it in another file system"
-            }
             _ => "",
         };
         Error::system(&name, "cannot make", remedy, error)
