@@ -260,6 +260,12 @@ void daxfs_helper_vmf_clear_marker(struct vm_fault *vmf)
 	rcu_read_unlock();
 }
 
+/* Return true if another thread has set a PMD entry since the MM looked. */
+bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf)
+{
+	return pmd_trans_huge(pmdp_get_lockless(vmf->pmd));
+}
+
 /*
  * Insert pages into page tables until an entry is set already (-EBUSY). vm_insert_pages() would
  * need VM_MIXEDMAP, see "Fault-around" in Documentation/design.rst. Otherwise, each page is

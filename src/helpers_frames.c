@@ -63,8 +63,3 @@ struct folio *daxfs_helper_folio_of_order(struct page *page, unsigned int order)
 
 	return folio_order(folio) == order ? folio : NULL;
 }
-
-bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf)
-{
-	return pmd_trans_huge(pmdp_get_lockless(vmf->pmd));
-}

@@ -206,7 +206,10 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
         let result = results
             .find(|result| result & bindings::VM_FAULT_OOM == 0)
             .unwrap_or(bindings::VM_FAULT_OOM);
-        if result != bindings::VM_FAULT_NOPAGE {
+        // A PMD entry that another thread has set maps the pages around as well.
+        // SAFETY: The fault is valid. The MM finds the PMD before it calls a handler of faults.
+        let is_huge = || unsafe { bindings::vmf_pmd_is_huge(fault.as_raw()) };
+        if result != bindings::VM_FAULT_NOPAGE || is_huge() {
             return result;
         }
         let first = fault.address() as u64 - (here - start) * PAGE_SIZE;
