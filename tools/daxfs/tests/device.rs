@@ -691,7 +691,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 fn image(number: u64) -> Vec<u8> {
     let small = number % 3 == 2;
     let mut image = match small {
-        true => include_bytes!("../../reader/tests/small.daxfs").to_vec(),
+        true => include_bytes!("../../../lib/reader/tests/small.daxfs").to_vec(),
         false => builder::specimen(),
     };
     let uuid = offset_of!(Record, uuid);
