@@ -4,7 +4,7 @@
 
 use crate::image::layout::{self, HUGE_SIZE};
 use crate::image::signature::{crc, Line, Section};
-use crate::image::{Content, Directory, Error, Inode, Memory, Problem, Result, Superblock};
+use crate::image::{Content, Directory, Error, Image, Inode, Memory, Problem, Result, Superblock};
 use core::mem::offset_of;
 
 const S_IFMT: u16 = 0o170_000;
@@ -65,6 +65,16 @@ impl Superblock {
             }
             None => self.total_size,
         }
+    }
+}
+
+impl<M: Memory> Image<'_, M> {
+    /// Returns true if its memory has another image now, or none. What was read before may then be a mixture of both:
+    /// programs that write images write the superblock first, or remove it first.
+    pub fn is_replaced(&self) -> bool {
+        let mut now = [0; 32];
+        let at = offset_of!(layout::Superblock, sha256) as u64;
+        self.memory().read(at, &mut now).is_err() || now != self.superblock().sha256
     }
 }
 

@@ -46,6 +46,33 @@ fn full_and_closed_standard_output() {
     }
 }
 
+/// An image is cut, or another one takes its place in the file, while a command waits for the reader of its output.
+#[test]
+fn images_that_change() {
+    let place =
+        place("mkdir one two; for dir in one two; do head -c 9M /dev/urandom >$dir/big; done");
+    for name in ["one", "two"] {
+        image_of(&place.path(name), &place.path(format!("{name}.img"))).unwrap();
+    }
+    let (short, other) = ("the file is too short", "another image took its place");
+    for (change, why) in [
+        ("truncate -s 6M image", short),
+        (": >image", short),
+        ("cp two.img image", other),
+        ("(: >image; sleep 0.1; cp two.img image)", other),
+    ] {
+        for line in ["daxfs cat image /big", "daxfs extract --tar image -"] {
+            let reader = format!("(head -c 9 >start; {change}; cat >rest)");
+            let run = place.run(format!(
+                "cp one.img image; {line} | {reader}; exit ${{PIPESTATUS[0]}}"
+            ));
+            assert_eq!(run.status, 1, "{line}, {change}: {run:?}");
+            let said = run.stderr.starts_with("daxfs: image: ") && run.stderr.contains(why);
+            assert!(said, "{line}, {change}: {run:?}");
+        }
+    }
+}
+
 #[test]
 fn archives_that_exist() {
     let place = fixture();
