@@ -74,7 +74,8 @@ Inputs:
                       refused, and so are absolute paths.
 
 A file of a later input replaces a file of the same name of an earlier input.
-Directories are merged, with the attributes of the last one.
+Directories are merged, with the attributes of the last one. A warning says where
+a directory replaces a symlink, or another file a directory with files.
 
 Layers of container images are merged, and files that a layer removes are left
 out.

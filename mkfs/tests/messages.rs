@@ -9,10 +9,16 @@ use crate::support::{available, place};
 fn full_and_closed_standard_output() {
     let place = place("mkdir tree; printf content >tree/file");
     for words in ["tree image", "-n tree image", "--help", "--version"] {
-        let why = "mkdaxfs: standard output: cannot write: No space left on device";
-        place.fails(format!("mkdaxfs {words} >/dev/full"), why);
+        for (output, why) in [
+            (">/dev/full", "No space left on device"),
+            (">&-", "Bad file descriptor"),
+            ("1</dev/null", "Bad file descriptor"),
+        ] {
+            let why = format!("mkdaxfs: standard output: cannot write: {why}");
+            place.fails(format!("mkdaxfs {words} {output}"), &why);
+        }
         // SIGPIPE ends it.
-        let line = format!("(sleep 0.1; mkdaxfs {words}; echo $? >status) | :; cat status");
+        let line = format!("exec 3> >(:); wait $!; mkdaxfs {words} >&3; echo $?");
         assert_eq!(place.ok(line).text(), "141\n", "{words}");
     }
 }

@@ -92,14 +92,16 @@ pub fn data_or_hole(
     }
 }
 
-/// Returns the offset of the next data of `file` from `offset` on, or `size`.
+/// Returns the offset of the next data of `file` from `offset` on, or `size`. If the file has been cut, what is missing
+/// counts as data: reading it fails.
 ///
 /// Returns the errors of lseek(2), except for files without data and filesystems without holes.
 pub fn next_data(file: impl std::os::fd::AsFd, offset: u64, size: u64) -> rustix::io::Result<u64> {
     match seek(&file, SeekFrom::Data(offset)) {
         Ok(data) => Ok(data.clamp(offset, size)),
-        // The rest is a hole.
-        Err(Errno::NXIO) => Ok(size),
+        // The rest is a hole, or behind the end.
+        Err(Errno::NXIO) if seek(&file, SeekFrom::End(0))? >= size => Ok(size),
+        Err(Errno::NXIO) => Ok(offset),
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(offset),
         Err(error) => Err(error),
     }

@@ -7,12 +7,13 @@ use crate::error::{Error, Result};
 use crate::identity::{identity, Identity};
 use crate::overwrite::Overwrite;
 use crate::replace::parent_of;
+use crate::stdout::writable;
 use crate::{replace, spool, Progress};
 use rustix::fs::{open, stat, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, ErrorKind, Seek, Write};
+use std::io::{self, ErrorKind, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -51,9 +52,8 @@ impl Output {
     pub fn over(path: &Path, overwrite: Overwrite) -> Result<Self> {
         if path.as_os_str() == "-" {
             let path = PathBuf::from("standard output");
-            let stdout = io::stdout().as_fd().try_clone_to_owned();
-            let stdout = stdout.map_err(|error| Error::output(&path, "examine", error))?;
-            overwrite.check_input(&path, &File::from(stdout))?;
+            let stdout = clone_stdout().map_err(|error| Error::output(&path, "write", error))?;
+            overwrite.check_input(&path, &stdout)?;
             if std::io::IsTerminal::is_terminal(&io::stdout()) {
                 let why = "is a terminal; redirect it, or name a file for the image";
                 return Err(Error::refused(&path, why));
@@ -217,12 +217,17 @@ impl Output {
             }
             Target::Stdout(mut file) => {
                 file.rewind().map_err(failed)?;
-                let mut stdout = io::stdout().lock();
-                let copied = io::copy(&mut file, &mut stdout).and_then(|_| stdout.flush());
-                copied.map_err(failed)
+                let copied = clone_stdout().and_then(|mut out| io::copy(&mut file, &mut out));
+                copied.map(drop).map_err(failed)
             }
         }
     }
+}
+
+/// Returns standard output, which must be open for writing.
+fn clone_stdout() -> io::Result<File> {
+    writable()?;
+    io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }
 
 /// Refuses the symbolic link `path` if it may be another user's trap.

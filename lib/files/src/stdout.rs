@@ -4,8 +4,48 @@
 
 use crate::signals::{obey, SIGPIPE};
 use crate::{cause, remedy};
+use rustix::fs::{fcntl_getfl, OFlags};
+use rustix::io::Errno;
 use std::fmt;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// It was closed when the program began. Before `main`, std opens /dev/null in its place.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn look() {
+    let closed = fcntl_getfl(rustix::stdio::stdout()).is_err();
+    CLOSED.store(closed, Ordering::Relaxed);
+}
+
+// The C library calls it before std begins. It makes one system call and uses nothing of std.
+#[allow(unsafe_code)]
+#[used]
+#[link_section = ".init_array"]
+static BEFORE_MAIN: extern "C" fn() = look;
+
+/// Fails with `EBADF` if standard output was closed, or is open for reading only.
+pub fn writable() -> io::Result<()> {
+    let access = fcntl_getfl(rustix::stdio::stdout())? & OFlags::RWMODE;
+    match access == OFlags::RDONLY || CLOSED.load(Ordering::Relaxed) {
+        true => Err(Errno::BADF.into()),
+        false => Ok(()),
+    }
+}
+
+/// Standard output without a buffer. std's takes `EBADF` for success.
+pub struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        writable()?;
+        Ok(rustix::io::write(rustix::stdio::stdout(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Writing to standard output failed.
 #[derive(Debug)]
@@ -41,8 +81,7 @@ pub fn written(result: io::Result<()>) -> Result<(), Error> {
 
 /// Writes `text` and a line end to standard output.
 pub fn say(text: &str) -> Result<(), Error> {
-    let mut stdout = io::stdout().lock();
-    written(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
+    written(Stdout.write_all(format!("{text}\n").as_bytes()))
 }
 
 /// Ends the process by SIGPIPE if `error`, or one of its sources, is that the other end of a pipe is
@@ -60,18 +99,17 @@ pub fn obey_pipe(error: &(dyn std::error::Error + 'static)) {
 
 /// Buffered standard output.
 pub struct Out {
-    writer: BufWriter<io::StdoutLock<'static>>,
+    writer: BufWriter<Stdout>,
     /// It is a terminal.
     pub terminal: bool,
 }
 
 impl Out {
-    /// Locks standard output.
+    /// Returns standard output with an empty buffer.
     pub fn open() -> Self {
-        let stdout = io::stdout().lock();
         Out {
-            terminal: stdout.is_terminal(),
-            writer: BufWriter::with_capacity(64 << 10, stdout),
+            terminal: io::stdout().is_terminal(),
+            writer: BufWriter::with_capacity(64 << 10, Stdout),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Wrong command lines, and requests for help.
 
 use crate::shown;
-use crate::stdout::written;
+use crate::stdout::{written, Stdout};
 use clap::error::ErrorKind;
 use std::io::Write;
 use std::process::ExitCode;
@@ -20,8 +20,7 @@ pub fn usage(program: &str, error: &clap::Error, status: u8) -> ExitCode {
         }
         return ExitCode::from(status);
     }
-    let printed = error.print().and_then(|()| std::io::stdout().flush());
-    match written(printed) {
+    match written(Stdout.write_all(error.to_string().as_bytes())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{program}: {error}");

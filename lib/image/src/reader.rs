@@ -81,6 +81,17 @@ impl<'a, S: Storage> Reader<'a, S> {
         Error::refused(format!("{}: {}", self.name, shown(path)), why)
     }
 
+    /// Fails if another image has taken its place, so that what was read is not of one image.
+    pub fn check_replaced(&self) -> Result<()> {
+        match self.image.is_replaced() {
+            false => Ok(()),
+            true => {
+                let why = "another image took its place while it was read; try again";
+                Err(Error::refused(self.name, why))
+            }
+        }
+    }
+
     /// Returns the table of packs.
     pub fn packs(&self) -> Result<Vec<layout::Pack>> {
         let packs = self.image.packs();
@@ -171,7 +182,7 @@ impl<'a, S: Storage> Reader<'a, S> {
             let children = self.children(&inner, &path)?.into_iter();
             open.push((child, children, path.len()));
         }
-        Ok(())
+        self.check_replaced()
     }
 
     /// Returns the extended attributes of `inode`, which has the path `path`.
@@ -231,7 +242,8 @@ impl<'a, S: Storage> Reader<'a, S> {
     pub fn read(&self, inode: &Inode, path: &[u8], offset: u64, into: &mut [u8]) -> Result<usize> {
         let (reader, inode, path) = self.source(inode, path)?;
         let read = reader.image.read(&inode, offset, into);
-        read.map_err(|error| reader.fail(path, error))
+        let length = read.map_err(|error| reader.fail(path, error))?;
+        reader.check_replaced().map(|()| length)
     }
 
     /// Passes the content of the regular file `inode` to `sink`, piece by piece with the offset of
@@ -267,7 +279,7 @@ impl<'a, S: Storage> Reader<'a, S> {
             sink(at, piece)?;
             at += piece.len() as u64;
         }
-        Ok(())
+        reader.check_replaced()
     }
 
     /// Passes the content of the regular file `inode` to `sink`, with zeros for holes. Stops when `sink` fails.

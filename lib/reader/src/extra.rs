@@ -90,6 +90,16 @@ impl Superblock {
     }
 }
 
+impl<M: Memory> Image<'_, M> {
+    /// Returns true if its memory has another image now, or none. What was read before may then be a mixture of both:
+    /// programs that write images write the superblock first, or remove it first.
+    pub fn is_replaced(&self) -> bool {
+        let mut now = [0; 32];
+        let at = offset_of!(layout::Superblock, sha256) as u64;
+        self.memory().read(at, &mut now).is_err() || now != self.superblock().sha256
+    }
+}
+
 impl Section {
     /// Returns the header for a CMS message that signs this `line`.
     pub fn header<M: Memory>(line: &Line, cms: &[u8]) -> layout::Signature {

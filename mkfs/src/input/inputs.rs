@@ -83,7 +83,10 @@ pub fn read(
     for input in inputs {
         reader.input(input)?;
     }
-    let mut builder = reader.builder;
+    let Inputs {
+        mut builder, warn, ..
+    } = reader;
+    builder.replaced.lines().for_each(warn);
     if let Some(exclude) = options.exclude {
         builder.prune(|path, directory| exclude.matches(path, directory));
     }

@@ -3,7 +3,7 @@
 //! Builds a [`Tree`] from one or more inputs. Files of later inputs replace files of earlier ones.
 
 use crate::writer::tree::{Attributes, Entry, Kind, Name, Node, NodeId, Tree, ROOT};
-use daxfs_files::{Error, Result};
+use daxfs_files::{shown_path, Error, Losses, Result};
 use hashbrown::HashTable;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -19,6 +19,12 @@ pub const IMPLIED: Attributes = Attributes {
     mtime: (0, 0),
     xattrs: 0,
 };
+
+/// What is lost when a directory replaces a symlink.
+const LINK: &str = "replaced a symlink of an earlier input by a directory, as overlayfs does";
+
+/// What is lost when another file replaces a directory with files.
+const FILES: &str = "replaced a directory, whose files are left out";
 
 /// Files of the tree below that a layer hides.
 #[derive(Default)]
@@ -37,6 +43,8 @@ pub struct Builder {
     index: Option<HashTable<Slot>>,
     /// Directories that no input has described.
     implied: HashSet<NodeId>,
+    /// What files of another type have replaced.
+    pub replaced: Losses,
 }
 
 /// Position of an entry.
@@ -95,6 +103,7 @@ impl Builder {
             tree,
             index: None,
             implied: HashSet::new(),
+            replaced: Losses::default(),
         }
     }
 
@@ -143,10 +152,7 @@ impl Builder {
 
     /// Merges the layer below `root`, which has no whiteouts, into the tree, as overlayfs shows it:
     /// nothing of a layer acts through symlinks of the tree below. Unlike there, `root` may be opaque.
-    ///
-    /// Returns the directories that no input describes and that replace symlinks.
-    pub fn merge(&mut self, root: NodeId, marks: &Marks) -> Vec<NodeId> {
-        let mut replacing = Vec::new();
+    pub fn merge(&mut self, root: NodeId, marks: &Marks) {
         let mut pairs = vec![(root, ROOT)];
         while let Some((upper, lower)) = pairs.pop() {
             if !self.implied.contains(&upper) {
@@ -166,24 +172,24 @@ impl Builder {
             let all = entries(&self.tree, upper).to_vec();
             for Entry { name, node, .. } in all {
                 let bytes = self.tree.name(&name).to_vec();
-                if let Some(below) = self.find(lower, &bytes) {
-                    match &self.tree.node(below).kind {
-                        Kind::Directory(_) if self.is_directory(node) => {
-                            pairs.push((node, below));
-                            continue;
-                        }
-                        Kind::Symlink(_) if self.implied.contains(&node) => replacing.push(node),
-                        _ => {}
+                let below = self.find(lower, &bytes);
+                if let Some(below) = below.filter(|&below| self.is_directory(below)) {
+                    if self.is_directory(node) {
+                        pairs.push((node, below));
+                        continue;
                     }
                 }
-                self.set(lower, name, node);
+                let below = self.put(lower, name, node);
+                // A layer means what it says, but not what it only implies.
+                if self.implied.contains(&node) {
+                    self.note(below, lower, node);
+                }
                 let moved = &mut self.tree.nodes[node as usize];
                 if moved.parent == upper {
                     (moved.parent, moved.name) = (lower, name);
                 }
             }
         }
-        replacing
     }
 
     /// Sets the attributes of the directory `id`.
@@ -212,12 +218,41 @@ impl Builder {
         Some(entries(&self.tree, parent)[slot.position as usize].node)
     }
 
-    /// Adds the entry `name` for `node` to `parent`, or replaces it.
+    /// Adds the entry `name` for `node` to `parent`, or replaces it. Records what this loses.
     pub fn set(&mut self, parent: NodeId, name: Name, node: NodeId) {
+        let old = self.put(parent, name, node);
+        self.note(old, parent, node);
+    }
+
+    /// Records what is lost when `node` replaces `old` in `parent`.
+    fn note(&mut self, old: Option<NodeId>, parent: NodeId, node: NodeId) {
+        let Some(old) = old.filter(|&old| old != node) else {
+            return;
+        };
+        let (was, is) = (self.tree.node(old), self.tree.node(node));
+        let (what, directory) = match (&was.kind, &is.kind) {
+            (Kind::Symlink(_), Kind::Directory(_)) if was.origin != is.origin => (LINK, is),
+            (_, Kind::Directory(_)) => return,
+            (Kind::Directory(files), _) if !files.is_empty() => (FILES, was),
+            _ => return,
+        };
+        let path = || {
+            let name = OsStr::from_bytes(self.tree.name(&directory.name));
+            let path = self.tree.relative_path(parent).join(name);
+            shown_path(&self.tree.origins[is.origin as usize].show(&path))
+        };
+        self.replaced.add(what.into(), path);
+    }
+
+    /// Adds the entry `name` for `node` to `parent`. Returns the node that it replaces.
+    fn put(&mut self, parent: NodeId, name: Name, node: NodeId) -> Option<NodeId> {
         let entry = self.tree.entry(name, node);
         self.prepare();
         match self.slot(parent, self.tree.name(&name)) {
-            Some(slot) => self.entries(parent)[slot.position as usize].node = node,
+            Some(slot) => {
+                let entry = &mut self.entries(parent)[slot.position as usize];
+                Some(std::mem::replace(&mut entry.node, node))
+            }
             None => {
                 let position = entries(&self.tree, parent).len() as u32;
                 self.entries(parent).push(entry);
@@ -227,6 +262,7 @@ impl Builder {
                     let slot = Slot { parent, position };
                     index.insert_unique(hash, slot, |&slot| hash_at(tree, slot));
                 }
+                None
             }
         }
     }

@@ -128,7 +128,7 @@ int daxfs_source(const struct daxfs *image, uint32_t ino, uint32_t *pack, struct
 
 /*
  * Read content of a regular file. Returns the number of bytes, less than size only at the end of the file; -EOPNOTSUPP if
- * the content is in a pack that was not added.
+ * the content is in a pack that was not added, and -ESTALE if another image has taken the place of this one in its file.
  */
 ssize_t daxfs_read(const struct daxfs *image, uint32_t ino, void *buffer, size_t size, uint64_t offset);
 

@@ -75,6 +75,13 @@ impl Handle {
         self.opened.image()
     }
 
+    /// Loads the inode with this number.
+    fn inode(&self, ino: u32) -> Result<Inode> {
+        let inode = self.image().inode(ino);
+        check_replaced(&self.image())?;
+        Ok(inode?)
+    }
+
     /// Loads the record of a pack, counted from 0.
     fn pack(&self, index: u32) -> Result<layout::Pack> {
         if index >= self.opened.superblock.pack_count() {
@@ -109,7 +116,7 @@ impl Handle {
     /// Returns the image that has the data of the regular file `ino`, the inode there, and the number of the pack: 0 for
     /// this image.
     fn source(&self, ino: u32) -> Result<(Image<'_, Source>, Inode, u32)> {
-        let inode = self.image().inode(ino)?;
+        let inode = self.inode(ino)?;
         match inode.file_type {
             FileType::Regular => (),
             FileType::Directory => return Err(Failure::new(Errno::ISDIR, "is a directory")),
@@ -133,13 +140,14 @@ impl Handle {
     }
 
     fn directory(&self, ino: u32) -> Result<Directory> {
-        let directory = self.image().inode(ino)?.directory();
+        let directory = self.inode(ino)?.directory();
         directory.ok_or(Failure::new(Errno::NOTDIR, "not a directory"))
     }
 
     fn read(&self, ino: u32, into: &mut [u8], offset: u64) -> Result<usize> {
         let (image, inode, _) = self.source(ino)?;
-        Ok(image.read(&inode, offset, into)?)
+        let length = image.read(&inode, offset, into)?;
+        check_replaced(&image).map(|()| length)
     }
 
     /// Calls `put` with up to `limit` entries of a directory, and returns how many. Entries before one
@@ -173,20 +181,31 @@ impl Handle {
 
     fn target(&self, ino: u32) -> Result<Vec<u8>> {
         let image = self.image();
-        let target = image.target(&image.inode(ino)?)?;
+        let target = image.target(&self.inode(ino)?)?;
         target.ok_or(Failure::new(Errno::INVAL, "not a symbolic link"))
     }
 
     /// Returns the names of all attributes, each with a NUL.
     fn xattr_names(&self, ino: u32) -> Result<Vec<u8>> {
         let image = self.image();
-        Ok(image.xattr_names(&image.inode(ino)?, |_| true)?)
+        Ok(image.xattr_names(&self.inode(ino)?, |_| true)?)
     }
 
     fn xattr(&self, ino: u32, name: &[u8]) -> Result<Vec<u8>> {
         let image = self.image();
-        let value = image.xattr_named(&image.inode(ino)?, name)?;
+        let value = image.xattr_named(&self.inode(ino)?, name)?;
         value.ok_or(Failure::new(Errno::NODATA, "no such attribute"))
+    }
+}
+
+/// Fails if another image has taken the place of `image`.
+fn check_replaced(image: &Image<'_, Source>) -> Result<()> {
+    match image.is_replaced() {
+        false => Ok(()),
+        true => {
+            let why = "another image took its place in the file; open it again";
+            Err(Failure::new(Errno::STALE, why))
+        }
     }
 }
 
@@ -415,7 +434,7 @@ pub unsafe extern "C" fn daxfs_find(
 #[no_mangle]
 pub extern "C" fn daxfs_stat(image: &Handle, ino: u32, stat: &mut MaybeUninit<Stat>) -> c_int {
     let mut look = || {
-        let inode = image.image().inode(ino)?;
+        let inode = image.inode(ino)?;
         stat.write(Stat::new(&inode));
         Ok(())
     };

@@ -292,10 +292,10 @@ POINT(not_images, "what is not an image")
 	CHECK_EQ(daxfs_open_memory(zeros, 255, &image), -EINVAL);
 }
 
-/* A file that somebody truncates gives errors. */
-POINT(truncated, "an image that is truncated while it is open")
+/* A file that somebody truncates, or writes another image to, gives errors. */
+POINT(truncated, "an image that is truncated or replaced while it is open")
 {
-	char name[] = "/tmp/daxfs-XXXXXX", bytes[PAGE];
+	char name[] = "/tmp/daxfs-XXXXXX", bytes[PAGE], sum[32];
 	int from = open(path, O_RDONLY), to = mkstemp(name);
 	struct daxfs_stat stat;
 	ssize_t length;
@@ -306,6 +306,12 @@ POINT(truncated, "an image that is truncated while it is open")
 		REQUIRE(write(to, bytes, length) == length);
 	REQUIRE(daxfs_open_fd(to, &image) == 0);
 	REQUIRE(daxfs_find(image, "/dir/hello", 0, &stat) == 0);
+	/* The SHA-256 in the superblock. */
+	REQUIRE(pread(to, sum, 32, 220) == 32 && pwrite(to, bytes, 32, 220) == 32);
+	CHECK_EQ(daxfs_read(image, stat.ino, bytes, 10, 0), -ESTALE);
+	CHECK_EQ(daxfs_stat(image, stat.ino, &stat), -ESTALE);
+	REQUIRE(pwrite(to, sum, 32, 220) == 32);
+	CHECK_EQ(daxfs_read(image, stat.ino, bytes, 10, 0), 10);
 	REQUIRE(ftruncate(to, stat.offset) == 0);
 	CHECK_EQ(daxfs_read(image, stat.ino, bytes, 10, 0), -EIO);
 	REQUIRE(ftruncate(to, 256) == 0);

@@ -5,10 +5,12 @@
 use crate::support::{available, chmod, fixture, is_root, place, skip, who};
 use daxfs_testing::image_of;
 
-/// /dev/full takes nothing, which is an error. A closed pipe is not.
+/// /dev/full takes nothing, and what is closed or open for reading takes none either, which is an error. A closed pipe is not.
 #[test]
 fn full_and_closed_standard_output() {
     let place = fixture();
+    place.ok("daxfs store init store; mkdir empty");
+    image_of(&place.path("empty"), &place.path("other")).unwrap();
     for (line, status) in [
         ("daxfs info image", 1),
         ("daxfs info --json image", 1),
@@ -19,6 +21,8 @@ fn full_and_closed_standard_output() {
         ("daxfs digest image", 1),
         ("daxfs cat image file", 1),
         ("daxfs extract --tar image -", 1),
+        ("daxfs diff image other", 2),
+        ("daxfs store list store", 1),
         ("daxfs fsck image", 8),
         ("fsck.daxfs -a image", 8),
         ("fsck.daxfs -V", 8),
@@ -26,15 +30,46 @@ fn full_and_closed_standard_output() {
         ("daxfs ls --help", 1),
         ("mount.daxfs --version", 1),
     ] {
-        let told = place.run(format!("{line} >/dev/full"));
-        assert_eq!(told.status, status, "{line}: {told:?}");
-        let why = "standard output: cannot write: No space left on device; free some space\n";
-        assert!(told.stderr.ends_with(why), "{line}: {told:?}");
+        for (output, why) in [
+            (">/dev/full", "No space left on device; free some space"),
+            (">&-", "Bad file descriptor"),
+            ("1</dev/null", "Bad file descriptor"),
+        ] {
+            let told = place.run(format!("{line} {output}"));
+            assert_eq!(told.status, status, "{line} {output}: {told:?}");
+            let why = format!("standard output: cannot write: {why}\n");
+            assert!(told.stderr.ends_with(&why), "{line} {output}: {told:?}");
+        }
         // SIGPIPE ends it.
-        let closed = place.ok(format!(
-            "(sleep 0.1; {line}; echo $? >status) | :; cat status"
-        ));
+        let closed = place.ok(format!("exec 3> >(:); wait $!; {line} >&3; echo $?"));
         assert_eq!(closed.text(), "141\n", "{line}");
+    }
+}
+
+/// An image is cut, or another one takes its place in the file, while a command waits for the reader of its output.
+#[test]
+fn images_that_change() {
+    let place =
+        place("mkdir one two; for dir in one two; do head -c 9M /dev/urandom >$dir/big; done");
+    for name in ["one", "two"] {
+        image_of(&place.path(name), &place.path(format!("{name}.img"))).unwrap();
+    }
+    let (short, other) = ("the file is too short", "another image took its place");
+    for (change, why) in [
+        ("truncate -s 6M image", short),
+        (": >image", short),
+        ("cp two.img image", other),
+        ("(: >image; sleep 0.1; cp two.img image)", other),
+    ] {
+        for line in ["daxfs cat image /big", "daxfs extract --tar image -"] {
+            let reader = format!("(head -c 9 >start; {change}; cat >rest)");
+            let run = place.run(format!(
+                "cp one.img image; {line} | {reader}; exit ${{PIPESTATUS[0]}}"
+            ));
+            assert_eq!(run.status, 1, "{line}, {change}: {run:?}");
+            let said = run.stderr.starts_with("daxfs: image: ") && run.stderr.contains(why);
+            assert!(said, "{line}, {change}: {run:?}");
+        }
     }
 }
 

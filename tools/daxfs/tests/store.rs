@@ -178,9 +178,9 @@ fn changing_numbers() {
         mount -t overlay -o userxattr,xino=off,lowerdir=lower,upperdir=upper/upper,workdir=upper/work overlay overlay
         daxfs store add store whole overlay
         export LIBMOUNT_FORCE_MOUNT2=always
-        until [ -e ended ]; do mount -o remount overlay; done &
-        for n in 1 2 3; do daxfs store add store $n overlay && cmp store/images/{whole,$n}.daxfs; done
-        : >ended; wait $!; umount -l overlay upper lower";
+        trap ': >end; wait; umount -l overlay upper lower' EXIT
+        while [ ! -e end ] && mount -o remount overlay; do :; done &
+        for n in 1 2 3; do daxfs store add store $n overlay && cmp store/images/{whole,$n}.daxfs; done";
     let output = place
         .command("bash")
         .args(["-ec", script])

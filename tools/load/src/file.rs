@@ -128,11 +128,10 @@ impl ImageFile {
             }
         };
         self.pass(target, see, put)?;
-        let name = shown_path(&self.path);
         if !same {
-            let why = "another program changed it while it was copied; try again";
-            return Err(Error::refused(name, why));
+            return Err(self.changed());
         }
+        let name = shown_path(&self.path);
         let found = combine(pieces);
         if found != self.superblock.sha256 {
             let (found, stored) = (hex(&found), hex(&self.superblock.sha256));
@@ -168,6 +167,16 @@ impl ImageFile {
             offset += length as u64;
             bar.advance(length as u64);
         }
-        Ok(())
+        let mut block = [0; SUPERBLOCK];
+        let read = self.file.read_exact_at(&mut block, 0);
+        match read.is_ok() && block == self.block {
+            true => Ok(()),
+            false => Err(self.changed()),
+        }
+    }
+
+    fn changed(&self) -> Error {
+        let why = "another program changed it while it was copied; try again";
+        Error::refused(shown_path(&self.path), why)
     }
 }

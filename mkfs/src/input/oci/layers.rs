@@ -15,7 +15,7 @@ use crate::writer::build::{Builder, Marks};
 use crate::writer::origin::Origin;
 use crate::writer::overlay;
 use crate::writer::tree::NodeId;
-use daxfs_files::{shown_path, Error, Progress, Result};
+use daxfs_files::{Error, Progress, Result};
 use sha2::Digest;
 use std::cell::RefCell;
 use std::io;
@@ -123,18 +123,8 @@ fn add(
     let (container, warnings) = reader.finish()?;
     warnings.into_iter().for_each(&mut *warn);
     builder.tree.origins[origin as usize] = Origin::file(&layer.path, container);
-    let replaced = builder.merge(root, &marks);
-    if let [first, more @ ..] = &replaced[..] {
-        let more = match more.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let directory = shown_path(&builder.tree.relative_path(*first));
-        let layer = shown_path(&layer.path);
-        warn(format!(
-            "{layer}: '{directory}'{more}: replaced a symlink of the layers below by a directory, as overlayfs does"
-        ));
-    }
+    builder.merge(root, &marks);
+    std::mem::take(&mut builder.replaced).lines().for_each(warn);
     Ok(is_told)
 }
 

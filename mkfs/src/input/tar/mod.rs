@@ -221,15 +221,22 @@ impl<'a> TarReader<'a> {
     /// Reads headers up to and including a member's.
     fn head(&mut self) -> Result<Option<Head>> {
         let at = self.stream.position();
-        let mut records = self.global.clone();
-        let (mut pax, mut pending, mut left) = (false, false, EXTENDED);
+        // In whichever order they come: those of pax count most, then GNU tar's, then those of all members.
+        let (mut own, mut path, mut link) = (Vec::<Vec<u8>>::new(), None, None);
+        let (mut pending, mut left) = (false, EXTENDED);
         while let Some(header) = self.header()? {
             let kind = header.entry_type().as_byte();
             if !b"gxXLK".contains(&kind) {
+                let mut records = self.global.clone();
+                records.path = path.or(records.path);
+                records.link = link.or(records.link);
+                for bytes in &own {
+                    records.add(bytes).map_err(|why| self.error(at, why))?;
+                }
                 return Ok(Some(Head {
                     header,
                     at,
-                    pax,
+                    pax: !own.is_empty(),
                     records,
                 }));
             }
@@ -237,20 +244,17 @@ impl<'a> TarReader<'a> {
             let bytes = self.extended(at, size, &mut left)?;
             pending |= kind != b'g';
             match kind {
-                b'L' => records.path = Some(until_nul(bytes)),
-                b'K' => records.link = Some(until_nul(bytes)),
+                b'L' => path = Some(until_nul(bytes)),
+                b'K' => link = Some(until_nul(bytes)),
                 b'g' => {
-                    let added = records.add(&bytes).and_then(|()| self.global.add(&bytes));
+                    let added = self.global.add(&bytes);
                     added.map_err(|why| self.error(at, why))?;
                     if self.global.bytes() > GLOBAL {
                         let why = "bytes in global extended headers; make the archive without them";
                         return Err(self.error(at, format!("more than {GLOBAL} {why}")));
                     }
                 }
-                _ => {
-                    records.add(&bytes).map_err(|why| self.error(at, why))?;
-                    pax = true;
-                }
+                _ => own.push(bytes),
             }
         }
         let why = "its extended headers have no member";

@@ -60,7 +60,8 @@ pub fn on_image(
     action: impl FnOnce(&Reader<'_, Region>, &mut Out) -> Result<()>,
 ) -> Result<ExitCode> {
     let mut out = Out::open();
-    let done = action(&image.reader(), &mut out);
+    let reader = image.reader();
+    let done = action(&reader, &mut out).and_then(|()| reader.check_replaced());
     // Output before an error is also useful.
     let finished = out.finish();
     done?;

@@ -316,10 +316,12 @@ fn for_fusermount(source: &Path, options: &MountOptions) -> Vec<MountOption> {
     let mut all: Vec<_> = given
         .map(|(_, word)| MountOption::CUSTOM(word.into()))
         .collect();
+    // fusermount3 takes these characters as its own otherwise.
+    let name = source.to_string_lossy().replace('\\', r"\\");
     all.extend([
         MountOption::RO,
         MountOption::DefaultPermissions,
-        MountOption::FSName(source.to_string_lossy().into()),
+        MountOption::FSName(name.replace(',', r"\,")),
         MountOption::Subtype("daxfs".into()),
     ]);
     all

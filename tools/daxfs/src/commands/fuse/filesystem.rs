@@ -78,6 +78,18 @@ impl ImageFs {
         }
     }
 
+    /// Fails if another image has taken the place of `image`.
+    fn check_replaced(&self, image: &Image<'_, Region>) -> Result<()> {
+        match image.is_replaced() {
+            false => Ok(()),
+            true => {
+                let name = &self.image.name;
+                eprintln!("daxfs: {name}: another image took its place; mount that instead");
+                Err(Errno::EIO)
+            }
+        }
+    }
+
     fn inode(&self, ino: INodeNo) -> Result<Inode> {
         let ino = self.swap(ino.0);
         let number = u32::try_from(ino).map_err(|_| Errno::ESTALE)?;
@@ -86,6 +98,7 @@ impl ImageFs {
         } else {
             self.image().inode(number)
         };
+        self.check_replaced(&self.image())?;
         inode.map_err(|error| self.report(ino, error))
     }
 
@@ -315,9 +328,10 @@ impl Filesystem for ImageFs {
         let read = self.inode(ino).and_then(|inode| {
             let left = inode.size.saturating_sub(offset).min(size.into());
             let mut bytes = vec![0; left as usize];
-            let read = self.find_source(&inode);
-            let read = read.and_then(|(image, source)| image.read(&source, offset, &mut bytes));
-            let length = read.map_err(|error| self.report(inode.ino.into(), error))?;
+            let failed = |error| self.report(inode.ino.into(), error);
+            let (image, source) = self.find_source(&inode).map_err(failed)?;
+            let length = image.read(&source, offset, &mut bytes).map_err(failed)?;
+            self.check_replaced(&image)?;
             bytes.truncate(length);
             Ok(bytes)
         });
