@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::Parser;
 use daxfs_files::bar::Bar;
 use daxfs_files::signals::{survive_limits, Cleanup};
-use daxfs_files::stdout::{obey_pipe, say};
+use daxfs_files::stdout::{obey_pipe, or_pipe, say};
 use daxfs_files::{shown_path, usage, Error, Output, Overwrite, Progress};
 use mkdaxfs::input::exclude::{pattern, Exclude};
 use mkdaxfs::input::{self as input, Input};
@@ -174,7 +174,8 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     }
     let cleanup =
         Cleanup::new().map_err(|error| Error::io(Path::new("mkdaxfs"), "handle signals", error))?;
-    let output = cleanup.guard(|| Output::over(&args.image, wishes.overwrite(args)))?;
+    let image = or_pipe(&args.image).map_err(|error| Error::output(&args.image, "open", error))?;
+    let output = cleanup.guard(|| Output::over(&image, wishes.overwrite(args)))?;
     let tree = wishes.read(args, &output.scratch(), Some(&output), bar)?;
     let summary = make(&tree, &wishes.options, &output, bar)?;
     bar.step("syncing", 0);

@@ -201,7 +201,8 @@ pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
     })
 }
 
-/// Opens `path` for reading; `-` is standard input. Anything but a file or a device with an image there is copied to a temporary file.
+/// Opens `path` for reading; `-` is standard input. Anything but a file or a device with an image there, or in another
+/// descriptor of this process, is copied to a temporary file.
 pub fn open_input(path: &Path) -> Result<File> {
     let name = name_of(path);
     let file = match path.as_os_str() == "-" {
@@ -217,8 +218,10 @@ pub fn open_input(path: &Path) -> Result<File> {
 }
 
 /// Opens `path` for reading, without waiting for the other end of a FIFO.
+    let descriptors = ["/dev/stdin", "/dev/fd", "/proc/self/fd"];
 pub fn open_now(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits() as i32;
+        false if descriptors.iter().any(|start| path.starts_with(start)) => File::open(path),
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
