@@ -195,16 +195,7 @@ impl<'a> TarReader<'a> {
                 return Ok(None);
             }
         }
-        // Both sums are in use. The field itself counts as blanks.
-        let field = 148..156;
-        let (mut unsigned, mut signed) = (0i64, 0i64);
-        for (place, &byte) in bytes.iter().enumerate() {
-            let byte = if field.contains(&place) { b' ' } else { byte };
-            unsigned += i64::from(byte);
-            signed += i64::from(byte as i8);
-        }
-        let sum = number(&bytes[field]);
-        if sum != Some(unsigned) && sum != Some(signed) {
+        if !has_sum(bytes) {
             if at == 0 {
                 let what = self.foreign(&[bytes, &next[..]].concat())?;
                 // Its first header is damaged.
@@ -216,6 +207,13 @@ impl<'a> TarReader<'a> {
             return Err(Error::refused(self.stream.path(), why));
         }
         Ok(Some(header))
+    }
+
+    /// Returns whether the next block is a header or ends the archive.
+    fn is_next(&mut self) -> Result<bool> {
+        let mut block = [0; BLOCK];
+        let length = self.stream.peek(&mut block)?;
+        Ok(length < BLOCK || block == [0; BLOCK] || has_sum(&block))
     }
 
     /// Reads headers up to and including a member's.
@@ -317,11 +315,11 @@ impl<'a> TarReader<'a> {
         let kind = header.entry_type();
         let what = match kind.as_byte() {
             b'1' => {
-                if !head.pax {
+                // Of pax, the size is that of content. Elsewhere it is the file's, with or without its content.
+                if !head.pax && (header.as_ustar().is_none() || size > 0 && self.is_next()?) {
                     size = 0;
                 }
-                self.content(size)?;
-                What::HardLink(link)
+                What::HardLink(link, self.regular(&head, kind, size)?)
             }
             b'2' => What::File(Kind::Symlink(link.into())),
             b'3' => What::File(self.device(&head, FileType::CharDevice)?),
@@ -486,6 +484,19 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     let end = bytes.iter().position(|&byte| byte == 0);
     bytes.truncate(end.unwrap_or(bytes.len()));
     bytes
+}
+
+/// Returns whether a block has the sum of a header.
+fn has_sum(bytes: &[u8; BLOCK]) -> bool {
+    // Both sums are in use. The field itself counts as blanks.
+    let field = 148..156;
+    let (mut unsigned, mut signed) = (0i64, 0i64);
+    for (place, &byte) in bytes.iter().enumerate() {
+        let byte = if field.contains(&place) { b' ' } else { byte };
+        unsigned += i64::from(byte);
+        signed += i64::from(byte as i8);
+    }
+    number(&bytes[field]).is_some_and(|sum| sum == unsigned || sum == signed)
 }
 
 /// Returns the number in a header's field if it is not negative.
