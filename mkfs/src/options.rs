@@ -64,7 +64,8 @@ Inputs:
                       NAME is the name of the image, such as alpine:3, its tag
                       (org.opencontainers.image.ref.name), or a digest. It is
                       needed if the layout has several images. Of images for
-                      several platforms, --platform selects one.
+                      several platforms, --platform selects one, by an index
+                      or the configurations.
                       An artifact of files, such as a model, is read as well if
                       its configuration is not a container's: layers that are
                       files of ModelPack (org.cncf.model.filepath has the path),
