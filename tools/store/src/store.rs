@@ -105,7 +105,7 @@ impl Store {
     ///
     /// Fails if another process uses the store, unless this one [waits](crate::wait_for_others).
     pub fn create(dir: &Path) -> Result<Self> {
-        let make = |path: &Path| match DirBuilder::new().mode(0o700).create(path) {
+        let make = |path: &Path| match DirBuilder::new().mode(0o755).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 Err(failed(path, "make the directory", error))
             }
@@ -175,6 +175,10 @@ impl Store {
         // A FIFO would keep this waiting.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
         let lock = match File::options().read(true).custom_flags(flags).open(&path) {
+            // Others than its owner may list and mount.
+            Err(error) if shared.is_none() && error.kind() == io::ErrorKind::PermissionDenied => {
+                None
+            }
             opened => Some(opened.map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
                     Error::refused(shown_path(dir), NO_STORE)
