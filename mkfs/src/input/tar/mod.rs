@@ -15,7 +15,7 @@ use crate::writer::acl;
 use crate::writer::origin::{Container, Piece};
 use crate::writer::tree::{Kind, Location, XattrSet};
 use daxfs_files::{occupant, shown, shown_path, Error, Losses, Reason, Result, HEAD};
-use daxfs_reader::layout::XattrPrefix;
+use daxfs_reader::layout::{XattrPrefix, MAGIC};
 use daxfs_reader::{FileType, OwnedXattr};
 use pax::Records;
 use tar::{EntryType, Header};
@@ -196,6 +196,11 @@ impl<'a> TarReader<'a> {
             }
         }
         if !has_sum(bytes) {
+            if at == 0 && bytes.starts_with(&MAGIC) {
+                let why = "is a daxfs image, not an archive; leave out tar:, or decompress it first, as in \
+                    zstd -dc FILE | mkdaxfs - IMAGE";
+                return Err(Error::refused(self.stream.path(), why));
+            }
             if at == 0 {
                 let what = self.foreign(&[bytes, &next[..]].concat())?;
                 // Its first header is damaged.
