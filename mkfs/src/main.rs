@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::Parser;
 use daxfs_files::bar::Bar;
 use daxfs_files::signals::{survive_limits, Cleanup};
-use daxfs_files::stdout::{obey_pipe, say};
+use daxfs_files::stdout::{obey_pipe, or_pipe, say};
 use daxfs_files::{scratch, shown_path, usage, Error, Output, Overwrite, Progress};
 use mkdaxfs::input::exclude::{pattern, Exclude};
 use mkdaxfs::input::{self as input, Input};
@@ -14,7 +14,9 @@ use mkdaxfs::options::Args;
 use mkdaxfs::writer::options::{Options, Pack};
 use mkdaxfs::writer::tree::Tree;
 use mkdaxfs::writer::{make, measure};
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -172,9 +174,10 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     if args.dry_run {
         return dry_run(args, &wishes, bar);
     }
+    let image = or_pipe(&args.image).map_err(|error| Error::output(&args.image, "open", error))?;
     let cleanup =
         Cleanup::new().map_err(|error| Error::io(Path::new("mkdaxfs"), "handle signals", error))?;
-    let output = cleanup.guard(|| Output::over(&args.image, wishes.overwrite(args)))?;
+    let output = cleanup.guard(|| Output::over(&image, wishes.overwrite(args)))?;
     let tree = wishes.read(args, &output.scratch(), Some(&output), bar)?;
     let summary = make(&tree, &wishes.options, &output, bar)?;
     bar.step("syncing", 0);
@@ -194,9 +197,21 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     Ok(())
 }
 
+/// Writes `./` before operands that begin with a hyphen: clap would take them for options, even after `--`.
+fn words(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut operands = false;
+    arguments.map(move |word| match word.as_bytes() {
+        [b'-', _, ..] if operands => [OsStr::new("./"), word.as_os_str()].into_iter().collect(),
+        bytes => {
+            operands |= bytes == b"--";
+            word
+        }
+    })
+}
+
 fn main() -> ExitCode {
     survive_limits();
-    let args = match Args::try_parse() {
+    let args = match Args::try_parse_from(words(std::env::args_os())) {
         Ok(args) => args,
         Err(error) => return usage("mkdaxfs", &error, USAGE),
     };

@@ -64,7 +64,8 @@ Inputs:
                       NAME is the name of the image, such as alpine:3, its tag
                       (org.opencontainers.image.ref.name), or a digest. It is
                       needed if the layout has several images. Of images for
-                      several platforms, --platform selects one.
+                      several platforms, --platform selects one, by an index
+                      or the configurations.
                       An artifact of files, such as a model, is read as well if
                       its configuration is not a container's: layers that are
                       files of ModelPack (org.cncf.model.filepath has the path),
@@ -99,9 +100,9 @@ A pattern that starts with ! is refused: a file that another pattern matches can
 be kept. So is one with a blank at its end, or with . or .. in the path.
 
 Output:
-IMAGE is a file, a block device, a DAX character device in devdax mode, or - for
-standard output. An image for a device or standard output is first written to a
-temporary file, in the directory named by TMPDIR, or in /var/tmp. A device that is
+IMAGE is a file, a block device, a DAX character device in devdax mode, a pipe, or -
+for standard output. An image for a device or a pipe is first written to a temporary
+file, in the directory named by TMPDIR, or in /var/tmp. A device that is
 in use or too small is refused. Its first block is written last, and then the
 whole image is read back and compared. Anything other than an image is not
 overwritten without --force, and no image if an input is an image: the last one of

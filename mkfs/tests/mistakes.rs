@@ -46,7 +46,7 @@ mkdaxfs tar:tree new | 1 | expected an archive, found a directory
 mkdaxfs cut.tar.gz new | 1 | cut.tar.gz: 
 mkdaxfs image:one.tar new | 1 | one.tar: 
 mkdaxfs oci:missing new | 1 | missing
-mkdaxfs docker://alpine new | 1 | docker://alpine: is not an OCI image layout; make one by skopeo copy
+mkdaxfs docker://alpine new | 1 | docker://alpine: is not an OCI image layout; make one: skopeo copy docker://alpine oci:DIRECTORY:NAME
 mkdaxfs - new | 1 | standard input
 mkdaxfs - new </proc/mounts | 1 | standard input: is empty and not an archive
 (dd skip=1M count=0 2>/dev/null; mkdaxfs - new) <one.tar | 1 | standard input: is empty and not an archive

@@ -32,6 +32,8 @@ const SIGNATURES: &[(usize, &[u8], &str)] = &[
     (0, b"\x1f\x8b", "a gzip file"),
     (0, b"\x28\xb5\x2f\xfd", "a zstd file"),
     (0, b"\xfd7zXZ\0", "an xz file"),
+    (0, b"BZh", "a bzip2 file"),
+    (0, b"\x04\x22\x4d\x18", "an lz4 file"),
     (0, b"PK\x03\x04", "a zip file"),
     (0, b"\x7fELF", "a program"),
     (0, b"070701", "a cpio archive"),

@@ -2,12 +2,17 @@
 
 //! Standard output: every write is checked to the end.
 
+use crate::replace::is_planted;
 use crate::signals::{obey, SIGPIPE};
 use crate::{cause, remedy};
 use rustix::fs::{fcntl_getfl, OFlags};
 use rustix::io::Errno;
+use rustix::stdio::dup2_stdout;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// It was closed when the program began. Before `main`, std opens /dev/null in its place.
@@ -77,6 +82,25 @@ impl std::error::Error for Error {
 /// If the other end of a pipe is closed, SIGPIPE ends the process, as it does with other programs.
 pub fn written(result: io::Result<()>) -> Result<(), Error> {
     result.map_err(Error::new)
+}
+
+/// Returns `-` for an output `path` that is a name of standard output, or a pipe, which standard output is then. Others
+/// are returned as they are, also another user's pipe in a directory that all can write to.
+///
+/// A FIFO waits for its reader, so call this before signals are handled.
+pub fn or_pipe(path: &Path) -> io::Result<PathBuf> {
+    let names = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+    if !names.iter().any(|name| path == Path::new(name)) {
+        let is_pipe = path
+            .metadata()
+            .is_ok_and(|found| found.file_type().is_fifo());
+        if !is_pipe || is_planted(path)? {
+            return Ok(path.into());
+        }
+        dup2_stdout(File::options().write(true).open(path)?)?;
+        CLOSED.store(false, Ordering::Relaxed);
+    }
+    Ok("-".into())
 }
 
 /// Writes `text` and a line end to standard output.

@@ -36,11 +36,11 @@ pub enum Error {
         source: daxfs_reader::Error,
     },
     /// A file is not an image.
-    #[error("{}not a daxfs image{looks}; mkdaxfs makes images", prefix(name))]
+    #[error("{}not a daxfs image{looks}", prefix(name))]
     Foreign {
         /// The file, as messages show it.
         name: String,
-        /// The text that says what it looks like, or an empty one.
+        /// What it looks like, and what to do.
         looks: String,
     },
     /// The SHA-256 of an image differs from its superblock's.

@@ -22,6 +22,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+/// What to do about a file that is no image.
+const MAKES: &str = "mkdaxfs makes images";
+
 /// Why a FIFO is refused.
 pub const NO_ORDER: &str = "cannot be read in any order; name an image file or device";
 
@@ -191,22 +194,35 @@ pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
         if memory.read(0, &mut head).is_err() || head.starts_with(&MAGIC) {
             return Error::image(name, b"", error);
         }
-        let looks = |kind| format!(" (it looks like {kind})");
+        let looks = |kind: &str| {
+            let programs = ["gzip", "zstd", "xz", "bzip2", "lz4"];
+            let remedy = match programs.iter().find(|it| kind.contains(**it)) {
+                Some(program) if name == "standard input" => {
+                    format!("pipe it through {program} -dc first")
+                }
+                Some(program) => format!("decompress it first: {program} -dc {name} >IMAGE"),
+                None => MAKES.into(),
+            };
+            format!(" (it looks like {kind}); {remedy}")
+        };
         match error.problem {
             Problem::Magic | Problem::TooSmall => Error::Foreign {
                 name: name.into(),
-                looks: occupant(&head).map(looks).unwrap_or_default(),
+                looks: occupant(&head).map_or_else(|| format!("; {MAKES}"), looks),
             },
             _ => Error::image(name, b"", error),
         }
     })
 }
 
-/// Opens `path` for reading; `-` is standard input. Anything but a file or a device with an image there is copied to a temporary file.
+/// Opens `path` for reading; `-` is standard input. Anything but a file or a device with an image there, or in another
+/// descriptor of this process, is copied to a temporary file.
 pub fn open_input(path: &Path) -> Result<File> {
     let name = name_of(path);
+    let descriptors = ["/dev/stdin", "/dev/fd", "/proc/self/fd"];
     let file = match path.as_os_str() == "-" {
         true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+        false if descriptors.iter().any(|start| path.starts_with(start)) => File::open(path),
         false => return open_now(path).map_err(|error| cannot_open(&name, error)),
     };
     let file = file.map_err(|error| cannot_open(&name, error))?;

@@ -62,6 +62,8 @@ pub(super) struct Frames<'a> {
     start: u64,
     /// The frame has given bytes.
     gave: bool,
+    /// Bytes to read again.
+    pub ahead: Vec<u8>,
     /// Number of the bytes after the last frame, and why they are not another one.
     pub garbage: Option<(u64, io::Error)>,
     /// SHA-256 and number of the decompressed bytes.
@@ -94,6 +96,7 @@ impl<'a> Frames<'a> {
             frame: Some(Frame::new(format, Counted { reader, at: 0 })?),
             start: 0,
             gave: false,
+            ahead: Vec::new(),
             garbage: None,
             told: None,
         })
@@ -102,6 +105,11 @@ impl<'a> Frames<'a> {
 
 impl Read for Frames<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if !self.ahead.is_empty() {
+            let length = self.ahead.as_slice().read(into)?;
+            self.ahead.drain(..length);
+            return Ok(length);
+        }
         while let Some(mut frame) = self.frame.take() {
             match frame.reader().read(into) {
                 Ok(0) if !into.is_empty() => {

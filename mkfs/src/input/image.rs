@@ -9,7 +9,7 @@ use crate::writer::tree::{Attributes, Kind, Location, Name, Node, NodeId, ROOT};
 use daxfs_check as check;
 use daxfs_files::digest::hex;
 use daxfs_files::region::Region;
-use daxfs_files::{Error, Result};
+use daxfs_files::{shown_path, Error, Result};
 use daxfs_reader::{self as image, Content, FileType, Image, Inode, Superblock};
 use std::path::{Path, PathBuf};
 
@@ -75,8 +75,9 @@ fn open(blob: &Blob) -> Result<(Region, Superblock)> {
 /// Returns the error for the image `path` without one of its packs.
 fn no_pack(path: &Path, sha256: &[u8; 32]) -> Error {
     let why = format!(
-        "has file data in the pack with the SHA-256 {}, which mkdaxfs does not read; mount the image with its packs, and name the mount point",
-        hex(sha256)
+        "has file data in the pack with the SHA-256 {}, which mkdaxfs does not read; daxfs does: daxfs extract --tar {} - | mkdaxfs - IMAGE",
+        hex(sha256),
+        shown_path(path)
     );
     Error::refused(path, why)
 }

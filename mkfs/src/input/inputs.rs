@@ -9,7 +9,7 @@ use crate::input::scan::scan_into;
 use crate::input::{archive, image, marks, oci, stream};
 use crate::writer::build::Builder;
 use crate::writer::tree::Tree;
-use daxfs_files::{Error, Progress, Result};
+use daxfs_files::{shown_path, Error, Progress, Result};
 use daxfs_reader::layout::MAGIC;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -93,6 +93,32 @@ pub fn read(
     Ok(builder.finish())
 }
 
+/// Returns what to do about an input that other programs read: a URL, or an image by a name that skopeo takes.
+fn elsewhere(path: &Path) -> Option<String> {
+    let name = shown_path(path);
+    let others = [
+        "docker:",
+        "docker-archive:",
+        "docker-daemon:",
+        "containers-storage:",
+        "oci-archive:",
+        "ostree:",
+        "sif:",
+    ];
+    if ["http://", "https://", "ftp://"]
+        .iter()
+        .any(|start| name.starts_with(start))
+    {
+        return Some(format!(
+            "is a URL; pipe it: curl -L {name} | mkdaxfs - IMAGE"
+        ));
+    }
+    let is_other = others.iter().any(|start| name.starts_with(start));
+    is_other.then(|| {
+        format!("is not an OCI image layout; make one: skopeo copy {name} oci:DIRECTORY:NAME")
+    })
+}
+
 struct Inputs<'a> {
     builder: Builder,
     options: &'a Options<'a>,
@@ -109,11 +135,7 @@ impl Inputs<'_> {
             }
             Input::Directory(path) => self.directory(path),
             Input::Any(path) => {
-                let is_docker = |kind| path.as_os_str().as_bytes().starts_with(kind);
-                if (is_docker(b"docker:") || is_docker(b"docker-archive:")) && !path.exists() {
-                    let why =
-                        "is not an OCI image layout; make one by skopeo copy, of docker://IMAGE \
-                               or docker-archive:FILE, to oci:DIRECTORY:NAME";
+                if let Some(why) = elsewhere(path).filter(|_| !path.exists()) {
                     return Err(Error::refused(path, why));
                 }
                 // A pipe may take its time.

@@ -4,7 +4,7 @@
 
 use crate::input::budget::Budget;
 use crate::writer::build::Builder;
-use crate::writer::tree::{Attributes, Kind, Location, Name, Node, NodeId, XattrSet, ROOT};
+use crate::writer::tree::{Attributes, Kind, Name, Node, NodeId, XattrSet, ROOT};
 use daxfs_files::{shown, shown_path, Reason};
 use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -36,8 +36,8 @@ pub(super) struct Member {
 pub(super) enum What {
     /// A file; a directory is empty.
     File(Kind),
-    /// Another name of the member with this path.
-    HardLink(Vec<u8>),
+    /// Another name of the member with this path, with the regular file's content if that is not empty.
+    HardLink(Vec<u8>, Kind),
 }
 
 /// Returns the names in a path, without empty ones and dots.
@@ -65,7 +65,8 @@ pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, Reason> {
     Ok(names)
 }
 
-/// A hard link that comes before its target. A file without content has its name until then.
+/// A hard link that comes before its target. A file, with the content if the link has it, has its name until
+/// then.
 struct Pending {
     target: Vec<u8>,
     /// Offset of the member in the archive.
@@ -116,7 +117,7 @@ impl<'a> Placer<'a> {
     pub fn put(&mut self, member: Member) -> Result<(), Reason> {
         let target = match &member.what {
             What::File(Kind::Symlink(target)) => target.len(),
-            What::HardLink(target) => target.len(),
+            What::HardLink(target, _) => target.len(),
             _ => 0,
         };
         self.place(member)?;
@@ -151,8 +152,8 @@ impl<'a> Placer<'a> {
         let directory = matches!(&member.what, What::File(Kind::Directory(_)));
         self.check_layers(parent, name, directory)?;
         let kind = match member.what {
-            What::HardLink(target) => {
-                return self.link(parent, name, target, attributes, member.at)
+            What::HardLink(target, content) => {
+                return self.link(parent, name, (target, content), attributes, member.at)
             }
             What::File(kind) => kind,
         };
@@ -238,17 +239,23 @@ impl<'a> Placer<'a> {
         &mut self,
         parent: NodeId,
         name: &[u8],
-        target: Vec<u8>,
+        (target, content): (Vec<u8>, Kind),
         attributes: Attributes,
         at: u64,
     ) -> Result<(), Reason> {
         components(&target)?;
         let name = self.builder.tree.keep_name(name);
         match self.find(self.root, &target)? {
-            Some(node) if !self.pending.contains_key(&node) => self.builder.set(parent, name, node),
+            Some(id) if !self.pending.contains_key(&id) => {
+                let node = &mut self.builder.tree.nodes[id as usize];
+                // The last of several links may be the one with the content.
+                if is_empty(&node.kind) && node.origin == self.origin {
+                    node.kind = content;
+                }
+                self.builder.set(parent, name, id);
+            }
             _ => {
-                let (size, location) = (0, Location::Empty);
-                let node = self.add(parent, name, attributes, Kind::Regular { size, location })?;
+                let node = self.add(parent, name, attributes, content)?;
                 self.pending.insert(node, Pending { target, at });
             }
         }
@@ -296,8 +303,10 @@ impl<'a> Placer<'a> {
             }
             // The target may be such a link.
             let next = |node: &NodeId| targets.get(node).copied();
-            let mut chain = std::iter::successors(Some(node), next).take(pending.len() + 1);
-            let Some(found) = chain.find(|node| !pending.contains_key(node)) else {
+            let chain = || std::iter::successors(Some(node), next).take(pending.len() + 1);
+            let has_content = |node: &NodeId| !is_empty(&self.builder.tree.node(*node).kind);
+            let found = chain().find(|node| !pending.contains_key(node));
+            let Some(found) = found.or_else(|| chain().find(has_content)) else {
                 let why = format!("a hard link to '{}', which is not there", shown(target));
                 return Err((*at, why.into()));
             };
@@ -381,6 +390,11 @@ impl<'a> Placer<'a> {
         }
         Ok(at)
     }
+}
+
+/// Returns true for a regular file without content.
+fn is_empty(kind: &Kind) -> bool {
+    matches!(kind, Kind::Regular { size: 0, .. })
 }
 
 #[cfg(test)]

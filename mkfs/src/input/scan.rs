@@ -274,7 +274,8 @@ impl Scanner<'_> {
     /// Records that `id` is the directory in `stat`.
     fn enter(&mut self, id: NodeId, stat: &Stat, path: &Path) -> Result<()> {
         if self.options.output == Some(identity(stat)) {
-            let why = "the image would be written into the tree it is made of; write it elsewhere";
+            let why = "the image would be written into the tree it is made of, and change this directory even if --exclude \
+                leaves out its name; write it elsewhere, and move it here afterwards";
             return Err(Error::refused(path, why));
         }
         self.directories.insert(id, Seen::new(stat));

@@ -100,6 +100,20 @@ impl<'a> Stream<'a> {
         Ok(filled)
     }
 
+    /// Reads the next bytes as [`Stream::read`] does, and leaves them there.
+    pub fn peek(&mut self, into: &mut [u8]) -> Result<usize> {
+        let at = self.at;
+        if let Bytes::Direct(blob, _) = &self.bytes {
+            return blob.read_at(into, at);
+        }
+        let length = self.read(into)?;
+        self.at = at;
+        if let Bytes::Spooled(frames, _) = &mut self.bytes {
+            frames.ahead = into[..length].to_vec();
+        }
+        Ok(length)
+    }
+
     /// Reads all of `into`.
     pub fn read_exact(&mut self, into: &mut [u8]) -> Result<()> {
         if self.read(into)? < into.len() {

@@ -335,7 +335,7 @@ fn mistakes() {
          daxfs store export store base-1 oci:bad | 1 | bad/index.json: is not understood
          daxfs store export memory base-1 oci:l | 1 | memory: is not a directory; export
          daxfs store export store base-1 oci:co:lon | 1 | co:lon: has a colon
-         flock layout daxfs store export store base-1 oci:layout | 1 | layout: another process exports to this layout
+         flock layout daxfs store export --no-wait store base-1 oci:layout | 1 | layout: another process exports to this layout
          daxfs store add store x oci:layout | 1 | layout: has several images; name one after a colon: base-1, base-2
          daxfs store add store x oci:layout:v3 | 1 | layout: has no image called 'v3'; it has: base-1, base-2
          daxfs store add store x oci:layout.tar:base-1 | 1 | from a layout in a directory

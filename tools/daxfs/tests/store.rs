@@ -311,13 +311,13 @@ fn names_and_owners() {
     let lock = fs::File::open(place.path("store/lock")).unwrap();
     flock(&lock, FlockOperation::LockShared).unwrap();
     let other = "another process uses this store";
-    place.fails("daxfs store gc store", other);
-    place.fails("daxfs store add store x v1", other);
+    place.fails("daxfs store gc --no-wait store", other);
+    place.fails("daxfs store add --no-wait store x v1", other);
     verify(&place);
     flock(&lock, FlockOperation::LockExclusive).unwrap();
-    place.fails("daxfs store verify store", other);
-    place.fails("daxfs store remove store base", other);
-    place.fails("daxfs store activate store base", other);
+    place.fails("daxfs store verify --no-wait store", other);
+    place.fails("daxfs store remove --no-wait store base", other);
+    place.fails("daxfs store activate --no-wait store base", other);
     // Those who list and mount images do not wait for one that adds others.
     says(&place, "daxfs store list store", "\nbase ");
 }

@@ -232,7 +232,8 @@ impl Store {
         let found = statvfs(&self.dir);
         let found = found.map_err(|error| failed(&self.dir, "examine", error.into()))?;
         let room = found.f_blocks.saturating_mul(found.f_frsize);
-        if size > room {
+        // Some filesystems say nothing, such as ramfs.
+        if size > room && room > 0 {
             let why = format!(
                 "has {size} bytes, and the filesystem of the store {room}; leave files out with --exclude, or move the store to a larger one"
             );

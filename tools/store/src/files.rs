@@ -4,10 +4,50 @@
 
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
+use daxfs_image::warning::warn;
+use rustix::fs::{flock, FlockOperation};
+use rustix::io::{retry_on_intr, Errno};
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+static PATIENT: AtomicBool = AtomicBool::new(false);
+
+/// Waits for other processes from now on, where it would be an error that they use a store or a layout.
+pub fn wait_for_others() {
+    PATIENT.store(true, Ordering::Relaxed);
+}
+
+/// Locks `dir` by `file`, also for others who share it. Another process that does `what` may have it.
+pub(crate) fn occupy(dir: &Path, file: &File, shared: bool, what: &str) -> Result<()> {
+    let (now, later) = match shared {
+        true => (
+            FlockOperation::NonBlockingLockShared,
+            FlockOperation::LockShared,
+        ),
+        false => (
+            FlockOperation::NonBlockingLockExclusive,
+            FlockOperation::LockExclusive,
+        ),
+    };
+    let locked = match flock(file, now) {
+        Err(Errno::WOULDBLOCK) if PATIENT.load(Ordering::Relaxed) => {
+            let name = shown_path(dir);
+            warn(format_args!(
+                "{name}: waiting for another process that {what}; --no-wait fails instead"
+            ));
+            retry_on_intr(|| flock(file, later))
+        }
+        Err(Errno::WOULDBLOCK) => {
+            let why = format!("another process {what}; try again when it has ended");
+            return Err(Error::refused(shown_path(dir), why));
+        }
+        locked => locked,
+    };
+    locked.map_err(|error| failed(dir, "lock", error.into()))
+}
 
 /// Locks a mutex that protects data which are valid at any time.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,12 +2,11 @@
 
 //! OCI layouts, as programs such as skopeo carry them to registries and back.
 
-use crate::files::sync_parent;
+use crate::files::{occupy, sync_parent};
 use crate::store::is_remains;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::open_now;
 use daxfs_image::text::shown_path;
-use rustix::fs::{flock, FlockOperation};
 use serde_json::{json, Map, Value};
 use std::fs::File;
 use std::io::{self, Read};
@@ -39,10 +38,7 @@ impl Layout {
         let made = std::fs::create_dir_all(&blobs);
         made.map_err(|error| output(&blobs, "make the directory", error))?;
         let lock = File::open(dir).map_err(|error| output(dir, "open", error))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let why = "another process exports to this layout; try again when it has ended";
-            return Err(Error::refused(shown_path(dir), why));
-        }
+        occupy(dir, &lock, false, "exports to this layout")?;
         for dir in [&blobs, &dir.join("blobs"), dir] {
             sync_parent(dir).map_err(|error| output(dir, "sync the directory above", error))?;
         }

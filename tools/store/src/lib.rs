@@ -39,7 +39,7 @@ pub use add::{Added, Guard, Total};
 pub use beside::PACKS;
 pub use device::{mount_packs, Copied, Device};
 pub use export::Published;
-pub use files::{lock, sync_parent};
+pub use files::{lock, sync_parent, wait_for_others};
 pub use import::Exported;
 pub use layer::merge_upper;
 pub use layout::IMAGE;

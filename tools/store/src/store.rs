@@ -2,7 +2,7 @@
 
 //! Stores in directories.
 
-use crate::files::{failed, length, lock, sync, sync_parent};
+use crate::files::{failed, length, lock, occupy, sync, sync_parent};
 use crate::listing::{add_packs, Listed};
 use crate::pack::{packs, Pack, PackRef};
 use daxfs_files::digest::hex;
@@ -11,8 +11,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::source::Opened;
 use daxfs_image::text::shown_path;
 use daxfs_reader::catalog::valid_name;
-use rustix::fs::{flock, stat, FlockOperation, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{stat, OFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -52,7 +51,7 @@ fn check_owner(dir: &Path) -> Result<()> {
 /// A store.
 pub struct Store {
     pub(crate) dir: PathBuf,
-    _lock: File,
+    _lock: Option<File>,
     pub(crate) read: Mutex<Read>,
     /// Locked while files are added, and packs removed that no image needs.
     pub(crate) change: Mutex<()>,
@@ -104,9 +103,9 @@ impl Store {
     /// Opens the store in the directory `dir`, to change it. Makes it if the directory is missing or
     /// empty.
     ///
-    /// Fails if another process uses the store.
+    /// Fails if another process uses the store, unless this one [waits](crate::wait_for_others).
     pub fn create(dir: &Path) -> Result<Self> {
-        let make = |path: &Path| match DirBuilder::new().mode(0o700).create(path) {
+        let make = |path: &Path| match DirBuilder::new().mode(0o755).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 Err(failed(path, "make the directory", error))
             }
@@ -152,14 +151,14 @@ impl Store {
 
     /// Opens the store in the directory `dir`, and keeps others from changing it.
     ///
-    /// Fails if another process changes the store.
+    /// Fails if another process changes the store, unless this one [waits](crate::wait_for_others).
     pub fn keep(dir: &Path) -> Result<Self> {
-        Self::lock(dir, Some(FlockOperation::NonBlockingLockShared))
+        Self::lock(dir, Some(true))
     }
 
     /// Opens the store in the directory `dir`, to remove files.
     ///
-    /// Fails if another process changes or verifies the store.
+    /// Fails if another process changes or verifies the store, unless this one waits.
     pub fn change(dir: &Path) -> Result<Self> {
         check_owner(dir)?;
         // These are missing if the first addition was killed.
@@ -167,33 +166,35 @@ impl Store {
         for inner in inner.iter().filter(|inner| inner.exists()) {
             check_owner(inner)?;
         }
-        Self::lock(dir, Some(FlockOperation::NonBlockingLockExclusive))
+        Self::lock(dir, Some(false))
     }
 
-    fn lock(dir: &Path, operation: Option<FlockOperation>) -> Result<Self> {
+    /// Opens the store, and locks it, maybe shared with others who do the same.
+    fn lock(dir: &Path, shared: Option<bool>) -> Result<Self> {
         let path = dir.join("lock");
         // A FIFO would keep this waiting.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-        let opened = File::options().read(true).custom_flags(flags).open(&path);
-        let lock = opened.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                Error::refused(shown_path(dir), NO_STORE)
+        let lock = match File::options().read(true).custom_flags(flags).open(&path) {
+            // Others than its owner may list and mount.
+            Err(error) if shared.is_none() && error.kind() == io::ErrorKind::PermissionDenied => {
+                None
             }
-            _ => failed(&path, "open", error),
-        })?;
-        match operation.map_or(Ok(()), |operation| flock(&lock, operation)) {
-            Ok(()) => Ok(Store {
-                dir: dir.into(),
-                _lock: lock,
-                read: Mutex::default(),
-                change: Mutex::default(),
-            }),
-            Err(Errno::WOULDBLOCK) => {
-                let why = "another process uses this store; try again when it has ended";
-                Err(Error::refused(shown_path(dir), why))
-            }
-            Err(error) => Err(failed(&path, "lock", error.into())),
+            opened => Some(opened.map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                    Error::refused(shown_path(dir), NO_STORE)
+                }
+                _ => failed(&path, "open", error),
+            })?),
+        };
+        if let (Some(lock), Some(shared)) = (&lock, shared) {
+            occupy(dir, lock, shared, "uses this store")?;
         }
+        Ok(Store {
+            dir: dir.into(),
+            _lock: lock,
+            read: Mutex::default(),
+            change: Mutex::default(),
+        })
     }
 
     /// Returns which directory the store is.

@@ -321,6 +321,30 @@ impl Layout {
         }
     }
 
+    /// Returns the platform of an image, or those of all images of an index. If `deep`, configurations say those that no
+    /// index says, as for containerd. What is left out of the layout has none.
+    fn platforms(&self, image: &Descriptor, deep: bool) -> Vec<Platform> {
+        let (mut pending, mut seen, mut found) = (vec![image.clone()], HashSet::new(), Vec::new());
+        while let Some(it) = pending.pop() {
+            if let Some(known) = it.platform() {
+                found.push(known.clone());
+            } else if deep && seen.insert(it.digest.clone()) {
+                if it.is_index() {
+                    let nested = self
+                        .describe::<Index>(&it)
+                        .map_or(Vec::new(), Index::images);
+                    pending.extend(unattached(&nested).into_iter().cloned());
+                    continue;
+                }
+                let config = self.describe::<Manifest>(&it).map(|it| it.config);
+                let config = config.ok().filter(|it| is_config(&it.media_type));
+                let config = config.and_then(|it| self.describe::<Config>(&it).ok());
+                found.extend(config.map(|it| it.platform).filter(Platform::is_known));
+            }
+        }
+        found
+    }
+
     /// Returns the selected image or index of `images`.
     fn choose<'a>(&self, images: &'a [Descriptor]) -> Result<&'a Descriptor> {
         // An image with several names has an entry for each.
@@ -330,11 +354,15 @@ impl Layout {
         // The only image is chosen unless a platform is named that it does not fit.
         if left.len() > usize::from(self.platform.is_none()) {
             let wanted = self.platform.clone().unwrap_or_else(Platform::here);
-            let rank = |it: &&Descriptor| it.platform().and_then(|is| wanted.rank(is));
-            if let best @ Some(_) = left.iter().filter_map(rank).max() {
-                left.retain(|it| rank(it) == best);
-            } else if left.iter().all(|it| it.platform().is_some()) {
-                return Err(self.unfit(&wanted, left.iter().filter_map(|it| it.platform())));
+            // Names are a better choice than this machine's platform.
+            let deep = self.platform.is_some() || left.iter().all(|it| it.name().is_none());
+            let known: Vec<_> = left.iter().map(|it| self.platforms(it, deep)).collect();
+            let rank = |known: &Vec<_>| known.iter().filter_map(|is| wanted.rank(is)).max();
+            if let best @ Some(_) = known.iter().map(rank).max().flatten() {
+                let mut known = known.iter();
+                left.retain(|_| known.next().and_then(rank) == best);
+            } else if known.iter().all(|known| !known.is_empty()) {
+                return Err(self.unfit(&wanted, known.iter().flatten()));
             }
         }
         match left[..] {

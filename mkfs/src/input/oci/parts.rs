@@ -164,7 +164,7 @@ fn list(reader: &mut TarReader<'_>, budget: &Budget) -> Result<HashMap<Vec<u8>, 
                 budget.take(1, name.len() as u64).map_err(fail)?;
                 members.insert(name, (offset, size));
             }
-            What::HardLink(target) => {
+            What::HardLink(target, _) => {
                 let target = components(&target).map_err(fail)?.join(&b'/');
                 let bytes = name.len() + target.len();
                 budget.take(1, bytes as u64).map_err(fail)?;

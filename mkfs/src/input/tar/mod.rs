@@ -15,7 +15,7 @@ use crate::writer::acl;
 use crate::writer::origin::{Container, Piece};
 use crate::writer::tree::{Kind, Location, XattrSet};
 use daxfs_files::{occupant, shown, shown_path, Error, Losses, Reason, Result, HEAD};
-use daxfs_reader::layout::XattrPrefix;
+use daxfs_reader::layout::{XattrPrefix, MAGIC};
 use daxfs_reader::{FileType, OwnedXattr};
 use pax::Records;
 use tar::{EntryType, Header};
@@ -195,16 +195,12 @@ impl<'a> TarReader<'a> {
                 return Ok(None);
             }
         }
-        // Both sums are in use. The field itself counts as blanks.
-        let field = 148..156;
-        let (mut unsigned, mut signed) = (0i64, 0i64);
-        for (place, &byte) in bytes.iter().enumerate() {
-            let byte = if field.contains(&place) { b' ' } else { byte };
-            unsigned += i64::from(byte);
-            signed += i64::from(byte as i8);
-        }
-        let sum = number(&bytes[field]);
-        if sum != Some(unsigned) && sum != Some(signed) {
+        if !has_sum(bytes) {
+            if at == 0 && bytes.starts_with(&MAGIC) {
+                let why = "is a daxfs image, not an archive; leave out tar:, or decompress it first, as in \
+                    zstd -dc FILE | mkdaxfs - IMAGE";
+                return Err(Error::refused(self.stream.path(), why));
+            }
             if at == 0 {
                 let what = self.foreign(&[bytes, &next[..]].concat())?;
                 // Its first header is damaged.
@@ -216,6 +212,13 @@ impl<'a> TarReader<'a> {
             return Err(Error::refused(self.stream.path(), why));
         }
         Ok(Some(header))
+    }
+
+    /// Returns whether the next block is a header or ends the archive.
+    fn is_next(&mut self) -> Result<bool> {
+        let mut block = [0; BLOCK];
+        let length = self.stream.peek(&mut block)?;
+        Ok(length < BLOCK || block == [0; BLOCK] || has_sum(&block))
     }
 
     /// Reads headers up to and including a member's.
@@ -321,11 +324,11 @@ impl<'a> TarReader<'a> {
         let kind = header.entry_type();
         let what = match kind.as_byte() {
             b'1' => {
-                if !head.pax {
+                // Of pax, the size is that of content. Elsewhere it is the file's, with or without its content.
+                if !head.pax && (header.as_ustar().is_none() || size > 0 && self.is_next()?) {
                     size = 0;
                 }
-                self.content(size)?;
-                What::HardLink(link)
+                What::HardLink(link, self.regular(&head, kind, size)?)
             }
             b'2' => What::File(Kind::Symlink(link.into())),
             b'3' => What::File(self.device(&head, FileType::CharDevice)?),
@@ -490,6 +493,19 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     let end = bytes.iter().position(|&byte| byte == 0);
     bytes.truncate(end.unwrap_or(bytes.len()));
     bytes
+}
+
+/// Returns whether a block has the sum of a header.
+fn has_sum(bytes: &[u8; BLOCK]) -> bool {
+    // Both sums are in use. The field itself counts as blanks.
+    let field = 148..156;
+    let (mut unsigned, mut signed) = (0i64, 0i64);
+    for (place, &byte) in bytes.iter().enumerate() {
+        let byte = if field.contains(&place) { b' ' } else { byte };
+        unsigned += i64::from(byte);
+        signed += i64::from(byte as i8);
+    }
+    number(&bytes[field]).is_some_and(|sum| sum == unsigned || sum == signed)
 }
 
 /// Returns the number in a header's field if it is not negative.

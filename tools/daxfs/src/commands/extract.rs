@@ -7,7 +7,7 @@ use clap::Args;
 use daxfs_extract::{self as extract, to_directory, to_tar};
 use daxfs_files::region::Region;
 use daxfs_files::signals::Interrupt;
-use daxfs_files::stdout::{self, Out};
+use daxfs_files::stdout::{self, or_pipe, Out};
 use daxfs_files::{replace, Overwrite};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::handle_signals;
@@ -70,19 +70,24 @@ impl Extract {
             let why = "is not a directory; 'daxfs cat' extracts a single file";
             return Err(reader.refuse(self.path.as_bytes(), why));
         }
+        let target = match self.tar {
+            true => or_pipe(&self.target)
+                .map_err(|error| extract::unwritten(&shown_path(&self.target), error))?,
+            false => self.target.clone(),
+        };
         let interrupt = handle_signals()?;
         let done = if self.tar {
             let mut overwrite = Overwrite::new(self.force);
             overwrite.input(&self.image.image);
-            archive(&reader, &start, &self.target, &overwrite, &interrupt)
+            archive(&reader, &start, &target, &overwrite, &interrupt)
         } else {
             if !self.no_same_owner {
                 let remedy = "let tar set them: daxfs extract --tar IMAGE - | \
                               tar --xattrs --xattrs-include='*' -C DIRECTORY -xp; or give --no-same-owner";
-                mkdaxfs::input::fakeroot::check(&self.target, remedy)?;
+                mkdaxfs::input::fakeroot::check(&target, remedy)?;
             }
             let owner = !self.no_same_owner && rustix::process::geteuid().is_root();
-            to_directory(&reader, &start, &self.target, owner, &interrupt)
+            to_directory(&reader, &start, &target, owner, &interrupt)
         };
         interrupt.obey();
         for line in done?.lines() {

@@ -34,6 +34,9 @@ use std::thread;
 /// The device through which the kernel asks.
 const DEVICE: &str = "/dev/fuse";
 
+/// What users other than root need.
+const HELPER: &str = "; users other than root need fusermount3 of the package fuse3, with its set-user-ID bit (chmod u+s)";
+
 /// Threads that serve requests, at most.
 const THREADS: usize = 8;
 
@@ -98,9 +101,6 @@ fn serve(image: Opened, source: &Path, dir: &Path, words: &[String], ready: bool
             io::ErrorKind::NotFound if !Path::new(DEVICE).exists() => {
                 "; /dev/fuse is missing: load the module fuse (modprobe fuse)"
             }
-            io::ErrorKind::NotFound => {
-                "; users other than root need the program fusermount3 (package fuse3)"
-            }
             io::ErrorKind::PermissionDenied => {
                 "; the directory must be yours, and /dev/fuse be open to you"
             }
@@ -116,18 +116,26 @@ fn serve(image: Opened, source: &Path, dir: &Path, words: &[String], ready: bool
     config.clone_fd = true;
     config.acl = acl;
     let served = ImageFs::new(image, owner);
+    let device = File::options().read(true).write(true).open(DEVICE);
     let session = match fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC) {
         // fusermount3 may.
         Err(Errno::PERM) => {
+            device.map_err(fail)?;
             config.mount_options = for_fusermount(source, &options);
             let begun = Session::new(served, &mount_point, &config).and_then(Session::spawn);
-            begun.map_err(|error| match error.get_ref() {
-                Some(said) => fail(io::Error::other(said.to_string().trim_end())),
-                None => fail(error),
+            begun.map_err(|error| {
+                let Some(said) = error.get_ref().map(ToString::to_string) else {
+                    return Error::system(&name, "cannot run fusermount3", HELPER, error);
+                };
+                let (said, remedy) = match said.trim_end() {
+                    "" => ("fusermount3 gives no reason", HELPER),
+                    said if said.ends_with("Operation not permitted") => (said, HELPER),
+                    said => (said, ""),
+                };
+                Error::system(&name, "cannot mount", remedy, io::Error::other(said))
             })?
         }
         opened => {
-            let device = File::options().read(true).write(true).open(DEVICE);
             let device = device.map_err(fail)?;
             let fs = opened.map_err(|error| fail(error.into()))?;
             describe(&fs, source, &device, acl, &options)?;
@@ -262,10 +270,21 @@ fn parse(words: &[String]) -> Result<(SessionACL, Owner, MountOptions)> {
             ("default_permissions", None) => (),
             ("uid", Some(text)) => owner.uid = Some(number(text)?),
             ("gid", Some(text)) => owner.gid = Some(number(text)?),
-            _ => {
-                let why = "unknown mount option; use allow_other, allow_root, uid=, gid= \
-                           or generic ones of mount(8), such as noexec";
-                return Err(Error::refused(name.clone(), why));
+            (other, _) => {
+                let why = match other {
+                    "fsname" | "subtype" => {
+                        "is the image's path or daxfs, always; leave the option out"
+                    }
+                    "auto_unmount" => {
+                        "is not supported; leave it out, and unmount with umount, or in a service \
+                         with ExecStopPost="
+                    }
+                    _ => {
+                        "unknown mount option; use allow_other, allow_root, uid=, gid= \
+                         or generic ones of mount(8), such as noexec"
+                    }
+                };
+                return Err(Error::refused(other, why));
             }
         }
     }

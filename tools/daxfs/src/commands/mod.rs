@@ -34,7 +34,6 @@ use mount::{fuse_helper, helper};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
-use store::StoreCommand;
 
 pub use fsck::Helper as FsckHelper;
 pub use mount::Helper as MountHelper;
@@ -86,10 +85,8 @@ pub enum Command {
     /// STORE is a directory, in which images share the content of equal files, on disk and in memory. Or it is a block
     /// device such as /dev/pmem0, a DAX device in devdax mode, or a file that virtual machines map: all kernels that have
     /// it mount the images. mount(8) mounts the active image, and others with the option image=NAME. One process at a
-    /// time can change a store, and all changes survive power loss. store.rst in share/doc/daxfs-doc describes both.
-    #[command(
-        subcommand,
-        after_help = "\
+    /// time changes a store, others wait, and all changes survive power loss. store.rst in share/doc/daxfs-doc describes both.
+    #[command(after_help = "\
 Exit status:
   0 done, 1 failed, 2 wrong usage.
 
@@ -99,9 +96,8 @@ Examples:
   mount -t daxfs /dev/pmem0 /mnt
   daxfs store add --activate /dev/pmem0 base-2 base-2.img
   daxfs store activate /dev/pmem0 base-1
-  daxfs store add /srv/store base-1 rootfs"
-    )]
-    Store(StoreCommand),
+  daxfs store add /srv/store base-1 rootfs")]
+    Store(store::StoreArgs),
 }
 
 impl Command {

@@ -23,9 +23,28 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use uuid::Uuid;
 
+/// A command on a store, and its options.
+#[derive(Args)]
+pub struct StoreArgs {
+    /// Fail if another process uses the store in a directory, or exports to the layout, instead of waiting for it
+    #[arg(long, global = true)]
+    no_wait: bool,
+    #[command(subcommand)]
+    command: StoreCommand,
+}
+
+impl StoreArgs {
+    pub fn run(self) -> Result<ExitCode> {
+        if !self.no_wait {
+            daxfs_store::wait_for_others();
+        }
+        self.command.run()
+    }
+}
+
 /// A command on a store.
 #[derive(Subcommand)]
-pub enum StoreCommand {
+enum StoreCommand {
     /// Make an empty store
     ///
     /// STORE is a directory; a block device such as /dev/pmem0 or a DAX device in devdax mode; or a file that is the
@@ -192,7 +211,7 @@ pub struct StoreAdd {
 }
 
 impl StoreCommand {
-    pub fn run(self) -> Result<ExitCode> {
+    fn run(self) -> Result<ExitCode> {
         match self {
             Self::Add(args) => return add(&args),
             Self::Export {

@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 #
 # Functions that make the inputs of the public reports, see ../reports.rs. MEMBER is a file in one word: "a/" is a
-# directory, "a=text" a regular file, "a@b" a symlink to b, "a%b" a hard link to it; "2750:a/" has a mode.
+# directory, "a=text" a regular file, "a@b" a symlink to b, "a%b" a hard link to it, "a%b=text" one with content; "2750:a/"
+# has a mode.
 
 reports=${BASH_SOURCE[0]%/*}
 

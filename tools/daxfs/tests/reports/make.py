@@ -22,9 +22,11 @@ def archive(file, *members):
             info.mode = int(mode or ("755" if kind == "/" else "644"), 8)
             info.mtime = 1600000000
             info.type = {"/": tarfile.DIRTYPE, "@": tarfile.SYMTYPE, "%": tarfile.LNKTYPE}.get(kind, tarfile.REGTYPE)
-            if kind in ("@", "%"):
+            if kind == "@":
                 info.linkname = value
-            content = value.encode() if kind == "=" else b""
+            elif kind == "%":
+                info.linkname, _, value = value.partition("=")
+            content = value.encode() if kind in ("=", "%") else b""
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
 
