@@ -11,9 +11,9 @@ from lib.ktap import PAGE, call
 
 WRONG_DIGEST = "0" * 64
 FLAG, STRING, FD, CREATE, RECONFIGURE = 0, 1, 5, 6, 7
-SHARED, PACKS = 1 << 2, 1 << 3
+SHARED, PACKS, SUMS = 1 << 2, 1 << 3, 1 << 0
 PIECE = 2 << 20
-AT_FDCWD, EMPTY_PATH, BLKFLSBUF = -100, 4, 0x1261
+AT_FDCWD, EMPTY_PATH, PICK_EMPTY_PATH, BLKFLSBUF = -100, 4, 8, 0x1261
 ADD_SEALS, SHRINK, GROW, WRITE = 1033, 2, 4, 8
 
 
@@ -110,20 +110,30 @@ class Image:
         """Return the inode number of such a path."""
         return self.entry(path).ino
 
-    def seal(self):
+    def seal(self, metadata=True):
         """Correct the checksums of the metadata and of the superblock. A table out of the image has no checksum."""
-        if 256 <= self.super.data.offset <= len(self.bytes):
+        if metadata and 256 <= self.super.data.offset <= len(self.bytes):
             self.super.metadata_crc = crc32c(self.bytes[256:self.super.data.offset])
         self.super.crc = crc32c(self.bytes[:252])
 
-    def rehash(self):
-        """Correct the SHA-256 and the checksums."""
-        self.seal()
+    def rehash(self, metadata=True):
+        """Correct the SHA-256, the sums of the pieces, if it has them, and the checksums."""
+        self.seal(metadata)
         end = self.super.total_size
         hashed = self.bytes[:220] + bytes(36) + self.bytes[256:end]
         pieces = (hashed[start:start + PIECE] for start in range(0, end, PIECE))
-        self.super.sha256[:] = hashlib.sha256(b"".join(hashlib.sha256(piece).digest() for piece in pieces)).digest()
-        self.seal()
+        sums = b"".join(hashlib.sha256(piece).digest() for piece in pieces)
+        self.super.sha256[:] = hashlib.sha256(sums).digest()
+        if self.super.compat & SUMS:
+            self.bytes[end:end + len(sums)] = sums
+        self.seal(metadata=False)
+
+    def other(self):
+        """Return another image with the same files."""
+        image = self.copy()
+        image.super.uuid[:] = os.urandom(16)
+        image.rehash(metadata=False)
+        return image
 
     def packs(self):
         """Return the table of packs, which can be changed."""
@@ -182,18 +192,33 @@ def memfd(content, seals=SHRINK | GROW | WRITE):
 
 
 class Context:
-    """A mount that fsopen(2) prepares, or a remount of a directory. Errors have the messages of its log."""
+    """A mount that fsopen(2) prepares, or a remount of a directory or a descriptor of a mount. Errors have the messages of its log."""
 
-    def __init__(self, remount=None, memfd=None, **texts):
-        if remount:
-            self.file = call("fspick", AT_FDCWD, remount.encode(), 1)
-        else:
+    def __init__(self, remount=None, memfd=None, packs=(), **texts):
+        if remount is None:
             self.file = call("fsopen", b"daxfs", 1)
+        elif isinstance(remount, int):
+            self.file = call("fspick", remount, b"", 1 | PICK_EMPTY_PATH)
+        else:
+            self.file = call("fspick", AT_FDCWD, remount.encode(), 1)
         if memfd is not None:
             self.set(FD, "memfd", aux=memfd)
             os.close(memfd)
         for key, value in texts.items():
             self.set(STRING, key, value)
+        for pack in packs:
+            self.pack(pack)
+
+    def pack(self, pack):
+        """Give it a pack: a descriptor, the text of an option, or an image, of which it gets a copy."""
+        if isinstance(pack, str):
+            return self.set(STRING, "pack", pack)
+        file = pack if isinstance(pack, int) else pack.memfd()
+        try:
+            return self.set(FD, "pack", aux=file)
+        finally:
+            if file != pack:
+                os.close(file)
 
     def __del__(self):
         os.close(self.file)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Two versions of a tree for tests of stores, and what a store and its mounts have."""
+import contextlib
 import glob
 import json
 import os
@@ -36,9 +37,14 @@ def packs(name="base-2"):
 
 
 def loaded():
-    """Return the packs of stores that are in memory: their files."""
-    sources = (Path(path).read_text(encoding="utf-8").rstrip("\n") for path in glob.glob("/sys/fs/daxfs/*:*/source"))
-    return sorted(source for source in sources if "/packs/" in source)
+    """Return the packs of stores that mounted images have in memory: their files."""
+    found = set()
+    for mount in map(Path, glob.glob("/sys/fs/daxfs/*:*")):
+        with contextlib.suppress(FileNotFoundError):
+            lines = (line.split() for line in (mount / "packs").read_text(encoding="ascii").splitlines())
+            source = (mount / "source").read_text(encoding="utf-8").rstrip("\n")
+            found.update(f"{source}/packs/{sha256}.daxfs" for sha256, _, where, *_ in lines if where == "memfd")
+    return sorted(found)
 
 
 def same(directory, tree):

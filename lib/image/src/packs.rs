@@ -118,6 +118,14 @@ pub fn packs_beside(path: &Path) -> Option<PathBuf> {
     (images.file_name()? == "images" && packs.is_dir()).then_some(packs)
 }
 
+/// Returns the error for the image `name` of a store, which needs the missing pack `sha256`.
+pub fn missing_pack(name: &str, sha256: &str) -> Error {
+    let why = format!(
+        "needs pack {sha256}, which is missing; restore it from a copy, or use daxfs store remove"
+    );
+    Error::refused(name, why)
+}
+
 /// Opens the pack with this `record` in the store that has the image at the place `at` in `path`.
 fn on_device(path: &Path, at: &At, record: &layout::Pack) -> Result<Arc<Opened>> {
     let at = At {

@@ -3,6 +3,7 @@
 //! Mount contexts of the kernel: fsopen(2) and its family.
 
 use daxfs_image::error::{Error, Result};
+use daxfs_image::warning::warn;
 use rustix::io::{read, Errno};
 use rustix::mount::{fsconfig_create, fsconfig_set_string, fsopen, FsOpenFlags};
 use std::borrow::Cow;
@@ -11,18 +12,29 @@ use std::os::fd::{AsFd, OwnedFd};
 /// Returns the error of a failed call on the mount context `fs`, with the kernel's message if there
 /// is one.
 pub fn explain(fs: &OwnedFd, operation: impl Into<Cow<'static, str>>, error: Errno) -> Error {
-    let mut line = [0; 1024];
-    match read(fs, &mut line) {
-        Ok(length) if length > 2 => {
-            // "e daxfs: ...\n": the first letter is the level.
-            let text = String::from_utf8_lossy(&line[2..length]);
-            Error::Mount {
-                said: text.trim_end().into(),
-                source: error.into(),
-            }
-        }
-        _ => Error::system("", operation, "", error),
+    match said(fs) {
+        Some(said) => Error::Mount {
+            said,
+            source: error.into(),
+        },
+        None => Error::system("", operation, "", error),
     }
+}
+
+/// Passes the kernel's warnings about the mount context `fs` on. Returns its last error.
+pub fn said(fs: &OwnedFd) -> Option<String> {
+    let (mut line, mut last) = ([0; 1024], None);
+    while let Ok(length) = read(fs, &mut line) {
+        // "e daxfs: ...\n": the first letter is the level.
+        let text = String::from_utf8_lossy(line.get(2..length).unwrap_or_default());
+        match line[0] {
+            b'w' => warn(text.trim_end()),
+            b'e' => last = Some(text.trim_end().to_owned()),
+            _ if length == 0 => break,
+            _ => {}
+        }
+    }
+    last
 }
 
 /// Makes the kernel read the first `length` of the `size` bytes at physical address `start`. Returns true if they are

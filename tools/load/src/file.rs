@@ -15,8 +15,9 @@ use daxfs_reader::layout::{Pack, DIGEST_PIECE};
 use daxfs_reader::signature::Section;
 use daxfs_reader::{Image, Memory, Superblock};
 use sha2::{Digest, Sha256};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use zerocopy::IntoBytes;
@@ -87,6 +88,13 @@ impl ImageFile {
         let memory = FileMemory::new(&self.file)
             .map_err(|error| Error::system(&name, "cannot get its size", "", error))?;
         Reader::new(Image::new(&memory, &self.superblock), &name).packs()
+    }
+
+    /// Returns the block device that it is, if it is not a file.
+    pub(crate) fn device(&self) -> Option<BorrowedFd<'_>> {
+        let is_device = |status: Metadata| status.file_type().is_block_device();
+        let is_device = self.file.metadata().is_ok_and(is_device);
+        is_device.then(|| self.file.as_fd())
     }
 
     /// Writes the image to `device`, and verifies it.

@@ -2,7 +2,7 @@
 
 //! Load images into memory, write them to devices, and mount them.
 //!
-//! * [`mount()`] mounts a device; [`load`] chooses the memory that an image file is loaded into
+//! * [`mount`] mounts devices and image files, which are loaded into memory; [`packs`] are given to both
 //! * [`file`], [`buffer`]: image files, and memory with a copy of one
 //! * [`mod@range`]: physical memory that an image is written to
 //! * [`catalog`]: stores on devices and in files
@@ -15,10 +15,12 @@ pub mod file;
 mod huge;
 pub mod mount;
 pub mod mountinfo;
+pub mod packs;
 pub mod query;
 pub mod range;
 mod serve;
 
 pub use buffer::Kind;
-pub use mount::{load, load_on, mount};
+pub use mount::{load_on, Loading};
+pub use packs::{Loaded, Packs, Room};
 pub use serve::serve_on;

@@ -4,8 +4,10 @@
 
 use crate::buffer::{Buffer, Kind};
 use crate::catalog::Chosen;
-use crate::context::explain;
+use crate::context::{explain, said};
 use crate::file::ImageFile;
+use crate::packs::{forget, give, Loaded, Packs, Room};
+use daxfs_files::values::sha256;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use rustix::fs::{fstat, fstatfs, open, FileType, Mode, OFlags, CWD};
@@ -18,7 +20,7 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Mount options, separated by their destination.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +31,15 @@ pub struct MountOptions {
     pub generic: Vec<(String, Option<String>)>,
     /// For this filesystem: names and values.
     pub filesystem: Vec<(String, Option<String>)>,
+    /// Files and devices with packs.
+    pub packs: Vec<PathBuf>,
+}
+
+/// Returns true if the kernel takes this value of `pack=`: a SHA-256, which a place on the image's
+/// device may follow.
+pub fn is_for_kernel(pack: &str) -> bool {
+    let sum = pack.split_once(':').map_or(pack, |(sum, _)| sum);
+    sha256(sum).is_ok()
 }
 
 /// Returns the attributes of a mount that the option `word` of mount(8) sets, and those that it clears first. Options for
@@ -93,6 +104,7 @@ impl MountOptions {
             attributes: MountAttrFlags::empty(),
             generic: Vec::new(),
             filesystem: Vec::new(),
+            packs: Vec::new(),
         };
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -110,24 +122,21 @@ impl MountOptions {
                 Some((name, value)) => (name, Some(value.trim_matches('"').to_owned())),
                 None => (word.as_str(), None),
             };
-            let list = match GENERIC.contains(&name) {
-                true => &mut options.generic,
-                false => &mut options.filesystem,
-            };
-            list.push((name.to_owned(), value));
+            match (name, value) {
+                ("pack", Some(pack)) if !is_for_kernel(&pack) => options.packs.push(pack.into()),
+                // Packs are looked for there.
+                ("domain", value) => options.filesystem.insert(0, (name.into(), value)),
+                (_, value) if GENERIC.contains(&name) => options.generic.push((name.into(), value)),
+                (_, value) => options.filesystem.push((name.into(), value)),
+            }
         }
         options
     }
-}
 
-/// The source of a mount.
-pub enum MountSource<'a> {
-    /// A copy of the source.
-    Buffer(&'a Buffer),
-    /// The source, which is a device.
-    Device,
-    /// An image of a store on a device; the options name its place.
-    Part(Chosen),
+    /// Returns true if this filesystem gets the option `name`.
+    fn has(&self, name: &str) -> bool {
+        self.filesystem.iter().any(|(option, _)| option == name)
+    }
 }
 
 /// Bytes of a string that fsconfig(2) takes.
@@ -142,61 +151,31 @@ pub fn shortened(source: &Path) -> Cow<'_, [u8]> {
     }
 }
 
-/// Returns the name of `source` for the kernel.
-fn source_name<'a>(source: &'a Path, memory: &MountSource<'_>) -> Result<Cow<'a, [u8]>> {
-    let name = source.as_os_str().as_bytes();
-    match memory {
-        MountSource::Buffer(_) => Ok(shortened(source)),
-        _ if name.len() <= STRING_MAX => Ok(name.into()),
-        _ => Err(Error::refused(
-            shown_path(source),
-            "the name has more than 255 bytes, which mounting does not take; use a shorter path",
-        )),
-    }
+/// Returns the name of a device for the kernel, which looks for it.
+fn device_name(device: &Path) -> Result<&[u8]> {
+    let name = device.as_os_str().as_bytes();
+    let why = "the name has more than 255 bytes, which mounting does not take; use a shorter path";
+    let refuse = || Error::refused(shown_path(device), why);
+    (name.len() <= STRING_MAX)
+        .then_some(name)
+        .ok_or_else(refuse)
 }
 
-/// A mount that is not made yet: its options are collected in the kernel.
-pub struct Mounting(OwnedFd);
-
-impl Mounting {
-    /// Begins a mount, on a kernel with daxfs, where this process may mount.
-    pub fn new() -> Result<Self> {
-        let fs = fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
-            let remedy = match error {
-                Errno::NODEV => "; load the module (modprobe daxfs), or use daxfs fuse",
-                Errno::PERM => "; only root can, others can use daxfs fuse",
-                Errno::MFILE => "; raise the limit of open files (ulimit -Hn, LimitNOFILE=)",
-                _ => "",
-            };
-            Error::system("", "cannot mount daxfs", remedy, error)
-        })?;
-        Ok(Mounting(fs))
-    }
-
-    /// Makes the mount, which is in no directory yet. `source` is the image file or the device, `memory` has the image.
-    ///
-    /// Fails if the name of a device is too long for the kernel.
-    pub fn make(
-        self,
-        source: &Path,
-        memory: MountSource<'_>,
-        options: &MountOptions,
-    ) -> Result<OwnedFd> {
-        let fs = &self.0;
-        let name = source_name(source, &memory)?;
-        fsconfig_set_string(fs.as_fd(), "source", OsStr::from_bytes(&name))
-            .map_err(|error| explain(fs, "cannot set the source", error))?;
-        if let MountSource::Buffer(buffer) = &memory {
-            fsconfig_set_fd(fs.as_fd(), buffer.option, buffer.fd.as_fd())
-                .map_err(|error| explain(fs, "cannot hand over the memory", error))?;
-        }
-        set(fs, &options.filesystem)?;
-        set(fs, &options.generic)?;
-        make(fs, options.attributes, |mount| match memory {
-            MountSource::Part(mut chosen) => chosen.check(mount),
-            _ => Ok(()),
-        })
-    }
+/// Begins a mount, on a kernel with daxfs, where this process may mount. `name` is what it shows as
+/// its source.
+fn begin(name: &[u8]) -> Result<OwnedFd> {
+    let fs = fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
+        let remedy = match error {
+            Errno::NODEV => "; load the module (modprobe daxfs), or use daxfs fuse",
+            Errno::PERM => "; only root can, others can use daxfs fuse",
+            Errno::MFILE => "; raise the limit of open files (ulimit -Hn, LimitNOFILE=)",
+            _ => "",
+        };
+        Error::system("", "cannot mount daxfs", remedy, error)
+    })?;
+    fsconfig_set_string(fs.as_fd(), "source", OsStr::from_bytes(name))
+        .map_err(|error| explain(&fs, "cannot set the source", error))?;
+    Ok(fs)
 }
 
 /// Checks that something can be mounted on `dir`. Never waits for a mount of systemd there, which may wait for this one.
@@ -253,6 +232,8 @@ fn make(
 ) -> Result<OwnedFd> {
     let fail = |error| explain(fs, "cannot mount the image", error);
     fsconfig_create(fs.as_fd()).map_err(fail)?;
+    // It has no errors then.
+    said(fs);
     let mount = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(fail)?;
     check(mount.as_fd())?;
     Ok(mount)
@@ -265,35 +246,100 @@ pub fn place(mount: BorrowedFd<'_>, dir: &Path) -> Result<()> {
     moved.map_err(|error| refuse(dir, error))
 }
 
-/// Loads the image file `image` into memory of this kind, and makes a mount of it, in no directory yet, which shows the
-/// source `source`. `words` are mount options, such as `nosuid` and `check=none`. Returns the memory as well, which the mount
-/// keeps without it.
-pub fn load(
-    source: &Path,
-    image: &Path,
-    kind: Kind,
-    words: &[String],
-) -> Result<(OwnedFd, Buffer)> {
-    let options = MountOptions::parse(words);
-    let image = ImageFile::open(image)?;
-    let mounting = Mounting::new()?;
-    let buffer = kind.make(&image)?;
-    let mount = mounting.make(source, MountSource::Buffer(&buffer), &options)?;
-    Ok((mount, buffer))
+/// An image file to load and mount.
+pub struct Loading<'a> {
+    /// The image file.
+    pub image: &'a Path,
+    /// What the mount shows as its source.
+    pub source: &'a Path,
+    /// The kind of memory.
+    pub kind: Kind,
+    /// Mount options, such as `nosuid` and `check=none`; `pack=` names files and devices with
+    /// packs.
+    pub words: &'a [String],
+    /// Called before anything is loaded.
+    pub room: Room<'a>,
 }
 
-/// Loads the image file `image`, and mounts it on `dir`, see [`load`].
+impl Loading<'_> {
+    /// Loads the image and the packs of it that are not in memory, and makes a mount, in no
+    /// directory yet. Returns the memory as well, which the mount keeps without it.
+    ///
+    /// An image in a store has its packs there, and shares them with others of the store.
+    pub fn make(&self) -> Result<(OwnedFd, Buffer, Loaded)> {
+        let mut options = MountOptions::parse(self.words);
+        let image = ImageFile::open(self.image)?;
+        let packs = Packs::of_file(&image, &options.packs)?;
+        let domain = packs.domain()?;
+        let is_stored = domain.is_some();
+        if let Some(domain) = domain.filter(|_| !options.has("domain")) {
+            options
+                .filesystem
+                .insert(0, ("domain".into(), Some(domain)));
+        }
+        let fs = begin(&shortened(self.source))?;
+        set(&fs, &options.filesystem)?;
+        let (shared, others) = packs.choose(&fs, options.has("domain"))?;
+        let sizes = others.iter().filter(|file| file.device().is_none());
+        let sizes = sizes.map(|file| Kind::Memfd.size_of(file.size));
+        (self.room)(self.kind.size_of(image.size) + sizes.sum::<u64>())?;
+        let mut loaded = Loaded {
+            shared,
+            ..Loaded::default()
+        };
+        give(&fs, &others, &mut loaded)?;
+        let buffer = self.kind.make(&image)?;
+        loaded.count(&image);
+        if is_stored {
+            forget(self.image);
+        }
+        fsconfig_set_fd(fs.as_fd(), buffer.option, buffer.fd.as_fd())
+            .map_err(|error| explain(&fs, "cannot hand over the memory", error))?;
+        set(&fs, &options.generic)?;
+        let mount = make(&fs, options.attributes, |_| Ok(()))?;
+        Ok((mount, buffer, loaded))
+    }
+}
+
+/// Loads the image file `image` into memory of this kind, and mounts it on `dir` with the options
+/// `words`, see [`Loading`].
 pub fn load_on(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()> {
     // Report problems of the mount point before copying the image.
     examine(dir)?;
-    place(load(image, image, kind, words)?.0.as_fd(), dir)
+    let source = image;
+    let room: Room<'_> = &|_| Ok(());
+    let loading = Loading {
+        image,
+        source,
+        kind,
+        words,
+        room,
+    };
+    place(loading.make()?.0.as_fd(), dir)
 }
 
-/// Makes a mount of the image on `device`, or of the one of its store that `words` name, in no directory yet.
-pub fn mount(device: &Path, words: &[String]) -> Result<OwnedFd> {
-    let mut words = words.to_vec();
-    let memory = Chosen::find(device, &mut words)?.map_or(MountSource::Device, MountSource::Part);
-    Mounting::new()?.make(device, memory, &MountOptions::parse(&words))
+/// Mounts the image on `device` that the options `words` name, or the one that was `chosen` from
+/// its store, on `dir`, with its `packs`.
+///
+/// Fails if the name of the device is too long for the kernel.
+pub fn mount_on_device(
+    device: &Path,
+    chosen: Option<Chosen>,
+    packs: &Packs,
+    dir: &Path,
+    words: &[String],
+) -> Result<()> {
+    examine(dir)?;
+    let options = MountOptions::parse(words);
+    let fs = begin(device_name(device)?)?;
+    set(&fs, &options.filesystem)?;
+    let (_, others) = packs.choose(&fs, options.has("domain"))?;
+    give(&fs, &others, &mut Loaded::default())?;
+    set(&fs, &options.generic)?;
+    mount_on(&fs, dir, options.attributes, |mount| match chosen {
+        Some(mut chosen) => chosen.check(mount),
+        None => Ok(()),
+    })
 }
 
 #[cfg(test)]
@@ -303,21 +349,29 @@ mod tests {
     #[test]
     fn long_sources() {
         let name = |length| "n".repeat(length);
-        let file = std::fs::File::open("/dev/null").unwrap();
-        let buffer = Buffer {
-            fd: file.into(),
-            option: "memfd",
-        };
         let shown = |length| {
             let name = name(length);
-            let shown = source_name(Path::new(&name), &MountSource::Buffer(&buffer)).unwrap();
-            String::from_utf8(shown.into_owned()).unwrap()
+            String::from_utf8(shortened(Path::new(&name)).into_owned()).unwrap()
         };
         assert_eq!(shown(255), name(255));
         assert_eq!(shown(256), format!("...{}", name(252)));
-        assert!(source_name(Path::new(&name(255)), &MountSource::Device).is_ok());
-        let error = source_name(Path::new(&name(256)), &MountSource::Device).unwrap_err();
+        assert!(device_name(Path::new(&name(255))).is_ok());
+        let error = device_name(Path::new(&name(256))).map(drop).unwrap_err();
         assert!(error.to_string().contains("255 bytes"), "{error}");
+    }
+
+    #[test]
+    fn packs() {
+        let sum = format!("pack={}", "0".repeat(64));
+        let words = ["pack=a/b".into(), sum.clone() + ":0x200000:4K", sum];
+        let words = words
+            .into_iter()
+            .chain(["domain=x".into(), "pack=1:b".into()]);
+        let words: Vec<String> = words.collect();
+        let options = MountOptions::parse(&words);
+        assert_eq!(options.packs, [Path::new("a/b"), Path::new("1:b")]);
+        let names: Vec<_> = options.filesystem.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["domain", "pack", "pack"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Memory of a mount for other processes: a socket that gives its descriptor to each process that connects.
 
 use crate::buffer::Kind;
-use crate::mount::{examine, load, place};
+use crate::mount::{examine, place, Loading};
 use daxfs_files::notify;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
@@ -48,7 +48,14 @@ pub fn serve_on(
     examine(dir)?;
     let listener = UnixListener::bind(socket).map_err(fail)?;
     let start = || -> Result<_> {
-        let (mount, buffer) = load(image, image, kind, words)?;
+        let loading = Loading {
+            image,
+            source: image,
+            kind,
+            words,
+            room: &|_| Ok(()),
+        };
+        let (mount, buffer, _) = loading.make()?;
         // Another mount gets the number of this one only when no mount of its filesystem is left. One that is in no directory
         // does not prevent umount(8).
         let flags = OpenTreeFlags::OPEN_TREE_CLONE

@@ -46,7 +46,9 @@ pub trait Loader: Send + Sync + 'static {
 
 /// Loads images by mounts of the kernel's daxfs.
 pub struct KernelLoader {
-    room: Room,
+    /// The memory that there is. It is locked while an image is loaded, so that it is asked for
+    /// what others have left.
+    room: Mutex<Room>,
     /// The locks of images, by directory. Each is held while the image is loaded or unloaded.
     gates: Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>,
 }
@@ -55,7 +57,7 @@ impl KernelLoader {
     /// Returns memory as `config` says.
     pub fn new(config: &config::Config) -> Self {
         KernelLoader {
-            room: Room::new(config),
+            room: Mutex::new(Room::new(config)),
             gates: Mutex::default(),
         }
     }
@@ -135,7 +137,8 @@ impl Loader for KernelLoader {
                 }
                 _ => {}
             }
-            let room = |needed| self.room.check(name, needed, false);
+            let memory = lock(&self.room);
+            let room = |needed| memory.check(name, needed, false);
             mount(store, name, dir, &Demands::default(), &room)?;
             Ok(())
         })

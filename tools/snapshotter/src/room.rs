@@ -5,6 +5,7 @@
 use crate::config;
 use daxfs_image::error::{Error, Result};
 use daxfs_load::Kind;
+use std::collections::HashMap;
 use std::fs::{read_dir, read_to_string};
 use std::path::{Path, PathBuf};
 
@@ -78,23 +79,32 @@ impl Room {
         Ok(())
     }
 
-    /// Returns the bytes of the images that are in memory, also if they are mounted elsewhere only.
+    /// Returns the bytes of the images that are in memory, also if they are mounted elsewhere only,
+    /// and of their packs.
     fn used(&self) -> u64 {
-        let Ok(found) = read_dir(self.root.join("sys/fs/daxfs")) else {
-            return 0;
-        };
-        let size = |dir: &Path| {
-            let source = read_to_string(dir.join("source")).ok()?;
+        let found = read_dir(self.root.join("sys/fs/daxfs"));
+        let (mut images, mut packs) = (0, HashMap::new());
+        for dir in found.into_iter().flatten().flatten() {
+            let text = |name| read_to_string(dir.path().join(name)).unwrap_or_default();
+            let source = text("source");
             // The kernel knows only the end of a long name.
-            let own = Path::new(source.trim_end()).starts_with(&self.store);
-            let size = read_to_string(dir.join("size")).ok()?.trim_end().parse();
-            size.ok().filter(|_| own || source.starts_with("..."))
-        };
-        let sizes = found
-            .flatten()
-            .filter_map(|entry| size(&entry.path()))
-            .map(|size| Kind::Memfd.size_of(size));
-        sizes.sum()
+            if !Path::new(source.trim_end()).starts_with(&self.store) && !source.starts_with("...")
+            {
+                continue;
+            }
+            images += Kind::Memfd.size_of(text("size").trim_end().parse().unwrap_or(0));
+            // All images of the store share its packs.
+            for line in text("packs").lines() {
+                let mut words = line.split_whitespace();
+                if let (Some(sha256), Some(size), Some("memfd")) =
+                    (words.next(), words.next(), words.next())
+                {
+                    let size = Kind::Memfd.size_of(size.parse().unwrap_or(0));
+                    packs.insert(sha256.to_owned(), size);
+                }
+            }
+        }
+        images + packs.values().sum::<u64>()
     }
 
     /// Returns the bytes of memory that are available, or all if `alone` is set, and how many of them are kept for the
@@ -194,8 +204,8 @@ mod tests {
     fn limit() {
         let (_place, room) = machine(16384);
         for (name, source, size) in [
-            ("0:1", "/store/packs/1.daxfs\n", "4096\n"),
-            ("0:2", "/store2/packs/1.daxfs\n", "4096\n"),
+            ("0:1", "/store\n", "1\n"),
+            ("0:2", "/store2\n", "4096\n"),
             ("0:3", "/dev/pmem0\n", "4096\n"),
             ("0:4", "...images/1.daxfs\n", "1\n"),
         ] {
@@ -206,8 +216,19 @@ mod tests {
         }
         assert_eq!(missing(&room, 8192), 0);
         assert_eq!(missing(&room, 12288), 4096);
+        // A pack that two images have, and one without memory.
+        for name in ["0:1", "0:4"] {
+            let packs = "aa  1 memfd   0 0\nbb 99 missing 0 0\n";
+            write(
+                room.root.join("sys/fs/daxfs").join(name).join("packs"),
+                packs,
+            )
+            .unwrap();
+        }
+        assert_eq!(missing(&room, 8192), 4096);
+        assert_eq!(missing(&room, 4096), 0);
         let error = room.check("7", 12288, false).unwrap_err().to_string();
-        let wanted = "image 7: needs 12288 bytes of memory, 8192 of 16384 are in use; remove";
+        let wanted = "image 7: needs 12288 bytes of memory, 12288 of 16384 are in use; remove";
         assert!(error.starts_with(wanted), "{error}");
     }
 

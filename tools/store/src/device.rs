@@ -5,24 +5,20 @@
 //! In the table an image has its own name, and a pack the name that [`pack_name`] gives it.
 
 use crate::listing::{add_packs, Listed, Listing};
-use crate::mount::proof;
 use crate::pack::{packs, whole_metadata, PackRef};
-use crate::store::{check_name, keeps_all, missing_pack, Freed, Needs};
+use crate::store::{check_name, keeps_all, Freed, Needs};
 use crate::verify::{verify, Verified};
 use daxfs_files::digest::hex;
-use daxfs_files::make_room;
 use daxfs_files::Progress;
 use daxfs_image::catalog::unknown;
 use daxfs_image::error::{Error, Result};
-use daxfs_image::packs::packs_beside;
-use daxfs_image::source::{At, Opened};
+use daxfs_image::packs::{missing_pack, packs_beside};
 use daxfs_image::text::shown_path;
 use daxfs_load::catalog::{self, Overview, Reuse};
 use daxfs_load::file::ImageFile;
 use daxfs_reader::catalog::{is_pack, pack_name, Listed as Entry, Table};
 use daxfs_reader::layout;
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// A store on a device.
@@ -285,28 +281,4 @@ impl Device {
         let images = live(table, false).map(open);
         Ok(verify(packs, images, true, progress, report))
     }
-}
-
-/// Mounts the packs of the image at `offset` of `device` in no directory. The kernel finds them while
-/// the image is mounted and these are open; then the image keeps them. They are compared with their SHA-256 if
-/// `is_verified`: otherwise all of a device would be read, and be in the host's memory.
-pub fn mount_packs(device: &Path, offset: u64, is_verified: bool) -> Result<Vec<OwnedFd>> {
-    let at = At {
-        offset: Some(offset),
-        name: None,
-    };
-    // The kernel says what is wrong with an image.
-    let Ok(opened) = Opened::open_at(device, &at) else {
-        return Ok(Vec::new());
-    };
-    let packs = opened.reader().packs()?;
-    make_room(packs.len());
-    let mounts = packs.iter().map(|pack| {
-        let sha256 = hex(&pack.sha256);
-        let proof = proof(&sha256).into_iter().filter(|_| is_verified);
-        let mut words = vec![format!("image={}", pack_name(&sha256))];
-        words.extend(proof);
-        daxfs_load::mount(device, &words)
-    });
-    mounts.collect()
 }

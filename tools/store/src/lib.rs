@@ -37,15 +37,15 @@ mod verify;
 
 pub use add::{Added, Guard, Total};
 pub use beside::PACKS;
-pub use device::{mount_packs, Copied, Device};
+pub use device::{Copied, Device};
 pub use export::Published;
 pub use files::{lock, sync_parent, wait_for_others};
 pub use import::Exported;
 pub use layer::merge_upper;
 pub use layout::IMAGE;
 pub use listing::{Listed, Listing};
-pub use mount::{mount, Demands, Room};
+pub use mount::{mount, Demands};
 pub use pack::PackRef;
 pub use place::Place;
-pub use store::{Freed, Loaded, Store};
+pub use store::{Freed, Store};
 pub use verify::Verified;

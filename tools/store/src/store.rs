@@ -8,6 +8,7 @@ use crate::pack::{packs, Pack, PackRef};
 use daxfs_files::digest::hex;
 use daxfs_files::{identity, parent_of, Identity};
 use daxfs_image::error::{Error, Result};
+use daxfs_image::packs::missing_pack;
 use daxfs_image::source::Opened;
 use daxfs_image::text::shown_path;
 use daxfs_reader::catalog::valid_name;
@@ -86,17 +87,6 @@ pub struct Freed {
     pub remains: usize,
     /// Their bytes.
     pub bytes: u64,
-}
-
-/// Images and packs that were loaded for a mount.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Loaded {
-    /// Their number.
-    pub images: usize,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Number of packs that were in memory already.
-    pub shared: usize,
 }
 
 impl Store {
@@ -312,16 +302,6 @@ impl Store {
         }
     }
 
-    /// Records whether the pack `sha256` loaded. If it is damaged, it is used for no other image.
-    pub(crate) fn loaded<T>(&self, sha256: &str, result: &Result<T>) {
-        let mut read = lock(&self.read);
-        match result {
-            Ok(_) => _ = read.distrusted.remove(sha256),
-            Err(error) if error.is_damage() => _ = read.distrusted.insert(sha256.into()),
-            Err(_) => {}
-        }
-    }
-
     /// Returns the pack `sha256`.
     pub(crate) fn known_pack(&self, sha256: &str) -> Result<Arc<Pack>> {
         if let Some(known) = lock(&self.read).packs.get(sha256) {
@@ -494,14 +474,6 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 pub(crate) fn keeps_all(path: &Path) -> Error {
     let why = "keeps all packs, because images that cannot be read may need them; if they are damaged, remove them with daxfs store remove, or restore them from copies";
     Error::refused(shown_path(path), why)
-}
-
-/// Returns the error for the image `name` that needs the missing pack `sha256`.
-pub(crate) fn missing_pack(name: &str, sha256: &str) -> Error {
-    let why = format!(
-        "needs pack {sha256}, which is missing; restore it from a copy, or use daxfs store remove"
-    );
-    Error::refused(name, why)
 }
 
 /// Returns the error for an image that is not there.

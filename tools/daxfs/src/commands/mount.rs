@@ -13,11 +13,11 @@ use daxfs_image::source::At;
 use daxfs_image::text::{human, shown_path};
 use daxfs_load::buffer::Kind;
 use daxfs_load::catalog::{value, Chosen};
-use daxfs_load::mount::{examine, load_on, place, MountOptions, MountSource, Mounting};
-use daxfs_store::{mount_packs, Demands, Store};
+use daxfs_load::mount::{is_for_kernel, load_on, mount_on_device, MountOptions};
+use daxfs_load::packs::{attach, Packs};
+use daxfs_store::{Demands, Store};
 use rustix::process::geteuid;
 use std::io::Write;
-use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,7 +25,9 @@ use std::process::ExitCode;
 /// Mount a daxfs image; called by mount(8)
 ///
 /// An image file is loaded into a sealed memfd first, as daxfs load does. Of a store, the image of the option image=NAME is
-/// mounted, or the active one, and the packs of it that are not in memory are loaded. Everything else is passed back to mount(8).
+/// mounted, or the active one, and the packs of it that are not in memory are loaded. Other images
+/// have their packs in the files and devices that pack=FILE names, once for each; those are loaded
+/// as well. Everything else is passed back to mount(8).
 /// With the type fuse.daxfs (mount.fuse.daxfs), the image is served as by daxfs fuse, with its
 /// options and the packs in the files that pack=FILE names, once for each; what root mounts is for
 /// all users then.
@@ -40,7 +42,8 @@ Exit status:
 Examples:
   mount -t daxfs -o nosuid base.img /mnt
   mount -t daxfs -o image=base-2 /dev/pmem0 /mnt
-  mount -t daxfs -o image=base-2 /srv/store /mnt"
+  mount -t daxfs -o image=base-2 /srv/store /mnt
+  mount -t daxfs -o pack=objects.img index.img /mnt"
 )]
 pub struct Helper {
     /// An image file, a device or a store
@@ -106,58 +109,67 @@ pub fn fuse_helper(args: &Helper) -> Result<ExitCode> {
     }
 }
 
+/// What `mount.daxfs` is asked for.
+enum Task {
+    /// New options for a mount. Its image stays in its memory.
+    Remount,
+    /// An image file
+    File,
+    /// An image of the store in a directory
+    Store,
+    /// An image on a device, which may have a store, or in memory that options name
+    Device,
+}
+
 /// Runs `mount.daxfs`, which mount(8) calls: loads an image file into a memfd and mounts it, mounts an image
-/// of a store, or passes anything else back to mount(8).
+/// of a store, gives packs to one, or passes anything else back to mount(8).
 pub fn helper(args: &Helper) -> Result<()> {
-    // The image of a remount stays in its memory.
-    let remount = args.words().iter().any(|word| word == "remount");
-    if args.source.is_file() && !remount {
-        if args.fake {
-            return Ok(());
-        }
-        return load_on(&args.source, &args.dir, Kind::Memfd, &args.words());
-    }
-    if args.source.is_dir() && !remount {
-        return from_store(args);
-    }
     let mut words = args.words();
-    let named = words.iter().any(|word| word.starts_with("image="));
-    let is_store = args.source.is_dir();
-    if remount && named {
-        // mount(8) repeats what /proc/mounts shows, and fstab has.
-        let again: &[&str] = match is_store {
-            true => &["image="],
-            false => &["fsoffset=", "fslength="],
-        };
-        words.retain(|word| !again.iter().any(|start| word.starts_with(start)));
-    }
-    // A remount without a name keeps the image, whichever one is active now.
-    let chosen = match remount && !named || is_store {
-        true => None,
-        false => Chosen::find(&args.source, &mut words)?,
+    let task = match &args.source {
+        _ if words.iter().any(|word| word == "remount") => Task::Remount,
+        source if source.is_file() => Task::File,
+        source if source.is_dir() => Task::Store,
+        _ => Task::Device,
     };
-    if args.fake && args.verbose {
-        written(writeln!(Out::open(), "{}", words.join(",")))?;
-    }
-    match chosen {
-        Some(_) if args.fake && !remount => return Ok(()),
-        Some(chosen) if !remount => {
-            // They stay while the image does.
-            let _packs = match value(&words, "phys") {
-                None => {
-                    let proves =
-                        |word: &String| word.starts_with("digest=") || word == "signature=required";
-                    mount_packs(&args.source, chosen.offset(), words.iter().any(proves))?
-                }
-                // Nothing but the kernel can read them.
-                Some(_) => Vec::new(),
-            };
-            examine(&args.dir)?;
-            let (memory, options) = (MountSource::Part(chosen), MountOptions::parse(&words));
-            let mount = Mounting::new()?.make(&args.source, memory, &options)?;
-            return place(mount.as_fd(), &args.dir);
+    match task {
+        Task::File if args.fake => return Ok(()),
+        Task::File => return load_on(&args.source, &args.dir, Kind::Memfd, &words),
+        Task::Store => return from_store(args),
+        Task::Remount => {
+            let packs = MountOptions::parse(&words).packs;
+            // mount(8) repeats what /proc/mounts shows, and fstab has. Without a name the image
+            // stays, whichever is active.
+            if value(&words, "image").is_some() && args.source.is_dir() {
+                words.retain(|word| !word.starts_with("image="));
+            } else if value(&words, "image").is_some() {
+                let is_place =
+                    |word: &str| word.starts_with("fsoffset=") || word.starts_with("fslength=");
+                words.retain(|word| !is_place(word));
+                Chosen::find(&args.source, &mut words)?;
+            }
+            // The kernel takes no places again.
+            let is_given = |pack: &str| !is_for_kernel(pack) || pack.contains(':');
+            words.retain(|word| !word.strip_prefix("pack=").is_some_and(is_given));
+            if !args.fake && !packs.is_empty() {
+                attach(&args.dir, &packs)?;
+            }
         }
-        _ => {}
+        Task::Device => {
+            let chosen = Chosen::find(&args.source, &mut words)?;
+            let packs = match chosen {
+                Some(_) => Packs::default(),
+                None => Packs::of_device(&args.source, &words),
+            };
+            if args.fake && args.verbose {
+                written(writeln!(Out::open(), "{}", words.join(",")))?;
+            }
+            if chosen.is_some() || !packs.is_empty() {
+                return match args.fake {
+                    true => Ok(()),
+                    false => mount_on_device(&args.source, chosen, &packs, &args.dir, &words),
+                };
+            }
+        }
     }
     Err(pass_on(args, "daxfs", &words))
 }

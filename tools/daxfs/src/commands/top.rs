@@ -17,9 +17,11 @@ use std::{fs, io};
 
 /// Show counters of all mounted images
 ///
-/// They count from the mount on. READS and BYTES count reads. FAULTS counts page faults that mapped something, and
-/// PMD those that mapped a huge page by a PMD entry: 2 MiB with pages of 4 KiB. SIGBUS and ERRORS are failed faults,
-/// and errors in the image. --prometheus shows all counters, which are those in /sys/fs/daxfs, see daxfs(5).
+/// They count from the mount on. READS and BYTES count reads. FAULTS counts page faults that mapped
+/// something, and PMD those that mapped a huge page by a PMD entry: 2 MiB with pages of 4 KiB.
+/// SIGBUS and ERRORS are failed faults, and errors in the image. --prometheus shows all counters,
+/// which are those in /sys/fs/daxfs, see daxfs(5). --packs shows the packs of each image: SHA-256,
+/// bytes, where it is in memory, and how many pieces of 2 MiB were found good, and bad.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -30,6 +32,9 @@ pub struct Top {
     /// Print the text format of Prometheus
     #[arg(long)]
     prometheus: bool,
+    /// List the packs of each image, for root
+    #[arg(long, conflicts_with = "prometheus")]
+    packs: bool,
 }
 
 /// The directory in sysfs.
@@ -82,6 +87,8 @@ pub struct Mounted {
     pub inodes: u64,
     /// The values of [`COUNTERS`]. The module may not have all.
     pub counters: [Option<u64>; COUNTERS.len()],
+    /// A line for each of its packs. It is empty if this process may not know them.
+    pub packs: String,
 }
 
 /// Reads the counters of all mounted images in `sysfs`, sorted by device number. `mountinfo` says where the images are
@@ -120,6 +127,7 @@ impl Mounted {
             size: value("size")?,
             inodes: value("inodes")?,
             counters: COUNTERS.map(|counter| value(counter.name)),
+            packs: fs::read_to_string(directory.join("packs")).unwrap_or_default(),
             device,
         };
         mounted.mount_points = seen.into_iter().map(|mount| mount.mount_point).collect();
@@ -150,7 +158,7 @@ impl Top {
         let mut out = Out::open();
         written(match self.prometheus {
             true => show::prometheus(&mounts, &mut out),
-            false => show::text(&mounts, &mut out),
+            false => show::text(&mounts, self.packs, &mut out),
         })?;
         out.finish()?;
         Ok(ExitCode::SUCCESS)
@@ -225,17 +233,27 @@ mod tests {
     #[test]
     fn text() {
         let sysfs = tempfile::tempdir().unwrap();
-        let said = written_by(|out| show::text(&[], out));
+        let said = written_by(|out| show::text(&[], false, out));
         assert_eq!(said, "no image is mounted\n");
         mount(sysfs.path(), "259:0", 3000);
         let found = read(sysfs.path(), MOUNTS).unwrap();
-        let said = written_by(|out| show::text(&found, out));
+        let said = written_by(|out| show::text(&found, false, out));
         let lines: Vec<_> = said.lines().collect();
         assert_eq!(lines.len(), 2, "{said}");
         let words: Vec<_> = lines[1].split_whitespace().collect();
         assert_eq!(words[..3], ["3000", "2.9M", "12"], "{said}");
         assert!(lines[1].ends_with(" /b,/c d"), "{said}");
         assert_eq!(lines[0].find("MOUNTED ON"), lines[1].find("/b,"));
+        assert_eq!(words[6], "-", "{said}");
+        let packs = "aa 1 memfd 1 0\nbb 2 missing 0 0\n";
+        fs::write(sysfs.path().join("259:0/packs"), packs).unwrap();
+        let found = read(sysfs.path(), MOUNTS).unwrap();
+        let said = written_by(|out| show::text(&found, true, out));
+        assert!(
+            said.ends_with("\n  aa 1 memfd 1 0\n  bb 2 missing 0 0\n"),
+            "{said}"
+        );
+        assert!(said.contains(" 1/2 4.0K /b"), "{said}");
     }
 
     #[test]

@@ -5,11 +5,13 @@
 use super::medium::{Access, Disk};
 use crate::context::look_at_range;
 use crate::query::uuid;
+use daxfs_files::digest::hex;
 use daxfs_files::values::size;
 use daxfs_image::catalog::unknown;
 use daxfs_image::error::{Error, Result};
+use daxfs_image::packs::missing_pack;
 use daxfs_image::text::{shown, shown_path};
-use daxfs_reader::catalog::{Listed, Table, CATALOG_SIZE};
+use daxfs_reader::catalog::{pack_name, Listed, Table, CATALOG_SIZE};
 use rustix::fs::{flock, openat, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -63,8 +65,9 @@ fn open(source: &Path, words: &[String]) -> Result<Option<Opened>> {
 }
 
 impl Chosen {
-    /// Finds the image that a mount of `source` with the options `words` names: with `image=`, or the
-    /// active one if `source` has a store. Replaces that option by its place.
+    /// Finds the image that a mount of `source` with the options `words` names: with `image=`, or
+    /// the active one if `source` has a store. Replaces that option by its place and those of its
+    /// packs.
     pub fn find(source: &Path, words: &mut Vec<String>) -> Result<Option<Self>> {
         let name = value(words, "image").map(str::to_owned);
         if value(words, "fsoffset").is_some() || value(words, "fslength").is_some() {
@@ -110,13 +113,18 @@ impl Chosen {
         words.retain(|word| !word.starts_with("image="));
         words.push(format!("fsoffset={:#x}", image.range.start));
         words.push(format!("fslength={:#x}", image.length()));
+        // The kernel says what is wrong with an image.
+        let opened = super::open(source, image);
+        let packs = opened.and_then(|opened| opened.reader().packs());
+        for pack in packs.unwrap_or_default() {
+            let sha256 = hex(&pack.sha256);
+            let found = table.find(&pack_name(&sha256));
+            let found = found.ok_or_else(|| missing_pack(&image.name, &sha256))?;
+            let (start, length) = (found.range.start, found.length());
+            words.push(format!("pack={sha256}:{start:#x}:{length:#x}"));
+        }
         let image = image.clone();
         Ok(Some(Chosen { disk, image, _lock }))
-    }
-
-    /// Returns where the image starts, in bytes.
-    pub fn offset(&self) -> u64 {
-        self.image.range.start
     }
 
     /// Checks that the store still has the image, and that `mount` is one of it. Before the space

@@ -39,20 +39,21 @@ fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<R
     };
     let mut found = Vec::new();
     for mount in mounts {
-        match range_of(&mount?.path(), device) {
-            Ok(Some((start, size))) => {
-                let known = listed.binary_search_by_key(&start, |image| image.range.start);
-                // An image that was mounted before may have been longer.
-                let end =
-                    known.map(|index| listed[index].range.end.max(start.saturating_add(size)));
-                found.push(start..end.unwrap_or_else(|_| end_of(start, size)));
-            }
-            Ok(None) => {}
+        let path = mount?.path();
+        let used = range_of(&path, device).and_then(|image| Ok((image, packs_of(&path, device)?)));
+        let used = match used {
+            Ok((image, packs)) => image.into_iter().chain(packs),
             Err(error) => match Errno::from_io_error(&error) {
                 // A mount that went away has no files left. One may have been open.
-                Some(Errno::NOENT | Errno::NODEV) => {}
+                Some(Errno::NOENT | Errno::NODEV) => continue,
                 _ => return Err(error),
             },
+        };
+        for (start, size) in used {
+            let known = listed.binary_search_by_key(&start, |image| image.range.start);
+            // An image that was mounted before may have been longer.
+            let end = known.map(|index| listed[index].range.end.max(start.saturating_add(size)));
+            found.push(start..end.unwrap_or_else(|_| end_of(start, size)));
         }
     }
     Ok(found)
@@ -82,6 +83,29 @@ fn range_of(path: &Path, device: &str) -> io::Result<Option<(u64, u64)>> {
             .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
     };
     Ok(Some((number("offset")?, number("size")?)))
+}
+
+/// Returns where the packs on `device` of the mount with the figures in `path` start, and their
+/// bytes without sums.
+fn packs_of(path: &Path, device: &str) -> io::Result<Vec<(u64, u64)>> {
+    // An image without packs has no such file, as a mount that went away.
+    let text = match fs::read_to_string(path.join("packs")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        text => text?,
+    };
+    let place = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let (size, place) = (words.next()?.parse(), words.next()?.strip_prefix(device)?);
+        Some(
+            place
+                .strip_prefix('+')?
+                .parse()
+                .and_then(|start| Ok((start, size?))),
+        )
+    };
+    let found = text.lines().filter_map(place);
+    let found: Result<_, _> = found.collect();
+    found.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
 /// Returns where an image of `size` bytes ends at most, with sums and padding.
@@ -115,6 +139,8 @@ mod tests {
             fs::write(path.join("offset"), format!("{offset}\n")).unwrap();
             fs::write(path.join("size"), format!("{size}\n")).unwrap();
         }
+        let packs = "aa 4096 memfd 1 0\nbb 4096 block/259:0+33554432 0 0\nbc 4096 block/259:1+0  0 0\ncc 4096 missing 0 0\n";
+        fs::write(directory.join("0:42/packs"), packs).unwrap();
         // A mount that goes away.
         fs::create_dir(directory.join("0:44")).unwrap();
         let ranges = |device, listed: &[Listed]| ranges_in(parent.path(), device, listed);
@@ -123,7 +149,11 @@ mod tests {
             found.sort_unstable_by_key(|range| range.start);
             found
         };
-        assert_eq!(sorted(&[]), [2097152..4194304, 6291456..12582912]);
+        let pack = 33554432..35651584;
+        assert_eq!(
+            sorted(&[]),
+            [2097152..4194304, 6291456..12582912, pack.clone()]
+        );
         // The neighbour of a small image is not mounted.
         let small = |start| Listed {
             name: "small".into(),
@@ -133,10 +163,13 @@ mod tests {
             removed: true,
         };
         let listed = [small(2097152), small(2105344)];
-        assert_eq!(sorted(&listed), [2097152..2105344, 6291456..12582912]);
+        assert_eq!(
+            sorted(&listed),
+            [2097152..2105344, 6291456..12582912, pack.clone()]
+        );
         // A shorter image is listed where a longer one is still mounted.
         let listed = [small(6291456)];
-        assert_eq!(sorted(&listed), [2097152..4194304, 6291456..10485760]);
+        assert_eq!(sorted(&listed), [2097152..4194304, 6291456..10485760, pack]);
         // A figure that cannot be read is not "nothing".
         fs::write(directory.join("0:40/offset"), "x").unwrap();
         let error = ranges("block/259:0", &[]).unwrap_err();

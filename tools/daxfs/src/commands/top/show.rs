@@ -7,19 +7,35 @@ use daxfs_image::text::{human, shown, shown_path};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
-/// Writes a table of what was counted since each image was mounted.
-pub fn text(mounts: &[Mounted], out: &mut impl Write) -> io::Result<()> {
+/// Writes a table of what was counted since each image was mounted. With `packs`, lists those of
+/// each image.
+pub fn text(mounts: &[Mounted], packs: bool, out: &mut impl Write) -> io::Result<()> {
     if mounts.is_empty() {
         return writeln!(out, "no image is mounted");
     }
     writeln!(
         out,
-        "{:>8} {:>7} {:>8} {:>6} {:>6} {:>6} {:>5} MOUNTED ON",
-        "READS", "BYTES", "FAULTS", "PMD", "SIGBUS", "ERRORS", "SIZE"
+        "{:>8} {:>7} {:>8} {:>6} {:>6} {:>6} {:>5} {:>5} MOUNTED ON",
+        "READS", "BYTES", "FAULTS", "PMD", "SIGBUS", "ERRORS", "PACKS", "SIZE"
     )?;
-    mounts
-        .iter()
-        .try_for_each(|mounted| writeln!(out, "{}", row(mounted)))
+    for mounted in mounts {
+        writeln!(out, "{}", row(mounted))?;
+        for pack in mounted.packs.lines().filter(|_| packs) {
+            writeln!(out, "  {pack}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the number of packs of an image; if some are missing, after that of those that are not.
+fn packs(mounted: &Mounted) -> String {
+    let is_there = |pack: &&str| pack.split_whitespace().nth(2) != Some("missing");
+    let there = mounted.packs.lines().filter(is_there).count();
+    match mounted.packs.lines().count() {
+        0 => "-".into(),
+        all if all == there => all.to_string(),
+        all => format!("{there}/{all}"),
+    }
 }
 
 /// Returns the line of a mount.
@@ -29,13 +45,14 @@ fn row(mounted: &Mounted) -> String {
         values.sum()
     };
     format!(
-        "{:>8} {:>7} {:>8} {:>6} {:>6} {:>6} {:>5} {}",
+        "{:>8} {:>7} {:>8} {:>6} {:>6} {:>6} {:>5} {:>5} {}",
         sum(&["reads"]),
         human(sum(&["read_bytes"])),
         sum(&["faults_pte", "faults_around", "faults_pmd"]),
         sum(&["faults_pmd"]),
         sum(&["faults_failed", "faults_poisoned"]),
         sum(&["errors_io", "errors_corrupted"]),
+        packs(mounted),
         human(mounted.size),
         mounted_on(mounted)
     )
