@@ -436,18 +436,29 @@ bool daxfs_helper_ratelimit(void)
 	return ___ratelimit(&daxfs_log, "daxfs");
 }
 
-/* Make a list of the value of an extended attribute, and check it as setxattr(2) does. */
+/*
+ * Make a list of the value of an extended attribute, and check it as setxattr(2) does. Fail with
+ * EACCES if it is valid, but names owners that the namespace does not have: root of the namespace
+ * has access by its capabilities then, and nobody by the list.
+ */
 struct posix_acl *daxfs_helper_valid_posix_acl(struct user_namespace *namespace, const void *value,
 					       size_t length)
 {
 #ifdef CONFIG_FS_POSIX_ACL
 	struct posix_acl *acl = posix_acl_from_xattr(namespace, value, length);
-	int error = IS_ERR_OR_NULL(acl) ? 0 : posix_acl_valid(namespace, acl);
+	int error = IS_ERR(acl) ? PTR_ERR(acl) : acl ? posix_acl_valid(namespace, acl) : 0;
 
 	if (!error)
 		return acl;
+	if (!IS_ERR(acl))
+		posix_acl_release(acl);
+	if (namespace == &init_user_ns || error == -ENOMEM)
+		return ERR_PTR(error);
+	acl = daxfs_helper_valid_posix_acl(&init_user_ns, value, length);
+	if (IS_ERR(acl))
+		return acl;
 	posix_acl_release(acl);
-	return ERR_PTR(error);
+	return ERR_PTR(-EACCES);
 #else
 	return NULL;
 #endif
@@ -468,7 +479,7 @@ void daxfs_helper_kobj_attribute_init(struct kobj_attribute *attribute, const ch
 
 void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align)
 {
-	return __alloc_percpu(size, align);
+	return __alloc_percpu_gfp(size, align, GFP_KERNEL_ACCOUNT);
 }
 
 void daxfs_helper_this_cpu_add(u64 __percpu *number, u64 amount)

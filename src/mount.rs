@@ -144,7 +144,8 @@ impl<'a> Home<'a> {
     }
 
     /// Reports an error at inode `ino` there: count it, tell watchers, and log it unless many were
-    /// logged just before. Returns the error code for it.
+    /// logged just before. An ordinary user, whose images may have any number of errors, neither
+    /// fills the log nor the queue of events. Returns the error code for it.
     #[cold]
     pub(crate) fn report(&self, ino: impl Into<u64>, error: image::Error) -> Error {
         let (event, errno) = match error.problem {
@@ -152,10 +153,12 @@ impl<'a> Home<'a> {
             _ => (Event::InvalidRecord, Errno::Corrupted.into()),
         };
         self.sb.data().usage.count(event);
+        if self.sb.data().is_users {
+            return errno;
+        }
         self.sb.report_error(errno);
         // A bad piece was logged when it was found.
-        let is_known = error.problem == Problem::Piece || self.sb.data().is_users;
-        if !is_known && linux::ratelimit() {
+        if error.problem != Problem::Piece && linux::ratelimit() {
             pr_err!("{self}: inode {}: {}\n", ino.into(), error);
         }
         errno

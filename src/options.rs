@@ -170,6 +170,11 @@ impl Options {
                     _ => return Err(takes("'metadata' or 'none'")),
                 });
             }
+            // The kernel's parser logs what it does not know of a signature, so root decides.
+            b"signature" if self.user.is_some() => {
+                return Err(refusal!(EPERM, "only root uses signature=")
+                    .remedy("verify it by daxfs verify, and mount it with digest="))
+            }
             key @ (b"digest" | b"signature" | b"verify") => {
                 self.checks.proof.parse(key, text).map_err(takes)?;
             }
@@ -207,7 +212,7 @@ impl Options {
                             .parse_pack(text, remount)
                             .ok_or_else(|| takes("SHA256, or SHA256:OFFSET:LENGTH"))??,
                     };
-                self.packs.push(pack, GFP_KERNEL)?;
+                self.packs.push(pack, GFP_KERNEL_ACCOUNT)?;
             }
             b"image" => {
                 return refuse(fmt!(

@@ -106,7 +106,7 @@ impl XattrOperations for DaxFs {
         };
         match PosixAcl::from_xattr(sb, &value) {
             Ok(acl) => Ok(Some(acl)),
-            Err(ENOMEM) => Err(ENOMEM),
+            Err(error @ (ENOMEM | EACCES)) => Err(error),
             Err(_) => Err(refuse(invalid(&xattr))),
         }
     }

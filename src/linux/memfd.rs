@@ -173,6 +173,8 @@ impl Drop for Folios {
 pub(crate) struct Content {
     base: NonNull<u8>,
     size: u64,
+    /// Bytes of the folios, of which the last one may be larger than what the file has of it.
+    pub(crate) pinned: u64,
     is_hugetlb: bool,
     file: Memfd,
 }
@@ -198,6 +200,11 @@ impl Content {
         let content = Content {
             base: folios.map(count as usize)?,
             size,
+            pinned: folios
+                .with_pages()
+                .map(|(_, pages)| pages as u64)
+                .sum::<u64>()
+                * bindings::PAGE_SIZE,
             is_hugetlb: folios.is_hugetlb(),
             file: memfd.clone(),
         };

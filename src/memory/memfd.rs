@@ -22,7 +22,10 @@ use kernel::{
 
 /// Gets the memfd of a file.
 pub(crate) fn get(_fd: i32, file: &File) -> Result<KBox<dyn Descriptor>> {
-    Ok(KBox::new(Memfd::new(file).ok_or(EINVAL)?, GFP_KERNEL)?)
+    Ok(KBox::new(
+        Memfd::new(file).ok_or(EINVAL)?,
+        GFP_KERNEL_ACCOUNT,
+    )?)
 }
 
 impl Descriptor for Memfd {
@@ -40,8 +43,11 @@ impl Descriptor for Memfd {
                 "must be sealed against writing, shrinking and growing"
             )
         })?;
+        // Before memory is waited for. Only then it is known how much is pinned.
         let charge = lease.charge(size)?;
         let content = Content::new(self)?;
+        drop(charge);
+        let charge = lease.charge(content.pinned)?;
         lease.open(KBox::new((content, charge), GFP_KERNEL_ACCOUNT)?)?;
         Ok(Region::of_owner(lease_ref)?)
     }

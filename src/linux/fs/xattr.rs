@@ -144,7 +144,8 @@ impl PosixAcl {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; another error if the value is not a valid list.
+    /// `ENOMEM`; `EACCES` if it names owners that the superblock's user namespace does not have;
+    /// another error if the value is not a valid list.
     pub(crate) fn from_xattr<T: Operations>(sb: &SuperBlock<T>, value: &[u8]) -> Result<Self> {
         let (start, length) = (value.as_ptr().cast(), value.len());
         // SAFETY: The superblock keeps its user namespace, and the value is only read.
