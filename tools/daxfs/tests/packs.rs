@@ -306,7 +306,8 @@ fn structure() {
     let table = layout::PACKS_OFFSET as usize;
     let table = u64::from_le_bytes(good[table..table + 8].try_into().unwrap()) as usize;
     let invalid = "composed: invalid table of packs";
-    let changes: [(fn(&mut [u8]), _); 2] = [
+    type Change = fn(&mut [u8]);
+    let changes: [(Change, _); 2] = [
         (|record| record[63] = 1, invalid),
         (
             |record| record.copy_within(..64, 64),
