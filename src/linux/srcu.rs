@@ -134,8 +134,8 @@ impl<T> Revocable<T> {
     pub(crate) fn revoke(&self) {
         if self.seen.xchg(Self::REVOKED, Full) != Self::REVOKED {
             // SAFETY: This may be called in any context.
-            self.period
-                .store(unsafe { bindings::readers_period() }, Release);
+            let period = unsafe { bindings::readers_period() };
+            self.period.store(period, Release);
         }
     }
 
