@@ -24,6 +24,7 @@
 //! ```
 
 pub mod bar;
+mod descriptor;
 pub mod device;
 pub mod digest;
 mod error;

@@ -2,12 +2,12 @@
 
 //! The output: a temporary file until the image is complete.
 
+use crate::descriptor::writable;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::identity::{identity, Identity};
 use crate::overwrite::Overwrite;
 use crate::replace::parent_of;
-use crate::stdout::writable;
 use crate::{replace, spool, Progress};
 use rustix::fs::{open, stat, Mode, OFlags};
 use rustix::io::Errno;

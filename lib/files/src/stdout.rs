@@ -2,55 +2,16 @@
 
 //! Standard output: every write is checked to the end.
 
+use crate::descriptor::{opened, Stdout};
 use crate::replace::is_planted;
 use crate::signals::{obey, SIGPIPE};
 use crate::{cause, remedy};
-use rustix::fs::{fcntl_getfl, OFlags};
-use rustix::io::Errno;
 use rustix::stdio::dup2_stdout;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// It was closed when the program began. Before `main`, std opens /dev/null in its place.
-static CLOSED: AtomicBool = AtomicBool::new(false);
-
-extern "C" fn look() {
-    let closed = fcntl_getfl(rustix::stdio::stdout()).is_err();
-    CLOSED.store(closed, Ordering::Relaxed);
-}
-
-// The C library calls it before std begins. It makes one system call and uses nothing of std.
-#[allow(unsafe_code)]
-#[used]
-#[link_section = ".init_array"]
-static BEFORE_MAIN: extern "C" fn() = look;
-
-/// Fails with `EBADF` if standard output was closed, or is open for reading only.
-pub fn writable() -> io::Result<()> {
-    let access = fcntl_getfl(rustix::stdio::stdout())? & OFlags::RWMODE;
-    match access == OFlags::RDONLY || CLOSED.load(Ordering::Relaxed) {
-        true => Err(Errno::BADF.into()),
-        false => Ok(()),
-    }
-}
-
-/// Standard output without a buffer. std's takes `EBADF` for success.
-pub struct Stdout;
-
-impl Write for Stdout {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        writable()?;
-        Ok(rustix::io::write(rustix::stdio::stdout(), bytes)?)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Writing to standard output failed.
 #[derive(Debug)]
@@ -98,7 +59,7 @@ pub fn or_pipe(path: &Path) -> io::Result<PathBuf> {
             return Ok(path.into());
         }
         dup2_stdout(File::options().write(true).open(path)?)?;
-        CLOSED.store(false, Ordering::Relaxed);
+        opened();
     }
     Ok("-".into())
 }

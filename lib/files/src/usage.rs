@@ -2,8 +2,9 @@
 
 //! Wrong command lines, and requests for help.
 
+use crate::descriptor::Stdout;
 use crate::shown;
-use crate::stdout::{written, Stdout};
+use crate::stdout::written;
 use clap::error::ErrorKind;
 use std::io::Write;
 use std::process::ExitCode;

@@ -15,6 +15,7 @@ pub mod file;
 mod huge;
 pub mod mount;
 pub mod mountinfo;
+mod options;
 pub mod packs;
 pub mod query;
 pub mod range;

@@ -7,7 +7,7 @@ use crate::buffer::Kind;
 use crate::catalog::value;
 use crate::context::explain;
 use crate::file::ImageFile;
-use crate::mount::{is_for_kernel, MountOptions};
+use crate::options::{is_for_kernel, MountOptions};
 use daxfs_files::digest::hex;
 use daxfs_files::make_room;
 use daxfs_files::values::size;
