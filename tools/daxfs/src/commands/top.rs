@@ -253,7 +253,7 @@ mod tests {
             said.ends_with("\n  aa 1 memfd 1 0\n  bb 2 missing 0 0\n"),
             "{said}"
         );
-        assert!(said.contains(" 1/2 4.0K /b"), "{said}");
+        assert!(said.contains(" 1/2  4.0K /b"), "{said}");
     }
 
     #[test]
