@@ -198,7 +198,8 @@ impl Pack {
         let Some(number) = block::number_of(file).filter(|_| user.is_none()) else {
             return Err(refusal!(
                 EINVAL,
-                "the file of a pack is neither a memfd nor, for root, a block device; open for reading"
+                "the file of a pack is neither a memfd nor, for root, a block device, \
+                 open for reading"
             ));
         };
         Pack::new(resources, None, |lease_ref| {

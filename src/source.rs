@@ -107,8 +107,8 @@ pub(crate) fn super_kind(
     Ok((kind, found))
 }
 
-/// Opens the memory that `options` name, or else the `part` of the device that is the mount's source,
-/// if not all of it. Returns the device as well, if it is a block device.
+/// Opens the memory that `options` name, or else the `part` of the device that is the mount's
+/// source, if not all of it. Returns the device as well, if it is a block device.
 pub(crate) fn open(
     options: &Options,
     found: &Found,

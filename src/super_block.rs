@@ -152,8 +152,8 @@ fn prove_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> {
     prove(&image, &sb.shared().keyring, checks, metadata)
 }
 
-/// Returns the memory of an image with the `table` of packs that was loaded from it, so that what is
-/// proved is the table that is used.
+/// Returns the memory of an image with the `table` of packs that was loaded from it, so that what
+/// is proved is the table that is used.
 fn loaded<'a>(
     region: &'a Region,
     superblock: &image::Superblock,

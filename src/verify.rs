@@ -302,8 +302,8 @@ fn whole(image: &Image<'_, impl Memory>) -> Result<(), Refusal> {
     compare(&whole.finish(), &image.superblock().sha256)
 }
 
-/// Turns of those who verify pieces: a thread takes that of its piece, so threads that use different
-/// pieces seldom wait for each other. There are two for each possible processor.
+/// Turns of those who verify pieces: a thread takes that of its piece, so threads that use
+/// different pieces seldom wait for each other. There are two for each possible processor.
 ///
 /// Each has a buffer, and is locked while a piece is verified. Only the memory of the image is read
 /// under it.

@@ -3,8 +3,8 @@
 //! Data that readers use until it is taken away (`include/linux/srcu.h`).
 //!
 //! All values share one domain. A domain of their own would take 448 bytes of each possible
-//! processor and a grace period to clean up, for each mount and each pack. A reader does nothing but
-//! copy at most 16 MiB, map pages, or allocate memory, so nobody waits long for another's readers.
+//! processor and a grace period to clean up, for each mount and each pack. A reader does nothing
+//! but copy at most 16 MiB, map pages, or allocate memory, so nobody waits long for another's.
 //!
 //! The kernel crate's SRCU has no readers without memory barriers. Those would replace the domain
 //! and [`Section`].

@@ -135,8 +135,8 @@ impl<T: Operations> VTable<T> {
     /// `inode` must come from [`Self::alloc_inode`] and have no users.
     pub(super) unsafe extern "C" fn evict_inode(inode: *mut bindings::inode) {
         // SAFETY: The inode is in a slot and has no users. `INode::set_mapping` stored a box, which
-        // has no users, as no file is open: all who look at `mapping` have a reference to the inode.
-        // The inode's own address space never had a page.
+        // has no users, as no file is open: all who look at `mapping` have a reference to the
+        // inode. The inode's own address space never had a page.
         unsafe {
             let mapping = (*Slot::<T>::of(inode)).mapping.get_mut();
             let mapping = mem::replace(mapping, ptr::null_mut());

@@ -41,8 +41,8 @@ const IO_PIECE: usize = 256;
 /// * The memory that [`Self::mappable`] returns is mapped, up to the end of its last page.
 ///   Processes may map the memory by the method.
 /// * Memory of a DAX device has contiguous frames with struct pages, and the device lives. Pages
-///   that are mapped by [`Pages`](super::MapMethod::Pages) are vmap()'s, each with a reference. They
-///   are whole folios, but for the last one, whose pages follow one another and stay together.
+///   that are mapped by [`Pages`](super::MapMethod::Pages) are vmap()'s, each with a reference.
+///   They are whole folios, but for the last one, whose pages follow one another and stay together.
 /// * The number of [`Self::bad_blocks`] is valid.
 pub(crate) unsafe trait Owner: Send + Sync {
     /// Returns the memory, if it is mapped.
