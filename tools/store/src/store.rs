@@ -380,7 +380,10 @@ impl Store {
         }
         let (link, new) = (self.dir.join(ACTIVE), self.dir.join(".active.tmp"));
         let _ = std::fs::remove_file(&new);
+        // A link cannot be synced by itself. Without a journal its name could be on disk before it.
         symlink(format!("images/{name}{SUFFIX}"), &new)
+            .and_then(|()| File::open(&self.dir))
+            .and_then(|dir| Ok(rustix::fs::syncfs(dir)?))
             .and_then(|()| std::fs::rename(&new, &link))
             .map_err(|error| failed(&link, "make the link", error))?;
         sync(&self.dir)
