@@ -237,8 +237,8 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
         let mut list = [ptr::null_mut(); AROUND as usize];
         let mut count = 0;
         for (place, page) in list.iter_mut().zip(self.pages.clone()) {
-            let found = self.kept.page(page).map(Page::as_raw);
-            let Some(found) = found.or_else(|| self.known(page)) else {
+            let known = self.known(page);
+            let Some(found) = known.or_else(|| self.kept.page(page).map(Page::as_raw)) else {
                 return false;
             };
             *place = found;
