@@ -79,6 +79,15 @@ pub(crate) struct PackFile {
     found: SetOnce<FileData>,
 }
 
+impl PackFile {
+    /// Returns the memory of the pack, or `ENOMEDIUM` if it is missing.
+    #[inline]
+    fn home<'a>(&self, sb: &'a SuperBlock<DaxFs>) -> Result<Home<'a>> {
+        let backing = &sb.data().packs.get(self.pack)?.backing;
+        Ok(Home { sb, backing })
+    }
+}
+
 impl INodeOperations for DaxFs {
     fn get_link(inode: &INode<Self>) -> Result<&CStr> {
         match &inode.data().object {
@@ -165,8 +174,8 @@ pub(crate) fn find_data(file: &INode<DaxFs>) -> Result {
 #[cold]
 fn find_in_pack(file: &INode<DaxFs>, in_pack: &PackFile) -> Result {
     let sb = file.super_block();
-    let backing = &sb.data().packs.get(in_pack.pack)?.backing;
-    let home = Home { sb, backing };
+    let home = in_pack.home(sb)?;
+    let backing = home.backing;
     let refuse = |error: image::Error| match error.problem {
         Problem::Unreadable if backing.region.revoked() => EIO,
         _ => home.report(in_pack.original, error),
@@ -200,17 +209,20 @@ fn attributes(
     let block = u64::from(backing.superblock.block_size);
     // The size of blocks is a power of two. A division could panic, as far as the compiler knows,
     // and objtool does not know that panic.
-    let whole_blocks = || inode.size.wrapping_add(block - 1) & !(block - 1);
+    // Packed files share blocks.
+    let allocated = |packed| {
+        if packed {
+            inode.size
+        } else {
+            inode.size.wrapping_add(block - 1) & !(block - 1)
+        }
+    };
     let (kind, object, allocated) = match inode.content {
         Content::Regular { data } => {
             let data = file_data(backing, inode, data);
             let is_dax = data.mappable > 0 && is_dax(backing);
-            let allocated = if inode.packed {
-                inode.size
-            } else {
-                whole_blocks()
-            };
-            (Kind::Regular { is_dax }, Object::File(data), allocated)
+            let kind = Kind::Regular { is_dax };
+            (kind, Object::File(data), allocated(inode.packed))
         }
         Content::InPack { pack, original } => {
             let packs = &sb.data().packs;
@@ -221,12 +233,8 @@ fn attributes(
                 original,
                 found,
             });
-            // Small files share blocks in images without packs as well.
-            let allocated = if inode.size < block {
-                inode.size
-            } else {
-                whole_blocks()
-            };
+            // Small files are packed in images without packs as well.
+            let allocated = allocated(inode.size < block);
             (Kind::Regular { is_dax }, object, allocated)
         }
         Content::Directory(directory) => {
@@ -272,9 +280,8 @@ pub(crate) fn content(file: &INode<DaxFs>) -> Result<(&FileData, Home<'_>)> {
     match &file.data().object {
         Object::File(data) => Ok((data, Home::own(sb))),
         Object::InPack(in_pack) => {
-            let backing = &sb.data().packs.get(in_pack.pack)?.backing;
-            let data = in_pack.found.as_ref().ok_or(EIO)?;
-            Ok((data, Home { sb, backing }))
+            let home = in_pack.home(sb)?;
+            Ok((in_pack.found.as_ref().ok_or(EIO)?, home))
         }
         _ => Err(EIO),
     }

@@ -68,26 +68,22 @@ impl Home<'_> {
         }
         let image = Image::new(region, superblock);
         let lanes = &self.sb.shared().lanes;
-        pieces.verify(&image, index, lanes, |matches| {
-            self.compared(index, matches)
-        })?;
+        pieces.verify(&image, index, lanes, |bad| self.compared(index, bad))?;
         Ok(usable)
     }
-}
 
-impl Home<'_> {
-    /// Counts a piece that was compared with its SHA-256, and logs a bad one. Other errors cannot
-    /// suppress that line, and only the first are logged: an ordinary user chooses the reads.
-    fn compared(&self, index: u64, matches: bool) {
+    /// Counts a piece that was compared with its SHA-256, and logs it if it is number `bad` of the
+    /// bad ones. Other errors cannot suppress that line, and only the first are logged: an ordinary
+    /// user chooses the reads.
+    fn compared(&self, index: u64, bad: usize) {
         let usage = &self.sb.data().usage;
-        if matches {
+        if bad == 0 {
             return usage.count(Event::VerifiedPiece);
         }
         usage.count(Event::BadPiece);
         if self.sb.data().is_users {
             return;
         }
-        let (_, bad) = self.backing.count_pieces();
         if bad <= BAD_LOGGED {
             let Range { start, end } = layout::piece(index, self.backing.superblock.total_size);
             pr_err!("{self}: the piece from {start} to {end} does not match its SHA-256\n");

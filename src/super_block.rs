@@ -185,9 +185,9 @@ fn load(
     let pieces = checks.proof.pieces(&image)?;
     image.root()?;
     let name = source::shared_name(options, &found)?;
-    let domain = match (options.domain, name) {
+    let domain = match (options.domain, &name) {
         (Some(domain), _) => domain,
-        (None, Some(name)) => Domain::of_device(&name).ok_or(ENAMETOOLONG)?,
+        (None, Some(name)) => Domain::of_device(name).ok_or(ENAMETOOLONG)?,
         (None, None) => Domain::own(),
     };
     let place = Place {
@@ -201,13 +201,13 @@ fn load(
         Pack::new(resources, context.user(), |lease_ref| {
             let range = Some(part.clone());
             let (region, bdev) = source::open(options, &found, range, lease_ref, context)?;
-            let name = source::shared_name(options, &found)?.ok_or_else(|| {
+            let name = name.as_ref().ok_or_else(|| {
                 refusal!(
                     EINVAL,
                     "pack=SHA256:OFFSET:LENGTH needs an image on a device"
                 )
             })?;
-            let place = CString::try_from_fmt(fmt!("{}+{}", &*name, part.start))?;
+            let place = CString::try_from_fmt(fmt!("{}+{}", &**name, part.start))?;
             Ok(Opened {
                 region,
                 bdev,

@@ -432,7 +432,7 @@ impl Pieces {
 
     /// Verifies piece `index` of `image`, unless it is verified or refused already. This waits for
     /// other threads that verify a piece, and for nothing else. Calls `found` if the piece was
-    /// compared: with true if it matches, which happens once.
+    /// compared: with 0 if it matches, else with the number of bad ones so far.
     ///
     /// # Errors
     ///
@@ -442,7 +442,7 @@ impl Pieces {
         image: &Image<'_, impl Memory>,
         index: u64,
         lanes: &Lanes,
-        found: impl FnOnce(bool),
+        found: impl FnOnce(usize),
     ) -> image::Result<()> {
         let mut buffer = lanes.of(self, index)?.lock();
         // Another thread may have done it.
@@ -452,15 +452,14 @@ impl Pieces {
         self.refused(index)?;
         let sum = sum(image, index, &mut buffer, || image::Result::Ok(()))
             .inspect_err(|_| self.set(index, UNREADABLE))?;
-        let matches = self.matches(index, &sum);
-        self.set(index, if matches { VERIFIED } else { BAD });
-        self.bad_count.fetch_add(usize::from(!matches), Relaxed);
-        found(matches);
-        if matches {
-            Ok(())
-        } else {
-            Err(bad(index))
+        if self.matches(index, &sum) {
+            self.set(index, VERIFIED);
+            found(0);
+            return Ok(());
         }
+        self.set(index, BAD);
+        found(self.bad_count.fetch_add(1, Relaxed) + 1);
+        Err(bad(index))
     }
 }
 

@@ -335,21 +335,21 @@ impl Inode {
     ///
     /// See [`check_in_pack`].
     pub fn check_in_pack(&self, superblock: &Superblock, found: &Inode) -> Result<u64> {
-        let original = match self.content {
+        let (original, found) = (self.data_owner(), Some(found));
+        check_in_pack(superblock, self.ino, self.size, original, found).map(|(_, data)| data)
+    }
+
+    /// Returns the number of the inode that has this file's data, in its image or pack.
+    fn data_owner(&self) -> u32 {
+        match self.content {
             Content::InPack { original, .. } => original,
             _ => self.original,
-        };
-        let found = Some(found);
-        check_in_pack(superblock, self.ino, self.size, original, found).map(|(_, data)| data)
+        }
     }
 
     /// Returns the error for a file that may not share the data of its original.
     pub fn unsuitable_original(&self, superblock: &Superblock) -> Error {
-        let original = match self.content {
-            Content::InPack { original, .. } => original,
-            _ => self.original,
-        };
-        unsuitable(superblock, self.ino, original)
+        unsuitable(superblock, self.ino, self.data_owner())
     }
 
     /// Returns how many bytes of a regular file, from the first on, are in pages that hold nothing
