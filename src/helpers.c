@@ -477,6 +477,11 @@ void daxfs_helper_kobj_attribute_init(struct kobj_attribute *attribute, const ch
 	sysfs_attr_init(&attribute->attr);
 }
 
+void daxfs_helper_sysfs_bin_attr_init(struct bin_attribute *attribute)
+{
+	sysfs_bin_attr_init(attribute);
+}
+
 void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align)
 {
 	return __alloc_percpu_gfp(size, align, GFP_KERNEL_ACCOUNT);

@@ -172,6 +172,8 @@ impl<T: Shown> Show<T> {
             attributes.push(Attribute { raw, shown, file }, GFP_KERNEL_ACCOUNT)?;
         }
         let mut raw: bindings::bin_attribute = pin_init::zeroed();
+        // SAFETY: The attribute is valid for writing.
+        unsafe { bindings::sysfs_bin_attr_init(&mut raw) };
         raw.attr.name = T::LINES.as_char_ptr();
         raw.attr.mode = 0o400;
         raw.read = Some(Self::read);
