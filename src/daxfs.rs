@@ -37,7 +37,6 @@ mod file;
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod image;
 mod inode;
-#[cfg_attr(not(CONFIG_DAXFS_FS_VERIFICATION), path = "without/lazy.rs")]
 mod lazy;
 #[allow(unsafe_code)]
 mod linux;
@@ -51,7 +50,6 @@ mod signature;
 mod source;
 mod super_block;
 mod usage;
-#[cfg_attr(not(CONFIG_DAXFS_FS_VERIFICATION), path = "without/verify.rs")]
 mod verify;
 mod xattr;
 

@@ -4,7 +4,6 @@
 
 /// An event that is counted.
 #[derive(Clone, Copy)]
-#[cfg_attr(not(CONFIG_DAXFS_FS_VERIFICATION), allow(dead_code))]
 pub(crate) enum Event {
     /// A read.
     Read,

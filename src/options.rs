@@ -107,7 +107,6 @@ fn lacks(key: &[u8]) -> Option<&'static str> {
         b"phys" | b"size" => ("PHYS", cfg!(CONFIG_DAXFS_FS_PHYS)),
         b"dmabuf" => ("DMABUF", cfg!(CONFIG_DAXFS_FS_DMABUF)),
         b"memfd" => ("MEMFD", cfg!(CONFIG_DAXFS_FS_MEMFD)),
-        b"digest" | b"verify" => ("VERIFICATION", cfg!(CONFIG_DAXFS_FS_VERIFICATION)),
         b"signature" => (
             "SIGNATURES and SYSTEM_DATA_VERIFICATION",
             cfg!(CONFIG_DAXFS_FS_SIGNATURES),

@@ -28,7 +28,6 @@ pub(crate) mod pci;
 #[cfg(CONFIG_DAXFS_FS_PHYS)]
 pub(crate) mod raw_io;
 pub(crate) mod security;
-#[cfg(CONFIG_DAXFS_FS_VERIFICATION)]
 pub(crate) mod sha256;
 pub(crate) mod srcu;
 pub(crate) mod sysfs;

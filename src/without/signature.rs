@@ -2,13 +2,15 @@
 
 //! A kernel without CONFIG_DAXFS_FS_SIGNATURES refuses images that must be signed.
 
-use crate::image::Image;
+use crate::image::{
+    Image,
+    Memory, //
+};
 use crate::linux::fs::{
     refusal,
     Refusal, //
 };
 use crate::linux::Errno;
-use crate::memory::Region;
 use kernel::prelude::*;
 
 pub(crate) struct Keyring;
@@ -19,7 +21,7 @@ impl Keyring {
     }
 }
 
-pub(crate) fn verify(_image: &Image<'_, Region>, _keyring: &Keyring) -> Result<(), Refusal> {
+pub(crate) fn verify(_image: &Image<'_, impl Memory>, _keyring: &Keyring) -> Result<(), Refusal> {
     Err(refusal!(
         Errno::NotSupported,
         "the kernel cannot verify signatures; it needs SYSTEM_DATA_VERIFICATION, \

@@ -5,7 +5,6 @@
 //! C headers: `include/linux/mm.h`, `include/linux/dax.h`, `include/linux/pagemap.h`.
 
 mod around;
-#[cfg_attr(not(CONFIG_DAXFS_FS_FRAMES), path = "../../without/cache_mode.rs")]
 // Only these sources have other modes.
 #[cfg_attr(
     not(any(CONFIG_DAXFS_FS_PHYS, CONFIG_DAXFS_FS_DMABUF)),
@@ -16,10 +15,6 @@ mod fault;
 mod mappable;
 mod memory;
 mod page;
-#[cfg_attr(
-    not(all(CONFIG_DAXFS_FS_FRAMES, CONFIG_TRANSPARENT_HUGEPAGE)),
-    path = "../../without/pmd.rs"
-)]
 mod pmd;
 pub(crate) mod poison;
 mod space;

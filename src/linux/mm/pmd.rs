@@ -30,7 +30,9 @@ fn whole<C>(fault: &Fault<'_, C>, space: &Space) -> Option<u64> {
     let start = fault.address() as u64 & !(PMD_SIZE - 1);
     let before = fault.address() as u64 % PMD_SIZE / PAGE_SIZE;
     let first = fault.page().checked_sub(before)?;
-    let fits = start >= area_start
+    // Without huge pages, the kernel has no functions that insert PMD entries.
+    let fits = cfg!(CONFIG_TRANSPARENT_HUGEPAGE)
+        && start >= area_start
         && start + (PMD_SIZE - 1) <= area_end
         && first * PAGE_SIZE + PMD_SIZE <= space.length;
     fits.then_some(first)
