@@ -467,17 +467,9 @@ struct posix_acl *daxfs_helper_valid_posix_acl(struct user_namespace *namespace,
 #endif
 }
 
-void daxfs_helper_kobj_attribute_init(struct kobj_attribute *attribute, const char *name,
-				      umode_t mode,
-				      ssize_t (*show)(struct kobject *kobject,
-						      struct kobj_attribute *attribute,
-						      char *buffer))
+void daxfs_helper_bin_attr_init(struct bin_attribute *attribute)
 {
-	*attribute = (struct kobj_attribute){
-		.attr = { .name = name, .mode = mode },
-		.show = show,
-	};
-	sysfs_attr_init(&attribute->attr);
+	sysfs_bin_attr_init(attribute);
 }
 
 void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align)

@@ -2,27 +2,7 @@
 
 //! Mount contexts and mount options (`struct fs_context`).
 
-use super::{
-    FileSystem,
-    Refusal, //
-};
-use crate::bindings;
-use crate::linux::security::User;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::{
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
-    fmt,
-    fs::File,
-    prelude::*,
-    sync::aref::ARef,
-    types::Opaque, //
-};
+use super::*;
 
 /// A mount that is being set up.
 ///
@@ -43,13 +23,9 @@ impl Context {
     /// the error code.
     pub(super) fn refuse(&self, refusal: Refusal) -> Error {
         if refusal.subject.is_some() || refusal.reason.is_some() {
-            self.error(fmt!("{}", refusal));
+            self.log(b'e', fmt!("{refusal}"));
         }
         refusal.errno
-    }
-
-    fn error(&self, message: fmt::Arguments<'_>) {
-        self.log(b'e', message);
     }
 
     /// Logs a warning where [`Self::refuse`] logs errors.
@@ -68,21 +44,16 @@ impl Context {
         // SAFETY: The type of a context is registered while the context exists.
         let name = unsafe { (*self.get().fs_type).name };
         let format = c"%pA".as_char_ptr();
-        let message = ptr::from_ref(&message).cast::<kernel::ffi::c_void>();
+        let message = ptr::from_ref(&message).cast::<ffi::c_void>();
         // SAFETY: `%pA` takes a pointer to `fmt::Arguments`, which logfc() formats before it
         // returns. The log lives as long as the context.
-        unsafe { bindings::logfc(log, name, level as kernel::ffi::c_char, format, message) };
+        unsafe { bindings::logfc(log, name, level as ffi::c_char, format, message) };
     }
 
     /// Returns the ordinary user who mounts, or `None` for root.
     pub(crate) fn user(&self) -> Option<User> {
         // SAFETY: A context keeps its user namespace.
         unsafe { User::of(self.get().user_ns) }
-    }
-
-    /// Returns true if this is a remount.
-    pub(crate) fn is_remount(&self) -> bool {
-        self.get().purpose() == bindings::FS_CONTEXT_FOR_RECONFIGURE
     }
 
     /// Returns true if this remount clears the `flag` of the superblock.
@@ -96,7 +67,7 @@ impl Context {
         match self.source_path() {
             Some(path) => path,
             // SAFETY: The context of a remount keeps the root of a mounted superblock.
-            None if self.is_remount() => unsafe { device_name((*self.get().root).d_sb) },
+            None if !self.get().root.is_null() => unsafe { device_name((*self.get().root).d_sb) },
             None => c"none",
         }
     }
@@ -109,10 +80,8 @@ impl Context {
 
     /// Looks up the source of the mount.
     ///
-    /// # Errors
-    ///
-    /// The errors of stat(2); `EACCES` for a device on a filesystem mounted with `nodev`; `EINVAL`
-    /// without a source.
+    /// Errors: The errors of stat(2); `EACCES` for a device on a filesystem mounted with `nodev`;
+    /// `EINVAL` without a source.
     pub(crate) fn source_kind(&self) -> Result<SourceKind> {
         let path = self.source_path().ok_or(EINVAL)?.as_char_ptr();
         let (mut mode, mut device) = (0, 0);
@@ -127,9 +96,7 @@ impl Context {
 
     /// Opens the source of the mount for reading.
     ///
-    /// # Errors
-    ///
-    /// The errors of open(2); `ENXIO` for a device node without a device.
+    /// Errors: The errors of open(2); `ENXIO` for a device node without a device.
     pub(crate) fn open_source(&self) -> Result<ARef<File>> {
         let name = self.source().as_char_ptr();
         // Do not wait for the writer of a FIFO that has taken the device's place.
@@ -174,7 +141,6 @@ pub(crate) enum SourceKind {
     BlockDevice(bindings::dev_t),
     /// A character device, with its number.
     CharDevice(bindings::dev_t),
-    /// Another file.
     Other,
 }
 
@@ -192,9 +158,7 @@ pub(crate) enum Value<'a> {
 
 /// An option of a mount.
 pub(crate) struct Param<'a> {
-    /// Name.
     pub(crate) key: &'a CStr,
-    /// Value.
     pub(crate) value: Value<'a>,
 }
 

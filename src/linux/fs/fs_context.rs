@@ -6,32 +6,9 @@
 //! born, and for its `s_umount` later. So a mount reserves the key, opens the source, and only then
 //! makes the superblock. get_tree_bdev() and get_tree_keyed() fill one that exists already.
 
-use super::context::{
-    parts,
-    Key,
-    Param, //
-};
-use super::{
-    refusal,
-    Context,
-    Operations,
-    Refusal,
-    Registration,
-    SuperBlock,
-    SuperKind,
-    VTable, //
-};
-use crate::bindings;
-use crate::linux::security::User;
-use core::ptr;
-use kernel::{
-    error::{
-        from_err_ptr,
-        from_result, //
-    },
-    prelude::*, //
-};
+use super::*;
 
+#[allow(clippy::missing_safety_doc)] // See `VTable`.
 impl<T: Operations> VTable<T> {
     const CONTEXT: bindings::fs_context_operations = bindings::fs_context_operations {
         free: Some(Self::free),
@@ -41,10 +18,7 @@ impl<T: Operations> VTable<T> {
         ..pin_init::zeroed()
     };
 
-    /// # Safety
-    ///
-    /// `fc` must be a valid context of a filesystem type of `T`.
-    pub(super) unsafe extern "C" fn init(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
+    pub(super) unsafe extern "C" fn init(fc: *mut bindings::fs_context) -> ffi::c_int {
         from_result(|| {
             // The VFS asks for this at mount only. Without it, nothing that a user passes to the
             // context could ever be mounted, but all of it would be parsed, kept and logged.
@@ -66,9 +40,6 @@ impl<T: Operations> VTable<T> {
         })
     }
 
-    /// # Safety
-    ///
-    /// `fc` must be a valid context of a filesystem type of `T`, which is not used afterwards.
     unsafe extern "C" fn free(fc: *mut bindings::fs_context) {
         // SAFETY: The caller passes a valid context.
         let options = unsafe { (*fc).fs_private }.cast::<T::Options>();
@@ -79,13 +50,10 @@ impl<T: Operations> VTable<T> {
         }
     }
 
-    /// # Safety
-    ///
-    /// As for [`parts`], and `param` must be valid.
     unsafe extern "C" fn parse_param(
         fc: *mut bindings::fs_context,
         param: *mut bindings::fs_parameter,
-    ) -> kernel::ffi::c_int {
+    ) -> ffi::c_int {
         from_result(|| {
             // SAFETY: The VFS passes a valid parameter, and holds the context's mutex. The context
             // is one of a filesystem type of `T`. That of a remount keeps the root of a superblock.
@@ -104,10 +72,7 @@ impl<T: Operations> VTable<T> {
         })
     }
 
-    /// # Safety
-    ///
-    /// As for [`parts`].
-    unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
+    unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> ffi::c_int {
         from_result(|| {
             // SAFETY: The VFS holds the context's mutex.
             let (context, options) = unsafe { parts::<T>(fc) };
@@ -118,10 +83,7 @@ impl<T: Operations> VTable<T> {
         })
     }
 
-    /// # Safety
-    ///
-    /// As for [`parts`], for a context with the root of a superblock of type `T`.
-    unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
+    unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> ffi::c_int {
         from_result(|| {
             // SAFETY: The VFS holds the context's mutex, and sets the root of the superblock, which
             // the context keeps.
@@ -129,7 +91,7 @@ impl<T: Operations> VTable<T> {
                 unsafe { (parts::<T>(fc), SuperBlock::<T>::of((*fc).root)) };
             if context.clears(bindings::SB_RDONLY) {
                 let reason = "cannot remount read-write: the filesystem is read-only";
-                return Err(context.refuse(refusal!(EROFS, "{reason}")));
+                return Err(context.refuse(refusal!(EROFS => "{reason}")));
             }
             T::reconfigure(sb, options, context)
                 .map(|()| 0)
@@ -140,9 +102,7 @@ impl<T: Operations> VTable<T> {
 
 /// Finds or makes the superblock for the context `fc`, and sets the context's root.
 ///
-/// # Errors
-///
-/// `EINTR` if a signal kills the process first, the errors of `T` and of sget_fc().
+/// Errors: `EINTR` if a signal kills the process first, the errors of `T` and of sget_fc().
 ///
 /// # Safety
 ///
@@ -254,7 +214,7 @@ unsafe fn reuse<T: Operations>(
 unsafe extern "C" fn is_wanted(
     sb: *mut bindings::super_block,
     fc: *mut bindings::fs_context,
-) -> kernel::ffi::c_int {
+) -> ffi::c_int {
     // SAFETY: The caller passes a valid context.
     let wanted = unsafe { (*fc).sget_key };
     ptr::eq(sb.cast(), wanted).into()

@@ -2,39 +2,8 @@
 
 //! Inodes (`struct inode`).
 
-use super::slab::Slot;
-use super::{
-    FileSystem,
-    Operations,
-    SuperBlock,
-    VTable, //
-};
-use crate::bindings;
+use super::*;
 use crate::linux::mm::FileMapping;
-use crate::linux::{
-    load_acquire,
-    Errno, //
-};
-use core::marker::PhantomData;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::sync::atomic::Full;
-use kernel::{
-    prelude::*,
-    sync::aref::{
-        ARef,
-        AlwaysRefCounted, //
-    },
-    types::Opaque, //
-};
-
-/// Operations on an inode of any type.
-pub(crate) trait INodeOperations: FileSystem {
-    /// Returns the target of a symlink. Called once, when the inode is set up.
-    fn get_link(inode: &INode<Self>) -> Result<&CStr>;
-}
 
 /// An inode of a filesystem of type `T`.
 ///
@@ -92,7 +61,6 @@ impl<T: FileSystem> INode<T> {
         }
     }
 
-    /// Returns the superblock.
     pub(crate) fn super_block(&self) -> &SuperBlock<T> {
         // SAFETY: `i_sb` does not change by the type invariant. A superblock outlives its inodes,
         // and has been filled, as `SuperBlock::inode` takes a filled one.
@@ -172,8 +140,8 @@ pub(crate) enum Kind {
         /// Set if pages of a DAX device are mapped.
         is_dax: bool,
     },
-    /// A symlink; [`INodeOperations::get_link`] returns its target.
-    Symlink,
+    /// A symlink, with its target and a NUL.
+    Symlink(KVec<u8>),
     /// A device, FIFO or socket. FIFOs and sockets have no device number.
     Special {
         /// Major number, 12 bits.
@@ -193,7 +161,6 @@ pub(crate) struct Attributes<T: FileSystem> {
     pub(crate) uid: u32,
     /// Group, in the user namespace of the superblock.
     pub(crate) gid: u32,
-    /// Size in bytes.
     pub(crate) size: u64,
     /// Number of allocated bytes.
     pub(crate) allocated: u64,
@@ -203,7 +170,6 @@ pub(crate) struct Attributes<T: FileSystem> {
     pub(crate) generation: u32,
     /// Set if the inode may have access control lists.
     pub(crate) may_have_acl: bool,
-    /// Type.
     pub(crate) kind: Kind,
     /// Data of the filesystem.
     pub(crate) data: T::INode,
@@ -255,7 +221,7 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
         (*inode).i_mode = attributes.mode;
         (*inode).i_generation = attributes.generation;
         (*inode).i_blocks = attributes.allocated.div_ceil(512);
-        if !attributes.may_have_acl || matches!(attributes.kind, Kind::Symlink) {
+        if !attributes.may_have_acl || matches!(attributes.kind, Kind::Symlink(_)) {
             // Permission checks of RCU path walks need not leave RCU mode then.
             bindings::cache_no_acl(inode);
         }
@@ -276,19 +242,15 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
                 (*inode).i_flags |= if is_dax { bindings::S_DAX } else { 0 };
             }
         }
-        Kind::Symlink => {
-            // INVARIANT: `data` was set above, and neither it nor the attributes change from here
-            // on.
-            // SAFETY: The inode lives during this call.
-            let symlink = unsafe { INode::from_raw(inode) };
-            let target = T::get_link(symlink)?;
-            let length = target.count_bytes() as kernel::ffi::c_int;
-            let target = target.as_char_ptr().cast_mut();
-            // SAFETY: The target is borrowed from the inode, so it does not change before the data
-            // is dropped in `VTable::free_inode`, a grace period after the last path walk.
+        Kind::Symlink(target) => {
+            let text = CStr::from_bytes_with_nul(&target).map_err(|_| Errno::Corrupted)?;
+            let length = text.count_bytes() as ffi::c_int;
+            let (target, ..) = target.into_raw_parts();
+            // SAFETY: As above. `VTable::free_inode` frees the target, a grace period after the
+            // last path walk.
             unsafe {
                 (*inode).i_op = VTable::<T>::SYMLINK;
-                bindings::inode_set_cached_link(inode, target, length);
+                bindings::inode_set_cached_link(inode, target.cast(), length);
             }
         }
         Kind::Special { major, minor } => {
@@ -303,6 +265,7 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
     Ok(())
 }
 
+#[allow(clippy::missing_safety_doc)] // See `VTable`.
 impl<T: Operations> VTable<T> {
     /// Operations on an inode of any type but symlinks.
     pub(super) const INODE: bindings::inode_operations = bindings::inode_operations {
@@ -327,8 +290,8 @@ pub(super) unsafe extern "C" fn getattr(
     path: *const bindings::path,
     stat: *mut bindings::kstat,
     request_mask: u32,
-    _flags: kernel::ffi::c_uint,
-) -> kernel::ffi::c_int {
+    _flags: ffi::c_uint,
+) -> ffi::c_int {
     const DIO: u32 = bindings::STATX_DIOALIGN | bindings::STATX_DIO_READ_ALIGN;
 
     // SAFETY: A path that is looked up has a positive dentry. The buffer belongs to this call.

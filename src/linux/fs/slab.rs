@@ -2,27 +2,9 @@
 
 //! The slab for inodes: allocation, eviction and freeing.
 
-use super::{
-    FileSystem,
-    Operations,
-    Registration,
-    VTable, //
-};
-use crate::bindings;
+use super::*;
 use crate::linux::mm::FileMapping;
-use core::marker::PhantomData;
-use core::mem::{
-    self,
-    align_of,
-    offset_of,
-    size_of, //
-};
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::prelude::*;
-use kernel::sync::atomic::Atomic;
+use core::mem::offset_of;
 
 /// An object of the slab: an inode, after the data of the filesystem.
 #[repr(C)]
@@ -43,21 +25,15 @@ impl<T: FileSystem> Slot<T> {
     }
 }
 
-/// The slab for the inodes of a filesystem type.
-///
-/// # Invariants
-///
-/// Owns a slab for [`Slot<T>`].
-pub(super) struct Cache<T>(NonNull<bindings::kmem_cache>, PhantomData<T>);
+owned! {
+    /// The slab for the inodes of a filesystem type.
+    pub(super) struct Cache(kmem_cache, kmem_cache_destroy);
+}
 
-// SAFETY: A slab may be used and destroyed by any thread.
-unsafe impl<T> Send for Cache<T> {}
-// SAFETY: A slab may be used by several threads at the same time.
-unsafe impl<T> Sync for Cache<T> {}
-
-impl<T: FileSystem> Cache<T> {
-    /// Creates the slab.
-    pub(super) fn new() -> Result<Self> {
+#[allow(clippy::missing_safety_doc)] // See `VTable`.
+impl<T: Operations> VTable<T> {
+    /// Creates the slab, for [`Slot<T>`].
+    pub(super) fn new_cache() -> Result<Cache> {
         // SAFETY: The name is a static string. `construct` initializes objects of this size.
         let cache = unsafe {
             bindings::__kmem_cache_create(
@@ -68,35 +44,15 @@ impl<T: FileSystem> Cache<T> {
                 Some(Self::construct),
             )
         };
-        // INVARIANT: The slab was created above.
-        Ok(Cache(NonNull::new(cache).ok_or(ENOMEM)?, PhantomData))
+        NonNull::new(cache).map(Cache).ok_or(ENOMEM)
     }
 
-    /// # Safety
-    ///
-    /// `object` must be valid for writing a `Slot<T>`.
-    unsafe extern "C" fn construct(object: *mut kernel::ffi::c_void) {
+    unsafe extern "C" fn construct(object: *mut ffi::c_void) {
         let slot = object.cast::<Slot<T>>();
         // SAFETY: The slab passes an object of the size of a slot.
         unsafe { bindings::inode_init_once(&raw mut (*slot).inode) };
     }
-}
 
-impl<T> Drop for Cache<T> {
-    fn drop(&mut self) {
-        // Inodes are freed after a grace period.
-        // SAFETY: This may sleep: a registration is dropped by a thread that removes the module.
-        unsafe { bindings::rcu_barrier() };
-        // SAFETY: By the type invariant this owns the slab. The filesystem type is unregistered, so
-        // no inodes are made, and all have been freed.
-        unsafe { bindings::kmem_cache_destroy(self.0.as_ptr()) };
-    }
-}
-
-impl<T: Operations> VTable<T> {
-    /// # Safety
-    ///
-    /// `sb` must be a valid superblock of type `T`.
     pub(super) unsafe extern "C" fn alloc_inode(
         sb: *mut bindings::super_block,
     ) -> *mut bindings::inode {
@@ -116,23 +72,20 @@ impl<T: Operations> VTable<T> {
 
     /// Frees an inode, after the grace period in which path walks may still read a symlink's
     /// target.
-    ///
-    /// # Safety
-    ///
-    /// `inode` must come from [`Self::alloc_inode`], and is not used afterwards.
     pub(super) unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
         let slot = Slot::<T>::of(inode);
         // SAFETY: `alloc_inode` has initialized `data`, and the caller has the only pointer to the
-        // slot. It comes from a slab, but the superblock may be gone.
+        // slot. It comes from a slab, but the superblock may be gone. `set_up` has given a symlink
+        // its target, unless that is null.
         unsafe {
             (&raw mut (*slot).data).drop_in_place();
+            if (*inode).i_mode & bindings::S_IFMT == bindings::S_IFLNK {
+                bindings::kfree((*inode).__bindgen_anon_5.i_link.cast());
+            }
             bindings::kfree(slot.cast());
         }
     }
 
-    /// # Safety
-    ///
-    /// `inode` must come from [`Self::alloc_inode`] and have no users.
     pub(super) unsafe extern "C" fn evict_inode(inode: *mut bindings::inode) {
         // SAFETY: The inode is in a slot and has no users. `INode::set_mapping` stored a box, which
         // has no users, as no file is open: all who look at `mapping` have a reference to the

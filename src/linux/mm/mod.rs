@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Memory management: memory that is mapped into the kernel and into processes.
-//!
-//! C headers: `include/linux/mm.h`, `include/linux/dax.h`, `include/linux/pagemap.h`.
+//! Memory management: memory that is mapped into the kernel and into processes
+//! (`include/linux/mm.h`, `include/linux/dax.h`, `include/linux/pagemap.h`).
 
 mod around;
 // Only these sources have other modes.
@@ -12,7 +11,6 @@ mod around;
 )]
 pub(crate) mod cache_mode;
 mod fault;
-mod mappable;
 mod memory;
 mod page;
 mod pmd;
@@ -25,13 +23,11 @@ pub(crate) use fault::{
     FaultResult,
     Outcome, //
 };
-pub(crate) use mappable::{
+pub(crate) use memory::{
     fault_in,
     DaxRange,
     MapMethod,
-    Mappable, //
-};
-pub(crate) use memory::{
+    Mappable,
     Memory,
     Owner, //
 };
@@ -39,6 +35,7 @@ use page::{
     Page,
     PageCopy, //
 };
+
 pub(crate) use space::{
     FileMapping,
     Space,
