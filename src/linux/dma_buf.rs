@@ -166,32 +166,31 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
     ///
     /// Errors: The exporter's errors, `ENOMEM`.
     pub(crate) fn new(buffer: DmaBuf, device: &CStr, revoked: F) -> Result<Self, Failed> {
-        Self::attach(buffer, device, revoked).map_err(|error| Failed(Step::Attach, error))
-    }
-
-    fn attach(buffer: DmaBuf, device: &CStr, revoked: F) -> Result<Self> {
-        let device = FauxDevice::new(device)?;
-        let private = Private {
-            revoked,
-            is_pinned: Atomic::new(false),
+        let attach = || -> Result<Self> {
+            let device = FauxDevice::new(device)?;
+            let private = Private {
+                revoked,
+                is_pinned: Atomic::new(false),
+            };
+            let private = KBox::new(private, GFP_KERNEL)?;
+            let pointer = ptr::from_ref(&*private).cast_mut().cast();
+            let (raw, operations) = (buffer.0.as_ptr(), &Self::OPERATIONS);
+            // SAFETY: The buffer, the device and the private data live until `drop` detaches the
+            // device. The table is static. The reservation lock is not held.
+            let attachment = from_err_ptr(unsafe {
+                bindings::dma_buf_dynamic_attach(raw, device.as_raw(), operations, pointer)
+            })?;
+            // INVARIANT: The device was attached above, and nothing else has been done.
+            Ok(Attachment {
+                attachment: NonNull::new(attachment).ok_or(EINVAL)?,
+                map: None,
+                is_accessible: false,
+                private,
+                _device: device,
+                buffer,
+            })
         };
-        let private = KBox::new(private, GFP_KERNEL)?;
-        let pointer = ptr::from_ref(&*private).cast_mut().cast();
-        let (raw, operations) = (buffer.0.as_ptr(), &Self::OPERATIONS);
-        // SAFETY: The buffer, the device and the private data live until `drop` detaches the
-        // device. The table is static. The reservation lock is not held.
-        let attachment = from_err_ptr(unsafe {
-            bindings::dma_buf_dynamic_attach(raw, device.as_raw(), operations, pointer)
-        })?;
-        // INVARIANT: The device was attached above, and nothing else has been done.
-        Ok(Attachment {
-            attachment: NonNull::new(attachment).ok_or(EINVAL)?,
-            map: None,
-            is_accessible: false,
-            private,
-            _device: device,
-            buffer,
-        })
+        attach().map_err(|error| Failed(Step::Attach, error))
     }
 
     /// Handles the exporter's announcement that the memory moves. It holds the reservation lock.

@@ -30,9 +30,9 @@ unsafe impl<T: Send + Sync> Send for Revocable<T> {}
 // SAFETY: Readers share the value, and any thread may take it.
 unsafe impl<T: Send + Sync> Sync for Revocable<T> {}
 
-/// Enters a read-side critical section.
+/// Enters a read-side critical section, which delays [`wait`].
 #[inline(always)]
-fn enter() -> Section {
+pub(crate) fn enter() -> Section {
     // SAFETY: This may be called in any context.
     // INVARIANT: The critical section is entered here.
     Section(unsafe { bindings::readers_enter() })
@@ -71,14 +71,6 @@ impl<T> Revocable<T> {
         // section.
         let data = unsafe { ArcBorrow::from_raw(seen) };
         Ok(Reader { data, section })
-    }
-
-    /// Delays [`wait`], as a reader does, also without a value.
-    ///
-    /// Errors: `EIO` if it is revoked.
-    pub(crate) fn delay(&self) -> Result<Section> {
-        let section = enter();
-        (!self.is_revoked()).then_some(section).ok_or(EIO)
     }
 
     /// Shows `data` to readers.

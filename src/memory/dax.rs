@@ -34,6 +34,7 @@ use crate::linux::dax::{
     Node,
     Unmapped, //
 };
+use crate::linux::srcu;
 use crate::prelude::*;
 use kernel::device;
 
@@ -53,7 +54,10 @@ fn open(
     let is_empty = range.is_empty();
     let mut memory = DeviceMemory::new(device, range, hold);
     // This keeps the device alive, and so its driver.
-    let alive = lease_ref.lease().memory.delay().map_err(not_held)?;
+    let alive = srcu::enter();
+    if lease_ref.lease().memory.is_revoked() {
+        return Err(not_held(EIO));
+    }
     if is_empty {
         refuse!(EINVAL => "device is empty");
     }

@@ -16,10 +16,8 @@ mod context;
 mod dir;
 mod file;
 mod filesystem;
-mod fs_context;
 mod inode;
 mod refusal;
-mod slab;
 mod super_block;
 mod xattr;
 
@@ -29,7 +27,6 @@ pub(crate) use file::*;
 pub(crate) use filesystem::*;
 pub(crate) use inode::*;
 pub(crate) use refusal::*;
-use slab::*;
 pub(crate) use super_block::*;
 pub(crate) use xattr::*;
 
