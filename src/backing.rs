@@ -2,33 +2,17 @@
 
 //! Memory with an image or a pack.
 
-use crate::image::{
-    Image,
-    Superblock, //
-};
-use crate::linux::fs::{
-    refusal,
-    Refusal,
-    SourceKind, //
-};
-use crate::linux::{
-    numbers,
-    Errno, //
-};
+use crate::image::Superblock;
+use crate::linux::numbers;
 use crate::memory::{
     Access,
     Region, //
 };
+use crate::prelude::*;
 use crate::verify::Pieces;
-use kernel::{
-    page::PAGE_SIZE,
-    prelude::*,
-    str::CString, //
-};
 
 /// Memory with an image, or with a pack.
 pub(crate) struct Backing {
-    /// The memory.
     pub(crate) region: Region,
     /// The validated superblock.
     pub(crate) superblock: Superblock,
@@ -42,27 +26,18 @@ impl Backing {
     pub(crate) fn image<'a>(&'a self, access: &'a Access<'a>) -> Image<'a, Access<'a>> {
         Image::new(access, &self.superblock)
     }
-
-    /// Returns the number of pieces that were verified, and of those that were found bad.
-    pub(crate) fn count_pieces(&self) -> (usize, usize) {
-        self.pieces.as_ref().map_or((0, 0), Pieces::count)
-    }
 }
 
 /// Loads the superblock of the image or pack in `region`.
 ///
-/// # Errors
-///
-/// The errors of [`Superblock::load`]; `EOPNOTSUPP` if its blocks are smaller than pages.
+/// Errors: The errors of [`Superblock::load`]; `EOPNOTSUPP` if its blocks are smaller than pages.
 pub(crate) fn load_superblock(region: &Region) -> Result<Superblock, Refusal> {
     let superblock = Superblock::load(region)?;
     let size = superblock.block_size;
     if (size as usize) < PAGE_SIZE {
-        return Err(refusal!(
-            Errno::NotSupported,
-            "block size {size} is smaller than this kernel's pages; \
-                 use mkdaxfs --block-size {PAGE_SIZE}"
-        ));
+        refuse!(Errno::NotSupported =>
+            "block size {size} is smaller than this kernel's pages; use mkdaxfs --block-size \
+             {PAGE_SIZE}");
     }
     Ok(superblock)
 }

@@ -95,6 +95,7 @@ static const umode_t DAXFS_S_IFMT = S_IFMT;
 static const umode_t DAXFS_S_IFBLK = S_IFBLK;
 static const umode_t DAXFS_S_IFCHR = S_IFCHR;
 static const umode_t DAXFS_S_IFDIR = S_IFDIR;
+static const umode_t DAXFS_S_IFLNK = S_IFLNK;
 static const umode_t DAXFS_S_IFREG = S_IFREG;
 static const u64 DAXFS_STATX_ATTR_IMMUTABLE = STATX_ATTR_IMMUTABLE;
 static const size_t DAXFS_NAME_MAX = NAME_MAX;

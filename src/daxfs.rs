@@ -12,10 +12,10 @@
 //! * [`packs`]: images with data of another image's files
 //! * [`mount`]: a mounted image
 //! * [`verify`], [`signature`]: comparing an image with a trusted SHA-256, and who signed it
-//! * [`source`], [`options`], [`part`]: opening the memory, mount options
-//! * [`usage`], [`event`]: counters
-//! * [`backing`]: memory with an image or a pack
+//! * [`source`], [`options`]: opening the memory, mount options
+//! * [`usage`], [`backing`]: counters, memory with an image or a pack
 //! * [`memory`]: memory that can hold an image, and the only way to read it
+//! * [`prelude`]: what most files above `linux` use
 //! * [`image`]: the format and its reader, which the user-space tools compile too
 //! * [`linux`]: the kernel behind safe types
 //! * [`bindings`]: the C interface, generated
@@ -25,19 +25,17 @@
 
 #![deny(unsafe_code)]
 
-use kernel::prelude::*;
+use crate::prelude::*;
 
 mod backing;
 #[allow(unsafe_code)]
 mod bindings;
 mod dir;
-mod event;
 mod file;
 // The tools use all of it, the module only a part.
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod image;
 mod inode;
-#[cfg_attr(not(CONFIG_DAXFS_FS_VERIFICATION), path = "without/lazy.rs")]
 mod lazy;
 #[allow(unsafe_code)]
 mod linux;
@@ -45,13 +43,12 @@ mod memory;
 mod mount;
 mod options;
 mod packs;
-mod part;
+mod prelude;
 #[cfg_attr(not(CONFIG_DAXFS_FS_SIGNATURES), path = "without/signature.rs")]
 mod signature;
 mod source;
 mod super_block;
 mod usage;
-#[cfg_attr(not(CONFIG_DAXFS_FS_VERIFICATION), path = "without/verify.rs")]
 mod verify;
 mod xattr;
 

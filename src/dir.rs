@@ -4,39 +4,25 @@
 
 use crate::image::{
     Directory,
-    FileType,
-    Image, //
+    FileType, //
 };
 use crate::inode::{
     self,
     Object, //
 };
-use crate::linux::fs::{
-    DirOperations,
-    Emitter,
-    ExportOperations,
-    INode,
-    INodeRef,
-    SuperBlock, //
-};
-use crate::linux::{
-    fatal_signal_pending,
-    Errno, //
-};
+use crate::linux::fatal_signal_pending;
 use crate::mount::{
     report,
     DaxFs, //
 };
-use kernel::prelude::*;
+use crate::prelude::*;
 
 /// Number of positions that `.` and `..` take in a listing. Entry `n` has position `DOTS + n`.
 const DOTS: u64 = 2;
 
 /// Returns the directory of an inode.
 ///
-/// # Errors
-///
-/// `ENOTDIR` if the inode is not a directory.
+/// Errors: `ENOTDIR` if the inode is not a directory.
 pub(crate) fn directory(inode: &INode<DaxFs>) -> Result<&Directory> {
     match &inode.data().object {
         Object::Directory(directory) => Ok(directory),
@@ -98,9 +84,7 @@ impl DirOperations for DaxFs {
                 Ok(emitter.emit(name, entry.ino.into(), entry.file_type as u8))
             })
     }
-}
 
-impl ExportOperations for DaxFs {
     fn get_inode(sb: &SuperBlock<Self>, ino: u64, generation: u32) -> Result<INodeRef<Self>> {
         let inodes = sb.data().backing.superblock.inode_count();
         // This is an error of the handle, and not of the image, so it is not reported.

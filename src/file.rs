@@ -2,8 +2,6 @@
 
 //! Regular files of a mounted image.
 
-use crate::event::Event;
-use crate::image;
 use crate::inode::{
     self,
     content,
@@ -12,11 +10,6 @@ use crate::inode::{
     Object, //
 };
 use crate::lazy::read_pieces;
-use crate::linux::fs::{
-    Extent,
-    FileOperations,
-    INode, //
-};
 use crate::linux::mm::{
     Fault,
     FaultResult,
@@ -30,11 +23,8 @@ use crate::mount::{
     DaxFs,
     Home, //
 };
-use kernel::{
-    fs::File,
-    iov::IovIterDest,
-    prelude::*, //
-};
+use crate::prelude::*;
+use crate::usage::Event;
 
 /// Reads `length` bytes at `position` of a file in a pack, or of an image with pieces that are
 /// verified before their first use. Not inlined, so that all other reads need fewer registers.

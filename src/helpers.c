@@ -6,6 +6,9 @@
  * them.
  */
 #include "bindings.h"
+#ifdef CONFIG_X86
+#include <asm/memtype.h>
+#endif
 #ifdef DAXFS_VERSION
 /* Outside the kernel's tree: the prototypes of helpers.h as the kernel's BTF has them. */
 #include "prototypes_generated.h"
@@ -464,20 +467,7 @@ struct posix_acl *daxfs_helper_valid_posix_acl(struct user_namespace *namespace,
 #endif
 }
 
-void daxfs_helper_kobj_attribute_init(struct kobj_attribute *attribute, const char *name,
-				      umode_t mode,
-				      ssize_t (*show)(struct kobject *kobject,
-						      struct kobj_attribute *attribute,
-						      char *buffer))
-{
-	*attribute = (struct kobj_attribute){
-		.attr = { .name = name, .mode = mode },
-		.show = show,
-	};
-	sysfs_attr_init(&attribute->attr);
-}
-
-void daxfs_helper_sysfs_bin_attr_init(struct bin_attribute *attribute)
+void daxfs_helper_bin_attr_init(struct bin_attribute *attribute)
 {
 	sysfs_bin_attr_init(attribute);
 }
@@ -500,6 +490,65 @@ u64 daxfs_helper_per_cpu_sum(u64 __percpu *number)
 	for_each_possible_cpu(cpu)
 		sum += READ_ONCE(*per_cpu_ptr(number, cpu));
 	return sum;
+}
+
+static const int DAXFS_CACHE_WRITEBACK = 1;
+static const int DAXFS_CACHE_WRITECOMBINE = 2;
+static const int DAXFS_CACHE_UNCACHED = 3;
+
+/*
+ * Return true if the kernel gives each frame that it inserts its own cache mode: x86 looks it up.
+ * In vm_page_prot, it would also be the mode of copies of pages.
+ */
+bool daxfs_helper_cache_mode_is_per_frame(void)
+{
+#ifdef CONFIG_X86
+	return pat_enabled();
+#else
+	return false;
+#endif
+}
+
+/* Return the cache attributes of the kernel's mapping of a page, and the size of its entry. */
+int daxfs_helper_cache_mode(unsigned long address, bool io, size_t *size)
+{
+#ifdef CONFIG_X86_64
+	const pteval_t mask = _PAGE_PWT | _PAGE_PCD;
+	unsigned int level;
+	pte_t *pte = lookup_address(address, &level);
+	pteval_t entry, cache;
+
+	if (!pte)
+		return -ENXIO;
+	entry = pte_val(ptep_get(pte));
+	/* Processes map all memory as encrypted. */
+	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT) && cc_mkdec(entry) == entry)
+		return -EOPNOTSUPP;
+	*size = page_level_size(level);
+	cache = entry & mask;
+	if (!cache)
+		return DAXFS_CACHE_WRITEBACK;
+	if (cache == (pgprot_val(pgprot_writecombine(PAGE_KERNEL)) & mask))
+		return DAXFS_CACHE_WRITECOMBINE;
+	return DAXFS_CACHE_UNCACHED;
+#else
+	/*
+	 * A guess: this architecture exports no function that looks them up. Most exporters map
+	 * device memory write-combined and other memory cached. Whether it is encrypted is unknown.
+	 */
+	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT))
+		return -EOPNOTSUPP;
+	*size = PMD_SIZE;
+	return io ? DAXFS_CACHE_WRITECOMBINE : DAXFS_CACHE_WRITEBACK;
+#endif
+}
+
+/* Return the folio of a page if it has that order, or NULL. */
+struct folio *daxfs_helper_folio_of_order(struct page *page, unsigned int order)
+{
+	struct folio *folio = page_folio(page);
+
+	return folio_order(folio) == order ? folio : NULL;
 }
 
 #ifdef DAXFS_VERSION

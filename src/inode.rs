@@ -4,22 +4,10 @@
 
 use crate::backing::Backing;
 use crate::image::{
-    self,
     Content,
     Directory,
-    Image,
-    Inode,
-    Problem, //
+    Inode, //
 };
-use crate::linux::fs::{
-    Attributes,
-    INode,
-    INodeOperations,
-    INodeRef,
-    Kind,
-    SuperBlock, //
-};
-use crate::linux::Errno;
 use crate::memory::{
     Access,
     Gate,
@@ -30,15 +18,11 @@ use crate::mount::{
     DaxFs,
     Home, //
 };
-use kernel::{
-    page::PAGE_SIZE,
-    prelude::*,
-    sync::SetOnce, //
-};
+use crate::prelude::*;
+use kernel::sync::SetOnce;
 
 /// The private data of an inode.
 pub(crate) struct Data {
-    /// The object.
     pub(crate) object: Object,
     /// Offset of the set of extended attributes in the image, 0 for none.
     pub(crate) xattrs: u64,
@@ -52,9 +36,7 @@ pub(crate) enum Object {
     File(FileData),
     /// A regular file with data in a pack.
     InPack(PackFile),
-    /// A symlink, with its target and a NUL.
-    Symlink(KVec<u8>),
-    /// A device, FIFO or socket.
+    /// A symlink, device, FIFO or socket.
     Special,
 }
 
@@ -88,22 +70,9 @@ impl PackFile {
     }
 }
 
-impl INodeOperations for DaxFs {
-    fn get_link(inode: &INode<Self>) -> Result<&CStr> {
-        match &inode.data().object {
-            Object::Symlink(text) => {
-                CStr::from_bytes_with_nul(text).map_err(|_| Errno::Corrupted.into())
-            }
-            _ => Err(EINVAL),
-        }
-    }
-}
-
 /// Returns the inode `ino`, from the inode cache or from `image`.
 ///
-/// # Errors
-///
-/// `EUCLEAN` if it is invalid, `EIO` if it cannot be read, `ENOMEM`.
+/// Errors: `EUCLEAN` if it is invalid, `EIO` if it cannot be read, `ENOMEM`.
 pub(crate) fn get(
     sb: &SuperBlock<DaxFs>,
     image: &Image<'_, Access<'_>>,
@@ -160,10 +129,8 @@ fn is_dax(backing: &Backing) -> bool {
 
 /// Finds the data of a file in a pack, before it is opened.
 ///
-/// # Errors
-///
-/// `ENOMEDIUM` if the pack is missing, `EIO` if it cannot be read, `EUCLEAN` if its inode is
-/// invalid.
+/// Errors: `ENOMEDIUM` if the pack is missing, `EIO` if it cannot be read, `EUCLEAN` if its inode
+/// is invalid.
 pub(crate) fn find_data(file: &INode<DaxFs>) -> Result {
     match &file.data().object {
         Object::InPack(in_pack) if in_pack.found.as_ref().is_none() => find_in_pack(file, in_pack),
@@ -246,7 +213,7 @@ fn attributes(
             image
                 .symlink(target, &mut text[..length])
                 .map_err(|error| report(sb, inode.ino, error))?;
-            (Kind::Symlink, Object::Symlink(text), 0)
+            (Kind::Symlink(text), Object::Special, 0)
         }
         Content::Device { major, minor } => (Kind::Special { major, minor }, Object::Special, 0),
         Content::Special => (Kind::Special { major: 0, minor: 0 }, Object::Special, 0),
@@ -271,9 +238,7 @@ fn attributes(
 
 /// Returns the data of a regular file that was opened, and the memory that has them.
 ///
-/// # Errors
-///
-/// `EIO` if it is another file.
+/// Errors: `EIO` if it is another file.
 #[inline]
 pub(crate) fn content(file: &INode<DaxFs>) -> Result<(&FileData, Home<'_>)> {
     let sb = file.super_block();

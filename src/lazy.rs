@@ -3,31 +3,18 @@
 //! Reads and faults of an image with pieces that are verified before their first use.
 
 use crate::backing::Backing;
-use crate::event::Event;
-use crate::image::{
-    self,
-    layout,
-    Image,
-    Problem, //
-};
 use crate::inode::{
     failed,
     refuse, //
 };
-use crate::linux::{
-    self,
-    fs::INode, //
-};
+use crate::linux;
 use crate::memory::Gate;
 use crate::mount::{
     DaxFs,
     Home, //
 };
-use core::ops::Range;
-use kernel::{
-    iov::IovIterDest,
-    prelude::*, //
-};
+use crate::prelude::*;
+use crate::usage::Event;
 
 /// The number of bad pieces of an image or a pack that are logged one by one.
 const BAD_LOGGED: usize = 16;
@@ -36,10 +23,8 @@ impl Home<'_> {
     /// Makes bytes usable: verify the piece that holds the byte at `offset`. Returns how many of
     /// `length` bytes are in this piece; 0 if it is not verified yet and `wait` is not set.
     ///
-    /// # Errors
-    ///
-    /// [`Problem::Piece`] if the piece does not match its SHA-256, [`Problem::Unreadable`]. Known
-    /// errors are returned without waiting.
+    /// Errors: [`Problem::Piece`] if the piece does not match its SHA-256, [`Problem::Unreadable`].
+    /// Known errors are returned without waiting.
     #[cold]
     pub(crate) fn usable(&self, offset: u64, length: u64, wait: bool) -> image::Result<u64> {
         let Backing {
@@ -114,33 +99,8 @@ impl Gate for Home<'_> {
     }
 }
 
-/// Verifies the piece at `at`. Returns how many of `length` bytes there are in the piece. `done`
-/// bytes of the read were copied before; `wait` is as for [`FileOperations::read_iter`].
-///
-/// # Errors
-///
-/// `EAGAIN`, `EIO`; `EINTR` if a signal kills the process.
-#[cold]
-#[inline(never)]
-fn verify_next(
-    (file, home): (&INode<DaxFs>, Home<'_>),
-    at: u64,
-    length: usize,
-    done: usize,
-    wait: bool,
-) -> Result<usize> {
-    if done > 0 && linux::fatal_signal_pending() {
-        return Err(EINTR);
-    }
-    match home.usable(at, length as u64, wait) {
-        Ok(0) => Err(EAGAIN),
-        Ok(part) => Ok(part as usize),
-        Err(error) => Err(refuse(file, error)),
-    }
-}
-
 /// Reads `length` bytes at `offset` of the memory `home`, which has the data of `file`. Its pieces
-/// are verified before use.
+/// are verified before use; `wait` is as for [`FileOperations::read_iter`].
 pub(crate) fn read_pieces(
     file: &INode<DaxFs>,
     home: Home<'_>,
@@ -152,9 +112,14 @@ pub(crate) fn read_pieces(
     let result = loop {
         let (at, mut part) = (offset + done as u64, length - done);
         if !home.is_open(at, part as u64) {
-            part = match verify_next((file, home), at, part, done, wait) {
-                Ok(part) => part,
-                Err(error) => break Err(error),
+            // A signal that kills the process ends this.
+            if done > 0 && linux::fatal_signal_pending() {
+                break Err(EINTR);
+            }
+            part = match home.usable(at, part as u64, wait) {
+                Ok(0) => break Err(EAGAIN),
+                Ok(part) => part as usize,
+                Err(error) => break Err(refuse(file, error)),
             };
         }
         match home.backing.region.copy_to(at, part, to) {

@@ -3,49 +3,32 @@
 //! A mounted image, and how errors in it are reported.
 
 use crate::backing::Backing;
-use crate::event::Event;
-use crate::image::{
-    self,
-    Problem, //
-};
+use crate::linux;
 use crate::linux::block::BlockDevice;
-use crate::linux::fs::{
-    refusal,
-    Refusal,
-    SuperBlock, //
-};
-use crate::linux::{
-    self,
-    Errno, //
-};
 use crate::memory::{
     phys,
     Resources, //
 };
 use crate::options::{
+    show_part,
     Checks,
     Named,
     Options, //
 };
 use crate::packs::Packs;
-use crate::part;
+use crate::prelude::*;
 use crate::signature::Keyring;
 use crate::usage::{
     Directory,
+    Event,
     Usage, //
 };
 use crate::verify::Lanes;
-use core::ops::Range;
-use core::ptr;
-use kernel::{
-    fmt,
-    prelude::*,
-    seq_file::SeqFile,
-    sync::Arc, //
-};
 
 /// The filesystem.
 pub(crate) struct DaxFs;
+
+impl Operations for DaxFs {}
 
 /// Data that all mounts share.
 pub(crate) struct Shared {
@@ -61,7 +44,6 @@ pub(crate) struct Shared {
 
 /// Which memory a mount has named.
 pub(crate) struct Place {
-    /// The memory.
     pub(crate) named: Named,
     /// The part of it that `fsoffset=` and `fslength=` name.
     pub(crate) part: Option<Range<u64>>,
@@ -83,7 +65,7 @@ impl Place {
             Named::Descriptor(name) => kernel::seq_print!(seq, ",{}", name),
         }
         if let Some(range) = &self.part {
-            part::show(seq, range);
+            show_part(seq, range);
         }
     }
 }
@@ -92,7 +74,6 @@ impl Place {
 pub(crate) struct Mounted {
     /// Its counters. Dropped first: it shows figures of the superblock.
     pub(crate) usage: Usage,
-    /// Its memory.
     pub(crate) backing: Backing,
     /// The image's packs, which have no packs themselves.
     pub(crate) packs: Arc<Packs>,
@@ -131,7 +112,6 @@ impl Mounted {
 pub(crate) struct Home<'a> {
     /// The superblock of the file.
     pub(crate) sb: &'a SuperBlock<DaxFs>,
-    /// The memory.
     pub(crate) backing: &'a Backing,
 }
 
@@ -195,10 +175,9 @@ impl From<image::Error> for Refusal {
             Problem::Unreadable => EIO,
             Problem::TooSmall | Problem::Magic => EINVAL,
             Problem::Catalog(_) => {
-                return refusal!(Errno::MediumType, "{error}").remedy(
+                return refusal!(Errno::MediumType => "{error}";
                     "mount.daxfs finds the image to mount in it, or give its place with fsoffset= \
-                     and fslength=",
-                )
+                     and fslength=")
             }
             Problem::Version | Problem::Feature | Problem::BlockSize => Errno::NotSupported.into(),
             Problem::SuperblockChecksum
@@ -208,6 +187,6 @@ impl From<image::Error> for Refusal {
             | Problem::Piece => Errno::BadMessage.into(),
             _ => Errno::Corrupted.into(),
         };
-        refusal!(errno, "{error}")
+        refusal!(errno => "{error}")
     }
 }

@@ -2,18 +2,6 @@
 
 //! Mount options.
 
-use crate::image::layout;
-use crate::linux::fs::{
-    refusal,
-    Param,
-    Refusal,
-    Value, //
-};
-use crate::linux::security::User;
-use crate::linux::{
-    Errno,
-    Hex, //
-};
 use crate::memory::{
     Descriptor,
     Resources, //
@@ -24,18 +12,12 @@ use crate::packs::{
     Pack,
     PackRef, //
 };
-use crate::part::Part;
+use crate::prelude::*;
 use crate::verify::{
     parse_digest,
     Proof, //
 };
-use kernel::{
-    fmt,
-    fs::File,
-    prelude::*, //
-};
 
-/// Mount options.
 #[derive(Default)]
 pub(crate) struct Options {
     /// Start of a range of physical memory that holds the image.
@@ -78,16 +60,6 @@ pub(crate) struct Checks {
     pub(crate) proof: Proof,
 }
 
-impl Checks {
-    /// Returns these checks; demand a signature if `always`.
-    pub(crate) fn demanding(&self, always: bool) -> Self {
-        Checks {
-            proof: self.proof.demanding(always),
-            ..*self
-        }
-    }
-}
-
 /// The options that take a file descriptor: what it must be, and how to get its memory.
 #[allow(clippy::type_complexity)]
 const DESCRIPTORS: &[(&str, &str, fn(i32, &File) -> Result<KBox<dyn Descriptor>>)] = &[
@@ -107,7 +79,6 @@ fn lacks(key: &[u8]) -> Option<&'static str> {
         b"phys" | b"size" => ("PHYS", cfg!(CONFIG_DAXFS_FS_PHYS)),
         b"dmabuf" => ("DMABUF", cfg!(CONFIG_DAXFS_FS_DMABUF)),
         b"memfd" => ("MEMFD", cfg!(CONFIG_DAXFS_FS_MEMFD)),
-        b"digest" | b"verify" => ("VERIFICATION", cfg!(CONFIG_DAXFS_FS_VERIFICATION)),
         b"signature" => (
             "SIGNATURES and SYSTEM_DATA_VERIFICATION",
             cfg!(CONFIG_DAXFS_FS_SIGNATURES),
@@ -129,9 +100,8 @@ impl Options {
 
     /// Parses one option; of a remount, if it has the domain of the mounted image.
     ///
-    /// # Errors
-    ///
-    /// `ENOPARAM` if it is unknown, `EINVAL` if its value is invalid; those of [`Pack::of_file`].
+    /// Errors: `ENOPARAM` if it is unknown, `EINVAL` if its value is invalid; those of
+    /// [`Pack::of_file`].
     pub(crate) fn parse(
         &mut self,
         param: &Param<'_>,
@@ -151,16 +121,13 @@ impl Options {
         }
         if let Some(option) = lacks(param.key.to_bytes()) {
             let key = param.key;
-            return Err(refusal!(
-                Errno::NotSupported,
-                "{key} needs a daxfs with CONFIG_DAXFS_FS_{option}"
-            ));
+            refuse!(Errno::NotSupported => "{key} needs a daxfs with CONFIG_DAXFS_FS_{option}");
         }
         let text = match &param.value {
             Value::Text(text) => text.to_bytes(),
             _ => b"",
         };
-        let takes = |what: &str| refusal!(EINVAL, "{}= takes {what}", param.key);
+        let takes = |what: &str| refusal!(EINVAL => "{}= takes {what}", param.key);
         let number = |what| parse_bytes(text).ok_or_else(|| takes(what));
         match param.key.to_bytes() {
             b"check" => {
@@ -172,8 +139,8 @@ impl Options {
             }
             // The kernel's parser logs what it does not know of a signature, so root decides.
             b"signature" if self.user.is_some() => {
-                return Err(refusal!(EPERM, "only root uses signature=")
-                    .remedy("verify it by daxfs verify, and mount it with digest="))
+                refuse!(EPERM => "only root uses signature=";
+                    "verify it by daxfs verify, and mount it with digest=")
             }
             key @ (b"digest" | b"signature" | b"verify") => {
                 self.checks.proof.parse(key, text).map_err(takes)?;
@@ -241,9 +208,7 @@ impl Options {
     /// Parses `SHA256`, of a pack that is loaded into the domain, or `SHA256:OFFSET:LENGTH`, of one
     /// on the image's device. Returns `None` if it is neither.
     ///
-    /// # Errors
-    ///
-    /// `ENOMEDIUM` if it is not loaded, `EINVAL` without a domain.
+    /// Errors: `ENOMEDIUM` if it is not loaded, `EINVAL` without a domain.
     fn parse_pack(&self, text: &[u8], domain: Option<Domain>) -> Option<Result<Given, Refusal>> {
         let mut parts = text.splitn(3, |&byte| byte == b':');
         let sum = parse_digest(parts.next()?)?;
@@ -253,12 +218,14 @@ impl Options {
             return Some(range.map(|range| Given::At(sum, range)));
         }
         let Some(domain) = self.domain.or(domain) else {
-            return Some(Err(refusal!(EINVAL, "pack=SHA256 needs domain= before it")));
+            return Some(Err(
+                refusal!(EINVAL => "pack=SHA256 needs domain= before it"),
+            ));
         };
         let found = PackRef::find(domain, &sum).map(Given::Loaded);
         Some(found.ok_or_else(|| {
-            refusal!(Errno::NoMedium, "the pack {} is not loaded", Hex(&sum))
-                .remedy("pass its memory as a file descriptor")
+            refusal!(Errno::NoMedium => "the pack {} is not loaded", Hex(&sum);
+                "pass its memory as a file descriptor")
         }))
     }
 
@@ -267,10 +234,7 @@ impl Options {
         if self.named() == Named::Device {
             Ok(())
         } else {
-            Err(refusal!(
-                EINVAL,
-                "phys=, dmabuf and memfd exclude one another"
-            ))
+            Err(refusal!(EINVAL => "phys=, dmabuf and memfd exclude one another"))
         }
     }
 }
@@ -296,4 +260,76 @@ fn parse_bytes(text: &[u8]) -> Option<u64> {
     u64::from_str_radix(digits, radix)
         .ok()?
         .checked_mul(1 << shift)
+}
+
+/// The part of the source that the image may have, while options are parsed.
+#[derive(Default)]
+pub(crate) struct Part {
+    /// First byte of the image on the source.
+    offset: Option<u64>,
+    /// Bytes of the source from there on.
+    length: Option<u64>,
+}
+
+impl Part {
+    /// Returns the part of `length` bytes from `offset` on.
+    pub(crate) fn new(offset: u64, length: u64) -> Self {
+        Part {
+            offset: Some(offset),
+            length: Some(length),
+        }
+    }
+
+    /// Stores the value of the option `key`.
+    pub(crate) fn parse(&mut self, key: &[u8], value: u64) {
+        match key {
+            b"fsoffset" => self.offset = Some(value),
+            _ => self.length = Some(value),
+        }
+    }
+
+    /// Returns false if the options name another part than `part`.
+    pub(crate) fn may_be(&self, part: Option<&Range<u64>>) -> bool {
+        let part = part.map(|part| (part.start, part.end - part.start));
+        (self.offset, self.length) == (None, None) || part == self.offset.zip(self.length)
+    }
+
+    /// Returns the part of a source with `size` bytes, if the options are given. Without a size,
+    /// the source must be mounted whole.
+    ///
+    /// Errors: `EINVAL` if it makes no sense.
+    pub(crate) fn of(&self, size: Option<u64>) -> Result<Option<Range<u64>>, Refusal> {
+        let (start, length) = match (self.offset, self.length) {
+            (None, None) => return Ok(None),
+            (Some(start), Some(length)) => (start, length),
+            _ => {
+                refuse!(EINVAL => "fsoffset= and fslength= need each other");
+            }
+        };
+        let refuse = |reason| {
+            let refusal = Refusal::new(EINVAL, reason);
+            Err(refusal.of(fmt!("fsoffset={start:#x},fslength={length:#x}")))
+        };
+        let most = size.unwrap_or(u64::MAX);
+        match start.checked_add(length) {
+            _ if (start | length) % PAGE_SIZE as u64 != 0 || length == 0 => refuse(fmt!(
+                "both must be multiples of the page size, {PAGE_SIZE}, and the length not 0"
+            )),
+            Some(end) if end <= most => match size {
+                Some(_) => Ok(Some(start..end)),
+                None => refuse(fmt!(
+                    "they need a device or phys=; a descriptor is mounted whole"
+                )),
+            },
+            _ => refuse(fmt!(
+                "the part ends after the memory, which has {most:#x} bytes"
+            )),
+        }
+    }
+}
+
+/// Shows `part` as mount options.
+pub(crate) fn show_part(seq: &SeqFile, part: &Range<u64>) {
+    let Range { start, end } = part;
+    kernel::seq_print!(seq, ",fsoffset={:#x},fslength={:#x}", start, end - start);
 }

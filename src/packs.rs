@@ -15,27 +15,10 @@ use crate::backing::{
     name_of,
     Backing, //
 };
-use crate::image::{
-    self,
-    layout,
-    Image,
-    Memory,
-    Problem, //
-};
+use crate::image::Memory;
 use crate::linux::block::{
     self,
     BlockDevice, //
-};
-use crate::linux::fs::{
-    refusal,
-    Refusal,
-    SourceKind, //
-};
-use crate::linux::security::User;
-use crate::linux::{
-    global_mutex,
-    Errno,
-    Hex, //
 };
 use crate::memory::{
     dax,
@@ -43,30 +26,9 @@ use crate::memory::{
     Region,
     Resources, //
 };
+use crate::prelude::*;
 use crate::verify::Pieces;
-use core::ops::Range;
-use kernel::sync::atomic::{
-    Atomic,
-    Full,
-    Relaxed, //
-};
-use kernel::{
-    fs::File,
-    prelude::*,
-    rbtree::{
-        RBTree,
-        RBTreeNode, //
-    },
-    str::CString,
-    sync::{
-        Arc,
-        SetOnce, //
-    },
-    time::{
-        delay::fsleep,
-        Delta, //
-    }, //
-};
+use kernel::sync::SetOnce;
 
 /// Interval at which a place that another mount is opening is looked at again.
 const INTERVAL: Delta = Delta::from_millis(10);
@@ -132,53 +94,43 @@ pub(crate) struct Pack {
     _bdev: Option<BlockDevice>,
 }
 
-/// Memory that may hold a pack.
-pub(crate) struct Opened {
-    pub(crate) region: Region,
-    pub(crate) bdev: Option<BlockDevice>,
-    pub(crate) place: CString,
-    pub(crate) is_sealed: bool,
-}
+/// Memory that may hold a pack, after the block device if it is one's, which must be dropped last,
+/// and where it is.
+pub(crate) type Opened = (Option<BlockDevice>, Region, CString);
 
 impl Pack {
     /// Opens the pack in the memory that `open` opens, for `user`.
     ///
-    /// # Errors
-    ///
-    /// The errors of `open` and of [`load_superblock`]; `EOPNOTSUPP` if the image cannot be
+    /// Errors: The errors of `open` and of [`load_superblock`]; `EOPNOTSUPP` if the image cannot be
     /// a pack, `EBADMSG` if its sums are wrong, `ENOMEM`.
     pub(crate) fn new(
         resources: &Resources,
         user: Option<User>,
         open: impl FnOnce(&LeaseRef) -> Result<Opened, Refusal>,
     ) -> Result<Arc<Self>, Refusal> {
-        let opened = open(&resources.start(user)?)?;
-        let superblock = load_superblock(&opened.region)?;
+        let (_bdev, region, place) = open(&resources.start(user)?)?;
+        let superblock = load_superblock(&region)?;
         if superblock.packs.length != 0 {
-            return Err(refusal!(
-                Errno::NotSupported,
-                "a pack cannot have packs itself"
-            ));
+            refuse!(Errno::NotSupported => "a pack cannot have packs itself");
         }
-        let pieces = Pieces::new(&Image::new(&opened.region, &superblock))?;
+        let pieces = Pieces::new(&Image::new(&region, &superblock))?;
         let pack = Pack {
+            // Only memfds are files, and they are sealed.
+            is_sealed: region.file().is_some(),
             backing: Backing {
-                region: opened.region,
+                region,
                 superblock,
                 pieces: Some(pieces),
             },
-            place: opened.place,
-            is_sealed: opened.is_sealed,
-            _bdev: opened.bdev,
+            place,
+            _bdev,
         };
         Ok(Arc::new(pack, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Opens the pack in `file`: a sealed memfd, or a block device with DAX.
     ///
-    /// # Errors
-    ///
-    /// As [`Pack::new`]; `EINVAL` if it is neither, `EPERM` if seals are missing.
+    /// Errors: As [`Pack::new`]; `EINVAL` if it is neither, `EPERM` if seals are missing.
     pub(crate) fn of_file(
         file: &File,
         resources: &Resources,
@@ -187,30 +139,20 @@ impl Pack {
         #[cfg(CONFIG_DAXFS_FS_MEMFD)]
         if let Ok(memfd) = crate::memory::memfd::get(0, file) {
             return Pack::new(resources, user, |lease_ref| {
-                Ok(Opened {
-                    region: memfd.open(lease_ref)?,
-                    bdev: None,
-                    place: CString::try_from_fmt(fmt!("memfd"))?,
-                    is_sealed: true,
-                })
+                let place = CString::try_from_fmt(fmt!("memfd"))?;
+                Ok((None, memfd.open(lease_ref)?, place))
             });
         }
         let Some(number) = block::number_of(file).filter(|_| user.is_none()) else {
-            return Err(refusal!(
-                EINVAL,
-                "the file of a pack is neither a memfd nor, for root, a block device, \
-                 open for reading"
-            ));
+            refuse!(EINVAL =>
+                "the file of a pack is neither a memfd nor, for root, a block device, open for \
+                 reading");
         };
         Pack::new(resources, None, |lease_ref| {
             let (region, bdev) = dax::open_block(number, None, lease_ref)?;
             let device = name_of(Some(SourceKind::BlockDevice(number)))?;
-            Ok(Opened {
-                region,
-                bdev: Some(bdev),
-                place: CString::try_from_fmt(fmt!("{}+0", &*device))?,
-                is_sealed: false,
-            })
+            let place = CString::try_from_fmt(fmt!("{}+0", &*device))?;
+            Ok((Some(bdev), region, place))
         })
     }
 
@@ -263,7 +205,6 @@ pub(crate) struct PackRef {
     is_counted: Atomic<bool>,
 }
 
-/// Loaded packs.
 type Tree = RBTree<Key, Entry>;
 
 impl PackRef {
@@ -350,9 +291,7 @@ impl Drop for PackRef {
 
 /// Loads the table of packs of `image`. This copy is what is proved, and what is used.
 ///
-/// # Errors
-///
-/// `EUCLEAN` if it is invalid, or names a pack twice; `EIO`, `ENOMEM`.
+/// Errors: `EUCLEAN` if it is invalid, or names a pack twice; `EIO`, `ENOMEM`.
 pub(crate) fn table<M: Memory>(image: &Image<'_, M>) -> Result<KVVec<layout::Pack>, Refusal> {
     let superblock = image.superblock();
     let count = superblock.pack_count();
@@ -403,9 +342,7 @@ impl Packs {
 
     /// Returns pack `index`, counted from 0.
     ///
-    /// # Errors
-    ///
-    /// `ENOMEDIUM` if it is missing.
+    /// Errors: `ENOMEDIUM` if it is missing.
     #[inline]
     pub(crate) fn get(&self, index: u32) -> Result<&Pack> {
         let found = self.attached.get(index as usize).and_then(SetOnce::as_ref);
@@ -415,10 +352,8 @@ impl Packs {
     /// Attaches the packs that are missing: those that are `given`, and those that are loaded into
     /// the domain. `open_at` opens a part of the image's device.
     ///
-    /// # Errors
-    ///
-    /// `EINVAL` if a given one is not a pack of the image, or may not be used; the errors of
-    /// `open_at`, `ENOMEM`.
+    /// Errors: `EINVAL` if a given one is not a pack of the image, or may not be used; the errors
+    /// of `open_at`, `ENOMEM`.
     pub(crate) fn attach(
         &self,
         given: &[Given],
@@ -432,8 +367,8 @@ impl Packs {
             let index = places.find(|&index| self.table[index].sha256 == *given.sum());
             let Some(index) = index else {
                 let sum = Hex(given.sum());
-                return Err(refusal!(EINVAL, "the image has no pack {sum}")
-                    .remedy("name the packs that daxfs info shows"));
+                refuse!(EINVAL => "the image has no pack {sum}";
+                    "name the packs that daxfs info shows");
             };
             next = index + 1;
             if self.attached[index].as_ref().is_none() {
@@ -471,10 +406,7 @@ impl Packs {
                 Err(refusal) => return Err(refusal),
                 Ok(pack) if pack.sum() != sum => {
                     let (sum, found) = (Hex(sum), Hex(pack.sum()));
-                    return Err(refusal!(
-                        EINVAL,
-                        "the pack {found} is in the place of the pack {sum}"
-                    ));
+                    refuse!(EINVAL => "the pack {found} is in the place of the pack {sum}");
                 }
                 Ok(pack) => return Ok(PackRef::load(self.domain, &pack)?),
             }
@@ -486,17 +418,11 @@ impl Packs {
     fn put(&self, index: usize, pack: PackRef) -> Result<(), Refusal> {
         let sum = Hex(pack.sum());
         if !pack.backing.superblock.is_pack(&self.table[index]) {
-            return Err(refusal!(
-                EINVAL,
-                "the pack {sum} has another size than the image says"
-            ));
+            refuse!(EINVAL => "the pack {sum} has another size than the image says");
         }
         if self.must_be_sealed && !pack.is_sealed {
-            return Err(refusal!(
-                EINVAL,
-                "the pack {sum} is in memory that may change, the image is not"
-            )
-            .remedy("put the pack into a sealed memfd, or mount the image without a proof"));
+            refuse!(EINVAL => "the pack {sum} is in memory that may change, the image is not";
+                "put the pack into a sealed memfd, or mount the image without a proof");
         }
         self.attached[index].populate(pack);
         Ok(())
@@ -529,7 +455,8 @@ impl Packs {
             None => CString::try_from_fmt(fmt!("{sum} {size} missing 0 0")),
             Some(pack) => {
                 let place = &*pack.place;
-                let (verified, bad) = pack.backing.count_pieces();
+                let pieces = pack.backing.pieces.as_ref();
+                let (verified, bad) = pieces.map_or((0, 0), Pieces::count);
                 CString::try_from_fmt(fmt!("{sum} {size} {place} {verified} {bad}"))
             }
         })

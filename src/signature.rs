@@ -3,40 +3,28 @@
 //! Signatures of images: who may have made an image that is mounted.
 
 use crate::image::{
-    self,
     signature::Section,
-    Image,
-    Memory,
-    Problem, //
-};
-use crate::linux::fs::{
-    refusal,
-    Refusal, //
+    Memory, //
 };
 use crate::linux::keyring;
+use crate::prelude::*;
+
 pub(crate) use crate::linux::keyring::Keyring;
-use crate::linux::Errno;
-use kernel::{
-    prelude::*,
-    str::CString, //
-};
 
 /// Verifies the signature of `image`. It signs the SHA-256 in the superblock.
 ///
-/// # Errors
-///
-/// `ENODATA` if the image has no signature, `ENOKEY`, `EKEYREJECTED`, `EKEYEXPIRED` and
+/// Errors: `ENODATA` if the image has no signature, `ENOKEY`, `EKEYREJECTED`, `EKEYEXPIRED` and
 /// `EKEYREVOKED` if the signature does not count, `EBADMSG` if it is malformed, `EOPNOTSUPP` and
 /// `ENOPKG` if the kernel cannot verify it, `EIO`, `ENOMEM`.
 pub(crate) fn verify(image: &Image<'_, impl Memory>, keyring: &Keyring) -> Result<(), Refusal> {
     let malformed = |error: image::Error| match error.problem {
-        Problem::Unreadable => refusal!(EIO, "{error}"),
-        _ => refusal!(Errno::BadMessage, "{error}"),
+        Problem::Unreadable => refusal!(EIO => "{error}"),
+        _ => refusal!(Errno::BadMessage => "{error}"),
     };
     let section = Section::find(image.memory(), image.superblock()).map_err(malformed)?;
-    let section = section.ok_or_else(|| {
-        refusal!(Errno::NoData, "the image is not signed").remedy("sign it with daxfs sign")
-    })?;
+    let section = section.ok_or_else(
+        || refusal!(Errno::NoData => "the image is not signed"; "sign it with daxfs sign"),
+    )?;
     // At most SIGNATURE_MAX, and a private copy.
     let mut cms = KVVec::from_elem(0, section.table.length as usize, GFP_KERNEL)?;
     section.load(image.memory(), &mut cms).map_err(malformed)?;
@@ -44,15 +32,12 @@ pub(crate) fn verify(image: &Image<'_, impl Memory>, keyring: &Keyring) -> Resul
     let text = CString::try_from_fmt(format_args!("{line}"))?;
     keyring
         .verify(text.to_bytes(), &cms)
-        .map_err(|error| refusal!(error, "{}: {error:?}", reason(error)))?;
+        .map_err(|error| refusal!(error => "{}: {error:?}", reason(error)))?;
     // Only now is the time known to be the signer's.
     let expires = line.expires;
     if keyring::now() as u64 > expires {
-        return Err(refusal!(
-            Errno::KeyExpired,
-            "the signature has expired, at {expires} seconds since 1970"
-        )
-        .remedy("sign the image again"));
+        refuse!(Errno::KeyExpired => "the signature has expired, at {expires} seconds since 1970";
+            "sign the image again");
     }
     Ok(())
 }

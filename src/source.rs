@@ -4,14 +4,6 @@
 
 use crate::backing::name_of;
 use crate::linux::block::BlockDevice;
-use crate::linux::fs::{
-    refusal,
-    Context,
-    Key,
-    Refusal,
-    SourceKind,
-    SuperKind, //
-};
 use crate::memory::{
     dax,
     phys,
@@ -22,11 +14,7 @@ use crate::options::{
     Named,
     Options, //
 };
-use core::ops::Range;
-use kernel::{
-    prelude::*,
-    str::CString, //
-};
+use crate::prelude::*;
 
 /// Facts about the source of a mount.
 pub(crate) struct Found {
@@ -40,23 +28,19 @@ pub(crate) struct Found {
 
 /// Returns the kind of superblock that a mount needs, and what was found out about its source.
 ///
-/// # Errors
-///
-/// `EINVAL` if options contradict each other or the source is missing; `ENOTBLK` if the source is
-/// not a device; the errors of stat(2).
+/// Errors: `EINVAL` if options contradict each other or the source is missing; `ENOTBLK` if the
+/// source is not a device; the errors of stat(2).
 pub(crate) fn super_kind(
     options: &Options,
     context: &Context,
 ) -> Result<(SuperKind, Found), Refusal> {
     if options.user.is_some() && options.named() != Named::Descriptor("memfd") {
-        return Err(
-            refusal!(EPERM, "only root mounts other memory than sealed memfds")
-                .remedy("mount.daxfs puts an image file into one"),
-        );
+        refuse!(EPERM => "only root mounts other memory than sealed memfds";
+            "mount.daxfs puts an image file into one");
     }
     match (options.phys.is_some(), options.size) {
-        (true, None) => return Err(refusal!(EINVAL, "phys= needs size=")),
-        (false, Some(_)) => return Err(refusal!(EINVAL, "size= requires phys=")),
+        (true, None) => refuse!(EINVAL => "phys= needs size="),
+        (false, Some(_)) => refuse!(EINVAL => "size= requires phys="),
         _ => {}
     }
     let mut found = Found {
@@ -85,8 +69,8 @@ pub(crate) fn super_kind(
     }
     let source = context.source();
     let device = context.source_kind().map_err(|error| match error {
-        error if error == EINVAL => refusal!(error, "no source given"),
-        error => refusal!(error, "{source}: cannot be looked up: {error:?}"),
+        error if error == EINVAL => refusal!(error => "no source given"),
+        error => refusal!(error => "{source}: cannot be looked up: {error:?}"),
     })?;
     found.device = Some(device);
     // The numbers of both kinds of devices differ in one bit more.
@@ -98,10 +82,8 @@ pub(crate) fn super_kind(
             key(u64::from(number) << 1 | 1, 0).unwrap_or(SuperKind::New)
         }
         SourceKind::Other => {
-            return Err(
-                refusal!(ENOTBLK, "{source}: neither a block device nor a DAX device")
-                    .remedy("mount.daxfs and 'daxfs load' put an image file into memory"),
-            )
+            refuse!(ENOTBLK => "{source}: neither a block device nor a DAX device";
+                "mount.daxfs and 'daxfs load' put an image file into memory")
         }
     };
     Ok((kind, found))
@@ -148,10 +130,6 @@ pub(crate) fn open(
 }
 
 /// Returns the name of the memory, by which images on it share packs, if others can share it.
-///
-/// # Errors
-///
-/// `ENOMEM`.
 pub(crate) fn shared_name(options: &Options, found: &Found) -> Result<Option<CString>> {
     Ok(match options.named() {
         Named::Device => Some(name_of(found.device)?),

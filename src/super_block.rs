@@ -7,33 +7,11 @@ use crate::backing::{
     Backing, //
 };
 use crate::image::{
-    self,
-    layout,
-    Image,
     Loaded,
-    Memory,
-    Problem, //
+    Memory, //
 };
 use crate::linux::block::BlockDevice;
-use crate::linux::fs::{
-    refusal,
-    Context,
-    FileSystem,
-    INodeRef,
-    Param,
-    Refusal,
-    Registration,
-    Statistics,
-    SuperBlock,
-    SuperKind,
-    SuperOperations, //
-};
-use crate::linux::security::User;
-use crate::linux::{
-    check_signal,
-    Errno,
-    Hex, //
-};
+use crate::linux::check_signal;
 use crate::memory::{
     buffer,
     ExtentClaim,
@@ -52,27 +30,20 @@ use crate::options::{
 use crate::packs::{
     self,
     Domain,
-    Opened,
     Pack,
     Packs, //
 };
+use crate::prelude::*;
 use crate::signature::Keyring;
 use crate::source::{
     self,
     Found, //
 };
 use crate::usage::Usage;
+use crate::verify::Proof;
 use crate::{
     dir,
     inode, //
-};
-use core::ops::Range;
-use kernel::{
-    page::PAGE_SIZE,
-    prelude::*,
-    seq_file::SeqFile,
-    str::CString,
-    sync::Arc, //
 };
 use zerocopy::IntoBytes;
 
@@ -84,9 +55,7 @@ pub(crate) fn signatures_required() -> bool {
 
 /// Makes the `checks` of a mount of `image`, of its metadata only if they are to be compared.
 ///
-/// # Errors
-///
-/// `EBADMSG` if a check fails, `EIO` if the image cannot be read, the errors of
+/// Errors: `EBADMSG` if a check fails, `EIO` if the image cannot be read, the errors of
 /// [`Proof`](crate::verify::Proof), `EINTR`, `ENOMEM`.
 fn prove(
     image: &Image<'_, impl Memory>,
@@ -94,27 +63,24 @@ fn prove(
     checks: &Checks,
     metadata: bool,
 ) -> Result<(), Refusal> {
-    checks.proof.check_signature(image, keyring)?;
     if metadata {
         let mut piece = buffer(image.superblock().data.offset)?;
         let check = || check_signal().map_err(Refusal::from);
         image.verify_metadata(piece.as_flattened_mut(), check)?;
     }
-    checks.proof.prove(image)
+    checks.proof.prove(image, keyring)
 }
 
 /// Checks that the first mount has proved all that a remount demands. sync(2) waits for a remount,
 /// so nothing is compared again but the SHA-256 that was proved.
 ///
-/// # Errors
-///
-/// `EBUSY` if not, `EBADMSG` if that is another one, `EINVAL` if the options have no effect.
+/// Errors: `EBUSY` if not, `EBADMSG` if that is another one, `EINVAL` if the options have no
+/// effect.
 fn remounted(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
     let (first, pieces) = (&mounted.checks, mounted.backing.pieces.as_ref());
     checks.proof.validate()?;
     if checks.metadata == Some(true) && first.metadata == Some(false) {
-        return Err(refusal!(EBUSY, "mounted already with check=none")
-            .remedy("unmount it everywhere first"));
+        refuse!(EBUSY => "mounted already with check=none"; "unmount it everywhere first");
     }
     let superblock = &mounted.backing.superblock;
     checks.proof.remounted(&first.proof, pieces, superblock)
@@ -122,10 +88,8 @@ fn remounted(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
 
 /// Makes the `checks` of another mount, while the image is in use.
 ///
-/// # Errors
-///
-/// `EBUSY` if the first mount has not proved enough, `ESTALE` if another image has taken the place
-/// of this one, the errors of [`prove`].
+/// Errors: `EBUSY` if the first mount has not proved enough, `ESTALE` if another image has taken
+/// the place of this one, the errors of [`prove`].
 fn prove_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> {
     let mounted = sb.data();
     let Backing {
@@ -137,10 +101,8 @@ fn prove_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> {
         Ok(current) if current == *superblock => {}
         Err(error) if error.problem == Problem::Unreadable => return Err(error.into()),
         _ => {
-            return Err(
-                refusal!(Errno::Stale, "the image was replaced while it is mounted")
-                    .remedy("unmount it everywhere first"),
-            )
+            refuse!(Errno::Stale => "the image was replaced while it is mounted";
+                "unmount it everywhere first")
         }
     }
     let memory = loaded(region, superblock, &mounted.packs.table);
@@ -179,7 +141,7 @@ fn load(
     let table = packs::table(&Image::new(&region, &superblock))?;
     let memory = loaded(&region, &superblock, &table);
     let image = Image::new(&memory, &superblock);
-    let checks = options.checks.demanding(signatures_required());
+    let checks = options.checks;
     let metadata = checks.metadata.unwrap_or(true);
     prove(&image, &registration.shared.keyring, &checks, metadata)?;
     let pieces = checks.proof.pieces(&image)?;
@@ -201,19 +163,11 @@ fn load(
         Pack::new(resources, context.user(), |lease_ref| {
             let range = Some(part.clone());
             let (region, bdev) = source::open(options, &found, range, lease_ref, context)?;
-            let name = name.as_ref().ok_or_else(|| {
-                refusal!(
-                    EINVAL,
-                    "pack=SHA256:OFFSET:LENGTH needs an image on a device"
-                )
-            })?;
+            let name = name.as_ref().ok_or_else(
+                || refusal!(EINVAL => "pack=SHA256:OFFSET:LENGTH needs an image on a device"),
+            )?;
             let place = CString::try_from_fmt(fmt!("{}+{}", &**name, part.start))?;
-            Ok(Opened {
-                region,
-                bdev,
-                place,
-                is_sealed: false,
-            })
+            Ok((bdev, region, place))
         })
     })?;
     let missing = packs.missing();
@@ -255,8 +209,13 @@ impl FileSystem for DaxFs {
     type Claim = ExtentClaim;
 
     fn new_options(user: Option<User>) -> Options {
+        let checks = Checks {
+            metadata: None,
+            proof: Proof::demanding(signatures_required()),
+        };
         Options {
             user,
+            checks,
             ..Options::default()
         }
     }
@@ -272,11 +231,7 @@ impl FileSystem for DaxFs {
     }
 
     fn super_kind(options: &Options, context: &Context) -> Result<(SuperKind, Found), Refusal> {
-        options
-            .checks
-            .demanding(signatures_required())
-            .proof
-            .validate()?;
+        options.checks.proof.validate()?;
         source::super_kind(options, context)
     }
 
@@ -323,21 +278,17 @@ impl FileSystem for DaxFs {
 
     fn reuse(sb: &SuperBlock<Self>, options: &Options, context: &Context) -> Result<(), Refusal> {
         let packs = &sb.data().packs;
-        let checks = options.checks.demanding(signatures_required());
         let again = || {
             if let Some(sum) = packs.lost() {
                 let sum = Hex(sum);
-                return Err(refusal!(
-                    EBUSY,
-                    "mounted already, and the memory of its pack {sum} is gone"
-                )
-                .remedy("unmount the image everywhere first"));
+                refuse!(EBUSY => "mounted already, and the memory of its pack {sum} is gone";
+                    "unmount the image everywhere first");
             }
             if options.domain.is_some_and(|domain| domain != packs.domain) {
-                return Err(refusal!(EBUSY, "mounted already with another domain=")
-                    .remedy("unmount it everywhere first"));
+                refuse!(EBUSY => "mounted already with another domain=";
+                    "unmount it everywhere first");
             }
-            prove_again(sb, &checks)?;
+            prove_again(sb, &options.checks)?;
             packs.attach(&options.packs, no_place)
         };
         again().map_err(|refusal| refusal.of(fmt!("{}", context.source())))
@@ -349,34 +300,17 @@ impl FileSystem for DaxFs {
         context: &Context,
     ) -> Result<(), Refusal> {
         if !sb.data().is_same_source(options) {
-            return Err(refusal!(
-                EINVAL,
-                "a remount cannot change the image's memory"
-            ));
+            refuse!(EINVAL => "a remount cannot change the image's memory");
         }
         remounted(sb.data(), &options.checks)
             .and_then(|()| sb.data().packs.attach(&options.packs, no_place))
             .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
-}
 
-/// Refuses a pack that would have to be opened: the image is mounted already.
-fn no_place(_part: &Range<u64>) -> Result<Arc<Pack>, Refusal> {
-    Err(refusal!(
-        EINVAL,
-        "the image is mounted already without a pack on its device"
-    )
-    .remedy("unmount it everywhere first"))
-}
-
-impl SuperOperations for DaxFs {
-    fn statfs(sb: &SuperBlock<Self>) -> Statistics {
+    fn statfs(sb: &SuperBlock<Self>) -> (u64, u64) {
         let superblock = &sb.data().backing.superblock;
         let size = superblock.total_size.saturating_add(sb.data().packs.size());
-        Statistics {
-            pages: size / PAGE_SIZE as u64,
-            inodes: superblock.inode_count(),
-        }
+        (size / PAGE_SIZE as u64, superblock.inode_count())
     }
 
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) {
@@ -406,4 +340,12 @@ impl SuperOperations for DaxFs {
     fn uuid(sb: &SuperBlock<Self>) -> &[u8; 16] {
         &sb.data().backing.superblock.uuid
     }
+}
+
+/// Refuses a pack that would have to be opened: the image is mounted already.
+fn no_place(_part: &Range<u64>) -> Result<Arc<Pack>, Refusal> {
+    Err(
+        refusal!(EINVAL => "the image is mounted already without a pack on its device";
+        "unmount it everywhere first"),
+    )
 }

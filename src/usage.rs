@@ -7,29 +7,46 @@ use crate::backing::{
     name_of,
     Backing, //
 };
-use crate::event::Event;
 use crate::linux::counters::Counters;
-use crate::linux::fs::SourceKind;
+use crate::linux::numbers;
 pub(crate) use crate::linux::sysfs::Directory;
 use crate::linux::sysfs::{
+    Content,
     File,
     Show,
-    Shown,
-    Value, //
-};
-use crate::linux::{
-    numbers,
-    Hex, //
+    Shown, //
 };
 use crate::memory::MapMethod;
 use crate::packs::Packs;
-use kernel::{
-    prelude::*,
-    str::CString,
-    sync::Arc, //
-};
+use crate::prelude::*;
 
-/// Number of events.
+/// An event that is counted.
+#[derive(Clone, Copy)]
+pub(crate) enum Event {
+    /// A read.
+    Read,
+    /// A byte that was read.
+    ReadByte,
+    /// A page fault that mapped one page.
+    PteFault,
+    /// A page fault that mapped a page and pages around it.
+    AroundFault,
+    /// A page fault that set a PMD entry.
+    PmdFault,
+    /// A page fault that failed, but not because of failed memory.
+    FailedFault,
+    /// A page fault on memory that has failed.
+    PoisonedFault,
+    /// A record or data that cannot be read.
+    IoError,
+    /// A record that is invalid.
+    InvalidRecord,
+    /// A piece that was verified before its first use.
+    VerifiedPiece,
+    /// A piece that does not match its SHA-256.
+    BadPiece,
+}
+
 const EVENTS: usize = Event::BadPiece as usize + 1;
 
 /// The figures of a mounted image, and their files.
@@ -96,7 +113,6 @@ impl Usage {
         self.0.remove();
     }
 
-    /// Counts an event.
     #[inline]
     pub(crate) fn count(&self, event: Event) {
         self.0.counters.add(event as usize, 1);
@@ -110,71 +126,55 @@ impl Usage {
     }
 }
 
-impl Figures {
-    /// Returns the value of a counter.
-    fn counter(&self, event: Event) -> Value<'_> {
-        Value::Number(self.counters.sum(event as usize))
-    }
+/// Returns a file with a value, which everybody can read.
+const fn file(name: &'static CStr, value: fn(&Figures) -> Result<CString>) -> File<Figures> {
+    File(name, 0o444, Content::Value(value))
 }
 
-/// Returns a file that everybody can read.
-const fn file(name: &'static CStr, value: fn(&Figures) -> Value<'_>) -> File<Figures> {
-    File {
-        name,
-        mode: 0o444,
-        value,
-    }
+/// Returns a value that only root can read.
+const fn of_root(name: &'static CStr, content: Content<Figures>) -> File<Figures> {
+    File(name, 0o400, content)
+}
+
+/// Returns what shows a value.
+fn text(value: impl fmt::Display) -> Result<CString> {
+    CString::try_from_fmt(fmt!("{value}"))
+}
+
+/// A file with the value of a counter.
+macro_rules! counter {
+    ($name:literal, $event:ident) => {
+        file($name, |figures| {
+            text(figures.counters.sum(Event::$event as usize))
+        })
+    };
 }
 
 impl Shown for Figures {
-    const LINES: &'static CStr = c"packs";
-
-    fn line(&self, index: usize) -> Option<Result<CString>> {
-        self.packs.line(index)
-    }
-
-    fn has_lines(&self) -> bool {
-        !self.packs.table.is_empty()
-    }
-
     const FILES: &'static [File<Self>] = &[
-        File {
-            name: c"source",
-            // The path may be one of another mount namespace.
-            mode: 0o400,
-            value: |figures| Value::Text(&figures.source),
-        },
-        file(c"device", |figures| Value::Text(&figures.device)),
-        file(c"offset", |figures| Value::Number(figures.offset)),
-        file(c"mapping", |figures| Value::Text(figures.mapping)),
-        file(c"size", |figures| Value::Number(figures.size)),
-        File {
-            name: c"digest",
-            // Who can supply an image gets content by its SHA-256.
-            mode: 0o400,
-            value: |figures| Value::Text(&figures.digest),
-        },
-        file(c"inodes", |figures| Value::Number(figures.inodes)),
-        file(c"reads", |figures| figures.counter(Event::Read)),
-        file(c"read_bytes", |figures| figures.counter(Event::ReadByte)),
-        file(c"faults_pte", |figures| figures.counter(Event::PteFault)),
-        file(c"faults_around", |figures| {
-            figures.counter(Event::AroundFault)
-        }),
-        file(c"faults_pmd", |figures| figures.counter(Event::PmdFault)),
-        file(c"faults_failed", |figures| {
-            figures.counter(Event::FailedFault)
-        }),
-        file(c"faults_poisoned", |figures| {
-            figures.counter(Event::PoisonedFault)
-        }),
-        file(c"errors_io", |figures| figures.counter(Event::IoError)),
-        file(c"errors_corrupted", |figures| {
-            figures.counter(Event::InvalidRecord)
-        }),
-        file(c"pieces_verified", |figures| {
-            figures.counter(Event::VerifiedPiece)
-        }),
-        file(c"pieces_bad", |figures| figures.counter(Event::BadPiece)),
+        // The path may be one of another mount namespace.
+        of_root(c"source", Content::Value(|figures| text(&*figures.source))),
+        // Who can supply an image gets content by its SHA-256.
+        of_root(c"digest", Content::Value(|figures| text(&*figures.digest))),
+        of_root(
+            c"packs",
+            Content::Lines(|figures, index| figures.packs.line(index)),
+        ),
+        file(c"device", |figures| text(&*figures.device)),
+        file(c"offset", |figures| text(figures.offset)),
+        file(c"mapping", |figures| text(figures.mapping)),
+        file(c"size", |figures| text(figures.size)),
+        file(c"inodes", |figures| text(figures.inodes)),
+        counter!(c"reads", Read),
+        counter!(c"read_bytes", ReadByte),
+        counter!(c"faults_pte", PteFault),
+        counter!(c"faults_around", AroundFault),
+        counter!(c"faults_pmd", PmdFault),
+        counter!(c"faults_failed", FailedFault),
+        counter!(c"faults_poisoned", PoisonedFault),
+        counter!(c"errors_io", IoError),
+        counter!(c"errors_corrupted", InvalidRecord),
+        counter!(c"pieces_verified", VerifiedPiece),
+        counter!(c"pieces_bad", BadPiece),
     ];
 }

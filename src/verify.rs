@@ -3,42 +3,20 @@
 //! Comparing an image with a trusted SHA-256: all of it, or each piece before its first use.
 
 use crate::image::{
-    self,
-    layout,
-    Image,
     Memory,
-    Problem,
     Table, //
-};
-use crate::linux::fs::{
-    refusal,
-    Refusal, //
 };
 use crate::linux::{
     check_signal,
-    load_acquire,
-    sha256::Sha256,
-    Errno,
-    Hex, //
+    sha256::Sha256, //
 };
 use crate::memory::buffer;
+use crate::prelude::*;
 use crate::signature::{
     self,
     Keyring, //
 };
-use kernel::sync::atomic::{
-    Atomic,
-    Relaxed,
-    Release, //
-};
-use kernel::{
-    cpu::nr_cpu_ids,
-    new_mutex,
-    page::PAGE_SIZE,
-    prelude::*,
-    seq_file::SeqFile,
-    sync::Mutex, //
-};
+use kernel::cpu::nr_cpu_ids;
 
 /// Largest number of pieces that can be verified at the same time.
 const LANES_MAX: usize = 64;
@@ -73,6 +51,14 @@ enum Verify {
 }
 
 impl Proof {
+    /// Returns one that demands a `signature` or nothing.
+    pub(crate) fn demanding(signature: bool) -> Self {
+        Proof {
+            signature,
+            ..Self::default()
+        }
+    }
+
     /// Parses the option `key`. If `text` is not valid, returns what it takes.
     pub(crate) fn parse(&mut self, key: &[u8], text: &[u8]) -> Result<(), &'static str> {
         match (key, text) {
@@ -89,25 +75,12 @@ impl Proof {
         Ok(())
     }
 
-    /// Returns this proof; demand a signature if `always`.
-    pub(crate) fn demanding(&self, always: bool) -> Self {
-        Proof {
-            signature: self.signature || always,
-            ..*self
-        }
-    }
-
     /// Refuses options that have no effect.
     ///
-    /// # Errors
-    ///
-    /// `EINVAL` if there is nothing to verify.
+    /// Errors: `EINVAL` if there is nothing to verify.
     pub(crate) fn validate(&self) -> Result<(), Refusal> {
         if self.verify.is_some() && !self.has_digest() {
-            return Err(refusal!(
-                EINVAL,
-                "verify= needs digest= or signature=required"
-            ));
+            refuse!(EINVAL => "verify= needs digest= or signature=required");
         }
         Ok(())
     }
@@ -122,12 +95,12 @@ impl Proof {
         self.has_digest() && self.verify.unwrap_or(Verify::Full) == verify
     }
 
-    /// Verifies the signature, if one is demanded.
+    /// Verifies the signature of `image`, and compares the image with its SHA-256 and that with
+    /// `digest=`, as far as that is demanded.
     ///
-    /// # Errors
-    ///
-    /// See [`signature::verify`].
-    pub(crate) fn check_signature(
+    /// Errors: Those of [`signature::verify`]; `EBADMSG` if it has another SHA-256, `EIO` if it
+    /// cannot be read, `EINTR`, `ENOMEM`.
+    pub(crate) fn prove(
         &self,
         image: &Image<'_, impl Memory>,
         keyring: &Keyring,
@@ -135,15 +108,6 @@ impl Proof {
         if self.signature {
             signature::verify(image, keyring)?;
         }
-        Ok(())
-    }
-
-    /// Compares `image` with its SHA-256 and that with `digest=`, as far as that is demanded.
-    ///
-    /// # Errors
-    ///
-    /// `EBADMSG` if it has another one, `EIO` if it cannot be read, `EINTR`, `ENOMEM`.
-    pub(crate) fn prove(&self, image: &Image<'_, impl Memory>) -> Result<(), Refusal> {
         if self.compares(Verify::Full) {
             whole(image)?;
         }
@@ -171,9 +135,7 @@ impl Proof {
 
     /// Checks that the `first` mount, with these `pieces`, has proved what can be proved only then.
     ///
-    /// # Errors
-    ///
-    /// `EBUSY` if not.
+    /// Errors: `EBUSY` if not.
     fn needs(&self, first: &Proof, pieces: Option<&Pieces>) -> Result<(), Refusal> {
         // Inodes, names and copies of pages are in caches already.
         if self.has_digest() && !first.has_digest() {
@@ -188,9 +150,7 @@ impl Proof {
 
     /// Checks that the `first` mount, with these `pieces`, has proved all that a remount demands.
     ///
-    /// # Errors
-    ///
-    /// `EBUSY` if not, `EBADMSG` if the image has another SHA-256.
+    /// Errors: `EBUSY` if not, `EBADMSG` if the image has another SHA-256.
     pub(crate) fn remounted(
         &self,
         first: &Proof,
@@ -210,9 +170,7 @@ impl Proof {
     /// Verifies what another mount of `image` uses at once, while the `first` one has verified
     /// these `pieces`.
     ///
-    /// # Errors
-    ///
-    /// `EBUSY` if the first mount has not proved enough, `EBADMSG`, `EIO`, `EINTR`.
+    /// Errors: `EBUSY` if the first mount has not proved enough, `EBADMSG`, `EIO`, `EINTR`.
     pub(crate) fn again(
         &self,
         first: &Proof,
@@ -255,8 +213,8 @@ pub(crate) fn parse_digest(text: &[u8]) -> Option<[u8; 32]> {
 
 /// Returns why a mount or a remount is refused that demands more than the first mount.
 fn mounted_already(how: &str) -> Refusal {
-    refusal!(EBUSY, "mounted already {how}")
-        .remedy("unmount it, and images that use it as a pack, everywhere first")
+    refusal!(EBUSY => "mounted already {how}";
+        "unmount it, and images that use it as a pack, everywhere first")
 }
 
 /// Refuses to go on if a signal is pending.
@@ -310,7 +268,6 @@ fn whole(image: &Image<'_, impl Memory>) -> Result<(), Refusal> {
 pub(crate) struct Lanes(KVec<Pin<KBox<Mutex<KVec<u8>>>>>);
 
 impl Lanes {
-    /// Makes the turns.
     pub(crate) fn new() -> Result<Self> {
         let count = (2 * nr_cpu_ids() as usize)
             .next_power_of_two()
@@ -345,17 +302,14 @@ pub(crate) struct Pieces {
 impl Pieces {
     /// Loads the table of sums of `image`, and compares it with the SHA-256 in the superblock.
     ///
-    /// # Errors
-    ///
-    /// `EOPNOTSUPP` if there is no table, `EBADMSG` if it is another one, `EIO`, `EINTR`, `ENOMEM`.
+    /// Errors: `EOPNOTSUPP` if there is no table, `EBADMSG` if it is another one, `EIO`, `EINTR`,
+    /// `ENOMEM`.
     pub(crate) fn new(image: &Image<'_, impl Memory>) -> Result<Self, Refusal> {
         let superblock = image.superblock();
         let table = superblock.sums().ok_or_else(|| {
-            refusal!(
-                Errno::NotSupported,
-                "packs, and images with verify=lazy, need the sums of their pieces"
-            )
-            .remedy("use mkdaxfs --sums")
+            refusal!(Errno::NotSupported =>
+                "packs, and images with verify=lazy, need the sums of their pieces";
+                "use mkdaxfs --sums")
         })?;
         let sums = load(image, &table)?;
         let mut states = KVVec::with_capacity(superblock.pieces() as usize, GFP_KERNEL_ACCOUNT)?;
@@ -434,9 +388,7 @@ impl Pieces {
     /// other threads that verify a piece, and for nothing else. Calls `found` if the piece was
     /// compared: with 0 if it matches, else with the number of bad ones so far.
     ///
-    /// # Errors
-    ///
-    /// [`Problem::Piece`] if it does not match its SHA-256, [`Problem::Unreadable`].
+    /// Errors: [`Problem::Piece`] if it does not match its SHA-256, [`Problem::Unreadable`].
     pub(crate) fn verify(
         &self,
         image: &Image<'_, impl Memory>,

@@ -3,25 +3,13 @@
 //! Extended attributes and access control lists of a mounted image.
 
 use crate::image::layout::XattrPrefix;
-use crate::image::{
-    self,
-    Problem,
-    XATTR_NAME_MAX, //
-};
+use crate::image::XATTR_NAME_MAX;
 use crate::inode::Object;
-use crate::linux::fs::{
-    AclKind,
-    INode,
-    PosixAcl,
-    XattrBuffer,
-    XattrOperations, //
-};
-use crate::linux::Errno;
 use crate::mount::{
     report,
     DaxFs, //
 };
-use kernel::prelude::*;
+use crate::prelude::*;
 
 impl XattrOperations for DaxFs {
     const XATTR_PREFIXES: [(&'static CStr, u8); 3] = [
@@ -74,7 +62,7 @@ impl XattrOperations for DaxFs {
         Ok(())
     }
 
-    fn get_acl(inode: &INode<Self>, kind: AclKind) -> Result<Option<PosixAcl>> {
+    fn get_acl(inode: &INode<Self>, is_default: bool) -> Result<Option<PosixAcl>> {
         let set = inode.data().xattrs;
         if set == 0 {
             return Ok(None);
@@ -84,9 +72,10 @@ impl XattrOperations for DaxFs {
         let invalid = |xattr: &image::Xattr| {
             image::Error::new(Problem::Xattr, xattr.value, xattr.value_len.into())
         };
-        let prefix = match kind {
-            AclKind::Access => XattrPrefix::AclAccess,
-            AclKind::Default => XattrPrefix::AclDefault,
+        let prefix = if is_default {
+            XattrPrefix::AclDefault
+        } else {
+            XattrPrefix::AclAccess
         };
         let (xattr, value) = {
             let access = sb.data().backing.region.access()?;
@@ -96,7 +85,7 @@ impl XattrOperations for DaxFs {
             };
             // setxattr(2) refuses a default list of anything else.
             let directory = matches!(inode.data().object, Object::Directory(_));
-            if matches!(kind, AclKind::Default) && !directory {
+            if is_default && !directory {
                 return Err(refuse(invalid(&xattr)));
             }
             // A value has at most 64 KiB.
@@ -105,7 +94,7 @@ impl XattrOperations for DaxFs {
             (xattr, value)
         };
         match PosixAcl::from_xattr(sb, &value) {
-            Ok(acl) => Ok(Some(acl)),
+            Ok(acl) => Ok(acl),
             Err(error @ (ENOMEM | EACCES)) => Err(error),
             Err(_) => Err(refuse(invalid(&xattr))),
         }

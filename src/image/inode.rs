@@ -12,10 +12,7 @@ use super::layout::{
     SYMLINK_MAX, //
 };
 use super::superblock::Superblock;
-use core::mem::{
-    offset_of,
-    size_of, //
-};
+use core::mem::offset_of;
 
 /// Linux device numbers have majors of 12 bits and minors of 20.
 const MAJOR_BITS: u32 = 12;

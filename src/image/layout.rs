@@ -6,7 +6,6 @@
 //! says otherwise. All other bytes are zero. Documentation/format.rst describes the format in
 //! prose.
 
-use core::mem::size_of;
 use core::ops::Range;
 use zerocopy::little_endian::{
     I64,

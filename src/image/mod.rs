@@ -12,7 +12,6 @@ mod directory;
 mod error;
 mod inode;
 pub mod layout;
-mod listing;
 pub mod memory;
 // The tools have all of it.
 #[cfg(any(CONFIG_DAXFS_FS_SIGNATURES, not(CONFIG_RUST)))]
@@ -20,7 +19,10 @@ pub mod signature;
 mod superblock;
 mod xattr;
 
-pub use directory::Dirent;
+pub use directory::{
+    Dirent,
+    Listing, //
+};
 pub use error::{
     Error,
     Problem,
@@ -34,7 +36,6 @@ pub use inode::{
     FileType,
     Inode, //
 };
-pub use listing::Listing;
 pub use memory::{
     Loaded,
     Memory, //
@@ -49,10 +50,7 @@ pub use xattr::{
     XATTR_NAME_MAX, //
 };
 
-use core::mem::{
-    offset_of,
-    size_of, //
-};
+use core::mem::offset_of;
 use zerocopy::IntoBytes;
 
 /// An image: memory and a validated superblock.

@@ -21,10 +21,7 @@ use super::superblock::{
     Table, //
 };
 use core::fmt;
-use core::mem::{
-    offset_of,
-    size_of, //
-};
+use core::mem::offset_of;
 use zerocopy::IntoBytes;
 
 /// The line of text that is signed. A reader makes it of numbers and never parses one, so a line in

@@ -18,10 +18,7 @@ use super::memory::{
     Memory, //
 };
 use super::Image;
-use core::mem::{
-    offset_of,
-    size_of, //
-};
+use core::mem::offset_of;
 
 /// Longest name after the prefix, in bytes.
 pub const XATTR_NAME_MAX: usize = u8::MAX as usize;

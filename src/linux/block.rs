@@ -2,18 +2,8 @@
 
 //! Block devices (`include/linux/blkdev.h`).
 
-use crate::bindings;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::sync::atomic::Atomic;
-use kernel::{
-    block::SECTOR_SHIFT,
-    error::from_err_ptr,
-    fs::File,
-    prelude::*, //
-};
+use crate::linux::prelude::*;
+use kernel::block::SECTOR_SHIFT;
 
 /// Returns the number of the block device that `file` is, open for reading.
 pub(crate) fn number_of(file: &File) -> Option<bindings::dev_t> {
@@ -28,21 +18,14 @@ pub(crate) fn number_of(file: &File) -> Option<bindings::dev_t> {
     }
 }
 
-/// A block device that this module has opened.
-///
-/// The block layer lets one holder claim a device any number of times. All these have the same
-/// holder, which is not a superblock: it exists before the superblock, and several images on a
-/// device share it. It excludes other filesystems, and is called when the device dies.
-///
-/// # Invariants
-///
-/// Owns the open file of a block device.
-pub(crate) struct BlockDevice(NonNull<bindings::file>);
-
-// SAFETY: Any thread may close a file.
-unsafe impl Send for BlockDevice {}
-// SAFETY: No method changes the file.
-unsafe impl Sync for BlockDevice {}
+owned! {
+    /// A block device that this module has opened.
+    ///
+    /// The block layer lets one holder claim a device any number of times. All these have the same
+    /// holder, which is not a superblock: it exists before the superblock, and several images on a
+    /// device share it. It excludes other filesystems, and is called when the device dies.
+    pub(crate) struct BlockDevice(file, bdev_fput);
+}
 
 /// The block layer compares the address.
 static OPERATIONS: bindings::blk_holder_ops = bindings::blk_holder_ops {
@@ -55,9 +38,8 @@ impl BlockDevice {
     /// may be configured to exclude them. Calls `died` with its number when it dies. The address of
     /// `died` is the holder.
     ///
-    /// # Errors
-    ///
-    /// `EBUSY` if another user has claimed it, `ENXIO` if it does not exist, `EPERM`, `ENOMEM`.
+    /// Errors: `EBUSY` if another user has claimed it, `ENXIO` if it does not exist, `EPERM`,
+    /// `ENOMEM`.
     pub(crate) fn open(
         number: bindings::dev_t,
         is_shared: bool,
@@ -119,12 +101,5 @@ impl BlockDevice {
             died((*bdev).bd_dev);
             bindings::mutex_unlock(&raw mut (*bdev).bd_holder_lock);
         }
-    }
-}
-
-impl Drop for BlockDevice {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant this owns the file.
-        unsafe { bindings::bdev_fput(self.0.as_ptr()) };
     }
 }

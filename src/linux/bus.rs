@@ -2,17 +2,8 @@
 
 //! Notifiers of buses (`include/linux/device/bus.h`).
 
-use crate::bindings;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::{
-    device::Device,
-    error::to_result,
-    prelude::*,
-    types::Opaque, //
-};
+use crate::linux::prelude::*;
+use kernel::device::Device;
 
 /// Identity of a device while it exists.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,9 +71,9 @@ impl Notifier {
     /// reference.
     unsafe extern "C" fn notify(
         block: *mut bindings::notifier_block,
-        event: kernel::ffi::c_ulong,
-        device: *mut kernel::ffi::c_void,
-    ) -> kernel::ffi::c_int {
+        event: ffi::c_ulong,
+        device: *mut ffi::c_void,
+    ) -> ffi::c_int {
         // SAFETY: The field is the first one. The drop waits for this call.
         let block = unsafe { &*block.cast::<Block>() };
         if event == block.event {

@@ -2,13 +2,7 @@
 
 //! Per-CPU counters. Adding to one takes a few instructions and no lock.
 
-use crate::bindings;
-use core::mem::{
-    align_of,
-    size_of, //
-};
-use core::ptr::NonNull;
-use kernel::prelude::*;
+use crate::linux::prelude::*;
 
 /// `N` counters.
 ///

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Dma-bufs: memory of a device, or of a heap that devices share.
-//!
-//! C headers: `include/linux/dma-buf.h`, `include/linux/dma-resv.h`.
+//! Dma-bufs: memory of a device, or of a heap that devices share
+//! (`include/linux/dma-buf.h`, `include/linux/dma-resv.h`).
 
 use super::mm::{
     cache_mode,
@@ -10,45 +9,20 @@ use super::mm::{
     Mappable,
     Owner, //
 };
-use super::Errno;
-use crate::bindings;
-use core::ptr::NonNull;
-use kernel::sync::atomic::{
-    Acquire,
-    Atomic,
-    Full,
-    Release, //
-};
-use kernel::{
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
-    ffi,
-    prelude::*, //
-};
+use crate::linux::prelude::*;
 
 /// The processor reads what devices have written.
 const DIRECTION: bindings::dma_data_direction = bindings::DMA_FROM_DEVICE;
 
-/// A reference to a dma-buf.
-///
-/// # Invariants
-///
-/// Owns the reference.
-pub(crate) struct DmaBuf(NonNull<bindings::dma_buf>);
-
-// SAFETY: A reference to a dma-buf may be put by any thread.
-unsafe impl Send for DmaBuf {}
-// SAFETY: A dma-buf may be used by several threads at the same time.
-unsafe impl Sync for DmaBuf {}
+owned! {
+    /// A reference to a dma-buf.
+    pub(crate) struct DmaBuf(dma_buf, dma_buf_put);
+}
 
 impl DmaBuf {
     /// Returns the dma-buf of file descriptor `fd` of the calling process.
     ///
-    /// # Errors
-    ///
-    /// `EBADF` if the descriptor is not open, `EINVAL` if it is not a dma-buf.
+    /// Errors: `EBADF` if the descriptor is not open, `EINVAL` if it is not a dma-buf.
     pub(crate) fn get(fd: i32) -> Result<Self> {
         // SAFETY: The function looks the number up in the table of the process.
         let found = from_err_ptr(unsafe { bindings::dma_buf_get(fd) })?;
@@ -81,7 +55,7 @@ impl DmaBuf {
 
     /// Calls `inside` under the reservation lock, unless a signal arrives first.
     fn locked(&self, inside: impl FnOnce() -> Result) -> Result {
-        let (resv, context) = (self.resv(), core::ptr::null_mut());
+        let (resv, context) = (self.resv(), ptr::null_mut());
         // SAFETY: By the type invariant the dma-buf is valid.
         to_result(unsafe { bindings::dma_resv_lock_interruptible(resv, context) })?;
         let result = inside();
@@ -100,31 +74,16 @@ impl Clone for DmaBuf {
     }
 }
 
-impl Drop for DmaBuf {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant this owns the reference.
-        unsafe { bindings::dma_buf_put(self.0.as_ptr()) };
-    }
+owned! {
+    /// A device that represents the CPU. The interface of `kernel::faux` differs between 7.2 and
+    /// 7.3.
+    struct FauxDevice(faux_device, faux_device_destroy);
 }
-
-/// A device that represents the CPU. The interface of `kernel::faux` differs between 7.2 and 7.3.
-///
-/// # Invariants
-///
-/// The device is registered, and only this object can unregister it.
-struct FauxDevice(NonNull<bindings::faux_device>);
-
-// SAFETY: A device may be unregistered by any thread.
-unsafe impl Send for FauxDevice {}
-// SAFETY: A shared reference only gives access to the pointer.
-unsafe impl Sync for FauxDevice {}
 
 impl FauxDevice {
     /// Registers a device that can access all memory. Names on a bus must be unique.
     ///
-    /// # Errors
-    ///
-    /// `ENODEV`; `EIO` if the device cannot access all memory.
+    /// Errors: `ENODEV`; `EIO` if the device cannot access all memory.
     fn new(name: &CStr) -> Result<Self> {
         let name = name.as_char_ptr();
         // SAFETY: The name is a NUL-terminated string, which the function copies.
@@ -137,13 +96,6 @@ impl FauxDevice {
     fn as_raw(&self) -> *mut bindings::device {
         // SAFETY: By the type invariant the device is valid.
         unsafe { &raw mut (*self.0.as_ptr()).dev }
-    }
-}
-
-impl Drop for FauxDevice {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant the device is registered.
-        unsafe { bindings::faux_device_destroy(self.0.as_ptr()) };
     }
 }
 
@@ -212,36 +164,33 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
     /// all use of it stop. That is under the reservation lock, which is taken under locks of the
     /// VFS.
     ///
-    /// # Errors
-    ///
-    /// The exporter's errors, `ENOMEM`.
+    /// Errors: The exporter's errors, `ENOMEM`.
     pub(crate) fn new(buffer: DmaBuf, device: &CStr, revoked: F) -> Result<Self, Failed> {
-        Self::attach(buffer, device, revoked).map_err(|error| Failed(Step::Attach, error))
-    }
-
-    fn attach(buffer: DmaBuf, device: &CStr, revoked: F) -> Result<Self> {
-        let device = FauxDevice::new(device)?;
-        let private = Private {
-            revoked,
-            is_pinned: Atomic::new(false),
+        let attach = || -> Result<Self> {
+            let device = FauxDevice::new(device)?;
+            let private = Private {
+                revoked,
+                is_pinned: Atomic::new(false),
+            };
+            let private = KBox::new(private, GFP_KERNEL)?;
+            let pointer = ptr::from_ref(&*private).cast_mut().cast();
+            let (raw, operations) = (buffer.0.as_ptr(), &Self::OPERATIONS);
+            // SAFETY: The buffer, the device and the private data live until `drop` detaches the
+            // device. The table is static. The reservation lock is not held.
+            let attachment = from_err_ptr(unsafe {
+                bindings::dma_buf_dynamic_attach(raw, device.as_raw(), operations, pointer)
+            })?;
+            // INVARIANT: The device was attached above, and nothing else has been done.
+            Ok(Attachment {
+                attachment: NonNull::new(attachment).ok_or(EINVAL)?,
+                map: None,
+                is_accessible: false,
+                private,
+                _device: device,
+                buffer,
+            })
         };
-        let private = KBox::new(private, GFP_KERNEL)?;
-        let pointer = core::ptr::from_ref(&*private).cast_mut().cast();
-        let (raw, operations) = (buffer.0.as_ptr(), &Self::OPERATIONS);
-        // SAFETY: The buffer, the device and the private data live until `drop` detaches the
-        // device. The table is static. The reservation lock is not held.
-        let attachment = from_err_ptr(unsafe {
-            bindings::dma_buf_dynamic_attach(raw, device.as_raw(), operations, pointer)
-        })?;
-        // INVARIANT: The device was attached above, and nothing else has been done.
-        Ok(Attachment {
-            attachment: NonNull::new(attachment).ok_or(EINVAL)?,
-            map: None,
-            is_accessible: false,
-            private,
-            _device: device,
-            buffer,
-        })
+        attach().map_err(|error| Failed(Step::Attach, error))
     }
 
     /// Handles the exporter's announcement that the memory moves. It holds the reservation lock.
@@ -260,10 +209,8 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
 
     /// Pins the buffer, maps it into the kernel, and begins CPU access.
     ///
-    /// # Errors
-    ///
-    /// The exporter's errors, also because it cannot map the buffer; `EINTR` if a signal arrived
-    /// first; `EBUSY` if this was called before.
+    /// Errors: The exporter's errors, also because it cannot map the buffer; `EINTR` if a signal
+    /// arrived first; `EBUSY` if this was called before.
     pub(crate) fn prepare(&mut self) -> Result<(), Failed> {
         let failed = |step| move |error| Failed(step, error);
         let buffer = self.buffer.0.as_ptr();
@@ -326,7 +273,7 @@ impl<F: Fn() + Send + Sync> Drop for Attachment<F> {
                 bindings::dma_buf_end_cpu_access(buffer, DIRECTION);
             }
             if self.private.is_pinned.xchg(false, Full) {
-                bindings::dma_resv_lock(resv, core::ptr::null_mut());
+                bindings::dma_resv_lock(resv, ptr::null_mut());
                 if let Some(map) = &mut self.map {
                     bindings::dma_buf_vunmap(buffer, map);
                 }

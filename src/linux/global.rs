@@ -52,7 +52,6 @@ impl<B: GlobalLockBackend> GlobalMutex<B> {
         }
     }
 
-    /// Locks the mutex.
     pub(crate) fn lock(&'static self) -> GlobalGuard<B> {
         while self.state.load(Acquire) != READY {
             let turn = self.state.cmpxchg(NEW, BUSY, Relaxed);

@@ -4,17 +4,8 @@
 //!
 //! It is mounted while memory is in use. Nothing can be looked up in it.
 
-use crate::bindings;
-use core::ptr::{
-    null_mut,
-    NonNull, //
-};
-use kernel::{
-    error::to_result,
-    ffi::c_int,
-    prelude::*,
-    types::Opaque, //
-};
+use crate::linux::prelude::*;
+use core::ptr::null_mut;
 
 /// The filesystem type. It is never registered, so users cannot mount it.
 struct Type(Opaque<bindings::file_system_type>);
@@ -36,7 +27,7 @@ static TYPE: Type = Type(Opaque::new(bindings::file_system_type {
 /// The mount, and the number of its pins.
 struct Mount {
     mount: Opaque<*mut bindings::vfsmount>,
-    pins: Opaque<c_int>,
+    pins: Opaque<ffi::c_int>,
 }
 
 // SAFETY: The VFS changes both under a lock of its own. The mount does not change while there is a
@@ -53,7 +44,7 @@ static MOUNT: Mount = Mount {
 /// # Safety
 ///
 /// `context` must be a valid context of this type.
-unsafe extern "C" fn init_context(context: *mut bindings::fs_context) -> c_int {
+unsafe extern "C" fn init_context(context: *mut bindings::fs_context) -> ffi::c_int {
     // The magic number is never shown, because no file of the filesystem can be opened.
     // SAFETY: The caller passes a valid context.
     if unsafe { bindings::init_pseudo(context, 0) }.is_null() {
@@ -71,10 +62,6 @@ pub(crate) struct Internal(());
 
 impl Internal {
     /// Mounts it, if it is not mounted.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(crate) fn mount() -> Result<Self> {
         let (mount, pins) = (MOUNT.mount.get(), MOUNT.pins.get());
         // SAFETY: The type is complete, and its superblocks keep the module that it is part of.
@@ -103,10 +90,6 @@ pub(super) struct InternalInode {
 
 impl InternalInode {
     /// Makes an inode.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(super) fn new() -> Result<Self> {
         let internal = Internal::mount()?;
         // SAFETY: The mount is pinned, and keeps its superblock.

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Ranges of physical addresses, as /proc/iomem shows them.
-//!
-//! C header: `include/linux/ioport.h`.
+//! Ranges of physical addresses, as /proc/iomem shows them (`include/linux/ioport.h`).
 
-use crate::bindings;
-use kernel::prelude::*;
+use crate::linux::prelude::*;
 
 /// Returns the last physical address of this machine.
 pub(crate) fn last_address() -> u64 {

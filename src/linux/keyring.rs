@@ -1,33 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Keyrings with certificates, and signatures by their keys.
-//!
-//! C headers: `include/linux/key.h`, `include/linux/verification.h`.
+//! Keyrings with certificates, and signatures by their keys
+//! (`include/linux/key.h`, `include/linux/verification.h`).
 
-use super::Errno;
-use crate::bindings;
-use core::ptr::NonNull;
-use kernel::{
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
-    prelude::*, //
-};
+use crate::linux::prelude::*;
 
-/// A keyring of this module. Only root of the initial user namespace can add certificates to it,
-/// or restrict that (`keyctl(2)`).
-///
-/// # Invariants
-///
-/// Owns a reference to a keyring.
-pub(crate) struct Keyring(NonNull<bindings::key>);
-
-// SAFETY: The kernel's functions for keys lock the keys that they change, and any thread may call
-// them.
-unsafe impl Send for Keyring {}
-// SAFETY: As for `Send`.
-unsafe impl Sync for Keyring {}
+owned! {
+    /// A keyring of this module. Only root of the initial user namespace can add certificates to
+    /// it, or restrict that (`keyctl(2)`).
+    pub(crate) struct Keyring(key, key_put);
+}
 
 impl Keyring {
     /// Makes an empty keyring.
@@ -42,30 +24,21 @@ impl Keyring {
     /// that a certificate in this keyring vouches for, or one in the kernel's builtin and secondary
     /// trusted keyrings. The kernel does not compare the times of certificates with its clock.
     ///
-    /// # Errors
-    ///
-    /// `ENOKEY` if no keyring vouches for the key, `EKEYREJECTED` if the signature is wrong or
-    /// `.blacklist` has the key, `ENOPKG` if the kernel lacks an algorithm, `EBADMSG` if it cannot
-    /// parse the message, `EKEYEXPIRED` or `EKEYREVOKED` if the key in the keyring is, `ENOMEM`. If
-    /// no keyring vouches for the key, the error of this keyring comes before the others' errors,
-    /// except `ENOKEY`.
+    /// Errors: `ENOKEY` if no keyring vouches for the key, `EKEYREJECTED` if the signature is wrong
+    /// or `.blacklist` has the key, `ENOPKG` if the kernel lacks an algorithm, `EBADMSG` if it
+    /// cannot parse the message, `EKEYEXPIRED` or `EKEYREVOKED` if the key in the keyring is,
+    /// `ENOMEM`. If no keyring vouches for the key, the error of this keyring comes before the
+    /// others' errors, except `ENOKEY`.
     pub(crate) fn verify(&self, message: &[u8], cms: &[u8]) -> Result {
         let first = match verify(message, cms, self.0.as_ptr()) {
             Err(error) if error != ENOMEM => error,
             result => return result,
         };
         // A null pointer stands for the trusted keyrings.
-        match verify(message, cms, core::ptr::null_mut()) {
+        match verify(message, cms, ptr::null_mut()) {
             Err(_) if first != Errno::NoKey.into() => Err(first),
             result => result,
         }
-    }
-}
-
-impl Drop for Keyring {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant this owns the reference.
-        unsafe { bindings::key_put(self.0.as_ptr()) };
     }
 }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Sealed memfds: memory that the kernel guarantees not to change.
-//!
-//! C headers: `include/linux/memfd.h`, `include/linux/shmem_fs.h`.
+//! Sealed memfds: memory that the kernel guarantees not to change
+//! (`include/linux/memfd.h`, `include/linux/shmem_fs.h`).
 
 use super::mm::{
     CacheMode,
@@ -10,14 +9,7 @@ use super::mm::{
     Mappable,
     Owner, //
 };
-use crate::bindings;
-use core::ptr::NonNull;
-use kernel::{
-    error::from_err_ptr,
-    fs::File,
-    prelude::*,
-    sync::aref::ARef, //
-};
+use crate::linux::prelude::*;
 
 /// The seals that keep the content from changing.
 const SEALS: u32 = bindings::F_SEAL_WRITE | bindings::F_SEAL_SHRINK | bindings::F_SEAL_GROW;
@@ -51,9 +43,7 @@ impl Memfd {
 
     /// Returns the size in bytes, which does not change.
     ///
-    /// # Errors
-    ///
-    /// `EPERM` if seals are missing.
+    /// Errors: `EPERM` if seals are missing.
     pub(crate) fn sealed_size(&self) -> Result<u64> {
         if self.seals() as u32 & SEALS != SEALS {
             return Err(EPERM);
@@ -80,7 +70,7 @@ impl Folios {
         let count =
             unsafe { bindings::memfd_pin_folios(file, 0, last, place, pages as u32, &mut offset) };
         if count < 0 {
-            return Err(Error::from_errno(count as kernel::ffi::c_int));
+            return Err(Error::from_errno(count as ffi::c_int));
         }
         // SAFETY: The function has written this many, which is not more than the capacity.
         unsafe { folios.inc_len(count as usize) };
@@ -113,10 +103,8 @@ impl Folios {
     /// Brings all folios of `memfd` up to date, as the first read(2) does. fallocate(2) leaves old
     /// memory of the kernel in shmem's folios until then.
     ///
-    /// # Errors
-    ///
-    /// `EIO` if a folio is not up to date then, for example if fallocate(2) fails at the same time
-    /// and removes it; the errors of shmem.
+    /// Errors: `EIO` if a folio is not up to date then, for example if fallocate(2) fails at the
+    /// same time and removes it; the errors of shmem.
     fn bring_up_to_date(&self, memfd: &Memfd) -> Result {
         let mut index = 0;
         for (folio, pages) in self.with_pages() {
@@ -187,9 +175,8 @@ unsafe impl Sync for Content {}
 impl Content {
     /// Maps the content of `memfd`.
     ///
-    /// # Errors
-    ///
-    /// `EPERM` if seals are missing, `EINVAL` if the file is empty or has too many pages, `ENOMEM`.
+    /// Errors: `EPERM` if seals are missing, `EINVAL` if the file is empty or has too many pages,
+    /// `ENOMEM`.
     pub(crate) fn new(memfd: &Memfd) -> Result<Self> {
         let size = memfd.sealed_size()?;
         let count = size.div_ceil(bindings::PAGE_SIZE);

@@ -2,17 +2,7 @@
 
 //! Failures of memory, which the tracepoint `memory_failure_event` reports.
 
-use crate::bindings;
-use core::mem;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::ffi::{
-    c_int,
-    c_ulong,
-    c_void, //
-};
+use crate::linux::prelude::*;
 
 /// Called with the number of a page frame when it fails. It may sleep: memory_failure() does, and
 /// probes of a tracepoint run under SRCU.
@@ -25,8 +15,8 @@ pub(crate) type Failed = fn(usize);
 /// The probe is registered with the tracepoint. Its data is a [`Failed`].
 pub(crate) struct Probe {
     tracepoint: NonNull<bindings::tracepoint>,
-    probe: *mut c_void,
-    data: *mut c_void,
+    probe: *mut ffi::c_void,
+    data: *mut ffi::c_void,
 }
 
 // SAFETY: A probe may be unregistered by any thread.
@@ -44,8 +34,8 @@ impl Probe {
         let tracepoint = NonNull::new(unsafe { bindings::memory_failure_tracepoint() })?;
         let probe: bindings::btf_trace_memory_failure_event = Some(Self::probe);
         // The address of a function need not be the same each time.
-        let probe = probe.map_or(ptr::null_mut(), |probe| probe as *mut c_void);
-        let (raw, data) = (tracepoint.as_ptr(), failed as *mut c_void);
+        let probe = probe.map_or(ptr::null_mut(), |probe| probe as *mut ffi::c_void);
+        let (raw, data) = (tracepoint.as_ptr(), failed as *mut ffi::c_void);
         // SAFETY: The probe has the prototype of the tracepoint, and `drop` unregisters it.
         let registered = unsafe { bindings::tracepoint_probe_register(raw, probe, data) };
         // INVARIANT: The probe was registered above.
@@ -60,9 +50,14 @@ impl Probe {
     ///
     /// `data` must be a [`Failed`]. The caller must be able to sleep: memory_failure() holds only
     /// mutexes and the lock of a folio.
-    unsafe extern "C" fn probe(data: *mut c_void, frame: c_ulong, _kind: c_int, _result: c_int) {
+    unsafe extern "C" fn probe(
+        data: *mut ffi::c_void,
+        frame: ffi::c_ulong,
+        _kind: ffi::c_int,
+        _result: ffi::c_int,
+    ) {
         // SAFETY: The caller passes what `new` has registered, the address of such a function.
-        let failed = unsafe { mem::transmute::<*mut c_void, Failed>(data) };
+        let failed = unsafe { mem::transmute::<*mut ffi::c_void, Failed>(data) };
         failed(frame);
     }
 }

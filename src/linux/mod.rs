@@ -21,35 +21,25 @@ pub(crate) mod keyring;
 pub(crate) mod memfd;
 pub(crate) mod memory_failure;
 pub(crate) mod mm;
+mod owned;
 #[cfg(CONFIG_DAXFS_FS_PHYS)]
 pub(crate) mod pagemap;
 #[cfg(CONFIG_DAXFS_FS_PHYS)]
 pub(crate) mod pci;
-#[cfg(CONFIG_DAXFS_FS_PHYS)]
-pub(crate) mod raw_io;
+pub(crate) mod prelude;
 pub(crate) mod security;
-#[cfg(CONFIG_DAXFS_FS_VERIFICATION)]
 pub(crate) mod sha256;
 pub(crate) mod srcu;
 pub(crate) mod sysfs;
 pub(crate) mod workqueue;
 
-pub(crate) use atomic::{
-    load_acquire,
-    read_once, //
-};
-pub(crate) use errno::Errno;
 pub(crate) use global::{
     global_mutex,
     GlobalMutex, //
 };
 
-use crate::bindings;
-use kernel::{
-    fmt,
-    prelude::*,
-    task::Task, //
-};
+use crate::linux::prelude::*;
+use kernel::task::Task;
 
 /// Returns this module (`THIS_MODULE`), null if it is built into the kernel.
 const fn this_module() -> *mut bindings::module {
@@ -62,7 +52,7 @@ const fn this_module() -> *mut bindings::module {
         (&raw const __this_module).cast_mut().cast()
     }
     #[cfg(not(MODULE))]
-    core::ptr::null_mut()
+    ptr::null_mut()
 }
 
 /// Bytes that are shown as hexadecimal digits.

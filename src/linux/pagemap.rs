@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Ranges of physical addresses that are mapped into the kernel, with struct pages or without.
-//!
-//! C headers: `include/linux/memremap.h`, `include/linux/io.h`.
+//! Ranges of physical addresses that are mapped into the kernel, with struct pages or without
+//! (`include/linux/memremap.h`, `include/linux/io.h`).
 
 use super::ioport::Requested;
 use super::mm::{
@@ -14,20 +13,7 @@ use super::mm::{
     Mappable,
     Owner, //
 };
-use super::Errno;
-use crate::bindings;
-use core::marker::PhantomPinned;
-use core::mem::size_of;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::{
-    error::from_err_ptr,
-    ffi::c_int,
-    prelude::*,
-    types::Opaque, //
-};
+use crate::linux::prelude::*;
 
 /// Returns true if `bytes` are at most half of the memory that is available to the kernel. When it
 /// describes a range, the kernel takes all the memory that it can get before it fails.
@@ -48,7 +34,7 @@ pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
 }
 
 /// Called when memory of an [`OwnDax`] fails. The flags are memory_failure()'s.
-pub(crate) type PageFailed = dyn Fn(Frame<'_>, c_int) + Send + Sync;
+pub(crate) type PageFailed = dyn Fn(Frame<'_>, ffi::c_int) + Send + Sync;
 
 /// A requested range with struct pages, and a DAX device of this module for it.
 pub(crate) struct OwnDax(Pin<KBox<Mapped>>);
@@ -89,8 +75,8 @@ impl Mapped {
         map: *mut bindings::dev_pagemap,
         frame: usize,
         count: usize,
-        flags: c_int,
-    ) -> c_int {
+        flags: ffi::c_int,
+    ) -> ffi::c_int {
         // SAFETY: The field is the first one. The drop, in memunmap_pages(), waits for this call.
         let failed = unsafe { &(*map.cast::<Self>()).failed };
         for frame in frame..frame.saturating_add(count) {
@@ -104,10 +90,8 @@ impl Mapped {
 impl OwnDax {
     /// Makes struct pages and a device for `range`. Calls `failed` when some of the memory fails.
     ///
-    /// # Errors
-    ///
-    /// `range`, if the kernel cannot do that, or if the pages would take more than half of its
-    /// memory.
+    /// Errors: `range`, if the kernel cannot do that, or if the pages would take more than half of
+    /// its memory.
     pub(crate) fn new(range: Requested, failed: KBox<PageFailed>) -> Result<Self, Requested> {
         let (start, size) = (range.start(), range.size());
         // SAFETY: This computes a number.
@@ -211,9 +195,7 @@ unsafe impl Sync for Frames {}
 impl Frames {
     /// Maps `range`.
     ///
-    /// # Errors
-    ///
-    /// `ENOMEM`, also if its page tables would take more than half of the available memory;
+    /// Errors: `ENOMEM`, also if its page tables would take more than half of the available memory;
     /// `EOPNOTSUPP` if processes would map it as encrypted, and the kernel does not.
     pub(crate) fn new(range: Requested) -> Result<Self> {
         let (start, size) = (range.start(), range.size());

@@ -6,11 +6,8 @@ use super::bus::{
     as_raw,
     Notifier, //
 };
-use crate::bindings;
-use kernel::{
-    device::Device,
-    prelude::*, //
-};
+use crate::linux::prelude::*;
+use kernel::device::Device;
 
 /// Returns true if the `size` bytes at physical address `start` are in memory of a device that is
 /// not being removed: a prefetchable region (reads have no side effects) of a kind of

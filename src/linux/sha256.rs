@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! SHA-256.
-//!
-//! C header: `include/crypto/sha2.h`.
+//! SHA-256 (`include/crypto/sha2.h`).
 
 use crate::bindings;
 
@@ -14,7 +12,6 @@ use crate::bindings;
 pub(crate) struct Sha256(bindings::sha256_ctx);
 
 impl Sha256 {
-    /// Starts a computation.
     pub(crate) fn new() -> Self {
         let mut context = pin_init::zeroed();
         // INVARIANT: This initializes the context.

@@ -9,26 +9,7 @@
 //! The kernel crate's SRCU has no readers without memory barriers. Those would replace the domain
 //! and [`Section`].
 
-use super::read_once;
-use crate::bindings;
-use core::ops::Deref;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::sync::atomic::{
-    Acquire,
-    Atomic,
-    Full,
-    Release, //
-};
-use kernel::{
-    prelude::*,
-    sync::{
-        Arc,
-        ArcBorrow, //
-    }, //
-};
+use crate::linux::prelude::*;
 
 /// A value that can be taken away from its readers; each reader delays that.
 ///
@@ -49,9 +30,9 @@ unsafe impl<T: Send + Sync> Send for Revocable<T> {}
 // SAFETY: Readers share the value, and any thread may take it.
 unsafe impl<T: Send + Sync> Sync for Revocable<T> {}
 
-/// Enters a read-side critical section.
+/// Enters a read-side critical section, which delays [`wait`].
 #[inline(always)]
-fn enter() -> Section {
+pub(crate) fn enter() -> Section {
     // SAFETY: This may be called in any context.
     // INVARIANT: The critical section is entered here.
     Section(unsafe { bindings::readers_enter() })
@@ -77,9 +58,7 @@ impl<T> Revocable<T> {
 
     /// Becomes a reader, which delays [`wait`].
     ///
-    /// # Errors
-    ///
-    /// `EIO` without a value, or if it is revoked.
+    /// Errors: `EIO` without a value, or if it is revoked.
     #[inline(always)]
     pub(crate) fn read(&self) -> Result<Reader<'_, T>> {
         let section = enter();
@@ -94,21 +73,9 @@ impl<T> Revocable<T> {
         Ok(Reader { data, section })
     }
 
-    /// Delays [`wait`], as a reader does, also without a value.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if it is revoked.
-    pub(crate) fn delay(&self) -> Result<Section> {
-        let section = enter();
-        (!self.is_revoked()).then_some(section).ok_or(EIO)
-    }
-
     /// Shows `data` to readers.
     ///
-    /// # Errors
-    ///
-    /// `EBUSY` if there is a value, `EIO` if it is revoked.
+    /// Errors: `EBUSY` if there is a value, `EIO` if it is revoked.
     pub(crate) fn set(&self, data: Arc<T>) -> Result {
         let (none, new) = (ptr::null_mut(), data.into_raw().cast_mut());
         // INVARIANT: This gives up the reference.

@@ -5,38 +5,17 @@
 //! The kernel crate cannot make a workqueue, and its work items do not hold the module.
 
 use super::this_module;
-use crate::bindings;
-use core::ops::Deref;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::sync::atomic::{
-    Acquire,
-    Atomic,
-    Full,
-    Relaxed,
-    Release, //
-};
+use crate::linux::prelude::*;
 use kernel::{
-    impl_has_delayed_work,
-    new_delayed_work,
-    prelude::*,
-    sync::{
-        rcu,
-        Arc, //
-    },
-    time::{
-        delay::fsleep,
-        Delta,
-        Jiffies, //
-    },
+    impl_has_delayed_work, new_delayed_work,
+    sync::rcu,
+    time::Jiffies,
     workqueue::{
         DelayedWork,
         Queue,
         RawWorkItem,
         WorkItem, //
-    }, //
+    },
 };
 
 /// The workqueue, while the module is loaded. It stays as long as an RCU read lock is held.
@@ -59,10 +38,6 @@ unsafe impl Sync for WorkQueue {}
 
 impl WorkQueue {
     /// Makes the workqueue.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(crate) fn new(name: &'static CStr) -> Result<Self> {
         // SAFETY: The name is NUL-terminated.
         let new = unsafe { bindings::alloc_workqueue(name.as_char_ptr(), bindings::WQ_UNBOUND) };

@@ -3,8 +3,6 @@
 //! Reading a region.
 
 use super::LeaseRef;
-use crate::image;
-use crate::linux::fs::Refusal;
 use crate::linux::mm::{
     fault_in,
     Mappable,
@@ -15,15 +13,7 @@ use crate::linux::{
     self,
     fatal_signal_pending, //
 };
-use kernel::{
-    fs::File,
-    iov::IovIterDest,
-    prelude::*,
-    sync::{
-        aref::ARef,
-        ArcBorrow, //
-    }, //
-};
+use crate::prelude::*;
 
 /// Number of times that a page of a destination is faulted in before the read fails with `EFAULT`.
 const TRIES: u32 = 16;
@@ -47,9 +37,7 @@ pub(crate) trait Descriptor: Send + Sync {
 impl Region {
     /// Makes the region of the memory that the owner in the lease has mapped.
     ///
-    /// # Errors
-    ///
-    /// `EIO` if it has mapped none, or the lease is revoked.
+    /// Errors: `EIO` if it has mapped none, or the lease is revoked.
     pub(super) fn of_owner(lease_ref: &LeaseRef) -> Result<Self> {
         Ok(Region {
             memory: *lease_ref.lease().memory.read()?.mappable(),
@@ -81,9 +69,7 @@ pub(crate) struct Access<'a>(Reader<'a, Memory>);
 impl Region {
     /// Keeps the memory from going away.
     ///
-    /// # Errors
-    ///
-    /// `EIO` if it is about to go away, or gone.
+    /// Errors: `EIO` if it is about to go away, or gone.
     #[inline]
     pub(crate) fn access(&self) -> Result<Access<'_>> {
         Access::new(&self.lease_ref)
@@ -92,10 +78,8 @@ impl Region {
     /// Copies `length` bytes at `offset` to `to`. Returns the number of bytes copied: fewer if the
     /// destination cannot be written, or if the memory fails after them.
     ///
-    /// # Errors
-    ///
-    /// `EIO` if the range is not in the region, or if its memory goes away or fails before the
-    /// first byte; `EFAULT` if the destination cannot be written.
+    /// Errors: `EIO` if the range is not in the region, or if its memory goes away or fails before
+    /// the first byte; `EFAULT` if the destination cannot be written.
     // It has two callers. Without this it is inlined into neither, which costs 33 instructions.
     #[inline(always)]
     pub(crate) fn copy_to(
@@ -165,7 +149,6 @@ impl<'a> Access<'a> {
         Ok(Access(lease_ref.lease().memory.read()?))
     }
 
-    /// Returns the memory.
     #[inline]
     pub(super) fn memory(&self) -> ArcBorrow<'_, Memory> {
         self.0.borrow()
@@ -185,9 +168,7 @@ impl<'a> Access<'a> {
     /// Copies up to `length` bytes at `offset` to `to`, as far as that is present. Returns the
     /// number of bytes copied.
     ///
-    /// # Errors
-    ///
-    /// `EIO` if the range is not in the region.
+    /// Errors: `EIO` if the range is not in the region.
     // If other functions took a reference to `self`, it would have to be in memory: 8 instructions.
     #[inline(always)]
     fn copy_to(self, offset: u64, length: usize, to: &mut IovIterDest<'_>) -> Result<usize> {

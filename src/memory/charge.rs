@@ -2,17 +2,8 @@
 
 //! Memory that ordinary users' mounts keep pinned.
 
-use crate::linux::fs::{
-    refusal,
-    Refusal, //
-};
-use crate::linux::global_mutex;
-use crate::linux::security::{
-    user_memory,
-    User, //
-};
-use crate::linux::Errno;
-use kernel::prelude::*;
+use crate::linux::security::user_memory;
+use crate::prelude::*;
 
 /// The least that an image or a pack is charged for, in bytes: it takes memory of the kernel, too.
 const LEAST: u64 = 64 << 10;
@@ -32,9 +23,7 @@ pub(super) struct Charge {
 impl Charge {
     /// Charges `user` for `bytes` of memory.
     ///
-    /// # Errors
-    ///
-    /// `EDQUOT` if that is more than the module's parameter `user_memory` allows, `ENOMEM`.
+    /// Errors: `EDQUOT` if that is more than the module's parameter `user_memory` allows, `ENOMEM`.
     pub(super) fn new(user: User, bytes: u64) -> Result<Self, Refusal> {
         let (uid, bytes, most) = (user.uid, bytes.max(LEAST), user_memory());
         let mut charged = CHARGED.lock();
@@ -42,12 +31,10 @@ impl Charge {
         let before = place.map_or(0, |place| charged[place].1);
         let after = before.saturating_add(bytes);
         if after > most {
-            return Err(refusal!(
-                Errno::Quota,
+            refuse!(Errno::Quota =>
                 "your mounts keep {before} bytes of memory pinned, and {bytes} more are more than \
-                 {most}"
-            )
-            .remedy("unmount other images, or ask root to raise daxfs.user_memory"));
+                 {most}";
+                "unmount other images, or ask root to raise daxfs.user_memory");
         }
         match place {
             Some(place) => charged[place].1 = after,

@@ -34,21 +34,9 @@ use crate::linux::dax::{
     Node,
     Unmapped, //
 };
-use crate::linux::fs::{
-    refusal,
-    Refusal, //
-};
-use crate::linux::{
-    global_mutex,
-    Errno, //
-};
-use core::ops::Range;
-use kernel::{
-    device,
-    fs::File,
-    prelude::*,
-    sync::aref::ARef, //
-};
+use crate::linux::srcu;
+use crate::prelude::*;
+use kernel::device;
 
 /// Revokes the leases of all mounts on the block device `number`, which is dead.
 fn revoke(number: u32) {
@@ -66,9 +54,12 @@ fn open(
     let is_empty = range.is_empty();
     let mut memory = DeviceMemory::new(device, range, hold);
     // This keeps the device alive, and so its driver.
-    let alive = lease_ref.lease().memory.delay().map_err(not_held)?;
+    let alive = srcu::enter();
+    if lease_ref.lease().memory.is_revoked() {
+        return Err(not_held(EIO));
+    }
     if is_empty {
-        return Err(refusal!(EINVAL, "device is empty"));
+        refuse!(EINVAL => "device is empty");
     }
     memory.map(bdev)?;
     drop(alive);
@@ -81,40 +72,38 @@ impl From<Unmapped> for Refusal {
     fn from(why: Unmapped) -> Self {
         match why {
             Unmapped::Refused(at, error) if error == Errno::HwPoison.into() => {
-                refusal!(EIO, "byte {at:#x} cannot be read: the memory has failed")
-                    .remedy("write the block again to repair it")
+                refusal!(EIO => "byte {at:#x} cannot be read: the memory has failed";
+                    "write the block again to repair it")
             }
             Unmapped::Refused(at, error) => {
-                refusal!(error, "device refuses access to byte {at:#x}: {error:?}")
+                refusal!(error => "device refuses access to byte {at:#x}: {error:?}")
             }
             Unmapped::Stacked => {
-                refusal!(Errno::NotSupported, "stacked DAX devices are not supported")
-                    .remedy("mount the pmem device below it")
+                refusal!(Errno::NotSupported => "stacked DAX devices are not supported";
+                    "mount the pmem device below it")
             }
-            Unmapped::Break(at) => refusal!(
-                EINVAL,
-                "device is not mapped in one piece (break at byte {at:#x})"
-            )
-            .remedy("use a linear one"),
+            Unmapped::Break(at) => refusal!(EINVAL =>
+                "device is not mapped in one piece (break at byte {at:#x})";
+                "use a linear one"),
         }
     }
 }
 
 /// Returns why a mount of a character device without DAX is refused.
 fn no_fsdev() -> Refusal {
-    refusal!(Errno::NotSupported, "no DAX device in fsdev mode")
-        .remedy("bind it to the driver fsdev_dax (daxctl list shows its mode)")
+    refusal!(Errno::NotSupported => "no DAX device in fsdev mode";
+        "bind it to the driver fsdev_dax (daxctl list shows its mode)")
 }
 
 /// Returns why `bdev` has no DAX device.
 fn no_dax(bdev: &BlockDevice) -> Refusal {
     if !bdev.has_dax() {
-        return refusal!(Errno::NotSupported, "device does not support DAX")
-            .remedy("persistent memory must be in fsdax mode");
+        return refusal!(Errno::NotSupported => "device does not support DAX";
+            "persistent memory must be in fsdax mode");
     }
     if !bdev.is_aligned() {
-        return refusal!(EINVAL, "the partition does not consist of whole pages")
-            .remedy("let it start and end at multiples of 2 MiB");
+        return refusal!(EINVAL => "the partition does not consist of whole pages";
+            "let it start and end at multiples of 2 MiB");
     }
     not_held(ENODEV)
 }
@@ -124,10 +113,7 @@ fn check_end(part: &Range<u64>, size: u64) -> Result<(), Refusal> {
     if part.end <= size {
         Ok(())
     } else {
-        Err(refusal!(
-            EINVAL,
-            "the part ends after the device, which has {size:#x} bytes"
-        ))
+        Err(refusal!(EINVAL => "the part ends after the device, which has {size:#x} bytes"))
     }
 }
 
@@ -136,11 +122,10 @@ fn not_held(error: Error) -> Refusal {
     match error {
         EBUSY => {
             let in_use = "memory of the previous mount is still in use";
-            refusal!(EBUSY, "another mount has some of these bytes, or {in_use}")
-                .remedy("unmount it")
+            refusal!(EBUSY => "another mount has some of these bytes, or {in_use}"; "unmount it")
         }
         EIO | ENODEV | ENXIO => {
-            refusal!(error, "the device was removed").remedy("mount it when it is back")
+            refusal!(error => "the device was removed"; "mount it when it is back")
         }
         error => error.into(),
     }
@@ -157,15 +142,15 @@ pub(crate) fn open_block(
     static DIED: fn(u32) = revoke;
     lease_ref.lease().uses.lock().block = Some(number);
     let bdev = BlockDevice::open(number, part.is_some(), &DIED).map_err(|error| match error {
-        EBUSY => refusal!(EBUSY, "another mount or program has claimed the device")
-            .remedy("unmount it, or stop the program"),
+        EBUSY => refusal!(EBUSY => "another mount or program has claimed the device";
+            "unmount it, or stop the program"),
         error => not_held(error),
     })?;
     let (device, start) = Device::of_block(&bdev).ok_or_else(|| no_dax(&bdev))?;
     let part = part.unwrap_or(0..bdev.size());
     check_end(&part, bdev.size())?;
     let range = start + part.start..start + part.end;
-    let hold = |token| Held::of_block(&bdev, token);
+    let hold = |holder| Held::of_block(&bdev, holder);
     let held =
         HeldPart::get(&device, None, range.clone(), lease_ref.lease(), hold).map_err(not_held)?;
     let region = open(device, range, Some(&bdev), held, lease_ref)?;
@@ -175,10 +160,8 @@ pub(crate) fn open_block(
 /// Opens the region of `part`, in bytes, of the DAX character device `number`; its device node
 /// `node` opens, or of all of it. This may wait for the users of pages.
 ///
-/// # Errors
-///
-/// `EOPNOTSUPP` if there is none, or it has lost its driver; `EBUSY` if it has another holder, or
-/// is about to lose its driver while other mounts use it; the error of `node`, `ENOMEM`.
+/// Errors: `EOPNOTSUPP` if there is none, or it has lost its driver; `EBUSY` if it has another
+/// holder, or is about to lose its driver while other mounts use it; the error of `node`, `ENOMEM`.
 pub(crate) fn open_char(
     number: u32,
     node: impl FnOnce() -> Result<ARef<File>>,
@@ -200,8 +183,8 @@ pub(crate) fn open_char(
     let device = node.device();
     // Only a held device has the driver that knows its size.
     let bytes = part.clone().unwrap_or(0..u64::MAX);
-    let held = HeldPart::get(device, fsdev, bytes, lease_ref.lease(), |token| {
-        Held::of_node(&node, token)
+    let held = HeldPart::get(device, fsdev, bytes, lease_ref.lease(), |holder| {
+        Held::of_node(&node, holder)
     });
     let held = held.map_err(|error| match error {
         ENODEV => no_fsdev(),

@@ -17,19 +17,7 @@ use crate::linux::dma_buf::{
     Failed,
     Step, //
 };
-use crate::linux::fs::{
-    refusal,
-    Refusal, //
-};
-use kernel::sync::atomic::{
-    Atomic,
-    Relaxed, //
-};
-use kernel::{
-    fs::File,
-    prelude::*,
-    str::CString, //
-};
+use crate::prelude::*;
 
 /// Returns why a buffer is refused if its exporter failed.
 impl From<Failed> for Refusal {
@@ -53,17 +41,15 @@ impl From<Failed> for Refusal {
                 "allocate the buffer where the processor can read it",
             ),
             Step::Cache => {
-                return refusal!(
-                    error,
-                    "the exporter caches its pages in different ways, or shares them with the host"
-                )
-                .remedy("use one buffer for each, of encrypted memory")
+                return refusal!(error =>
+                    "the exporter caches its pages in different ways, or shares them with the host";
+                    "use one buffer for each, of encrypted memory")
             }
         };
         match error {
             // The system call must not be restarted: the mount context cannot be used again.
-            ERESTARTSYS | EINTR => refusal!(EINTR, "{step} was interrupted"),
-            error => refusal!(error, "{step} failed: {error:?}").remedy(remedy),
+            ERESTARTSYS | EINTR => refusal!(EINTR => "{step} was interrupted"),
+            error => refusal!(error => "{step} failed: {error:?}"; remedy),
         }
     }
 }
@@ -76,9 +62,7 @@ pub(crate) fn get(fd: i32, _file: &File) -> Result<KBox<dyn Descriptor>> {
 impl Descriptor for DmaBuf {
     /// Opens the region of the buffer. The exporter may revoke the lease from now on.
     ///
-    /// # Errors
-    ///
-    /// Any error of the exporter, see [`Attachment`].
+    /// Errors: Any error of the exporter, see [`Attachment`].
     fn open(&self, lease_ref: &LeaseRef) -> Result<Region, Refusal> {
         /// Number of the next device. Names on a bus must be unique.
         static NEXT: Atomic<u64> = Atomic::new(0);

@@ -10,18 +10,7 @@ use crate::linux::mm::{
     Span,
     PAGE_SIZE, //
 };
-use kernel::{
-    new_mutex,
-    prelude::*,
-    rbtree::{
-        RBTree,
-        RBTreeNode, //
-    },
-    sync::{
-        Arc,
-        Mutex, //
-    }, //
-};
+use crate::prelude::*;
 
 /// Number of bytes of an extent that are forgotten at a time: the DAX code keeps interrupts off
 /// while it deletes the entries of a range.
@@ -55,9 +44,7 @@ impl Extent {
 
 /// Adds a user to the extent of `span`, if it exists.
 ///
-/// # Errors
-///
-/// `EEXIST` if another extent has a page in common with it.
+/// Errors: `EEXIST` if another extent has a page in common with it.
 fn share(tree: &mut Tree, span: &Span) -> Result<Option<Arc<Space>>> {
     let start = span.key();
     if let Some(extent) = tree.get_mut(&start) {
@@ -84,11 +71,6 @@ fn last_before(tree: &Tree, offset: u64) -> Option<&Arc<Space>> {
     Some(&tree.get(&start)?.space)
 }
 
-/// Returns the start of the first extent that starts at `offset` or after it.
-fn first_from(tree: &Tree, offset: u64) -> Option<u64> {
-    Some(*tree.cursor_lower_bound(&offset)?.current().0)
-}
-
 /// All mapped extents of a region. They do not overlap.
 ///
 /// The mutex protects the tree and the user counts. Memory reclaim takes it, so do not allocate
@@ -109,9 +91,7 @@ impl Extents {
 
     /// Claims the extent of `span` for one more inode. Returns its address space.
     ///
-    /// # Errors
-    ///
-    /// `EEXIST` if it overlaps another extent, and the errors of [`Space::new`].
+    /// Errors: `EEXIST` if it overlaps another extent, and the errors of [`Space::new`].
     pub(super) fn claim(&self, span: Span) -> Result<Arc<Space>> {
         if let Some(space) = share(&mut self.tree.lock(), &span)? {
             return Ok(space);
@@ -189,9 +169,12 @@ impl Extents {
         let mut idle = true;
         let mut from = 0;
         loop {
-            let Some(start) = first_from(&self.tree.lock(), from) else {
+            let tree = self.tree.lock();
+            let Some(cursor) = tree.cursor_lower_bound(&from) else {
                 return idle;
             };
+            let start = *cursor.current().0;
+            drop(tree);
             idle &= self.forget(start, unmap);
             from = start + 1;
         }
@@ -215,7 +198,7 @@ impl Extents {
     }
 
     /// Kills the processes that map the failed page at `offset`, and unmaps it.
-    pub(super) fn page_failed(&self, offset: u64, flags: kernel::ffi::c_int) {
+    pub(super) fn page_failed(&self, offset: u64, flags: ffi::c_int) {
         let found = last_before(&self.tree.lock(), offset + 1).cloned();
         let Some(space) = found.filter(|space| offset < space.key() + space.length) else {
             return;

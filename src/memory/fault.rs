@@ -1,24 +1,84 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Page faults on mapped extents.
+//! Mapped extents: claims of inodes on them, and page faults.
 
 use super::access::Access;
-use super::extent_claim::{
-    ExtentClaim,
-    MappedExtent, //
+use super::{
+    LeaseRef,
+    MapMethod,
+    Region, //
 };
-use super::MapMethod;
-use crate::image::{
-    self,
-    Memory,
-    Problem, //
-};
+use crate::image::Memory;
 use crate::linux::mm::{
     Fault,
     FaultResult,
+    FileMapping,
     Space,
+    Span,
     PAGE_SIZE, //
 };
+use crate::prelude::*;
+
+/// An extent that an inode has claimed, and its address space. Dropping it releases the claim.
+pub(crate) type MappedExtent = FileMapping<ExtentClaim>;
+
+/// A claim on an extent.
+///
+/// # Invariants
+///
+/// This is one of the users of the extent at `key` in the tree of the lease. Its memory is that
+/// of the extent's address space.
+pub(crate) struct ExtentClaim {
+    lease_ref: LeaseRef,
+    key: u64,
+}
+
+impl Region {
+    /// Claims an extent for mappings of an inode: `length` bytes at `offset`, which are whole
+    /// pages. The files of the extent have `tail` bytes after it. All inodes with the same extent
+    /// must have the same `owner`.
+    ///
+    /// Errors: `EEXIST` if the range overlaps another extent, `EIO` if it is not in the region,
+    /// `ENOMEM`.
+    pub(crate) fn claim(
+        &self,
+        offset: u64,
+        length: u64,
+        tail: u64,
+        owner: u64,
+    ) -> Result<MappedExtent> {
+        let span = Span {
+            memory: self.memory,
+            offset,
+            length,
+            tail,
+            owner,
+        };
+        let lease_ref = self.lease_ref.clone();
+        let space = lease_ref.lease().extents.claim(span)?;
+        // INVARIANT: `Extents::claim` has added a user.
+        let key = span.key();
+        Ok(FileMapping::new(ExtentClaim { lease_ref, key }, space))
+    }
+}
+
+impl FileMapping<ExtentClaim> {
+    /// Keeps the memory from going away, as [`Region::access`] does.
+    #[inline]
+    pub(super) fn access(&self) -> Result<Access<'_>> {
+        Access::new(&self.claim().lease_ref)
+    }
+}
+
+impl Drop for ExtentClaim {
+    fn drop(&mut self) {
+        let lease = self.lease_ref.lease();
+        if !lease.extents.release(self.key) {
+            // Pages of it are still in use.
+            lease.queue(lease.pause());
+        }
+    }
+}
 
 /// Bytes that one fault verifies at most: the pieces of an entry of 2 MiB.
 const MOST_VERIFIED: u64 = 2 * image::layout::DIGEST_PIECE;
@@ -28,9 +88,7 @@ pub(crate) trait Gate {
     /// Makes `length` bytes at `offset` usable. This may take long, so call it without access to
     /// the memory.
     ///
-    /// # Errors
-    ///
-    /// The reason why they must not be used.
+    /// Errors: The reason why they must not be used.
     fn open(&self, offset: u64, length: u64) -> image::Result<()>;
 
     /// Returns true if `length` bytes at `offset` may be used now.
@@ -40,10 +98,8 @@ pub(crate) trait Gate {
 impl MappedExtent {
     /// Handles a page fault. Maps only pages that `gate` lets through.
     ///
-    /// # Errors
-    ///
-    /// The fault gets SIGBUS if the gate refuses the page, or if the page has to be copied and the
-    /// memory cannot be read.
+    /// Errors: The fault gets SIGBUS if the gate refuses the page, or if the page has to be copied
+    /// and the memory cannot be read.
     #[inline]
     pub(crate) fn fault<'a>(
         fault: &Fault<'a, ExtentClaim>,

@@ -19,23 +19,8 @@ use crate::linux::dax::{
     HolderId,
     Removed, //
 };
-use crate::linux::{
-    global_mutex,
-    srcu, //
-};
-use core::ops::Range;
-use core::ptr;
-use kernel::{
-    prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    },
-    time::{
-        delay::fsleep,
-        Delta, //
-    }, //
-};
+use crate::linux::srcu;
+use crate::prelude::*;
 
 global_mutex! {
     // Protects the list. Do not wait under it for anything but memory. So do not become a holder
@@ -49,17 +34,17 @@ const INTERVAL: Delta = Delta::from_millis(10);
 /// Number of times that a pending hold is looked at before a mount fails.
 const TRIES: u32 = 100;
 
-/// The holder of a device. It has a size, so that no two have the same address.
-pub(super) struct HolderToken(#[allow(dead_code)] u8);
+/// Handles what devices announce to their holders.
+pub(super) struct Announced;
 
 /// A hold on a DAX device.
 struct Hold {
     device: ARef<Device>,
-    token: Arc<HolderToken>,
+    holder: HolderId,
     /// The device of the fsdev driver, if it is one.
     fsdev: Option<DeviceId>,
-    /// The token's hold on the device; `None` while the hold is pending.
-    held: Option<Held<HolderToken>>,
+    /// The device with this holder; `None` while the hold is pending.
+    held: Option<Held<Announced>>,
     /// Set before the device is removed, so that no mount joins the hold.
     closed: bool,
     /// The announcement of that, after which the device may have another holder.
@@ -71,10 +56,8 @@ struct Hold {
 impl Hold {
     /// Uses the bytes of `range` for `lease`.
     ///
-    /// # Errors
-    ///
-    /// `EIO` if the device is about to be removed; `EBUSY` if the hold is pending, or another
-    /// mount uses some of the bytes; `ENOMEM`.
+    /// Errors: `EIO` if the device is about to be removed; `EBUSY` if the hold is pending, or
+    /// another mount uses some of the bytes; `ENOMEM`.
     fn join(&mut self, range: Range<u64>, lease: &Lease) -> Result<HeldPart> {
         let overlaps = |part: &Range<u64>| part.start < range.end && range.start < part.end;
         if self.closed {
@@ -86,12 +69,12 @@ impl Hold {
         self.parts.push(range.clone(), GFP_KERNEL)?;
         // Under the mutex, so that a removal finds the lease, or has closed the hold.
         let mut uses = lease.uses.lock();
-        uses.hold = Some(HolderId::of(&self.token));
+        uses.hold = Some(self.holder);
         uses.part = range.clone();
         uses.fsdev = self.fsdev;
         // INVARIANT: The range was added above.
         Ok(HeldPart {
-            token: self.token.clone(),
+            holder: self.holder,
             range,
         })
     }
@@ -101,30 +84,28 @@ impl Hold {
 ///
 /// # Invariants
 ///
-/// `range` is one of the parts of the hold with this token.
+/// `range` is one of the parts of the hold with this holder.
 pub(super) struct HeldPart {
-    token: Arc<HolderToken>,
+    holder: HolderId,
     range: Range<u64>,
 }
 
 impl HeldPart {
     /// Uses the bytes of `range` of `device` for `lease`. `fsdev` is the device of the fsdev
-    /// driver, if it is one. `become_holder` makes the token that it is passed the
-    /// holder of the device.
+    /// driver, if it is one. `become_holder` makes what it is passed the holder of
+    /// the device.
     ///
-    /// # Errors
-    ///
-    /// `EBUSY` if the device is about to be removed while other mounts use it, or one of these uses
-    /// some of the bytes; `EIO` if its removal has begun during the call; `ENOMEM`; the errors of
-    /// `become_holder`.
+    /// Errors: `EBUSY` if the device is about to be removed while other mounts use it, or one of
+    /// these uses some of the bytes; `EIO` if its removal has begun during the call; `ENOMEM`; the
+    /// errors of `become_holder`.
     pub(super) fn get(
         device: &ARef<Device>,
         fsdev: Option<DeviceId>,
         range: Range<u64>,
         lease: &Lease,
-        become_holder: impl FnOnce(Arc<HolderToken>) -> Result<Held<HolderToken>>,
+        become_holder: impl FnOnce(HolderId) -> Result<Held<Announced>>,
     ) -> Result<Self> {
-        let token = Arc::new(HolderToken(0), GFP_KERNEL)?;
+        let holder = HolderId::new();
         let mut tries = 0;
         let mut holds = loop {
             let mut holds = HOLDS.lock();
@@ -144,7 +125,7 @@ impl HeldPart {
         };
         let hold = Hold {
             device: device.clone(),
-            token: token.clone(),
+            holder,
             fsdev,
             held: None,
             closed: false,
@@ -155,9 +136,9 @@ impl HeldPart {
         drop(holds);
         // fs_dax_get() takes the lock of the device. Its driver may hold it for as long as pages
         // have users. So this is without the mutex.
-        let held = become_holder(token.clone());
+        let held = become_holder(holder);
         let mut holds = HOLDS.lock();
-        let at = place_of(&holds, HolderId::of(&token)).ok_or(EIO)?;
+        let at = place_of(&holds, holder).ok_or(EIO)?;
         let joined = held.and_then(|held| {
             let hold = &mut holds[at];
             let held = hold.held.insert(held);
@@ -176,7 +157,7 @@ impl HeldPart {
 impl Drop for HeldPart {
     fn drop(&mut self) {
         let mut holds = HOLDS.lock();
-        let Some(at) = place_of(&holds, HolderId::of(&self.token)) else {
+        let Some(at) = place_of(&holds, self.holder) else {
             return;
         };
         let hold = &mut holds[at];
@@ -191,9 +172,7 @@ impl Drop for HeldPart {
 
 /// Returns the index of the hold with this holder, if there is one.
 fn place_of(holds: &[Hold], holder: HolderId) -> Option<usize> {
-    holds
-        .iter()
-        .position(|hold| HolderId::of(&hold.token) == holder)
+    holds.iter().position(|hold| hold.holder == holder)
 }
 
 /// Gives up the hold at index `at`, which has no parts.
@@ -222,13 +201,8 @@ fn part_of(lease: &Lease, holder: HolderId) -> Option<Range<u64>> {
     (uses.hold == Some(holder)).then(|| uses.part.clone())
 }
 
-impl Holder for HolderToken {
-    fn failed(
-        device: &Device,
-        holder: HolderId,
-        bytes: Range<u64>,
-        flags: kernel::ffi::c_int,
-    ) -> bool {
+impl Holder for Announced {
+    fn failed(device: &Device, holder: HolderId, bytes: Range<u64>, flags: ffi::c_int) -> bool {
         if registry::find_by(|uses| uses.hold == Some(holder)).is_none() {
             return false;
         }

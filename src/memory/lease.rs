@@ -12,45 +12,34 @@
 //!   work item keeps the owner, and with it the module, until they are not. Unmount does not wait
 //!   for that.
 
+#[cfg(CONFIG_DAXFS_FS_MEMFD)]
 use super::charge::Charge;
 use super::extents::Extents;
 use crate::linux::bus::DeviceId;
 use crate::linux::dax::HolderId;
-use crate::linux::fs::Refusal;
 use crate::linux::mm::{
     poison::Frame,
     Memory,
     Owner, //
 };
-use crate::linux::security::User;
 use crate::linux::srcu::{
     self,
     Revocable, //
 };
 use crate::linux::workqueue::Job;
-use core::ops::Range;
-use kernel::sync::atomic::{
-    Atomic,
-    Relaxed, //
-};
+use crate::prelude::*;
 use kernel::{
-    new_mutex,
     new_spinlock,
-    prelude::*,
     sync::{
-        Arc,
-        Mutex,
         MutexGuard,
         SpinLock, //
     },
     time::{
-        delay::fsleep,
         msecs_to_jiffies,
-        Delta,
         Instant,
         Jiffies,
         Monotonic, //
-    }, //
+    },
 };
 
 /// Time after which pages in use are checked again, in milliseconds. It doubles each time, up to
@@ -84,6 +73,9 @@ pub(super) struct Uses {
     /// Start and size of physical memory of a PCI device.
     #[cfg(CONFIG_DAXFS_FS_PHYS)]
     pub(super) pci: Option<(u64, u64)>,
+    /// What its user pays for it.
+    #[cfg(CONFIG_DAXFS_FS_MEMFD)]
+    pub(super) charge: Option<Charge>,
 }
 
 /// Content of a lease.
@@ -103,6 +95,8 @@ pub(crate) struct LeaseData {
     interval: Atomic<u32>,
     /// The ordinary user who pays for the memory.
     user: Option<User>,
+    /// Number of references that keep the lease from ending.
+    pub(super) users: Atomic<usize>,
 }
 
 /// State of a lease's end.
@@ -125,14 +119,14 @@ impl Lease {
             ended <- new_mutex!(false),
             interval: Atomic::new(INTERVAL),
             user,
+            users: Atomic::new(1),
         }? Error))
     }
 
     /// Returns what has its user pay for `bytes` of memory until it is dropped.
     ///
-    /// # Errors
-    ///
-    /// As [`Charge::new`].
+    /// Errors: As [`Charge::new`].
+    #[cfg(CONFIG_DAXFS_FS_MEMFD)]
     pub(super) fn charge(&self, bytes: u64) -> Result<Option<Charge>, Refusal> {
         self.user.map(|user| Charge::new(user, bytes)).transpose()
     }
@@ -157,9 +151,8 @@ impl Lease {
     /// Lets readers find the memory that `owner` has mapped. After a failure this drops the owner,
     /// which may wait for any locks.
     ///
-    /// # Errors
-    ///
-    /// `EBUSY` if there is an owner, `EIO` if it has mapped none or the lease is revoked, `ENOMEM`.
+    /// Errors: `EBUSY` if there is an owner, `EIO` if it has mapped none or the lease is revoked,
+    /// `ENOMEM`.
     pub(super) fn open(&self, owner: KBox<dyn Owner>) -> Result {
         let memory = Arc::new(Memory::new(owner).ok_or(EIO)?, GFP_KERNEL_ACCOUNT)?;
         self.memory.set(memory)?;
@@ -169,8 +162,8 @@ impl Lease {
     }
 
     /// Ends the lease, when no region and no claim on an extent has it. Releases the memory now, or
-    /// when no page has users.
-    pub(super) fn end(self: &Arc<Self>) -> Progress {
+    /// when no page has users. Returns true if it is released.
+    pub(super) fn end(self: &Arc<Self>) -> bool {
         if !self.extents.sweep(false) {
             *self.ended.lock() = true;
             if self.user.is_none() {
@@ -180,17 +173,18 @@ impl Lease {
                 );
             }
             self.queue(self.pause());
-            return Progress::Busy;
+            return false;
         }
         self.release(&self.ended.lock());
-        Progress::Ended
+        true
     }
 
     /// Releases the memory. This is under the mutex, so that a removal of the memory waits for it.
     fn release(&self, _under: &MutexGuard<'_, bool>) {
         drop(self.memory.take());
         // The next holder of the device may have the same address.
-        *self.uses.lock() = Uses::default();
+        let uses = mem::take(&mut *self.uses.lock());
+        drop(uses);
     }
 
     /// If no page has users, release the memory of a lease that is revoked, or has ended. Called by
@@ -228,7 +222,7 @@ impl Lease {
 
     /// Handles the failure of the page at `offset` (on the DAX device if there is one), page frame
     /// `frame`. The caller must not be a reader.
-    pub(super) fn page_failed(&self, offset: u64, frame: Frame<'_>, flags: kernel::ffi::c_int) {
+    pub(super) fn page_failed(&self, offset: u64, frame: Frame<'_>, flags: ffi::c_int) {
         frame.mark();
         if let Ok(memory) = self.memory.read() {
             memory.check_pages();

@@ -7,18 +7,11 @@ use super::{
     LeaseRef,
     Region, //
 };
-use crate::linux::fs::{
-    refusal,
-    Refusal, //
-};
 use crate::linux::memfd::{
     Content,
     Memfd, //
 };
-use kernel::{
-    fs::File,
-    prelude::*, //
-};
+use crate::prelude::*;
 
 /// Gets the memfd of a file.
 pub(crate) fn get(_fd: i32, file: &File) -> Result<KBox<dyn Descriptor>> {
@@ -31,24 +24,19 @@ pub(crate) fn get(_fd: i32, file: &File) -> Result<KBox<dyn Descriptor>> {
 impl Descriptor for Memfd {
     /// Opens the region of the memfd.
     ///
-    /// # Errors
-    ///
-    /// `EPERM` if seals are missing, `EINVAL` if the file is empty or too large, `EDQUOT` if the
-    /// user may not keep so much pinned, `ENOMEM`.
+    /// Errors: `EPERM` if seals are missing, `EINVAL` if the file is empty or too large, `EDQUOT`
+    /// if the user may not keep so much pinned, `ENOMEM`.
     fn open(&self, lease_ref: &LeaseRef) -> Result<Region, Refusal> {
         let lease = lease_ref.lease();
-        let size = self.sealed_size().map_err(|error| {
-            refusal!(
-                error,
-                "must be sealed against writing, shrinking and growing"
-            )
-        })?;
+        let size = self.sealed_size().map_err(
+            |error| refusal!(error => "must be sealed against writing, shrinking and growing"),
+        )?;
         // Before memory is waited for. Only then it is known how much is pinned.
         let charge = lease.charge(size)?;
         let content = Content::new(self)?;
         drop(charge);
-        let charge = lease.charge(content.pinned)?;
-        lease.open(KBox::new((content, charge), GFP_KERNEL_ACCOUNT)?)?;
+        lease.uses.lock().charge = lease.charge(content.pinned)?;
+        lease.open(KBox::new(content, GFP_KERNEL_ACCOUNT)?)?;
         Ok(Region::of_owner(lease_ref)?)
     }
 }

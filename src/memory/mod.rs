@@ -14,11 +14,11 @@
 //! watches a tracepoint.
 
 mod access;
+#[cfg(CONFIG_DAXFS_FS_MEMFD)]
 mod charge;
 pub(crate) mod dax;
 #[cfg(CONFIG_DAXFS_FS_DMABUF)]
 pub(crate) mod dmabuf;
-mod extent_claim;
 mod extents;
 mod fault;
 mod hold;
@@ -39,10 +39,10 @@ pub(crate) use access::{
     Descriptor,
     Region, //
 };
-pub(crate) use extent_claim::{
+pub(crate) use fault::{
     ExtentClaim,
+    Gate,
     MappedExtent, //
 };
-pub(crate) use fault::Gate;
 pub(crate) use registry::LeaseRef;
 pub(crate) use resources::Resources;

@@ -7,6 +7,8 @@
 //! range is mapped without them. So is memory of a PCI device, which may be removed.
 
 use super::lease::Lease;
+use crate::prelude::*;
+
 pub(crate) use super::range::Range;
 use super::range::{
     not_memory,
@@ -18,7 +20,6 @@ use super::{
     LeaseRef,
     Region, //
 };
-use crate::linux::fs::Refusal;
 use crate::linux::ioport::Requested;
 use crate::linux::mm::poison::Frame;
 use crate::linux::pagemap::{
@@ -27,16 +28,10 @@ use crate::linux::pagemap::{
 };
 use crate::linux::{
     bus::Notifier,
-    global_mutex,
     pci,
-    raw_io, //
+    security, //
 };
-use kernel::{
-    page,
-    prelude::*,
-    seq_file::SeqFile,
-    sync::Arc, //
-};
+use kernel::page;
 
 /// Number of bytes to look at for their attributes before all of a range is mapped.
 const HEAD: u64 = 2 << 20;
@@ -55,15 +50,6 @@ fn record(frame: usize) {
             "no memory to record that page frame {:#x} has failed\n",
             frame
         );
-    }
-}
-
-/// Marks the recorded frames of `own`, which has new struct pages.
-fn mark_recorded(own: &OwnDax) {
-    for &frame in FRAMES.lock().iter() {
-        if let Some(frame) = own.frame(frame) {
-            frame.mark();
-        }
     }
 }
 
@@ -86,7 +72,7 @@ impl Drop for Watch {
 /// Shows a range as mount options. Only processes with `CAP_SYS_RAWIO` see physical addresses.
 /// Returns false for others.
 pub(crate) fn show(seq: &SeqFile, start: u64, size: u64) -> bool {
-    let may_see = raw_io::opener_has(seq);
+    let may_see = security::opener_has_raw_io(seq);
     if may_see {
         kernel::seq_print!(seq, ",phys={:#x},size={:#x}", start, size);
     } else {
@@ -115,7 +101,12 @@ fn make_pages(
     let Ok(failed) = KBox::new(failed, GFP_KERNEL) else {
         return Err(requested);
     };
-    OwnDax::new(requested, failed).inspect(mark_recorded)
+    // It has new struct pages.
+    OwnDax::new(requested, failed).inspect(|own| {
+        let frames = FRAMES.lock();
+        let recorded = frames.iter().filter_map(|&frame| own.frame(frame));
+        recorded.for_each(Frame::mark);
+    })
 }
 
 /// Opens the region of `range`.

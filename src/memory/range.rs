@@ -8,25 +8,19 @@
 //! bound: such memory is mapped without struct pages, so that it cannot be pinned.
 
 use super::registry;
-use crate::linux::fs::{
-    refusal,
-    Refusal, //
-};
 use crate::linux::ioport::{
     self,
     Requested,
     Unavailable, //
 };
 use crate::linux::{
-    global_mutex,
     pagemap,
     pci,
-    raw_io, //
+    security, //
 };
+use crate::prelude::*;
 use kernel::{
     device::Device,
-    page::PAGE_SIZE,
-    prelude::*,
     sync::GlobalGuard, //
 };
 
@@ -60,25 +54,20 @@ pub(crate) struct Range {
 impl Range {
     /// Returns the range of `size` bytes at `start`.
     ///
-    /// # Errors
-    ///
-    /// `EPERM` if the process may not use physical addresses, or else `EINVAL`.
+    /// Errors: `EPERM` if the process may not use physical addresses, or else `EINVAL`.
     pub(crate) fn new(start: u64, size: u64) -> Result<Self, Refusal> {
-        if !raw_io::has() {
-            return Err(refusal!(EPERM, "CAP_SYS_RAWIO is needed"));
+        if !security::has_raw_io() {
+            refuse!(EPERM => "CAP_SYS_RAWIO is needed");
         }
-        if raw_io::is_locked_down() {
-            return Err(refusal!(EPERM, "the kernel is locked down"));
+        if security::is_locked_down() {
+            refuse!(EPERM => "the kernel is locked down");
         }
         if size == 0 || (start | size) % PAGE_SIZE as u64 != 0 {
-            return Err(refusal!(
-                EINVAL,
-                "address and size must be multiples of the page size, and not 0"
-            ));
+            refuse!(EINVAL => "address and size must be multiples of the page size, and not 0");
         }
         let last = start.checked_add(size - 1);
         if last.is_none_or(|last| last > ioport::last_address()) {
-            return Err(refusal!(EINVAL, "the range ends after the last address"));
+            refuse!(EINVAL => "the range ends after the last address");
         }
         Ok(Range { start, size })
     }
@@ -102,9 +91,7 @@ pub(super) struct RequestedRange {
 impl RequestedRange {
     /// Requests `range`, which must be memory.
     ///
-    /// # Errors
-    ///
-    /// `EBUSY` if it is System RAM or belongs to a driver, `EINVAL` if it is not memory.
+    /// Errors: `EBUSY` if it is System RAM or belongs to a driver, `EINVAL` if it is not memory.
     pub(super) fn new(range: Range, _turn: &RequestLock) -> Result<Self, Refusal> {
         let Range { start, size } = range;
         // On arm64, memory that the device tree or the firmware reserves has no descriptor. Unlike
@@ -147,17 +134,15 @@ fn unavailable(why: Unavailable) -> Refusal {
             "see /proc/iomem",
         ),
     };
-    refusal!(errno, "{reason}").remedy(remedy)
+    refusal!(errno => "{reason}"; remedy)
 }
 
 /// Returns why a range is refused that may have registers in it.
 pub(super) fn not_memory() -> Refusal {
-    refusal!(
-        EINVAL,
+    refusal!(EINVAL =>
         "the range is not memory: neither reserved at boot nor a prefetchable region of a PCI \
-             device with memory, or not cached"
-    )
-    .remedy("see /proc/iomem")
+         device with memory, or not cached";
+        "see /proc/iomem")
 }
 
 /// Releases the memory of a PCI device that is about to be removed.

@@ -9,20 +9,11 @@ use super::lease::{
     Uses, //
 };
 use crate::linux::{
-    global_mutex,
     internal::Internal,
-    security::User,
     workqueue::Work, //
 };
-use kernel::{
-    prelude::*,
-    rbtree::{
-        RBTree,
-        RBTreeNode, //
-    },
-    sync::Arc,
-    time::Jiffies, //
-};
+use crate::prelude::*;
+use kernel::time::Jiffies;
 
 global_mutex! {
     // Protects the list only, which is sorted by address. Do not wait under it, not even for
@@ -37,33 +28,36 @@ pub(super) fn start(user: Option<User>) -> Result<LeaseRef> {
     let entry = (lease.clone(), Internal::mount()?);
     let node = RBTreeNode::new(key(&lease), entry, GFP_KERNEL_ACCOUNT)?;
     LEASES.lock().get_or_insert_with(RBTree::new).insert(node);
-    // INVARIANT: Nothing else ends the new lease.
-    let ends_lease = Arc::new(EndsLease(lease), GFP_KERNEL_ACCOUNT)?;
-    Ok(LeaseRef(ends_lease))
+    // INVARIANT: The new lease has one user.
+    Ok(LeaseRef(lease))
 }
 
 /// A reference to a lease, which ends when the last clone is dropped. That must not happen under
 /// `s_umount`.
-#[derive(Clone)]
-pub(crate) struct LeaseRef(Arc<EndsLease>);
-
-/// Ends the lease when it is dropped, which the clones of a reference share.
 ///
 /// # Invariants
 ///
-/// The lease has not ended.
-struct EndsLease(Arc<Lease>);
+/// This is one of the users of the lease.
+pub(crate) struct LeaseRef(Arc<Lease>);
 
 impl LeaseRef {
     /// Returns the lease. It does not end before the reference is dropped.
     pub(super) fn lease(&self) -> &Arc<Lease> {
-        &self.0 .0
+        &self.0
     }
 }
 
-impl Drop for EndsLease {
+impl Clone for LeaseRef {
+    fn clone(&self) -> Self {
+        // INVARIANT: This adds a user.
+        self.0.users.fetch_add(1, Relaxed);
+        LeaseRef(self.0.clone())
+    }
+}
+
+impl Drop for LeaseRef {
     fn drop(&mut self) {
-        if let Progress::Ended = self.0.end() {
+        if self.0.users.fetch_sub(1, Full) == 1 && self.0.end() {
             remove(&self.0);
         }
     }

@@ -11,9 +11,8 @@ use super::{
 use crate::linux::dax::make_and_kill;
 use crate::linux::memory_failure::Probe;
 use crate::linux::mm::poison;
-use crate::linux::security::User;
 use crate::linux::workqueue::WorkQueue;
-use kernel::prelude::*;
+use crate::prelude::*;
 
 /// Resources that this module needs while the kernel module is loaded.
 pub(crate) struct Resources {

@@ -6,11 +6,7 @@ use super::{
     LeaseRef,
     Region, //
 };
-use crate::linux::fs::Refusal;
-use kernel::{
-    prelude::*,
-    seq_file::SeqFile, //
-};
+use crate::prelude::*;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Range {

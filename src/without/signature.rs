@@ -2,14 +2,8 @@
 
 //! A kernel without CONFIG_DAXFS_FS_SIGNATURES refuses images that must be signed.
 
-use crate::image::Image;
-use crate::linux::fs::{
-    refusal,
-    Refusal, //
-};
-use crate::linux::Errno;
-use crate::memory::Region;
-use kernel::prelude::*;
+use crate::image::Memory;
+use crate::prelude::*;
 
 pub(crate) struct Keyring;
 
@@ -19,10 +13,8 @@ impl Keyring {
     }
 }
 
-pub(crate) fn verify(_image: &Image<'_, Region>, _keyring: &Keyring) -> Result<(), Refusal> {
-    Err(refusal!(
-        Errno::NotSupported,
-        "the kernel cannot verify signatures; it needs SYSTEM_DATA_VERIFICATION, \
-         and daxfs DAXFS_FS_SIGNATURES"
-    ))
+pub(crate) fn verify(_image: &Image<'_, impl Memory>, _keyring: &Keyring) -> Result<(), Refusal> {
+    Err(refusal!(Errno::NotSupported =>
+        "the kernel cannot verify signatures; it needs SYSTEM_DATA_VERIFICATION, and daxfs \
+         DAXFS_FS_SIGNATURES"))
 }

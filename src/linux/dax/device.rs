@@ -2,22 +2,9 @@
 
 //! DAX devices (`struct dax_device`).
 
-use crate::bindings;
 use crate::linux::block::BlockDevice;
 use crate::linux::mm::poison::Frame;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::{
-    error::from_err_ptr,
-    prelude::*,
-    sync::aref::{
-        ARef,
-        AlwaysRefCounted, //
-    },
-    types::Opaque, //
-};
+use crate::linux::prelude::*;
 
 /// A DAX device, which may have been removed.
 #[repr(transparent)]
@@ -56,7 +43,6 @@ fn locked<R>(inside: impl FnOnce() -> R) -> R {
 pub(super) enum Mode {
     /// No page that is known to have failed.
     Good = bindings::DAX_ACCESS as isize,
-    /// Any page.
     Any = bindings::DAX_RECOVERY_WRITE as isize,
 }
 
@@ -144,10 +130,8 @@ impl Device {
 
     /// Asks for `count` pages, starting with page `first`. The memory may go away after this.
     ///
-    /// # Errors
-    ///
-    /// `ENXIO` if the device is gone, `EHWPOISON` if one of the pages is known to have failed,
-    /// `ERANGE` if the first one is after the end of the device.
+    /// Errors: `ENXIO` if the device is gone, `EHWPOISON` if one of the pages is known to have
+    /// failed, `ERANGE` if the first one is after the end of the device.
     pub(super) fn direct_access(&self, first: u64, count: u64, mode: Mode) -> Result<Found> {
         let (mut address, mut frame) = (ptr::null_mut(), 0);
         let (first, count) = (first as usize, count as isize);
@@ -157,7 +141,7 @@ impl Device {
             bindings::dax_direct_access(device, first, count, mode, &mut address, &mut frame)
         });
         if found < 0 {
-            return Err(Error::from_errno(found as kernel::ffi::c_int));
+            return Err(Error::from_errno(found as ffi::c_int));
         }
         match NonNull::new(address.cast()) {
             Some(address) if found > 0 => Ok(Found {

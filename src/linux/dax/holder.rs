@@ -6,28 +6,21 @@ use super::{
     device::Device,
     node::Node, //
 };
-use crate::bindings;
 use crate::linux::block::BlockDevice;
-use crate::linux::Errno;
-use core::ops::Range;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::{
-    error::to_result,
-    prelude::*,
-    sync::Arc, //
-};
+use crate::linux::prelude::*;
 
-/// Identity of a holder while it exists.
+/// Identity of a holder, which no other one has. No object is at this address.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct HolderId(pub(crate) usize);
+pub(crate) struct HolderId(usize);
 
 impl HolderId {
-    /// Returns what identifies `holder`.
-    pub(crate) fn of<T>(holder: &Arc<T>) -> Self {
-        HolderId(Arc::as_ptr(holder) as usize)
+    pub(crate) fn new() -> Self {
+        static NEXT: Atomic<usize> = Atomic::new(1);
+        HolderId(NEXT.fetch_add(1, Relaxed))
+    }
+
+    fn as_ptr(self) -> *mut ffi::c_void {
+        ptr::without_provenance_mut(self.0)
     }
 }
 
@@ -37,35 +30,30 @@ impl HolderId {
 /// `holder` may belong to another filesystem by now. Return false then.
 pub(crate) trait Holder: Send + Sync + Sized + 'static {
     /// Handles the failure of bytes of the device. `flags` are memory_failure()'s.
-    fn failed(
-        device: &Device,
-        holder: HolderId,
-        bytes: Range<u64>,
-        flags: kernel::ffi::c_int,
-    ) -> bool;
+    fn failed(device: &Device, holder: HolderId, bytes: Range<u64>, flags: ffi::c_int) -> bool;
 
     /// Handles the removal of the device. After this, its driver must not be asked for memory.
     fn removed(removed: Removed) -> bool;
 }
 
-/// Announcement that the device of this holder is removed. Keep it no longer than the holder.
+/// Announcement that the device of this holder is removed.
 pub(crate) struct Removed(HolderId);
 
 impl Removed {
-    /// Returns the holder.
     pub(crate) fn holder(&self) -> HolderId {
         self.0
     }
 }
 
-/// A device with a holder.
+/// A device with a holder, whose announcements `T` handles.
 ///
 /// # Invariants
 ///
 /// Owns a reference to `device`. Its holder is `holder` unless it has been removed.
 pub(crate) struct Held<T> {
     device: NonNull<bindings::dax_device>,
-    holder: Option<Arc<T>>,
+    holder: Option<HolderId>,
+    _handler: PhantomData<T>,
 }
 
 // SAFETY: Any thread may put a reference to a DAX device.
@@ -80,15 +68,14 @@ impl<T: Holder> Held<T> {
 
     /// Makes `holder` the holder of the DAX device of `bdev`.
     ///
-    /// # Errors
-    ///
-    /// `EBUSY` if the device has a holder, `ENODEV` if it is missing.
-    pub(crate) fn of_block(bdev: &BlockDevice, holder: Arc<T>) -> Result<Self> {
+    /// Errors: `EBUSY` if the device has a holder, `ENODEV` if it is missing.
+    pub(crate) fn of_block(bdev: &BlockDevice, holder: HolderId) -> Result<Self> {
         let (raw, mut start) = (bdev.as_raw(), 0);
-        let data = Arc::as_ptr(&holder).cast_mut().cast();
         // SAFETY: The block device is open. `drop` or the DAX core removes the holder.
-        let held =
-            unsafe { bindings::fs_dax_get_by_bdev(raw, &mut start, data, &Self::OPERATIONS) };
+        let held = unsafe {
+            let (holder, table) = (holder.as_ptr(), &Self::OPERATIONS);
+            bindings::fs_dax_get_by_bdev(raw, &mut start, holder, table)
+        };
         let device = NonNull::new(held).ok_or_else(|| match Device::of_block(bdev) {
             Some(_) => EBUSY,
             None => ENODEV,
@@ -97,26 +84,24 @@ impl<T: Holder> Held<T> {
         Ok(Held {
             device,
             holder: Some(holder),
+            _handler: PhantomData,
         })
     }
 
     /// Makes `holder` the holder of the device of `node`. This takes the lock of the device.
     ///
-    /// # Errors
-    ///
-    /// `EBUSY` if it has a holder, `ENODEV` if it is gone, `EOPNOTSUPP` if its driver is not fsdev.
-    pub(crate) fn of_node(node: &Node, holder: Arc<T>) -> Result<Self> {
-        let (device, data) = (
-            node.device().as_raw(),
-            Arc::as_ptr(&holder).cast_mut().cast(),
-        );
+    /// Errors: `EBUSY` if it has a holder, `ENODEV` if it is gone, `EOPNOTSUPP` if its driver is
+    /// not fsdev.
+    pub(crate) fn of_node(node: &Node, holder: HolderId) -> Result<Self> {
+        let device = node.device().as_raw();
         // SAFETY: By the invariant of `Node` the device is on the DAX bus. `drop` or the DAX core
         // removes the holder.
-        to_result(unsafe { bindings::fs_dax_get(device, data, &Self::OPERATIONS) })?;
+        to_result(unsafe { bindings::fs_dax_get(device, holder.as_ptr(), &Self::OPERATIONS) })?;
         // INVARIANT: The function has got a reference and has set the holder.
         Ok(Held {
             device: NonNull::new(device).ok_or(ENODEV)?,
             holder: Some(holder),
+            _handler: PhantomData,
         })
     }
 
@@ -127,8 +112,8 @@ impl<T: Holder> Held<T> {
         device: *mut bindings::dax_device,
         offset: u64,
         length: u64,
-        flags: kernel::ffi::c_int,
-    ) -> kernel::ffi::c_int {
+        flags: ffi::c_int,
+    ) -> ffi::c_int {
         // SAFETY: The DAX core passes a valid device. The holder is not dereferenced.
         let (holder, device) = unsafe { (bindings::dax_holder(device), Device::from_raw(device)) };
         let holder = HolderId(holder as usize);
@@ -148,16 +133,15 @@ impl<T> Held<T> {
     /// Takes note of the removal of the device, if `removed` announces it. The DAX core then
     /// removes the holder, and there may be another one.
     pub(crate) fn forget_holder(&mut self, removed: &Removed) {
-        self.holder
-            .take_if(|holder| HolderId::of(holder) == removed.0);
+        self.holder.take_if(|holder| *holder == removed.0);
     }
 }
 
 impl<T> Drop for Held<T> {
     fn drop(&mut self) {
-        let holder = self.holder.as_ref().map_or(ptr::null(), Arc::as_ptr);
+        let holder = self.holder.map_or(ptr::null_mut(), HolderId::as_ptr);
         // SAFETY: By the type invariant this owns a reference, and the holder, if given, is the
         // device's.
-        unsafe { bindings::fs_put_dax(self.device.as_ptr(), holder.cast_mut().cast()) };
+        unsafe { bindings::fs_put_dax(self.device.as_ptr(), holder) };
     }
 }

@@ -7,7 +7,6 @@ use super::device::{
     Found,
     Mode, //
 };
-use crate::bindings;
 use crate::linux::block::BlockDevice;
 use crate::linux::mm::{
     poison::Frame,
@@ -16,20 +15,7 @@ use crate::linux::mm::{
     Mappable,
     Owner, //
 };
-use crate::linux::Errno;
-use core::ops::Range;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::sync::atomic::{
-    Acquire,
-    Atomic, //
-};
-use kernel::{
-    prelude::*,
-    sync::aref::ARef, //
-};
+use crate::linux::prelude::*;
 
 /// Number of pages that are asked for at a time, 1 TiB: the pmem driver counts the sectors of a
 /// request in 32 bits.
@@ -45,12 +31,10 @@ pub(crate) enum Unmapped {
     Break(u64),
 }
 
-/// A reference to the page map of a driver, which keeps its struct pages and its mapping.
-///
-/// # Invariants
-///
-/// Owns a reference.
-struct PageMap(NonNull<bindings::dev_pagemap>);
+owned! {
+    /// A reference to the page map of a driver, which keeps its struct pages and its mapping.
+    struct PageMap(dev_pagemap, put_dev_pagemap);
+}
 
 impl PageMap {
     /// Gets the page map that contains page frame `frame`, if the driver of `device` created it,
@@ -66,13 +50,6 @@ impl PageMap {
             ((*map.0.as_ptr()).owner, driver)
         };
         (!owner.is_null() && owner == driver).then_some(map)
-    }
-}
-
-impl Drop for PageMap {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant this owns the reference.
-        unsafe { bindings::put_dev_pagemap(self.0.as_ptr()) };
     }
 }
 
@@ -157,9 +134,8 @@ impl<K> DeviceMemory<K> {
     /// The device refuses a request if any of its pages has failed, so ask for less and less until
     /// it does not, and then for more and more.
     ///
-    /// # Errors
-    ///
-    /// The errors of `visit`, and errors of the device with their place, as `refuse` returns them.
+    /// Errors: The errors of `visit`, and errors of the device with their place, as `refuse`
+    /// returns them.
     fn for_each_part<E>(
         &self,
         refuse: impl Fn(u64, Error) -> E,

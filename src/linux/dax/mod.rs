@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! DAX devices: memory that filesystems use without the block layer.
-//!
-//! C headers: `include/linux/dax.h`, `include/linux/memremap.h`.
+//! DAX devices: memory that filesystems use without the block layer
+//! (`include/linux/dax.h`, `include/linux/memremap.h`).
 
 mod device;
 mod holder;

@@ -6,18 +6,9 @@ use super::device::{
     make_and_kill,
     Device, //
 };
-use crate::bindings;
 use crate::linux::bus;
-use kernel::sync::atomic::{
-    Atomic,
-    Relaxed, //
-};
-use kernel::{
-    device,
-    fs::File,
-    prelude::*,
-    sync::aref::ARef, //
-};
+use crate::linux::prelude::*;
+use kernel::device;
 
 /// An open DAX character device.
 ///

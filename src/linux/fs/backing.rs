@@ -12,28 +12,12 @@
 //!
 //! C headers: `include/linux/backing-file.h`, `include/linux/fs.h`.
 
-use crate::bindings;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::sync::atomic::{
-    Acquire,
-    Atomic,
-    Full,
-    Relaxed, //
-};
-use kernel::{
-    error::from_err_ptr,
-    prelude::*, //
-};
+use super::*;
 
 /// Returns the file that memory areas of `file` have, with `mapping` as its address space. The open
 /// file keeps it.
 ///
-/// # Errors
-///
-/// `ENOMEM`, and the security module's errors.
+/// Errors: `ENOMEM`, and the security module's errors.
 ///
 /// # Safety
 ///
@@ -81,7 +65,7 @@ pub(super) unsafe fn open(
 pub(super) unsafe extern "C" fn release(
     _inode: *mut bindings::inode,
     file: *mut bindings::file,
-) -> kernel::ffi::c_int {
+) -> ffi::c_int {
     // SAFETY: Nothing else accesses a file that is being closed.
     let backing = unsafe { (*file).private_data };
     if !backing.is_null() {

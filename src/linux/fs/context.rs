@@ -1,28 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Mount contexts and mount options (`struct fs_context`).
+//! Mount contexts, mount options, and mounting (`struct fs_context`).
+//!
+//! sync(2) and others wait for each superblock from the moment it is in the VFS's list until it is
+//! born, and for its `s_umount` later. So a mount reserves the key, opens the source, and only then
+//! makes the superblock. get_tree_bdev() and get_tree_keyed() fill one that exists already.
 
-use super::{
-    FileSystem,
-    Refusal, //
-};
-use crate::bindings;
-use crate::linux::security::User;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::{
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
-    fmt,
-    fs::File,
-    prelude::*,
-    sync::aref::ARef,
-    types::Opaque, //
-};
+use super::*;
 
 /// A mount that is being set up.
 ///
@@ -43,13 +27,9 @@ impl Context {
     /// the error code.
     pub(super) fn refuse(&self, refusal: Refusal) -> Error {
         if refusal.subject.is_some() || refusal.reason.is_some() {
-            self.error(fmt!("{}", refusal));
+            self.log(b'e', fmt!("{refusal}"));
         }
         refusal.errno
-    }
-
-    fn error(&self, message: fmt::Arguments<'_>) {
-        self.log(b'e', message);
     }
 
     /// Logs a warning where [`Self::refuse`] logs errors.
@@ -68,21 +48,16 @@ impl Context {
         // SAFETY: The type of a context is registered while the context exists.
         let name = unsafe { (*self.get().fs_type).name };
         let format = c"%pA".as_char_ptr();
-        let message = ptr::from_ref(&message).cast::<kernel::ffi::c_void>();
+        let message = ptr::from_ref(&message).cast::<ffi::c_void>();
         // SAFETY: `%pA` takes a pointer to `fmt::Arguments`, which logfc() formats before it
         // returns. The log lives as long as the context.
-        unsafe { bindings::logfc(log, name, level as kernel::ffi::c_char, format, message) };
+        unsafe { bindings::logfc(log, name, level as ffi::c_char, format, message) };
     }
 
     /// Returns the ordinary user who mounts, or `None` for root.
     pub(crate) fn user(&self) -> Option<User> {
         // SAFETY: A context keeps its user namespace.
         unsafe { User::of(self.get().user_ns) }
-    }
-
-    /// Returns true if this is a remount.
-    pub(crate) fn is_remount(&self) -> bool {
-        self.get().purpose() == bindings::FS_CONTEXT_FOR_RECONFIGURE
     }
 
     /// Returns true if this remount clears the `flag` of the superblock.
@@ -96,7 +71,7 @@ impl Context {
         match self.source_path() {
             Some(path) => path,
             // SAFETY: The context of a remount keeps the root of a mounted superblock.
-            None if self.is_remount() => unsafe { device_name((*self.get().root).d_sb) },
+            None if !self.get().root.is_null() => unsafe { device_name((*self.get().root).d_sb) },
             None => c"none",
         }
     }
@@ -109,10 +84,8 @@ impl Context {
 
     /// Looks up the source of the mount.
     ///
-    /// # Errors
-    ///
-    /// The errors of stat(2); `EACCES` for a device on a filesystem mounted with `nodev`; `EINVAL`
-    /// without a source.
+    /// Errors: The errors of stat(2); `EACCES` for a device on a filesystem mounted with `nodev`;
+    /// `EINVAL` without a source.
     pub(crate) fn source_kind(&self) -> Result<SourceKind> {
         let path = self.source_path().ok_or(EINVAL)?.as_char_ptr();
         let (mut mode, mut device) = (0, 0);
@@ -127,9 +100,7 @@ impl Context {
 
     /// Opens the source of the mount for reading.
     ///
-    /// # Errors
-    ///
-    /// The errors of open(2); `ENXIO` for a device node without a device.
+    /// Errors: The errors of open(2); `ENXIO` for a device node without a device.
     pub(crate) fn open_source(&self) -> Result<ARef<File>> {
         let name = self.source().as_char_ptr();
         // Do not wait for the writer of a FIFO that has taken the device's place.
@@ -174,7 +145,6 @@ pub(crate) enum SourceKind {
     BlockDevice(bindings::dev_t),
     /// A character device, with its number.
     CharDevice(bindings::dev_t),
-    /// Another file.
     Other,
 }
 
@@ -192,9 +162,7 @@ pub(crate) enum Value<'a> {
 
 /// An option of a mount.
 pub(crate) struct Param<'a> {
-    /// Name.
     pub(crate) key: &'a CStr,
-    /// Value.
     pub(crate) value: Value<'a>,
 }
 
@@ -242,4 +210,212 @@ pub(super) unsafe fn parts<'a, T: FileSystem>(
     // SAFETY: The type is transparent over the C struct. A context of such a type has this box, and
     // the caller guarantees exclusive access.
     unsafe { (&*fc.cast(), &mut *(*fc).fs_private.cast()) }
+}
+
+#[allow(clippy::missing_safety_doc)] // See `VTable`.
+impl<T: Operations> VTable<T> {
+    const CONTEXT: bindings::fs_context_operations = bindings::fs_context_operations {
+        free: Some(Self::free),
+        parse_param: Some(Self::parse_param),
+        get_tree: Some(Self::get_tree),
+        reconfigure: Some(Self::reconfigure),
+        ..pin_init::zeroed()
+    };
+
+    pub(super) unsafe extern "C" fn init(fc: *mut bindings::fs_context) -> ffi::c_int {
+        from_result(|| {
+            // The VFS asks for this at mount only. Without it, nothing that a user passes to the
+            // context could ever be mounted, but all of it would be parsed, kept and logged.
+            // SAFETY: The caller passes a valid context, whose user namespace it keeps.
+            let user = unsafe {
+                if !bindings::may_mount(fc) {
+                    return Err(EPERM);
+                }
+                User::of((*fc).user_ns)
+            };
+            let options = KBox::new(T::new_options(user), GFP_KERNEL_ACCOUNT)?;
+            let options = KBox::into_raw(options);
+            // SAFETY: The caller passes a valid context. Its `fs_private` belongs to `T`.
+            unsafe {
+                (*fc).fs_private = options.cast();
+                (*fc).ops = &Self::CONTEXT;
+            }
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn free(fc: *mut bindings::fs_context) {
+        // SAFETY: The caller passes a valid context.
+        let options = unsafe { (*fc).fs_private }.cast::<T::Options>();
+        if !options.is_null() {
+            // SAFETY: A `fs_private` that is not null is the box that `init` made, and the VFS
+            // frees a context once.
+            drop(unsafe { KBox::from_raw(options) });
+        }
+    }
+
+    unsafe extern "C" fn parse_param(
+        fc: *mut bindings::fs_context,
+        param: *mut bindings::fs_parameter,
+    ) -> ffi::c_int {
+        from_result(|| {
+            // SAFETY: The VFS passes a valid parameter, and holds the context's mutex. The context
+            // is one of a filesystem type of `T`. That of a remount keeps the root of a superblock.
+            let (param, (context, options), registration, sb) = unsafe {
+                let root = (*fc).root;
+                (
+                    Param::from_raw(param),
+                    parts::<T>(fc),
+                    Registration::<T>::from_raw((*fc).fs_type),
+                    (!root.is_null()).then(|| SuperBlock::<T>::of(root)),
+                )
+            };
+            T::parse_param(registration, options, &param, sb)
+                .map(|()| 0)
+                .map_err(|refusal| context.refuse(refusal))
+        })
+    }
+
+    unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> ffi::c_int {
+        from_result(|| {
+            // SAFETY: The VFS holds the context's mutex.
+            let (result, context) = unsafe { (get_tree::<T>(fc), parts::<T>(fc).0) };
+            result
+                .map(|()| 0)
+                .map_err(|refusal| context.refuse(refusal))
+        })
+    }
+
+    unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> ffi::c_int {
+        from_result(|| {
+            // SAFETY: The VFS holds the context's mutex, and sets the root of the superblock, which
+            // the context keeps.
+            let ((context, options), sb) =
+                unsafe { (parts::<T>(fc), SuperBlock::<T>::of((*fc).root)) };
+            if context.clears(bindings::SB_RDONLY) {
+                let reason = "cannot remount read-write: the filesystem is read-only";
+                return Err(context.refuse(refusal!(EROFS => "{reason}")));
+            }
+            T::reconfigure(sb, options, context)
+                .map(|()| 0)
+                .map_err(|refusal| context.refuse(refusal))
+        })
+    }
+}
+
+/// Finds or makes the superblock for the context `fc`, and sets the context's root.
+///
+/// Errors: `EINTR` if a signal kills the process first, the errors of `T` and of sget_fc().
+///
+/// # Safety
+///
+/// As for [`parts`], for a context without a root.
+unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> Result<(), Refusal> {
+    // SAFETY: The context keeps its type registered. The caller guarantees the rest.
+    let (registration, (context, options)) =
+        unsafe { (Registration::<T>::from_raw((*fc).fs_type), parts::<T>(fc)) };
+    loop {
+        let (kind, found) = T::super_kind(options, context)?;
+        let key = match kind {
+            // No part has this length.
+            SuperKind::BlockDevice(number) => Some(Key([u64::from(number) << 1, 0, 0])),
+            SuperKind::Keyed(key) => Some(key),
+            SuperKind::New => None,
+        };
+        // After a failure the key is dropped after the data.
+        let (known, reserved) = registration.find_or_reserve(key)?;
+        let data = match known {
+            0 => {
+                let data = T::open(registration, options, found, context)?;
+                Some(KBox::new(data, GFP_KERNEL_ACCOUNT)?)
+            }
+            _ => None,
+        };
+        // SAFETY: The caller passes a valid context. The functions look up the number or the
+        // address, and return a superblock with a reference and its lock.
+        let sb = from_err_ptr(unsafe {
+            match kind {
+                SuperKind::BlockDevice(number) => bindings::sget_dev(fc, number),
+                _ => {
+                    (*fc).sget_key = known as *mut _;
+                    bindings::sget_fc(fc, Some(is_wanted), Some(bindings::set_anon_super_fc))
+                }
+            }
+        })?;
+        // SAFETY: As above.
+        let is_new = unsafe { (*sb).s_root.is_null() };
+        let done = match data {
+            Some(data) if is_new => {
+                // SAFETY: The superblock is new and has a number.
+                let filled = unsafe { VTable::<T>::fill(sb, data) };
+                Some(filled.map_err(Into::into))
+            }
+            // SAFETY: A superblock that has a root was filled, and it has a reference.
+            None if !is_new && registration.has_key(sb as usize, key) => unsafe {
+                reuse::<T>(sb, options, context)
+            },
+            // The superblock that was known is gone, and another one has its address or number.
+            _ => None,
+        };
+        if let Some(Ok(())) = done {
+            // SAFETY: The superblock has a root, and a reference.
+            unsafe { (*fc).root = bindings::dget((*sb).s_root) };
+            if let Some(key) = reserved {
+                key.give_to(sb as usize);
+            }
+            return Ok(());
+        }
+        // SAFETY: The reference and the lock are those that were returned above.
+        unsafe { bindings::deactivate_locked_super(sb) };
+        if let Some(result) = done {
+            return result;
+        }
+    }
+}
+
+/// Checks that `sb` may be mounted once more. Returns `None` if its memory is gone.
+///
+/// # Safety
+///
+/// `sb` must be a filled superblock of type `T`, with a reference, and its `s_umount` locked.
+unsafe fn reuse<T: Operations>(
+    sb: *mut bindings::super_block,
+    options: &T::Options,
+    context: &Context,
+) -> Option<Result<(), Refusal>> {
+    // SAFETY: The caller passes such a superblock and keeps its type.
+    let (this, registration) = unsafe {
+        let registration = Registration::<T>::from_raw((*sb).s_type);
+        (SuperBlock::<T>::from_raw(sb), registration)
+    };
+    if T::is_gone(this) {
+        // It may be there again. The mounts of the old memory keep their superblock, which new
+        // mounts do not find.
+        // SAFETY: The lock of the superblock is held.
+        unsafe { (*sb).s_iflags |= bindings::SB_I_RETIRED };
+        drop(registration.take_key(sb as usize));
+        T::retire(this);
+        return None;
+    }
+    // SAFETY: The lock is held.
+    unsafe { bindings::up_write(&raw mut (*sb).s_umount) };
+    let result = T::reuse(this, options, context);
+    // SAFETY: The reference keeps the superblock. No lock is held.
+    unsafe { bindings::down_write(&raw mut (*sb).s_umount) };
+    // The memory may have gone during the checks.
+    (!T::is_gone(this)).then_some(result)
+}
+
+/// Returns 1 if `sb` is the superblock that the context asks for.
+///
+/// # Safety
+///
+/// The context must be valid.
+unsafe extern "C" fn is_wanted(
+    sb: *mut bindings::super_block,
+    fc: *mut bindings::fs_context,
+) -> ffi::c_int {
+    // SAFETY: The caller passes a valid context.
+    let wanted = unsafe { (*fc).sget_key };
+    ptr::eq(sb.cast(), wanted).into()
 }

@@ -2,31 +2,16 @@
 
 //! Regular files.
 
-use super::{
-    backing,
-    ioctl,
-    FileSystem,
-    INode,
-    Operations,
-    VTable, //
-};
-use crate::bindings;
+use super::*;
 use crate::linux::mm::{
     Fault,
     FaultResult,
     FileMapping,
     MapMethod, //
 };
-use crate::linux::Errno;
-use core::ptr::NonNull;
-use kernel::{
-    error::{
-        from_result,
-        to_result, //
-    },
-    fs::File,
-    iov::IovIterDest,
-    prelude::*, //
+use kernel::uaccess::{
+    UserPtr,
+    UserSlice, //
 };
 
 /// Operations on a regular file.
@@ -36,9 +21,7 @@ pub(crate) trait FileOperations: FileSystem {
     /// the file, or if the destination faults, a later byte cannot be read, or it would have to be
     /// waited for and `wait` is not set.
     ///
-    /// # Errors
-    ///
-    /// `EIO` if the first byte cannot be read; `EAGAIN` if it would have to be waited for.
+    /// Errors: `EIO` if the first byte cannot be read; `EAGAIN` if it would have to be waited for.
     fn read_iter(
         file: &INode<Self>,
         position: u64,
@@ -57,9 +40,7 @@ pub(crate) trait FileOperations: FileSystem {
 
     /// Prepares `file` for the other operations. Called by open(2), before them.
     ///
-    /// # Errors
-    ///
-    /// What open(2) returns.
+    /// Errors: What open(2) returns.
     fn prepare(file: &INode<Self>) -> Result;
 
     /// Returns a mapping for `file`. Called when the file is mapped first. The mapping is dropped
@@ -78,7 +59,6 @@ pub(crate) trait FileOperations: FileSystem {
 pub(crate) struct Extent {
     /// Offset of the first byte on the block device; `None` if it is somewhere else.
     pub(crate) start: Option<u64>,
-    /// Length in bytes.
     pub(crate) length: u64,
     /// Set if the extent is not made of whole blocks.
     pub(crate) unaligned: bool,
@@ -86,6 +66,7 @@ pub(crate) struct Extent {
     pub(crate) shared: bool,
 }
 
+#[allow(clippy::missing_safety_doc)] // See `VTable`.
 impl<T: Operations> VTable<T> {
     /// Operations of regular files.
     pub(super) const REGULAR: &'static bindings::inode_operations = &bindings::inode_operations {
@@ -107,7 +88,7 @@ impl<T: Operations> VTable<T> {
         setlease: Some(bindings::generic_setlease),
         // io_uring then reads on to the end of the file itself, without a worker.
         fop_flags: bindings::FOP_BUFFER_RASYNC,
-        unlocked_ioctl: Some(ioctl::ioctl::<T>),
+        unlocked_ioctl: Some(ioctl::<T>),
         #[cfg(CONFIG_COMPAT)]
         compat_ioctl: Some(bindings::compat_ptr_ioctl),
         ..pin_init::zeroed()
@@ -122,7 +103,6 @@ impl<T: Operations> VTable<T> {
             ..pin_init::zeroed()
         };
 
-    /// Memory areas of files.
     const AREA: bindings::vm_operations_struct = bindings::vm_operations_struct {
         fault: Some(Self::fault),
         huge_fault: Some(Self::huge_fault),
@@ -130,15 +110,12 @@ impl<T: Operations> VTable<T> {
         ..pin_init::zeroed()
     };
 
-    /// # Safety
-    ///
-    /// `inode` must be a regular file of type `T`, and `info` valid.
     unsafe extern "C" fn fiemap(
         inode: *mut bindings::inode,
         info: *mut bindings::fiemap_extent_info,
         start: u64,
         mut length: u64,
-    ) -> kernel::ffi::c_int {
+    ) -> ffi::c_int {
         from_result(|| {
             // SAFETY: The VFS passes an inode that has been set up, and a valid description of the
             // request.
@@ -169,13 +146,10 @@ impl<T: Operations> VTable<T> {
         })
     }
 
-    /// # Safety
-    ///
-    /// `file` must be a file that is being opened, with the regular file `inode` of type `T`.
     unsafe extern "C" fn open(
         inode: *mut bindings::inode,
         file: *mut bindings::file,
-    ) -> kernel::ffi::c_int {
+    ) -> ffi::c_int {
         // Reads that would have to wait fail with EAGAIN if they are asked to. All others need no
         // worker of io_uring.
         // SAFETY: Nothing else accesses a file that is being opened.
@@ -187,14 +161,10 @@ impl<T: Operations> VTable<T> {
     /// Moves the position. The generic operation would take the end of the file from the host of
     /// its address space, which belongs to the [mapping](FileMapping) once a stacking filesystem
     /// has mapped the file.
-    ///
-    /// # Safety
-    ///
-    /// `file` must be an open file of type `T`.
     unsafe extern "C" fn llseek(
         file: *mut bindings::file,
         offset: bindings::loff_t,
-        whence: kernel::ffi::c_int,
+        whence: ffi::c_int,
     ) -> bindings::loff_t {
         let most = bindings::MAX_LFS_FILESIZE;
         // SAFETY: The file is open.
@@ -204,9 +174,6 @@ impl<T: Operations> VTable<T> {
         }
     }
 
-    /// # Safety
-    ///
-    /// `iocb` must be a read of an open file of type `T`, and `iter` its destination.
     unsafe extern "C" fn read_iter(
         iocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
@@ -237,16 +204,12 @@ impl<T: Operations> VTable<T> {
     }
 
     /// Moves pages of the file that has the content into a pipe, or else copies of them.
-    ///
-    /// # Safety
-    ///
-    /// `raw` must be an open file of type `T`, and `position` and `pipe` valid; the pipe is locked.
     unsafe extern "C" fn splice_read(
         raw: *mut bindings::file,
         position: *mut bindings::loff_t,
         pipe: *mut bindings::pipe_inode_info,
         length: usize,
-        flags: kernel::ffi::c_uint,
+        flags: ffi::c_uint,
     ) -> isize {
         // SAFETY: The file is open, and the position belongs to this call.
         let (file, start) = unsafe { (INode::<T>::of_file(raw), *position) };
@@ -255,7 +218,7 @@ impl<T: Operations> VTable<T> {
             let (from, mut offset) = (from.as_ptr().cast(), offset as bindings::loff_t);
             // SAFETY: The file is open, and its operations take a locked pipe.
             let done = unsafe { bindings::splice_from(from, &mut offset, pipe, length, flags) };
-            usize::try_from(done).map_err(|_| Error::from_errno(done as kernel::ffi::c_int))
+            usize::try_from(done).map_err(|_| Error::from_errno(done as ffi::c_int))
         });
         match spliced {
             Some(Ok(done)) => {
@@ -275,14 +238,10 @@ impl<T: Operations> VTable<T> {
     /// This is not `mmap_prepare`, which loses references to the file that it sets: if the area is
     /// merged with another one, or under a stacking filesystem. The price is that areas are not
     /// merged when they are made.
-    ///
-    /// # Safety
-    ///
-    /// `vma` must be a new memory area of `raw`, an open file of type `T`.
     unsafe extern "C" fn mmap(
         raw: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
-    ) -> kernel::ffi::c_int {
+    ) -> ffi::c_int {
         from_result(|| {
             // SAFETY: The file is open.
             let file = unsafe { INode::<T>::of_file(raw) };
@@ -316,9 +275,6 @@ impl<T: Operations> VTable<T> {
         })
     }
 
-    /// # Safety
-    ///
-    /// `vmf` must be a fault on an [area](Self::AREA) that `mmap` has set up.
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // Pages are inserted only into empty entries, without a marker of userfaultfd(2). Without
         // the marker, reading a page counts as writing to it (`PAGE_IS_WRITTEN`).
@@ -329,14 +285,11 @@ impl<T: Operations> VTable<T> {
         }
     }
 
-    /// # Safety
-    ///
-    /// As for [`Self::fault`].
     unsafe extern "C" fn huge_fault(
         vmf: *mut bindings::vm_fault,
-        order: kernel::ffi::c_uint,
+        order: ffi::c_uint,
     ) -> bindings::vm_fault_t {
-        // SAFETY: The caller guarantees what this requires.
+        // SAFETY: The MM handles a fault on an area that `mmap` has set up.
         let (result, is_write) = unsafe { Self::try_fault(vmf, order) };
         let fall_back = result & bindings::VM_FAULT_FALLBACK != 0;
         if order != bindings::PMD_ORDER || is_write || !fall_back {
@@ -352,11 +305,11 @@ impl<T: Operations> VTable<T> {
     ///
     /// # Safety
     ///
-    /// As for [`Self::fault`].
+    /// `vmf` must be a fault on an [area](Self::AREA) that `mmap` has set up, which the MM handles.
     #[inline(always)]
     unsafe fn try_fault(
         vmf: *mut bindings::vm_fault,
-        order: kernel::ffi::c_uint,
+        order: ffi::c_uint,
     ) -> (bindings::vm_fault_t, bool) {
         // SAFETY: The fault has a memory area, which keeps its file. The MM holds a lock that keeps
         // the area.
@@ -377,9 +330,38 @@ impl<T: Operations> VTable<T> {
     /// with the page cache. Without it, it starts again with `mmap_lock`.
     extern "C" fn map_pages(
         _vmf: *mut bindings::vm_fault,
-        _first: kernel::ffi::c_ulong,
-        _last: kernel::ffi::c_ulong,
+        _first: ffi::c_ulong,
+        _last: ffi::c_ulong,
     ) -> bindings::vm_fault_t {
         0
     }
+}
+
+/// Number of bytes that `FS_IOC_GETFSLABEL` writes: the label, then zeros.
+const LABEL_MAX: usize = bindings::FSLABEL_MAX as usize;
+
+/// ioctl(2) on files and directories: the label. The VFS handles the UUID itself.
+///
+/// # Safety
+///
+/// `file` must be an open file or directory of type `T`.
+pub(super) unsafe extern "C" fn ioctl<T: Operations>(
+    file: *mut bindings::file,
+    command: ffi::c_uint,
+    argument: ffi::c_ulong,
+) -> ffi::c_long {
+    from_result(|| {
+        if command != bindings::FS_IOC_GETFSLABEL {
+            return Err(ENOTTY);
+        }
+        // SAFETY: The file is open.
+        let sb = unsafe { INode::<T>::of_file(file) }.super_block();
+        let mut answer = [0; LABEL_MAX];
+        for (to, from) in answer.iter_mut().zip(T::label(sb)) {
+            *to = *from;
+        }
+        let user = UserSlice::new(UserPtr::from_addr(argument), LABEL_MAX);
+        user.writer().write_slice(&answer)?;
+        Ok(0)
+    })
 }

@@ -2,39 +2,14 @@
 
 //! Filesystem types (`struct file_system_type`).
 
-use super::context::Key;
-use super::slab::Cache;
-use super::{
-    Context,
-    INodeRef,
-    Operations,
-    Param,
-    Refusal,
-    SuperBlock,
-    SuperKind,
-    VTable, //
-};
-use crate::bindings;
+use super::*;
 use crate::linux::{
     block::BlockDevice,
-    fatal_signal_pending,
-    security::User, //
+    fatal_signal_pending, //
 };
-use core::marker::PhantomPinned;
 use kernel::{
-    error::to_result,
     new_condvar,
-    new_mutex,
-    prelude::*,
-    sync::{
-        CondVar,
-        Mutex, //
-    },
-    time::{
-        delay::fsleep,
-        Delta, //
-    },
-    types::Opaque, //
+    sync::CondVar, //
 };
 
 /// Interval at which a key is looked at while a signal is pending.
@@ -76,9 +51,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
 
     /// Parses one mount option. A remount is one of the superblock `sb`, whose lock is not held.
     ///
-    /// # Errors
-    ///
-    /// `ENOPARAM` for an unknown option, which the VFS then looks for among its own.
+    /// Errors: `ENOPARAM` for an unknown option, which the VFS then looks for among its own.
     fn parse_param(
         registration: &Registration<Self>,
         options: &mut Self::Options,
@@ -132,6 +105,23 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
         options: &Self::Options,
         context: &Context,
     ) -> Result<(), Refusal>;
+
+    /// Returns the size in pages and the number of inodes, for statfs(2).
+    fn statfs(sb: &SuperBlock<Self>) -> (u64, u64);
+
+    /// Shows the mount options that differ from the default, each after a comma.
+    fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile);
+
+    /// Gives up what only one superblock with this device number can have. Called under `s_umount`
+    /// before the number becomes free for another superblock, also if mounting failed. Inodes may
+    /// be in use.
+    fn retire(sb: &SuperBlock<Self>);
+
+    /// Returns the label, without a NUL. Bytes after the first `FSLABEL_MAX` are not shown.
+    fn label(sb: &SuperBlock<Self>) -> &[u8];
+
+    /// Returns the UUID. Also called while the superblock is filled, when only its data are set.
+    fn uuid(sb: &SuperBlock<Self>) -> &[u8; 16];
 }
 
 /// A registered filesystem type. Dropping it unregisters the type.
@@ -144,7 +134,7 @@ pub(crate) struct Registration<T: Operations> {
     #[pin]
     fs_type: Opaque<bindings::file_system_type>,
     // Dropped first, after the last inode is freed.
-    pub(super) cache: Cache<T>,
+    pub(super) cache: Cache,
     pub(crate) shared: T::Shared,
     /// The keys in use: from before their superblocks are made until the data of these are dropped,
     /// or their memory is gone. Each has the address of its superblock, or 0 before and after it.
@@ -167,12 +157,10 @@ unsafe impl<T: Operations> Send for Registration<T> {}
 impl<T: Operations> Registration<T> {
     /// Registers `T` for `module`.
     ///
-    /// # Errors
-    ///
-    /// `EBUSY` if a filesystem of that name exists, `ENOMEM`.
+    /// Errors: `EBUSY` if a filesystem of that name exists, `ENOMEM`.
     pub(crate) fn new(module: &'static ThisModule, shared: T::Shared) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            cache: Cache::new()?,
+            cache: VTable::<T>::new_cache()?,
             shared,
             keys <- new_mutex!(KVec::new()),
             changed <- new_condvar!(),
@@ -209,9 +197,7 @@ impl<T: Operations> Registration<T> {
     /// Returns the address of the superblock with `key`. If there is none, reserves the key and
     /// returns 0. Waits while the key is reserved. Without a key, every mount has its superblock.
     ///
-    /// # Errors
-    ///
-    /// `EINTR` if a signal kills the process first, `ENOMEM`.
+    /// Errors: `EINTR` if a signal kills the process first, `ENOMEM`.
     pub(super) fn find_or_reserve(
         &self,
         key: Option<Key>,
@@ -281,7 +267,11 @@ impl<T: Operations> Drop for Reserved<'_, T> {
 impl<T: Operations> PinnedDrop for Registration<T> {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: By the type invariant it is registered, so this cannot fail. Mounts hold
-        // references to the module, so none is left.
-        unsafe { bindings::unregister_filesystem(self.fs_type.get()) };
+        // references to the module, so none is left. Their inodes are freed after a grace period,
+        // for which a thread that removes the module can wait.
+        unsafe {
+            bindings::unregister_filesystem(self.fs_type.get());
+            bindings::rcu_barrier();
+        }
     }
 }

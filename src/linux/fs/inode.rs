@@ -1,40 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Inodes (`struct inode`).
+//! Inodes (`struct inode`), and the slab for them: allocation, eviction and freeing.
 
-use super::slab::Slot;
-use super::{
-    FileSystem,
-    Operations,
-    SuperBlock,
-    VTable, //
-};
-use crate::bindings;
+use super::*;
 use crate::linux::mm::FileMapping;
-use crate::linux::{
-    load_acquire,
-    Errno, //
-};
-use core::marker::PhantomData;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::sync::atomic::Full;
-use kernel::{
-    prelude::*,
-    sync::aref::{
-        ARef,
-        AlwaysRefCounted, //
-    },
-    types::Opaque, //
-};
-
-/// Operations on an inode of any type.
-pub(crate) trait INodeOperations: FileSystem {
-    /// Returns the target of a symlink. Called once, when the inode is set up.
-    fn get_link(inode: &INode<Self>) -> Result<&CStr>;
-}
+use core::mem::offset_of;
 
 /// An inode of a filesystem of type `T`.
 ///
@@ -92,7 +62,6 @@ impl<T: FileSystem> INode<T> {
         }
     }
 
-    /// Returns the superblock.
     pub(crate) fn super_block(&self) -> &SuperBlock<T> {
         // SAFETY: `i_sb` does not change by the type invariant. A superblock outlives its inodes,
         // and has been filled, as `SuperBlock::inode` takes a filled one.
@@ -172,8 +141,8 @@ pub(crate) enum Kind {
         /// Set if pages of a DAX device are mapped.
         is_dax: bool,
     },
-    /// A symlink; [`INodeOperations::get_link`] returns its target.
-    Symlink,
+    /// A symlink, with its target and a NUL.
+    Symlink(KVec<u8>),
     /// A device, FIFO or socket. FIFOs and sockets have no device number.
     Special {
         /// Major number, 12 bits.
@@ -193,7 +162,6 @@ pub(crate) struct Attributes<T: FileSystem> {
     pub(crate) uid: u32,
     /// Group, in the user namespace of the superblock.
     pub(crate) gid: u32,
-    /// Size in bytes.
     pub(crate) size: u64,
     /// Number of allocated bytes.
     pub(crate) allocated: u64,
@@ -203,7 +171,6 @@ pub(crate) struct Attributes<T: FileSystem> {
     pub(crate) generation: u32,
     /// Set if the inode may have access control lists.
     pub(crate) may_have_acl: bool,
-    /// Type.
     pub(crate) kind: Kind,
     /// Data of the filesystem.
     pub(crate) data: T::INode,
@@ -255,7 +222,7 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
         (*inode).i_mode = attributes.mode;
         (*inode).i_generation = attributes.generation;
         (*inode).i_blocks = attributes.allocated.div_ceil(512);
-        if !attributes.may_have_acl || matches!(attributes.kind, Kind::Symlink) {
+        if !attributes.may_have_acl || matches!(attributes.kind, Kind::Symlink(_)) {
             // Permission checks of RCU path walks need not leave RCU mode then.
             bindings::cache_no_acl(inode);
         }
@@ -276,19 +243,15 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
                 (*inode).i_flags |= if is_dax { bindings::S_DAX } else { 0 };
             }
         }
-        Kind::Symlink => {
-            // INVARIANT: `data` was set above, and neither it nor the attributes change from here
-            // on.
-            // SAFETY: The inode lives during this call.
-            let symlink = unsafe { INode::from_raw(inode) };
-            let target = T::get_link(symlink)?;
-            let length = target.count_bytes() as kernel::ffi::c_int;
-            let target = target.as_char_ptr().cast_mut();
-            // SAFETY: The target is borrowed from the inode, so it does not change before the data
-            // is dropped in `VTable::free_inode`, a grace period after the last path walk.
+        Kind::Symlink(target) => {
+            let text = CStr::from_bytes_with_nul(&target).map_err(|_| Errno::Corrupted)?;
+            let length = text.count_bytes() as ffi::c_int;
+            let (target, ..) = target.into_raw_parts();
+            // SAFETY: As above. `VTable::free_inode` frees the target, a grace period after the
+            // last path walk.
             unsafe {
                 (*inode).i_op = VTable::<T>::SYMLINK;
-                bindings::inode_set_cached_link(inode, target, length);
+                bindings::inode_set_cached_link(inode, target.cast(), length);
             }
         }
         Kind::Special { major, minor } => {
@@ -303,6 +266,7 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
     Ok(())
 }
 
+#[allow(clippy::missing_safety_doc)] // See `VTable`.
 impl<T: Operations> VTable<T> {
     /// Operations on an inode of any type but symlinks.
     pub(super) const INODE: bindings::inode_operations = bindings::inode_operations {
@@ -327,8 +291,8 @@ pub(super) unsafe extern "C" fn getattr(
     path: *const bindings::path,
     stat: *mut bindings::kstat,
     request_mask: u32,
-    _flags: kernel::ffi::c_uint,
-) -> kernel::ffi::c_int {
+    _flags: ffi::c_uint,
+) -> ffi::c_int {
     const DIO: u32 = bindings::STATX_DIOALIGN | bindings::STATX_DIO_READ_ALIGN;
 
     // SAFETY: A path that is looked up has a positive dentry. The buffer belongs to this call.
@@ -355,5 +319,100 @@ pub(super) fn into_raw<T: FileSystem>(inode: Result<INodeRef<T>>) -> *mut bindin
     match inode {
         Ok(inode) => ARef::into_raw(inode).as_ptr().cast(),
         Err(error) => error.to_ptr(),
+    }
+}
+
+/// An object of the slab: an inode, after the data of the filesystem.
+#[repr(C)]
+pub(super) struct Slot<T: FileSystem> {
+    /// `None` until the inode is set up.
+    pub(super) data: Option<T::INode>,
+    /// The mapping of a regular file: null until it is mapped, then a `KBox` until it is evicted.
+    pub(super) mapping: Atomic<*mut FileMapping<T::Claim>>,
+    pub(super) inode: bindings::inode,
+}
+
+impl<T: FileSystem> Slot<T> {
+    /// Returns the slot of an inode. The result is valid if `inode` is the field of a slot.
+    pub(super) fn of(inode: *mut bindings::inode) -> *mut Self {
+        inode
+            .wrapping_byte_sub(offset_of!(Self, inode))
+            .cast::<Self>()
+    }
+}
+
+owned! {
+    /// The slab for the inodes of a filesystem type.
+    pub(super) struct Cache(kmem_cache, kmem_cache_destroy);
+}
+
+#[allow(clippy::missing_safety_doc)] // See `VTable`.
+impl<T: Operations> VTable<T> {
+    /// Creates the slab, for [`Slot<T>`].
+    pub(super) fn new_cache() -> Result<Cache> {
+        // SAFETY: The name is a static string. `construct` initializes objects of this size.
+        let cache = unsafe {
+            bindings::__kmem_cache_create(
+                T::INODE_CACHE.as_char_ptr(),
+                size_of::<Slot<T>>() as u32,
+                align_of::<Slot<T>>() as u32,
+                bindings::SLAB_RECLAIM_ACCOUNT | bindings::SLAB_ACCOUNT,
+                Some(Self::construct),
+            )
+        };
+        NonNull::new(cache).map(Cache).ok_or(ENOMEM)
+    }
+
+    unsafe extern "C" fn construct(object: *mut ffi::c_void) {
+        let slot = object.cast::<Slot<T>>();
+        // SAFETY: The slab passes an object of the size of a slot.
+        unsafe { bindings::inode_init_once(&raw mut (*slot).inode) };
+    }
+
+    pub(super) unsafe extern "C" fn alloc_inode(
+        sb: *mut bindings::super_block,
+    ) -> *mut bindings::inode {
+        // SAFETY: The caller passes a superblock of type `T`, which keeps its type, and so the
+        // slab. The `data` of a new slot holds no value to drop.
+        unsafe {
+            let cache = Registration::<T>::from_raw((*sb).s_type).cache.0.as_ptr();
+            let slot = bindings::alloc_inode_sb(sb, cache, bindings::GFP_KERNEL).cast::<Slot<T>>();
+            if slot.is_null() {
+                return ptr::null_mut();
+            }
+            (&raw mut (*slot).data).write(None);
+            (&raw mut (*slot).mapping).write(Atomic::new(ptr::null_mut()));
+            &raw mut (*slot).inode
+        }
+    }
+
+    /// Frees an inode, after the grace period in which path walks may still read a symlink's
+    /// target.
+    pub(super) unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
+        let slot = Slot::<T>::of(inode);
+        // SAFETY: `alloc_inode` has initialized `data`, and the caller has the only pointer to the
+        // slot. It comes from a slab, but the superblock may be gone. `set_up` has given a symlink
+        // its target, unless that is null.
+        unsafe {
+            (&raw mut (*slot).data).drop_in_place();
+            if (*inode).i_mode & bindings::S_IFMT == bindings::S_IFLNK {
+                bindings::kfree((*inode).__bindgen_anon_5.i_link.cast());
+            }
+            bindings::kfree(slot.cast());
+        }
+    }
+
+    pub(super) unsafe extern "C" fn evict_inode(inode: *mut bindings::inode) {
+        // SAFETY: The inode is in a slot and has no users. `INode::set_mapping` stored a box, which
+        // has no users, as no file is open: all who look at `mapping` have a reference to the
+        // inode. The inode's own address space never had a page.
+        unsafe {
+            let mapping = (*Slot::<T>::of(inode)).mapping.get_mut();
+            let mapping = mem::replace(mapping, ptr::null_mut());
+            if !mapping.is_null() {
+                drop(KBox::from_raw(mapping));
+            }
+            bindings::clear_inode(inode);
+        }
     }
 }

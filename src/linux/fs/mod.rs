@@ -8,86 +8,35 @@
 //! C headers: `include/linux/fs.h`, `include/linux/fs_context.h`, `include/linux/exportfs.h`,
 //! `include/linux/xattr.h`.
 
+use crate::linux::prelude::*;
+use crate::linux::security::User;
+
 mod backing;
 mod context;
 mod dir;
-mod export;
 mod file;
 mod filesystem;
-mod fs_context;
 mod inode;
-mod ioctl;
 mod refusal;
-mod slab;
 mod super_block;
 mod xattr;
 
-pub(crate) use context::{
-    Context,
-    Key,
-    Param,
-    SourceKind,
-    SuperKind,
-    Value, //
-};
-pub(crate) use dir::{
-    DirOperations,
-    Emitter, //
-};
-pub(crate) use export::ExportOperations;
-pub(crate) use file::{
-    Extent,
-    FileOperations, //
-};
-pub(crate) use filesystem::{
-    FileSystem,
-    Registration, //
-};
-pub(crate) use inode::{
-    Attributes,
-    INode,
-    INodeOperations,
-    INodeRef,
-    Kind, //
-};
-pub(crate) use refusal::{
-    refusal,
-    Refusal, //
-};
-pub(crate) use super_block::{
-    Statistics,
-    SuperBlock,
-    SuperOperations, //
-};
-pub(crate) use xattr::{
-    AclKind,
-    PosixAcl,
-    XattrBuffer,
-    XattrOperations, //
-};
-
-use core::marker::PhantomData;
+pub(crate) use context::*;
+pub(crate) use dir::*;
+pub(crate) use file::*;
+pub(crate) use filesystem::*;
+pub(crate) use inode::*;
+pub(crate) use refusal::*;
+pub(crate) use super_block::*;
+pub(crate) use xattr::*;
 
 /// The tables of functions of the filesystem `T` for the VFS, of one kind of object in each file.
+///
+/// # Safety
+///
+/// Functions of C are for the VFS only: it calls them as Documentation/filesystems/vfs.rst of the
+/// kernel says, for objects of a filesystem of type `T` that it has.
 struct VTable<T>(PhantomData<T>);
 
 /// All traits that a filesystem implements.
-pub(crate) trait Operations:
-    SuperOperations
-    + INodeOperations
-    + DirOperations
-    + FileOperations
-    + XattrOperations
-    + ExportOperations
-{
-}
-
-impl<T> Operations for T where
-    T: SuperOperations
-        + INodeOperations
-        + DirOperations
-        + FileOperations
-        + XattrOperations
-        + ExportOperations
-{
-}
+pub(crate) trait Operations: DirOperations + FileOperations + XattrOperations {}

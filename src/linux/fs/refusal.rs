@@ -2,17 +2,7 @@
 
 //! Why a mount is refused, and errors of a mounted filesystem.
 
-use super::{
-    FileSystem,
-    SuperBlock, //
-};
-use crate::bindings;
-use core::ptr;
-use kernel::{
-    fmt,
-    prelude::*,
-    str::CString, //
-};
+use super::*;
 
 /// Why a mount or a mount option is refused: the reason, what the user can do about it, and the
 /// error code.
@@ -52,13 +42,22 @@ impl Refusal {
     }
 }
 
-/// Makes a [`Refusal`] of an error code and a reason, which is formatted.
+/// Makes a [`Refusal`] of an error code, a reason, which is formatted, and perhaps a remedy.
 macro_rules! refusal {
-    ($errno:expr, $($reason:tt)*) => {
-        $crate::linux::fs::Refusal::new($errno, kernel::prelude::fmt!($($reason)*))
+    ($errno:expr => $reason:tt $(, $value:expr)*) => {
+        $crate::linux::fs::Refusal::new($errno, kernel::prelude::fmt!($reason $(, $value)*))
+    };
+    ($errno:expr => $reason:tt $(, $value:expr)*; $remedy:expr) => {
+        $crate::linux::fs::refusal!($errno => $reason $(, $value)*).remedy($remedy)
     };
 }
 pub(crate) use refusal;
+
+/// Returns a [`refusal`] from a function.
+macro_rules! refuse {
+    ($($refusal:tt)*) => { return Err($crate::linux::fs::refusal!($($refusal)*)) };
+}
+pub(crate) use refuse;
 
 impl From<Error> for Refusal {
     fn from(errno: Error) -> Self {

@@ -2,50 +2,7 @@
 
 //! Superblocks (`struct super_block`).
 
-use super::{
-    context,
-    FileSystem,
-    INodeRef,
-    Operations,
-    Registration,
-    VTable, //
-};
-use crate::bindings;
-use core::marker::PhantomData;
-use core::ptr;
-use kernel::{
-    prelude::*,
-    seq_file::SeqFile,
-    types::Opaque, //
-};
-
-/// Operations on a mounted superblock.
-pub(crate) trait SuperOperations: FileSystem {
-    /// Returns the figures for statfs(2).
-    fn statfs(sb: &SuperBlock<Self>) -> Statistics;
-
-    /// Shows the mount options that differ from the default, each after a comma.
-    fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile);
-
-    /// Gives up what only one superblock with this device number can have. Called under `s_umount`
-    /// before the number becomes free for another superblock, also if mounting failed. Inodes may
-    /// be in use.
-    fn retire(sb: &SuperBlock<Self>);
-
-    /// Returns the label, without a NUL. Bytes after the first `FSLABEL_MAX` are not shown.
-    fn label(sb: &SuperBlock<Self>) -> &[u8];
-
-    /// Returns the UUID. Also called while the superblock is filled, when only its data are set.
-    fn uuid(sb: &SuperBlock<Self>) -> &[u8; 16];
-}
-
-/// Figures for statfs(2).
-pub(crate) struct Statistics {
-    /// Size in pages.
-    pub(crate) pages: u64,
-    /// Number of inodes.
-    pub(crate) inodes: u64,
-}
+use super::*;
 
 /// A superblock of a filesystem of type `T`.
 ///
@@ -102,6 +59,7 @@ impl<T: FileSystem> SuperBlock<T> {
     }
 }
 
+#[allow(clippy::missing_safety_doc)] // See `VTable`.
 impl<T: Operations> VTable<T> {
     const SUPER: bindings::super_operations = bindings::super_operations {
         alloc_inode: Some(Self::alloc_inode),
@@ -164,10 +122,6 @@ impl<T: Operations> VTable<T> {
     }
 
     /// `kill_sb` of the filesystem type.
-    ///
-    /// # Safety
-    ///
-    /// `sb` must be a superblock of type `T` with a device number. It is not used afterwards.
     pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
         // SAFETY: The superblock is valid, and keeps its type registered.
         let registration = unsafe { Registration::<T>::from_raw((*sb).s_type) };
@@ -190,16 +144,13 @@ impl<T: Operations> VTable<T> {
         }
     }
 
-    /// # Safety
-    ///
-    /// `dentry` must belong to a mounted superblock of type `T`, and `buf` be zero.
     unsafe extern "C" fn statfs(
         dentry: *mut bindings::dentry,
         buf: *mut bindings::kstatfs,
-    ) -> kernel::ffi::c_int {
+    ) -> ffi::c_int {
         // SAFETY: The caller passes a dentry of a mounted superblock.
         let sb = unsafe { SuperBlock::<T>::of(dentry) };
-        let statistics = T::statfs(sb);
+        let (pages, inodes) = T::statfs(sb);
         // The same value as uuid_to_fsid() gives.
         let uuid = u128::from_le_bytes(*T::uuid(sb));
         let fsid = uuid as u64 ^ (uuid >> 64) as u64;
@@ -208,20 +159,17 @@ impl<T: Operations> VTable<T> {
         buf.f_type = T::MAGIC as isize;
         buf.f_bsize = bindings::PAGE_SIZE as isize;
         buf.f_frsize = buf.f_bsize;
-        buf.f_blocks = statistics.pages;
-        buf.f_files = statistics.inodes;
+        buf.f_blocks = pages;
+        buf.f_files = inodes;
         buf.f_namelen = bindings::NAME_MAX as isize;
         buf.f_fsid.val = [fsid as i32, (fsid >> 32) as i32];
         0
     }
 
-    /// # Safety
-    ///
-    /// `root` must be the root of a mounted superblock of type `T`, and `seq` valid.
     unsafe extern "C" fn show_options(
         seq: *mut bindings::seq_file,
         root: *mut bindings::dentry,
-    ) -> kernel::ffi::c_int {
+    ) -> ffi::c_int {
         // SAFETY: The VFS passes a seq_file that belongs to this call.
         let seq = unsafe { SeqFile::from_raw(seq.cast()) };
         // SAFETY: The caller passes the root of a mounted superblock.

@@ -2,25 +2,8 @@
 
 //! Extended attributes and access control lists.
 
-use super::{
-    FileSystem,
-    INode,
-    Operations,
-    SuperBlock,
-    VTable, //
-};
-use crate::bindings;
+use super::*;
 use crate::linux::security;
-use core::marker::PhantomData;
-use core::{
-    ptr,
-    slice, //
-};
-use kernel::{
-    error::from_err_ptr,
-    ffi,
-    prelude::*, //
-};
 
 /// Operations on the extended attributes of an inode.
 pub(crate) trait XattrOperations: FileSystem {
@@ -31,9 +14,7 @@ pub(crate) trait XattrOperations: FileSystem {
     /// Writes the value of the extended attribute `name`, after the prefix with this number, to
     /// `value`. It has at most 64 KiB.
     ///
-    /// # Errors
-    ///
-    /// `ENODATA` if the attribute does not exist; the errors of [`XattrBuffer::reserve`].
+    /// Errors: `ENODATA` if the attribute does not exist; the errors of [`XattrBuffer::reserve`].
     fn get_xattr(
         inode: &INode<Self>,
         prefix: u8,
@@ -45,8 +26,9 @@ pub(crate) trait XattrOperations: FileSystem {
     /// [does not show](XattrBuffer::shows).
     fn list_xattrs(inode: &INode<Self>, list: &mut XattrBuffer<'_>) -> Result;
 
-    /// Returns an access control list of `inode`, if it has one.
-    fn get_acl(inode: &INode<Self>, kind: AclKind) -> Result<Option<PosixAcl>>;
+    /// Returns the access control list of `inode`, or that for new files in it if `is_default`, if
+    /// it has one.
+    fn get_acl(inode: &INode<Self>, is_default: bool) -> Result<Option<PosixAcl>>;
 }
 
 /// The buffer of getxattr(2) or listxattr(2).
@@ -78,9 +60,7 @@ impl XattrBuffer<'_> {
 
     /// Returns room for `length` more bytes, or `None` if the caller asks for the length only.
     ///
-    /// # Errors
-    ///
-    /// `ERANGE` if there is less room.
+    /// Errors: `ERANGE` if there is less room.
     pub(crate) fn reserve(&mut self, length: usize) -> Result<Option<&mut [u8]>> {
         let start = self.used;
         if self.size != 0 && length > self.size - start {
@@ -110,9 +90,7 @@ impl XattrBuffer<'_> {
 
     /// Adds the name of the attribute `prefix` and `name` to a list.
     ///
-    /// # Errors
-    ///
-    /// `ERANGE` if it does not fit.
+    /// Errors: `ERANGE` if it does not fit.
     pub(crate) fn add(&mut self, prefix: &str, name: &[u8]) -> Result {
         for part in [prefix.as_bytes(), name, b"\0"] {
             if let Some(room) = self.reserve(part.len())? {
@@ -123,52 +101,33 @@ impl XattrBuffer<'_> {
     }
 }
 
-/// The type of an access control list.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AclKind {
-    /// The list that access to the file is checked against.
-    Access,
-    /// The list that new files in the directory start with.
-    Default,
+owned! {
+    /// An access control list.
+    pub(crate) struct PosixAcl(posix_acl, posix_acl_release);
 }
 
-/// An access control list.
-///
-/// # Invariants
-///
-/// Owns a reference to a valid list, or is null for a list without entries.
-pub(crate) struct PosixAcl(*mut bindings::posix_acl);
-
 impl PosixAcl {
-    /// Makes a list of the value of an extended attribute.
+    /// Makes a list of the value of an extended attribute. Returns `None` for one without entries.
     ///
-    /// # Errors
-    ///
-    /// `ENOMEM`; `EACCES` if it names owners that the superblock's user namespace does not have;
-    /// another error if the value is not a valid list.
-    pub(crate) fn from_xattr<T: Operations>(sb: &SuperBlock<T>, value: &[u8]) -> Result<Self> {
+    /// Errors: `ENOMEM`; `EACCES` if it names owners that the superblock's user namespace does not
+    /// have; another error if the value is not a valid list.
+    pub(crate) fn from_xattr<T: Operations>(
+        sb: &SuperBlock<T>,
+        value: &[u8],
+    ) -> Result<Option<Self>> {
         let (start, length) = (value.as_ptr().cast(), value.len());
         // SAFETY: The superblock keeps its user namespace, and the value is only read.
         let acl = unsafe { bindings::valid_posix_acl((*sb.as_raw()).s_user_ns, start, length) };
-        // INVARIANT: The function returned a reference, or null.
-        Ok(PosixAcl(from_err_ptr(acl)?))
+        Ok(NonNull::new(from_err_ptr(acl)?).map(PosixAcl))
     }
 
     /// Returns the C object, with the reference.
     fn into_raw(self) -> *mut bindings::posix_acl {
-        let acl = self.0;
-        core::mem::forget(self);
-        acl
+        mem::ManuallyDrop::new(self).0.as_ptr()
     }
 }
 
-impl Drop for PosixAcl {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant this owns the reference. Null is allowed.
-        unsafe { bindings::posix_acl_release(self.0) };
-    }
-}
-
+#[allow(clippy::missing_safety_doc)] // See `VTable`.
 impl<T: Operations> VTable<T> {
     /// The operations on an inode that are about its attributes.
     pub(super) const XATTR_OPERATIONS: bindings::inode_operations = bindings::inode_operations {
@@ -198,10 +157,6 @@ impl<T: Operations> VTable<T> {
         }
     }
 
-    /// # Safety
-    ///
-    /// `handler` must be one of [`Self::HANDLERS`], `inode` an inode of type `T`, `name` the
-    /// name after the prefix, and `buffer` null or valid for writing `size` bytes.
     unsafe extern "C" fn get_xattr(
         handler: *const bindings::xattr_handler,
         _dentry: *mut bindings::dentry,
@@ -226,11 +181,6 @@ impl<T: Operations> VTable<T> {
     }
 
     /// `listxattr` of all inodes.
-    ///
-    /// # Safety
-    ///
-    /// `dentry` must be one of an inode of type `T`, and `buffer` null or valid for writing `size`
-    /// bytes.
     unsafe extern "C" fn list_xattrs(
         dentry: *mut bindings::dentry,
         buffer: *mut ffi::c_char,
@@ -247,10 +197,6 @@ impl<T: Operations> VTable<T> {
     }
 
     /// `get_inode_acl` of all inodes but symlinks. The VFS caches the list.
-    ///
-    /// # Safety
-    ///
-    /// `inode` must be an inode of type `T`.
     unsafe extern "C" fn get_acl(
         inode: *mut bindings::inode,
         kind: ffi::c_int,
@@ -259,14 +205,14 @@ impl<T: Operations> VTable<T> {
         if rcu {
             return ECHILD.to_ptr();
         }
-        let kind = match kind {
-            bindings::ACL_TYPE_ACCESS => AclKind::Access,
-            bindings::ACL_TYPE_DEFAULT => AclKind::Default,
+        let is_default = match kind {
+            bindings::ACL_TYPE_ACCESS => false,
+            bindings::ACL_TYPE_DEFAULT => true,
             _ => return EINVAL.to_ptr(),
         };
         // SAFETY: The VFS passes an inode that has been set up, and keeps it.
         let inode = unsafe { INode::<T>::from_raw(inode) };
-        match T::get_acl(inode, kind) {
+        match T::get_acl(inode, is_default) {
             Ok(acl) => acl.map_or(ptr::null_mut(), PosixAcl::into_raw),
             Err(error) => error.to_ptr(),
         }

@@ -8,10 +8,7 @@
 //! A DAX fault that maps the pages around it, as far as the iomap goes, would replace all that is
 //! for DAX devices here, with iomaps that end where pages are not usable.
 
-use super::fault::{
-    Keep,
-    Kept, //
-};
+use super::fault::Kept;
 use super::pmd::NoPmd;
 use super::{
     Fault,
@@ -22,10 +19,7 @@ use super::{
     PageCopy,
     PAGE_SIZE, //
 };
-use crate::bindings;
-use core::ops::Range;
-use core::ptr;
-use kernel::sync::ArcBorrow;
+use crate::linux::prelude::*;
 
 /// Number of pages that one fault maps at most, as in the page cache by default with pages of
 /// 4 KiB.
@@ -41,7 +35,7 @@ impl<'a, C> Fault<'a, C> {
     /// Makes the DAX code map an entry of the order of the fault, while `memory` is the file's.
     #[inline]
     pub(crate) fn map_dax(&self, memory: ArcBorrow<'_, Memory>) -> FaultResult<'a> {
-        match Keep::new(self, &memory) {
+        match Kept::new(self, memory) {
             Some(kept) if matches!(kept.method(), MapMethod::Dax(_)) => {
                 // SAFETY: The fault is on a DAX device, and `kept` keeps its memory.
                 unsafe { self.result(bindings::dax_iomap_fault(self.as_raw(), self.order())) }
@@ -60,23 +54,23 @@ impl<'a, C> Fault<'a, C> {
         usable: impl Fn(u64, u64) -> bool,
     ) -> FaultResult<'a> {
         let here = self.page();
-        let kept = Keep::new(self, &memory);
+        let kept = Kept::new(self, memory);
         let Some(kept) = kept.filter(|kept| here < kept.pages()) else {
             return FaultResult::SIGBUS;
         };
         if self.is_write() {
-            if let Some(result) = self.give(*kept) {
+            if let Some(result) = self.give(&kept) {
                 return result;
             }
         }
-        let no_pmd = NoPmd::new(self, *kept);
+        let no_pmd = NoPmd::new(self, &kept);
         if no_pmd.as_ref().is_some_and(|no_pmd| no_pmd.is_huge(self)) {
             // SAFETY: The entry is set.
             return unsafe { self.result(bindings::VM_FAULT_NOPAGE) };
         }
         // SAFETY: `no_pmd` excludes PMD entries, and `find_known` leaves out pages that could be in
         // one of a DAX device. This is the result of handling the fault.
-        unsafe { self.result(Around::new(self, *kept).map(usable)) }
+        unsafe { self.result(Around::new(self, &kept).map(usable)) }
     }
 }
 
@@ -91,7 +85,7 @@ impl<'a, C> Fault<'a, C> {
 /// its pages without users or after a revocation only, and a fault excludes both.
 struct Around<'f, 'a, C> {
     fault: &'f Fault<'a, C>,
-    kept: Kept<'f>,
+    kept: &'f Kept<'f>,
     pages: Range<u64>,
     first: *mut bindings::page,
     known: u32,
@@ -103,7 +97,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
     /// # Safety
     ///
     /// No PMD entry may be set there.
-    unsafe fn new(fault: &'f Fault<'a, C>, kept: Kept<'f>) -> Self {
+    unsafe fn new(fault: &'f Fault<'a, C>, kept: &'f Kept<'f>) -> Self {
         let (vma, first, last) = fault.area();
         let (here, at) = (fault.page(), fault.address() as u64 / PAGE_SIZE);
         // INVARIANT: No page is known, and the caller guarantees the rest.
@@ -298,7 +292,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
 #[inline(never)]
 unsafe fn map_unknown_page(
     vmf: *mut bindings::vm_fault,
-    kept: Kept<'_>,
+    kept: &Kept<'_>,
     page: u64,
 ) -> bindings::vm_fault_t {
     if let Some(page) = kept.page(page) {

@@ -10,8 +10,7 @@
 //! uses that record for page frames, instead of the attributes of the mapping. The page-table
 //! entries that are looked up here agree with the record.
 
-use crate::bindings;
-use core::ptr::NonNull;
+use crate::linux::prelude::*;
 
 /// Cache attributes of the mappings of a page.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -11,11 +11,8 @@ use super::{
     Space,
     PAGE_SIZE, //
 };
-use crate::bindings;
+use crate::linux::prelude::*;
 use core::cell::Cell;
-use core::marker::PhantomData;
-use core::ops::Deref;
-use kernel::sync::ArcBorrow;
 
 /// Makes `'a` invariant, so that no other lifetime will do in its place.
 type Brand<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
@@ -65,7 +62,6 @@ impl<'a, C> Fault<'a, C> {
         self.order
     }
 
-    /// Returns the mapping.
     pub(crate) fn mapping(&self) -> &'a FileMapping<C> {
         self.mapping
     }
@@ -103,7 +99,7 @@ impl<'a, C> Fault<'a, C> {
     /// Gives the faulting page to the MM, which copies it for a write to a private mapping. The MM
     /// survives a machine check then. Returns `None` for a page of a DAX device that the DAX code
     /// does not know yet, and for the first page of a huge page.
-    pub(super) fn give(&self, kept: Kept<'_>) -> Option<FaultResult<'a>> {
+    pub(super) fn give(&self, kept: &Kept<'_>) -> Option<FaultResult<'a>> {
         let here = self.page();
         let page = match (kept.page(here), kept.method()) {
             (Some(page), _) => page.get(),
@@ -159,67 +155,49 @@ impl<'a, C> Fault<'a, C> {
     }
 }
 
-/// The address space of a fault. Its memory cannot go away before this is dropped.
+/// The address space of a fault, which keeps the memory: that cannot go away before this is
+/// dropped, after the fault has inserted what it maps.
 ///
 /// # Invariants
 ///
 /// `memory` is the memory of `space`.
-#[derive(Clone, Copy)]
 pub(super) struct Kept<'f> {
     pub(super) space: &'f Space,
-    memory: &'f Memory,
+    memory: ArcBorrow<'f, Memory>,
 }
 
-/// Has the address space keep the memory. Dropped after the fault has inserted what it maps.
-pub(super) struct Keep<'f>(Kept<'f>, ArcBorrow<'f, Memory>);
-
-impl<'f> Deref for Keep<'f> {
-    type Target = Kept<'f>;
-
-    #[inline(always)]
-    fn deref(&self) -> &Kept<'f> {
-        &self.0
-    }
-}
-
-impl Drop for Keep<'_> {
+impl Drop for Kept<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.space.keep(self.1);
-    }
-}
-
-impl<'f> Keep<'f> {
-    /// Returns the address space of `fault`, if `memory` is its memory.
-    #[inline]
-    pub(super) fn new<C>(
-        fault: &'f Fault<'_, C>,
-        memory: &'f ArcBorrow<'_, Memory>,
-    ) -> Option<Self> {
-        let space = fault.mapping().space();
-        // INVARIANT: This is the memory.
-        let is_its = space.memory.id == memory.mappable().id;
-        is_its.then(|| Keep(Kept { space, memory }, *memory))
+        self.space.keep(self.memory);
     }
 }
 
 impl<'f> Kept<'f> {
+    /// Returns the address space of `fault`, if `memory` is its memory.
+    #[inline]
+    pub(super) fn new<C>(fault: &'f Fault<'_, C>, memory: ArcBorrow<'f, Memory>) -> Option<Self> {
+        let space = fault.mapping().space();
+        // INVARIANT: This is the memory.
+        (space.memory.id == memory.mappable().id).then(|| Kept { space, memory })
+    }
+
     /// Returns how processes map the memory.
     #[inline]
-    pub(super) fn method(self) -> MapMethod {
+    pub(super) fn method(&self) -> MapMethod {
         self.space.memory.method
     }
 
     /// Returns the page frame of page `page`.
     #[inline]
-    pub(super) fn frame(self, page: u64) -> Option<usize> {
+    pub(super) fn frame(&self, page: u64) -> Option<usize> {
         self.memory.frame(self.space.offset + page * PAGE_SIZE)
     }
 
     /// Returns page `page` if it has a reference: pages of [`MapMethod::Pages`], and copies of
     /// pages after the span.
     #[inline]
-    pub(super) fn page(self, page: u64) -> Option<Page<'f>> {
+    pub(super) fn page(&self, page: u64) -> Option<Page<'_>> {
         if page >= self.space.length / PAGE_SIZE {
             self.space.copy(page)?.get()
         } else {
@@ -229,7 +207,7 @@ impl<'f> Kept<'f> {
 
     /// Returns page `page`, with a reference, if it belongs to the space according to the DAX code.
     /// The space waits for the reference before it forgets the page.
-    fn dax_page(self, page: u64) -> Option<*mut bindings::page> {
+    fn dax_page(&self, page: u64) -> Option<*mut bindings::page> {
         let frame = self.frame(page)?;
         let mapping = self.space.as_raw().as_ptr();
         // SAFETY: By the invariant of `Memory` memory of a DAX device has struct pages. Fault
@@ -241,7 +219,7 @@ impl<'f> Kept<'f> {
     }
 
     /// Returns a new page with a copy of page `page`, or `None` if memory is short.
-    fn copy_of(self, page: u64) -> Result<Option<OwnPage>, ()> {
+    fn copy_of(&self, page: u64) -> Result<Option<OwnPage>, ()> {
         let offset = self.space.offset + page * PAGE_SIZE;
         // The last page may be more than the memory.
         let left = self.memory.mappable().size().saturating_sub(offset);

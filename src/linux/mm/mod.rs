@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Memory management: memory that is mapped into the kernel and into processes.
-//!
-//! C headers: `include/linux/mm.h`, `include/linux/dax.h`, `include/linux/pagemap.h`.
+//! Memory management: memory that is mapped into the kernel and into processes
+//! (`include/linux/mm.h`, `include/linux/dax.h`, `include/linux/pagemap.h`).
 
 mod around;
-#[cfg_attr(not(CONFIG_DAXFS_FS_FRAMES), path = "../../without/cache_mode.rs")]
 // Only these sources have other modes.
 #[cfg_attr(
     not(any(CONFIG_DAXFS_FS_PHYS, CONFIG_DAXFS_FS_DMABUF)),
@@ -13,13 +11,8 @@ mod around;
 )]
 pub(crate) mod cache_mode;
 mod fault;
-mod mappable;
 mod memory;
 mod page;
-#[cfg_attr(
-    not(all(CONFIG_DAXFS_FS_FRAMES, CONFIG_TRANSPARENT_HUGEPAGE)),
-    path = "../../without/pmd.rs"
-)]
 mod pmd;
 pub(crate) mod poison;
 mod space;
@@ -30,13 +23,11 @@ pub(crate) use fault::{
     FaultResult,
     Outcome, //
 };
-pub(crate) use mappable::{
+pub(crate) use memory::{
     fault_in,
     DaxRange,
     MapMethod,
-    Mappable, //
-};
-pub(crate) use memory::{
+    Mappable,
     Memory,
     Owner, //
 };
@@ -44,6 +35,7 @@ use page::{
     Page,
     PageCopy, //
 };
+
 pub(crate) use space::{
     FileMapping,
     Space,

@@ -6,19 +6,7 @@ use super::{
     poison,
     PAGE_SIZE, //
 };
-use crate::bindings;
-use crate::linux::load_acquire;
-use core::marker::PhantomData;
-use core::mem;
-use core::ptr::{
-    self,
-    NonNull, //
-};
-use kernel::sync::atomic::{
-    Acquire,
-    Atomic,
-    Full, //
-};
+use crate::linux::prelude::*;
 
 /// A page.
 ///
@@ -56,12 +44,10 @@ impl Page<'_> {
     }
 }
 
-/// A reference to a page.
-///
-/// # Invariants
-///
-/// The object owns a reference to the page.
-pub(super) struct OwnPage(NonNull<bindings::page>);
+owned! {
+    /// A reference to a page.
+    pub(super) struct OwnPage(page, put_page);
+}
 
 impl OwnPage {
     /// Returns a new page that begins with `length` bytes of `fill`, at most a page, followed by
@@ -92,13 +78,6 @@ impl OwnPage {
         let page = self.0.as_ptr();
         mem::forget(self);
         page
-    }
-}
-
-impl Drop for OwnPage {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant there is a reference, which nothing uses afterwards.
-        unsafe { bindings::put_page(self.0.as_ptr()) };
     }
 }
 

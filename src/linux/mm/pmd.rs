@@ -2,10 +2,7 @@
 
 //! PMD entries for memory without a DAX device.
 
-use super::fault::{
-    Keep,
-    Kept, //
-};
+use super::fault::Kept;
 use super::{
     Fault,
     FaultResult,
@@ -14,9 +11,7 @@ use super::{
     Space,
     PAGE_SIZE, //
 };
-use crate::bindings;
-use core::ptr::NonNull;
-use kernel::sync::ArcBorrow;
+use crate::linux::prelude::*;
 
 const PMD_SIZE: u64 = bindings::PMD_SIZE;
 
@@ -30,7 +25,9 @@ fn whole<C>(fault: &Fault<'_, C>, space: &Space) -> Option<u64> {
     let start = fault.address() as u64 & !(PMD_SIZE - 1);
     let before = fault.address() as u64 % PMD_SIZE / PAGE_SIZE;
     let first = fault.page().checked_sub(before)?;
-    let fits = start >= area_start
+    // Without huge pages, the kernel has no functions that insert PMD entries.
+    let fits = cfg!(CONFIG_TRANSPARENT_HUGEPAGE)
+        && start >= area_start
         && start + (PMD_SIZE - 1) <= area_end
         && first * PAGE_SIZE + PMD_SIZE <= space.length;
     fits.then_some(first)
@@ -59,7 +56,7 @@ pub(super) struct NoPmd<'f>(&'f Space);
 
 impl<'f> NoPmd<'f> {
     /// Excludes PMD entries around `fault`. Returns `None` if there cannot be any.
-    pub(super) fn new<C>(fault: &'f Fault<'_, C>, kept: Kept<'f>) -> Option<Self> {
+    pub(super) fn new<C>(fault: &'f Fault<'_, C>, kept: &Kept<'f>) -> Option<Self> {
         if let MapMethod::Dax(_) = kept.method() {
             // The DAX code locks its entries.
             return None;
@@ -103,7 +100,7 @@ impl<'a, C> Fault<'a, C> {
         if self.order() != bindings::PMD_ORDER || self.is_write() {
             return None;
         }
-        let kept = Keep::new(self, &memory)?;
+        let kept = Kept::new(self, memory)?;
         let by_frame = matches!(kept.method(), MapMethod::Frames(_));
         if by_frame && !cfg!(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) {
             // The MM would take the entry for one of counted pages, and drop counts of its own.

@@ -5,14 +5,7 @@
 //! The kernel marks the struct page of failed memory. Checking it costs more than the rest of a
 //! small read, so only the pages of memory in which one has failed are checked.
 
-use crate::bindings;
-use crate::linux::read_once;
-use core::marker::PhantomData;
-use kernel::sync::atomic::{
-    Atomic,
-    Full,
-    Release, //
-};
+use crate::linux::prelude::*;
 
 /// Set if memory of this machine may have failed.
 static FAILED: Atomic<bool> = Atomic::new(false);
@@ -65,7 +58,6 @@ impl Frame<'_> {
         Frame(frame, PhantomData)
     }
 
-    /// Returns the number.
     pub(crate) fn number(self) -> usize {
         self.0
     }

@@ -14,33 +14,13 @@ use super::{
     PageCopy,
     PAGE_SIZE, //
 };
-use crate::bindings;
 use crate::linux::internal::InternalInode;
-use crate::linux::read_once;
-use core::{
-    marker::PhantomPinned,
-    ops::Deref,
-    ptr::{
-        null_mut,
-        NonNull, //
-    }, //
-};
-use kernel::sync::atomic::{
-    Atomic,
-    Full, //
-};
-use kernel::{
-    prelude::*,
-    sync::{
-        Arc,
-        ArcBorrow, //
-    }, //
-};
+use crate::linux::prelude::*;
+use core::ptr::null_mut;
 
 /// A part of memory that files map.
 #[derive(Clone, Copy)]
 pub(crate) struct Span {
-    /// The memory.
     pub(crate) memory: Mappable,
     /// Offset of the first byte in the memory.
     pub(crate) offset: u64,
@@ -105,9 +85,7 @@ unsafe impl Sync for Space {}
 impl Space {
     /// Makes an address space for `span`.
     ///
-    /// # Errors
-    ///
-    /// `EIO` if it is not whole pages of its memory, `ENOMEM`.
+    /// Errors: `EIO` if it is not whole pages of its memory, `ENOMEM`.
     pub(crate) fn new(span: Span) -> Result<Arc<Self>> {
         let end = span.offset.checked_add(span.length).ok_or(EIO)?;
         let pages = span.length == 0 || (span.offset | span.length) % PAGE_SIZE == 0;
@@ -210,7 +188,7 @@ impl Space {
     }
 
     /// Kills the processes that map the failed page `index`, and unmaps it.
-    pub(crate) fn page_failed(&self, index: usize, flags: kernel::ffi::c_int) {
+    pub(crate) fn page_failed(&self, index: usize, flags: ffi::c_int) {
         if cfg!(CONFIG_MEMORY_FAILURE) {
             // SAFETY: The address space is valid.
             unsafe { bindings::mf_dax_kill_procs(self.as_raw().as_ptr(), index, 1, flags) };
@@ -253,12 +231,10 @@ pub(crate) struct FileMapping<C> {
 }
 
 impl<C> FileMapping<C> {
-    /// Makes the mapping.
     pub(crate) fn new(claim: C, space: Arc<Space>) -> Self {
         FileMapping { claim, space }
     }
 
-    /// Returns the claim.
     pub(crate) fn claim(&self) -> &C {
         &self.claim
     }
@@ -286,10 +262,10 @@ unsafe extern "C" fn daxfs_iomap_begin(
     inode: *mut bindings::inode,
     _position: bindings::loff_t,
     _length: bindings::loff_t,
-    _flags: kernel::ffi::c_uint,
+    _flags: ffi::c_uint,
     iomap: *mut bindings::iomap,
     _source: *mut bindings::iomap,
-) -> kernel::ffi::c_int {
+) -> ffi::c_int {
     // SAFETY: The caller passes the inode of a space. Its private data are the space, which a
     // fault keeps, and an iomap that belongs to the fault.
     let (space, iomap) = unsafe { (&*(*inode).i_private.cast::<Space>(), &mut *iomap) };

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What most files above [`linux`](crate::linux) use: its filesystem, and the image.
+
+pub(crate) use crate::image::{
+    self,
+    layout,
+    Image,
+    Problem, //
+};
+pub(crate) use crate::linux::{
+    fs::*,
+    global_mutex,
+    prelude::*,
+    security::User,
+    Hex, //
+};
+pub(crate) use kernel::page::PAGE_SIZE;
