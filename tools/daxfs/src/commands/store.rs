@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use daxfs_files::bar::Bar;
 use daxfs_files::signals::Cleanup;
 use daxfs_files::stdout::{written, Out};
-use daxfs_files::{scratch, values, Output, Overwrite};
+use daxfs_files::{eprintln, scratch, values, Output, Overwrite};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::{human, shown_path};
 use daxfs_load::catalog::{Overview, Reuse};
