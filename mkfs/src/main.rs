@@ -7,7 +7,7 @@ use clap::Parser;
 use daxfs_files::bar::Bar;
 use daxfs_files::signals::{survive_limits, Cleanup};
 use daxfs_files::stdout::{obey_pipe, or_pipe, say};
-use daxfs_files::{scratch, shown_path, usage, Error, Output, Overwrite, Progress};
+use daxfs_files::{eprintln, scratch, shown_path, usage, Error, Output, Overwrite, Progress};
 use mkdaxfs::input::exclude::{pattern, Exclude};
 use mkdaxfs::input::{self as input, Input};
 use mkdaxfs::options::Args;

@@ -177,3 +177,12 @@ pub fn shown_path(path: &Path) -> String {
 fn reason(why: &Reason) -> String {
     shown(why.to_string().as_bytes()).replace(r"\\", r"\")
 }
+
+/// Prints a line to standard error, as std's macro does, but goes on where that panics: if it is closed or full.
+#[macro_export]
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}

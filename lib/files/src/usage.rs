@@ -3,6 +3,7 @@
 //! Wrong command lines, and requests for help.
 
 use crate::descriptor::Stdout;
+use crate::eprintln;
 use crate::shown;
 use crate::stdout::written;
 use clap::error::ErrorKind;

@@ -248,9 +248,9 @@ impl<'a> Placer<'a> {
         match self.find(self.root, &target)? {
             Some(id) if !self.pending.contains_key(&id) => {
                 let node = &mut self.builder.tree.nodes[id as usize];
-                // The last of several links may be the one with the content.
-                if is_empty(&node.kind) && node.origin == self.origin {
-                    node.kind = content;
+                // The last content counts, as it does for tools that write it to the file.
+                if !is_empty(&content) && matches!(node.kind, Kind::Regular { .. }) {
+                    (node.kind, node.origin) = (content, self.origin);
                 }
                 self.builder.set(parent, name, id);
             }

@@ -199,6 +199,9 @@ fn composed_images() {
     for pack in &packs {
         let digest = place.ok(format!("daxfs digest store/packs/{pack}"));
         assert_eq!(format!("{}.daxfs", digest.text().trim()), *pack);
+        // Of a mount of it only root sees anything.
+        let line = format!("daxfs stat store/packs/{pack} /");
+        says(&place, &line, "0700/d");
     }
     // Each file has its object in a pack, and its size and its attributes in the image.
     for file in ["small", "copy", "hard", "dir/large", "dir/version"] {

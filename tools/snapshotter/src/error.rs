@@ -2,6 +2,7 @@
 
 //! Errors: one line each, with the snapshot, the problem and a remedy.
 
+use daxfs_files::eprintln;
 use rustix::io::Errno;
 use std::fmt;
 use std::io;

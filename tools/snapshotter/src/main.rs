@@ -4,7 +4,7 @@
 
 use clap::Parser;
 use daxfs_files::signals::survive_limits;
-use daxfs_files::{notify, usage};
+use daxfs_files::{eprintln, notify, usage};
 use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{warn, Error, Result};
 use daxfs_snapshotter::loader::{KernelLoader, Loader};

@@ -189,7 +189,8 @@ pub fn tree(tree: &mut Tree, objects: &[(Sum, NodeId)]) -> Result<Tree> {
     let paths: Vec<PathBuf> = paths.collect();
     let mut builder = Builder::new();
     builder.tree.origins = tree.origins.iter_mut().map(Origin::take).collect();
-    builder.describe(ROOT, attributes(0o755), 0);
+    // If a pack is mounted by itself, nobody but root gets at files of the images that are private.
+    builder.describe(ROOT, attributes(0o700), 0);
     let mut entries = Vec::with_capacity(objects.len());
     for (&(sum, node), path) in objects.iter().zip(paths) {
         let Kind::Regular { size, location } = tree.node(node).kind else {
@@ -198,7 +199,7 @@ pub fn tree(tree: &mut Tree, objects: &[(Sum, NodeId)]) -> Result<Tree> {
         let origin = tree.node(node).origin;
         let name = builder.tree.keep_name(object_name(&sum).as_bytes());
         let object = builder.add(Node {
-            attributes: attributes(0o444),
+            attributes: attributes(0o400),
             parent: ROOT,
             name,
             origin,

@@ -355,7 +355,7 @@ impl Layout {
         if left.len() > usize::from(self.platform.is_none()) {
             let wanted = self.platform.clone().unwrap_or_else(Platform::here);
             // Names are a better choice than this machine's platform.
-            let deep = self.platform.is_some() || left.iter().all(|it| it.name().is_none());
+            let deep = self.platform.is_some() || left.iter().all(|it| it.name() == left[0].name());
             let known: Vec<_> = left.iter().map(|it| self.platforms(it, deep)).collect();
             let rank = |known: &Vec<_>| known.iter().filter_map(|is| wanted.rank(is)).max();
             if let best @ Some(_) = known.iter().map(rank).max().flatten() {

@@ -342,8 +342,11 @@ impl<'a> TarReader<'a> {
                 return Err(self.error(at, why));
             }
             // An incremental archive has the names in a directory.
-            b'D' | b'\0' | b'0' if kind.as_byte() == b'D' || path.ends_with(b"/") => {
+            b'D' => {
                 self.content(size)?;
+                What::File(Kind::Directory(Vec::new()))
+            }
+            b'\0' | b'0' if size == 0 && path.ends_with(b"/") => {
                 What::File(Kind::Directory(Vec::new()))
             }
             b'\0' | b'0' | b'7' | b'S' => What::File(self.regular(&head, kind, size)?),

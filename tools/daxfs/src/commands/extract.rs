@@ -8,7 +8,7 @@ use daxfs_extract::{self as extract, to_directory, to_tar};
 use daxfs_files::region::Region;
 use daxfs_files::signals::Interrupt;
 use daxfs_files::stdout::{self, or_pipe, Out};
-use daxfs_files::{replace, Overwrite};
+use daxfs_files::{eprintln, replace, Overwrite};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::handle_signals;
 use daxfs_image::packs::PackFiles;

@@ -8,7 +8,7 @@ use daxfs_files::bar::Bar;
 use daxfs_files::digest::{combine, hex, sums, wrong_sum};
 use daxfs_files::memory::Storage;
 use daxfs_files::region::Region;
-use daxfs_files::Progress;
+use daxfs_files::{eprintln, Progress};
 use daxfs_image::attach;
 use daxfs_image::error::Error;
 use daxfs_image::packs::{check_used, PackFiles};

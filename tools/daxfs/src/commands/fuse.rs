@@ -6,9 +6,9 @@ mod filesystem;
 
 use super::common::ImageAt;
 use clap::Args;
-use daxfs_files::notify;
 use daxfs_files::signals::{on_signal, SIGHUP, SIGINT, SIGTERM};
 use daxfs_files::values::id;
+use daxfs_files::{eprintln, notify};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::packs::PackFiles;
 use daxfs_image::source::Opened;

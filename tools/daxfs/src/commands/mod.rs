@@ -28,7 +28,7 @@ mod verify;
 use clap::{Parser, Subcommand};
 use common::USAGE;
 use daxfs_files::signals::survive_limits;
-use daxfs_files::usage;
+use daxfs_files::{eprintln, usage};
 use daxfs_image::error::Result;
 use mount::{fuse_helper, helper};
 use std::ffi::OsStr;

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use daxfs_files::bar::Bar;
 use daxfs_files::signals::Cleanup;
 use daxfs_files::stdout::{written, Out};
-use daxfs_files::{scratch, values, Output, Overwrite};
+use daxfs_files::{eprintln, scratch, values, Output, Overwrite};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::{human, shown_path};
 use daxfs_load::catalog::{Overview, Reuse};
@@ -16,6 +16,8 @@ use daxfs_reader::catalog::Listed as Entry;
 use daxfs_store::{Device, Exported, Listing, Place, Store};
 use mkdaxfs::input::exclude::Exclude;
 use mkdaxfs::input::{Input, Platform};
+use rustix::fs::Mode;
+use rustix::process::umask;
 use serde_json::{json, Value};
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -387,6 +389,9 @@ fn add_tree(args: &StoreAdd) -> Result<ExitCode> {
         let why = "is for devices; daxfs store gc frees the space of a store in a directory";
         return Err(Error::refused("--reuse", why));
     }
+    // Others never change what is in a store, whatever the umask says.
+    let written = Mode::WGRP | Mode::WOTH;
+    umask(umask(written) | written);
     let exclude = Exclude::new(args.exclude.clone());
     let exclude = exclude.map_err(|why| Error::refused("--exclude", why.to_string()))?;
     let cleanup = cleanup()?;

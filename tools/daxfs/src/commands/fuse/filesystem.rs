@@ -2,6 +2,7 @@
 
 //! Requests of the kernel, with the same answers as the module's.
 
+use daxfs_files::eprintln;
 use daxfs_files::region::Region;
 use daxfs_image::source::Opened;
 use daxfs_reader::layout::{self, XattrPrefix};
