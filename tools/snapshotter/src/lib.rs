@@ -12,7 +12,7 @@
 //! * [`snapshots`], [`record`]: snapshots and the rules for them, on disk
 //! * [`files`]: the files of a snapshot; [`tree`]: walks directories that others write to
 //! * [`images`]: the store of images; [`loader`]: loads and mounts images, if there is [`room`]
-//! * [`idmap`]: user namespaces of containers; [`quota`]: limits for what they write
+//! * [`idmap`]: user namespaces of containers
 //! * [`config`], [`options`]: configuration file and command line
 
 pub mod api;
@@ -23,7 +23,6 @@ pub mod idmap;
 pub mod images;
 pub mod loader;
 pub mod options;
-pub mod quota;
 pub mod record;
 pub mod room;
 pub mod server;

@@ -7,12 +7,11 @@
 
 use crate::api::{Kind, Labels};
 use crate::error::{warn, Error, Result};
-use crate::files::{check_limits, fill, make, recover};
+use crate::files::{fill, make, recover};
 use crate::idmap::IdMap;
 use crate::images::Images;
-use crate::quota;
 use crate::record::{now, Disk, Layer, Record, Snapshot, State};
-use crate::tree::check_unmounted;
+use crate::tree::{check_unmounted, remove_tree};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::Metadata;
@@ -34,17 +33,14 @@ pub struct Snapshots {
     next: u64,
     /// Where records are written.
     disk: Box<dyn Disk>,
-    /// Bytes that the files of an active snapshot may take, or 0.
-    limit: u64,
 }
 
 impl Snapshots {
     /// Opens the snapshots in the directory `dir`. Records are written to `disk`. Removes images that no
-    /// snapshot has from `images`. The files of a new container may take `limit` bytes, or any number if that is 0.
+    /// snapshot has from `images`.
     ///
-    /// An unusable snapshot causes a warning, and calls that need it fail. Returns [`Error::Unsupported`] if the filesystem
-    /// has no such limits.
-    pub fn open(dir: PathBuf, disk: Box<dyn Disk>, images: &Images, limit: u64) -> Result<Self> {
+    /// An unusable snapshot causes a warning, and calls that need it fail.
+    pub fn open(dir: PathBuf, disk: Box<dyn Disk>, images: &Images) -> Result<Self> {
         let mut found = Snapshots {
             dir,
             snapshots: HashMap::new(),
@@ -53,7 +49,6 @@ impl Snapshots {
             damaged: HashMap::new(),
             next: 1,
             disk,
-            limit,
         };
         for (number, dir) in found.numbered()? {
             found.next = found.next.max(number + 1);
@@ -72,9 +67,6 @@ impl Snapshots {
             if let Err(error) = found.usable(&snapshot.record.name) {
                 warn(&error);
             }
-        }
-        if limit > 0 {
-            check_limits(&found.dir)?;
         }
         Ok(found)
     }
@@ -295,11 +287,11 @@ impl Snapshots {
         self.below(&record.parent)?;
         let dir = self.reserve()?;
         let snapshot = Snapshot { dir, record };
-        let filled = fill(&snapshot, like, self.limit);
+        let filled = fill(&snapshot, like);
         let written = filled.and_then(|()| self.write(&snapshot));
         if let Err(error) = written.and_then(|()| self.disk.sync(&self.dir)) {
             // The next start retries.
-            for undone in [Record::erase(&snapshot.dir), quota::remove(&snapshot.dir)] {
+            for undone in [Record::erase(&snapshot.dir), remove_tree(&snapshot.dir)] {
                 undone.unwrap_or_else(|error| warn(&error));
             }
             return Err(error);
@@ -494,7 +486,7 @@ impl Snapshots {
 pub fn sweep(dirs: &[PathBuf], images: &Images) -> Result<()> {
     let mut result = Ok(());
     for dir in dirs {
-        if let Err(error) = images.forget(dir).and_then(|()| quota::remove(dir)) {
+        if let Err(error) = images.forget(dir).and_then(|()| remove_tree(dir)) {
             match result {
                 Ok(()) => result = Err(error),
                 Err(_) => warn(&error),

@@ -81,7 +81,7 @@ impl Snapshotter {
         builder.create(&dir).map_err(Error::io(&dir, "create"))?;
         daxfs_store::sync_parent(&config.root).map_err(Error::io(&config.root, "sync"))?;
         let images = Images::open(config, memory)?;
-        let snapshots = Snapshots::open(dir, disk, &images, config.container.limit)?;
+        let snapshots = Snapshots::open(dir, disk, &images)?;
         Ok(Snapshotter {
             snapshots: Mutex::new(snapshots),
             images,
