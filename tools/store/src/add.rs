@@ -9,7 +9,7 @@ use crate::layer::Known;
 use crate::pack::{self, each_object, object_name, Object, Pack, PackRef, Sum};
 use crate::store::Store;
 use daxfs_files::digest::{self, hex};
-use daxfs_files::memory::FileMemory;
+use daxfs_files::region::Region;
 use daxfs_files::{Output, Progress};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
@@ -288,7 +288,7 @@ impl Store {
         }
         let sha256 = hex(&summary.digest);
         let name = shown_path(&self.pack(&sha256));
-        let memory = FileMemory::new(output.file())
+        let memory = Region::of(output.file())
             .map_err(|error| Error::system(&name, "cannot examine", "", error))?;
         let superblock = Superblock::load(&memory);
         let superblock = superblock.map_err(|error| Error::image(&name, b"", error))?;
