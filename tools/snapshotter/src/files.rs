@@ -17,26 +17,22 @@ pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), 
     let upper = snapshot.upper();
     let is_there = upper.symlink_metadata().is_ok_and(|status| status.is_dir());
     let removed = match &snapshot.record.state {
-        State::Committed(_) if is_there => match images.parts(&snapshot.dir) {
-            Ok(_) => forget_changes(snapshot),
-            Err(error) => {
+        State::Committed(_) | State::Applied(_) if is_there => {
+            if let Err(error) = images.parts(&snapshot.dir) {
                 return Err(format!(
-                    "{error}; the files that the image was made of are in {}: copy them, then remove the snapshot",
+                    "{error}; remove the snapshot, and pull its image again; copy what is in {} before that",
                     daxfs_files::shown_path(&upper)
                 ));
             }
-        },
-        State::Committed(_) => forget_changes(snapshot),
-        State::Applied(_) if is_there => match images.parts(&snapshot.dir) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                return Err(format!(
-                    "{error}; remove the snapshot, and pull its image again"
-                ))
+            if snapshot.record.is_layer() {
+                forget_changes(snapshot)
+            } else {
+                Ok(())
             }
-        },
-        State::View | State::Active | State::Pending if is_there => images.forget(&snapshot.dir),
-        State::View | State::Active | State::Applied(_) | State::Pending => {
+        }
+        State::Committed(_) => forget_changes(snapshot),
+        State::View | State::Active if is_there => images.forget(&snapshot.dir),
+        State::View | State::Active | State::Applied(_) => {
             return Err(format!(
                 "{} is not there; restore it, or remove the snapshot",
                 daxfs_files::shown_path(&upper)

@@ -41,9 +41,7 @@ pub enum State {
     Active,
     /// As active, with the image of a layer that was applied to it.
     Applied(Layer),
-    /// A layer without an image so far.
-    Pending,
-    /// A layer, with its image.
+    /// A layer.
     Committed(Layer),
 }
 
@@ -161,11 +159,11 @@ impl Record {
         match self.state {
             State::View => Kind::View,
             State::Active | State::Applied(_) => Kind::Active,
-            State::Pending | State::Committed(_) => Kind::Committed,
+            State::Committed(_) => Kind::Committed,
         }
     }
 
-    /// Returns whether it is a layer, with or without its image.
+    /// Returns whether it is a layer.
     pub fn is_layer(&self) -> bool {
         self.kind() == Kind::Committed
     }

@@ -316,15 +316,6 @@ impl Snapshots {
         Ok(dir)
     }
 
-    /// Returns the names of committed snapshots without an image.
-    pub fn pending(&self) -> Vec<String> {
-        let is_pending = |snapshot: &&Snapshot| snapshot.record.state == State::Pending;
-        let mut pending: Vec<_> = self.all().filter(is_pending).collect();
-        pending.sort_by_key(|snapshot| snapshot.record.updated);
-        let names = pending.into_iter();
-        names.map(|snapshot| snapshot.record.name.clone()).collect()
-    }
-
     /// Returns the snapshot `key`, which can be committed under the name `name`.
     ///
     /// Returns the errors of [`Snapshots::usable`], [`Error::Exists`], [`Error::State`] if it is not active, and
@@ -378,23 +369,31 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Makes the active snapshot `key` the committed snapshot `name`, without an image unless a layer was applied to it.
+    /// Makes the active snapshot `old` the committed snapshot `name`, with the image `layer`.
     ///
     /// Returns the errors of [`Snapshots::uncommitted`], or the system's. It is active then; after a crash it may be committed.
-    pub fn commit(&mut self, name: &str, key: &str, labels: Labels) -> Result<()> {
-        let old = self.uncommitted(name, key)?.clone();
-        let state = match &old.record.state {
-            State::Applied(layer) => State::Committed(layer.clone()),
-            _ => State::Pending,
-        };
+    pub fn commit(
+        &mut self,
+        name: &str,
+        old: &Snapshot,
+        labels: Labels,
+        layer: Layer,
+    ) -> Result<()> {
+        let key = &old.record.name;
+        // Another one may have its name.
+        let found = self.uncommitted(name, key)?;
+        if found.dir != old.dir {
+            return Err(Error::NotFound(key.clone()));
+        }
+        // Its labels may have changed.
+        let old = found.clone();
+        let state = State::Committed(layer);
         let snapshot = Snapshot {
             record: Record::new(name, &old.record.parent, state, labels),
             dir: old.dir.clone(),
         };
         if let Err(error) = self.write(&snapshot) {
-            if let Err(error) = self.write(&old) {
-                warn(&error);
-            }
+            self.write(&old).unwrap_or_else(|error| warn(&error));
             return Err(error);
         }
         self.snapshots.remove(key);
@@ -402,22 +401,6 @@ impl Snapshots {
         self.use_now(&old.record.parent);
         self.use_now(name);
         Ok(())
-    }
-
-    /// Records the image of the committed snapshot `pending`. Returns whether the record survives a crash. Keeps the files
-    /// that the image was made of if not: after a crash, either record may be there.
-    ///
-    /// Returns [`Error::NotFound`], or the system's errors. Nothing has changed then.
-    pub fn finish(&mut self, pending: &Snapshot, layer: Layer) -> Result<Result<()>> {
-        let name = &pending.record.name;
-        // Another one may have its name.
-        let found = self.get(name).ok().filter(|found| found.dir == pending.dir);
-        let mut snapshot = found.ok_or_else(|| Error::NotFound(name.clone()))?.clone();
-        snapshot.record.state = State::Committed(layer);
-        self.disk.replace(&snapshot.record, &snapshot.dir)?;
-        let durable = self.disk.sync(&snapshot.dir);
-        self.snapshots.insert(name.clone(), snapshot);
-        Ok(durable)
     }
 
     /// Ends the snapshot `name`. Its directory remains, without a record.
