@@ -25,13 +25,13 @@ pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), 
                 ));
             }
             if snapshot.record.is_layer() {
-                forget_changes(snapshot)
+                remove_changes(snapshot)
             } else {
                 Ok(())
             }
         }
-        State::Committed(_) => forget_changes(snapshot),
-        State::View | State::Active if is_there => images.forget(&snapshot.dir),
+        State::Committed(_) => remove_changes(snapshot),
+        State::View | State::Active if is_there => images.remove(&snapshot.dir),
         State::View | State::Active | State::Applied(_) => {
             return Err(format!(
                 "{} is not there; restore it, or remove the snapshot",
@@ -76,7 +76,7 @@ pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
 }
 
 /// Removes the changes that were committed, unless a container still writes to them.
-pub fn forget_changes(snapshot: &Snapshot) -> Result<()> {
+pub fn remove_changes(snapshot: &Snapshot) -> Result<()> {
     remove_tree(&snapshot.upper())?;
     remove_tree(&snapshot.work())
 }

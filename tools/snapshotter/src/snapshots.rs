@@ -10,7 +10,7 @@ use crate::error::{warn, Error, Result};
 use crate::files::{fill, make, recover};
 use crate::idmap::IdMap;
 use crate::images::Images;
-use crate::record::{now, Disk, Layer, Record, Snapshot, State};
+use crate::record::{now, Layer, Record, RecordWriter, Snapshot, State};
 use crate::tree::{check_unmounted, remove_tree};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -32,7 +32,7 @@ pub struct Snapshots {
     /// Number of the next directory.
     next: u64,
     /// Where records are written.
-    disk: Box<dyn Disk>,
+    disk: Box<dyn RecordWriter>,
 }
 
 impl Snapshots {
@@ -40,7 +40,7 @@ impl Snapshots {
     /// snapshot has from `images`.
     ///
     /// An unusable snapshot causes a warning, and calls that need it fail.
-    pub fn open(dir: PathBuf, disk: Box<dyn Disk>, images: &Images) -> Result<Self> {
+    pub fn open(dir: PathBuf, disk: Box<dyn RecordWriter>, images: &Images) -> Result<Self> {
         let mut found = Snapshots {
             dir,
             snapshots: HashMap::new(),
@@ -54,10 +54,12 @@ impl Snapshots {
             found.next = found.next.max(number + 1);
             found.read(dir, images);
         }
-        let swept = found.leftovers().and_then(|dirs| sweep(&dirs, images));
+        let swept = found
+            .leftovers()
+            .and_then(|dirs| remove_dirs(&dirs, images));
         let numbered = found.numbered()?;
         let dirs = numbered.iter().map(|(_, dir)| &**dir).collect();
-        for error in [swept, images.keep(&dirs)]
+        for error in [swept, images.remove_others(&dirs)]
             .into_iter()
             .filter_map(Result::err)
         {
@@ -119,7 +121,7 @@ impl Snapshots {
         Ok(found)
     }
 
-    /// Returns directories that belong to no snapshot: [`sweep`] removes them. None of them becomes one.
+    /// Returns directories that belong to no snapshot: [`remove_dirs`] removes them. None of them becomes one.
     pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
         let known: HashSet<&Path> = self.all().map(|snapshot| &*snapshot.dir).collect();
         let dirs = self.numbered()?.into_iter().map(|(_, dir)| dir);
@@ -291,7 +293,7 @@ impl Snapshots {
         let written = filled.and_then(|()| self.write(&snapshot));
         if let Err(error) = written.and_then(|()| self.disk.sync(&self.dir)) {
             // The next start retries.
-            for undone in [Record::erase(&snapshot.dir), remove_tree(&snapshot.dir)] {
+            for undone in [Record::remove(&snapshot.dir), remove_tree(&snapshot.dir)] {
                 undone.unwrap_or_else(|error| warn(&error));
             }
             return Err(error);
@@ -420,7 +422,7 @@ impl Snapshots {
             return Err(Error::state(name, "is in use by another call; try again"));
         }
         check_unmounted(&snapshot.upper())?;
-        Record::erase(&snapshot.dir)?;
+        Record::remove(&snapshot.dir)?;
         if let Err(error) = self.disk.sync(&snapshot.dir) {
             // After a crash it may be there again, and can be removed again.
             warn(&error);
@@ -466,10 +468,10 @@ impl Snapshots {
 }
 
 /// Removes the directories `dirs` and their images, and continues after errors.
-pub fn sweep(dirs: &[PathBuf], images: &Images) -> Result<()> {
+pub fn remove_dirs(dirs: &[PathBuf], images: &Images) -> Result<()> {
     let mut result = Ok(());
     for dir in dirs {
-        if let Err(error) = images.forget(dir).and_then(|()| remove_tree(dir)) {
+        if let Err(error) = images.remove(dir).and_then(|()| remove_tree(dir)) {
             match result {
                 Ok(()) => result = Err(error),
                 Err(_) => warn(&error),

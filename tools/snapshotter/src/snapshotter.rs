@@ -11,12 +11,12 @@
 use crate::api::{Info, Kind, Labels, Mount};
 use crate::config::Config;
 use crate::error::{warn, Error, Result};
-use crate::files::forget_changes;
+use crate::files::remove_changes;
 use crate::idmap::IdMap;
 use crate::images::{upper, Images};
 use crate::loader::Loader;
-use crate::record::{Disk, Layer, Record, Snapshot, State};
-use crate::snapshots::{sweep, Snapshots};
+use crate::record::{Layer, Record, RecordWriter, Snapshot, State};
+use crate::snapshots::{remove_dirs, Snapshots};
 use crate::tree::{measure, Size};
 use daxfs_files::digest::hex;
 use daxfs_files::Silent;
@@ -38,7 +38,7 @@ pub struct Snapshotter {
     /// Held while an image is made: one at a time.
     making: Mutex<()>,
     /// Held while images are unloaded to make room for another one, until that is loaded.
-    evicting: Mutex<()>,
+    unloading: Mutex<()>,
     /// Held while packs are removed.
     collecting: Mutex<()>,
     /// How many calls failed, by code.
@@ -64,9 +64,14 @@ pub enum Content {
 const OPTIONS_MAX: usize = 4000;
 
 impl Snapshotter {
-    /// Opens the snapshots of an earlier run, and removes the remains of a crash. [`Snapshotter::tidy`] removes the others.
+    /// Opens the snapshots of an earlier run, and removes the remains of a crash. [`Snapshotter::gc`] removes packs, which may
+    /// take long.
     /// Records are written to `disk`.
-    pub fn open(config: &Config, memory: Box<dyn Loader>, disk: Box<dyn Disk>) -> Result<Self> {
+    pub fn open(
+        config: &Config,
+        memory: Box<dyn Loader>,
+        disk: Box<dyn RecordWriter>,
+    ) -> Result<Self> {
         let dir = config.root.join("snapshots");
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -78,17 +83,11 @@ impl Snapshotter {
             snapshots: Mutex::new(snapshots),
             images,
             making: Mutex::default(),
-            evicting: Mutex::default(),
+            unloading: Mutex::default(),
             collecting: Mutex::default(),
             failed: Mutex::default(),
             limit: config.memory.limit,
         })
-    }
-
-    /// Removes what the snapshots of an earlier run do not need from the store. Other calls can be served at the same time,
-    /// because this may take long.
-    pub fn tidy(&self) {
-        self.images.collect();
     }
 
     /// Counts a call that failed with `code`.
@@ -137,7 +136,7 @@ impl Snapshotter {
             loaded => return loaded,
         }
         // Another call may have unloaded all of them for the same image, and not have loaded it yet.
-        let _evicting = lock(&self.evicting);
+        let _evicting = lock(&self.unloading);
         let mut error = match load() {
             Err(error) if error.missing_memory(0).is_some() => error,
             loaded => return loaded,
@@ -165,7 +164,7 @@ impl Snapshotter {
         for other in unused {
             // A call that needs it from now on waits until it is unloaded, and then loads it.
             let is_unused = || lock(&self.snapshots).is_unused(&other);
-            match self.images.evict(&other.dir, &is_unused) {
+            match self.images.unload_unused(&other.dir, &is_unused) {
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(failed) => {
@@ -311,20 +310,20 @@ impl Snapshotter {
             // Another call may have applied a layer, and committed it, or removed the snapshot.
             still().and_then(|()| {
                 // An earlier attempt may have been killed.
-                self.images.forget(dir)?;
-                let forget = || self.images.forget(dir).unwrap_or_else(|error| warn(&error));
-                let (layer, told) = make().inspect_err(|_| forget())?;
+                self.images.remove(dir)?;
+                let remove = || self.images.remove(dir).unwrap_or_else(|error| warn(&error));
+                let (layer, told) = make().inspect_err(|_| remove())?;
                 let recorded = record(layer).inspect_err(|error| {
                     // After an error of the disk, the record may be there after a crash, and needs its image.
                     if !matches!(error, Error::Io { .. }) {
-                        forget();
+                        remove();
                     }
                 });
                 recorded.map(|()| told)
             })
         };
         // Removals may have left it to this call.
-        self.collect();
+        self.gc();
         made
     }
 
@@ -384,7 +383,7 @@ impl Snapshotter {
             self.make(dir, &still, make, record)?;
         }
         // The next start removes what is left.
-        forget_changes(&snapshot).unwrap_or_else(|error| warn(&error));
+        remove_changes(&snapshot).unwrap_or_else(|error| warn(&error));
         Ok(())
     }
 
@@ -402,7 +401,7 @@ impl Snapshotter {
         let found = lock(&self.snapshots).get(name).cloned();
         if !found.is_ok_and(|found| found.dir == snapshot.dir) {
             // A removal does not wait for this.
-            self.discard(snapshot.dir);
+            self.remove_dir(snapshot.dir);
             return Ok(());
         }
         loaded?;
@@ -417,7 +416,7 @@ impl Snapshotter {
             return;
         };
         let is_unused = || lock(&self.snapshots).is_unused(&below);
-        if let Err(error) = self.images.evict(&below.dir, &is_unused) {
+        if let Err(error) = self.images.unload_unused(&below.dir, &is_unused) {
             warn(&error);
         }
     }
@@ -425,25 +424,25 @@ impl Snapshotter {
     /// Removes the snapshot `name`, and gives its memory back.
     pub fn remove(&self, name: &str) -> Result<()> {
         let snapshot = lock(&self.snapshots).remove(name)?;
-        self.discard(snapshot.dir);
+        self.remove_dir(snapshot.dir);
         if !matches!(snapshot.record.state, State::Active | State::View) {
-            self.collect();
+            self.gc();
         }
         Ok(())
     }
 
     /// Removes the packs that no image needs. If an image is being made, that call does it.
-    fn collect(&self) {
+    pub fn gc(&self) {
         let _collecting = lock(&self.collecting);
         match self.making.try_lock() {
             Err(TryLockError::WouldBlock) => {}
-            _making => self.images.collect(),
+            _making => self.images.gc(),
         }
     }
 
     /// Removes the directory `dir`, which has no record, with its image.
-    fn discard(&self, dir: PathBuf) {
-        if let Err(error) = sweep(&[dir], &self.images) {
+    fn remove_dir(&self, dir: PathBuf) {
+        if let Err(error) = remove_dirs(&[dir], &self.images) {
             warn(&error);
         }
     }
@@ -451,8 +450,8 @@ impl Snapshotter {
     /// Removes what earlier calls of [`Snapshotter::remove`] could not.
     pub fn cleanup(&self) -> Result<()> {
         let dirs = lock(&self.snapshots).leftovers()?;
-        let swept = sweep(&dirs, &self.images);
-        self.collect();
+        let swept = remove_dirs(&dirs, &self.images);
+        self.gc();
         swept
     }
 

@@ -7,7 +7,7 @@ use crate::{labels, lower, refused, refused_for, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::{Kind, Labels};
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::loader::{KernelLoader, Loader};
-use daxfs_snapshotter::record::{Disk, RealDisk, Record, State};
+use daxfs_snapshotter::record::{Record, RecordWriter, State, ToDisk};
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
 use daxfs_testing::can_mount;
@@ -121,7 +121,7 @@ async fn damaged_files_are_named() {
     let opened = Snapshotter::open(
         &config,
         Box::new(KernelLoader::new(&config)),
-        Box::new(RealDisk),
+        Box::new(ToDisk),
     );
     let error = opened.err().unwrap().to_string();
     assert!(error.contains("another process uses this store"), "{error}");
@@ -294,7 +294,7 @@ fn fault(faults: &[usize], count: &AtomicUsize, dir: &Path) -> Result<()> {
     }
 }
 
-impl Disk for Faulty {
+impl RecordWriter for Faulty {
     fn replace(&self, record: &Record, dir: &Path) -> Result<()> {
         fault(&self.replacements, &self.replaced, dir)?;
         record.replace(dir)
@@ -302,7 +302,7 @@ impl Disk for Faulty {
 
     fn sync(&self, dir: &Path) -> Result<()> {
         fault(&self.syncs, &self.synced, dir)?;
-        RealDisk.sync(dir)
+        ToDisk.sync(dir)
     }
 }
 
@@ -343,7 +343,7 @@ fn the_disk_fails_during_a_commit() {
         drop(snapshotter);
 
         // After a crash, either record may be there if it is not sure.
-        let again = Snapshotter::open(&config, memory(), Box::new(RealDisk)).unwrap();
+        let again = Snapshotter::open(&config, memory(), Box::new(ToDisk)).unwrap();
         if again.stat("layer").is_err() {
             commit(&again).unwrap();
         }
@@ -402,7 +402,7 @@ fn a_commit_keeps_what_is_mounted() {
 
     // Neither does the next start, nor the removal of the snapshot.
     let snapshotter =
-        Snapshotter::open(&config, Box::new(Unpacked::default()), Box::new(RealDisk)).unwrap();
+        Snapshotter::open(&config, Box::new(Unpacked::default()), Box::new(ToDisk)).unwrap();
     snapshotter.stat("layer").unwrap();
     assert!(container.join("after").exists(), "the start removed it");
     snapshotter.remove("layer").unwrap();
@@ -448,7 +448,7 @@ impl Loader for Slow {
         Ok(())
     }
 
-    fn evict(&self, _: &Path, _: &dyn Fn() -> bool) -> Result<bool> {
+    fn unload_unused(&self, _: &Path, _: &dyn Fn() -> bool) -> Result<bool> {
         Ok(false)
     }
 
