@@ -447,6 +447,6 @@ POINT(unmounts, "unmounts")
 int main(void)
 {
 	mnt = private_mount_point();
-	image = image_named("packing", "--pack");
+	image = image_named("packing", "--tails=all");
 	return run_on_sources(source_is_distinct, &image, &source);
 }

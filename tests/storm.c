@@ -399,7 +399,7 @@ int main(void)
 	if (page_size() != 4096)
 		ktap_skip_all("needs pages of 4 KiB");
 	mnt = private_mount_point();
-	image = image_named("storm", "--pack --sums");
+	image = image_named("storm", "--tails=all --sums");
 	storm_load_files();
 	make_arena();
 	prepare_swap();

@@ -11,7 +11,7 @@ use daxfs_files::{eprintln, scratch, shown_path, usage, Error, Output, Overwrite
 use mkdaxfs::input::exclude::{pattern, Exclude};
 use mkdaxfs::input::{self as input, Input};
 use mkdaxfs::options::Args;
-use mkdaxfs::writer::options::{Options, Pack};
+use mkdaxfs::writer::options::Options;
 use mkdaxfs::writer::tree::Tree;
 use mkdaxfs::writer::{make, measure};
 use std::ffi::{OsStr, OsString};
@@ -71,11 +71,7 @@ impl Wishes {
             uuid: args.uuid,
             time,
             dedupe: !args.no_dedupe,
-            pack: match (args.pack, args.no_pack) {
-                (true, _) => Pack::Tails,
-                (false, true) => Pack::Never,
-                (false, false) => Pack::Small,
-            },
+            tails: args.tails,
             huge_threshold: args.huge_threshold,
             dense: false,
             by_node: false,

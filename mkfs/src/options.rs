@@ -7,6 +7,7 @@
 
 use crate::input::exclude::pattern;
 use crate::input::Platform;
+use crate::writer::options::Tails;
 use clap::Parser;
 use daxfs_files::values::{block_size, id, label, multiple, size, time, Time};
 use std::ffi::OsString;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 const EXAMPLES: &str = "\
 Examples:
   mkdaxfs rootfs rootfs.daxfs                 image the directory rootfs
-  mkdaxfs --pack rootfs rootfs.daxfs          make the image as small as possible
+  mkdaxfs --tails=all rootfs rootfs.daxfs     make the image as small as possible
   mkdaxfs base.tar.zst overlay all.daxfs      image an archive, with changes
   mkdaxfs oci:layout:latest image.daxfs       image a container, flattened
   tar -C rootfs -c . | mkdaxfs - /dev/pmem0   from a pipe to a device
@@ -197,22 +198,12 @@ pub struct Args {
     #[arg(long, short = 'b', value_name = "SIZE", default_value = "4096", value_parser = block_size)]
     pub block_size: u32,
 
-    /// Pack small files also into the unused tails of other files' last blocks
+    /// Which files share blocks with others
     ///
-    /// By default files smaller than 4 KiB share blocks with one another. With this option they
-    /// also use the rest of other files' last blocks, which makes the smallest image. Reads stay
-    /// direct. A mapping of a packed file uses a copy in the page cache, and so does the last page
-    /// of the file that it shares a block with.
-    #[arg(long, conflicts_with = "no_pack")]
-    pub pack: bool,
-
-    /// Give every file its own blocks
-    ///
-    /// Then mappings of small files show the memory itself, which all kernels and processes share.
-    /// The image has at least 4 KiB for each file. Use it for small files that many processes map,
-    /// and for programs that map the files of an image themselves.
-    #[arg(long)]
-    pub no_pack: bool,
+    /// Reads stay direct. A mapping of a block that files share is a copy in the page cache, and not the memory that all
+    /// kernels and processes share.
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
+    pub tails: Tails,
 
     /// Store files with the same content separately
     ///

@@ -18,11 +18,11 @@ fn dedupe_and_pack() {
     }
     // A block each; a block for each pair; the bytes; the bytes of each pair.
     for (options, size) in [
-        ("--no-dedupe --no-pack", 6),
-        ("--no-pack", 4),
+        ("--no-dedupe --tails=none", 6),
+        ("--tails=none", 4),
         ("--no-dedupe", 4),
         ("", 2),
-        ("--pack", 2),
+        ("--tails=all", 2),
     ] {
         place.ok(format!("mkdaxfs -q {options} tree image"));
         let found = place.path("image").metadata().unwrap().len();
@@ -50,7 +50,7 @@ fn many_files_in_little_memory() {
         let name = format!("a file with the number {number}");
         fs::write(directory.join(name), number.to_string()).unwrap();
     }
-    for options in ["", "--no-pack", "--pack"] {
+    for options in ["", "--tails=none", "--tails=all"] {
         make_within(40 * MIB, &place, &format!("{options} tree"));
     }
 }

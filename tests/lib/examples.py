@@ -42,7 +42,6 @@ ELSEWHERE = [
     ("sharing.rst", r"mmap\(", "C: mmap"),
     ("sharing.rst", r"/run/c1|^crun |^podman |pmem0 /srv/base$", "tests/podman"),
     ("store.rst", r"^host\d# ", "tests/registry"),
-    ("store.rst", r"phys=", "an address: several_range"),
     ("store.rst", r"^daxfs sign |signature=required", "a key that the kernel trusts: signature"),
     ("usage.rst", r"bsdtar ", "mkfs/tests/lists.rs has its lists"),
     ("usage.rst", r"^daxfs: pmem0: ", "a message"),

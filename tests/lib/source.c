@@ -43,7 +43,7 @@ struct image image_named(const char *name, const char *options)
 
 struct image sources_image(void)
 {
-	return image_named("sources", "--no-pack --sums");
+	return image_named("sources", "--tails=none --sums");
 }
 
 /* The devices in DAXFS_DEVS that make_device() found, by source. */

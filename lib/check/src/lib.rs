@@ -8,12 +8,12 @@
 //!
 //! ```
 //! use daxfs_check::check;
-//! use daxfs_files::memory::FileMemory;
+//! use daxfs_files::region::Region;
 //! use std::ops::ControlFlow;
 //!
 //! let file = std::fs::File::open("../reader/tests/small.daxfs")?;
 //! let mut findings = Vec::new();
-//! check(&FileMemory::new(&file)?, &mut |finding| {
+//! check(&Region::of(&file)?, &mut |finding| {
 //!     findings.push(finding);
 //!     ControlFlow::Continue(())
 //! });

@@ -47,10 +47,15 @@ impl Sum {
 /// Returns the SHA-256 of an image from its pieces' SHA-256.
 pub fn combine(pieces: impl IntoIterator<Item = [u8; 32]>) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for piece in pieces {
-        hash.update(piece);
-    }
+    pieces.into_iter().for_each(|piece| hash.update(piece));
     hash.finalize().into()
+}
+
+/// Returns the SHA-256 of all bytes that `pass` passes on.
+pub fn sha256<E>(pass: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E>) -> Result<[u8; 32], E> {
+    let mut hash = Sha256::new();
+    pass(&mut |bytes| hash.update(bytes))?;
+    Ok(hash.finalize().into())
 }
 
 /// Returns the SHA-256 of all pieces of `image`.
@@ -66,12 +71,12 @@ pub fn sums<S: Storage + Sync>(
         let digest = if index > 0 && is_hole(image.memory(), &piece)? {
             Sum::zeros().digest
         } else {
-            let mut hash = Sha256::new();
-            image.piece(index, buffer, |bytes| -> image::Result<()> {
-                hash.update(bytes);
-                Ok(())
-            })?;
-            hash.finalize().into()
+            sha256(|add| {
+                image.piece(index, buffer, |bytes| -> image::Result<()> {
+                    add(bytes);
+                    Ok(())
+                })
+            })?
         };
         progress.advance(length);
         Ok(digest)

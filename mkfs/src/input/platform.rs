@@ -13,7 +13,8 @@ pub struct Platform {
     os: String,
     #[serde(rename = "os.features")]
     features: Option<Vec<String>>,
-    architecture: String,
+    /// The name that Go gives the processor.
+    pub architecture: String,
     variant: Option<String>,
 }
 

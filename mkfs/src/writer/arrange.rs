@@ -3,7 +3,7 @@
 //! Assigns offsets to the data of files.
 
 use crate::writer::duplicates::Duplicates;
-use crate::writer::options::{Options, Pack};
+use crate::writer::options::{Options, Tails};
 use crate::writer::plan::{too_big, DataExtent, Plan};
 use crate::writer::tree::{Kind, Location, NodeId, Tree};
 use daxfs_files::Result;
@@ -160,10 +160,10 @@ impl Plan {
     ) -> Result<()> {
         let block = u64::from(self.block_size);
         // Files below this size are packed.
-        let packed = match options.pack {
-            Pack::Never => 0,
-            Pack::Small => u64::from(layout::MIN_BLOCK_SIZE),
-            Pack::Tails => block,
+        let packed = match options.tails {
+            Tails::None => 0,
+            Tails::Small => u64::from(layout::MIN_BLOCK_SIZE),
+            Tails::All => block,
         };
         let mut huge = Vec::new();
         let mut small: BTreeMap<u64, VecDeque<(u64, NodeId)>> = BTreeMap::new();
@@ -210,7 +210,7 @@ impl Plan {
             extents: Vec::new(),
         };
         arranger.blocks(huge, small, &self.numbers)?;
-        arranger.pack(pieces, options.pack == Pack::Tails)?;
+        arranger.pack(pieces, options.tails == Tails::All)?;
         let end = arranger.end.next_multiple_of(block);
         self.extents = arranger.extents;
         self.data = Table {

@@ -5,7 +5,7 @@
 use crate::writer::open_file::OpenFile;
 use crate::writer::plan::{DataExtent, Plan};
 use crate::writer::tree::{Kind, NodeId, Tree};
-use daxfs_files::digest::{combine, in_order, Fingerprint, Sum};
+use daxfs_files::digest::{self, combine, in_order, Fingerprint, Sum};
 use daxfs_files::{Error, Progress, Result};
 use daxfs_reader::layout::{self, DIGEST_PIECE};
 use sha2::{Digest, Sha256};
@@ -246,7 +246,5 @@ pub fn check_empty(tree: &Tree) -> Result<()> {
 ///
 /// Returns [`Error::Io`] and [`Error::Changed`] if it cannot be read or has changed.
 pub fn sha256(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    OpenFile::blocks(tree, node, false, |_, block| hash.update(block))?;
-    Ok(hash.finalize().into())
+    digest::sha256(|add| OpenFile::blocks(tree, node, false, |_, block| add(block)))
 }

@@ -7,10 +7,10 @@
 
 use crate::writer::open_file::OpenFile;
 use crate::writer::tree::{Kind, NodeId, Tree};
+use daxfs_files::digest::sha256;
 use daxfs_files::memory::ZEROS;
 use daxfs_files::{Progress, Result};
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -96,13 +96,13 @@ fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<(NodeId,
 
 /// Returns a SHA-256 of the content of `node` that leaves out blocks of zeros, which sparse files have many of.
 fn sum(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
-    let mut hash = Sha256::new();
     // Where blocks begin does not depend on where holes are.
-    OpenFile::blocks(tree, node, true, |at, block| {
-        if *block != ZEROS[..block.len()] {
-            hash.update(at.to_le_bytes());
-            hash.update(block);
-        }
-    })?;
-    Ok(hash.finalize().into())
+    sha256(|add| {
+        OpenFile::blocks(tree, node, true, |at, block| {
+            if *block != ZEROS[..block.len()] {
+                add(&at.to_le_bytes());
+                add(block);
+            }
+        })
+    })
 }

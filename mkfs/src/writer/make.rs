@@ -10,7 +10,7 @@ use crate::writer::tree::Tree;
 use crate::writer::write::{metadata, superblock};
 use daxfs_check as check;
 use daxfs_files::digest::{in_order, is_hole, Fingerprint, Sum, BUFFER};
-use daxfs_files::memory::FileMemory;
+use daxfs_files::region::Region;
 use daxfs_files::{Error, Output, Progress, Result};
 use daxfs_reader::memory::parts;
 use daxfs_reader::{self as image, layout, Memory};
@@ -105,8 +105,8 @@ impl Written<'_> {
     /// the format, and syncs it.
     fn verify(&self, output: &Output, progress: &dyn Progress) -> Result<()> {
         let path = output.path();
-        let memory = FileMemory::new(output.file())
-            .map_err(|error| Error::output(path, "examine", error))?;
+        let memory =
+            Region::of(output.file()).map_err(|error| Error::output(path, "examine", error))?;
         thread::scope(|scope| {
             let reader = scope.spawn(|| check::first(&memory));
             let writer = scope.spawn(|| output.sync());
@@ -124,7 +124,7 @@ impl Written<'_> {
         })
     }
 
-    fn bytes(&self, memory: &FileMemory<'_>, path: &Path, progress: &dyn Progress) -> Result<()> {
+    fn bytes(&self, memory: &Region, path: &Path, progress: &dyn Progress) -> Result<()> {
         let count = self.fingerprints.len() as u64;
         let buffer = || vec![0; BUFFER];
         in_order(0..count, buffer, |buffer, index| {
@@ -143,8 +143,7 @@ impl Written<'_> {
             Ok(())
         })?;
         let mut found = vec![0; self.sums.len()];
-        memory
-            .read(self.plan.total_size, &mut found)
+        Memory::read(memory, self.plan.total_size, &mut found)
             .map_err(|error| Error::image(path, error))?;
         if found != self.sums {
             let what = "the sums read back differently; the disk or the memory may be faulty";
@@ -156,7 +155,7 @@ impl Written<'_> {
 
 /// Returns the fingerprint of a `piece` of an image.
 fn fingerprint(
-    memory: &FileMemory<'_>,
+    memory: &Region,
     piece: &Range<u64>,
     buffer: &mut [u8],
 ) -> image::Result<Fingerprint> {

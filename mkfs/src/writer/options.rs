@@ -5,18 +5,17 @@
 use daxfs_reader::layout;
 use uuid::Uuid;
 
-/// Which files share blocks with others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pack {
-    /// None: each file starts at a multiple of the block size.
-    Never,
-    /// Files smaller than [`layout::MIN_BLOCK_SIZE`], with one another. All pages of larger files
-    /// can be mapped directly.
+/// Tail packing: which files share blocks with others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tails {
+    /// None, so an image has at least a block for each file. For small files that many processes map, and for
+    /// programs that map the files of an image themselves
+    None,
+    /// Files smaller than 4 KiB, with one another
     #[default]
     Small,
-    /// Files smaller than a block, also in the last blocks of larger files; their last pages are
-    /// then mapped as copies.
-    Tails,
+    /// Files smaller than a block, also in the last blocks of larger ones. This makes the smallest image
+    All,
 }
 
 /// Options of an image.
@@ -34,7 +33,7 @@ pub struct Options {
     /// Store files with the same content once.
     pub dedupe: bool,
     /// Which files share blocks with others.
-    pub pack: Pack,
+    pub tails: Tails,
     /// Files of at least this size are aligned for huge pages.
     pub huge_threshold: u64,
     /// Do not align a file for huge pages if the gap before it would take more than an eighth of its size.
@@ -56,7 +55,7 @@ impl Default for Options {
             uuid: None,
             time: None,
             dedupe: true,
-            pack: Pack::default(),
+            tails: Tails::default(),
             huge_threshold: layout::HUGE_SIZE,
             dense: false,
             by_node: false,

@@ -3,7 +3,7 @@
 //! Images with content of files in packs are read as the trees that they were made of.
 
 use daxfs_check::check_with_packs;
-use daxfs_files::memory::FileMemory;
+use daxfs_files::region::Region;
 use daxfs_reader::{Image, Problem, Superblock};
 use daxfs_testing::listing::{of_composed, of_directory};
 use daxfs_testing::{assert_same, composed_of, image_with, options, scratch, spec};
@@ -33,9 +33,9 @@ proptest! {
 
         let open = |path| File::open(path).unwrap();
         let (file, files) = (open(&*image), paths.map(open));
-        let memory = FileMemory::new(&file).unwrap();
+        let memory = Region::of(&file).unwrap();
         let memories: Vec<_> =
-            used.iter().map(|&index| FileMemory::new(&files[index]).unwrap()).collect();
+            used.iter().map(|&index| Region::of(&files[index]).unwrap()).collect();
         let superblock = Superblock::load(&memory).unwrap();
         let superblocks: Vec<_> =
             memories.iter().map(|memory| Superblock::load(memory).unwrap()).collect();

@@ -7,33 +7,33 @@ use daxfs_files::{Output, Silent};
 use daxfs_testing::spec::{create, Item, Kind};
 use mkdaxfs::input::scan;
 use mkdaxfs::writer::make;
-use mkdaxfs::writer::options::{Options, Pack};
+use mkdaxfs::writer::options::{Options, Tails};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// Options dedupe and pack; digest and UUID.
-const EXPECTED: [(bool, Pack, &str, &str); 4] = [
+/// Options dedupe and tails; digest and UUID.
+const EXPECTED: [(bool, Tails, &str, &str); 4] = [
     (
         false,
-        Pack::Never,
+        Tails::None,
         "2a45d502753834c5c72fa7c4e8a3abf71c2a683ffd89435e6f07c5ec75f3a8c4",
         "5221b8ff-6fe2-87d5-9ae0-da89f03b2027",
     ),
     (
         true,
-        Pack::Never,
+        Tails::None,
         "462d619ec233e49ccb84286f0acd5e49da11f4366db07e14ff8c716a51421708",
         "5a1fdc23-18f9-85c7-b0a5-f50431b095f6",
     ),
     (
         true,
-        Pack::Small,
+        Tails::Small,
         "f1b85005902eb9c8031d4e51d73ac4530f2551e85fa08b555a2387cb8a06a05b",
         "b5411132-fc68-83cd-86db-ab19f1e09840",
     ),
     (
         true,
-        Pack::Tails,
+        Tails::All,
         "7ae8421f93df60448b0c353161a25cccc08ee93854d6b3686330152bbae9aefa",
         "7b456979-d5ce-821b-bce0-024a655321ac",
     ),
@@ -116,10 +116,10 @@ fn digest_is_pinned() {
         node.attributes.uid = 1000;
         node.attributes.gid = 100;
     }
-    for (dedupe, pack, digest, uuid) in EXPECTED {
+    for (dedupe, tails, digest, uuid) in EXPECTED {
         let options = Options {
             dedupe,
-            pack,
+            tails,
             ..daxfs_testing::options()
         };
         let path = scratch.path().join("image");

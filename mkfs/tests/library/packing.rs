@@ -7,7 +7,7 @@ use daxfs_reader::{layout, Content, Inode, Superblock};
 use daxfs_testing::{
     assert_same, image_with, inodes_of, listing::of_directory, listing_of, options, spec,
 };
-use mkdaxfs::writer::options::{Options, Pack};
+use mkdaxfs::writer::options::{Options, Tails};
 use proptest::prelude::*;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -60,7 +60,7 @@ fn bytes(length: usize, seed: usize) -> Vec<u8> {
 /// Files smaller than a block also share the last blocks of others.
 fn packed() -> Options {
     Options {
-        pack: Pack::Tails,
+        tails: Tails::All,
         ..options()
     }
 }
@@ -68,7 +68,7 @@ fn packed() -> Options {
 /// No file shares blocks.
 fn loose() -> Options {
     Options {
-        pack: Pack::Never,
+        tails: Tails::None,
         ..options()
     }
 }
@@ -228,15 +228,15 @@ fn packing_saves() {
             fs::write(tree.path().join(number.to_string()), bytes(size, number)).unwrap();
         }
         for block_size in [4096, 65536] {
-            let size = |pack| {
+            let size = |tails| {
                 let options = Options {
                     block_size,
-                    pack,
+                    tails,
                     ..options()
                 };
                 image(tree.path(), &options).0.total_size
             };
-            let [never, small, tails] = [Pack::Never, Pack::Small, Pack::Tails].map(size);
+            let [never, small, tails] = [Tails::None, Tails::Small, Tails::All].map(size);
             assert!(small <= never, "{sizes:?}: {small}, {never} unpacked");
             assert!(tails <= small, "{sizes:?}: {tails}, {small} without tails");
         }
@@ -286,7 +286,7 @@ proptest! {
 
     /// The image has the files of the tree, and does not depend on the order in which they were created.
     #[test]
-    fn whatever_the_options(tree in spec::tree(), block in 0..5u32, dedupe: bool, pack in 0..3usize) {
+    fn whatever_the_options(tree in spec::tree(), block in 0..5u32, dedupe: bool, tails in 0..3usize) {
         let scratch = daxfs_testing::scratch();
         let images = scratch.path();
         let (a, b) = (images.join("tree a"), images.join("tree b"));
@@ -297,8 +297,8 @@ proptest! {
         spec::create(&tree, &b.join("again and again and again"), true);
         let time = fs::metadata(&a).unwrap().modified().unwrap();
         File::open(&b).unwrap().set_modified(time).unwrap();
-        let pack = [Pack::Never, Pack::Small, Pack::Tails][pack];
-        let options = Options { block_size: 4096 << block, dedupe, pack, ..daxfs_testing::options() };
+        let tails = [Tails::None, Tails::Small, Tails::All][tails];
+        let options = Options { block_size: 4096 << block, dedupe, tails, ..daxfs_testing::options() };
         image_with(&a, &images.join("a"), &options).unwrap();
         assert_same(&listing_of(&images.join("a")), &of_directory(&a));
         image_with(&b, &images.join("b"), &options).unwrap();

@@ -2,14 +2,13 @@
 
 //! Files and the superblock of an image in JSON.
 
-use daxfs_files::digest::hex;
+use daxfs_files::digest::{hex, sha256};
 use daxfs_files::memory::Storage;
 use daxfs_image::error::Result;
 use daxfs_image::reader::Reader;
 use daxfs_image::text::{label, type_name, Bytes};
 use daxfs_reader::{layout, Content, Inode, Table};
 use serde_json::{json, Value};
-use sha2::{Digest, Sha256};
 use std::io::{self, Write};
 use uuid::Uuid;
 
@@ -42,12 +41,13 @@ pub fn file<S: Storage>(
     let target = reader.target(inode, path)?;
     let sha256 = match inode.content {
         Content::Regular { .. } | Content::InPack { .. } if sums => {
-            let mut hash = Sha256::new();
-            reader.content(inode, path, &mut |piece| {
-                hash.update(piece);
-                Ok(())
-            })?;
-            Some(hex(&hash.finalize()))
+            let sum = sha256(|add| {
+                reader.content(inode, path, &mut |piece| {
+                    add(piece);
+                    Ok(())
+                })
+            });
+            Some(hex(&sum?))
         }
         _ => None,
     };

@@ -2,12 +2,11 @@
 
 //! Mount contexts of the kernel: fsopen(2) and its family.
 
-use daxfs_image::error::{Error, Result};
+use daxfs_image::error::Error;
 use daxfs_image::warning::warn;
 use rustix::io::{read, Errno};
-use rustix::mount::{fsconfig_create, fsconfig_set_string, fsopen, FsOpenFlags};
 use std::borrow::Cow;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// Returns the error of a failed call on the mount context `fs`, with the kernel's message if there
 /// is one.
@@ -35,28 +34,4 @@ pub fn said(fs: &OwnedFd) -> Option<String> {
         }
     }
     last
-}
-
-/// Makes the kernel read the first `length` of the `size` bytes at physical address `start`. Returns true if they are
-/// memory with a store.
-///
-/// Fails if this process may not use the range, or if it is in use.
-pub fn look_at_range(start: u64, size: u64, length: u64) -> Result<bool> {
-    let fs = fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC)
-        .map_err(|error| Error::system("", "cannot mount daxfs", "", error))?;
-    let options = [
-        ("phys", start),
-        ("size", size),
-        ("fsoffset", 0),
-        ("fslength", length),
-    ];
-    let set = |(name, value)| fsconfig_set_string(fs.as_fd(), name, format!("{value}"));
-    let looked = options.into_iter().try_for_each(set);
-    match looked.and_then(|()| fsconfig_create(fs.as_fd())) {
-        Err(Errno::MEDIUMTYPE) => Ok(true),
-        Err(error @ (Errno::BUSY | Errno::PERM)) => {
-            Err(explain(&fs, "cannot look at the range", error))
-        }
-        _ => Ok(false),
-    }
 }

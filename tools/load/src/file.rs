@@ -5,7 +5,7 @@
 use daxfs_files::bar::Bar;
 use daxfs_files::device::Device;
 use daxfs_files::digest::{combine, hex};
-use daxfs_files::memory::FileMemory;
+use daxfs_files::region::Region;
 use daxfs_files::Progress;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
@@ -67,11 +67,11 @@ impl ImageFile {
         if status.file_type().is_fifo() {
             return Err(Error::refused(name, NO_ORDER));
         }
-        let memory = FileMemory::new(&file)
+        let memory = Region::of(&file)
             .map_err(|error| Error::system(&name, "cannot get its size", "", error))?;
         let superblock = superblock(&memory, &name)?;
         let mut block = [0; SUPERBLOCK];
-        let stored = memory.read(0, &mut block);
+        let stored = Memory::read(&memory, 0, &mut block);
         stored.map_err(|error| Error::image(&name, b"", error))?;
         Ok(ImageFile {
             path: path.into(),
@@ -85,7 +85,7 @@ impl ImageFile {
     /// Returns the table of its packs.
     pub fn packs(&self) -> Result<Vec<Pack>> {
         let name = name_of(&self.path);
-        let memory = FileMemory::new(&self.file)
+        let memory = Region::of(&self.file)
             .map_err(|error| Error::system(&name, "cannot get its size", "", error))?;
         Reader::new(Image::new(&memory, &self.superblock), &name).packs()
     }

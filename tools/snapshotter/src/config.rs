@@ -26,8 +26,6 @@ pub struct Config {
     pub private_mounts: bool,
     /// Memory that all images together may take.
     pub memory: Limit,
-    /// The disk that the files of a container may take.
-    pub container: Limit,
 }
 
 impl Default for Config {
@@ -39,7 +37,6 @@ impl Default for Config {
             metrics: PathBuf::new(),
             private_mounts: false,
             memory: Limit::default(),
-            container: Limit::default(),
         }
     }
 }

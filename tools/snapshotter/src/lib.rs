@@ -4,7 +4,7 @@
 //!
 //! containerd asks a snapshotter to *prepare* an empty directory, unpacks a layer of a container image
 //! into it, and *commits* it. Then it prepares the next layer on top of that, and at last a snapshot
-//! for each container. Here a commit is followed by an image in a store (store.rst), which is loaded
+//! for each container. Here a layer becomes an image in a store (store.rst), which is loaded
 //! into memory and mounted; overlayfs puts a directory for a container's writes on top of it.
 //!
 //! * [`api`]: messages and service of the protocol; [`service`], [`server`]: the service
@@ -12,7 +12,7 @@
 //! * [`snapshots`], [`record`]: snapshots and the rules for them, on disk
 //! * [`files`]: the files of a snapshot; [`tree`]: walks directories that others write to
 //! * [`images`]: the store of images; [`loader`]: loads and mounts images, if there is [`room`]
-//! * [`idmap`]: user namespaces of containers; [`quota`]: limits for what they write
+//! * [`idmap`]: user namespaces of containers
 //! * [`config`], [`options`]: configuration file and command line
 
 pub mod api;
@@ -23,7 +23,6 @@ pub mod idmap;
 pub mod images;
 pub mod loader;
 pub mod options;
-pub mod quota;
 pub mod record;
 pub mod room;
 pub mod server;

@@ -41,9 +41,7 @@ pub enum State {
     Active,
     /// As active, with the image of a layer that was applied to it.
     Applied(Layer),
-    /// A layer without an image so far.
-    Pending,
-    /// A layer, with its image.
+    /// A layer.
     Committed(Layer),
 }
 
@@ -126,7 +124,7 @@ impl Record {
         Some((name, field("parent").unwrap_or_default()))
     }
 
-    /// Replaces the record in the directory `dir`. [`Disk::sync`] makes it durable.
+    /// Replaces the record in the directory `dir`. [`RecordWriter::sync`] makes it durable.
     ///
     /// Returns [`Error::Io`]. The old record is still there.
     pub fn replace(&self, dir: &Path) -> Result<()> {
@@ -146,7 +144,7 @@ impl Record {
     /// Removes the record in the directory `dir`.
     ///
     /// Returns [`Error::Io`]. The record is still there.
-    pub fn erase(dir: &Path) -> Result<()> {
+    pub fn remove(dir: &Path) -> Result<()> {
         let path = dir.join(NAME);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -161,11 +159,11 @@ impl Record {
         match self.state {
             State::View => Kind::View,
             State::Active | State::Applied(_) => Kind::Active,
-            State::Pending | State::Committed(_) => Kind::Committed,
+            State::Committed(_) => Kind::Committed,
         }
     }
 
-    /// Returns whether it is a layer, with or without its image.
+    /// Returns whether it is a layer.
     pub fn is_layer(&self) -> bool {
         self.kind() == Kind::Committed
     }
@@ -185,7 +183,7 @@ impl Record {
 }
 
 /// How records reach the disk.
-pub trait Disk: Send + 'static {
+pub trait RecordWriter: Send + 'static {
     /// Replaces the record in the directory `dir`, as [`Record::replace`].
     ///
     /// Returns [`Error::Io`]. The old record is still there.
@@ -201,9 +199,9 @@ pub trait Disk: Send + 'static {
 }
 
 /// The disk itself.
-pub struct RealDisk;
+pub struct ToDisk;
 
-impl Disk for RealDisk {}
+impl RecordWriter for ToDisk {}
 
 /// A snapshot and its directory.
 #[derive(Clone, Debug)]

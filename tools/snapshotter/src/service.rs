@@ -19,7 +19,6 @@ use mkdaxfs::input::is_layer;
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 /// The answer to a call.
@@ -65,7 +64,7 @@ impl Service {
         result.inspect_err(count).map(Response::new)
     }
 
-    /// Creates a snapshot, unless the client has gone before the image of `parent` is made: containerd would not know it.
+    /// Creates a snapshot.
     async fn create(
         &self,
         key: String,
@@ -73,14 +72,10 @@ impl Service {
         state: State,
         labels: Labels,
     ) -> std::result::Result<Vec<Mount>, Status> {
-        let made = self.call(move |snapshotter, waits| {
-            snapshotter.finish(&parent)?;
-            if !waits() {
-                return Err(Error::Gone);
-            }
+        let call = move |snapshotter: &Snapshotter, _: &dyn Fn() -> bool| {
             snapshotter.create(&key, &parent, state, labels)
-        });
-        Ok(made.await?.into_inner())
+        };
+        Ok(self.call(call).await?.into_inner())
     }
 }
 
@@ -121,19 +116,19 @@ impl Snapshots for Service {
         let CommitSnapshotRequest {
             name, key, labels, ..
         } = request.into_inner();
+        let image = name.clone();
+        let committed = self
+            .call(move |snapshotter, waits| snapshotter.commit(&name, &key, labels, waits))
+            .await?;
         let snapshotter = Arc::clone(&self.snapshotter);
-        let (answer, answered) = oneshot::channel();
-        // This goes on if the client has gone.
+        // After the answer: containerd waits for that inside a transaction.
         tokio::task::spawn_blocking(move || {
-            let committed = snapshotter.commit(&name, &key, labels);
-            let is_committed = committed.is_ok();
-            let _ = answer.send(committed);
-            if let Some(Err(error)) = is_committed.then(|| snapshotter.bring_up(&name)) {
+            if let Err(error) = snapshotter.bring_up(&image) {
                 snapshotter.count(error.code());
                 warn(&error);
             }
         });
-        self.answer(answered.await.map_err(failed).and_then(|it| Ok(it?)))
+        Ok(committed)
     }
 
     async fn remove(&self, request: Request<RemoveSnapshotRequest>) -> Answer<()> {

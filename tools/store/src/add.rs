@@ -8,8 +8,8 @@ use crate::group::{choose, split, New};
 use crate::layer::Known;
 use crate::pack::{self, each_object, object_name, Object, Pack, PackRef, Sum};
 use crate::store::Store;
-use daxfs_files::digest::hex;
-use daxfs_files::memory::FileMemory;
+use daxfs_files::digest::{self, hex};
+use daxfs_files::region::Region;
 use daxfs_files::{Output, Progress};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
@@ -24,7 +24,6 @@ use mkdaxfs::writer::tree::{Kind, Location, Node, NodeId, Tree, ROOT};
 use rayon::prelude::*;
 use rustix::fs::statvfs;
 use rustix::io::Errno;
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -289,7 +288,7 @@ impl Store {
         }
         let sha256 = hex(&summary.digest);
         let name = shown_path(&self.pack(&sha256));
-        let memory = FileMemory::new(output.file())
+        let memory = Region::of(output.file())
             .map_err(|error| Error::system(&name, "cannot examine", "", error))?;
         let superblock = Superblock::load(&memory);
         let superblock = superblock.map_err(|error| Error::image(&name, b"", error))?;
@@ -450,13 +449,14 @@ pub fn wrong_objects<S: daxfs_files::memory::Storage + Sync>(
         Ok(())
     })?;
     let compared = objects.into_par_iter().map(|(sum, inode)| {
-        let mut hash = Sha256::new();
-        reader.content(&inode, object_name(&sum).as_bytes(), &mut |piece| {
-            hash.update(piece);
-            progress.advance(piece.len() as u64);
-            Ok(())
-        })?;
-        Ok((<[u8; 32]>::from(hash.finalize()) != sum).then_some(sum))
+        let found = digest::sha256(|add| {
+            reader.content(&inode, object_name(&sum).as_bytes(), &mut |piece| {
+                add(piece);
+                progress.advance(piece.len() as u64);
+                Ok(())
+            })
+        });
+        Ok((found? != sum).then_some(sum))
     });
     compared.filter_map(Result::transpose).collect()
 }
@@ -466,6 +466,7 @@ mod tests {
     use super::*;
     use daxfs_files::Silent;
     use mkdaxfs::input::{read, Input, Options};
+    use sha2::{Digest, Sha256};
     use std::fs::File;
     use std::os::unix::fs::FileExt;
 

@@ -2,15 +2,14 @@
 
 //! Images of a store that are written to an OCI layout.
 //!
-//! Documentation/store.rst describes the manifest: its first layer is the image, and the others are its packs, in the order of
-//! the image's table.
+//! Documentation/store.rst describes the manifest: that of a container image whose first layer is the image, and the others are
+//! its packs, in the order of the image's table.
 
 use crate::add::{Guard, Total};
-use crate::beside::Beside;
 use crate::layout::{enter, output, Layout, IMAGE};
 use crate::pack::wrong_pack;
 use crate::store::Store;
-use daxfs_files::digest::{hex, BUFFER};
+use daxfs_files::digest::{self, hex, BUFFER};
 use daxfs_files::{Progress, Silent};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::packs::missing_pack;
@@ -18,19 +17,16 @@ use daxfs_image::source::{cannot_open, Opened};
 use daxfs_image::text::shown_path;
 use mkdaxfs::input::Platform;
 use serde_json::{json, Value};
-use sha2::{Digest, Sha256};
 use std::fs::{File, Metadata};
 use std::io::{self, Cursor, Read, Seek};
 use std::iter;
 use std::path::Path;
 
-/// Type of the artifact.
-const ARTIFACT: &str = "application/vnd.daxfs.image.v1";
+/// Annotation of an image with the digests of its packs, which a differ is not told otherwise.
+pub const PACKS: &str = "org.daxfs.packs";
 const PACK: &str = "application/vnd.daxfs.pack.v1";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-/// The configuration of an artifact that has none.
-const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
 /// An image that was written to a layout.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,9 +86,9 @@ impl Publisher<'_> {
 
 impl Store {
     /// Adds the image `name` to the layout in the directory `dir`, where it is called `reference`: blobs that the layout
-    /// lacks, and then its name, which another image may have had. Calls `create` to make each file. With `container`, the
-    /// name of a container image in the layout, containerd can run the image on the same `platform`, and that name offers
-    /// both.
+    /// lacks, and then its name, which another image may have had. Calls `create` to make each file. It gets the
+    /// configuration of `container`, the name of a container image in the layout for this `platform`, or else one that names
+    /// only this machine's platform.
     ///
     /// Fails if the image or a pack is damaged or missing.
     pub fn export(
@@ -120,12 +116,11 @@ impl Store {
         }
         let _lock = publisher.layout.create()?;
         let mut index = publisher.layout.index()?;
-        let beside = match container {
-            None => None,
+        let mut config = match container {
+            None => json!({ "os": "linux", "architecture": Platform::here().architecture }),
             Some((container, platform)) => {
                 self.lower_inodes(name)?;
-                let found = Beside::find(&publisher.layout, &index, container, platform)?;
-                Some((container, found))
+                publisher.layout.config(container, platform)?
             }
         };
         let needed = needed.into_iter().map(|pack| pack.sha256);
@@ -144,20 +139,17 @@ impl Store {
             let file = File::open(&path).map_err(|error| cannot_open(&opened.name, error))?;
             layers.push(publisher.put(kind, file)?);
         }
-        let mut manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST });
-        manifest["config"] = match &beside {
-            None => {
-                manifest["artifactType"] = ARTIFACT.into();
-                publisher.put(EMPTY, Cursor::new("{}"))?
-            }
-            Some((_, beside)) => publisher.put_json(CONFIG, &beside.config(&mut layers))?,
-        };
-        manifest["layers"] = layers.into();
-        let manifest = publisher.put_json(MANIFEST, &manifest)?;
-        if let Some((container, beside)) = beside {
-            let (kind, both) = beside.index(&manifest);
-            enter(&mut index, container, publisher.put_json(kind, &both)?);
-        }
+        let packs = layers[1..]
+            .iter()
+            .filter_map(|pack| pack["digest"].as_str());
+        let packs = packs.collect::<Vec<_>>().join(",");
+        layers[0]["annotations"] = json!({ PACKS: packs });
+        config["rootfs"] = json!({ "type": "layers", "diff_ids": [layers[0]["digest"]] });
+        let config = publisher.put_json(CONFIG, &config)?;
+        let manifest = publisher.put_json(
+            MANIFEST,
+            &json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers }),
+        )?;
         enter(&mut index, reference, manifest);
         let version = dir.join("oci-layout");
         if !version.is_file() || version.is_symlink() {
@@ -171,13 +163,14 @@ impl Store {
 
 /// Returns the SHA-256 of all bytes of `from`.
 fn sha256(mut from: impl Read) -> io::Result<String> {
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
-    loop {
+    let mut buffer = vec![0; BUFFER];
+    let sum = digest::sha256(|add| loop {
         match from.read(&mut buffer) {
-            Ok(0) => return Ok(hex(&hash.finalize())),
-            Ok(length) => hash.update(&buffer[..length]),
+            Ok(0) => return Ok(()),
+            Ok(length) => add(&buffer[..length]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-    }
+    });
+    Ok(hex(&sum?))
 }

@@ -22,21 +22,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// An image of a store in a layout.
-pub struct Exported {
-    blobs: Blobs,
-    /// The index says its platform.
-    pub has_platform: bool,
-}
+pub struct Exported(Blobs);
 
 impl Exported {
     /// Returns the image in containerd's store of content, the directory `dir`: the digests of the image and of its packs.
     ///
     /// Fails if one is missing.
     pub fn of(dir: &Path, digests: &[String]) -> Result<Self> {
-        Ok(Exported {
-            blobs: Blobs::of(dir, IMAGE, digests)?,
-            has_platform: false,
-        })
+        Ok(Exported(Blobs::of(dir, IMAGE, digests)?))
     }
 
     /// Waits for blobs of [`Exported::of`] that containerd fetches, as long as `still` succeeds.
@@ -60,7 +53,7 @@ impl Exported {
 
     /// Returns the bytes of the image and of each of its packs.
     pub fn sizes(&self) -> impl Iterator<Item = u64> + '_ {
-        self.blobs.sizes()
+        self.0.sizes()
     }
 
     /// Finds the image that `path` names, as [`OciImage::find`] does, in a directory.
@@ -69,10 +62,7 @@ impl Exported {
     pub fn find(path: &Path, options: &Options<'_>) -> Result<Option<Self>> {
         let image = OciImage::find(path, options, &Silent, &mut |_| ())?;
         let is_image = image.types().next() == Some(IMAGE);
-        Ok(is_image.then(|| Exported {
-            has_platform: image.has_platform(),
-            blobs: image.into_blobs(),
-        }))
+        Ok(is_image.then(|| Exported(image.into_blobs())))
     }
 }
 
@@ -102,7 +92,7 @@ impl Store {
         create: Guard<'_>,
         progress: &dyn Progress,
     ) -> Result<Added> {
-        let exported = &exported.blobs;
+        let exported = &exported.0;
         let (file, written) = exported.copy(0, &mut io::sink(), progress)?;
         let image = Opened::open(&file)?;
         whole(&image, true, progress)?;

@@ -4,9 +4,11 @@
 
 use crate::files::{occupy, sync_parent};
 use crate::store::is_remains;
+use daxfs_files::Silent;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::open_now;
 use daxfs_image::text::shown_path;
+use mkdaxfs::input::{OciImage, Options, Platform};
 use serde_json::{json, Map, Value};
 use std::fs::File;
 use std::io::{self, Read};
@@ -58,8 +60,28 @@ impl Layout {
         Ok(found.unwrap_or_else(|| Map::from_iter([("schemaVersion".into(), 2.into())])))
     }
 
+    /// Returns the configuration of the container image that is called `name`, for `platform` or for this machine.
+    ///
+    /// Fails if it is not a container image, or one for daxfs.
+    pub fn config(&self, name: &str, platform: Option<Platform>) -> Result<Value> {
+        let options = Options {
+            platform,
+            ..Options::new(&self.0)
+        };
+        let mut path = self.0.clone().into_os_string();
+        path.push(format!(":{name}"));
+        let container = OciImage::find(Path::new(&path), &options, &Silent, &mut |_| ())?;
+        if container.types().next() == Some(IMAGE) {
+            let why = "is an image for daxfs; name the ordinary image that it was made of";
+            return Err(Error::refused(shown_path(&self.0), format!("{name} {why}")));
+        }
+        let mut config = container.config()?;
+        config.remove("history");
+        Ok(config.into())
+    }
+
     /// Returns the index in the file `path`, if there is one.
-    pub fn read(&self, path: &Path) -> Result<Option<Map<String, Value>>> {
+    fn read(&self, path: &Path) -> Result<Option<Map<String, Value>>> {
         let mut text = Vec::new();
         let read = open_now(path).and_then(|file| file.take(DESCRIPTION).read_to_end(&mut text));
         match read {
@@ -73,16 +95,12 @@ impl Layout {
     }
 }
 
-/// Returns the images in an index. Programs in Go write an empty list as null.
-pub(crate) fn images(index: &Map<String, Value>) -> Vec<Value> {
-    let images = index.get("manifests").and_then(Value::as_array);
-    images.cloned().unwrap_or_default()
-}
-
 /// Enters `manifest` into an index as the image `name`, in place of another one.
 pub(crate) fn enter(index: &mut Map<String, Value>, name: &str, mut manifest: Value) {
     manifest["annotations"] = json!({ NAME: name });
-    let mut images = images(index);
+    // Programs in Go write an empty list as null.
+    let images = index.get("manifests").and_then(Value::as_array);
+    let mut images = images.cloned().unwrap_or_default();
     images.retain(|image| image["annotations"][NAME] != name);
     images.push(manifest);
     index.insert("manifests".into(), images.into());

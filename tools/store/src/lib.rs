@@ -19,7 +19,6 @@
 //! [`Store::add_layer`] makes an image of a layer of a container, on top of another image.
 
 mod add;
-mod beside;
 mod device;
 mod escape;
 mod export;
@@ -36,9 +35,8 @@ mod store;
 mod verify;
 
 pub use add::{Added, Guard, Total};
-pub use beside::PACKS;
 pub use device::{Copied, Device};
-pub use export::Published;
+pub use export::{Published, PACKS};
 pub use files::{lock, sync_parent, wait_for_others};
 pub use import::Exported;
 pub use layer::merge_upper;

@@ -10,7 +10,7 @@
 use daxfs_files::digest::hex;
 use daxfs_files::{Error, Output, Silent};
 use mkdaxfs::input::{read, Input, Options};
-use mkdaxfs::writer::options::{self, Pack};
+use mkdaxfs::writer::options::{self, Tails};
 use mkdaxfs::writer::tree::Tree;
 use mkdaxfs::writer::{make, measure};
 use sha2::{Digest, Sha256};
@@ -64,10 +64,10 @@ pub fn feed(input: &[u8], directory: &Path) {
 /// Every tree that was read becomes an image, or fails with an error that the user can act on.
 fn image(tree: &Tree, directory: &Path) {
     let options = options::Options {
-        pack: match tree.nodes.len() % 3 {
-            0 => Pack::Never,
-            1 => Pack::Small,
-            _ => Pack::Tails,
+        tails: match tree.nodes.len() % 3 {
+            0 => Tails::None,
+            1 => Tails::Small,
+            _ => Tails::All,
         },
         // Nearly all images would be padding, and writing and checking that would take nearly all
         // the time.

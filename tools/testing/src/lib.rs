@@ -24,7 +24,7 @@ pub mod spec;
 pub mod specimen;
 
 use daxfs_check::check;
-use daxfs_files::memory::FileMemory;
+use daxfs_files::region::Region;
 use daxfs_files::{Output, Silent};
 use daxfs_reader::{Image, Inode, Superblock};
 use mkdaxfs::input::scan;
@@ -153,7 +153,7 @@ pub fn composed_of(
         let Some(index) = choose(node).filter(|_| size > 0) else {
             continue;
         };
-        let memory = FileMemory::new(&files[index]).unwrap();
+        let memory = Region::of(&files[index]).unwrap();
         let superblock = Superblock::load(&memory).unwrap();
         let path = tree.relative_path(node as u32);
         let found = Image::new(&memory, &superblock).find(path.as_os_str().as_bytes(), false);
@@ -185,7 +185,7 @@ pub fn composed_of(
 /// Returns the listing of the image in the file `image`, which must keep every rule.
 pub fn listing_of(image: &Path) -> listing::Listing {
     let file = std::fs::File::open(image).unwrap();
-    let memory = FileMemory::new(&file).unwrap();
+    let memory = Region::of(&file).unwrap();
     let mut findings = Vec::new();
     check(&memory, &mut |finding| {
         findings.push(finding);
@@ -198,7 +198,7 @@ pub fn listing_of(image: &Path) -> listing::Listing {
 /// Returns the superblock and the inodes of the image in the file `image`.
 pub fn inodes_of(image: &Path) -> (Superblock, Vec<Inode>) {
     let file = std::fs::File::open(image).unwrap();
-    let memory = FileMemory::new(&file).unwrap();
+    let memory = Region::of(&file).unwrap();
     let superblock = Superblock::load(&memory).unwrap();
     let image = Image::new(&memory, &superblock);
     let inodes = 1..=superblock.inode_count() as u32;

@@ -98,13 +98,8 @@ impl OciImage {
     }
 
     /// Returns whether the index says its platform.
-    pub fn has_platform(&self) -> bool {
+    fn has_platform(&self) -> bool {
         self.chosen.platform().is_some()
-    }
-
-    /// Returns the digest of its manifest.
-    pub fn digest(&self) -> &str {
-        &self.chosen.digest
     }
 
     /// Returns the configuration, in JSON.

@@ -104,26 +104,6 @@ impl Descriptor {
             || matches!(kind, "docker.ai.dir.tar" | "docker.ai.vllm.config.tar")
     }
 
-    /// Returns the name of a file without annotations, as `unpackLegacy()` of docker/model-runner gives it; that leaves
-    /// licenses out. The file has this number among the `count` layers of its type.
-    fn usual_name(&self, number: usize, count: usize) -> Option<String> {
-        let (stem, extension) = match self.media_type.strip_prefix("application/vnd.")? {
-            "docker.ai.gguf.v3" | "cncf.model.weight.v1.gguf" => ("model", ".gguf"),
-            "docker.ai.safetensors" | "cncf.model.weight.v1.safetensors" => {
-                ("model", ".safetensors")
-            }
-            "docker.ai.dduf" => ("model", ".dduf"),
-            "docker.ai.mmproj" => ("model", ".mmproj"),
-            "docker.ai.chat.template.jinja" => ("template", ".jinja"),
-            "docker.ai.license" => ("LICENSE", ""),
-            _ => return None,
-        };
-        Some(match count {
-            1 => format!("{stem}{extension}"),
-            _ => format!("{stem}-{number:05}-of-{count:05}{extension}"),
-        })
-    }
-
     /// Returns what follows the type of a layer that is not understood: why, and what makes a directory of it.
     pub fn remedy(&self) -> String {
         let is = |word| self.media_type.contains(word);
@@ -244,24 +224,15 @@ impl Manifest {
 
     /// Returns how each layer is read, or `None` for an unknown one.
     pub fn forms(&self) -> Vec<Option<Form>> {
-        let mut numbers = HashMap::<&str, (usize, usize)>::new();
-        for layer in self.layers() {
-            numbers.entry(&layer.media_type).or_default().1 += 1;
-        }
-        let forms = self.layers().iter().map(|layer| {
-            let (number, count) = numbers.entry(&layer.media_type).or_default();
-            *number += 1;
-            self.form(layer, *number, *count)
-        });
-        forms.collect()
+        self.layers().iter().map(|it| self.form(it)).collect()
     }
 
-    /// Returns how a layer is read. It has this number among the `count` layers of its type.
+    /// Returns how a layer is read.
     ///
     /// A container has changes only. Layers of other manifests are archives of their types, or files with names. oras
     /// packs a directory, and then says that it has to be unpacked, whatever its type is: `descriptorFromDir()` and
     /// `pushDir()` in oras-go, content/file/file.go.
-    fn form(&self, layer: &Descriptor, number: usize, count: usize) -> Option<Form> {
+    fn form(&self, layer: &Descriptor) -> Option<Form> {
         let changes = is_layer(&layer.media_type).then_some(Form::Changes);
         if is_config(&self.config.media_type) {
             return changes;
@@ -274,14 +245,16 @@ impl Manifest {
         if layer.is_archive() {
             return Some(Form::Archive(String::new()));
         }
-        let path = layer.path().map(str::to_string);
-        let Some(path) = path.or_else(|| layer.usual_name(number, count)) else {
+        let Some(path) = layer.path() else {
             return changes;
         };
         let names = ["cncf", "cnai"].map(|prefix| format!("org.{prefix}.model.file.metadata+json"));
         let metadata = names.iter().find_map(|name| layer.annotation(name));
         let metadata = metadata.map(str::to_string);
-        Some(Form::File { path, metadata })
+        Some(Form::File {
+            path: path.into(),
+            metadata,
+        })
     }
 }
 

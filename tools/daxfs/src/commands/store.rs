@@ -75,16 +75,15 @@ Examples:
     /// add STORE NAME oci:DIR; it keeps its SHA-256 and its signature. Programs such as skopeo copy layouts to registries
     /// and back, and move only what the other side lacks.
     ///
-    /// With --container, containerd with daxfs-snapshotter runs the image: it has the configuration of a container image
-    /// in the layout. That name then offers both images.
+    /// With --container, the image has the configuration of a container image in the layout, and containerd with
+    /// daxfs-snapshotter runs it like that one.
     #[command(after_help = "\
 Examples:
   daxfs store export /srv/store base-2 oci:layout
   skopeo copy oci:layout:base-2 docker://registry.example/base:2
   skopeo copy docker://registry.example/base:2 oci:layout:base-2
   daxfs store add /srv/store base-2 oci:layout:base-2
-  daxfs store export --container 2 /srv/store base-2 oci:layout:2-daxfs
-  skopeo copy --all oci:layout:2 docker://registry.example/base:2")]
+  daxfs store export --container 2 /srv/store base-2 oci:layout:2-daxfs")]
     Export {
         /// The store
         store: PathBuf,
@@ -93,7 +92,7 @@ Examples:
         /// A layout, which is made if it does not exist, and the image's name in it [default: NAME]
         #[arg(value_name = "oci:DIR[:REFERENCE]")]
         layout: String,
-        /// Make an image of a container beside the one with this name in the layout
+        /// Give it the configuration of the container image with this name in the layout
         #[arg(long, value_name = "REFERENCE")]
         container: Option<String>,
         /// Platform to select from a container image for several platforms [default: this machine's]
@@ -324,14 +323,14 @@ fn cleanup() -> Result<Cleanup> {
     Cleanup::new().map_err(|error| Error::system("", "cannot handle signals", "", error))
 }
 
-/// Fails if there are options for inputs that are read. An image of a layout may be `chosen` by its platform.
-fn refuse_options(args: &StoreAdd, chosen: bool, why: &'static str) -> Result<()> {
+/// Fails if there are options for inputs that are read.
+fn refuse_options(args: &StoreAdd, why: &'static str) -> Result<()> {
     for (option, given) in [
         ("--exclude", !args.exclude.is_empty()),
         ("--one-file-system", args.one_file_system),
         ("--dereference", args.dereference),
         ("--ignore-zeros", args.ignore_zeros),
-        ("--platform", args.platform.is_some() && !chosen),
+        ("--platform", args.platform.is_some()),
     ] {
         if given {
             return Err(Error::refused(option, why));
@@ -357,7 +356,7 @@ fn exported(
 /// Adds an image to a store on a device.
 fn add_to_device(args: &StoreAdd, device: &Device) -> Result<ExitCode> {
     let why = "is for stores in directories; a device takes an image as it is";
-    refuse_options(args, false, why)?;
+    refuse_options(args, why)?;
     let [input] = &args.inputs[..] else {
         let why = "takes one daxfs image; use mkdaxfs, or add the inputs to a store in a directory and give STORE/images/NAME.daxfs";
         return Err(Error::refused(shown_path(&args.store), why));
@@ -411,7 +410,7 @@ fn add_tree(args: &StoreAdd) -> Result<ExitCode> {
     let create = |path: &Path| cleanup.guard(|| Output::over(path, Overwrite::new(true)));
     let added = if let Some(exported) = exported(&args.inputs, &options)? {
         let why = "is for files; the image of another store is added as it is";
-        refuse_options(args, exported.has_platform, why)?;
+        refuse_options(args, why)?;
         store.import(&args.name, &exported, &create, &bar)?
     } else {
         let inputs: Vec<_> = args.inputs.iter().map(|text| Input::parse(text)).collect();

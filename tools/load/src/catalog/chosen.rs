@@ -3,28 +3,24 @@
 //! The image of a store on a device that a mount names. The kernel takes its place only.
 
 use super::medium::{Access, Disk};
-use crate::context::look_at_range;
 use crate::query::uuid;
 use daxfs_files::digest::hex;
-use daxfs_files::values::size;
 use daxfs_image::catalog::unknown;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::packs::missing_pack;
 use daxfs_image::text::{shown, shown_path};
-use daxfs_reader::catalog::{pack_name, Listed, Table, CATALOG_SIZE};
-use rustix::fs::{flock, openat, FlockOperation, Mode, OFlags};
+use daxfs_reader::catalog::{pack_name, Listed, Table};
+use rustix::fs::{openat, Mode, OFlags};
 use rustix::io::Errno;
-use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// An image to mount, and the memory with its store.
+/// An image to mount, and the device with its store.
 pub struct Chosen {
     disk: Disk,
     image: Listed,
-    _lock: Option<File>,
 }
 
 /// Returns the value of the mount option `name`, the last one if there are several.
@@ -33,34 +29,16 @@ pub fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
     words.iter().rev().find_map(value)
 }
 
-/// Memory that may have a store, and a lock on it.
-type Opened = (Disk, Option<File>);
-
-/// Opens the memory that a mount of `source` with the options `words` names, if it may have a
-/// store.
-fn open(source: &Path, words: &[String]) -> Result<Option<Opened>> {
-    let number = |name| value(words, name).and_then(|text| size(text).ok());
-    if let (Some(start), Some(size)) = (number("phys"), number("size")) {
-        let memory = File::open("/dev/mem");
-        // While a process looks at a range, no other one can read it.
-        if let Ok(memory) = &memory {
-            flock(memory, FlockOperation::LockExclusive)
-                .map_err(|error| Error::system("/dev/mem", "cannot lock", "", error))?;
+/// Opens the device `source`, which may have a store, unless the mount has its memory from elsewhere.
+fn open(source: &Path, words: &[String]) -> Result<Option<Disk>> {
+    match source.metadata().map(|found| found.file_type()) {
+        Ok(kind)
+            if value(words, "phys").is_none()
+                && (kind.is_block_device() || kind.is_char_device()) =>
+        {
+            Disk::open(source, Access::Read).map(Some)
         }
-        // The kernel knows whether the range is memory, which may be read.
-        if !look_at_range(start, size, size.min(CATALOG_SIZE))? {
-            return Ok(None);
-        }
-        let memory = memory.map_err(|error| Error::system("/dev/mem", "cannot open", "", error))?;
-        return Ok(Some((Disk::range(&memory, start, size)?, Some(memory))));
-    }
-    let kind = match source.metadata() {
-        Ok(found) if value(words, "phys").is_none() => found.file_type(),
-        _ => return Ok(None),
-    };
-    match kind.is_block_device() || kind.is_char_device() {
-        true => Ok(Some((Disk::open(source, Access::Read)?, None))),
-        false => Ok(None),
+        _ => Ok(None),
     }
 }
 
@@ -86,12 +64,12 @@ impl Chosen {
             (Err(error), Some(_)) => return Err(error),
         };
         let table = match &opened {
-            Some((disk, _)) => {
+            Some(disk) => {
                 Table::load(&disk.bytes).map_err(|error| Error::image(&disk.name, b"", error))?
             }
             None => None,
         };
-        let (Some((disk, _lock)), Some(table)) = (opened, table) else {
+        let (Some(disk), Some(table)) = (opened, table) else {
             let Some(name) = name else { return Ok(None) };
             let name = shown(name.as_bytes());
             let why = format!("no store, and so no image '{name}'; mount it without image=");
@@ -124,7 +102,7 @@ impl Chosen {
             words.push(format!("pack={sha256}:{start:#x}:{length:#x}"));
         }
         let image = image.clone();
-        Ok(Some(Chosen { disk, image, _lock }))
+        Ok(Some(Chosen { disk, image }))
     }
 
     /// Checks that the store still has the image, and that `mount` is one of it. Before the space

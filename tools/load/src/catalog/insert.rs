@@ -5,10 +5,10 @@
 use super::change::commit;
 use super::medium::Medium;
 use crate::file::cannot_write;
+use daxfs_files::digest::sha256;
 use daxfs_image::catalog::some;
 use daxfs_image::error::{Error, Result};
 use daxfs_reader::catalog::{is_pack, room, Listed, Table, CATALOG_MAX};
-use sha2::digest::Output;
 use sha2::{Digest, Sha256};
 use std::io;
 use std::ops::Range;
@@ -101,7 +101,7 @@ pub fn insert(
     medium.forget().map_err(cannot_write)?;
     let stored = stored(medium, start..start + new.size)
         .map_err(|error| Error::system(device, "cannot read", "", error))?;
-    if stored != written.finalize() {
+    if stored != <[u8; 32]>::from(written.finalize()) {
         let why = "does not store the data; the device is faulty, or somebody writes to it";
         return Err(Error::refused(device, why));
     }
@@ -116,18 +116,16 @@ pub fn insert(
 }
 
 /// Returns the SHA-256 of a range of a medium.
-fn stored(medium: &impl Medium, range: Range<u64>) -> io::Result<Output<Sha256>> {
-    let mut hash = Sha256::new();
+fn stored(medium: &impl Medium, range: Range<u64>) -> io::Result<[u8; 32]> {
     let mut buffer = vec![0; PIECE];
-    let mut at = range.start;
-    while at < range.end {
-        let length = (range.end - at).min(PIECE as u64);
-        let piece = &mut buffer[..length as usize];
-        medium.get(at, piece)?;
-        hash.update(piece);
-        at += length;
-    }
-    Ok(hash.finalize())
+    sha256(|add| {
+        for at in range.clone().step_by(PIECE) {
+            let piece = &mut buffer[..(range.end - at).min(PIECE as u64) as usize];
+            medium.get(at, piece)?;
+            add(piece);
+        }
+        Ok(())
+    })
 }
 
 /// Returns true if the table has no entry for another image.

@@ -9,7 +9,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{cannot_open, open_now};
 use daxfs_image::text::shown_path;
 use daxfs_image::warning::warn;
-use daxfs_reader::catalog::{Table, CATALOG_SIZE};
+use daxfs_reader::catalog::Table;
 use daxfs_reader::Memory;
 use rustix::fs::{flock, fstat, major, minor, FileType, FlockOperation, OFlags};
 use std::fs::{File, OpenOptions};
@@ -179,22 +179,5 @@ impl Disk {
                 "{name}: a copy of the store's table is damaged: {error}"
             ));
         }
-    }
-
-    /// Opens the store in the `size` bytes at physical address `start`, which must be memory.
-    /// `memory` is `/dev/mem`.
-    ///
-    /// Fails if the kernel forbids to read it.
-    pub fn range(memory: &File, start: u64, size: u64) -> Result<Self> {
-        let mapping = Mapping::read_only(memory, start, size.min(CATALOG_SIZE));
-        let mapping =
-            mapping.map_err(|error| Error::system("/dev/mem", "cannot map", "", error))?;
-        Ok(Disk {
-            name: format!("phys={start:#x}"),
-            device: None,
-            private: false,
-            bytes: Region::mapped(mapping, 0, size),
-            _lock: None,
-        })
     }
 }
