@@ -16,7 +16,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-/// Write the content of files of an image to standard output
+/// Print files of an image
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

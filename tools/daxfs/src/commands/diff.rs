@@ -19,8 +19,9 @@ use std::process::ExitCode;
 
 /// Compare two images
 ///
-/// Print a line for each difference. Types, modes, owners, times, devices, targets, content,
-/// extended attributes and hard links are compared.
+/// Prints a line for each difference of types, modes, owners, times, devices, targets, content,
+/// extended attributes and hard links. To compare with a directory, make an image of it:
+/// mkdaxfs --quiet DIR - | daxfs diff base.img -
 #[derive(Args)]
 #[command(after_help = "\
 Exit status:

@@ -36,8 +36,8 @@ Exit status:
 
 /// Check images against every rule of the format
 ///
-/// Check the structure, all checksums, and the SHA-256 of the whole image and of its packs. Images cannot be
-/// repaired: restore a damaged image from a copy.
+/// Checks the structure, all checksums, and the SHA-256 of the whole image and of its packs.
+/// Images cannot be repaired: restore a damaged image from a copy, or make it again.
 #[derive(Args)]
 #[command(after_help = format!("{EXIT}\n\nExamples:\n  daxfs fsck base.img /dev/pmem0"))]
 pub struct Fsck {
@@ -61,8 +61,7 @@ impl Fsck {
 
 /// Check daxfs images; called by fsck(8)
 ///
-/// This is the same as daxfs fsck. Images are never repaired, so the options for repairs are
-/// ignored.
+/// The same as daxfs fsck. Images are never repaired, so options for repairs are ignored.
 #[derive(Parser)]
 #[command(name = "fsck.daxfs", disable_version_flag = true)]
 #[command(after_help = format!("{EXIT}\n\nExamples:\n  fsck -t daxfs /dev/pmem0"))]

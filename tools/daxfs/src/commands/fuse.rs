@@ -42,10 +42,11 @@ const THREADS: usize = 8;
 
 /// Serve an image through FUSE, without the kernel module
 ///
-/// Users other than root need the program fusermount3. Files look as they do with the module,
-/// but reads go through this process and the page cache. Unmount with umount or fusermount3 -u. In fstab(5), use the
-/// type fuse.daxfs. In a service of systemd, use --foreground: it says when the image is mounted (Type=notify).
-/// If the process is killed, the mount stays, and all access fails with ENOTCONN until it is unmounted.
+/// If you are not root, you need fusermount3 (Debian's package fuse3). Files look as they do
+/// with the module, but reads go through this process and the page cache. Unmount with umount
+/// or fusermount3 -u. In fstab(5), use the type fuse.daxfs; in a service of systemd,
+/// --foreground, which says when the image is mounted (Type=notify). If the process is killed,
+/// the mount stays, and all access fails with ENOTCONN until you unmount it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

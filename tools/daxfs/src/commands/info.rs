@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use uuid::Uuid;
 
-/// Show the superblock of an image
+/// Show label, UUID, size and more of an image
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
