@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Memory with an image or a pack.
+//! The memory of an image or of a pack.
 
 use crate::image::{
     Image,
@@ -26,7 +26,7 @@ use kernel::{
     str::CString, //
 };
 
-/// Memory with an image, or with a pack.
+/// The memory of an image or of a pack.
 pub(crate) struct Backing {
     /// The memory.
     pub(crate) region: Region,

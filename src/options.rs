@@ -79,7 +79,7 @@ pub(crate) struct Checks {
 }
 
 impl Checks {
-    /// Returns these checks; demand a signature if `always`.
+    /// Returns these checks, with a demand for a signature if `always`.
     pub(crate) fn demanding(&self, always: bool) -> Self {
         Checks {
             proof: self.proof.demanding(always),

@@ -89,7 +89,7 @@ impl Proof {
         Ok(())
     }
 
-    /// Returns this proof; demand a signature if `always`.
+    /// Returns this proof, with a demand for a signature if `always`.
     pub(crate) fn demanding(&self, always: bool) -> Self {
         Proof {
             signature: self.signature || always,
@@ -399,7 +399,7 @@ impl Pieces {
         state.map_or(UNKNOWN, load_acquire)
     }
 
-    /// Takes note of what is known of piece `index`.
+    /// Records what is known of piece `index`.
     fn set(&self, index: u64, known: i8) {
         if let Some(state) = self.states.get(index as usize) {
             state.store(known, Release);

@@ -80,7 +80,7 @@ impl<'a, M: Memory> Image<'a, M> {
         self.superblock
     }
 
-    /// Loads and validate the inode of the root directory.
+    /// Loads and validates the inode of the root directory.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl<'a, M: Memory> Image<'a, M> {
         memory::parts(self.memory, piece, buffer, take)
     }
 
-    /// Loads and validate inode `ino`: one cache line.
+    /// Loads and validates inode `ino`: one cache line.
     ///
     /// # Errors
     ///

@@ -57,7 +57,7 @@ fn enter() -> Section {
     Section(unsafe { bindings::readers_enter() })
 }
 
-/// Waits for those who are readers of any value now.
+/// Waits for all current readers, of any value.
 pub(crate) fn wait() {
     // SAFETY: Callers may sleep, and are not readers.
     unsafe { bindings::readers_wait() };
@@ -75,7 +75,7 @@ impl<T> Revocable<T> {
         }
     }
 
-    /// Becomes a reader, which delays [`wait`].
+    /// Becomes a reader: [`wait`] waits for it.
     ///
     /// # Errors
     ///
@@ -130,7 +130,7 @@ impl<T> Revocable<T> {
         self.seen.load(Acquire) == Self::REVOKED
     }
 
-    /// Prevents new readers. This does not wait.
+    /// Lets no new readers in. Does not wait.
     pub(crate) fn revoke(&self) {
         if self.seen.xchg(Self::REVOKED, Full) != Self::REVOKED {
             // SAFETY: This may be called in any context.

@@ -58,7 +58,7 @@ impl Region {
 }
 
 impl FileMapping<ExtentClaim> {
-    /// Keeps the memory from going away, as [`Region::access`] does.
+    /// Keeps the memory from going away, like [`Region::access`].
     #[inline]
     pub(super) fn access(&self) -> Result<Access<'_>> {
         Access::new(&self.claim().lease_ref)

@@ -71,7 +71,7 @@ fn mark_recorded(own: &OwnDax) {
 pub(super) struct Watch(#[allow(dead_code)] Option<Notifier>);
 
 impl Watch {
-    /// Has the memory of PCI devices released before they are removed.
+    /// Releases the memory of PCI devices before they are removed.
     pub(super) fn new() -> Result<Self> {
         Ok(Watch(pci::watch_removals(removing)?))
     }

@@ -31,7 +31,7 @@ impl HolderId {
     }
 }
 
-/// Handles what a device announces to its holder.
+/// What a holder does when its device fails or goes away.
 ///
 /// The DAX core calls the methods under its read lock, which delays the removal of other devices.
 /// `holder` may belong to another filesystem by now. Return false then.
@@ -48,7 +48,7 @@ pub(crate) trait Holder: Send + Sync + Sized + 'static {
     fn removed(removed: Removed) -> bool;
 }
 
-/// Announcement that the device of this holder is removed. Keep it no longer than the holder.
+/// Proof that the device of this holder is being removed. Do not keep it longer than the holder.
 pub(crate) struct Removed(HolderId);
 
 impl Removed {
@@ -100,7 +100,7 @@ impl<T: Holder> Held<T> {
         })
     }
 
-    /// Makes `holder` the holder of the device of `node`. This takes the lock of the device.
+    /// Makes `holder` the holder of the device of `node`. Takes the lock of the device.
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ impl<T: Holder> Held<T> {
 }
 
 impl<T> Held<T> {
-    /// Takes note of the removal of the device, if `removed` announces it. The DAX core then
+    /// Records the removal of the device, if `removed` announces it. The DAX core then
     /// removes the holder, and there may be another one.
     pub(crate) fn forget_holder(&mut self, removed: &Removed) {
         self.holder

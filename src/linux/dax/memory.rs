@@ -45,7 +45,7 @@ pub(crate) enum Unmapped {
     Break(u64),
 }
 
-/// A reference to the page map of a driver, which keeps its struct pages and its mapping.
+/// A reference to a driver's page map. It keeps the struct pages and their mapping alive.
 ///
 /// # Invariants
 ///

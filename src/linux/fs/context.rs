@@ -52,7 +52,7 @@ impl Context {
         self.log(b'e', message);
     }
 
-    /// Logs a warning where [`Self::refuse`] logs errors.
+    /// Logs a warning to where [`Self::refuse`] logs errors.
     pub(crate) fn warn(&self, message: fmt::Arguments<'_>) {
         self.log(b'w', message);
     }

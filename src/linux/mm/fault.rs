@@ -123,7 +123,7 @@ impl<'a, C> Fault<'a, C> {
         Some(FaultResult(0, PhantomData))
     }
 
-    /// Takes note that pages around the faulting one are mapped too.
+    /// Records that pages around the faulting one are mapped too.
     pub(super) fn set_around(&self) {
         self.around.set(true);
     }
@@ -170,7 +170,7 @@ pub(super) struct Kept<'f> {
     memory: &'f Memory,
 }
 
-/// Has the address space keep the memory. Dropped after the fault has inserted what it maps.
+/// Makes the address space keep the memory. Drop it after the fault has inserted what it maps.
 pub(super) struct Keep<'f>(Kept<'f>, ArcBorrow<'f, Memory>);
 
 impl<'f> Deref for Keep<'f> {
