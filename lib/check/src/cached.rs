@@ -6,7 +6,7 @@ use daxfs_files::memory::Storage;
 use daxfs_reader::{self as image, Memory};
 use std::cell::RefCell;
 
-/// Bytes of a cached window. They are few, so that random access costs little more than without a
+/// Bytes of a cached window: few, so that random access costs little more than without a
 /// cache.
 const WINDOW: u64 = 8 << 10;
 /// Number of cached windows.

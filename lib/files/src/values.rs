@@ -9,7 +9,7 @@ const LABEL: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time(pub i64, pub u32);
 
-/// How to correct a wrong value.
+/// What to write instead of a wrong value.
 type Remedy = &'static str;
 
 const BLOCK_SIZE: Remedy = "use 4K, 8K, 16K, 32K or 64K";

@@ -97,7 +97,7 @@ impl Opened {
         self.packs.iter().flatten().flatten()
     }
 
-    /// Fails if a pack of this image is not open.
+    /// Fails unless all packs of this image are open.
     pub fn require_packs(&self) -> Result<()> {
         let reader = self.reader();
         for index in 0..self.superblock.pack_count() {
