@@ -91,7 +91,8 @@ impl Handle {
         Ok(self.image().pack(index)?)
     }
 
-    /// Takes `pack` for reading the files that have their content there. C programs may pass one handle twice.
+    /// Uses `pack` for the files that have their content there. C programs may pass one handle
+    /// twice.
     fn add(&self, pack: &Handle) -> Result<()> {
         let superblock = &pack.opened.superblock;
         if superblock.pack_count() > 0 {
@@ -430,7 +431,7 @@ pub unsafe extern "C" fn daxfs_find(
     status(find())
 }
 
-/// Looks at inode `ino`.
+/// Fills in the metadata of inode `ino`.
 #[no_mangle]
 pub extern "C" fn daxfs_stat(image: &Handle, ino: u32, stat: &mut MaybeUninit<Stat>) -> c_int {
     let mut look = || {

@@ -107,7 +107,7 @@ impl ImageFile {
         self.pass("", |_, _| (), put)
     }
 
-    /// Does as [`ImageFile::copy`], to `target`, and computes the SHA-256 of the copy.
+    /// Like [`ImageFile::copy`], to `target`, and returns the SHA-256 of the copy.
     ///
     /// Fails if it differs from the superblock's.
     pub fn copy_checked(

@@ -355,7 +355,7 @@ impl Snapshotter {
         Ok((made, (format!("sha256:{}", hex(&told.0)), told.1)))
     }
 
-    /// Makes the active snapshot `key` the committed snapshot `name`: write its files to disk, and then its record.
+    /// Commits the active snapshot `key` as `name`: writes its files to disk, and then its record.
     /// [`Snapshotter::bring_up`] makes its image, and loads it.
     pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
         self.images.memory.check()?;
@@ -435,7 +435,7 @@ impl Snapshotter {
         Ok(Some((snapshot, below.map(|below| below.dir))))
     }
 
-    /// Does as [`Snapshotter::finish`], which was called after `before` failed attempts.
+    /// Like [`Snapshotter::finish`], called after `before` failed attempts.
     fn make(&self, name: &str, before: u64, making: &mut Making) -> Result<()> {
         let Some((snapshot, below)) = self.pending(name)? else {
             return Ok(());

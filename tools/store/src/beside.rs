@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Images for daxfs that an index of a layout offers beside a container image.
+//! Images for daxfs that a layout's index offers beside a container image.
 
 use crate::layout::{images, Layout, IMAGE, NAME};
 use daxfs_files::digest::is_hex;
@@ -11,7 +11,8 @@ use mkdaxfs::input::{OciImage, Options, Platform};
 use serde_json::{json, Map, Value};
 use std::path::Path;
 
-/// Annotation of an image with the digests of its packs, which a differ is not told otherwise.
+/// Annotation of an image with the digests of its packs; containerd tells a differ nothing else of
+/// them.
 pub const PACKS: &str = "org.daxfs.packs";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 

@@ -24,7 +24,7 @@ pub fn read_everything<M: Memory>(memory: &M) -> Vec<Error> {
     read(memory, false)
 }
 
-/// Does what [`read_everything`] does with memory that does not change.
+/// Like [`read_everything`], with memory that does not change.
 ///
 /// # Panics
 ///

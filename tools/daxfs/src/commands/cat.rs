@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `cat`: write the content of files of an image to standard output.
+//! `cat`: prints files of an image.
 
 use super::common::{on_image, ImageAt};
 use clap::Args;

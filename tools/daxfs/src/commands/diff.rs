@@ -190,7 +190,7 @@ impl<S: Storage> Comparison<'_, S> {
         self.say(path, &format!("only in the {side}"))
     }
 
-    /// Compares two files; return whether they are of the same type.
+    /// Compares two files; returns whether they are of the same type.
     fn pair(&mut self, path: &[u8], a: &Inode, b: &Inode) -> Result<bool> {
         let kind = a.file_type;
         if kind != b.file_type {

@@ -87,7 +87,7 @@ impl Helper {
     }
 }
 
-/// Checks the images at the place `at` in each of `paths` and return fsck's exit status.
+/// Checks the images at the place `at` in each of `paths`, and returns fsck's exit status.
 fn fsck(paths: &[PathBuf], at: &At, packs: &PackFiles, quiet: bool) -> u8 {
     let mut packs = match packs.open() {
         Ok(given) => Packs {
@@ -240,7 +240,7 @@ fn say(text: &str) -> u8 {
 
 /// A violation of a rule.
 pub struct Violation<'a> {
-    /// Path of the file, if one can be told.
+    /// Path of the file, if it is known.
     pub path: Option<&'a [u8]>,
     /// The image cannot be read there.
     pub unreadable: bool,

@@ -258,7 +258,7 @@ pub fn in_background(
     Ok(ExitCode::FAILURE)
 }
 
-/// Sorts mount options. As fusermount3 does, leave out set-user-ID bits and devices by default.
+/// Sorts mount options. Like fusermount3, leaves out set-user-ID bits and devices by default.
 fn parse(words: &[String]) -> Result<(SessionACL, Owner, MountOptions)> {
     let safe = ["nosuid", "nodev"].map(str::to_owned);
     let options = MountOptions::parse(&[&safe, words].concat());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `info`: show the superblock of an image.
+//! `info`: shows the superblock of an image.
 
 use super::common::{on_image, ImageAt};
 use crate::record::{header, pretty};

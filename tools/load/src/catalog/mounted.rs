@@ -27,7 +27,7 @@ pub fn ranges(device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
     ranges_in(Path::new("/sys/fs"), device, listed)
 }
 
-/// Returns what [`ranges`] does, with the directory of filesystems of a sysfs.
+/// Like [`ranges`], with another directory than /sys/fs.
 fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
     let mounts = match fs::read_dir(parent.join("daxfs")) {
         // Without the module nothing is mounted. Without sysfs, or with a module that has no statistics, nothing is

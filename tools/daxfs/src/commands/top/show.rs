@@ -27,7 +27,7 @@ pub fn text(mounts: &[Mounted], packs: bool, out: &mut impl Write) -> io::Result
     Ok(())
 }
 
-/// Returns the number of packs of an image; if some are missing, after that of those that are not.
+/// Returns the number of packs of an image: `PRESENT/ALL` if some are missing.
 fn packs(mounted: &Mounted) -> String {
     let is_there = |pack: &&str| pack.split_whitespace().nth(2) != Some("missing");
     let there = mounted.packs.lines().filter(is_there).count();
