@@ -9,7 +9,6 @@ use std::cell::RefCell;
 /// Bytes of a cached window: few, so that random access costs little more than without a
 /// cache.
 const WINDOW: u64 = 8 << 10;
-/// Number of cached windows.
 const WINDOWS: usize = 32;
 
 /// Memory with a cache, so that reading a record needs no system call. Metadata are read in small

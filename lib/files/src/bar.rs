@@ -13,7 +13,6 @@ use std::time::Duration;
 /// Operations that take less than this get no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Interval at which the bar is redrawn.
 const TICK: Duration = Duration::from_millis(100);
 
 /// A progress bar.

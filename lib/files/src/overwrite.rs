@@ -21,7 +21,6 @@ const START: u64 = 2 << 20;
 /// metadata.
 const END: u64 = 1 << 20;
 
-/// Bytes that are read together.
 const PIECE: usize = 256 << 10;
 
 /// Magic numbers that identify the content of a file or device: offset, bytes, name. The first

@@ -2,7 +2,6 @@
 
 //! Values of options: labels, sizes, times.
 
-/// Longest label in bytes.
 const LABEL: usize = 64;
 
 /// Seconds since 1970, and nanoseconds.

@@ -154,7 +154,6 @@ fn check(pack: Opened, record: &layout::Pack) -> Result<Arc<Opened>> {
     Ok(Arc::new(pack))
 }
 
-/// Fails if `pack` cannot be a pack.
 fn can_be_pack(pack: &Opened) -> Result<()> {
     if pack.superblock.pack_count() > 0 {
         let why = "has packs itself, so it cannot be a pack";

@@ -299,7 +299,6 @@ impl<'a, S: Storage> Reader<'a, S> {
     }
 }
 
-/// Passes `left` zeros to `sink`.
 fn zeros(mut left: u64, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
     while left > 0 {
         let piece = &ZEROS[..left.min(ZEROS.len() as u64) as usize];

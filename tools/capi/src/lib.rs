@@ -75,7 +75,6 @@ impl Handle {
         self.opened.image()
     }
 
-    /// Loads the inode with this number.
     fn inode(&self, ino: u32) -> Result<Inode> {
         let inode = self.image().inode(ino);
         check_replaced(&self.image())?;
@@ -241,7 +240,6 @@ pub unsafe extern "C" fn daxfs_open(path: *const c_char, image: &mut Slot) -> c_
     store(image, open())
 }
 
-/// Returns the file descriptor `fd`.
 fn borrowed<'a>(fd: RawFd) -> Result<BorrowedFd<'a>> {
     if fd < 0 {
         return Err(Errno::BADF.into());

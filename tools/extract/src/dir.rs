@@ -120,7 +120,6 @@ pub fn to_directory<S: Storage>(
 
 struct Extraction<'a, S> {
     reader: &'a Reader<'a, S>,
-    /// For messages.
     target: &'a Path,
     root: OwnedFd,
     /// Set to give files their owners.

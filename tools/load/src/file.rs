@@ -25,7 +25,6 @@ use zerocopy::IntoBytes;
 /// Bytes that are copied together, a part of [`DIGEST_PIECE`].
 const PIECE: usize = 1 << 20;
 
-/// Bytes of a superblock.
 const SUPERBLOCK: usize = 4096;
 
 /// Returns the error of writing to `target`, or to ` part` of it.

@@ -22,7 +22,6 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
-/// The answer to a call.
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
 /// Snapshots in one message of `List`.

@@ -403,7 +403,6 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Returns whether `snapshot` was removed.
     fn is_gone(&self, snapshot: &Snapshot) -> bool {
         let snapshots = lock(&self.snapshots);
         let found = snapshots.get(&snapshot.record.name);
@@ -643,7 +642,6 @@ fn options(snapshot: &Snapshot, lower: &Path) -> Result<Vec<String>> {
     Ok(options)
 }
 
-/// Returns a path as text.
 fn text(path: &Path) -> Result<String> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| Error::Invalid(format!("{}: not UTF-8", daxfs_files::shown_path(path))))

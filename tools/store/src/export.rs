@@ -24,7 +24,6 @@ use std::io::{self, Cursor, Read, Seek};
 use std::iter;
 use std::path::Path;
 
-/// Type of the artifact.
 const ARTIFACT: &str = "application/vnd.daxfs.image.v1";
 const PACK: &str = "application/vnd.daxfs.pack.v1";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

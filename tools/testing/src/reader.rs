@@ -141,7 +141,6 @@ fn read_inode<M: Memory>(
     }
 }
 
-/// An entry and its name, or an error.
 type Listed = Result<(Dirent, Vec<u8>)>;
 
 fn owned(entry: Result<(Dirent, &[u8])>) -> Listed {

@@ -21,7 +21,6 @@ use std::ops::ControlFlow;
 
 pub use paths::Paths;
 
-/// Bytes that are read together.
 const BUFFER: usize = 64 << 10;
 
 /// A rule that an image violates.

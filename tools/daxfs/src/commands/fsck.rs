@@ -108,7 +108,6 @@ fn fsck(paths: &[PathBuf], at: &At, packs: &PackFiles, quiet: bool) -> u8 {
     status
 }
 
-/// The packs of the images.
 struct Packs {
     /// Packs that the user has named.
     given: Vec<Arc<Opened>>,

@@ -31,13 +31,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
-/// The device through which the kernel asks.
 const DEVICE: &str = "/dev/fuse";
 
-/// What users other than root need.
 const HELPER: &str = "; users other than root need fusermount3 of the package fuse3, with its set-user-ID bit (chmod u+s)";
 
-/// Threads that serve requests, at most.
 const THREADS: usize = 8;
 
 /// Serve an image through FUSE, without the kernel module

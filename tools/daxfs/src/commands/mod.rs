@@ -127,10 +127,8 @@ impl Command {
     }
 }
 
-/// mount(8)'s exit status for a failed mount.
 const MOUNT_FAILED: u8 = 32;
 
-/// mount(8)'s exit status for wrong usage.
 const MOUNT_USAGE: u8 = 1;
 
 /// Exit status of `diff` for trouble.

@@ -251,13 +251,11 @@ impl StoreCommand {
 struct Problems(usize);
 
 impl Problems {
-    /// Prints a problem, and counts it.
     fn report(&mut self, error: &Error) {
         self.0 += 1;
         eprintln!("daxfs: {error}");
     }
 
-    /// Returns the status of the command.
     fn status(&self) -> ExitCode {
         match self.0 {
             0 => ExitCode::SUCCESS,
@@ -357,7 +355,6 @@ fn exported(
     }
 }
 
-/// Adds an image to a store on a device.
 fn add_to_device(args: &StoreAdd, device: &Device) -> Result<ExitCode> {
     let why = "is for stores in directories; a device takes an image as it is";
     refuse_options(args, false, why)?;

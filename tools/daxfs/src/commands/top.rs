@@ -37,7 +37,6 @@ pub struct Top {
     packs: bool,
 }
 
-/// The directory in sysfs.
 const SYSFS: &str = "/sys/fs/daxfs";
 
 /// A counter of a mount.
@@ -165,7 +164,6 @@ impl Top {
     }
 }
 
-/// Reads the counters of all mounted images.
 fn all() -> Result<Vec<Mounted>> {
     let text = mountinfo::read()?;
     read(Path::new(SYSFS), &text).map_err(|error| {

@@ -59,7 +59,6 @@ fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<R
     Ok(found)
 }
 
-/// Returns whether the kernel has daxfs.
 fn is_loaded() -> io::Result<bool> {
     let all = fs::read_to_string("/proc/filesystems")?;
     Ok(all.lines().any(|line| line.ends_with("\tdaxfs")))

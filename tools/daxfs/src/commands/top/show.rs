@@ -38,7 +38,6 @@ fn packs(mounted: &Mounted) -> String {
     }
 }
 
-/// Returns the line of a mount.
 fn row(mounted: &Mounted) -> String {
     let sum = |names: &[&str]| -> u64 {
         let values = names.iter().map(|name| mounted.counter(name).unwrap_or(0));
@@ -69,7 +68,6 @@ fn mounted_on(mounted: &Mounted) -> String {
     mount_points.collect::<Vec<_>>().join(",")
 }
 
-/// Returns the description of a metric.
 fn help(metric: &str) -> &'static str {
     match metric {
         "reads" => "Reads that returned data.",
