@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Memory with an image or a pack.
+//! The memory of an image or of a pack.
 
 use crate::image::Superblock;
 use crate::linux::numbers;
@@ -11,7 +11,7 @@ use crate::memory::{
 use crate::prelude::*;
 use crate::verify::Pieces;
 
-/// Memory with an image, or with a pack.
+/// The memory of an image or of a pack.
 pub(crate) struct Backing {
     pub(crate) region: Region,
     /// The validated superblock.

@@ -17,7 +17,7 @@ use crate::mount::{
 };
 use crate::prelude::*;
 
-/// Number of positions that `.` and `..` take in a listing. Entry `n` has position `DOTS + n`.
+/// Positions of `.` and `..` in a listing. Entry `n` is at position `DOTS + n`.
 const DOTS: u64 = 2;
 
 /// Returns the directory of an inode.

@@ -50,7 +50,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Returns true if it is a sealed memfd, which does not change.
+    /// Returns true for a sealed memfd, which cannot change.
     pub(crate) fn is_sealed(&self) -> bool {
         self.named == Named::Descriptor("memfd")
     }
@@ -123,7 +123,7 @@ impl<'a> Home<'a> {
         Home { sb, backing }
     }
 
-    /// Reports an error at inode `ino` there: count it, tell watchers, and log it unless many were
+    /// Reports an error at inode `ino` there: counts it, tells watchers, logs it unless many were
     /// logged just before. An ordinary user, whose images may have any number of errors, neither
     /// fills the log nor the queue of events. Returns the error code for it.
     #[cold]
@@ -157,7 +157,7 @@ impl kernel::fmt::Display for Home<'_> {
     }
 }
 
-/// Reports an error in a mounted image at inode `ino`, as [`Home::report`] does.
+/// Reports an error in a mounted image at inode `ino`, like [`Home::report`].
 pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::Error) -> Error {
     Home::own(sb).report(ino, error)
 }

@@ -182,7 +182,7 @@ impl Given {
     }
 }
 
-/// What a loaded pack is found by.
+/// The key of a loaded pack.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Key(Sum, Domain);
 
@@ -197,8 +197,8 @@ global_mutex! {
     static LOADED: Option<RBTree<Key, Entry>> = None;
 }
 
-/// A reference to a pack that is loaded into a domain. The last one unloads it, which must not
-/// happen under `s_umount`.
+/// A reference to a pack that is loaded into a domain. Dropping the last one unloads it, which must
+/// not happen under `s_umount`.
 pub(crate) struct PackRef {
     domain: Domain,
     pack: Arc<Pack>,

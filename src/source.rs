@@ -138,7 +138,7 @@ pub(crate) fn shared_name(options: &Options, found: &Found) -> Result<Option<CSt
     })
 }
 
-/// Says that a refusal is of the device that is the source, or a part of it.
+/// Adds to a refusal that it is about the device that is the source, or a part of it.
 fn of_device(refusal: Refusal, part: &Option<Range<u64>>, context: &Context) -> Refusal {
     let source = context.source();
     match part {

@@ -353,7 +353,7 @@ impl Pieces {
         state.map_or(UNKNOWN, load_acquire)
     }
 
-    /// Takes note of what is known of piece `index`.
+    /// Records what is known of piece `index`.
     fn set(&self, index: u64, known: i8) {
         if let Some(state) = self.states.get(index as usize) {
             state.store(known, Release);

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Any error: main prints it.
+/// Any error, for main to print.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Exit status: wrong usage.
@@ -147,7 +147,7 @@ fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
     tell(args, &told, false)
 }
 
-/// Prints what there is to say about the image, on standard error if standard output has the image.
+/// Prints a line about the image, on standard error if the image goes to standard output.
 ///
 /// If standard output cannot be written, the image is complete nevertheless.
 fn tell(args: &Args, told: &str, on_stdout: bool) -> Result<()> {
@@ -163,7 +163,7 @@ fn tell(args: &Args, told: &str, on_stdout: bool) -> Result<()> {
     Ok(say(&text)?)
 }
 
-/// Makes the image. No file remains of one that fails.
+/// Makes the image. If that fails, no file remains.
 fn run(args: &Args, bar: &Bar) -> Result<()> {
     let start = Instant::now();
     let wishes = Wishes::new(args)?;

@@ -152,16 +152,14 @@ Holes of sparse files are holes of the image file.";
 
 /// Make a daxfs image: a read-only filesystem for memory
 ///
-/// The image contains all files of the inputs: regular files, directories, symbolic and hard links,
-/// devices, FIFOs and sockets, with owner, mode, modification time and extended attributes. The
-/// same files and options always give the same bytes, whether the files come from a directory, an
-/// archive, the layers of a container image or another image, in any order.
+/// Give directories, archives, container images or other images, the newest last. The image
+/// gets all of their files, with owner, mode, modification time and extended attributes. The
+/// same files and options always give the same bytes, whatever the files come from.
 ///
-/// mkdaxfs reads the image back through the kernel's parser, checks it against every rule of the
-/// format and compares it with the bytes that it wrote. Then it syncs the image and renames it to IMAGE. Until
-/// then the image is a hidden temporary file beside IMAGE. If an error occurs or a signal arrives,
-/// the temporary file is removed and an existing IMAGE is unchanged. If mkdaxfs is killed, the
-/// file .mkdaxfs-*.tmp stays, which may be removed.
+/// An existing IMAGE is replaced when the new one is complete, checked against every rule of
+/// the format, compared and synced. Until then the new one is a hidden temporary file beside
+/// it, which an error or a signal removes. If mkdaxfs is killed, you may remove the
+/// .mkdaxfs-*.tmp that stays.
 ///
 /// A file that cannot be read, or that changes while it is read, is an error.
 #[derive(Debug, Parser)]

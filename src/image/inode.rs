@@ -77,7 +77,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Returns true if it has the place of a root: it is its own parent.
+    /// Returns true if it is its own parent, as only a root is.
     pub fn is_root(&self) -> bool {
         self.parent == self.ino && self.position == layout::NO_POSITION
     }
@@ -308,8 +308,8 @@ impl Inode {
         })
     }
 
-    /// Checks that this file may share the data of inode `original`: it must be a regular file with
-    /// the same data, and not share data itself.
+    /// Checks that this file may share the data of inode `original`, which must be a regular file
+    /// with the same data, and not share data itself.
     ///
     /// # Errors
     ///

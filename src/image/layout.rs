@@ -35,10 +35,10 @@ pub const VERSION: u32 = 1;
 /// [`Superblock::total_size`]. The SHA-256 of this table is the image's.
 pub const COMPAT_SUMS: u64 = 1 << 0;
 
-/// Incompatible feature: there are files with [`INODE_PACKED`].
+/// Incompatible feature: some files are [`INODE_PACKED`].
 pub const INCOMPAT_PACKED: u64 = 1 << 0;
 
-/// Incompatible feature: there are files with [`Inode::original`].
+/// Incompatible feature: some files have an [`Inode::original`].
 pub const INCOMPAT_SHARED: u64 = 1 << 2;
 
 /// Incompatible feature: there is a table of packs ([`Pack`]), and there may be files with
@@ -100,7 +100,7 @@ pub const SIGNATURE_ALIGN: u64 = 64;
 /// Longest CMS message of a [`Signature`], in bytes.
 pub const SIGNATURE_MAX: u32 = 16 << 10;
 
-/// First eight bytes of a store of images, which user space reads.
+/// First eight bytes of a store, which only user space reads.
 pub const CATALOG_MAGIC: [u8; 8] = *b"\x89daxcat\n";
 
 /// Returns the number of pieces of an image of `total_size` bytes.

@@ -78,7 +78,7 @@ impl<'a, M: Memory> Image<'a, M> {
         self.superblock
     }
 
-    /// Loads and validate the inode of the root directory.
+    /// Loads and validates the inode of the root directory.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl<'a, M: Memory> Image<'a, M> {
         memory::parts(self.memory, piece, buffer, take)
     }
 
-    /// Loads and validate inode `ino`: one cache line.
+    /// Loads and validates inode `ino`: one cache line.
     ///
     /// # Errors
     ///

@@ -21,7 +21,7 @@ pub(super) fn as_raw(device: &Device) -> *mut bindings::device {
     ptr::from_ref(device).cast_mut().cast()
 }
 
-/// A notifier block, and what it calls for one kind of event.
+/// A notifier block, with the function to call for one kind of event.
 #[repr(C)]
 struct Block {
     raw: Opaque<bindings::notifier_block>,

@@ -17,7 +17,7 @@ unsafe impl<const N: usize> Send for Counters<N> {}
 unsafe impl<const N: usize> Sync for Counters<N> {}
 
 impl<const N: usize> Counters<N> {
-    /// Creates counters that are 0.
+    /// Creates counters that start at 0.
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: This may be called in any context that can sleep.
         let place = unsafe { bindings::alloc_percpu(N * size_of::<u64>(), align_of::<u64>()) };

@@ -71,7 +71,7 @@ pub(crate) fn numbers(device: bindings::dev_t) -> (u32, u32) {
     (device >> bindings::MINORBITS, device & minors)
 }
 
-/// Returns true if a signal is going to kill the current process.
+/// Returns true if a signal is about to kill the current process.
 pub(crate) fn fatal_signal_pending() -> bool {
     // SAFETY: The current task stays during the call.
     unsafe { bindings::fatal_signal_pending(Task::current_raw().cast()) != 0 }

@@ -26,7 +26,7 @@ fn fit(bytes: u64) -> bool {
 /// Returns true if the `size` bytes at physical address `start`, which have no RAM in them, have
 /// struct pages.
 pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
-    /// The smallest unit of memory that has struct pages.
+    /// Memory gets struct pages in multiples of this.
     const STEP: u64 = 2 << 20;
     let mut units = (start & !(STEP - 1)..start + size).step_by(STEP as usize);
     // SAFETY: The function looks the number up.

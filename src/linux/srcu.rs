@@ -38,7 +38,7 @@ pub(crate) fn enter() -> Section {
     Section(unsafe { bindings::readers_enter() })
 }
 
-/// Waits for those who are readers of any value now.
+/// Waits for all current readers, of any value.
 pub(crate) fn wait() {
     // SAFETY: Callers may sleep, and are not readers.
     unsafe { bindings::readers_wait() };
@@ -56,7 +56,7 @@ impl<T> Revocable<T> {
         }
     }
 
-    /// Becomes a reader, which delays [`wait`].
+    /// Becomes a reader: [`wait`] waits for it.
     ///
     /// Errors: `EIO` without a value, or if it is revoked.
     #[inline(always)]
@@ -97,7 +97,7 @@ impl<T> Revocable<T> {
         self.seen.load(Acquire) == Self::REVOKED
     }
 
-    /// Prevents new readers. This does not wait.
+    /// Lets no new readers in. Does not wait.
     pub(crate) fn revoke(&self) {
         if self.seen.xchg(Self::REVOKED, Full) != Self::REVOKED {
             // SAFETY: This may be called in any context.

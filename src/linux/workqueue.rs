@@ -67,7 +67,7 @@ impl Drop for WorkQueue {
 
 /// The work of a [`Job`].
 pub(crate) trait Work: Send + Sync + Sized + 'static {
-    /// Does the work. Returns after which time to do it again, if at all.
+    /// Does the work. Returns the delay until it should run again, if at all.
     fn run(job: &Arc<Job<Self>>) -> Option<Jiffies>;
 }
 
@@ -118,7 +118,7 @@ impl<T: Work> Job<T> {
         }
     }
 
-    /// Does what [`Self::queue`] does, without the module. Returns true if the job was not queued,
+    /// Like [`Self::queue`], without the module. Returns true if the job was not queued,
     /// and there is a workqueue.
     fn enqueue(self: &Arc<Self>, delay: Jiffies) -> bool {
         let _guard = rcu::read_lock();

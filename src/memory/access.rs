@@ -50,7 +50,7 @@ impl Region {
         self.access().ok()?.memory().file().map(ARef::from)
     }
 
-    /// Prevents that anything reads the memory, which nothing does any longer: dropping the region
+    /// Keeps everybody from reading the memory, which nobody does any more: dropping the region
     /// then need not wait for readers, if other regions that were retired before have done so.
     pub(crate) fn retire(&self) {
         self.lease_ref.lease().memory.revoke();
@@ -143,7 +143,7 @@ impl Region {
 }
 
 impl<'a> Access<'a> {
-    /// Keeps the memory of a lease from going away, as [`Region::access`] does.
+    /// Keeps the memory of a lease from going away, like [`Region::access`].
     #[inline(always)]
     pub(super) fn new(lease_ref: &'a LeaseRef) -> Result<Self> {
         Ok(Access(lease_ref.lease().memory.read()?))

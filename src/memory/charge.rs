@@ -5,7 +5,7 @@
 use crate::linux::security::user_memory;
 use crate::prelude::*;
 
-/// The least that an image or a pack is charged for, in bytes: it takes memory of the kernel, too.
+/// The least to charge for an image or a pack, in bytes: each costs the kernel memory, too.
 const LEAST: u64 = 64 << 10;
 
 global_mutex! {

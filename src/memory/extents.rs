@@ -29,7 +29,7 @@ struct Extent {
 type Tree = RBTree<u64, Extent>;
 
 impl Extent {
-    /// Has the DAX code forget the next pages that it still knows. Returns false if one is in use.
+    /// Makes the DAX code forget the next pages that it knows. Returns false if one is in use.
     ///
     /// Call this only while no page fault can map a page of the extent.
     fn forget_piece(&mut self) -> bool {

@@ -187,7 +187,7 @@ fn give_up(holds: &mut KVec<Hold>, at: usize) {
     }
 }
 
-/// Lets no mount join the holds on `fsdev`, a device of the fsdev driver that is about to be
+/// Keeps mounts from joining the holds on `fsdev`, a device of the fsdev driver that is about to be
 /// removed.
 pub(super) fn close(fsdev: DeviceId) {
     for hold in HOLDS.lock().iter_mut() {

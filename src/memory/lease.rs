@@ -56,7 +56,7 @@ const RESTS: i64 = 20;
 /// The longest time between two checks, in milliseconds.
 const LONGEST: i64 = 5000;
 
-/// Says how long the memory of a region may be used. The work item releases it.
+/// Decides how long the memory of a region may be used. The work item releases it.
 pub(crate) type Lease = Job<LeaseData>;
 
 /// Memory that its owner uses, or will use, and that may go away.
@@ -103,7 +103,7 @@ pub(crate) struct LeaseData {
 pub(super) enum Progress {
     /// Pages are in use. [`Lease::proceed`] must be called later.
     Busy,
-    /// There is nothing to do now.
+    /// Nothing to do now.
     Idle,
     /// The lease has ended, and its memory is released.
     Ended,
@@ -123,7 +123,7 @@ impl Lease {
         }? Error))
     }
 
-    /// Returns what has its user pay for `bytes` of memory until it is dropped.
+    /// Charges its user for `bytes` of memory, until the result is dropped.
     ///
     /// Errors: As [`Charge::new`].
     #[cfg(CONFIG_DAXFS_FS_MEMFD)]

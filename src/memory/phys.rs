@@ -57,7 +57,7 @@ fn record(frame: usize) {
 pub(super) struct Watch(#[allow(dead_code)] Option<Notifier>);
 
 impl Watch {
-    /// Has the memory of PCI devices released before they are removed.
+    /// Releases the memory of PCI devices before they are removed.
     pub(super) fn new() -> Result<Self> {
         Ok(Watch(pci::watch_removals(removing)?))
     }

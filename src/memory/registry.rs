@@ -111,7 +111,7 @@ pub(super) fn for_each(visit: impl Fn(&Arc<Lease>)) {
     }
 }
 
-/// Clean up a lease that is revoked, or has pages in use after its end.
+/// Cleans up a lease that is revoked, or has pages in use after its end.
 impl Work for LeaseData {
     fn run(lease: &Arc<Lease>) -> Option<Jiffies> {
         match lease.proceed() {

@@ -33,7 +33,7 @@ ELSEWHERE = [
     ("library.rst", r"^cc -o tree |^mmap\(|the packs with any of", "tests/library"),
     ("memory-sources.rst", r"phys=", "an address: load"),
     ("memory-sources.rst", r"^\[|^[A-Z]\w+=|^import daxfs|daxfs\.memory\(", "tests/library"),
-    ("models.rst", r"share one copy of them", "tests/models"),
+    ("models.rst", r"^Ten lines ", "tests/models"),
     ("models.rst", r"^(python3 -m venv|\. ~/models/bin|skopeo|oras) ?", "installs or copies from the network"),
     ("packages.rst", r"^(dpkg-buildpackage|autopkgtest) ", "Debian's tools, with packages of the network: make deb calls the same rules"),
     ("*", r"^(sudo )?(mokutil|reboot|/usr/lib/linux-kbuild-)", "the firmware's keys: secureboot"),

@@ -9,7 +9,7 @@ const VERSION: [u8; 4] = 2_u32.to_le_bytes();
 /// Bytes of an entry.
 const ENTRY: usize = 8;
 
-/// The id of entries without a user or group.
+/// The id in entries that name no user or group.
 pub const NOBODY: u32 = u32::MAX;
 
 /// Kinds of entries, in their order in a list.
@@ -97,7 +97,7 @@ impl List {
         self.0.is_empty()
     }
 
-    /// Returns true if permission bits cannot express it.
+    /// Returns true if it says more than permission bits can.
     pub fn is_extended(&self) -> bool {
         self.0
             .iter()

@@ -6,10 +6,9 @@ use daxfs_files::memory::Storage;
 use daxfs_reader::{self as image, Memory};
 use std::cell::RefCell;
 
-/// Bytes of a cached window. They are few, so that random access costs little more than without a
+/// Bytes of a cached window: few, so that random access costs little more than without a
 /// cache.
 const WINDOW: u64 = 8 << 10;
-/// Number of cached windows.
 const WINDOWS: usize = 32;
 
 /// Memory with a cache, so that reading a record needs no system call. Metadata are read in small

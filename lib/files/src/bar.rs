@@ -10,10 +10,9 @@ use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Show no bar for operations that take less than this.
+/// Operations that take less than this get no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Interval at which the bar is redrawn.
 const TICK: Duration = Duration::from_millis(100);
 
 /// A progress bar.

@@ -31,7 +31,7 @@ pub fn writable() -> io::Result<()> {
     }
 }
 
-/// Takes note that the descriptor was opened again.
+/// Records that the descriptor was opened again.
 pub(crate) fn opened() {
     CLOSED.store(false, Ordering::Relaxed);
 }

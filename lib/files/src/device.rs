@@ -16,7 +16,6 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Bytes that are copied together.
 const PIECE: usize = 1 << 20;
 
 /// Size of the superblock, which is written last.
@@ -26,9 +25,7 @@ const HEAD: u64 = daxfs_reader::layout::SUPERBLOCK_SIZE;
 pub struct Device {
     path: PathBuf,
     file: File,
-    /// Offset of the first byte.
     start: u64,
-    /// Size in bytes.
     size: u64,
     kind: Kind,
 }
@@ -112,7 +109,6 @@ impl Device {
         overwrite.check_part(&self.path, self.start, size, &self.region(self.size)?)
     }
 
-    /// Returns the first `size` bytes.
     fn region(&self, size: u64) -> Result<Region> {
         let (unit, remedy) = match self.kind {
             Kind::Block => {

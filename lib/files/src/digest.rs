@@ -104,7 +104,7 @@ pub fn wrong_sum<S: Storage>(
     Ok(None)
 }
 
-/// Returns true if `piece` has the full size and is in a hole.
+/// Returns true if `piece` is a whole piece in a hole.
 pub fn is_hole<S: Storage>(memory: &S, piece: &Range<u64>) -> image::Result<bool> {
     Ok(piece.end - piece.start == DIGEST_PIECE && memory.data(piece.start)? >= piece.end)
 }
@@ -138,7 +138,7 @@ pub fn hex(bytes: &[u8]) -> String {
         .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// Returns whether `text` has the form that [`hex`] gives to `bytes` bytes: lower-case digits.
+/// Returns whether [`hex`] can have made `text` of `bytes` bytes: lower-case digits.
 pub fn is_hex(text: &str, bytes: usize) -> bool {
     let digit = |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
     text.len() == 2 * bytes && text.bytes().all(digit)

@@ -7,13 +7,13 @@ use rustix::fs::Stat;
 /// `st_dev` and `st_ino`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// Device number of the file system.
+    /// Device number of the filesystem.
     pub dev: u64,
     /// Inode number in it.
     pub ino: u64,
 }
 
-/// A file as it was found, to notice another one in its place.
+/// What a file was like when it was found, to notice when another one takes its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Seen {
     /// Its identity.

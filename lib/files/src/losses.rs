@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-/// Number of kinds of losses that are listed one by one. An archive can have any number of attribute names.
+/// At most this many kinds of losses are listed one by one: an archive can invent any number of
+/// attribute names.
 const MOST: usize = 20;
 
 /// Losses: attributes and members that cannot be kept, with the first file and the number of files.

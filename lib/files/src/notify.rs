@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Services of systemd.
+//! Tells systemd how a service is doing.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;

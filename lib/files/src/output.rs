@@ -48,7 +48,7 @@ impl Output {
         Self::over(path, Overwrite::default())
     }
 
-    /// Does as [`Output::create`], but overwrites what `overwrite` allows.
+    /// Like [`Output::create`], but overwrites what `overwrite` allows.
     pub fn over(path: &Path, overwrite: Overwrite) -> Result<Self> {
         if path.as_os_str() == "-" {
             let path = PathBuf::from("standard output");
@@ -136,7 +136,7 @@ impl Output {
         }
     }
 
-    /// Returns true if the image goes to standard output, which then is not for anything else.
+    /// Returns true if the image goes to standard output, which nothing else may use then.
     pub fn is_stdout(&self) -> bool {
         matches!(self.target, Target::Stdout(_))
     }
@@ -198,7 +198,7 @@ impl Output {
         synced.map_err(|error| Error::output(self.written_path(), "write the image", error))
     }
 
-    /// Does as [`Output::commit`], but syncs neither a file, for which [`Output::sync`] is, nor its directory.
+    /// Like [`Output::commit`], but syncs neither a file (use [`Output::sync`]) nor its directory.
     pub fn place(self, progress: &dyn Progress) -> Result<()> {
         let (path, overwrite) = (self.path, self.overwrite);
         let failed = |error| Error::output(&path, "write the image", error);
@@ -230,7 +230,7 @@ fn clone_stdout() -> io::Result<File> {
     io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }
 
-/// Refuses the symbolic link `path` if it may be another user's trap.
+/// Refuses the symbolic link `path` if another user may have set it as a trap.
 fn check_link(path: &Path) -> Result<()> {
     let is_planted = |path: &Path| path.is_symlink().then(|| replace::is_planted(path));
     match is_planted(path).transpose() {

@@ -21,7 +21,6 @@ const START: u64 = 2 << 20;
 /// metadata.
 const END: u64 = 1 << 20;
 
-/// Bytes that are read together.
 const PIECE: usize = 256 << 10;
 
 /// Magic numbers that identify the content of a file or device: offset, bytes, name. The first
@@ -89,12 +88,13 @@ pub struct Overwrite {
     inputs: Vec<Identity>,
     /// Input directories, in which no file may be created.
     directories: Vec<PathBuf>,
-    /// An input is an image. Then an output that is one may be an input that comes last.
+    /// An input is an image. If the output is one too, the user may have forgotten to name the
+    /// output.
     image: bool,
 }
 
 impl Overwrite {
-    /// If `force`, allow anything except an input to be overwritten.
+    /// With `force`, anything but an input may be overwritten.
     pub fn new(force: bool) -> Self {
         Overwrite {
             force,
@@ -122,7 +122,7 @@ impl Overwrite {
         }
     }
 
-    /// Adds an input file or device, which may be an image. If it is one, refuse to overwrite others.
+    /// Adds an input file or device. If it is an image, refuses to overwrite other images.
     pub fn content(&mut self, path: &Path) {
         self.input(path);
         self.image |= is_image(path);

@@ -84,7 +84,7 @@ impl Region {
         Ok(())
     }
 
-    /// Waits until all that was written is where power loss does not affect it.
+    /// Waits until all that was written is safe from power loss.
     pub fn sync(&mut self) -> io::Result<()> {
         match &mut self.bytes {
             Bytes::File(file) => file.sync_all(),
@@ -92,7 +92,7 @@ impl Region {
         }
     }
 
-    /// Forgets what is cached, after [`Region::sync`], so that the device is read next.
+    /// Drops what is cached, after [`Region::sync`], so that the next read comes from the device.
     pub fn forget(&self) -> io::Result<()> {
         match &self.bytes {
             Bytes::File(file) => Ok(fadvise(file, 0, None, Advice::DontNeed)?),

@@ -22,7 +22,6 @@ const ACL: &CStr = c"system.posix_acl_access";
 /// Extended attributes with the labels of security modules.
 const LABELS: [&CStr; 2] = [c"security.selinux", c"security.SMACK64"];
 
-/// Largest value of an extended attribute.
 const XATTR_MAX: usize = 64 << 10;
 
 /// Creates a temporary file beside `path`, with a name that starts with `prefix` and ends with `.tmp`. If

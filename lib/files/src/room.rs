@@ -4,7 +4,7 @@
 
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 
-/// Files that are opened beside these, at most.
+/// Files that are open besides these, at most.
 const OTHER_FILES: usize = 64;
 
 /// Raises the limit of open files so that `count` more files can be open, as far as the process may.

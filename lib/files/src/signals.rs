@@ -36,7 +36,7 @@ fn not_ignored(signals: &[i32]) -> Vec<i32> {
     signals
 }
 
-/// Does what `signal` does by default, which ends the process if that is its default.
+/// Takes the default action of `signal`, which ends the process if that is its default.
 pub fn obey(signal: i32) {
     let _ = emulate_default_handler(signal);
 }
@@ -134,7 +134,7 @@ impl Interrupt {
         }
     }
 
-    /// Ends the process by the signal that has arrived, if any. Calls this after cleaning up.
+    /// Ends the process by the signal that has arrived, if any. Call this after cleaning up.
     pub fn obey(&self) {
         let signal = self.0.load(Ordering::Relaxed);
         if signal != 0 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Standard output: every write is checked to the end.
+//! Standard output, on which no failed write goes unnoticed.
 
 use crate::descriptor::{opened, Stdout};
 use crate::replace::is_planted;

@@ -2,14 +2,13 @@
 
 //! Values of options: labels, sizes, times.
 
-/// Longest label in bytes.
 const LABEL: usize = 64;
 
 /// Seconds since 1970, and nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time(pub i64, pub u32);
 
-/// How to correct a wrong value.
+/// What to write instead of a wrong value.
 type Remedy = &'static str;
 
 const BLOCK_SIZE: Remedy = "use 4K, 8K, 16K, 32K or 64K";

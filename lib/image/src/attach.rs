@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, IntoBytes};
 /// Bytes before the message.
 const HEADER: usize = size_of::<layout::Signature>();
 
-/// Loads the signature of `image`, if any: the line that is signed, and the CMS message.
+/// Loads the signature of `image`, if it has one: the line that is signed, and the CMS message.
 ///
 /// # Errors
 ///

@@ -64,7 +64,7 @@ pub enum Error {
         /// Why, and what to do.
         why: Cow<'static, str>,
     },
-    /// A device has no room for an image.
+    /// A device is full.
     #[error("{name}: {why}")]
     Full {
         /// The device, as messages show it.

@@ -97,7 +97,7 @@ impl Opened {
         self.packs.iter().flatten().flatten()
     }
 
-    /// Fails if a pack of this image is not open.
+    /// Fails unless all packs of this image are open.
     pub fn require_packs(&self) -> Result<()> {
         let reader = self.reader();
         for index in 0..self.superblock.pack_count() {
@@ -154,7 +154,6 @@ fn check(pack: Opened, record: &layout::Pack) -> Result<Arc<Opened>> {
     Ok(Arc::new(pack))
 }
 
-/// Fails if `pack` cannot be a pack.
 fn can_be_pack(pack: &Opened) -> Result<()> {
     if pack.superblock.pack_count() > 0 {
         let why = "has packs itself, so it cannot be a pack";

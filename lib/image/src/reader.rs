@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Find and walk files of an image. The image may contain anything: the kernel's reader loads every
-//! record, and a walk visits each directory at most once.
+//! Finds and walks files of an image. The image may contain anything: the kernel's reader loads
+//! every record, and a walk visits each directory at most once.
 
 use crate::error::{Error, Result};
 use crate::text::shown;
@@ -81,7 +81,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         Error::refused(format!("{}: {}", self.name, shown(path)), why)
     }
 
-    /// Fails if another image has taken its place, so that what was read is not of one image.
+    /// Fails if another image has taken its place, so that what was read may be a mixture of both.
     pub fn check_replaced(&self) -> Result<()> {
         match self.image.is_replaced() {
             false => Ok(()),
@@ -299,7 +299,6 @@ impl<'a, S: Storage> Reader<'a, S> {
     }
 }
 
-/// Passes `left` zeros to `sink`.
 fn zeros(mut left: u64, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
     while left > 0 {
         let piece = &ZEROS[..left.min(ZEROS.len() as u64) as usize];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The table of a store on a device or in a file. The kernel knows nothing of it.
+//! The table of a store on a device or in a file, of which the kernel knows nothing.
 //!
 //! It has two copies. An update writes the inactive copy, with a larger generation. So one copy is whole at any moment, and
 //! power loss leaves the state before the update or the one after it.
@@ -50,7 +50,7 @@ pub const CATALOG_ALIGN: u64 = 4096;
 /// Flag of a [`CatalogEntry`]: the image that is mounted without a name. At most one entry has it.
 pub const CATALOG_ACTIVE: u32 = 1 << 0;
 
-/// Flag of a [`CatalogEntry`]: the image is not mounted from now on. Existing mounts may use it.
+/// Flag of a [`CatalogEntry`]: the image can no longer be mounted. Existing mounts may use it.
 pub const CATALOG_REMOVED: u32 = 1 << 1;
 
 /// Head of a copy of the table. Its [`CatalogEntry`]s follow.

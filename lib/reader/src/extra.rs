@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Facts of an image that programs ask for, and the kernel does not.
+//! What programs ask of an image and the kernel does not.
 
 use crate::image::layout::{self, HUGE_SIZE};
 use crate::image::signature::{crc, Line, Section};

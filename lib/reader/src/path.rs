@@ -44,7 +44,7 @@ impl From<Error> for FindError {
 }
 
 impl<M: Memory> Image<'_, M> {
-    /// Returns the inode at `path` as a process with the image's root sees it: follow `.`, `..`
+    /// Returns the inode at `path` as a process with the image's root sees it: follows `.`, `..`
     /// and symlinks on the way, and a symlink at the end if `follow`.
     ///
     /// ```

@@ -28,7 +28,8 @@ impl Memory for &[u8] {
     }
 }
 
-/// Define the hashes of an implementation of [`Memory`]: where bytes are does not change them.
+/// Defines the hashes of an implementation of [`Memory`], which do not depend on where the bytes
+/// are.
 #[macro_export]
 macro_rules! hashes {
     () => {

@@ -14,7 +14,8 @@ use daxfs_files::Result;
 
 /// How an archive is read.
 pub(super) struct Rules<'a> {
-    /// It is said to be an archive. Otherwise one without members is refused, and one of a container image.
+    /// The user says that it is an archive. Otherwise an empty one is refused, and that of a
+    /// container image.
     pub named: bool,
     /// All archives in it are read.
     pub ignore_zeros: bool,

@@ -21,13 +21,13 @@ pub const MAGIC: usize = 8;
 pub(crate) struct Blob {
     /// The file.
     pub file: File,
-    /// Return its name in messages.
+    /// Its name in messages.
     pub path: PathBuf,
     /// Start of the part.
     pub start: u64,
     /// End of the part.
     pub end: u64,
-    /// Other processes may write to it.
+    /// Set if other processes may write to it.
     pub public: bool,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! How much of an archive is kept in memory. A few bytes of a compressed archive can make any
+//! Limits what an archive takes in memory. A few bytes of a compressed archive can make any
 //! number of members, names, attributes and pieces of sparse files.
 
 use daxfs_files::Reason;

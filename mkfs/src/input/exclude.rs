@@ -17,7 +17,7 @@ pub struct Exclude {
 }
 
 impl Exclude {
-    /// Compile `patterns`. Returns `None` for an empty list.
+    /// Compiles `patterns`. Returns `None` for an empty list.
     ///
     /// Returns why a pattern cannot be used.
     pub fn new<T: AsRef<str>>(
@@ -62,7 +62,7 @@ impl Exclude {
     }
 }
 
-/// Returns why a pattern matches nothing, or not what other programs take it for.
+/// Returns why a pattern matches nothing, or something else than in other programs.
 fn mistake(pattern: &str) -> Option<&'static str> {
     let path = pattern.trim_matches('/');
     let odd = |name| matches!(name, "" | "." | "..");

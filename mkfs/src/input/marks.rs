@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Finds container images among inputs that are not said to be any.
+//! Finds container images among inputs that the user has not called so.
 
 use crate::input::member::{Member, What};
 use crate::writer::tree::Kind;

@@ -113,7 +113,7 @@ impl<'a> Placer<'a> {
         self.budget.take(1, grown + bytes as u64)
     }
 
-    /// Adds a member at its path. Follows symlinks in the path, but never leave the tree.
+    /// Adds a member at its path. Follows symlinks in the path, but never leaves the tree.
     pub fn put(&mut self, member: Member) -> Result<(), Reason> {
         let target = match &member.what {
             What::File(Kind::Symlink(target)) => target.len(),

@@ -35,7 +35,7 @@ pub fn scan(path: &Path, output: Option<Identity>, mut warn: impl FnMut(String))
     Ok(builder.finish())
 }
 
-/// Does as [`scan`], but adds the files to `builder`.
+/// Like [`scan`], but adds the files to `builder`.
 pub(crate) fn scan_into(
     builder: &mut Builder,
     path: &Path,
@@ -79,7 +79,7 @@ struct Scanner<'a> {
     met: HashMap<Identity, u32>,
     /// Files with several names. Some FUSE filesystems give several files the same number.
     links: HashMap<(Identity, (i64, u32)), NodeId>,
-    /// Extended attributes that cannot be stored, and symlinks that lead nowhere.
+    /// Extended attributes that images cannot store, and symlinks that lead nowhere.
     losses: Losses,
 }
 

@@ -100,7 +100,7 @@ impl<'a> Stream<'a> {
         Ok(filled)
     }
 
-    /// Reads the next bytes as [`Stream::read`] does, and leaves them there.
+    /// Like [`Stream::read`], but leaves the bytes to be read again.
     pub fn peek(&mut self, into: &mut [u8]) -> Result<usize> {
         let at = self.at;
         if let Bytes::Direct(blob, _) = &self.bytes {

@@ -20,7 +20,7 @@ pub(crate) fn split_name(name: &[u8]) -> Option<(XattrPrefix, &[u8])> {
     })
 }
 
-/// Calls a function like getxattr(2), and enlarge the buffer if it is too small.
+/// Calls a function like getxattr(2), and enlarges the buffer if it is too small.
 fn sized(
     buffer: &mut Vec<u8>,
     mut call: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,

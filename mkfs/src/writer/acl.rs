@@ -12,7 +12,7 @@ pub fn refused(why: &str) -> String {
     format!("has an access control list that Linux refuses: {why}")
 }
 
-/// Treats the lists in `set` as setxattr(2) would: take the permission bits from the access list,
+/// Treats the lists in `set` as setxattr(2) would: takes the permission bits from the access list,
 /// and drops a list that adds nothing to them.
 ///
 /// Returns why a file of this type cannot have them.

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Attributes of a directory that no input describes. It gets the time of its newest entry.
+/// Attributes of a directory that no input describes; its time becomes that of its newest entry.
 pub const IMPLIED: Attributes = Attributes {
     permissions: 0o755,
     uid: 0,
@@ -343,7 +343,7 @@ impl Builder {
         self.index.as_ref()?.find(hash(parent, name), same).copied()
     }
 
-    /// Finishes the tree: drop all nodes that cannot be reached from the root.
+    /// Finishes the tree: drops all nodes that cannot be reached from the root.
     pub fn finish(mut self) -> Tree {
         let order = self.tree.order();
         self.date(&order);

@@ -21,7 +21,7 @@ use zerocopy::IntoBytes;
 /// Largest file that is read at once if it is in one piece of the image.
 const SMALL: u64 = 128 << 10;
 
-/// Most bytes that one call writes. For longer writes, the page cache takes larger blocks of memory.
+/// Bytes to write by one call: with longer writes, the page cache uses larger blocks of memory.
 /// These may have been free for long, and the host of a virtual machine may have taken them back: to
 /// get them again can double the time of a run.
 pub const WRITTEN_AT_ONCE: usize = 256 << 10;

@@ -66,7 +66,7 @@ impl Duplicates {
     }
 }
 
-/// Finds identical files among `files`, which all have `size` bytes: return each of them but the
+/// Finds identical files among `files`, which all have `size` bytes: returns each of them but the
 /// first, with the first.
 fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<(NodeId, NodeId)>> {
     let mut beginnings = files

@@ -32,7 +32,7 @@ enum Open<'a> {
     File {
         fd: OwnedFd,
         seen: Seen,
-        /// It may have holes.
+        /// Set if it may have holes.
         sparse: bool,
     },
     /// In one piece of a container.

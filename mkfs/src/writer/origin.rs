@@ -14,7 +14,7 @@ pub type NodeId = u32;
 
 /// A directory, an archive or an image that the content of files is read from.
 pub struct Origin {
-    /// As the user wrote it.
+    /// The path as the user wrote it.
     path: PathBuf,
     /// Original paths of nodes that were moved in the tree.
     moved: HashMap<NodeId, PathBuf>,

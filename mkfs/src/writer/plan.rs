@@ -256,7 +256,7 @@ fn check_owners(tree: &Tree, nodes: &[NodeId]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a set that exceeds the limits of the format. Archives can have such sets, file systems
+/// Refuses a set that exceeds the limits of the format. Archives can have such sets, filesystems
 /// cannot.
 fn check_xattrs(tree: &Tree, node: NodeId, set: &XattrSet) -> Result<()> {
     let refuse = |what: String| Err(Error::refused(&tree.path(node), what));

@@ -24,7 +24,7 @@ impl HolderId {
     }
 }
 
-/// Handles what a device announces to its holder.
+/// What a holder does when its device fails or goes away.
 ///
 /// The DAX core calls the methods under its read lock, which delays the removal of other devices.
 /// `holder` may belong to another filesystem by now. Return false then.
@@ -88,7 +88,7 @@ impl<T: Holder> Held<T> {
         })
     }
 
-    /// Makes `holder` the holder of the device of `node`. This takes the lock of the device.
+    /// Makes `holder` the holder of the device of `node`. Takes the lock of the device.
     ///
     /// Errors: `EBUSY` if it has a holder, `ENODEV` if it is gone, `EOPNOTSUPP` if its driver is
     /// not fsdev.
@@ -130,7 +130,7 @@ impl<T: Holder> Held<T> {
 }
 
 impl<T> Held<T> {
-    /// Takes note of the removal of the device, if `removed` announces it. The DAX core then
+    /// Records the removal of the device, if `removed` announces it. The DAX core then
     /// removes the holder, and there may be another one.
     pub(crate) fn forget_holder(&mut self, removed: &Removed) {
         self.holder.take_if(|holder| *holder == removed.0);

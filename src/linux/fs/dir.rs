@@ -35,7 +35,7 @@ impl Emitter<'_> {
         self.0.pos as u64
     }
 
-    /// Emits an entry with the current position and the type `d_type`, and advance the position by
+    /// Emits an entry with the current position and the type `d_type`, and advances the position by
     /// 1. Returns false if the entry does not fit.
     pub(crate) fn emit(&mut self, name: &[u8], ino: u64, d_type: u8) -> bool {
         let (start, length) = (name.as_ptr().cast(), name.len() as i32);

@@ -140,7 +140,7 @@ pub(crate) struct Registration<T: Operations> {
     /// or their memory is gone. Each has the address of its superblock, or 0 before and after it.
     #[pin]
     keys: Mutex<KVec<(Key, usize)>>,
-    /// Tells that `keys` have changed.
+    /// Wakes those who wait for a change of `keys`.
     #[pin]
     changed: CondVar,
     #[pin]

@@ -29,7 +29,7 @@ impl Refusal {
         self.errno == errno
     }
 
-    /// Tells the user what to do.
+    /// Adds what the user can do about it.
     pub(crate) fn remedy(self, remedy: &'static str) -> Self {
         let remedy = Some(remedy);
         Refusal { remedy, ..self }
@@ -93,7 +93,7 @@ impl fmt::Display for Refusal {
 }
 
 impl<T: FileSystem> SuperBlock<T> {
-    /// Tells those who watch the filesystem of an error in it (`FAN_FS_ERROR` of fanotify(7)).
+    /// Reports an error to those who watch the filesystem (`FAN_FS_ERROR` of fanotify(7)).
     pub(crate) fn report_error(&self, errno: Error) {
         let (kind, errno, none) = (bindings::FSERR_METADATA, errno.to_errno(), ptr::null_mut());
         let sb = self.as_raw();

@@ -119,7 +119,7 @@ impl<'a, C> Fault<'a, C> {
         Some(FaultResult(0, PhantomData))
     }
 
-    /// Takes note that pages around the faulting one are mapped too.
+    /// Records that pages around the faulting one are mapped too.
     pub(super) fn set_around(&self) {
         self.around.set(true);
     }

@@ -205,7 +205,7 @@ impl Memory {
         self.seen.store(number, Release);
     }
 
-    /// Has pages checked from now on if one of them has failed.
+    /// From now on, checks pages if one of them has failed.
     pub(crate) fn look_for_failures(&self) {
         if poison::any()
             && (!poison::all_reported() || self.intact(0, self.mappable.size) < self.mappable.size)
@@ -214,7 +214,7 @@ impl Memory {
         }
     }
 
-    /// Has pages checked from now on, because one of them has failed. I/O memory has no marks.
+    /// From now on, checks pages, because one of them has failed. I/O memory has no marks.
     pub(crate) fn check_pages(&self) {
         self.failed.store(!self.mappable.io, Release);
     }
@@ -332,7 +332,7 @@ impl Memory {
     }
 }
 
-/// Does what [`Memory::copy_to`] does for `length` bytes of I/O memory at `from`.
+/// Like [`Memory::copy_to`], for `length` bytes of I/O memory at `from`.
 ///
 /// # Safety
 ///

@@ -73,7 +73,7 @@ impl<'f> NoPmd<'f> {
         Some(NoPmd(kept.space))
     }
 
-    /// Returns true if another thread has set a PMD entry since the MM looked.
+    /// Returns true if another thread has set a PMD entry since the MM last looked.
     pub(super) fn is_huge<C>(&self, fault: &Fault<'_, C>) -> bool {
         // SAFETY: The fault is valid. The MM finds the PMD before it calls a handler of faults.
         unsafe { bindings::vmf_pmd_is_huge(fault.as_raw()) }

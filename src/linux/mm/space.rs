@@ -140,7 +140,7 @@ impl Space {
         unsafe { bindings::unmap_mapping_pages(self.as_raw().as_ptr(), first, count, false) };
     }
 
-    /// Has the DAX code forget `length` bytes at `from`, which are unmapped. Returns false if one
+    /// Makes the DAX code forget `length` bytes at `from`, which are unmapped. Returns false if one
     /// of their pages is in use. This does not wait for users of pages.
     pub(crate) fn forget(&self, from: u64, length: u64) -> bool {
         let (inode, last) = (self.inode.as_ptr(), from + length - 1);

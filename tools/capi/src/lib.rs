@@ -75,7 +75,6 @@ impl Handle {
         self.opened.image()
     }
 
-    /// Loads the inode with this number.
     fn inode(&self, ino: u32) -> Result<Inode> {
         let inode = self.image().inode(ino);
         check_replaced(&self.image())?;
@@ -91,7 +90,8 @@ impl Handle {
         Ok(self.image().pack(index)?)
     }
 
-    /// Takes `pack` for reading the files that have their content there. C programs may pass one handle twice.
+    /// Uses `pack` for the files that have their content there. C programs may pass one handle
+    /// twice.
     fn add(&self, pack: &Handle) -> Result<()> {
         let superblock = &pack.opened.superblock;
         if superblock.pack_count() > 0 {
@@ -240,7 +240,6 @@ pub unsafe extern "C" fn daxfs_open(path: *const c_char, image: &mut Slot) -> c_
     store(image, open())
 }
 
-/// Returns the file descriptor `fd`.
 fn borrowed<'a>(fd: RawFd) -> Result<BorrowedFd<'a>> {
     if fd < 0 {
         return Err(Errno::BADF.into());
@@ -430,7 +429,7 @@ pub unsafe extern "C" fn daxfs_find(
     status(find())
 }
 
-/// Looks at inode `ino`.
+/// Fills in the metadata of inode `ino`.
 #[no_mangle]
 pub extern "C" fn daxfs_stat(image: &Handle, ino: u32, stat: &mut MaybeUninit<Stat>) -> c_int {
     let mut look = || {

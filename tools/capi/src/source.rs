@@ -14,7 +14,6 @@ use std::os::unix::fs::FileExt;
 /// where a mapping would give SIGBUS.
 pub struct Source {
     bytes: Bytes,
-    /// Offset of the first byte.
     start: u64,
     size: u64,
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `daxfs`, which is also `mount.daxfs` and `fsck.daxfs` when it is called so.
+//! `daxfs`, which is also `mount.daxfs` and `fsck.daxfs`, depending on the name that it is called
+//! by.
 
 fn main() -> std::process::ExitCode {
     daxfs::main()

@@ -49,7 +49,8 @@ impl Cursor {
         }
     }
 
-    /// Starts at the root `root`, and stay in its mount: [`Cursor::enter`] returns `EXDEV` for another one.
+    /// Starts at the root `root`, and stays in its mount: [`Cursor::enter`] returns `EXDEV` for
+    /// another one.
     pub fn in_mount(root: OwnedFd) -> Self {
         Cursor {
             one_mount: true,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Extract to a directory. All files are created in a directory that only the owner can enter. It
+//! Extracts to a directory. All files are created in a directory that only the owner can enter. It
 //! becomes the target when it is complete: no existing file is written, and no file remains after a
 //! failure.
 
@@ -120,10 +120,9 @@ pub fn to_directory<S: Storage>(
 
 struct Extraction<'a, S> {
     reader: &'a Reader<'a, S>,
-    /// For messages.
     target: &'a Path,
     root: OwnedFd,
-    /// Give files their owners.
+    /// Set to give files their owners.
     owner: bool,
     interrupt: &'a Interrupt,
     losses: Losses,

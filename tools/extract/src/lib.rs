@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Extract an image to a directory or a tar archive.
+//! Extracts an image to a directory or a tar archive.
 
 mod attributes;
 pub mod cursor;

@@ -111,7 +111,7 @@ pub fn put(out: &mut dyn Write, member: &Member<'_>, mut records: Records) -> io
     out.write_all(header.as_bytes())
 }
 
-/// Fills a field with the start of `bytes`; return whether that is not all.
+/// Fills a field with the start of `bytes`; returns whether some did not fit.
 fn fill(field: &mut [u8], bytes: &[u8]) -> bool {
     let length = bytes.len().min(field.len());
     field.fill(0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Extract to a tar archive: PAX with extended attributes, nanoseconds, sparse files, and numbers
+//! Extracts to a tar archive: PAX with extended attributes, nanoseconds, sparse files, and numbers
 //! of any size.
 
 use crate::links::Links;

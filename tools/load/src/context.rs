@@ -20,7 +20,7 @@ pub fn explain(fs: &OwnedFd, operation: impl Into<Cow<'static, str>>, error: Err
     }
 }
 
-/// Passes the kernel's warnings about the mount context `fs` on. Returns its last error.
+/// Passes on the kernel's warnings about the mount context `fs`. Returns its last error.
 pub fn said(fs: &OwnedFd) -> Option<String> {
     let (mut line, mut last) = ([0; 1024], None);
     while let Ok(length) = read(fs, &mut line) {

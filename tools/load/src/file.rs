@@ -25,7 +25,6 @@ use zerocopy::IntoBytes;
 /// Bytes that are copied together, a part of [`DIGEST_PIECE`].
 const PIECE: usize = 1 << 20;
 
-/// Bytes of a superblock.
 const SUPERBLOCK: usize = 4096;
 
 /// Returns the error of writing to `target`, or to ` part` of it.
@@ -107,7 +106,7 @@ impl ImageFile {
         self.pass("", |_, _| (), put)
     }
 
-    /// Does as [`ImageFile::copy`], to `target`, and computes the SHA-256 of the copy.
+    /// Like [`ImageFile::copy`], to `target`, and returns the SHA-256 of the copy.
     ///
     /// Fails if it differs from the superblock's.
     pub fn copy_checked(

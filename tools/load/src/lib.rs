@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Load images into memory, write them to devices, and mount them.
+//! Loads images into memory, writes them to devices, and mounts them.
 //!
 //! * [`mount`] mounts devices and image files, which are loaded into memory; [`packs`] are given to both
 //! * [`file`], [`buffer`]: image files, and memory with a copy of one

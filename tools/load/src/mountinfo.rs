@@ -10,7 +10,6 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// The mounts of this process.
 const PATH: &str = "/proc/self/mountinfo";
 
 /// A line of /proc/self/mountinfo.

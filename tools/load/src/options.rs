@@ -68,7 +68,6 @@ fn attributes(word: &str) -> Option<(MountAttrFlags, MountAttrFlags)> {
     })
 }
 
-/// Options that any filesystem takes.
 const GENERIC: [&str; 9] = [
     "sync",
     "async",

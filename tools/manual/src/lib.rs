@@ -16,7 +16,6 @@ use std::io;
 /// A file: its name and its content.
 pub type File = (String, Vec<u8>);
 
-/// Title of the manual.
 const MANUAL: &str = "System administration";
 
 /// Date of the pages: of the last release, or of the last change of a page.

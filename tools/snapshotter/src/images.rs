@@ -28,7 +28,8 @@ pub struct Images {
     room: Room,
 }
 
-/// Bytes of memory that take one inode of a layer, and one byte of the image below it, while an image is made.
+/// Memory to budget for each inode of a layer, and for each byte of the image below, while an image
+/// is made.
 const MAKING: [u64; 2] = [1024, 4];
 
 /// Returns the name of the image of the snapshot in `dir`.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The program.
+//! The daemon `daxfs-snapshotter`.
 
 use clap::Parser;
 use daxfs_files::signals::survive_limits;

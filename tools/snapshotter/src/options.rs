@@ -48,12 +48,11 @@ Examples:
 
 /// Serve container layers to containerd as daxfs images in memory
 ///
-/// daxfs-snapshotter is a proxy plugin for containerd: a snapshotter. Each layer of a container
-/// image is added to a store, in which the content of each file is once, whatever layer it belongs to. All
-/// containers share its images as lower layers of overlayfs, without page cache. Containers write to a
-/// directory on disk.
-///
-/// The store stays on disk, because the memory is lost when the machine is switched off.
+/// A snapshotter, which containerd reaches through a socket. It adds the layers of container
+/// images to a store, which keeps each file once, whatever layer it belongs to. All containers
+/// share these files in memory as lower layers of overlayfs, without page cache, and write to a
+/// directory on disk. The store is on disk, because the memory is lost when the machine is
+/// switched off.
 #[derive(Debug, Parser)]
 #[command(name = "daxfs-snapshotter", version, max_term_width = 100, after_long_help = MORE)]
 pub struct Args {

@@ -16,7 +16,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Version of the records that this program writes and reads.
 const VERSION: u32 = 4;
 
-/// Name of the file.
 const NAME: &str = "snapshot.json";
 /// Name of the file that replaces it.
 const NEW: &str = "snapshot.json.new";

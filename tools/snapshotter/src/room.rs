@@ -79,8 +79,8 @@ impl Room {
         Ok(())
     }
 
-    /// Returns the bytes of the images that are in memory, also if they are mounted elsewhere only,
-    /// and of their packs.
+    /// Returns the bytes of the images that are in memory, also of those that are only mounted
+    /// elsewhere, and of their packs.
     fn used(&self) -> u64 {
         let found = read_dir(self.root.join("sys/fs/daxfs"));
         let (mut images, mut packs) = (0, HashMap::new());

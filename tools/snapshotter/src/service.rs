@@ -21,7 +21,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
-/// The answer to a call.
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
 /// Snapshots in one message of `List`.

@@ -200,7 +200,8 @@ impl Snapshots {
         Ok(Some(snapshot.clone()))
     }
 
-    /// As [`Snapshots::below`], and keep this layer from being removed until [`Snapshots::unpin`] is called.
+    /// Like [`Snapshots::below`], and keeps this layer from being removed until
+    /// [`Snapshots::unpin`] is called.
     pub fn pin(&mut self, parent: &str) -> Result<Option<Snapshot>> {
         let below = self.below(parent)?;
         if below.is_some() {
@@ -210,7 +211,7 @@ impl Snapshots {
         Ok(below)
     }
 
-    /// Ends what [`Snapshots::pin`] has begun for the layer `name`.
+    /// Undoes [`Snapshots::pin`] of the layer `name`.
     pub fn unpin(&mut self, name: &str) {
         if let Some(count) = self.pins.get_mut(name) {
             *count -= 1;
@@ -304,7 +305,7 @@ impl Snapshots {
         Ok(snapshot)
     }
 
-    /// Makes the directory of a new snapshot, which it is when it has a record.
+    /// Makes the directory of a new snapshot, which begins to exist when it has a record.
     fn reserve(&mut self) -> Result<PathBuf> {
         let dir = loop {
             let dir = self.dir.join(self.next.to_string());

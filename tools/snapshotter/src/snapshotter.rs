@@ -558,7 +558,6 @@ fn options(snapshot: &Snapshot, lower: &Path) -> Result<Vec<String>> {
     Ok(options)
 }
 
-/// Returns a path as text.
 fn text(path: &Path) -> Result<String> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| Error::Invalid(format!("{}: not UTF-8", daxfs_files::shown_path(path))))

@@ -373,7 +373,6 @@ fn compose(
     Ok(needed.len())
 }
 
-/// A regular file that is not empty.
 struct Regular {
     node: NodeId,
     size: u64,

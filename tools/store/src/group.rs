@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Groups the objects of an image into packs. Documentation/store.rst has the measurements that the constants are from.
+//! Groups the objects of an image into packs. Documentation/store.rst says what the constants cost.
 
 use crate::pack::{Pack, Sum};
 use daxfs_reader::layout;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Bytes of objects from which a pack ends where its content says.
 const LEAST: u64 = 512 << 10;
 
-/// Bytes after these, on average, until it does.
+/// Bytes after these, on average, until a pack ends.
 const MORE: u64 = 1 << 20;
 
 /// Most bytes of objects that share a pack: with its metadata it is smaller than 2 MiB, and takes no more room on a device.

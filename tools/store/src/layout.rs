@@ -19,7 +19,6 @@ pub const IMAGE: &str = "application/vnd.oci.image.layer.v1.daxfs";
 /// Annotation with the name of an image in a layout.
 pub(crate) const NAME: &str = "org.opencontainers.image.ref.name";
 
-/// Size limit of an index.
 const DESCRIPTION: u64 = 16 << 20;
 
 /// A layout in a directory.

@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 /// SHA-256 of the content of an object.
 pub type Sum = [u8; 32];
 
-/// Bytes of metadata that are read together.
 const BUFFER: usize = 64 << 10;
 
 /// A reference to a pack, as an image has it in its table.

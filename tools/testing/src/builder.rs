@@ -224,7 +224,7 @@ pub fn superblock(image: &[u8]) -> layout::Superblock {
     layout::Superblock::read_from_prefix(image).unwrap().0
 }
 
-/// Correct the checksums.
+/// Corrects the checksums.
 pub fn seal(image: &mut [u8]) {
     let record = size_of::<layout::Superblock>();
     if image.len() < record {

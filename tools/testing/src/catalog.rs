@@ -7,10 +7,8 @@ use daxfs_reader::catalog::{
     CATALOG_VERSION,
 };
 
-/// Number of entries of a copy, at most.
 const ENTRIES: usize = 63;
 
-/// Bytes of a copy.
 const COPY: usize = size_of::<CatalogHead>() + ENTRIES * size_of::<CatalogEntry>();
 
 /// Takes `bytes` for the copies of a table, one after the other, and reads it. The first byte

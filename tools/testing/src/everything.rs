@@ -17,7 +17,6 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The pack of the specimens.
 static PACK: LazyLock<Vec<u8>> = LazyLock::new(specimen::pack);
 
 /// Does everything with an image and the pack of the specimens, and returns the messages.

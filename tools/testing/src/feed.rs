@@ -17,7 +17,6 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bytes of a block of an archive.
 const BLOCK: usize = 512;
 
 /// Trees with more content than this are not made into images, which would take too long.
@@ -180,7 +179,6 @@ fn gnu_sparse() -> Vec<u8> {
     bytes
 }
 
-/// Members of all kinds.
 fn members() -> Vec<Vec<u8>> {
     let pax = |kind, pairs: &[(&str, &[u8])]| member(b"pax", kind, b"", 0o644, &records(pairs));
     let file = |name: &[u8], data: &[u8]| member(name, b'0', b"", 0o4755, data);
@@ -277,7 +275,6 @@ fn members() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Reads the program.
 struct Program<'a>(&'a [u8]);
 
 impl Program<'_> {
@@ -291,7 +288,6 @@ impl Program<'_> {
         }
     }
 
-    /// Damages `bytes` at up to three places.
     fn damage(&mut self, bytes: &mut [u8]) {
         for _ in 0..self.byte() % 4 {
             let at = (usize::from(self.byte()) << 8) | usize::from(self.byte());
@@ -318,7 +314,6 @@ impl Program<'_> {
         archive
     }
 
-    /// Returns a text with some of it damaged.
     fn text(&mut self, text: String) -> Vec<u8> {
         let mut bytes = text.into_bytes();
         self.damage(&mut bytes);
@@ -366,7 +361,6 @@ fn blobs(program: &[u8]) -> (Vec<(String, Vec<u8>)>, Vec<u8>) {
     (blobs, Program(&damages[1]).text(index))
 }
 
-/// Returns a layout in the directory `path`.
 fn layout(path: &Path, program: &[u8]) -> PathBuf {
     let (blobs, index) = blobs(program);
     fs::create_dir_all(path.join("blobs/sha256")).unwrap();
@@ -378,7 +372,6 @@ fn layout(path: &Path, program: &[u8]) -> PathBuf {
     path.into()
 }
 
-/// Returns an archive of a layout.
 fn bundled(program: &[u8]) -> Vec<u8> {
     let (blobs, index) = blobs(program);
     let mut archive = member(

@@ -83,7 +83,6 @@ pub fn of_composed<M: Memory>(memory: &M, packs: &[&M]) -> Listing {
     listing
 }
 
-/// Fills in `same_as`.
 fn name_first<I: std::hash::Hash + Ord>(listing: &mut Listing, mut ids: Vec<(Vec<u8>, I)>) {
     ids.sort();
     let mut first: HashMap<I, Vec<u8>> = HashMap::new();

@@ -30,7 +30,6 @@ const TAIL: usize = 1024;
 /// Where the superblock says where the table of packs is.
 const PACKS: usize = PACKS_OFFSET as usize;
 
-/// First byte of the tables.
 const TABLES: usize = 4096;
 
 /// The pack of the specimens, and a specimen.
@@ -237,7 +236,6 @@ fn field(specimen: &[u8], random: &mut Random) -> (usize, usize) {
     (start + offset, length)
 }
 
-/// Returns the value of the field at `at`.
 fn load(image: &[u8], (at, length): (usize, usize)) -> u64 {
     let mut bytes = [0; 8];
     bytes[..length].copy_from_slice(&image[at..at + length]);

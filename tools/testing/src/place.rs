@@ -52,7 +52,6 @@ impl Run {
 /// A directory, and a program that is under test.
 pub struct Place {
     directory: tempfile::TempDir,
-    /// The directory with the program's names.
     programs: tempfile::TempDir,
 }
 

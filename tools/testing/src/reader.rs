@@ -24,7 +24,7 @@ pub fn read_everything<M: Memory>(memory: &M) -> Vec<Error> {
     read(memory, false)
 }
 
-/// Does what [`read_everything`] does with memory that does not change.
+/// Like [`read_everything`], with memory that does not change.
 ///
 /// # Panics
 ///
@@ -141,7 +141,6 @@ fn read_inode<M: Memory>(
     }
 }
 
-/// An entry and its name, or an error.
 type Listed = Result<(Dirent, Vec<u8>)>;
 
 fn owned(entry: Result<(Dirent, &[u8])>) -> Listed {

@@ -11,7 +11,7 @@ use std::mem::offset_of;
 use std::ops::ControlFlow;
 
 impl<S: Storage> Checker<'_, '_, S> {
-    /// Checks each inode by itself, and record facts for the other checks.
+    /// Checks each inode by itself, and records facts for the other checks.
     pub(super) fn check_inodes(&mut self) -> ControlFlow<()> {
         let root = self.image.root();
         self.ok(root)?;

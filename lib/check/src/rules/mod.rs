@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Check an image against every rule of the format.
+//! Checks an image against every rule of the format.
 //!
 //! The rules of `Documentation/format.rst` apply, including the reader's. Time and memory are
 //! proportional to the size of the image; no field of an image can make them grow faster.
@@ -21,7 +21,6 @@ use std::ops::ControlFlow;
 
 pub use paths::Paths;
 
-/// Bytes that are read together.
 const BUFFER: usize = 64 << 10;
 
 /// A rule that an image violates.
@@ -254,7 +253,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         self.image.superblock().inodes.offset + u64::from(ino - 1) * layout::INODE_SIZE
     }
 
-    /// Loads an inode, or report why it is not valid.
+    /// Loads an inode, or reports why it is not valid.
     fn load_inode(&mut self, ino: u32) -> ControlFlow<(), Option<Inode>> {
         let inode = self.image.inode(ino);
         self.ok(inode)

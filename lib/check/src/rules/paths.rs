@@ -63,7 +63,7 @@ impl Paths {
         paths
     }
 
-    /// Note which bytes belong to `inode`.
+    /// Records which bytes belong to `inode`.
     fn add_ranges<S: Storage>(&mut self, image: &Image<'_, S>, inode: &Inode) {
         let mut add = |start: u64, length: u64| {
             let range = start..start.saturating_add(length);
@@ -86,7 +86,7 @@ impl Paths {
         }
     }
 
-    /// Returns the path of a file that the byte at `offset` belongs to, if one can be told.
+    /// Returns the path of a file that the byte at `offset` belongs to, if it belongs to one.
     pub fn find(&self, offset: u64) -> Option<Vec<u8>> {
         if self.inodes.contains(&offset) {
             let ino = (offset - self.inodes.start) / layout::INODE_SIZE + 1;

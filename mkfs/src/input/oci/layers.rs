@@ -36,7 +36,7 @@ pub(in super::super) struct Layer {
     pub form: Form,
 }
 
-/// Add `layers` to the tree, each on top of the previous ones.
+/// Adds `layers` to the tree, each on top of the previous ones.
 pub(in super::super) fn flatten(
     builder: &mut Builder,
     layers: Vec<Layer>,
@@ -101,7 +101,7 @@ pub fn layer(
     Ok((sha256.finalize().into(), size))
 }
 
-/// Adds `layer` to the tree. Tells `told` its bytes without compression, unless false is returned.
+/// Adds `layer` to the tree. Passes its bytes to `told`, decompressed, unless it returns false.
 fn add(
     builder: &mut Builder,
     layer: &Blob,

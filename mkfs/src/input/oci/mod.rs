@@ -419,7 +419,8 @@ impl Layout {
     }
 }
 
-/// Returns `images` without what is about other ones: an image with attachments is still the only one.
+/// Returns `images` without attachments of others, so that an image with a signature is still the
+/// only one.
 fn unattached(images: &[Descriptor]) -> Vec<&Descriptor> {
     let all = || images.iter();
     match all().all(Descriptor::is_attached) {

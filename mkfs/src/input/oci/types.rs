@@ -72,7 +72,8 @@ impl Descriptor {
         whole.or_else(|| self.tag())
     }
 
-    /// Returns true for a manifest of something about an image, such as its signature. These have no names.
+    /// Returns true for the manifest of an attachment, such as an image's signature, which has no
+    /// name.
     pub fn is_attached(&self) -> bool {
         let kind = self.artifact_type.as_deref();
         // `cosign save` writes image and imageIndex, and sigs, atts and sboms about them.

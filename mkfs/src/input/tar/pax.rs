@@ -120,7 +120,7 @@ impl Records {
         Ok(())
     }
 
-    /// Returns the bytes of what has no fixed size.
+    /// Returns the memory that names, links, attributes and maps take, in bytes.
     pub fn bytes(&self) -> usize {
         let texts = [&self.path, &self.link, &self.sparse_name];
         let texts = texts.into_iter().chain(&self.acls).flatten();

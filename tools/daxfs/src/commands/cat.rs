@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `cat`: write the content of files of an image to standard output.
+//! `cat`: prints files of an image.
 
 use super::common::{on_image, ImageAt};
 use clap::Args;
@@ -16,7 +16,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-/// Write the content of files of an image to standard output
+/// Print files of an image
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -19,8 +19,9 @@ use std::process::ExitCode;
 
 /// Compare two images
 ///
-/// Print a line for each difference. Types, modes, owners, times, devices, targets, content,
-/// extended attributes and hard links are compared.
+/// Prints a line for each difference of types, modes, owners, times, devices, targets, content,
+/// extended attributes and hard links. To compare with a directory, make an image of it:
+/// mkdaxfs --quiet DIR - | daxfs diff base.img -
 #[derive(Args)]
 #[command(after_help = "\
 Exit status:
@@ -189,7 +190,7 @@ impl<S: Storage> Comparison<'_, S> {
         self.say(path, &format!("only in the {side}"))
     }
 
-    /// Compares two files; return whether they are of the same type.
+    /// Compares two files; returns whether they are of the same type.
     fn pair(&mut self, path: &[u8], a: &Inode, b: &Inode) -> Result<bool> {
         let kind = a.file_type;
         if kind != b.file_type {

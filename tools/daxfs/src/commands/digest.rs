@@ -10,9 +10,9 @@ use std::process::ExitCode;
 
 /// Print the SHA-256 of an image, for the mount option digest=
 ///
-/// The SHA-256 covers all bytes of the image, with the superblock's fields for the SHA-256 and
-/// the checksum taken as zero. It is an error if the superblock has another SHA-256: the image
-/// is damaged.
+/// It covers all bytes of the image, but for the superblock's own SHA-256 and checksum, so it
+/// is not what sha256sum prints. If the superblock has another one, the image is damaged, and
+/// this fails.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

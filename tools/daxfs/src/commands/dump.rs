@@ -15,9 +15,9 @@ use std::process::ExitCode;
 
 /// Print the superblock and all files of an image in JSON
 ///
-/// Print one object with the members superblock and files. Files are sorted by path, one on
-/// each line. Names and values are strings if they are UTF-8, and objects with the member
-/// base64 otherwise.
+/// You get one object with the members superblock and files, sorted by path, one file on each
+/// line. Names and values are strings if they are UTF-8, and objects with the member base64
+/// otherwise.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -23,15 +23,13 @@ use std::process::ExitCode;
 
 /// Extract an image to a directory or a tar archive
 ///
-/// Owners (as root), modes, times, extended attributes, hard links, devices and holes are
-/// restored. A line on standard error names what cannot be restored. TARGET must not exist or
-/// be an empty directory. It appears when it is complete; a failure leaves nothing. No image
-/// can make this command write outside TARGET.
+/// You get owners (as root), modes, times, extended attributes, hard links, devices and holes
+/// back; a line on standard error names what cannot be restored. TARGET must be new or an empty
+/// directory. It appears when it is complete, and a failure leaves nothing. No image can make
+/// this command write outside TARGET. An existing archive is replaced only with --force.
 ///
-/// An existing tar archive is replaced only with --force.
-///
-/// Tar archives are in PAX format with extended attributes (SCHILY.xattr), access control lists
-/// (SCHILY.acl), nanoseconds and sparse files. GNU tar restores all of that with --xattrs
+/// Archives are in PAX format with extended attributes (SCHILY.xattr), access control lists
+/// (SCHILY.acl), nanoseconds and sparse files; GNU tar restores all of that with --xattrs
 /// --xattrs-include='*' --numeric-owner -p. Sockets are left out.
 #[derive(Args)]
 #[command(after_help = "\

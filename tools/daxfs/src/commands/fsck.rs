@@ -36,8 +36,8 @@ Exit status:
 
 /// Check images against every rule of the format
 ///
-/// Check the structure, all checksums, and the SHA-256 of the whole image and of its packs. Images cannot be
-/// repaired: restore a damaged image from a copy.
+/// Checks the structure, all checksums, and the SHA-256 of the whole image and of its packs.
+/// Images cannot be repaired: restore a damaged image from a copy, or make it again.
 #[derive(Args)]
 #[command(after_help = format!("{EXIT}\n\nExamples:\n  daxfs fsck base.img /dev/pmem0"))]
 pub struct Fsck {
@@ -61,8 +61,7 @@ impl Fsck {
 
 /// Check daxfs images; called by fsck(8)
 ///
-/// This is the same as daxfs fsck. Images are never repaired, so the options for repairs are
-/// ignored.
+/// The same as daxfs fsck. Images are never repaired, so options for repairs are ignored.
 #[derive(Parser)]
 #[command(name = "fsck.daxfs", disable_version_flag = true)]
 #[command(after_help = format!("{EXIT}\n\nExamples:\n  fsck -t daxfs /dev/pmem0"))]
@@ -88,7 +87,7 @@ impl Helper {
     }
 }
 
-/// Checks the images at the place `at` in each of `paths` and return fsck's exit status.
+/// Checks the images at the place `at` in each of `paths`, and returns fsck's exit status.
 fn fsck(paths: &[PathBuf], at: &At, packs: &PackFiles, quiet: bool) -> u8 {
     let mut packs = match packs.open() {
         Ok(given) => Packs {
@@ -109,7 +108,6 @@ fn fsck(paths: &[PathBuf], at: &At, packs: &PackFiles, quiet: bool) -> u8 {
     status
 }
 
-/// The packs of the images.
 struct Packs {
     /// Packs that the user has named.
     given: Vec<Arc<Opened>>,
@@ -241,7 +239,7 @@ fn say(text: &str) -> u8 {
 
 /// A violation of a rule.
 pub struct Violation<'a> {
-    /// Path of the file, if one can be told.
+    /// Path of the file, if it is known.
     pub path: Option<&'a [u8]>,
     /// The image cannot be read there.
     pub unreadable: bool,

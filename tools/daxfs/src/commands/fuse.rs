@@ -31,21 +31,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
-/// The device through which the kernel asks.
 const DEVICE: &str = "/dev/fuse";
 
-/// What users other than root need.
 const HELPER: &str = "; users other than root need fusermount3 of the package fuse3, with its set-user-ID bit (chmod u+s)";
 
-/// Threads that serve requests, at most.
 const THREADS: usize = 8;
 
 /// Serve an image through FUSE, without the kernel module
 ///
-/// Users other than root need the program fusermount3. Files look as they do with the module,
-/// but reads go through this process and the page cache. Unmount with umount or fusermount3 -u. In fstab(5), use the
-/// type fuse.daxfs. In a service of systemd, use --foreground: it says when the image is mounted (Type=notify).
-/// If the process is killed, the mount stays, and all access fails with ENOTCONN until it is unmounted.
+/// If you are not root, you need fusermount3 (Debian's package fuse3). Files look as they do
+/// with the module, but reads go through this process and the page cache. Unmount with umount
+/// or fusermount3 -u. In fstab(5), use the type fuse.daxfs; in a service of systemd,
+/// --foreground, which says when the image is mounted (Type=notify). If the process is killed,
+/// the mount stays, and all access fails with ENOTCONN until you unmount it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -257,7 +255,7 @@ pub fn in_background(
     Ok(ExitCode::FAILURE)
 }
 
-/// Sorts mount options. As fusermount3 does, leave out set-user-ID bits and devices by default.
+/// Sorts mount options. Like fusermount3, leaves out set-user-ID bits and devices by default.
 fn parse(words: &[String]) -> Result<(SessionACL, Owner, MountOptions)> {
     let safe = ["nosuid", "nodev"].map(str::to_owned);
     let options = MountOptions::parse(&[&safe, words].concat());

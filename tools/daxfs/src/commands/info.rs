@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `info`: show the superblock of an image.
+//! `info`: shows the superblock of an image.
 
 use super::common::{on_image, ImageAt};
 use crate::record::{header, pretty};
@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use uuid::Uuid;
 
-/// Show the superblock of an image
+/// Show label, UUID, size and more of an image
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

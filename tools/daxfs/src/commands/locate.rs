@@ -15,9 +15,9 @@ use std::process::ExitCode;
 
 /// Show where files of mounted images are in memory
 ///
-/// Print the offset of each file's bytes in the memory that was mounted (a device, dma-buf, memfd,
-/// or the range of phys=), their number, and the file's name. It is an error if they are in a pack
-/// of the image: daxfs stat names it.
+/// Prints the offset of each file's bytes in the memory that was mounted (a device, dma-buf,
+/// memfd, or the range of phys=), their number, and the file's name. If they are in a pack of
+/// the image, this fails: daxfs stat names the pack.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -17,8 +17,8 @@ use std::process::ExitCode;
 
 /// List files of an image
 ///
-/// Names are sorted by their bytes. On a terminal, unusual characters are escaped. Times are
-/// UTC; a + after the mode means that the file has extended attributes.
+/// Names are sorted by their bytes, and on a terminal unusual characters are escaped. Times are
+/// UTC, and a + after the mode stands for extended attributes.
 #[derive(Args)]
 #[command(
     disable_help_flag = true,

@@ -45,14 +45,16 @@ Exit status:
 Examples:
   daxfs ls -l base.img /etc";
 
-/// Show, check and extract daxfs images, and load them into memory
+/// Look into daxfs images, check and sign them, put them into memory
 ///
-/// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input. A pipe is copied to a
-/// temporary file first, in the directory named by TMPDIR, or in /tmp. The image starts at its first byte, unless
-/// --offset says where, or --image names it in a store on a device.
-/// mount(8) mounts images. Only load and mounts of a store need privileges and the kernel module. No command changes an
+/// Name an image file, a block device, a DAX device in devdax mode, or - for standard input; a
+/// pipe is first copied to a temporary file in TMPDIR or /tmp. If the image does not start at
+/// the first byte, say --offset; if it is one of a store on a device, --image. You need neither
+/// root nor the kernel module, except for load and to mount from a store. No command changes an
 /// image; sign adds a signature.
-/// daxfs.schema.json in share/doc/daxfs-doc, below /usr or /usr/local, describes what --json prints.
+///
+/// Mount images with mount(8). daxfs.schema.json in share/doc/daxfs-doc, below /usr or
+/// /usr/local, describes what --json prints.
 #[derive(Parser)]
 #[command(name = "daxfs", version, max_term_width = 100, after_help = EXIT)]
 pub struct Args {
@@ -82,10 +84,11 @@ pub enum Command {
     Share(share::Share),
     /// Keep images in a store: in a directory or on a device
     ///
-    /// STORE is a directory, in which images share the content of equal files, on disk and in memory. Or it is a block
-    /// device such as /dev/pmem0, a DAX device in devdax mode, or a file that virtual machines map: all kernels that have
-    /// it mount the images. mount(8) mounts the active image, and others with the option image=NAME. One process at a
-    /// time changes a store, others wait, and all changes survive power loss. store.rst in share/doc/daxfs-doc describes both.
+    /// In a directory, images share the content of equal files, on disk and in memory. On a
+    /// device, such as /dev/pmem0, a DAX device in devdax mode or a file that virtual machines
+    /// map, all kernels that have it can mount the images. mount(8) mounts the active image, or
+    /// another one with image=NAME. One process at a time changes a store, others wait, and all
+    /// changes survive power loss. store.rst in share/doc/daxfs-doc has more.
     #[command(after_help = "\
 Exit status:
   0 done, 1 failed, 2 wrong usage.
@@ -124,10 +127,8 @@ impl Command {
     }
 }
 
-/// mount(8)'s exit status for a failed mount.
 const MOUNT_FAILED: u8 = 32;
 
-/// mount(8)'s exit status for wrong usage.
 const MOUNT_USAGE: u8 = 1;
 
 /// Exit status of `diff` for trouble.

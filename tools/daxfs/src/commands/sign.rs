@@ -11,13 +11,13 @@ use std::process::ExitCode;
 
 /// Sign an image
 ///
-/// The signature is a CMS message (PKCS#7) of the SHA-256 of the image. It follows the image in
-/// its file, in place of another one. Neither the image nor its SHA-256 changes. Print the
-/// SHA-256. It is an error if the image is damaged, or if other data follow it.
+/// The signature, a CMS message (PKCS#7) of the image's SHA-256, follows the image in its file
+/// and replaces another one. Neither the image nor its SHA-256, which is printed, changes. A
+/// damaged image, or one that other data follow, is refused.
 ///
-/// openssl(1) makes it. KEY is a private key that openssl reads: RSA of 2048 to 4096 bits, or ECDSA on the curve
-/// P-256 or P-384, because the kernel knows no other ones. Sign a file, not a device; daxfs load and mount(8)
-/// copy the signature with the image.
+/// openssl(1) makes the signature. It must be able to read KEY: RSA of 2048 to 4096 bits, or
+/// ECDSA on the curve P-256 or P-384, because the kernel knows no others. Sign a file, not a
+/// device; daxfs load and mount(8) copy the signature with the image.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -49,9 +49,10 @@ impl StoreArgs {
 enum StoreCommand {
     /// Make an empty store
     ///
-    /// STORE is a directory; a block device such as /dev/pmem0 or a DAX device in devdax mode; or a file that is the
-    /// memory of virtual machines. The device's content is lost. Without --force, only zeros and a daxfs image are
-    /// overwritten; of a device, the first 2 MiB and the last MiB are examined.
+    /// STORE is a directory; a block device such as /dev/pmem0 or a DAX device in devdax mode;
+    /// or a file that is the memory of virtual machines. A device loses its content. Unless you
+    /// give --force, anything but zeros and a daxfs image is kept; of a device, the first 2 MiB
+    /// and the last MiB are examined.
     #[command(after_help = "\
 Examples:
   daxfs store init /srv/store
@@ -71,9 +72,10 @@ Examples:
     Add(StoreAdd),
     /// Write an image and its packs into an OCI layout, for registries
     ///
-    /// STORE is a directory. Blobs that the layout has are not written again. Add the image to another store with
-    /// add STORE NAME oci:DIR; it keeps its SHA-256 and its signature. Programs such as skopeo copy layouts to registries
-    /// and back, and move only what the other side lacks.
+    /// STORE is a directory. Blobs that the layout has are not written again. Programs such as
+    /// skopeo copy layouts to registries and back, and move only what the other side lacks. Add
+    /// the image to another store with add STORE NAME oci:DIR; it keeps its SHA-256 and its
+    /// signature.
     ///
     /// With --container, the image has the configuration of a container image in the layout, and containerd with
     /// daxfs-snapshotter runs it like that one.
@@ -101,7 +103,7 @@ Examples:
     },
     /// Choose the image that is mounted without a name
     ///
-    /// Mounts that exist are not affected. Activate the old image to roll back.
+    /// Mounts that exist keep their image. To roll back, activate the old one.
     #[command(after_help = "\
 Examples:
   daxfs store activate /srv/store base-2")]
@@ -113,9 +115,9 @@ Examples:
     },
     /// List the images
     ///
-    /// SIZE is an image with all of its packs, OWN what removing it would free: the image itself and the
-    /// packs that no other image needs. The STATE of an image on a block device says if this kernel has it mounted. It
-    /// cannot know about other kernels that share the memory.
+    /// SIZE is an image with all of its packs, OWN what removing it would free: the image and
+    /// the packs that no other image needs. On a block device, STATE says if this kernel has
+    /// the image mounted; it cannot know about other kernels that share the memory.
     #[command(after_help = "\
 Examples:
   daxfs store list /srv/store
@@ -129,8 +131,8 @@ Examples:
     },
     /// Remove an image
     ///
-    /// Mounts of it are not affected, and no image is active if it was. Content that no other image needs is removed
-    /// by gc. On a device, the space is used again when no mount uses it, see add.
+    /// Mounts of it stay. If it was active, no image is. In a directory, gc removes content
+    /// that no other image needs; on a device, add uses the space again when no mount uses it.
     #[command(after_help = "\
 Examples:
   daxfs store remove /srv/store base-1 && daxfs store gc /srv/store")]
@@ -142,7 +144,7 @@ Examples:
     },
     /// Remove packs that no image needs, and the remains of commands that were killed
     ///
-    /// A pack is kept as long as an image needs any object of it.
+    /// A pack stays as long as an image needs any object of it.
     #[command(after_help = "\
 Examples:
   daxfs store gc /srv/store")]
@@ -152,7 +154,7 @@ Examples:
     },
     /// Verify all images and packs
     ///
-    /// Check every image and every pack against the rules of the format and its SHA-256, and every
+    /// Checks every image and pack against the rules of the format and its SHA-256, and every
     /// object against the SHA-256 that is its name.
     #[command(after_help = "\
 Examples:
@@ -165,13 +167,16 @@ Examples:
 
 /// Add an image
 ///
-/// For a store in a directory, the inputs are read as mkdaxfs(8) reads them, and content that the store has is not stored
-/// again. The directory is made if it does not exist. An image in an OCI layout that export has made is added as it is,
-/// with its signature, and with the packs that the store lacks. For a device or file, INPUT is a daxfs image. It is copied as it is,
-/// with its signature. If it is composed, give STORE/images/NAME.daxfs of a store in a directory: its packs are copied as
-/// well, unless the device has them.
+/// To a store in a directory, which is made if need be, you can add what mkdaxfs(8) reads;
+/// content that the store has is not stored again. An image that export has put into an OCI
+/// layout is added as it is, with its signature, and with the packs that the store lacks.
 ///
-/// The image appears when all of it is complete and synced. Print its SHA-256, and how much was new.
+/// To a device or file, you can add a daxfs image, which is copied as it is, with its
+/// signature. If it is composed, give STORE/images/NAME.daxfs of a store in a directory: the
+/// packs that the device lacks are copied as well.
+///
+/// The image appears when all of it is complete and synced. Prints its SHA-256, and how much
+/// was new.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -247,13 +252,11 @@ impl StoreCommand {
 struct Problems(usize);
 
 impl Problems {
-    /// Prints a problem, and counts it.
     fn report(&mut self, error: &Error) {
         self.0 += 1;
         eprintln!("daxfs: {error}");
     }
 
-    /// Returns the status of the command.
     fn status(&self) -> ExitCode {
         match self.0 {
             0 => ExitCode::SUCCESS,
@@ -353,7 +356,6 @@ fn exported(
     }
 }
 
-/// Adds an image to a store on a device.
 fn add_to_device(args: &StoreAdd, device: &Device) -> Result<ExitCode> {
     let why = "is for stores in directories; a device takes an image as it is";
     refuse_options(args, why)?;

@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
 
-/// Show counters of all mounted images
+/// Show how mounted images are used
 ///
-/// They count from the mount on. READS and BYTES count reads. FAULTS counts page faults that mapped
-/// something, and PMD those that mapped a huge page by a PMD entry: 2 MiB with pages of 4 KiB.
-/// SIGBUS and ERRORS are failed faults, and errors in the image. --prometheus shows all counters,
-/// which are those in /sys/fs/daxfs, see daxfs(5). --packs shows the packs of each image: SHA-256,
-/// bytes, where it is in memory, and how many pieces of 2 MiB were found good, and bad.
+/// Counters start at the mount. READS and BYTES count reads, FAULTS page faults that mapped
+/// something, PMD those that mapped a huge page (2 MiB with pages of 4 KiB), SIGBUS failed
+/// faults, and ERRORS errors in the image. --prometheus shows all counters, those in
+/// /sys/fs/daxfs (see daxfs(5)). --packs shows the packs of each image: SHA-256, bytes, where
+/// it is in memory, and how many pieces of 2 MiB were found good, and bad.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -37,7 +37,6 @@ pub struct Top {
     packs: bool,
 }
 
-/// The directory in sysfs.
 const SYSFS: &str = "/sys/fs/daxfs";
 
 /// A counter of a mount.
@@ -165,7 +164,6 @@ impl Top {
     }
 }
 
-/// Reads the counters of all mounted images.
 fn all() -> Result<Vec<Mounted>> {
     let text = mountinfo::read()?;
     read(Path::new(SYSFS), &text).map_err(|error| {

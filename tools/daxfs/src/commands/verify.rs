@@ -12,11 +12,11 @@ use std::process::ExitCode;
 
 /// Verify the signature and the content of an image
 ///
-/// The owner of CERT must have signed, or the owner of a certificate that the owner of CERT has issued, if need be
-/// through others that are in the signature. All these certificates must be valid now, and the signature must not
-/// have expired. Then the whole image is compared with the signed SHA-256, and packs with their SHA-256 in the image. All
-/// packs must be in the image's store, or be named. Print the SHA-256. openssl(1) verifies the signature; revocation
-/// lists and the key usage in certificates are ignored.
+/// Give the certificate of the signer, or of an authority that leads to the signer's through
+/// certificates in the signature. All of them must be valid now, and the signature must not
+/// have expired. Then the whole image is compared with the signed SHA-256, which is printed,
+/// and all packs with theirs: those of the image's store, or those that you name. openssl(1)
+/// verifies the signature and ignores revocation lists and the key usage in certificates.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

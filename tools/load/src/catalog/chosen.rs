@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The image of a store on a device that a mount names. The kernel takes its place only.
+//! Finds the image of a store on a device that a mount names, for the kernel knows only its place.
 
 use super::medium::{Access, Disk};
 use crate::query::uuid;

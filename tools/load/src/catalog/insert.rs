@@ -13,7 +13,6 @@ use sha2::{Digest, Sha256};
 use std::io;
 use std::ops::Range;
 
-/// Bytes that are read, or zeroed, together.
 const PIECE: usize = 1 << 20;
 
 /// Takes the bytes of an image, with the offset of each piece.

@@ -27,7 +27,7 @@ pub trait Medium: Memory {
     /// Writes `bytes` at `offset`.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Waits until all that was written is where power loss does not affect it.
+    /// Waits until all that was written is safe from power loss.
     fn sync(&mut self) -> io::Result<()>;
 
     /// Forgets what is cached, if there is a cache, after [`Medium::sync`], so that the device is read next. Another

@@ -27,7 +27,7 @@ pub fn ranges(device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
     ranges_in(Path::new("/sys/fs"), device, listed)
 }
 
-/// Returns what [`ranges`] does, with the directory of filesystems of a sysfs.
+/// Like [`ranges`], with another directory than /sys/fs.
 fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
     let mounts = match fs::read_dir(parent.join("daxfs")) {
         // Without the module nothing is mounted. Without sysfs, or with a module that has no statistics, nothing is
@@ -59,7 +59,6 @@ fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<R
     Ok(found)
 }
 
-/// Returns whether the kernel has daxfs.
 fn is_loaded() -> io::Result<bool> {
     let all = fs::read_to_string("/proc/filesystems")?;
     Ok(all.lines().any(|line| line.ends_with("\tdaxfs")))

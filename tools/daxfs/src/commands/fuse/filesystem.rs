@@ -20,7 +20,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// How long the kernel may cache answers: an image does not change.
 const FOREVER: Duration = Duration::from_secs(1 << 30);
 
-/// Unit of sizes in statfs(2).
 const BLOCK: u32 = 4096;
 
 /// Positions in a directory: 0 and 1 are `.` and `..`, the entries follow.

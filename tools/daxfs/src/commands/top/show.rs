@@ -27,7 +27,7 @@ pub fn text(mounts: &[Mounted], packs: bool, out: &mut impl Write) -> io::Result
     Ok(())
 }
 
-/// Returns the number of packs of an image; if some are missing, after that of those that are not.
+/// Returns the number of packs of an image: `PRESENT/ALL` if some are missing.
 fn packs(mounted: &Mounted) -> String {
     let is_there = |pack: &&str| pack.split_whitespace().nth(2) != Some("missing");
     let there = mounted.packs.lines().filter(is_there).count();
@@ -38,7 +38,6 @@ fn packs(mounted: &Mounted) -> String {
     }
 }
 
-/// Returns the line of a mount.
 fn row(mounted: &Mounted) -> String {
     let sum = |names: &[&str]| -> u64 {
         let values = names.iter().map(|name| mounted.counter(name).unwrap_or(0));
@@ -69,7 +68,6 @@ fn mounted_on(mounted: &Mounted) -> String {
     mount_points.collect::<Vec<_>>().join(",")
 }
 
-/// Returns the description of a metric.
 fn help(metric: &str) -> &'static str {
     match metric {
         "reads" => "Reads that returned data.",
