@@ -147,6 +147,9 @@ fn find_in_pack(file: &INode<DaxFs>, in_pack: &PackFile) -> Result {
         Problem::Unreadable if backing.region.revoked() => EIO,
         _ => home.report(in_pack.original, error),
     };
+    // It says where inodes are, so it is compared first, wherever they are.
+    home.open(0, image::layout::SUPERBLOCK_SIZE)
+        .map_err(refuse)?;
     let superblock = &backing.superblock;
     let found = if superblock.has_inode(in_pack.original) {
         let offset = superblock.inode_offset(in_pack.original);

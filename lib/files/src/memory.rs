@@ -16,6 +16,11 @@ pub trait Storage: Memory {
     fn data(&self, offset: u64) -> image::Result<u64> {
         Ok(offset)
     }
+
+    /// Returns true if it is a file that was modified after it was opened.
+    fn is_modified(&self) -> bool {
+        false
+    }
 }
 
 /// An image in a byte slice.

@@ -2,6 +2,7 @@
 
 //! Bytes of files and devices.
 
+use crate::identity::Seen;
 use crate::mapping::Mapping;
 use crate::memory::{next_data, Storage, ZEROS};
 use daxfs_reader::{Error, Memory, Problem, Result};
@@ -19,6 +20,8 @@ pub struct Region {
     pub start: u64,
     /// Size in bytes. Only [`Region::write`] and [`Region::zero`] reach beyond it.
     pub size: u64,
+    /// The file as it was opened.
+    seen: Option<Seen>,
 }
 
 enum Bytes {
@@ -37,14 +40,22 @@ impl Region {
 
     /// Returns the `size` bytes from `start` on of a file or block device.
     pub fn file(file: File, start: u64, size: u64) -> Self {
-        let bytes = Bytes::File(file);
-        Region { bytes, start, size }
+        Region {
+            seen: fstat(&file).ok().map(|stat| Seen::new(&stat)),
+            bytes: Bytes::File(file),
+            start,
+            size,
+        }
     }
 
     /// Returns the `size` bytes from `start` on of a mapping.
     pub fn mapped(mapping: Mapping, start: u64, size: u64) -> Self {
-        let bytes = Bytes::Mapped(mapping);
-        Region { bytes, start, size }
+        Region {
+            bytes: Bytes::Mapped(mapping),
+            start,
+            size,
+            seen: None,
+        }
     }
 
     /// Reads `into.len()` bytes at `offset`.
@@ -126,6 +137,15 @@ impl Storage for Region {
         };
         let found = next_data(file, self.start + offset, self.start + self.size);
         Ok(found.map_err(|_| unreadable(offset, 0))? - self.start)
+    }
+
+    fn is_modified(&self) -> bool {
+        let (Bytes::File(file), Some(seen)) = (&self.bytes, self.seen) else {
+            return false;
+        };
+        // Other images of a store may change.
+        let now = fstat(file).map(|stat| Seen::new(&stat));
+        self.start == 0 && !now.is_ok_and(|now| !seen.modified(&now))
     }
 }
 

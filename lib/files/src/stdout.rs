@@ -10,7 +10,7 @@ use rustix::stdio::dup2_stdout;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Writing to standard output failed.
@@ -45,16 +45,18 @@ pub fn written(result: io::Result<()>) -> Result<(), Error> {
     result.map_err(Error::new)
 }
 
-/// Returns `-` for an output `path` that is a name of standard output, or a pipe, which standard output is then. Others
-/// are returned as they are, also another user's pipe in a directory that all can write to.
+/// Returns `-` for an output `path` that is a name of standard output, or a pipe, or a descriptor of a file without a name,
+/// which standard output is then. Others are returned as they are, also another user's pipe in a directory that all can
+/// write to.
 ///
 /// A FIFO waits for its reader, so call this before signals are handled.
 pub fn or_pipe(path: &Path) -> io::Result<PathBuf> {
     let names = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
     if !names.iter().any(|name| path == Path::new(name)) {
+        let is_descriptor = path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd");
         let is_pipe = path
             .metadata()
-            .is_ok_and(|found| found.file_type().is_fifo());
+            .is_ok_and(|found| found.file_type().is_fifo() || is_descriptor && found.nlink() == 0);
         if !is_pipe || is_planted(path)? {
             return Ok(path.into());
         }

@@ -81,15 +81,16 @@ impl<'a, S: Storage> Reader<'a, S> {
         Error::refused(format!("{}: {}", self.name, shown(path)), why)
     }
 
-    /// Fails if another image has taken its place, so that what was read may be a mixture of both.
+    /// Fails if another image has taken its place, or is about to, so that what was read is not of one image.
     pub fn check_replaced(&self) -> Result<()> {
-        match self.image.is_replaced() {
-            false => Ok(()),
-            true => {
-                let why = "another image took its place while it was read; try again";
-                Err(Error::refused(self.name, why))
-            }
-        }
+        let why = if self.image.is_replaced() {
+            "another image took its place while it was read; try again"
+        } else if self.image.memory().is_modified() {
+            "was modified while it was read; try again when it is complete"
+        } else {
+            return Ok(());
+        };
+        Err(Error::refused(self.name, why))
     }
 
     /// Returns the table of packs.

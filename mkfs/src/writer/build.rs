@@ -45,6 +45,8 @@ pub struct Builder {
     implied: HashSet<NodeId>,
     /// What files of another type have replaced.
     pub replaced: Losses,
+    /// The first origin of the container image whose layers are merged.
+    pub first: u32,
 }
 
 /// Position of an entry.
@@ -104,6 +106,7 @@ impl Builder {
             index: None,
             implied: HashSet::new(),
             replaced: Losses::default(),
+            first: 0,
         }
     }
 
@@ -180,8 +183,9 @@ impl Builder {
                     }
                 }
                 let below = self.put(lower, name, node);
-                // A layer means what it says, but not what it only implies.
-                if self.implied.contains(&node) {
+                // A layer means what it says of layers below, but neither what it only implies, nor other inputs.
+                let is_other = |below: NodeId| self.tree.node(below).origin < self.first;
+                if self.implied.contains(&node) || below.is_some_and(is_other) {
                     self.note(below, lower, node);
                 }
                 let moved = &mut self.tree.nodes[node as usize];

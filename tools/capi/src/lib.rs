@@ -76,9 +76,13 @@ impl Handle {
     }
 
     fn inode(&self, ino: u32) -> Result<Inode> {
-        let inode = self.image().inode(ino);
+        self.settled(self.image().inode(ino))
+    }
+
+    /// Returns what was `found`, unless another image took the place of this one.
+    fn settled<T, E: Into<Failure>>(&self, found: std::result::Result<T, E>) -> Result<T> {
         check_replaced(&self.image())?;
-        Ok(inode?)
+        found.map_err(Into::into)
     }
 
     /// Loads the record of a pack, counted from 0.
@@ -87,7 +91,7 @@ impl Handle {
             let why = "the image has fewer packs";
             return Err(Failure::new(Errno::INVAL, why));
         }
-        Ok(self.image().pack(index)?)
+        self.settled(self.image().pack(index))
     }
 
     /// Uses `pack` for the files that have their content there. C programs may pass one handle
@@ -176,25 +180,25 @@ impl Handle {
             }
             found += 1;
         }
-        Ok(found)
+        self.settled(Ok::<_, Failure>(found))
     }
 
     fn target(&self, ino: u32) -> Result<Vec<u8>> {
-        let image = self.image();
-        let target = image.target(&self.inode(ino)?)?;
-        target.ok_or(Failure::new(Errno::INVAL, "not a symbolic link"))
+        let target = self.image().target(&self.inode(ino)?);
+        self.settled(target)?
+            .ok_or(Failure::new(Errno::INVAL, "not a symbolic link"))
     }
 
     /// Returns the names of all attributes, each with a NUL.
     fn xattr_names(&self, ino: u32) -> Result<Vec<u8>> {
-        let image = self.image();
-        Ok(image.xattr_names(&self.inode(ino)?, |_| true)?)
+        let names = self.image().xattr_names(&self.inode(ino)?, |_| true);
+        self.settled(names)
     }
 
     fn xattr(&self, ino: u32, name: &[u8]) -> Result<Vec<u8>> {
-        let image = self.image();
-        let value = image.xattr_named(&self.inode(ino)?, name)?;
-        value.ok_or(Failure::new(Errno::NODATA, "no such attribute"))
+        let value = self.image().xattr_named(&self.inode(ino)?, name);
+        self.settled(value)?
+            .ok_or(Failure::new(Errno::NODATA, "no such attribute"))
     }
 }
 
@@ -420,9 +424,10 @@ pub unsafe extern "C" fn daxfs_find(
         if flags & !DAXFS_NOFOLLOW != 0 {
             return Err(Failure::new(Errno::INVAL, "unknown flag"));
         }
-        let inode = image
+        let found = image
             .image()
-            .find(path.to_bytes(), flags & DAXFS_NOFOLLOW == 0)?;
+            .find(path.to_bytes(), flags & DAXFS_NOFOLLOW == 0);
+        let inode = image.settled(found)?;
         stat.write(Stat::new(&inode));
         Ok(())
     };

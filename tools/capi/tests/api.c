@@ -310,6 +310,7 @@ POINT(truncated, "an image that is truncated or replaced while it is open")
 	REQUIRE(pread(to, sum, 32, 220) == 32 && pwrite(to, bytes, 32, 220) == 32);
 	CHECK_EQ(daxfs_read(image, stat.ino, bytes, 10, 0), -ESTALE);
 	CHECK_EQ(daxfs_stat(image, stat.ino, &stat), -ESTALE);
+	CHECK_EQ(daxfs_find(image, "/dir/hello", 0, &stat), -ESTALE);
 	REQUIRE(pwrite(to, sum, 32, 220) == 32);
 	CHECK_EQ(daxfs_read(image, stat.ino, bytes, 10, 0), 10);
 	REQUIRE(ftruncate(to, stat.offset) == 0);

@@ -60,6 +60,7 @@ fn images_that_change() {
         (": >image", short),
         ("cp two.img image", other),
         ("(: >image; sleep 0.1; cp two.img image)", other),
+        ("truncate -s +1 image", "was modified while it was read"),
     ] {
         for line in ["daxfs cat image /big", "daxfs extract --tar image -"] {
             let reader = format!("(head -c 9 >start; {change}; cat >rest)");

@@ -20,6 +20,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use zerocopy::IntoBytes;
 
 /// Bytes that are copied together, a part of [`DIGEST_PIECE`].
@@ -54,6 +55,8 @@ pub struct ImageFile {
     pub superblock: Superblock,
     /// The block of the superblock, as it is stored.
     block: [u8; SUPERBLOCK],
+    /// The time of its last modification when it was opened.
+    modified: Option<SystemTime>,
 }
 
 impl ImageFile {
@@ -77,6 +80,7 @@ impl ImageFile {
             size: stored_size(&Image::new(&memory, &superblock)),
             superblock,
             block,
+            modified: status.modified().ok(),
             file,
         })
     }
@@ -176,7 +180,8 @@ impl ImageFile {
         }
         let mut block = [0; SUPERBLOCK];
         let read = self.file.read_exact_at(&mut block, 0);
-        match read.is_ok() && block == self.block {
+        let now = self.file.metadata().and_then(|status| status.modified());
+        match read.is_ok() && block == self.block && now.ok() == self.modified {
             true => Ok(()),
             false => Err(self.changed()),
         }
@@ -185,5 +190,24 @@ impl ImageFile {
     fn changed(&self) -> Error {
         let why = "another program changed it while it was copied; try again";
         Error::refused(shown_path(&self.path), why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program that writes another image in its place may be done with no more than the superblock.
+    #[test]
+    fn modified() {
+        let small = include_bytes!("../../../lib/reader/tests/small.daxfs");
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&copy, small).unwrap();
+        copy.as_file().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let image = ImageFile::open(copy.path()).unwrap();
+        image.copy(|_, _| Ok(())).unwrap();
+        let put = |_, _: &[u8]| copy.as_file().write_all_at(&[0], image.size);
+        let error = image.copy(put).unwrap_err().to_string();
+        assert!(error.contains("another program changed it"), "{error}");
     }
 }

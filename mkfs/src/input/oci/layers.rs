@@ -45,8 +45,9 @@ pub(in super::super) fn flatten(
     warn: &mut dyn FnMut(String),
 ) -> Result<()> {
     let budget = Budget::default();
+    builder.first = builder.tree.origins.len() as u32;
     let mut artifact = Artifact {
-        first: builder.tree.origins.len() as u32,
+        first: builder.first,
         builder,
         budget: &budget,
     };

@@ -154,6 +154,7 @@ impl ImageFs {
             return self.inode(parent).map(Some);
         }
         let child = self.image().child(&directory, name.as_bytes());
+        self.check_replaced(&self.image())?;
         child.map_err(|error| self.report(directory.ino.into(), error))
     }
 
@@ -184,7 +185,7 @@ impl ImageFs {
                 break;
             }
         }
-        Ok(())
+        self.check_replaced(&self.image())
     }
 
     /// Returns the names, or the value of `wanted`, of a file's extended attributes.
@@ -193,10 +194,13 @@ impl ImageFs {
         let failed = |error| self.report(inode.ino.into(), error);
         if let Some(wanted) = wanted {
             let value = self.image().xattr_named(&inode, wanted);
+            self.check_replaced(&self.image())?;
             return value.map_err(failed)?.ok_or(Errno::ENODATA);
         }
         let visible = |prefix| request.uid() == 0 || prefix != XattrPrefix::Trusted;
-        self.image().xattr_names(&inode, visible).map_err(failed)
+        let names = self.image().xattr_names(&inode, visible);
+        self.check_replaced(&self.image())?;
+        names.map_err(failed)
     }
 }
 
@@ -293,6 +297,7 @@ impl Filesystem for ImageFs {
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
         let target = self.inode(ino).and_then(|inode| {
             let target = self.image().target(&inode);
+            self.check_replaced(&self.image())?;
             let target = target.map_err(|error| self.report(inode.ino.into(), error))?;
             target.ok_or(Errno::EINVAL)
         });
