@@ -77,10 +77,9 @@ impl Wishes {
                 (false, false) => Pack::Small,
             },
             huge_threshold: args.huge_threshold,
-            dense: false,
-            by_node: false,
             padding,
             sums: args.sums,
+            ..Options::default()
         };
         Ok(Wishes {
             inputs: args.inputs.iter().map(|text| Input::parse(text)).collect(),
