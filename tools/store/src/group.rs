@@ -9,16 +9,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes of objects from which a pack ends where its content says.
-const LEAST: u64 = 512 << 10;
+const LEAST: u64 = 256 << 10;
 
 /// Bytes after these, on average, until it does.
-const MORE: u64 = 1 << 20;
+const MORE: u64 = 256 << 10;
 
-/// Most bytes of objects that share a pack: with its metadata it is smaller than 2 MiB, and takes no more room on a device.
-const MOST: u64 = (2 << 20) - (128 << 10);
+/// Most bytes of objects that share a pack.
+const MOST: u64 = 1 << 20;
 
 /// Bytes from which an object has a pack of its own.
-const LARGE: u64 = 1 << 20;
+const LARGE: u64 = 512 << 10;
 
 /// Bytes that an image needs for each byte in its packs that it does not need, at least.
 const SPARE: u64 = 50;
