@@ -73,10 +73,9 @@ impl Wishes {
             dedupe: !args.no_dedupe,
             tails: args.tails,
             huge_threshold: args.huge_threshold,
-            dense: false,
-            by_node: false,
             padding,
             sums: args.sums,
+            ..Options::default()
         };
         Ok(Wishes {
             inputs: args.inputs.iter().map(|text| Input::parse(text)).collect(),

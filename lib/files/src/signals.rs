@@ -55,20 +55,20 @@ pub fn on_signal(signals: &[i32], mut action: impl FnMut(i32) + Send + 'static) 
     Ok(())
 }
 
-/// Removes the unfinished output of a program when a signal ends it.
-pub struct Cleanup(Arc<Mutex<Option<PathBuf>>>);
+/// Removes the unfinished outputs of a program when a signal ends it.
+pub struct Cleanup(Arc<Mutex<Vec<PathBuf>>>);
 
 impl Cleanup {
     /// Handles the signals that end a program. They remove what [`Cleanup::guard`] created, and then
     /// end it.
     pub fn new() -> io::Result<Self> {
         let cleanup = Cleanup(Arc::default());
-        let file = Arc::clone(&cleanup.0);
+        let files = Arc::clone(&cleanup.0);
         let ending = not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]);
         on_signal(&ending, move |signal| {
             // Hold the lock to the end, so that no new file appears.
-            let file = lock(&file);
-            if let Some(path) = &*file {
+            let files = lock(&files);
+            for path in &*files {
                 let _ = std::fs::remove_file(path);
             }
             obey(signal);
@@ -79,20 +79,20 @@ impl Cleanup {
 
     /// Calls `create`, and removes the output's temporary file when a signal arrives.
     pub fn guard<E>(&self, create: impl FnOnce() -> Result<Output, E>) -> Result<Output, E> {
-        let mut file = lock(&self.0);
+        let mut files = lock(&self.0);
         let output = create()?;
-        *file = output.temporary().map(PathBuf::from);
+        files.extend(output.temporary().map(PathBuf::from));
         Ok(output)
     }
 
-    /// Forgets the output, which is complete.
+    /// Forgets the outputs, which are complete.
     pub fn done(&self) {
-        *lock(&self.0) = None;
+        lock(&self.0).clear();
     }
 }
 
-fn lock(file: &Mutex<Option<PathBuf>>) -> MutexGuard<'_, Option<PathBuf>> {
-    file.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(files: &Mutex<Vec<PathBuf>>) -> MutexGuard<'_, Vec<PathBuf>> {
+    files.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A signal arrived.

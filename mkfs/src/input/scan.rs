@@ -94,7 +94,7 @@ impl Scanner<'_> {
 
     /// Returns the directory that is read.
     fn directory_handle(&self) -> Result<&Directory> {
-        match &self.origin().bytes {
+        match &*self.origin().bytes {
             Bytes::Directory(directory) => Ok(directory),
             Bytes::File(_) | Bytes::Nothing => {
                 let why = "not a directory; name a directory";

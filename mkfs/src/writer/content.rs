@@ -5,7 +5,7 @@
 use crate::writer::open_file::OpenFile;
 use crate::writer::plan::{DataExtent, Plan};
 use crate::writer::tree::{Kind, NodeId, Tree};
-use daxfs_files::digest::{self, combine, in_order, Fingerprint, Sum};
+use daxfs_files::digest::{self, in_order, Fingerprint, Sum};
 use daxfs_files::{Error, Progress, Result};
 use daxfs_reader::layout::{self, DIGEST_PIECE};
 use sha2::{Digest, Sha256};
@@ -35,11 +35,6 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Returns the SHA-256 of the image with this superblock.
-    pub fn digest(&self, superblock: &layout::Superblock) -> [u8; 32] {
-        combine(self.sums(superblock))
-    }
-
     /// Returns the SHA-256 of the pieces of the image with this superblock.
     pub fn sums(&self, superblock: &layout::Superblock) -> impl Iterator<Item = [u8; 32]> + '_ {
         let first = Sha256::new()
@@ -81,7 +76,10 @@ pub fn copy(
         turn: Mutex::new(()),
     };
     let copier = || Copier::new(tree, plan, &target, progress);
-    let first = copier().piece(0)?.unwrap_or_default().to_vec();
+    let mut copier_of_first = copier();
+    let length = copier_of_first.piece(0)?.map_or(0, <[u8]>::len);
+    let mut first = copier_of_first.buffer;
+    first.truncate(length);
     let count = layout::pieces(plan.total_size);
     let others = in_order(1..count, copier, |copier, index| {
         Ok(copier.piece(index)?.map_or_else(Sum::zeros, Sum::of))
@@ -138,7 +136,7 @@ impl<'a> Copier<'a> {
             plan,
             target,
             progress,
-            buffer: vec![0; DIGEST_PIECE as usize + 1],
+            buffer: vec![0; plan.total_size.min(DIGEST_PIECE) as usize + 1],
             filled: 0,
             written: Vec::new(),
             source: None,
@@ -242,9 +240,9 @@ pub fn check_empty(tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-/// Returns the SHA-256 of the content of the regular file `node`.
+/// Returns the SHA-256 of the content of the regular file `node`. Reads it into `buffer`, see [`OpenFile::blocks`].
 ///
 /// Returns [`Error::Io`] and [`Error::Changed`] if it cannot be read or has changed.
-pub fn sha256(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
-    digest::sha256(|add| OpenFile::blocks(tree, node, false, |_, block| add(block)))
+pub fn sha256(tree: &Tree, node: NodeId, buffer: &mut Vec<u8>) -> Result<[u8; 32]> {
+    digest::sha256(|add| OpenFile::blocks(tree, node, false, buffer, |_, block| add(block)))
 }

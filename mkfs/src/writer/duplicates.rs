@@ -98,7 +98,7 @@ fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<(NodeId,
 fn sum(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
     // Where blocks begin does not depend on where holes are.
     sha256(|add| {
-        OpenFile::blocks(tree, node, true, |at, block| {
+        OpenFile::blocks(tree, node, true, &mut Vec::new(), |at, block| {
             if *block != ZEROS[..block.len()] {
                 add(&at.to_le_bytes());
                 add(block);

@@ -35,7 +35,7 @@ pub struct Summary {
     pub digest: [u8; 32],
 }
 
-/// Writes an image of `tree` to `output`, verifies it, and syncs it.
+/// Writes an image of `tree` to `output`, and verifies and syncs it if `options` say so.
 pub fn make(
     tree: &Tree,
     options: &Options,
@@ -52,23 +52,25 @@ pub fn make(
     content::check_empty(tree)?;
     let crc = metadata(tree, &plan, image, path)?;
     let pieces = content::copy(tree, &plan, image, path, progress)?;
-    let record = superblock(tree, &plan, options, crc, &pieces);
+    let (record, sums) = superblock(tree, &plan, options, crc, &pieces);
     let failed = |error| Error::output(path, "write the image", error);
     image.write_all_at(record.as_bytes(), 0).map_err(failed)?;
-    let sums: Vec<u8> = if options.sums {
-        pieces.sums(&record).flatten().collect()
+    let sums = if options.sums {
+        sums.concat()
     } else {
         Vec::new()
     };
     image.write_all_at(&sums, plan.total_size).map_err(failed)?;
 
-    progress.step("verifying", plan.total_size);
-    let written = Written {
-        plan: &plan,
-        fingerprints: pieces.fingerprints(&record),
-        sums,
-    };
-    written.verify(output, progress)?;
+    if options.verify {
+        progress.step("verifying", plan.total_size);
+        let written = Written {
+            plan: &plan,
+            fingerprints: pieces.fingerprints(&record),
+            sums,
+        };
+        written.verify(output, progress)?;
+    }
     Ok(Summary {
         total_size: plan.output_size,
         inodes: plan.order.len() as u64,

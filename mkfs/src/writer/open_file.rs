@@ -85,15 +85,19 @@ impl<'a> OpenFile<'a> {
     }
 
     /// Passes the content of `node` to `sink`, in blocks of 64 KiB with their offsets, and checks that it is the file that
-    /// the tree describes. With `skip`, leave out blocks that are in a hole.
+    /// the tree describes. With `skip`, leave out blocks that are in a hole. `buffer` can be used for the next file.
     pub fn blocks(
         tree: &'a Tree,
         node: NodeId,
         skip: bool,
+        buffer: &mut Vec<u8>,
         mut sink: impl FnMut(u64, &[u8]),
     ) -> Result<()> {
         let file = Self::open(tree, node)?;
-        let mut buffer = vec![0; file.size.min(BLOCK) as usize];
+        let needed = file.size.min(BLOCK) as usize;
+        if buffer.len() < needed {
+            buffer.resize(needed, 0);
+        }
         let mut at = 0;
         while at < file.size {
             let (hole, until) = file.stretch(at)?;
@@ -120,7 +124,7 @@ impl<'a> OpenFile<'a> {
             return Err(Error::changed(&tree.path(node), "no longer a regular file"));
         };
         let origin = &tree.origins[tree.node(node).origin as usize];
-        let bytes = match (&origin.bytes, location) {
+        let bytes = match (&*origin.bytes, location) {
             (Bytes::Directory(directory), Location::File(seen)) => {
                 // If a FIFO replaced the file, do not wait for a writer.
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;

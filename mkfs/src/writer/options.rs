@@ -45,6 +45,8 @@ pub struct Options {
     pub padding: u64,
     /// Store the SHA-256 of each piece after the image.
     pub sums: bool,
+    /// Read the image back, check it, and sync it. Not needed if readers compare each piece.
+    pub verify: bool,
 }
 
 impl Default for Options {
@@ -61,6 +63,7 @@ impl Default for Options {
             by_node: false,
             padding: layout::HUGE_SIZE,
             sums: false,
+            verify: true,
         }
     }
 }

@@ -5,9 +5,11 @@
 use crate::writer::directory::Directory;
 use daxfs_files::{identity, mtime, Error, Identity, Result};
 use rustix::fs::{fstat, FileType, Stat};
+use rustix::process::geteuid;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Index of a node in the nodes of a tree.
 pub type NodeId = u32;
@@ -19,7 +21,7 @@ pub struct Origin {
     /// Original paths of nodes that were moved in the tree.
     moved: HashMap<NodeId, PathBuf>,
     /// Where the bytes are.
-    pub bytes: Bytes,
+    pub bytes: Arc<Bytes>,
 }
 
 /// Where an origin has its bytes.
@@ -40,6 +42,8 @@ pub struct Container {
     pub pieces: Vec<Piece>,
     /// The file may have holes.
     pub sparse: bool,
+    /// Other users may write to it.
+    shared: bool,
     /// State when it was opened, if other processes may write to it.
     stamp: Option<Stamp>,
 }
@@ -74,7 +78,7 @@ impl Origin {
         Origin {
             path: path.into(),
             moved: HashMap::new(),
-            bytes,
+            bytes: Arc::new(bytes),
         }
     }
 
@@ -110,17 +114,22 @@ impl Origin {
         self.moved.get(&node).map(PathBuf::as_path)
     }
 
-    /// Takes the content, for another tree in which no node was moved.
-    pub fn take(&mut self) -> Self {
-        Self::new(
-            &self.path,
-            std::mem::replace(&mut self.bytes, Bytes::Nothing),
-        )
+    /// Returns an origin with the same content, for another tree in which no node was moved.
+    pub fn share(&self) -> Self {
+        Origin {
+            path: self.path.clone(),
+            moved: HashMap::new(),
+            bytes: Arc::clone(&self.bytes),
+        }
     }
 
-    /// Gives back the content that was [taken](Self::take).
-    pub fn give(&mut self, taken: Self) {
-        self.bytes = taken.bytes;
+    /// Returns whether the content may change without a trace while it is read: others may write to it.
+    pub fn may_change(&self) -> bool {
+        match &*self.bytes {
+            Bytes::Directory(_) => true,
+            Bytes::File(container) => container.shared,
+            Bytes::Nothing => false,
+        }
     }
 
     /// Returns the name of the file at `relative` in messages.
@@ -128,7 +137,7 @@ impl Origin {
         if relative.as_os_str().is_empty() {
             return self.path.clone();
         }
-        match self.bytes {
+        match &*self.bytes {
             Bytes::Directory(_) => self.path.join(relative),
             Bytes::File(_) | Bytes::Nothing => {
                 let mut text = self.path.clone().into_os_string();
@@ -147,6 +156,7 @@ impl Container {
             file,
             pieces: Vec::new(),
             sparse: false,
+            shared: false,
             stamp: None,
         }
     }
@@ -156,8 +166,10 @@ impl Container {
         let stat = fstat(&file).map_err(|error| Error::io(path, "examine", error))?;
         let stamp = Some(Stamp::of(&stat));
         let sparse = stat.st_blocks < stat.st_size / 512;
+        let is_own = [geteuid().as_raw(), 0].contains(&stat.st_uid);
         Ok(Container {
             sparse,
+            shared: !is_own || stat.st_mode & 0o022 != 0,
             stamp,
             ..Self::private(file)
         })

@@ -6,6 +6,7 @@ use crate::writer::content::{Pieces, WRITTEN_AT_ONCE};
 use crate::writer::options::Options;
 use crate::writer::plan::{xattr_set_size, Plan};
 use crate::writer::tree::{Kind, Tree};
+use daxfs_files::digest::combine;
 use daxfs_files::{Error, Result};
 use daxfs_reader::layout::{self, SUPERBLOCK_SIZE};
 use daxfs_reader::Table;
@@ -206,14 +207,14 @@ fn xattrs(stream: &mut CrcWriter<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
 }
 
 /// Returns the superblock of an image that was written in `pieces`, and with metadata that have this
-/// CRC-32C.
+/// CRC-32C, and the SHA-256 of each piece.
 pub fn superblock(
     tree: &Tree,
     plan: &Plan,
     options: &Options,
     metadata_crc: u32,
     pieces: &Pieces,
-) -> layout::Superblock {
+) -> (layout::Superblock, Vec<[u8; 32]>) {
     let extent = |table: &Table| layout::Extent {
         offset: table.offset.into(),
         length: table.length.into(),
@@ -245,17 +246,18 @@ pub fn superblock(
     };
     record.uuid = options
         .uuid
-        .unwrap_or_else(|| derive_uuid(&pieces.digest(&record)))
+        .unwrap_or_else(|| derive_uuid(&combine(pieces.sums(&record))))
         .into_bytes();
-    record.sha256 = pieces.digest(&record);
+    let sums: Vec<_> = pieces.sums(&record).collect();
+    record.sha256 = combine(sums.iter().copied());
     let crc = crc32c::crc32c(&record.as_bytes()[..offset_of!(layout::Superblock, crc)]);
     record.crc = crc.into();
-    record
+    (record, sums)
 }
 
-/// Returns a UUID of version 8 that depends only on the bytes of the image: the start of its digest
-/// without a UUID.
-fn derive_uuid(digest: &[u8; 32]) -> Uuid {
+/// Returns a UUID of version 8 that depends only on `digest`, of the bytes of an image without a UUID or of what determines
+/// them.
+pub fn derive_uuid(digest: &[u8; 32]) -> Uuid {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
     Uuid::new_v8(bytes)

@@ -496,16 +496,16 @@ fn damaged_files() {
 #[test]
 fn parts_of_packs() {
     let place = versions();
-    let again = "1 objects (293K) are new, 0 (0) were present; 1 packs";
+    let again = "1 objects (196K) are new, 0 (0) were present; 1 packs";
     for (number, needed, more, other, said) in [
         (
             1,
-            300_001,
+            200_001,
             60_000,
             0,
-            "0 objects (0) are new, 1 (293K) were present; 1 packs",
+            "0 objects (0) are new, 1 (196K) were present; 1 packs",
         ),
-        (2, 300_002, 70_000, 0, again),
+        (2, 200_002, 70_000, 0, again),
         (
             3,
             20_000,
@@ -515,10 +515,10 @@ fn parts_of_packs() {
         ),
         (
             4,
-            300_003,
+            200_003,
             70_001,
             4_000_000,
-            "1 objects (3.9M) are new, 1 (293K) were present; 2 packs",
+            "1 objects (3.9M) are new, 1 (196K) were present; 2 packs",
         ),
     ] {
         let all = format!("all-{number}");
@@ -532,9 +532,9 @@ fn parts_of_packs() {
         add(&place, &number.to_string(), &number.to_string(), said);
     }
     // Content that was stored again has a pack of its own, which the next image uses.
-    write(&place, "next/needed", &vec![2; 300_002]);
+    write(&place, "next/needed", &vec![2; 200_002]);
     write(&place, "next/other", b"of the next");
-    let said = "1 objects (11) are new, 1 (293K) were present; 2 packs";
+    let said = "1 objects (11) are new, 1 (196K) were present; 2 packs";
     add(&place, "next", "next", said);
     verify(&place);
 }

@@ -3,30 +3,35 @@
 //! Adds an image to a store.
 
 use crate::escape::{escape, refuse_marks};
-use crate::files::{failed, lock, sync};
-use crate::group::{choose, split, New};
+use crate::files::{failed, lock, sync, sync_content};
+use crate::group::{choose, split};
+use crate::import::written;
 use crate::layer::Known;
-use crate::pack::{self, each_object, object_name, Object, Pack, PackRef, Sum};
+use crate::pack::{self, each_object, object_name, New, Object, Pack, PackRef, Sum};
 use crate::store::Store;
-use daxfs_files::digest::{self, hex};
-use daxfs_files::region::Region;
-use daxfs_files::{Output, Progress};
+use daxfs_files::digest::{self, combine, hex};
+use daxfs_files::{make_room, Output, Progress, Silent};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
 use daxfs_image::text::shown_path;
 use daxfs_image::warning::warn;
-use daxfs_reader::{Image, Problem, Superblock};
+use daxfs_reader::Problem;
 use mkdaxfs::writer::build::Builder;
 use mkdaxfs::writer::content::{check_empty, sha256};
 use mkdaxfs::writer::make;
 use mkdaxfs::writer::options::Options;
-use mkdaxfs::writer::tree::{Kind, Location, Node, NodeId, Tree, ROOT};
+use mkdaxfs::writer::tree::{Kind, Location, Node, NodeId, Tree};
+use mkdaxfs::writer::write::derive_uuid;
 use rayon::prelude::*;
 use rustix::fs::statvfs;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Packs that are written before their content is synced: they are open until then.
+pub(crate) const TOGETHER: usize = 128;
 
 /// Objects of an image: how many there are, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -159,30 +164,42 @@ impl Store {
             total[usize::from(places.contains_key(sum))].add(*size);
         }
         // The next version is likely to need what other packs also have, and less likely what is new.
-        let (mut again, mut new) = (Vec::new(), Vec::new());
+        let stored = packs.iter().flat_map(|pack| pack.objects());
+        let stored: HashSet<Sum> = stored.map(|(sum, _)| *sum).collect();
+        let mut lists = [Vec::new(), Vec::new()];
         let mut seen: HashSet<Sum> = places.keys().copied().collect();
         for &(sum, node, size) in files {
             if seen.insert(sum) {
-                let known = packs.iter().any(|pack| pack.get(&sum).is_some());
-                let list = if known { &mut again } else { &mut new };
                 let (time, _) = tree.node(node).attributes.mtime;
-                list.push((New { sum, size, time }, node));
+                lists[usize::from(!stored.contains(&sum))].push(New {
+                    sum,
+                    size,
+                    time,
+                    node,
+                });
             }
         }
-        let objects = again.iter().chain(&new);
-        let all = objects.map(|(object, _): &(New, _)| object.size).sum();
-        for mut list in [again, new] {
-            list.sort_by_key(|(new, _)| new.time);
-            let (objects, nodes): (Vec<New>, Vec<NodeId>) = list.into_iter().unzip();
-            for range in split(&objects, all) {
-                let sums = objects[range.clone()].iter().map(|object| object.sum);
-                let content: Vec<_> = sums.zip(nodes[range].iter().copied()).collect();
-                let (pack, size) =
-                    self.write_pack(&mut tree, &known, &content, create, progress)?;
+        for list in &mut lists {
+            list.sort_by_key(|new| new.time);
+        }
+        progress.step("packing", lists.concat().iter().map(|new| new.size).sum());
+        let dir = self.open_packs()?;
+        for contents in split(&lists).chunks(TOGETHER) {
+            make_room(contents.len());
+            let outputs = contents.iter().map(|_| create(&self.pack("new")));
+            let outputs = outputs.collect::<daxfs_files::Result<Vec<_>>>()?;
+            let written = contents.par_iter().zip(&outputs).map(|(content, output)| {
+                self.write_pack(&tree, &known, content, output, &Advance(progress))
+            });
+            let written = written.collect::<Result<Vec<_>>>()?;
+            for (content, (pack, size)) in contents.iter().zip(&written) {
                 bytes += size;
-                places.extend(content.iter().map(|(sum, _)| (*sum, packs.len())));
-                packs.push(pack);
+                places.extend(content.iter().map(|new| (new.sum, packs.len())));
+                packs.push(Arc::clone(pack));
             }
+            let made = outputs.into_iter().zip(written);
+            let made = made.map(|(output, (pack, _))| (output, pack));
+            self.put_packs(&dir, made.collect(), progress)?;
         }
         let count = compose(&mut tree, files, &places, &packs)?;
         let output = create(&self.image(name)?)?;
@@ -260,43 +277,40 @@ impl Store {
         Ok(packs)
     }
 
-    /// Writes a pack of `objects`, which are files of `tree`, in place of a damaged one. Returns it and its bytes.
+    /// Writes a pack of `objects`, which are files of `tree`. Returns it and its bytes.
     ///
     /// Fails if a file has changed, or if content that is `known` is damaged.
     fn write_pack(
         &self,
-        tree: &mut Tree,
+        tree: &Tree,
         known: &Known,
-        objects: &[(Sum, NodeId)],
-        create: Guard<'_>,
+        objects: &[New],
+        output: &Output,
         progress: &dyn Progress,
     ) -> Result<(Arc<Pack>, u64)> {
-        // The name is known when the pack is complete.
-        let output = create(&self.pack("new"))?;
         let packed = pack::tree(tree, objects)?;
-        // Files of a directory are close together, although the names of objects are hashes.
+        let sums = objects.iter().map(|new| new.sum);
         let options = Options {
+            // Files of a directory are close together, although the names of objects are hashes.
             by_node: true,
+            // Derived from the pack's bytes, it would cost a second SHA-256 of them.
+            uuid: Some(derive_uuid(&combine(sums))),
             ..pack::options()
         };
-        let summary = make(&packed, &options, &output, progress)?;
-        // A file may have changed after it was hashed, without a trace in its times.
-        progress.step("comparing", packed.content_size());
-        // The next pack needs the files, and messages name them.
-        for (origin, taken) in tree.origins.iter_mut().zip(packed.origins) {
-            origin.give(taken);
-        }
-        let sha256 = hex(&summary.digest);
-        let name = shown_path(&self.pack(&sha256));
-        let memory = Region::of(output.file())
-            .map_err(|error| Error::system(&name, "cannot examine", "", error))?;
-        let superblock = Superblock::load(&memory);
-        let superblock = superblock.map_err(|error| Error::image(&name, b"", error))?;
-        let reader = Reader::new(Image::new(&memory, &superblock), &name);
-        if let Some(sum) = wrong_objects(&reader, progress)?.first() {
-            let file = objects.iter().find(|(object, _)| object == sum);
-            let file = file.map_or(ROOT, |(_, node)| *node);
-            let node = tree.node(file);
+        let summary = make(&packed, &options, output, progress)?;
+        let name = shown_path(&self.pack(&hex(&summary.digest)));
+        let opened = written(output, summary.total_size, name)?;
+        // A file may have changed after it was hashed, without a trace in its times. Content of packs was not hashed.
+        let is_doubtful = |node: &Node| {
+            tree.origins[node.origin as usize].may_change() || sum_in_pack(node, known).is_some()
+        };
+        let doubtful = objects.iter().map(|new| (new.sum, new.node));
+        let doubtful = doubtful.filter(|(_, node)| is_doubtful(tree.node(*node)));
+        let doubtful: HashMap<Sum, NodeId> = doubtful.collect();
+        let is_wanted = |sum: &Sum| doubtful.contains_key(sum);
+        if let Some(sum) = wrong_objects(&opened.reader(), is_wanted, &Silent)?.first() {
+            let id = doubtful[sum];
+            let node = tree.node(id);
             if sum_in_pack(node, known).is_some() {
                 let pack = tree.origins[node.origin as usize].path();
                 self.distrust(pack);
@@ -308,29 +322,53 @@ impl Store {
                 ));
             }
             let how = "its content is not the same when it is read twice";
-            return Err(daxfs_files::Error::changed(&tree.path(file), how).into());
+            return Err(daxfs_files::Error::changed(&tree.path(id), how).into());
         }
-        let pack = self.put_pack(output, &sha256, progress)?;
-        Ok((pack, summary.total_size))
+        Ok((Arc::new(Pack::of(&opened)?), summary.total_size))
     }
 
-    /// Gives the complete pack `output`, which is synced, its name, in place of a damaged one. [`Store::put_image`] makes the
-    /// name durable.
-    pub(crate) fn put_pack(
+    /// Opens the directory of packs, before some are written for [`Store::put_packs`].
+    pub(crate) fn open_packs(&self) -> Result<File> {
+        let dir = self.dir.join("packs");
+        File::open(&dir).map_err(|error| failed(&dir, "open", error))
+    }
+
+    /// Gives the complete packs `made` their names, in place of damaged ones, when their content is durable.
+    /// [`Store::put_image`] makes the names durable.
+    pub(crate) fn put_packs(
         &self,
-        mut output: Output,
-        sha256: &str,
+        dir: &File,
+        made: Vec<(Output, Arc<Pack>)>,
         progress: &dyn Progress,
-    ) -> Result<Arc<Pack>> {
-        let path = self.pack(sha256);
-        // Nothing replaces a link that leads nowhere.
-        if !path.exists() {
-            let _ = std::fs::remove_file(&path);
+    ) -> Result<()> {
+        if !made.is_empty() {
+            sync_content(dir, &self.dir)?;
         }
-        output.rename(path.file_name().unwrap_or_default());
-        output.place(progress)?;
-        lock(&self.read).forget(sha256);
-        self.known_pack(sha256)
+        for (mut output, pack) in made {
+            let sha256 = hex(&pack.reference.sha256);
+            let path = self.pack(&sha256);
+            // Nothing replaces a link that leads nowhere.
+            if !path.exists() {
+                let _ = std::fs::remove_file(&path);
+            }
+            output.rename(path.file_name().unwrap_or_default());
+            output.place(progress)?;
+            let mut read = lock(&self.read);
+            read.forget(&sha256);
+            read.packs.insert(sha256, pack);
+        }
+        Ok(())
+    }
+}
+
+/// Reports to a step that has begun how far its parts are.
+struct Advance<'a>(&'a dyn Progress);
+
+impl Progress for Advance<'_> {
+    fn step(&self, _name: &'static str, _total: u64) {}
+
+    fn advance(&self, bytes: u64) {
+        self.0.advance(bytes);
     }
 }
 
@@ -411,10 +449,11 @@ fn hash(
     progress: &dyn Progress,
 ) -> Result<Vec<(Sum, NodeId, u64)>> {
     progress.step("hashing", files.iter().map(|file| file.size).sum());
-    let hashed = files.into_par_iter().map(|Regular { node, size, sum }| {
+    let hashed = files.into_par_iter().map_init(Vec::new, |buffer, file| {
+        let Regular { node, size, sum } = file;
         let sum = match sum {
             Some(sum) => sum,
-            None => sha256(tree, node)?,
+            None => sha256(tree, node, buffer)?,
         };
         progress.advance(size);
         Ok((sum, node, size))
@@ -437,14 +476,17 @@ fn check_sizes(objects: &BTreeMap<Sum, u64>, pack: &Pack) -> Result<()> {
     Ok(())
 }
 
-/// Returns the objects of a pack with another SHA-256 than their names say.
+/// Returns the objects of a pack that are `wanted`, and have another SHA-256 than their names say.
 pub fn wrong_objects<S: daxfs_files::memory::Storage + Sync>(
     reader: &Reader<'_, S>,
+    wanted: impl Fn(&Sum) -> bool,
     progress: &dyn Progress,
 ) -> Result<Vec<Sum>> {
     let mut objects = Vec::new();
     each_object(reader, |sum, inode| {
-        objects.push((sum, *inode));
+        if wanted(&sum) {
+            objects.push((sum, *inode));
+        }
         Ok(())
     })?;
     let compared = objects.into_par_iter().map(|(sum, inode)| {
@@ -463,11 +505,10 @@ pub fn wrong_objects<S: daxfs_files::memory::Storage + Sync>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daxfs_files::Silent;
     use mkdaxfs::input::{read, Input, Options};
     use sha2::{Digest, Sha256};
-    use std::fs::File;
-    use std::os::unix::fs::FileExt;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{FileExt, PermissionsExt};
 
     /// Returns a directory, with the empty directory `source`, and a store in it.
     fn place() -> (tempfile::TempDir, PathBuf, Store) {
@@ -538,7 +579,7 @@ mod tests {
                 .count();
         }
         // Each pack may start in another directory than the one before ends in.
-        assert!(changes <= 3 && packs.len() < 8, "{changes}, {packs:?}");
+        assert!(changes <= 3 && packs.len() < 16, "{changes}, {packs:?}");
     }
 
     /// An addition that fails leaves no pack.
@@ -585,31 +626,44 @@ mod tests {
         assert!(store.parts("b").is_ok());
     }
 
-    /// A file that changes after it was hashed is noticed, even if its size and time do not tell.
+    /// A file that changes after it was hashed is noticed, even if its size and time do not tell: in a directory, and in an
+    /// image that others may write to.
     #[test]
     fn changed_files() {
         let (directory, source, store) = place();
-        let file = source.join("file");
+        let (file, image) = (source.join("file"), directory.path().join("image"));
         std::fs::write(&file, "first").unwrap();
         let options = Options::new(directory.path());
-        let tree = || {
-            let input = [Input::Directory(source.clone())];
+        let tree = |path: &Path| {
+            let input = [Input::parse(path.as_os_str())];
             read(&input, &options, &Silent, &mut |_| ()).unwrap()
         };
-        let change = |path: &Path| {
-            let file = File::options().write(true).open(&file).unwrap();
+        let output = Output::create(&image).unwrap();
+        make(&tree(&source), &Default::default(), &output, &Silent).unwrap();
+        output.commit(&Silent).unwrap();
+        std::fs::set_permissions(&image, Permissions::from_mode(0o666)).unwrap();
+        let bytes = std::fs::read(&image).unwrap();
+        let at = bytes.windows(5).position(|it| it == b"first").unwrap();
+        let change = |path: &Path, at: usize| {
+            let file = File::options().write(true).open(path).unwrap();
             let modified = file.metadata().unwrap().modified().unwrap();
-            file.write_all_at(b"other", 0).unwrap();
+            file.write_all_at(b"other", at as u64).unwrap();
             file.set_modified(modified).unwrap();
-            Output::create(path)
         };
-        let error = store.add("image", tree(), &change, &Silent).unwrap_err();
-        let expected = format!("{}: changed while it was read", file.display());
-        assert!(error.to_string().starts_with(&expected), "{error}");
-        for inner in ["images", "packs"] {
-            assert_eq!(store.files(inner).unwrap(), [""; 0].map(PathBuf::from));
+        for (input, file, at) in [(&source, &file, 0), (&image, &image, at)] {
+            let create = |path: &Path| {
+                change(file, at);
+                Output::create(path)
+            };
+            let error = store.add("image", tree(input), &create, &Silent);
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("file: changed while it was read"), "{error}");
+            for inner in ["images", "packs"] {
+                assert_eq!(store.files(inner).unwrap(), [""; 0].map(PathBuf::from));
+            }
         }
         // The second time, nothing changes.
-        store.add("image", tree(), &change, &Silent).unwrap();
+        let create = |path: &Path| Output::create(path);
+        store.add("image", tree(&source), &create, &Silent).unwrap();
     }
 }

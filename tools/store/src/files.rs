@@ -5,7 +5,7 @@
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_image::warning::warn;
-use rustix::fs::{flock, FlockOperation};
+use rustix::fs::{flock, syncfs, FlockOperation};
 use rustix::io::{retry_on_intr, Errno};
 use std::fs::File;
 use std::io;
@@ -76,6 +76,13 @@ pub fn sync(path: &Path) -> Result<()> {
     File::open(path)
         .and_then(|dir| dir.sync_all())
         .map_err(|error| failed(path, "sync the directory", error))
+}
+
+/// Makes all content durable that was written to the filesystem of `dir`, which was opened before.
+///
+/// Fails if any of it could not be written. Much faster than fsync(2) of many files, each of which waits for the disk.
+pub fn sync_content(dir: &File, path: &Path) -> Result<()> {
+    syncfs(dir).map_err(|error| failed(path, "sync the filesystem of the directory", error.into()))
 }
 
 /// Returns the error of an operation on the file `path`.

@@ -2,23 +2,23 @@
 
 //! Groups the objects of an image into packs. Documentation/store.rst says what the constants cost.
 
-use crate::pack::{Pack, Sum};
+use crate::pack::{New, Pack, Sum};
 use daxfs_reader::layout;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes of objects from which a pack ends where its content says.
-const LEAST: u64 = 512 << 10;
+const LEAST: u64 = 256 << 10;
 
 /// Bytes after these, on average, until a pack ends.
-const MORE: u64 = 1 << 20;
+const MORE: u64 = 256 << 10;
 
-/// Most bytes of objects that share a pack: with its metadata it is smaller than 2 MiB, and takes no more room on a device.
-const MOST: u64 = (2 << 20) - (128 << 10);
+/// Most bytes of objects that share a pack.
+const MOST: u64 = 1 << 20;
 
 /// Bytes from which an object has a pack of its own.
-const LARGE: u64 = 1 << 20;
+const LARGE: u64 = 512 << 10;
 
 /// Bytes that an image needs for each byte in its packs that it does not need, at least.
 const SPARE: u64 = 50;
@@ -26,12 +26,8 @@ const SPARE: u64 = 50;
 /// Bytes that all packs of an image may have beside what it needs, however small it is.
 const SPARE_LEAST: u64 = 64 << 10;
 
-/// Bytes of new objects from which packs grow with them, so that an image needs no more than half of
-/// [`PACKS_MAX`](layout::PACKS_MAX) new ones.
-const GROW: u64 = 1 << 30;
-
-/// Number of packs that an image uses beside new ones, at most.
-const USED_MAX: usize = layout::PACKS_MAX as usize / 2 - 2;
+/// Number of new packs of an image, and of packs that it uses beside these, at most.
+const USED_MAX: usize = layout::PACKS_MAX as usize / 2;
 
 /// Returns the index in `packs` of the pack to use for each object. Objects that have to be stored again are not in it.
 ///
@@ -76,21 +72,25 @@ pub fn choose(objects: &BTreeMap<Sum, u64>, packs: &[Arc<Pack>]) -> HashMap<Sum,
     chosen
 }
 
-/// An object to store: its name, its bytes, and the modification time of a file with it in seconds.
-#[derive(Clone, Copy)]
-pub struct New {
-    pub sum: Sum,
-    pub size: u64,
-    pub time: i64,
+/// Splits `lists`, all new objects of an image, into the objects of packs. If these were too many, all are larger.
+pub fn split(lists: &[Vec<New>]) -> Vec<&[New]> {
+    // By powers of two: the next version is likely to have packs of the same size.
+    let splits = (0..).map(|power| -> Vec<_> {
+        let packs = lists.iter().flat_map(|list| {
+            let packs = split_by(list, 1 << power).into_iter();
+            packs.map(|pack| &list[pack])
+        });
+        packs.collect()
+    });
+    let mut fitting = splits.filter(|packs| packs.len() <= USED_MAX);
+    fitting.next().unwrap_or_default()
 }
 
-/// Splits `objects` into the objects of packs, in the order of their times. `all` is the number of bytes of all new objects
-/// of the image.
+/// Splits `objects`, in the order of their times, into the objects of packs that are `grown` times as large as usual.
 ///
 /// Files of one package or build have the same time, and come and go together. So a pack ends where the time changes, or
 /// after an object that its name selects, larger objects more often: then packs of other versions end there as well.
-pub fn split(objects: &[New], all: u64) -> Vec<Range<usize>> {
-    let grown = all.div_ceil(GROW).max(1);
+fn split_by(objects: &[New], grown: u64) -> Vec<Range<usize>> {
     let [least, more, most, large] = [LEAST, MORE, MOST, LARGE].map(|bytes| bytes * grown);
     let mut packs = Vec::new();
     let (mut start, mut bytes) = (0, 0_u64);
@@ -127,14 +127,15 @@ mod tests {
     use sha2::{Digest, Sha256};
     use std::collections::BTreeSet;
 
-    /// Returns objects of 1,000 to 101,000 bytes with these numbers; ten of them have the same time.
+    /// Returns objects of 1,000 to 101,000 bytes with these numbers; six of them have the same time.
     fn objects(numbers: Range<u64>) -> Vec<New> {
         let object = |number: u64| {
             let sum = Sum::from(Sha256::digest(number.to_le_bytes()));
             New {
                 sum,
                 size: 1000 + u64::from(sum[9]) * 392,
-                time: (number / 10) as i64,
+                time: (number / 6) as i64,
+                node: 0,
             }
         };
         numbers.map(object).collect()
@@ -148,7 +149,7 @@ mod tests {
     fn sizes() {
         let mut all = objects(0..1000);
         all[500].size = LARGE;
-        let packs = split(&all, bytes(&all));
+        let packs = split_by(&all, 1);
         assert!(packs.contains(&(500..501)));
         let ends: Vec<usize> = packs.iter().map(|pack| pack.end).collect();
         let starts: Vec<usize> = packs.iter().map(|pack| pack.start).collect();
@@ -160,11 +161,11 @@ mod tests {
             assert!(is_alone || (LEAST..=MOST).contains(&size), "{pack:?}");
         }
         // Most of them end with the last object of a time.
-        let together = ends.iter().filter(|&&end| end % 10 == 0).count();
+        let together = ends.iter().filter(|&&end| end % 6 == 0).count();
         assert!(together * 2 > ends.len(), "{ends:?}");
         // Without times, names decide.
         all.iter_mut().for_each(|object| object.time = 0);
-        let mean = bytes(&all) / split(&all, 0).len() as u64;
+        let mean = bytes(&all) / split_by(&all, 1).len() as u64;
         assert!(mean > LEAST && mean < MOST, "{mean}");
     }
 
@@ -174,7 +175,7 @@ mod tests {
         let mut all = objects(0..1000);
         all.iter_mut().for_each(|object| object.time = 0);
         let names = |objects: &[New]| -> Vec<Sum> {
-            let packs = split(objects, 0).into_iter();
+            let packs = split_by(objects, 1).into_iter();
             packs.map(|pack| objects[pack.end - 1].sum).collect()
         };
         let (before, after) = (names(&all), names(&all[7..]));
@@ -189,10 +190,9 @@ mod tests {
         for (size, count) in [(LARGE * 3 / 4, 2000), (LARGE * 9, 1000)] {
             all.truncate(count);
             all.iter_mut().for_each(|object| object.size = size);
-            let total = bytes(&all) * 50;
             let many: Vec<New> = (0..50).flat_map(|_| all.iter().copied()).collect();
-            let packs = split(&many, total).len();
-            assert!(packs > 100 && packs <= 2050, "{packs}");
+            let packs = split(&[all.clone(), many]).len();
+            assert!(packs > USED_MAX / 4 && packs <= USED_MAX, "{packs}");
         }
     }
 

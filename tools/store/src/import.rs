@@ -2,14 +2,14 @@
 
 //! Images of a store that are read from an OCI layout, or from containerd's store of content.
 
-use crate::add::{may_be_good, Added, Guard, Total};
+use crate::add::{may_be_good, Added, Guard, Total, TOGETHER};
 use crate::layout::IMAGE;
 use crate::pack::{packs, Pack, PackRef};
 use crate::store::Store;
 use crate::verify::{sizes, whole, whole_image, whole_pack};
 use daxfs_files::digest::hex;
 use daxfs_files::region::Region;
-use daxfs_files::{Progress, Silent};
+use daxfs_files::{Output, Progress, Silent};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::Opened;
 use daxfs_image::text::shown_path;
@@ -109,7 +109,8 @@ impl Store {
             packs: all,
             written,
         };
-        let mut found = BTreeMap::new();
+        let dir = self.open_packs()?;
+        let (mut found, mut made) = (BTreeMap::new(), Vec::new());
         for (needed, part) in needs.iter().zip(1..) {
             let (pack, total) = match self.trusted_pack(&needed.sha256) {
                 Ok(pack) => (pack, &mut added.known),
@@ -118,9 +119,13 @@ impl Store {
                     if self.pack(&needed.sha256).exists() {
                         warn(format_args!("{error}; it is replaced"));
                     }
-                    let (pack, size) =
+                    let (output, pack, size) =
                         self.import_pack(needed, exported, part, create, progress)?;
                     added.written += size;
+                    made.push((output, Arc::clone(&pack)));
+                    if made.len() == TOGETHER {
+                        self.put_packs(&dir, std::mem::take(&mut made), progress)?;
+                    }
                     (pack, &mut added.new)
                 }
             };
@@ -129,6 +134,7 @@ impl Store {
             }
             found.insert(needed.sha256.clone(), sizes(&pack));
         }
+        self.put_packs(&dir, made, progress)?;
         first(|report| whole_image(&image, &found, progress, report))?;
         let output = create(path)?;
         exported.copy(0, &mut output.file(), progress)?;
@@ -136,7 +142,7 @@ impl Store {
         Ok(added)
     }
 
-    /// Adds the pack that is the layer `part`. Returns it with the bytes of that layer.
+    /// Copies the pack that is the layer `part`. Returns it with the bytes of that layer.
     fn import_pack(
         &self,
         needed: &PackRef,
@@ -144,22 +150,25 @@ impl Store {
         part: usize,
         create: Guard<'_>,
         progress: &dyn Progress,
-    ) -> Result<(Arc<Pack>, u64)> {
+    ) -> Result<(Output, Arc<Pack>, u64)> {
         let output = create(&self.pack("new"))?;
         let (path, size) = exported.copy(part, &mut output.file(), progress)?;
-        let name = shown_path(&path);
-        let file = output.file().try_clone();
-        let file = file.map_err(|error| Error::system(&name, "cannot examine", "", error))?;
-        let opened = Opened::of_source(Region::file(file, 0, size), name)?;
+        let opened = written(&output, size, shown_path(&path))?;
         if hex(&opened.superblock.sha256) != needed.sha256 {
             let why = format!("is not the pack {}; export the image again", needed.sha256);
             return Err(Error::refused(opened.name, why));
         }
-        first(|report| whole_pack(opened, &needed.sha256, false, progress, report).map(drop))?;
-        output.sync()?;
-        let pack = self.put_pack(output, &needed.sha256, progress)?;
-        Ok((pack, size))
+        let (_, pack) =
+            first(|report| whole_pack(opened, &needed.sha256, false, progress, report))?;
+        Ok((output, Arc::new(pack), size))
     }
+}
+
+/// Opens the image `name` of `size` bytes, which was written to `output`.
+pub(crate) fn written(output: &Output, size: u64, name: String) -> Result<Opened> {
+    let file = output.file().try_clone();
+    let file = file.map_err(|error| Error::system(&name, "cannot examine", "", error))?;
+    Opened::of_source(Region::file(file, 0, size), name)
 }
 
 /// Returns whether containerd has written to its store of content in the directory `dir` in the last minute.
@@ -172,7 +181,7 @@ fn is_fetched(dir: &Path) -> bool {
 }
 
 /// Calls `check`, and returns the first error that it reports or returns.
-fn first(check: impl FnOnce(&mut dyn FnMut(Error)) -> Result<()>) -> Result<()> {
+fn first<T>(check: impl FnOnce(&mut dyn FnMut(Error)) -> Result<T>) -> Result<T> {
     let mut found = None;
     let result = check(&mut |error| _ = found.get_or_insert(error));
     found.map_or(result, Err)

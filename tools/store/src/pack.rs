@@ -14,7 +14,7 @@ use mkdaxfs::writer::build::Builder;
 use mkdaxfs::writer::options::Options;
 use mkdaxfs::writer::origin::Origin;
 use mkdaxfs::writer::tree::{self, Attributes, Kind, Node, NodeId, Tree, ROOT};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// SHA-256 of the content of an object.
 pub type Sum = [u8; 32];
@@ -39,6 +39,15 @@ pub struct Object {
     pub data: u64,
     /// Its inode number.
     pub ino: u32,
+}
+
+/// An object to store: its name, its bytes, and the modification time in seconds of `node`, a file with it.
+#[derive(Clone, Copy)]
+pub struct New {
+    pub sum: Sum,
+    pub size: u64,
+    pub time: i64,
+    pub node: NodeId,
 }
 
 /// A pack with its objects.
@@ -162,11 +171,13 @@ pub fn each_object<S: Storage>(
     Ok(())
 }
 
-/// Returns the options of all images of a store. Sums let mounts verify each piece before its first use. Gaps are in memory
+/// Returns the options of all images of a store. Sums let mounts verify each piece before its first use, so it is not read
+/// back when it is written. Gaps are in memory
 /// like all of a pack, and few files may be there to fill them.
 pub fn options() -> Options {
     Options {
         sums: true,
+        verify: false,
         dedupe: false,
         dense: true,
         padding: u64::from(Options::default().block_size),
@@ -174,9 +185,9 @@ pub fn options() -> Options {
     }
 }
 
-/// Returns the tree of a pack of `objects`: regular files of `tree`, with their content, in this order. `tree` loses
-/// the content of its origins. The pack does not depend on `tree` otherwise.
-pub fn tree(tree: &mut Tree, objects: &[(Sum, NodeId)]) -> Result<Tree> {
+/// Returns the tree of a pack of `objects`: regular files of `tree`, with their content, in this order. The pack does not
+/// depend on `tree` otherwise.
+pub fn tree(tree: &Tree, objects: &[New]) -> Result<Tree> {
     let attributes = |permissions| Attributes {
         permissions,
         uid: 0,
@@ -184,14 +195,12 @@ pub fn tree(tree: &mut Tree, objects: &[(Sum, NodeId)]) -> Result<Tree> {
         mtime: (0, 0),
         xattrs: 0,
     };
-    let paths = objects.iter().map(|&(_, node)| tree.original_path(node));
-    let paths: Vec<PathBuf> = paths.collect();
     let mut builder = Builder::new();
-    builder.tree.origins = tree.origins.iter_mut().map(Origin::take).collect();
+    builder.tree.origins = tree.origins.iter().map(Origin::share).collect();
     // If a pack is mounted by itself, nobody but root gets at files of the images that are private.
     builder.describe(ROOT, attributes(0o700), 0);
     let mut entries = Vec::with_capacity(objects.len());
-    for (&(sum, node), path) in objects.iter().zip(paths) {
+    for &New { sum, node, .. } in objects {
         let Kind::Regular { size, location } = tree.node(node).kind else {
             continue;
         };
@@ -204,7 +213,7 @@ pub fn tree(tree: &mut Tree, objects: &[(Sum, NodeId)]) -> Result<Tree> {
             origin,
             kind: Kind::Regular { size, location },
         })?;
-        builder.tree.origins[origin as usize].moved(object, path);
+        builder.tree.origins[origin as usize].moved(object, tree.original_path(node));
         entries.push(builder.tree.entry(name, object));
     }
     builder.fill(ROOT, entries);
