@@ -52,12 +52,15 @@ unsigned long daxfs_helper_user_memory(void)
 	return READ_ONCE(daxfs_user_memory);
 }
 
-/* Root mounts; so does root of another user namespace where the parameter allows it. */
+/*
+ * Root mounts; so does root of another user namespace where the parameter allows it, who is not
+ * asked for root's rights: security modules log that.
+ */
 bool daxfs_helper_may_mount(struct fs_context *fc)
 {
-	return capable(CAP_SYS_ADMIN) || (fc->user_ns != &init_user_ns &&
-					  daxfs_helper_user_memory() &&
-					  ns_capable(fc->user_ns, CAP_SYS_ADMIN));
+	bool is_root = fc->user_ns == &init_user_ns || !daxfs_helper_user_memory();
+
+	return is_root ? capable(CAP_SYS_ADMIN) : ns_capable(fc->user_ns, CAP_SYS_ADMIN);
 }
 
 /*
