@@ -52,12 +52,15 @@ unsigned long daxfs_helper_user_memory(void)
 	return READ_ONCE(daxfs_user_memory);
 }
 
-/* Root mounts; so does root of another user namespace where the parameter allows it. */
+/*
+ * Root mounts; so does root of another user namespace where the parameter allows it, who is not
+ * asked for root's rights: security modules log that.
+ */
 bool daxfs_helper_may_mount(struct fs_context *fc)
 {
-	return capable(CAP_SYS_ADMIN) || (fc->user_ns != &init_user_ns &&
-					  daxfs_helper_user_memory() &&
-					  ns_capable(fc->user_ns, CAP_SYS_ADMIN));
+	bool is_root = fc->user_ns == &init_user_ns || !daxfs_helper_user_memory();
+
+	return is_root ? capable(CAP_SYS_ADMIN) : ns_capable(fc->user_ns, CAP_SYS_ADMIN);
 }
 
 /*
@@ -442,7 +445,8 @@ bool daxfs_helper_ratelimit(void)
 /*
  * Make a list of the value of an extended attribute, and check it as setxattr(2) does. Fail with
  * EACCES if it is valid, but names owners that the namespace does not have: root of the namespace
- * has access by its capabilities then, and nobody by the list.
+ * has access by its capabilities then, and nobody by the list. The list stays with the inode, so a
+ * user pays for it.
  */
 struct posix_acl *daxfs_helper_valid_posix_acl(struct user_namespace *namespace, const void *value,
 					       size_t length)
@@ -451,8 +455,14 @@ struct posix_acl *daxfs_helper_valid_posix_acl(struct user_namespace *namespace,
 	struct posix_acl *acl = posix_acl_from_xattr(namespace, value, length);
 	int error = IS_ERR(acl) ? PTR_ERR(acl) : acl ? posix_acl_valid(namespace, acl) : 0;
 
-	if (!error)
+	if (!error && (namespace == &init_user_ns || !acl))
 		return acl;
+	if (!error) {
+		struct posix_acl *charged = posix_acl_clone(acl, GFP_KERNEL_ACCOUNT);
+
+		posix_acl_release(acl);
+		return charged ?: ERR_PTR(-ENOMEM);
+	}
 	if (!IS_ERR(acl))
 		posix_acl_release(acl);
 	if (namespace == &init_user_ns || error == -ENOMEM)

@@ -52,7 +52,8 @@ impl Home<'_> {
             return Ok(0);
         }
         let image = Image::new(region, superblock);
-        let lanes = &self.sb.shared().lanes;
+        let of_user = self.sb.data().of_user.as_ref();
+        let lanes = of_user.unwrap_or(&self.sb.shared().lanes);
         pieces.verify(&image, index, lanes, |bad| self.compared(index, bad))?;
         Ok(usable)
     }
@@ -66,7 +67,7 @@ impl Home<'_> {
             return usage.count(Event::VerifiedPiece);
         }
         usage.count(Event::BadPiece);
-        if self.sb.data().is_users {
+        if self.sb.data().of_user.is_some() {
             return;
         }
         if bad <= BAD_LOGGED {

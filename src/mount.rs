@@ -38,7 +38,7 @@ pub(crate) struct Shared {
     pub(crate) memory: Resources,
     /// Certificates of those who sign images.
     pub(crate) keyring: Keyring,
-    /// Turns of those who verify pieces.
+    /// Turns of those who verify pieces of root's mounts.
     pub(crate) lanes: Lanes,
 }
 
@@ -79,8 +79,9 @@ pub(crate) struct Mounted {
     pub(crate) packs: Arc<Packs>,
     /// The memory that it has named.
     pub(crate) place: Place,
-    /// Set if an ordinary user has mounted it: nothing of it is logged or shown to others.
-    pub(crate) is_users: bool,
+    /// If an ordinary user has mounted it, its turns to verify pieces. Nothing of it is logged or
+    /// shown to others then.
+    pub(crate) of_user: Option<Lanes>,
     /// The checks that the first mount has made, before any of the image was used.
     pub(crate) checks: Checks,
     /// The block device, if the memory is one's. It keeps its number. Dropped last.
@@ -133,7 +134,7 @@ impl<'a> Home<'a> {
             _ => (Event::InvalidRecord, Errno::Corrupted.into()),
         };
         self.sb.data().usage.count(event);
-        if self.sb.data().is_users {
+        if self.sb.data().of_user.is_some() {
             return errno;
         }
         self.sb.report_error(errno);

@@ -40,12 +40,18 @@ use crate::source::{
     Found, //
 };
 use crate::usage::Usage;
-use crate::verify::Proof;
+use crate::verify::{
+    Lanes,
+    Proof, //
+};
 use crate::{
     dir,
     inode, //
 };
 use zerocopy::IntoBytes;
+
+/// Number of pieces of a user's mount that can be verified at the same time.
+const USER_LANES: usize = 4;
 
 /// Returns true if the module's parameter demands a signature of every image. It does not change
 /// after the module was loaded.
@@ -183,10 +189,17 @@ fn load(
         superblock,
         pieces,
     };
-    let source = context.source();
+    let mut of_user = None;
+    let mut source = context.source();
+    if context.user().is_some() {
+        let verifies = backing.pieces.is_some() || !packs.table.is_empty();
+        of_user = Some(Lanes::of_count(if verifies { USER_LANES } else { 0 })?);
+        // It is shown nowhere.
+        source = c"";
+    }
     let usage = Usage::new(source, found.device, offset, &backing, &packs, is_fixed)?;
     Ok(Mounted {
-        is_users: context.user().is_some(),
+        of_user,
         usage,
         backing,
         packs,
@@ -254,7 +267,7 @@ impl FileSystem for DaxFs {
 
     fn publish(mounted: &mut Mounted, shared: &Shared, device: u32) -> Result {
         // Others need not know what ordinary users mount, and how often.
-        if mounted.is_users {
+        if mounted.of_user.is_some() {
             return Ok(());
         }
         mounted.usage.publish(&shared.directory, device)

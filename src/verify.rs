@@ -261,7 +261,8 @@ fn whole(image: &Image<'_, impl Memory>) -> Result<(), Refusal> {
 }
 
 /// Turns of those who verify pieces: a thread takes that of its piece, so threads that use
-/// different pieces seldom wait for each other. There are two for each possible processor.
+/// different pieces seldom wait for each other. There are two for each possible processor, and some
+/// for each mount of an ordinary user, for whose threads nobody else waits.
 ///
 /// Each has a buffer, and is locked while a piece is verified. Only the memory of the image is read
 /// under it.
@@ -269,14 +270,17 @@ pub(crate) struct Lanes(KVec<Pin<KBox<Mutex<KVec<u8>>>>>);
 
 impl Lanes {
     pub(crate) fn new() -> Result<Self> {
-        let count = (2 * nr_cpu_ids() as usize)
-            .next_power_of_two()
-            .min(LANES_MAX);
-        let mut lanes = KVec::with_capacity(count, GFP_KERNEL)?;
+        Self::of_count((2 * nr_cpu_ids() as usize).next_power_of_two())
+    }
+
+    /// Makes `count` turns, a power of two, but not too many.
+    pub(crate) fn of_count(count: usize) -> Result<Self> {
+        let count = count.min(LANES_MAX);
+        let mut lanes = KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..count {
-            let buffer = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;
-            let lane = KBox::pin_init(new_mutex!(buffer, "daxfs_piece"), GFP_KERNEL);
-            lanes.push(lane.map_err(|_| ENOMEM)?, GFP_KERNEL)?;
+            let buffer = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL_ACCOUNT)?;
+            let lane = KBox::pin_init(new_mutex!(buffer, "daxfs_piece"), GFP_KERNEL_ACCOUNT);
+            lanes.push(lane.map_err(|_| ENOMEM)?, GFP_KERNEL_ACCOUNT)?;
         }
         Ok(Lanes(lanes))
     }

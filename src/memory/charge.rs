@@ -9,9 +9,9 @@ use crate::prelude::*;
 const LEAST: u64 = 64 << 10;
 
 global_mutex! {
-    // Protects the bytes that each user is charged for, by number. Only memory is waited for under
-    // it.
-    static CHARGED: KVec<(u32, u64)> = KVec::new();
+    // Protects the bytes that each user is charged for, by number. Do not wait under it, not even
+    // for memory: a user who is at a limit would have others wait.
+    static CHARGED: Option<RBTree<u32, u64>> = None;
 }
 
 /// A part of the memory that a user may keep pinned.
@@ -26,19 +26,21 @@ impl Charge {
     /// Errors: `EDQUOT` if that is more than the module's parameter `user_memory` allows, `ENOMEM`.
     pub(super) fn new(user: User, bytes: u64) -> Result<Self, Refusal> {
         let (uid, bytes, most) = (user.uid, bytes.max(LEAST), user_memory());
+        let node = RBTreeNode::new(uid, bytes, GFP_KERNEL_ACCOUNT)?;
         let mut charged = CHARGED.lock();
-        let place = charged.iter().position(|entry| entry.0 == uid);
-        let before = place.map_or(0, |place| charged[place].1);
+        let all = charged.get_or_insert_with(RBTree::new);
+        let before = all.get(&uid).copied().unwrap_or(0);
         let after = before.saturating_add(bytes);
         if after > most {
+            drop(charged);
             refuse!(Errno::Quota =>
                 "your mounts keep {before} bytes of memory pinned, and {bytes} more are more than \
                  {most}";
                 "unmount other images, or ask root to raise daxfs.user_memory");
         }
-        match place {
-            Some(place) => charged[place].1 = after,
-            None => charged.push((uid, after), GFP_KERNEL)?,
+        match all.get_mut(&uid) {
+            Some(sum) => *sum = after,
+            None => drop(all.insert(node)),
         }
         Ok(Charge { uid, bytes })
     }
@@ -47,13 +49,14 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         let mut charged = CHARGED.lock();
-        for entry in charged.iter_mut().filter(|entry| entry.0 == self.uid) {
-            entry.1 -= self.bytes;
-        }
-        charged.retain(|entry| entry.1 > 0);
-        if charged.is_empty() {
-            // The module may be unloaded next.
-            *charged = KVec::new();
+        let Some(all) = charged.as_mut() else {
+            return;
+        };
+        if let Some(sum) = all.get_mut(&self.uid) {
+            *sum -= self.bytes;
+            if *sum == 0 {
+                all.remove(&self.uid);
+            }
         }
     }
 }

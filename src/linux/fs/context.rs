@@ -338,7 +338,9 @@ unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> Result<(), R
                 SuperKind::BlockDevice(number) => bindings::sget_dev(fc, number),
                 _ => {
                     (*fc).sget_key = known as *mut _;
-                    bindings::sget_fc(fc, Some(is_wanted), Some(bindings::set_anon_super_fc))
+                    // Others wait while sget_fc() looks at all superblocks of the type.
+                    let test = (known != 0).then_some(is_wanted as _);
+                    bindings::sget_fc(fc, test, Some(bindings::set_anon_super_fc))
                 }
             }
         })?;
