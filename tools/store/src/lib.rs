@@ -20,6 +20,7 @@
 
 mod add;
 mod beside;
+mod demand;
 mod device;
 mod escape;
 mod export;
@@ -37,6 +38,7 @@ mod verify;
 
 pub use add::{Added, Guard, Total};
 pub use beside::PACKS;
+pub use demand::Server;
 pub use device::{Copied, Device};
 pub use export::Published;
 pub use files::{lock, sync_parent, wait_for_others};
