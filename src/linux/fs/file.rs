@@ -40,7 +40,7 @@ pub(crate) trait FileOperations: FileSystem {
 
     /// Prepares `file` for the other operations. Called by open(2), before them.
     ///
-    /// Errors: What open(2) returns.
+    /// Errors: What open(2) returns; after `ENOMEDIUM` fanotify(7) opens the file nevertheless.
     fn prepare(file: &INode<Self>) -> Result;
 
     /// Returns a mapping for `file`. Called when the file is mapped first. The mapping is dropped
@@ -153,9 +153,16 @@ impl<T: Operations> VTable<T> {
         // Reads that would have to wait fail with EAGAIN if they are asked to. All others need no
         // worker of io_uring.
         // SAFETY: Nothing else accesses a file that is being opened.
-        unsafe { (*file).f_mode |= bindings::FMODE_NOWAIT };
+        let mode = unsafe { &mut (*file).f_mode };
+        *mode |= bindings::FMODE_NOWAIT;
+        // fanotify(7) opens it for a listener first, who may bring what is missing, and cannot read.
+        let to_bring = *mode & bindings::FMODE_FSNOTIFY_MASK == bindings::FMODE_NONOTIFY;
         // SAFETY: The VFS passes an inode that has been set up.
-        from_result(|| T::prepare(unsafe { INode::<T>::from_raw(inode) }).map(|()| 0))
+        let inode = unsafe { INode::<T>::from_raw(inode) };
+        from_result(|| match T::prepare(inode) {
+            Err(error) if to_bring && error == Errno::NoMedium.into() => Ok(0),
+            prepared => prepared.map(|()| 0),
+        })
     }
 
     /// Moves the position. The generic operation would take the end of the file from the host of

@@ -110,7 +110,9 @@ pub fn mount_on(
     attributes: MountAttrFlags,
     check: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
 ) -> Result<()> {
-    place(make(fs, attributes, check)?.as_fd(), dir)
+    let mount = make(fs, attributes, check)?;
+    said(fs);
+    place(mount.as_fd(), dir)
 }
 
 /// Makes the mount that `fs` describes, and lets `check` see it.
@@ -121,8 +123,6 @@ fn make(
 ) -> Result<OwnedFd> {
     let fail = |error| explain(fs, "cannot mount the image", error);
     fsconfig_create(fs.as_fd()).map_err(fail)?;
-    // It has no errors then.
-    said(fs);
     let mount = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(fail)?;
     check(mount.as_fd())?;
     Ok(mount)
@@ -148,6 +148,8 @@ pub struct Loading<'a> {
     pub words: &'a [String],
     /// Called before anything is loaded.
     pub room: Room<'a>,
+    /// Load no packs.
+    pub on_demand: bool,
 }
 
 impl Loading<'_> {
@@ -168,7 +170,11 @@ impl Loading<'_> {
         }
         let fs = begin(&shortened(self.source))?;
         set(&fs, &options.filesystem)?;
-        let (shared, others) = packs.choose(&fs, options.has("domain"))?;
+        let (shared, others) = if self.on_demand {
+            (0, Vec::new())
+        } else {
+            packs.choose(&fs, options.has("domain"))?
+        };
         let sizes = others.iter().filter(|file| file.device().is_none());
         let sizes = sizes.map(|file| Kind::Memfd.size_of(file.size));
         (self.room)(self.kind.size_of(image.size) + sizes.sum::<u64>())?;
@@ -186,6 +192,10 @@ impl Loading<'_> {
             .map_err(|error| explain(&fs, "cannot hand over the memory", error))?;
         set(&fs, &options.generic)?;
         let mount = make(&fs, options.attributes, |_| Ok(()))?;
+        // It says that packs are missing.
+        if !self.on_demand {
+            said(&fs);
+        }
         Ok((mount, buffer, loaded))
     }
 }
@@ -203,6 +213,7 @@ pub fn load_on(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result
         kind,
         words,
         room,
+        on_demand: false,
     };
     place(loading.make()?.0.as_fd(), dir)
 }

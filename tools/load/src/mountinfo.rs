@@ -10,8 +10,6 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-const PATH: &str = "/proc/self/mountinfo";
-
 /// A line of /proc/self/mountinfo.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mount<'a> {
@@ -53,7 +51,13 @@ impl Mount<'_> {
 
 /// Returns the content of /proc/self/mountinfo.
 pub fn read() -> Result<Vec<u8>> {
-    std::fs::read(PATH).map_err(|error| Error::system(PATH, "cannot read", "", error))
+    read_of("self")
+}
+
+/// Returns the mounts that the process `who` sees: its number, or `self`.
+pub fn read_of(who: &str) -> Result<Vec<u8>> {
+    let path = format!("/proc/{who}/mountinfo");
+    std::fs::read(&path).map_err(|error| Error::system(path, "cannot read", "", error))
 }
 
 /// Returns the mounts in `text`, the content of /proc/self/mountinfo. Its lines are in no order that

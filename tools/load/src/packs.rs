@@ -107,13 +107,30 @@ impl Packs {
 
     /// Returns the domain in which images of one store share packs, if the image is in a store.
     pub(crate) fn domain(&self) -> Result<Option<String>> {
-        let Some(store) = self.store.as_ref().and_then(|packs| packs.parent()) else {
-            return Ok(None);
-        };
-        let status = metadata(store);
-        let status = status
-            .map_err(|error| Error::system(shown_path(store), "cannot examine", "", error))?;
-        Ok(Some(format!("store-{:x}-{:x}", status.dev(), status.ino())))
+        let store = self.store.as_ref().and_then(|packs| packs.parent());
+        store.map(domain_of).transpose()
+    }
+
+    /// Returns the SHA-256 of pack `index` of the table, or zeros.
+    pub fn sum(&self, index: usize) -> [u8; 32] {
+        let table = self.table.as_deref().unwrap_or_default();
+        table.get(index).map_or([0; 32], |record| record.sha256)
+    }
+
+    /// Attaches pack `index` of the table to the image that is mounted on `dir`. If the image's
+    /// domain does not have it, asks `room`, and loads it from the store.
+    pub fn attach(&self, index: usize, dir: &Path, room: Room<'_>) -> Result<()> {
+        let table = self.table.as_deref().unwrap_or_default();
+        let fs = pick(dir)?;
+        let missing = table.get(index..=index).unwrap_or_default();
+        for record in missing {
+            if !is_loaded(&fs, &record.sha256)? {
+                let file = self.in_store(record)?;
+                room(Kind::Memfd.size_of(file.size))?;
+                give(&fs, &[file], &mut Loaded::default())?;
+            }
+        }
+        reconfigure(&fs)
     }
 
     /// Chooses for the mount context `fs` the packs that its domain has, if it has one. Returns
@@ -223,11 +240,28 @@ pub(crate) fn forget(path: &Path) {
     }
 }
 
-/// Gives packs, in these files and devices, to the image that is mounted on `dir`.
-pub fn attach(dir: &Path, packs: &[PathBuf]) -> Result<()> {
+/// Returns the domain in which images of the store in the directory `store` share packs.
+pub fn domain_of(store: &Path) -> Result<String> {
+    let status = metadata(store);
+    let status =
+        status.map_err(|error| Error::system(shown_path(store), "cannot examine", "", error))?;
+    Ok(format!("store-{:x}-{:x}", status.dev(), status.ino()))
+}
+
+/// Returns a context for a change of the mount on `dir`.
+fn pick(dir: &Path) -> Result<OwnedFd> {
     let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_NO_AUTOMOUNT;
     let fs = fspick(rustix::fs::CWD, dir, flags);
-    let fs = fs.map_err(|error| Error::system(shown_path(dir), "cannot remount", "", error))?;
+    fs.map_err(|error| Error::system(shown_path(dir), "cannot remount", "", error))
+}
+
+fn reconfigure(fs: &OwnedFd) -> Result<()> {
+    fsconfig_reconfigure(fs.as_fd()).map_err(|error| explain(fs, "cannot attach packs", error))
+}
+
+/// Gives packs, in these files and devices, to the image that is mounted on `dir`.
+pub fn attach(dir: &Path, packs: &[PathBuf]) -> Result<()> {
+    let fs = pick(dir)?;
     make_room(packs.len());
     let mut others = Vec::new();
     for file in open(packs)? {
@@ -236,5 +270,5 @@ pub fn attach(dir: &Path, packs: &[PathBuf]) -> Result<()> {
         }
     }
     give(&fs, &others, &mut Loaded::default())?;
-    fsconfig_reconfigure(fs.as_fd()).map_err(|error| explain(&fs, "cannot attach packs", error))
+    reconfigure(&fs)
 }

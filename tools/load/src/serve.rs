@@ -54,6 +54,7 @@ pub fn serve_on(
             kind,
             words,
             room: &|_| Ok(()),
+            on_demand: false,
         };
         let (mount, buffer, _) = loading.make()?;
         // Another mount gets the number of this one only when no mount of its filesystem is left. One that is in no directory

@@ -19,6 +19,7 @@
 //! [`Store::add_layer`] makes an image of a layer of a container, on top of another image.
 
 mod add;
+mod demand;
 mod device;
 mod escape;
 mod export;
@@ -35,6 +36,7 @@ mod store;
 mod verify;
 
 pub use add::{Added, Guard, Total};
+pub use demand::Server;
 pub use device::{Copied, Device};
 pub use export::{Published, PACKS};
 pub use files::{lock, sync_parent, wait_for_others};

@@ -5,6 +5,7 @@
 //! Images of a store share packs in memory: the store is their domain in the kernel. Packs that it
 //! does not have are loaded. Nothing is recorded, and a crash leaves nothing.
 
+use crate::demand::hand_over;
 use crate::files::failed;
 use crate::store::Store;
 use daxfs_image::error::{Error, Result};
@@ -15,7 +16,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 /// How an image is mounted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Demands {
     /// SHA-256 that the image must have.
     pub digest: Option<String>,
@@ -23,6 +24,8 @@ pub struct Demands {
     pub signed: bool,
     /// Options of the mount: `nosuid`, `nodev`, `noexec` and the like.
     pub options: Vec<String>,
+    /// Load packs when files in them are opened. Starts a server for that, if the store has none.
+    pub on_demand: Option<fn(&Path) -> Result<()>>,
 }
 
 /// Mounts the image `name` of `store` on the directory `dir`. Loads it, and its packs that are not in memory. Before that,
@@ -62,8 +65,12 @@ pub fn mount(
         kind: Kind::Memfd,
         words: &words,
         room,
+        on_demand: demands.on_demand.is_some(),
     };
     let (mount, _, loaded) = loading.make()?;
+    if let Some(start) = demands.on_demand {
+        hand_over(loading.source, mount.as_fd(), start)?;
+    }
     place(mount.as_fd(), dir)?;
     Ok(loaded)
 }

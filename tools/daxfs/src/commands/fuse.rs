@@ -158,7 +158,7 @@ fn serve(image: Opened, source: &Path, dir: &Path, words: &[String], ready: bool
     on_signal(&[SIGHUP, SIGINT, SIGTERM], unmount)
         .map_err(|error| Error::system("", "cannot handle signals", "", error))?;
     if ready {
-        tell_parent()
+        tell_parent("/dev/null")
             .map_err(|error| Error::system("", "cannot go on in the background", "", error))?;
     }
     // In the background, the parent's exit tells.
@@ -193,15 +193,15 @@ fn ended(mut session: BackgroundSession) -> io::Result<()> {
     guard.join().map_err(panicked)?
 }
 
-/// Reports to the parent that the image is mounted, and detaches from its terminal.
-fn tell_parent() -> io::Result<()> {
+/// Reports to the parent that all is ready, and detaches from its terminal. Errors go to `log`.
+pub fn tell_parent(log: &str) -> io::Result<()> {
     let mut stdout = io::stdout();
     stdout.write_all(b"\n")?;
     stdout.flush()?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
+    rustix::stdio::dup2_stderr(File::options().write(true).open(log)?)?;
     let _ = rustix::process::setsid();
     std::env::set_current_dir("/")
 }
@@ -231,28 +231,34 @@ pub fn in_background(
         arguments.extend(["--pack".into(), pack.into()]);
     }
     arguments.extend(["--".into(), image.into(), dir.into()]);
-    let from_stdin = image.as_os_str() == "-";
+    let stdin = match image.as_os_str() == "-" {
+        true => Stdio::inherit(),
+        false => Stdio::null(),
+    };
+    match start(&arguments, stdin)? {
+        true => Ok(ExitCode::SUCCESS),
+        false => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Starts this program with `arguments`, and waits until it is ready, see [`tell_parent`]. Returns false if it ended before,
+/// with an error that it has reported.
+pub fn start(arguments: &[OsString], stdin: Stdio) -> Result<bool> {
     let mut child = Command::new("/proc/self/exe")
         .arg0("daxfs")
         .args(arguments)
-        .stdin(if from_stdin {
-            Stdio::inherit()
-        } else {
-            Stdio::null()
-        })
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| Error::system("", "cannot start a process", "", error))?;
     let mut line = [0];
-    let ready = child
-        .stdout
-        .take()
-        .map(|mut stdout| stdout.read_exact(&mut line));
-    if matches!(ready, Some(Ok(()))) {
-        return Ok(ExitCode::SUCCESS);
+    let stdout = child.stdout.take();
+    let ready = stdout.map(|mut stdout| stdout.read_exact(&mut line));
+    let is_ready = matches!(ready, Some(Ok(())));
+    if !is_ready {
+        let _ = child.wait();
     }
-    let _ = child.wait();
-    Ok(ExitCode::FAILURE)
+    Ok(is_ready)
 }
 
 /// Sorts mount options. Like fusermount3, leaves out set-user-ID bits and devices by default.

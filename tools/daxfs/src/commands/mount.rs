@@ -3,7 +3,7 @@
 //! `mount.daxfs` and `mount.fuse.daxfs`, which mount(8) calls.
 
 use super::common::ImageAt;
-use super::fuse::in_background;
+use super::fuse::{in_background, start};
 use clap::{ArgAction, Parser};
 use daxfs_files::stdout::{written, Out};
 use daxfs_files::values::sha256;
@@ -17,10 +17,11 @@ use daxfs_load::mount::{is_for_kernel, load_on, mount_on_device, MountOptions};
 use daxfs_load::packs::{attach, Packs};
 use daxfs_store::{Demands, Store};
 use rustix::process::geteuid;
+use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
 
 /// Mount a daxfs image; called by mount(8)
 ///
@@ -43,6 +44,7 @@ Examples:
   mount -t daxfs -o nosuid base.img /mnt
   mount -t daxfs -o image=base-2 /dev/pmem0 /mnt
   mount -t daxfs -o image=base-2 /srv/store /mnt
+  mount -t daxfs -o image=base-2,load=demand /srv/store /mnt
   mount -t daxfs -o pack=objects.img index.img /mnt"
 )]
 pub struct Helper {
@@ -131,6 +133,11 @@ pub fn helper(args: &Helper) -> Result<()> {
         source if source.is_dir() => Task::Store,
         _ => Task::Device,
     };
+    let is_loading = words.iter().any(|word| word.starts_with("load="));
+    if is_loading && matches!(task, Task::File | Task::Device) {
+        let why = "has no packs to load on demand; leave load= out, or mount an image of a store in a directory";
+        return Err(Error::refused(shown_path(&args.source), why));
+    }
     match task {
         Task::File if args.fake => return Ok(()),
         Task::File => return load_on(&args.source, &args.dir, Kind::Memfd, &words),
@@ -147,6 +154,7 @@ pub fn helper(args: &Helper) -> Result<()> {
                 words.retain(|word| !is_place(word));
                 Chosen::find(&args.source, &mut words)?;
             }
+            words.retain(|word| word != "load=demand");
             // The kernel takes no places again.
             let is_given = |pack: &str| !is_for_kernel(pack) || pack.contains(':');
             words.retain(|word| !word.strip_prefix("pack=").is_some_and(is_given));
@@ -174,6 +182,18 @@ pub fn helper(args: &Helper) -> Result<()> {
     Err(pass_on(args, "daxfs", &words))
 }
 
+/// Starts a server in the background that loads packs of the store in `dir` on demand.
+fn start_server(dir: &Path) -> Result<()> {
+    let arguments = ["store", "serve", "--ready", "--"].map(OsString::from);
+    match start(&[&arguments[..], &[dir.into()]].concat(), Stdio::null())? {
+        true => Ok(()),
+        false => Err(Error::refused(
+            shown_path(dir),
+            "its server (daxfs store serve) did not start; its error is above",
+        )),
+    }
+}
+
 /// Mounts the image of a store that the option `image=` names, or the active one.
 fn from_store(args: &Helper) -> Result<()> {
     let mut demands = Demands::default();
@@ -186,6 +206,7 @@ fn from_store(args: &Helper) -> Result<()> {
                 demands.digest = Some(sha256(digest).map_err(refuse)?);
             }
             Some(("signature", "required")) => demands.signed = true,
+            Some(("load", "demand")) => demands.on_demand = Some(start_server),
             _ => demands.options.push(word),
         }
     }

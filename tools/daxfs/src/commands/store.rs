@@ -3,17 +3,18 @@
 //! `store`: images in a directory or on a device.
 
 use super::common::print;
+use super::fuse::tell_parent;
 use crate::record::{pretty, without_nulls};
 use clap::{Args, Subcommand};
 use daxfs_files::bar::Bar;
 use daxfs_files::signals::Cleanup;
 use daxfs_files::stdout::{written, Out};
-use daxfs_files::{eprintln, scratch, values, Output, Overwrite};
+use daxfs_files::{eprintln, notify, scratch, values, Output, Overwrite};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::{human, shown_path};
 use daxfs_load::catalog::{Overview, Reuse};
 use daxfs_reader::catalog::Listed as Entry;
-use daxfs_store::{Device, Exported, Listing, Place, Store};
+use daxfs_store::{Device, Exported, Listing, Place, Server, Store};
 use mkdaxfs::input::exclude::Exclude;
 use mkdaxfs::input::{Input, Platform};
 use rustix::fs::Mode;
@@ -152,6 +153,22 @@ Examples:
         /// The store
         store: PathBuf,
     },
+    /// Load packs of images that are mounted with load=demand, when their files are opened
+    ///
+    /// mount(8) starts this in the background. Run it yourself to choose when it starts and which control group pays for
+    /// the memory, in a service of systemd for example (Type=notify). It finds mounts whose server has ended.
+    /// If it ends, programs go on with the packs that are loaded, and opens of other files fail with ENOMEDIUM.
+    #[command(after_help = "\
+Examples:
+  daxfs store serve /srv/store &
+  mount -t daxfs -o image=base-1,load=demand /srv/store /mnt")]
+    Serve {
+        /// The store
+        store: PathBuf,
+        /// Write a line to standard output when it is ready, and end after the last mount
+        #[arg(long, hide = true)]
+        ready: bool,
+    },
     /// Verify all images and packs
     ///
     /// Checks every image and pack against the rules of the format and its SHA-256, and every
@@ -241,6 +258,7 @@ impl StoreCommand {
                 ))?;
                 return Ok(problems.status());
             }
+            Self::Serve { store, ready } => serve(&store, ready)?,
             Self::Verify { store } => return verify(&store),
         }
         Ok(ExitCode::SUCCESS)
@@ -263,6 +281,22 @@ impl Problems {
             _ => ExitCode::FAILURE,
         }
     }
+}
+
+/// Loads packs of `store` on demand; in the background if `ready`.
+fn serve(store: &Path, ready: bool) -> Result<()> {
+    let server = Server::start(store, Box::new(|_| Ok(())))?;
+    if !ready && server.is_none() {
+        let why = "another process serves it already (daxfs store serve)";
+        return Err(Error::refused(shown_path(store), why));
+    }
+    let told = match ready {
+        true => tell_parent("/dev/kmsg"),
+        false => notify(),
+    };
+    told.map_err(|error| Error::system("", "cannot say that it is ready", "", error))?;
+    server.iter().for_each(|server| server.run(!ready));
+    Ok(())
 }
 
 fn add(args: &StoreAdd) -> Result<ExitCode> {
