@@ -18,6 +18,7 @@ fn capable(capability: ffi::c_int) -> bool {
 #[derive(Clone, Copy)]
 pub(crate) struct User {
     /// The user, in the initial user namespace.
+    #[cfg_attr(not(CONFIG_DAXFS_FS_MEMFD), allow(dead_code))]
     pub(crate) uid: u32,
     /// Number of the user namespace.
     pub(crate) namespace: u32,
