@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Damaged images on each kind of memory, while somebody else writes to it, or memory is short. In the test storm memory
- * fails and is removed. DAXFS_SECONDS is the time that it takes, DAXFS_MOUNTS the number of mounts, and DAXFS_SEED chooses
- * what is random.
+ * Damaged images on each kind of memory, while somebody else writes to it, or memory is short; also mounted by a user, in
+ * a user namespace. In the test storm memory fails and is removed. DAXFS_SECONDS is the time that it takes, DAXFS_MOUNTS
+ * the number of mounts, and DAXFS_SEED chooses what is random.
  *
  * Group: storm
  * Order: 6
  * Machine: cpus=2 memory=2048 nvdimm=scratch
  */
+#include <grp.h>
 #include <sched.h>
 #include <sys/prctl.h>
 
@@ -34,8 +35,10 @@ static const char *const event_names[EVENTS] = {
 /* In so many mounts, each of these happens to each kind of memory. */
 #define CYCLE (ARRAY_SIZE(kinds) * EVENTS)
 
-/* One of each kind of memory: others can write to all but the last. */
-static const struct source *kinds[3];
+/* One of each kind of memory: others can write to all but the last two, of which a user mounts the second. */
+static const struct source *kinds[4];
+#define SEALED 2
+#define OF_USER 3
 
 /* Counts of events, in shared memory. */
 struct figures {
@@ -55,6 +58,8 @@ static struct round {
 	/* All that is random depends on this. */
 	u64 number;
 	const struct source *kind;
+	/* A user mounts it. */
+	bool of_user;
 	enum event event;
 	bool damaged;
 	/* Mount without comparing the checksum of the metadata. */
@@ -249,6 +254,29 @@ static bool may_end(int status)
 	return (this.event == PRESSED || this.event == STARVED) && (signal == SIGKILL || signal == SIGSEGV || signal == SIGBUS);
 }
 
+/* Go to a user namespace that has IDs of users, and be its root. */
+static void be_user(void)
+{
+	static const char *const maps[] = { "uid_map", "gid_map" };
+	char path[100], byte;
+	int ready[2];
+	pid_t pid;
+
+	REQUIRE(!pipe(ready));
+	pid = fork();
+	if (!pid) {
+		REQUIRE(read(ready[0], &byte, 1) == 1);
+		for (size_t i = 0; i < ARRAY_SIZE(maps); i++) {
+			snprintf(path, sizeof(path), "/proc/%d/%s", getppid(), maps[i]);
+			REQUIRE(write_text(path, "0 100000 65536"));
+		}
+		_exit(0);
+	}
+	REQUIRE(!unshare(CLONE_NEWUSER | CLONE_NEWNS) && write(ready[1], "", 1) == 1);
+	REQUIRE(!reaped("a map of IDs", pid));
+	REQUIRE(!setgroups(0, NULL) && !setresgid(0, 0, 0) && !setresuid(0, 0, 0) && !prctl(PR_SET_DUMPABLE, 1));
+}
+
 static void use_in_child(const struct image *image)
 {
 	struct walk walk = {
@@ -259,7 +287,10 @@ static void use_in_child(const struct image *image)
 	pid_t pids[WALKERS], writer = -1, disturbance = -1;
 	char *bytes;
 
-	REQUIRE(!unshare(CLONE_NEWNS));
+	if (this.of_user)
+		be_user();
+	else
+		REQUIRE(!unshare(CLONE_NEWNS));
 	if (!mount_damaged(image, &bytes))
 		_exit(ktap_point->failed ? KTAP_FAIL : REFUSED);
 	if (this.event == WRITTEN)
@@ -324,9 +355,10 @@ static enum result run_round(void)
 	return ROUND_FAILED;
 }
 
-static bool possible(const struct source *kind, enum event event)
+/* Nobody but root has allocations of a process fail. */
+static bool possible(u64 kind, enum event event)
 {
-	return event == STARVED ? can_starve : event != WRITTEN || kind != kinds[2];
+	return event == STARVED ? can_starve && kind != OF_USER : event != WRITTEN || kind < SEALED;
 }
 
 /*
@@ -335,21 +367,23 @@ static bool possible(const struct source *kind, enum event event)
  */
 static bool one_round(u64 number, u64 slot, bool *used)
 {
-	const struct source *kind = kinds[slot % ARRAY_SIZE(kinds)];
+	u64 which = slot % ARRAY_SIZE(kinds);
+	const struct source *kind = kinds[which];
 	enum event event = slot / ARRAY_SIZE(kinds) % EVENTS;
 	enum result result;
 
 	*used = false;
-	if (!possible(kind, event))
+	if (!possible(which, event))
 		event = QUIET;
-	this = (struct round){ .number = number, .kind = kind, .event = event, .damaged = draw(number, 4, 8) };
+	this = (struct round){ .number = number, .kind = kind, .of_user = which == OF_USER, .event = event,
+			       .damaged = draw(number, 4, 8) };
 	/* Most damaged images are mounted whatever their checksum is. */
 	this.unchecked = this.damaged && draw(number, 5, 4);
 	/* Half of the kinds of memory, and the others after the next CYCLE. */
 	this.lazy = !this.damaged && (slot + slot / CYCLE) % 2 == 0;
 	result = run_round();
 	if (result == ROUND_FAILED) {
-		printf("# %s: %s\n", kind->name, event_names[event]);
+		printf("# %s%s: %s\n", this.of_user ? "a user's " : "", kind->name, event_names[event]);
 		return false;
 	}
 	if (result == ROUND_REFUSED) {
@@ -358,7 +392,7 @@ static bool one_round(u64 number, u64 slot, bool *used)
 	}
 	*used = true;
 	figures->lazy += this.lazy;
-	figures->used[slot % ARRAY_SIZE(kinds)][event]++;
+	figures->used[which][event]++;
 	return true;
 }
 
@@ -380,8 +414,8 @@ static void check_figures(void)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
 		for (int event = 0; event < EVENTS; event++) {
-			if (!CHECK(figures->used[i][event] || !possible(kinds[i], event)))
-				printf("# never: %s: %s\n", kinds[i]->name, event_names[event]);
+			if (!CHECK(figures->used[i][event] || !possible(i, event)))
+				printf("# never: kind %zu, %s: %s\n", i, kinds[i]->name, event_names[event]);
 		}
 	}
 	CHECK(figures->shortages);
@@ -415,7 +449,7 @@ POINT(soak, "nothing goes wrong")
 
 int main(void)
 {
-	static const char *const names[] = { "NVDIMM", "udmabuf", "memfd" };
+	static const char *const names[] = { "NVDIMM", "udmabuf", "memfd", "memfd" };
 	struct image image;
 	char path[PATH_MAX];
 
@@ -435,6 +469,7 @@ int main(void)
 	ktap_start();
 	write_start(good.bytes, good.size);
 	can_starve = prepare_starvation();
+	REQUIRE(write_text("/sys/module/daxfs/parameters/user_memory", "1000000000"));
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
 		kinds[i] = source_named(names[i]);
 		if (!kinds[i]->key && kinds[i]->make(kinds[i], &image) < 0)
