@@ -50,12 +50,11 @@ fn begin(name: &[u8]) -> Result<OwnedFd> {
     let fs = fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
         let remedy = match error {
             Errno::NODEV => {
-                "; load the module (modprobe daxfs; with user_memory=BYTES for all users), or \
-                 use daxfs fuse"
+                "; load the module (modprobe daxfs), or use daxfs fuse, which needs none"
             }
             Errno::PERM => {
-                "; daxfs fuse works now; root can allow mounts in user namespaces (unshare -rm): \
-                 echo BYTES >/sys/module/daxfs/parameters/user_memory"
+                "; run as root, or use daxfs fuse; root can allow it in user namespaces \
+                 (unshare -rm): echo BYTES >/sys/module/daxfs/parameters/user_memory"
             }
             Errno::MFILE => "; raise the limit of open files (ulimit -Hn, LimitNOFILE=)",
             _ => "",
