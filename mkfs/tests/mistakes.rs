@@ -9,8 +9,8 @@ use crate::support::{place, Place};
 /// `$LONG` is a label of 65 bytes, `-` as an input is empty.
 const MISTAKES: &str = r#"
 # Arguments that are missing, misspelt, or in the wrong order.
-mkdaxfs | 2 | arguments were not provided: <INPUT>... <IMAGE>; see mkdaxfs --help
-mkdaxfs tree | 2 | see mkdaxfs --help
+mkdaxfs | 2 | missing <INPUT>... <IMAGE>; see mkdaxfs --help
+mkdaxfs tree | 2 | missing <INPUT>...; see mkdaxfs --help
 mkdaxfs --lable x tree new | 2 | '--label'
 mkdaxfs --no-such tree new | 2 | unexpected argument '--no-such'
 mkdaxfs tree -z | 2 | unexpected argument '-z' found; see mkdaxfs --help
@@ -40,7 +40,7 @@ mkdaxfs --platform linux oci:layout new | 2 | 'linux'
 # Inputs.
 mkdaxfs missing two.img | 1 | missing: cannot open the file: No such file or directory; check the path
 mkdaxfs ./dir:x new | 1 | ./dir:x: cannot open the file: No such file
-mkdaxfs notes new | 1 | notes: is neither a tar archive nor a daxfs image
+mkdaxfs notes new | 1 | notes: is neither a tar archive nor a daxfs image; name a directory, an archive or an image
 mkdaxfs dir:one.tar new | 1 | one.tar: not a directory; 
 mkdaxfs tar:tree new | 1 | expected an archive, found a directory
 mkdaxfs cut.tar.gz new | 1 | cut.tar.gz: 

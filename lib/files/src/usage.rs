@@ -46,6 +46,8 @@ fn one_line(text: &str, program: &str) -> String {
                 message += "; ";
                 message += tip;
             }
+        } else if line.ends_with("arguments were not provided:") {
+            message = "missing".into();
         } else if !line.is_empty() && !line.starts_with("For more information") {
             if !message.is_empty() {
                 message.push(' ');

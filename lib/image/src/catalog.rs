@@ -5,18 +5,21 @@
 use crate::error::{Error, Result};
 use crate::text::shown;
 use daxfs_reader::catalog::{is_pack, Listed, Table};
-use daxfs_reader::Memory;
+use daxfs_reader::{Memory, Superblock};
 
 /// Loads the table of the store in `memory`, which messages call `name`.
 pub fn load(memory: &impl Memory, name: &str) -> Result<Table> {
     let table = Table::load(memory).map_err(|error| Error::image(name, b"", error))?;
     table.ok_or_else(|| {
-        let why = "is not a store; daxfs store init makes one";
+        let why = match Superblock::load(memory) {
+            Ok(_) => "is not a store but an image; make a store of another one (daxfs store init)",
+            Err(_) => "is not a store; daxfs store init makes one",
+        };
         Error::refused(name, why)
     })
 }
 
-/// Returns `items` in a list for a message, but not all of a long one.
+/// Returns `items` as a list for a message, cut off if it is long.
 pub fn some(mut items: impl Iterator<Item = String>) -> String {
     const SHOWN: usize = 16;
     let list = items.by_ref().take(SHOWN).collect::<Vec<_>>().join(", ");

@@ -13,6 +13,7 @@ use daxfs_reader::layout::SIGNATURE_MAX;
 use daxfs_reader::signature::Line;
 use daxfs_reader::Image;
 use rustix::fs::{fcntl_setfl, memfd_create, MemfdFlags, OFlags};
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
@@ -105,7 +106,6 @@ fn check_end(name: String, expires: u64) -> Result<()> {
     }
 }
 
-/// Returns the time in seconds since 1970.
 fn now() -> u64 {
     let now = SystemTime::UNIX_EPOCH.elapsed();
     now.unwrap_or_default().as_secs()
@@ -126,7 +126,6 @@ impl Memory {
         make().map_err(|error: io::Error| Error::system("", "cannot make a memfd", "", error))
     }
 
-    /// Returns its path for a child.
     fn path(&self) -> String {
         format!("/proc/self/fd/{}", self.0.as_raw_fd())
     }
@@ -268,7 +267,6 @@ fn has_form(cms: &[u8], text: &str) -> bool {
         )
 }
 
-/// Returns a command of openssl.
 fn openssl(arguments: &str) -> Command {
     let mut command = Command::new("openssl");
     // A key may come from there.
@@ -308,7 +306,10 @@ fn reasons(said: &str) -> String {
             _ => [line, ""],
         });
     let reasons = reasons.map(|reason| reason.trim_matches([' ', ':']));
-    let reasons: Vec<&str> = reasons.filter(|reason| !reason.is_empty()).collect();
+    let mut reasons: Vec<&str> = reasons.filter(|reason| !reason.is_empty()).collect();
+    // It tries each type of file that it knows, and says the same of all.
+    let mut said = HashSet::new();
+    reasons.retain(|reason| said.insert(*reason));
     // Names of files may have control characters, and the text keeps its backslashes.
     shown(reasons.join(": ").as_bytes()).replace(r"\\", r"\")
 }

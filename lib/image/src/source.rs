@@ -208,7 +208,14 @@ pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
         match error.problem {
             Problem::Magic | Problem::TooSmall => Error::Foreign {
                 name: name.into(),
-                looks: occupant(&head).map_or_else(|| format!("; {MAKES}"), looks),
+                looks: match occupant(&head) {
+                    Some(kind) => looks(kind),
+                    None if head.is_empty() => format!(" (it is empty); {MAKES}"),
+                    None if head.iter().all(|&byte| byte == 0) => {
+                        format!(" (it starts with zeros); {MAKES}")
+                    }
+                    None => format!("; {MAKES}"),
+                },
             },
             _ => Error::image(name, b"", error),
         }

@@ -160,7 +160,7 @@ fn refused() {
         daxfs store init disk | 1 | disk: holds a store of images, which would be lost;
         daxfs store init middle | 1 | middle: holds data other than a daxfs image, which would be lost;
         daxfs store init behind | 1 | behind: holds data other than a daxfs image in the bytes 0 to 9437183, which would be lost;
-        daxfs store list file | 1 | is not a store; daxfs store init makes one
+        daxfs store list file | 1 | is not a store but an image; make a store of another one
         daxfs store init --size 4M disk | 1 | cannot make: File exists
         daxfs store init --size 2M small | 1 | needs at least 4194304
         daxfs store list /dev/null | 1 | a store needs one of these

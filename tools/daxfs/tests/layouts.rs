@@ -321,7 +321,7 @@ fn mistakes() {
     place.shell("mkdir full co:lon; echo >full/file; truncate -s 16M memory; daxfs store init -f memory; tar -C layout -cf layout.tar .; cp -r layout bad; echo [] >bad/index.json; cp -r layout rot; rm rot/blobs/sha256/$(sed 's/.*sha256:\\([0-9a-f]*\\).*/\\1/' rot/index.json)");
     place.mistakes(
         "daxfs store export store none oci:l | 1 | none: no such image in the store
-         daxfs store export none base-1 oci:l | 1 | none: is not a store
+         daxfs store export none base-1 oci:l | 1 | none: does not exist; check the path
          daxfs store export store base-1 l | 1 | l: is not an OCI layout; name one as oci:DIR
          daxfs store export store base-1 oci: | 1 | oci:: is not an OCI layout
          daxfs store export store base-1 oci::x | 1 | oci::x: is not an OCI layout

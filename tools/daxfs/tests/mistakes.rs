@@ -8,20 +8,24 @@ use daxfs_testing::specimen::specimen;
 
 const MISTAKES: &str = r#"
 # Arguments that are missing, misspelt, or in the wrong order.
-daxfs info | 2 | arguments were not provided: <IMAGE>; see daxfs info --help
+daxfs info | 2 | daxfs: missing <IMAGE>; see daxfs info --help
 daxfs inof AT/image | 2 | unrecognized subcommand 'inof'; a similar subcommand exists: 'info'; see daxfs --help
 daxfs AT/image | 2 | unrecognized subcommand
 daxfs info --jsn AT/image | 2 | '--json'
 daxfs ls /etc AT/image | 1 | /etc: is a directory; name an image or a device
 daxfs extract AT/image | 2 | <TARGET>; see daxfs extract --help
 daxfs load --into ram AT/image AT/dir | 2 | memfd
+daxfs load AT/image | 2 | name the mount point after the image
+mount.daxfs AT/missing AT/dir | 32 | missing: cannot open: No such file or directory; check the path
+daxfs store list AT/missing | 1 | missing: does not exist; check the path, or make a store
+daxfs store list AT/image | 1 | image: is not a store but an image
 daxfs load --into phys=0x100000000,size=1M --serve AT/socket AT/image | 2 | takes no mount point, options or --serve
 daxfs diff AT/source AT/image | 2 | AT/source: is a directory; name an image or a device
 daxfs diff AT/image AT/missing | 2 | missing
 fsck.daxfs | 16 | see fsck.daxfs --help
 mount.daxfs AT/image | 1 | <DIR>; see mount.daxfs --help
 mount.daxfs --nonsense | 1 | '--nonsense'
-mount.fuse.daxfs AT/image | 1 | mount.fuse.daxfs: the following required arguments were not provided: <DIR>; see mount.fuse.daxfs --help
+mount.fuse.daxfs AT/image | 1 | mount.fuse.daxfs: missing <DIR>; see mount.fuse.daxfs --help
 mount.daxfs AT/image AT/missing | 32 | make the directory first
 daxfs fsck | 16 | see daxfs fsck --help
 daxfs fsck --nonsense AT/image | 16 | '--nonsense'
@@ -31,6 +35,8 @@ daxfs info AT/missing | 1 | No such file or directory; check the path
 daxfs info AT/notes | 1 | AT/notes: not a daxfs image; mkdaxfs makes images
 daxfs info AT/squash | 1 | AT/squash: not a daxfs image (it looks like a SquashFS image); mkdaxfs makes images
 daxfs digest -j | 2 | unexpected argument '-j' found; see daxfs digest --help
+daxfs info AT/empty | 1 | AT/empty: not a daxfs image (it is empty); mkdaxfs makes images
+daxfs info AT/zeros | 1 | AT/zeros: not a daxfs image (it starts with zeros); mkdaxfs makes images
 daxfs info AT/short | 1 | AT/short: not a daxfs image; mkdaxfs makes images
 daxfs ls AT/cut | 1 | copy all of it
 daxfs ls /dev/null | 1 | cannot be read in any order; name an image file or device, or pipe it to '-'
@@ -46,7 +52,7 @@ daxfs load AT/image AT/missing | 1 | make the directory first
 daxfs load AT/image AT/notes | 1 | name a directory
 # Virtual machines.
 daxfs share AT/notes | 1 | mkdaxfs makes images
-daxfs share AT/image -- AT/missing | 1 | cannot run it: No such file or directory; check the path
+daxfs share AT/image -- AT/missing | 1 | cannot run it: No such file or directory; install it, or give its path
 # Counters.
 daxfs top --json | 2 | unexpected argument '--json'
 # Files in an image.
@@ -77,7 +83,7 @@ fn mistakes() {
     let place = fixture();
     place.shell(
         "mkdir dir; echo content >dir/precious; yes notes | head -n 1000 >notes; printf x >short
-         printf 'hsqs, and more' >squash; head -c $(($(stat -c %s image) / 2)) image >cut; mkfifo fifo",
+         printf 'hsqs, and more' >squash; head -c $(($(stat -c %s image) / 2)) image >cut; mkfifo fifo; : >empty; truncate -s 1M zeros",
     );
     place.write("parts", specimen());
     let mut bytes = place.read("image");

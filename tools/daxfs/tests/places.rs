@@ -105,7 +105,7 @@ fn nothing_there() {
     place.mistakes(
         "daxfs info --image none disk | 1 | the store has no image 'none'; it has first, base
          daxfs info --image base middle | 1 | is not a store;
-         daxfs info --offset 1 middle | 1 | not a daxfs image; 
+         daxfs info --offset 1 middle | 1 | not a daxfs image
          daxfs info disk | 1 | commands take --image NAME
          daxfs info --offset 1T middle | 1 | so nothing starts at byte 1099511627776",
     );

@@ -50,8 +50,7 @@ fn begin(name: &[u8]) -> Result<OwnedFd> {
     let fs = fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
         let remedy = match error {
             Errno::NODEV => {
-                "; load the module (modprobe daxfs; with user_memory=BYTES for all users), or \
-                 use daxfs fuse"
+                "; load the module (modprobe daxfs), or use daxfs fuse, which needs none"
             }
             Errno::PERM => {
                 "; daxfs fuse works now; root can allow mounts in user namespaces (unshare -rm): \

@@ -132,8 +132,8 @@ fn devices() -> Vec<(u64, u64, PathBuf)> {
     .concat()
 }
 
-/// Writes the image file `image` to `range`, read it back, and returns the command that mounts it. Unless `force`,
-/// nothing but an image and zeros is overwritten.
+/// Writes the image file `image` to `range`, reads it back, and returns the command that mounts it.
+/// Unless `force`, nothing but an image and zeros is overwritten.
 ///
 /// Fails if the range is System RAM, if the kernel does not let programs write to it, or if the image does not fit.
 pub fn write(image: &Path, range: Range, force: bool) -> Result<String> {
@@ -146,7 +146,7 @@ pub fn write(image: &Path, range: Range, force: bool) -> Result<String> {
     }
     if image.size > range.size {
         let why = format!(
-            "the image has {} bytes, the range {}",
+            "the image has {} bytes, the range {}; name a larger range",
             image.size, range.size
         );
         return Err(Error::refused(range.to_string(), why));

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static PATIENT: AtomicBool = AtomicBool::new(false);
 
-/// Waits for other processes from now on, where it would be an error that they use a store or a layout.
+/// From now on, waits for processes that use a store or a layout, instead of failing.
 pub fn wait_for_others() {
     PATIENT.store(true, Ordering::Relaxed);
 }
@@ -96,6 +96,9 @@ pub fn failed(path: &Path, operation: &str, error: io::Error) -> Error {
         }
         io::ErrorKind::NotADirectory => "; a file is on the way: name another directory",
         io::ErrorKind::PermissionDenied if path.starts_with("/run") => "; only root can",
+        io::ErrorKind::PermissionDenied if operation == "make the directory" => {
+            "; run as a user who may write there"
+        }
         io::ErrorKind::PermissionDenied => "; run as the owner of the store",
         io::ErrorKind::ReadOnlyFilesystem => "; the store is on a read-only filesystem",
         io::ErrorKind::StorageFull => "; free some space",

@@ -20,20 +20,25 @@ use std::os::unix::fs::{symlink, DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// Why a directory is refused.
-const NO_STORE: &str = "is not a store; daxfs store init makes one";
-
 /// The link to the image that is mounted without a name.
 const ACTIVE: &str = "active";
 
-/// End of the names of images and packs.
 const SUFFIX: &str = ".daxfs";
+
+/// Returns the error for a directory that has no store, or does not exist.
+fn no_store(dir: &Path) -> Error {
+    let why = match dir.symlink_metadata() {
+        Ok(_) => "is not a store; daxfs store init makes one",
+        Err(_) => "does not exist; check the path, or make a store there (daxfs store init)",
+    };
+    Error::refused(shown_path(dir), why)
+}
 
 /// Checks that only this user and root can put links into the directory `dir`: a process that changes the store would
 /// follow them, and write to files of others or remove them.
 fn check_owner(dir: &Path) -> Result<()> {
     let found = dir.metadata().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::refused(shown_path(dir), NO_STORE),
+        io::ErrorKind::NotFound => no_store(dir),
         _ => failed(dir, "examine", error),
     })?;
     let own = rustix::process::geteuid().as_raw();
@@ -170,9 +175,7 @@ impl Store {
                 None
             }
             opened => Some(opened.map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                    Error::refused(shown_path(dir), NO_STORE)
-                }
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => no_store(dir),
                 _ => failed(&path, "open", error),
             })?),
         };
@@ -207,7 +210,6 @@ impl Store {
         self.dir.join("packs").join(format!("{sha256}{SUFFIX}"))
     }
 
-    /// Opens the image `name`.
     fn open_image(&self, name: &str) -> Result<Opened> {
         let path = self.image(name)?;
         if !path.exists() {
@@ -295,7 +297,7 @@ impl Store {
         image.chain(packs).collect()
     }
 
-    /// Use the pack in this file for no other image, because its content is damaged.
+    /// Keeps other images from using the pack in this file, because its content is damaged.
     pub(crate) fn distrust(&self, pack: &Path) {
         if let Some(sha256) = pack.file_stem().and_then(|name| name.to_str()) {
             lock(&self.read).distrusted.insert(sha256.into());

@@ -45,7 +45,7 @@ pub(super) struct TarReader<'a> {
     /// Parts of members that images cannot store.
     losses: Losses,
     warnings: Vec<String>,
-    /// The end mark was read.
+    /// Set once the end mark was read.
     ended: bool,
     /// Skip blocks of zeros, which end an archive, to read those after it.
     pub ignore_zeros: bool,
@@ -56,7 +56,7 @@ struct Head {
     header: Header,
     /// Offset of the first header that belongs to the member.
     at: u64,
-    /// It had an extended header.
+    /// Set if it had an extended header.
     pax: bool,
     records: Records,
 }
@@ -133,9 +133,10 @@ impl<'a> TarReader<'a> {
     /// Returns the error for an input that contains `what` instead.
     fn no_archive(&self, what: Option<&str>) -> Error {
         let mut why = String::from("is neither a tar archive nor a daxfs image");
-        if let Some(what) = what {
-            why += &format!(", but {what}; unpack or mount it, and name the directory");
-        }
+        why += &match what {
+            Some(what) => format!(", but {what}; unpack or mount it, and name the directory"),
+            None => "; name a directory, an archive or an image".into(),
+        };
         Error::refused(self.stream.path(), why)
     }
 

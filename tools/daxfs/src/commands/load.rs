@@ -13,15 +13,17 @@ use std::str::FromStr;
 
 /// Load an image file into memory and mount it
 ///
-/// The memory belongs to the mount and is freed with it. A memfd is sealed: its content can
-/// never change.
+/// You need as much memory as the image is large, until you unmount. By default it is a sealed
+/// memfd, whose content can never change.
 ///
-/// With --into phys=ADDRESS,size=BYTES, write the image to this physical memory, which other kernels can also mount,
-/// and print the command that mounts it. It is memory that was reserved at boot (memmap=SIZE$ADDRESS), where the
-/// kernel lets programs map /dev/mem, or a part of a pmem device or of a DAX device in devdax mode.
+/// With --into phys=ADDRESS,size=BYTES, the image goes into this physical memory, which other
+/// kernels can also mount, and you get the command that mounts it. Use memory that was reserved
+/// at boot (memmap=SIZE$ADDRESS), where the kernel lets programs map /dev/mem, or a part of a
+/// pmem device or of a DAX device in devdax mode.
 ///
-/// With --serve SOCKET, stay, and give the descriptor of the memory to each process that connects to this socket, such
-/// as by daxfs_memory() of libdaxfs. A service of systemd is ready when the image is mounted (Type=notify).
+/// With --serve SOCKET, the command stays, and gives the descriptor of the memory to each
+/// process that connects to this socket, such as by daxfs_memory() of libdaxfs. A service of
+/// systemd is ready when the image is mounted (Type=notify).
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -72,8 +74,9 @@ impl Load {
             {
                 print(&range::write(&self.image, range, self.force)?)
             }
-            (Destination::Kind(_), _) => {
-                wrong_usage("name the mount point; only phys= takes --force")
+            (Destination::Kind(_), None) => wrong_usage("name the mount point after the image"),
+            (Destination::Kind(_), Some(_)) => {
+                wrong_usage("--force overwrites physical memory, and needs --into phys=")
             }
             (Destination::Range(_), _) => {
                 wrong_usage("phys= is not mounted, and takes no mount point, options or --serve")

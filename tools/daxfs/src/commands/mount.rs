@@ -9,7 +9,7 @@ use daxfs_files::stdout::{written, Out};
 use daxfs_files::values::sha256;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::packs::PackFiles;
-use daxfs_image::source::At;
+use daxfs_image::source::{cannot_open, At};
 use daxfs_image::text::{human, shown_path};
 use daxfs_load::buffer::Kind;
 use daxfs_load::catalog::{value, Chosen};
@@ -18,20 +18,20 @@ use daxfs_load::packs::{attach, Packs};
 use daxfs_store::{Demands, Store};
 use rustix::process::geteuid;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
 /// Mount a daxfs image; called by mount(8)
 ///
-/// An image file is loaded into a sealed memfd first, as daxfs load does. Of a store, the image of the option image=NAME is
-/// mounted, or the active one, and the packs of it that are not in memory are loaded. Other images
-/// have their packs in the files and devices that pack=FILE names, once for each; those are loaded
-/// as well. Everything else is passed back to mount(8).
+/// An image file is loaded into a sealed memfd first, as daxfs load does. From a store, the
+/// image of the option image=NAME is mounted, or the active one, and the packs of it that are
+/// not in memory are loaded. If another image has packs, name a file or device for each with
+/// pack=FILE. All else goes back to mount(8).
+///
 /// With the type fuse.daxfs (mount.fuse.daxfs), the image is served as by daxfs fuse, with its
-/// options and the packs in the files that pack=FILE names, once for each; what root mounts is for
-/// all users then.
+/// options and pack=FILE; what root mounts is for all users then.
 #[derive(Parser)]
 #[command(
     name = "mount.daxfs",
@@ -163,6 +163,14 @@ pub fn helper(args: &Helper) -> Result<()> {
             }
         }
         Task::Device => {
+            // With phys=, the source is any word.
+            let missing = args.source.symlink_metadata().err();
+            match missing.filter(|error| error.kind() == ErrorKind::NotFound) {
+                Some(error) if value(&words, "phys").is_none() => {
+                    return Err(cannot_open(&shown_path(&args.source), error));
+                }
+                _ => {}
+            }
             let chosen = Chosen::find(&args.source, &mut words)?;
             let packs = match chosen {
                 Some(_) => Packs::default(),

@@ -17,11 +17,12 @@ use std::process::{Command, ExitCode};
 /// Smallest unit of a pmem device, of the kernel's mappings and of memory hotplug.
 const UNIT: u64 = 2 << 20;
 
-/// Share an image among virtual machines that cannot write it
+/// Share an image among virtual machines that cannot write to it
 ///
-/// Print the arguments that give a machine a virtio-pmem device with the image, quoted for a shell, or run COMMAND
-/// with them. All machines that are started with the same file hold one copy. QEMU maps it read-only. In the guest,
-/// mount /dev/pmem0. If the file is a store, machines see the images that daxfs store adds to it while they run.
+/// Runs COMMAND with QEMU's arguments for a virtio-pmem device with the image, or prints them,
+/// quoted for a shell. All machines that you start with the same file use one copy, which QEMU
+/// maps read-only. In the guest, mount /dev/pmem0. If the file is a store, machines see the
+/// images that daxfs store adds to it while they run.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -47,7 +48,11 @@ impl Share {
             let mut command = Command::new(program);
             let error = command.args(&self.command[1..]).args(&arguments).exec();
             let name = program.to_string_lossy();
-            let remedy = "; check the path";
+            let remedy = if name.contains('/') {
+                "; check the path"
+            } else {
+                "; install it, or give its path"
+            };
             return Err(Error::system(name, "cannot run it", remedy, error));
         }
         say(&words(&arguments))?;
