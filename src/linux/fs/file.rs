@@ -155,7 +155,7 @@ impl<T: Operations> VTable<T> {
         // SAFETY: Nothing else accesses a file that is being opened.
         let mode = unsafe { &mut (*file).f_mode };
         *mode |= bindings::FMODE_NOWAIT;
-        // fanotify(7) opens it for a listener first, who may bring what is missing, and cannot read.
+        // fanotify(7) opens it for a listener first, who cannot read it, but bring what is missing.
         let to_bring = *mode & bindings::FMODE_FSNOTIFY_MASK == bindings::FMODE_NONOTIFY;
         // SAFETY: The VFS passes an inode that has been set up.
         let inode = unsafe { INode::<T>::from_raw(inode) };
