@@ -5,9 +5,8 @@
 use crate::escape::{escape, refuse_marks};
 use crate::files::{failed, lock, sync, sync_content};
 use crate::group::{choose, split};
-use crate::import::written;
 use crate::layer::Known;
-use crate::pack::{self, each_object, object_name, New, Object, Pack, PackRef, Sum};
+use crate::pack::{self, each_object, object_name, written, New, Object, Pack, PackRef, Sum};
 use crate::store::Store;
 use daxfs_files::digest::{self, combine, hex};
 use daxfs_files::{make_room, Output, Progress, Silent};

@@ -4,11 +4,10 @@
 
 use crate::add::{may_be_good, Added, Guard, Total, TOGETHER};
 use crate::layout::IMAGE;
-use crate::pack::{packs, Pack, PackRef};
+use crate::pack::{packs, written, Pack, PackRef};
 use crate::store::Store;
 use crate::verify::{sizes, whole, whole_image, whole_pack};
 use daxfs_files::digest::hex;
-use daxfs_files::region::Region;
 use daxfs_files::{Output, Progress, Silent};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::Opened;
@@ -162,13 +161,6 @@ impl Store {
             first(|report| whole_pack(opened, &needed.sha256, false, progress, report))?;
         Ok((output, Arc::new(pack), size))
     }
-}
-
-/// Opens the image `name` of `size` bytes, which was written to `output`.
-pub(crate) fn written(output: &Output, size: u64, name: String) -> Result<Opened> {
-    let file = output.file().try_clone();
-    let file = file.map_err(|error| Error::system(&name, "cannot examine", "", error))?;
-    Opened::of_source(Region::file(file, 0, size), name)
 }
 
 /// Returns whether containerd has written to its store of content in the directory `dir` in the last minute.

@@ -6,6 +6,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
 use daxfs_files::digest::hex;
 use daxfs_files::memory::Storage;
+use daxfs_files::region::Region;
+use daxfs_files::Output;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
 use daxfs_image::source::Opened;
@@ -126,6 +128,13 @@ pub fn whole_metadata<S: Storage>(reader: &Reader<'_, S>, name: &str) -> Result<
         .image
         .verify_metadata(&mut vec![0; BUFFER], || Ok(()));
     whole.map_err(|error| Error::image(name, b"", error))
+}
+
+/// Opens the image `name` of `size` bytes, which was written to `output`.
+pub fn written(output: &Output, size: u64, name: String) -> Result<Opened> {
+    let file = output.file().try_clone();
+    let file = file.map_err(|error| Error::system(&name, "cannot examine", "", error))?;
+    Opened::of_source(Region::file(file, 0, size), name)
 }
 
 /// Returns the packs of the image `opened`.
