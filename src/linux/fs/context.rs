@@ -339,7 +339,8 @@ unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> Result<(), R
                 _ => {
                     (*fc).sget_key = known as *mut _;
                     // Others wait while sget_fc() looks at all superblocks of the type.
-                    let test = (known != 0).then_some(is_wanted as _);
+                    let test: unsafe extern "C" fn(_, _) -> _ = is_wanted;
+                    let test = (known != 0).then_some(test);
                     bindings::sget_fc(fc, test, Some(bindings::set_anon_super_fc))
                 }
             }

@@ -407,7 +407,7 @@ impl Server {
 
 /// Returns a refusal with `errno`, one of those that fanotify(7) takes.
 fn deny(errno: Errno) -> Response {
-    Response::from_bits_retain(Response::FAN_DENY.bits() | (errno.raw_os_error() as u32) << 24)
+    Response::from_bits_retain(Response::FAN_DENY.bits() | ((errno.raw_os_error() as u32) << 24))
 }
 
 /// Returns what open(2) says about `error`, `None` for `ENOMEDIUM`.
