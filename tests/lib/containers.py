@@ -254,13 +254,13 @@ def lines(text, mib):
 
 
 def commit(name, key):
-    """Commit a snapshot, and load its image."""
+    """Commit a snapshot, and wait for its image."""
     snapshot("Commit", name, key)
     made(name)
 
 
 def made(name):
-    """Load the image of a committed snapshot. Fail if it cannot be."""
+    """Wait until the image of a committed snapshot is made and loaded. Fail if it cannot be."""
     snapshot("View", f"view of {name}", name)
     snapshot("Remove", f"view of {name}")
     collect()

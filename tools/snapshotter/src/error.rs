@@ -67,6 +67,16 @@ pub enum Error {
         /// The problem and a remedy.
         why: String,
     },
+    /// The image of a committed snapshot cannot be made.
+    #[error("snapshot {name:?}: its image cannot be made: {why}; if this stays so, remove the container image, and pull it again")]
+    Unmade {
+        /// The snapshot.
+        name: String,
+        /// The code of the error.
+        code: Code,
+        /// The error.
+        why: String,
+    },
     /// The client has ended the call.
     #[error("the client is gone")]
     Gone,
@@ -140,6 +150,7 @@ impl Error {
             | Error::Used { .. }
             | Error::Unsupported(_) => Code::FailedPrecondition,
             Error::Invalid(_) => Code::InvalidArgument,
+            Error::Unmade { code, .. } => *code,
             Error::Gone => Code::Cancelled,
             Error::Io { error, .. } => system(error),
             Error::Damaged { .. } => Code::DataLoss,

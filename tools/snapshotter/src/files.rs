@@ -17,22 +17,26 @@ pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), 
     let upper = snapshot.upper();
     let is_there = upper.symlink_metadata().is_ok_and(|status| status.is_dir());
     let removed = match &snapshot.record.state {
-        State::Committed(_) | State::Applied(_) if is_there => {
-            if let Err(error) = images.parts(&snapshot.dir) {
+        State::Committed(_) if is_there => match images.parts(&snapshot.dir) {
+            Ok(_) => forget_changes(snapshot),
+            Err(error) => {
                 return Err(format!(
-                    "{error}; remove the snapshot, and pull its image again; copy what is in {} before that",
+                    "{error}; the files that the image was made of are in {}: copy them, then remove the snapshot",
                     daxfs_files::shown_path(&upper)
                 ));
             }
-            if snapshot.record.is_layer() {
-                remove_changes(snapshot)
-            } else {
-                Ok(())
+        },
+        State::Committed(_) => forget_changes(snapshot),
+        State::Applied(_) if is_there => match images.parts(&snapshot.dir) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                return Err(format!(
+                    "{error}; remove the snapshot, and pull its image again"
+                ))
             }
-        }
-        State::Committed(_) => remove_changes(snapshot),
-        State::View | State::Active if is_there => images.remove(&snapshot.dir),
-        State::View | State::Active | State::Applied(_) => {
+        },
+        State::View | State::Active | State::Pending if is_there => images.forget(&snapshot.dir),
+        State::View | State::Active | State::Applied(_) | State::Pending => {
             return Err(format!(
                 "{} is not there; restore it, or remove the snapshot",
                 daxfs_files::shown_path(&upper)
@@ -76,7 +80,7 @@ pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
 }
 
 /// Removes the changes that were committed, unless a container still writes to them.
-pub fn remove_changes(snapshot: &Snapshot) -> Result<()> {
+pub fn forget_changes(snapshot: &Snapshot) -> Result<()> {
     remove_tree(&snapshot.upper())?;
     remove_tree(&snapshot.work())
 }

@@ -146,12 +146,12 @@ impl Images {
     }
 
     /// Unloads the image of the snapshot in `dir`, if `unused` returns true and no process has its files open.
-    pub fn unload_unused(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
-        self.memory.unload_unused(&dir.join("layer"), unused)
+    pub fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
+        self.memory.evict(&dir.join("layer"), unused)
     }
 
     /// Unloads and removes the image of the snapshot in `dir`, if it has one.
-    pub fn remove(&self, dir: &Path) -> Result<()> {
+    pub fn forget(&self, dir: &Path) -> Result<()> {
         let layer = dir.join("layer");
         self.memory.unload(&layer)?;
         remove_tree(&layer)?;
@@ -162,14 +162,14 @@ impl Images {
     }
 
     /// Removes the packs that no image needs.
-    pub fn gc(&self) {
+    pub fn collect(&self) {
         if let Err(error) = self.store.gc(&mut |error| warn(&error)) {
             warn(&error);
         }
     }
 
     /// Removes images that the snapshots in the directories `dirs` do not have.
-    pub fn remove_others(&self, dirs: &HashSet<&Path>) -> Result<()> {
+    pub fn keep(&self, dirs: &HashSet<&Path>) -> Result<()> {
         let known: HashSet<&str> = dirs.iter().map(|dir| name(dir)).collect();
         // Other names are not ours.
         let is_ours = |image: &String| image.bytes().all(|byte| byte.is_ascii_digit());

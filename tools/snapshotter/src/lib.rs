@@ -4,7 +4,7 @@
 //!
 //! containerd asks a snapshotter to *prepare* an empty directory, unpacks a layer of a container image
 //! into it, and *commits* it. Then it prepares the next layer on top of that, and at last a snapshot
-//! for each container. Here a layer becomes an image in a store (store.rst), which is loaded
+//! for each container. Here a commit is followed by an image in a store (store.rst), which is loaded
 //! into memory and mounted; overlayfs puts a directory for a container's writes on top of it.
 //!
 //! * [`api`]: messages and service of the protocol; [`service`], [`server`]: the service

@@ -38,7 +38,7 @@ pub trait Loader: Send + Sync + 'static {
 
     /// Unmounts the image on `dir` to make room for another one, if `unused` returns true and no process has its
     /// files open. Returns whether it was unmounted. `unused` is called when no other call can load or unload the image.
-    fn unload_unused(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool>;
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool>;
 
     /// Returns whether an image is mounted on `dir`.
     fn is_loaded(&self, dir: &Path) -> bool;
@@ -148,7 +148,7 @@ impl Loader for KernelLoader {
         self.alone(dir, || self.unmount(dir, true).map(drop))
     }
 
-    fn unload_unused(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
         self.alone(dir, || Ok(unused() && self.unmount(dir, false)?))
     }
 
@@ -205,12 +205,12 @@ mod tests {
         for error in [
             memory.load(&store, "image", place).unwrap_err(),
             memory.unload(place).unwrap_err(),
-            memory.unload_unused(place, &|| true).map(drop).unwrap_err(),
+            memory.evict(place, &|| true).map(drop).unwrap_err(),
         ] {
             assert_eq!(error.code(), tonic::Code::FailedPrecondition);
             assert!(error.to_string().contains("/proc"), "{error}");
         }
-        assert!(!memory.unload_unused(place, &|| false).unwrap());
+        assert!(!memory.evict(place, &|| false).unwrap());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{warn, Error, Result};
 use daxfs_snapshotter::loader::{KernelLoader, Loader};
 use daxfs_snapshotter::options::Args;
-use daxfs_snapshotter::record::ToDisk;
+use daxfs_snapshotter::record::RealDisk;
 use daxfs_snapshotter::server::{report, serve};
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use std::process::ExitCode;
@@ -28,7 +28,7 @@ fn run(args: Args) -> Result<()> {
     let snapshotter = Arc::new(Snapshotter::open(
         &config,
         Box::new(memory),
-        Box::new(ToDisk),
+        Box::new(RealDisk),
     )?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -51,7 +51,7 @@ fn run(args: Args) -> Result<()> {
                 warn(&format_args!("cannot notify systemd: {error}"));
             }
             let snapshotter = Arc::clone(&snapshotter);
-            tokio::task::spawn_blocking(move || snapshotter.gc());
+            tokio::task::spawn_blocking(move || snapshotter.tidy());
         };
         if !config.metrics.as_os_str().is_empty() {
             let (path, snapshotter) = (config.metrics.clone(), Arc::clone(&snapshotter));

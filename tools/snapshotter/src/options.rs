@@ -23,14 +23,14 @@ Each snapshot has a directory ROOT/snapshots/NUMBER.
 
   snapshot.json       What it is: name, parent, kind, labels, times.
   fs, work            The changes of an active snapshot, and overlayfs's own
-                      directory.
+                      directory. A committed one has them until its image is made.
   layer               Where the image of a committed snapshot is mounted.
 
 ROOT/store is a store as daxfs store makes it, with an image NUMBER for each committed
-snapshot, which has the files of all layers below it, too. While the program runs, no
+snapshot once it is made, which has the files of all layers below it, too. While the program runs, no
 other one can use the store.
 
-An image is mounted after the commit, and unmounted when it is only needed below
+An image is made and mounted after the commit, and unmounted when it is only needed below
 another one. After the machine has started again, it is loaded when a container first
 needs it. The program can be restarted at any time: images stay mounted.
 

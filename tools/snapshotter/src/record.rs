@@ -40,7 +40,9 @@ pub enum State {
     Active,
     /// As active, with the image of a layer that was applied to it.
     Applied(Layer),
-    /// A layer.
+    /// A layer without an image so far.
+    Pending,
+    /// A layer, with its image.
     Committed(Layer),
 }
 
@@ -123,7 +125,7 @@ impl Record {
         Some((name, field("parent").unwrap_or_default()))
     }
 
-    /// Replaces the record in the directory `dir`. [`RecordWriter::sync`] makes it durable.
+    /// Replaces the record in the directory `dir`. [`Disk::sync`] makes it durable.
     ///
     /// Returns [`Error::Io`]. The old record is still there.
     pub fn replace(&self, dir: &Path) -> Result<()> {
@@ -143,7 +145,7 @@ impl Record {
     /// Removes the record in the directory `dir`.
     ///
     /// Returns [`Error::Io`]. The record is still there.
-    pub fn remove(dir: &Path) -> Result<()> {
+    pub fn erase(dir: &Path) -> Result<()> {
         let path = dir.join(NAME);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -158,11 +160,11 @@ impl Record {
         match self.state {
             State::View => Kind::View,
             State::Active | State::Applied(_) => Kind::Active,
-            State::Committed(_) => Kind::Committed,
+            State::Pending | State::Committed(_) => Kind::Committed,
         }
     }
 
-    /// Returns whether it is a layer.
+    /// Returns whether it is a layer, with or without its image.
     pub fn is_layer(&self) -> bool {
         self.kind() == Kind::Committed
     }
@@ -182,7 +184,7 @@ impl Record {
 }
 
 /// How records reach the disk.
-pub trait RecordWriter: Send + 'static {
+pub trait Disk: Send + 'static {
     /// Replaces the record in the directory `dir`, as [`Record::replace`].
     ///
     /// Returns [`Error::Io`]. The old record is still there.
@@ -198,9 +200,9 @@ pub trait RecordWriter: Send + 'static {
 }
 
 /// The disk itself.
-pub struct ToDisk;
+pub struct RealDisk;
 
-impl RecordWriter for ToDisk {}
+impl Disk for RealDisk {}
 
 /// A snapshot and its directory.
 #[derive(Clone, Debug)]

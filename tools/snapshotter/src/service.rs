@@ -19,6 +19,7 @@ use mkdaxfs::input::is_layer;
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 type Answer<T> = std::result::Result<Response<T>, Status>;
@@ -63,7 +64,7 @@ impl Service {
         result.inspect_err(count).map(Response::new)
     }
 
-    /// Creates a snapshot.
+    /// Creates a snapshot, unless the client has gone before the image of `parent` is made: containerd would not know it.
     async fn create(
         &self,
         key: String,
@@ -71,10 +72,14 @@ impl Service {
         state: State,
         labels: Labels,
     ) -> std::result::Result<Vec<Mount>, Status> {
-        let call = move |snapshotter: &Snapshotter, _: &dyn Fn() -> bool| {
+        let made = self.call(move |snapshotter, waits| {
+            snapshotter.finish(&parent)?;
+            if !waits() {
+                return Err(Error::Gone);
+            }
             snapshotter.create(&key, &parent, state, labels)
-        };
-        Ok(self.call(call).await?.into_inner())
+        });
+        Ok(made.await?.into_inner())
     }
 }
 
@@ -115,19 +120,19 @@ impl Snapshots for Service {
         let CommitSnapshotRequest {
             name, key, labels, ..
         } = request.into_inner();
-        let image = name.clone();
-        let committed = self
-            .call(move |snapshotter, waits| snapshotter.commit(&name, &key, labels, waits))
-            .await?;
         let snapshotter = Arc::clone(&self.snapshotter);
-        // After the answer: containerd waits for that inside a transaction.
+        let (answer, answered) = oneshot::channel();
+        // This goes on if the client has gone.
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = snapshotter.bring_up(&image) {
+            let committed = snapshotter.commit(&name, &key, labels);
+            let is_committed = committed.is_ok();
+            let _ = answer.send(committed);
+            if let Some(Err(error)) = is_committed.then(|| snapshotter.bring_up(&name)) {
                 snapshotter.count(error.code());
                 warn(&error);
             }
         });
-        Ok(committed)
+        self.answer(answered.await.map_err(failed).and_then(|it| Ok(it?)))
     }
 
     async fn remove(&self, request: Request<RemoveSnapshotRequest>) -> Answer<()> {

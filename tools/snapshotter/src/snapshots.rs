@@ -10,7 +10,7 @@ use crate::error::{warn, Error, Result};
 use crate::files::{fill, make, recover};
 use crate::idmap::IdMap;
 use crate::images::Images;
-use crate::record::{now, Layer, Record, RecordWriter, Snapshot, State};
+use crate::record::{now, Disk, Layer, Record, Snapshot, State};
 use crate::tree::{check_unmounted, remove_tree};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -32,7 +32,7 @@ pub struct Snapshots {
     /// Number of the next directory.
     next: u64,
     /// Where records are written.
-    disk: Box<dyn RecordWriter>,
+    disk: Box<dyn Disk>,
 }
 
 impl Snapshots {
@@ -40,7 +40,7 @@ impl Snapshots {
     /// snapshot has from `images`.
     ///
     /// An unusable snapshot causes a warning, and calls that need it fail.
-    pub fn open(dir: PathBuf, disk: Box<dyn RecordWriter>, images: &Images) -> Result<Self> {
+    pub fn open(dir: PathBuf, disk: Box<dyn Disk>, images: &Images) -> Result<Self> {
         let mut found = Snapshots {
             dir,
             snapshots: HashMap::new(),
@@ -54,12 +54,10 @@ impl Snapshots {
             found.next = found.next.max(number + 1);
             found.read(dir, images);
         }
-        let swept = found
-            .leftovers()
-            .and_then(|dirs| remove_dirs(&dirs, images));
+        let swept = found.leftovers().and_then(|dirs| sweep(&dirs, images));
         let numbered = found.numbered()?;
         let dirs = numbered.iter().map(|(_, dir)| &**dir).collect();
-        for error in [swept, images.remove_others(&dirs)]
+        for error in [swept, images.keep(&dirs)]
             .into_iter()
             .filter_map(Result::err)
         {
@@ -121,7 +119,7 @@ impl Snapshots {
         Ok(found)
     }
 
-    /// Returns directories that belong to no snapshot: [`remove_dirs`] removes them. None of them becomes one.
+    /// Returns directories that belong to no snapshot: [`sweep`] removes them. None of them becomes one.
     pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
         let known: HashSet<&Path> = self.all().map(|snapshot| &*snapshot.dir).collect();
         let dirs = self.numbered()?.into_iter().map(|(_, dir)| dir);
@@ -294,7 +292,7 @@ impl Snapshots {
         let written = filled.and_then(|()| self.write(&snapshot));
         if let Err(error) = written.and_then(|()| self.disk.sync(&self.dir)) {
             // The next start retries.
-            for undone in [Record::remove(&snapshot.dir), remove_tree(&snapshot.dir)] {
+            for undone in [Record::erase(&snapshot.dir), remove_tree(&snapshot.dir)] {
                 undone.unwrap_or_else(|error| warn(&error));
             }
             return Err(error);
@@ -317,6 +315,15 @@ impl Snapshots {
         };
         make(&dir, 0o700)?;
         Ok(dir)
+    }
+
+    /// Returns the names of committed snapshots without an image.
+    pub fn pending(&self) -> Vec<String> {
+        let is_pending = |snapshot: &&Snapshot| snapshot.record.state == State::Pending;
+        let mut pending: Vec<_> = self.all().filter(is_pending).collect();
+        pending.sort_by_key(|snapshot| snapshot.record.updated);
+        let names = pending.into_iter();
+        names.map(|snapshot| snapshot.record.name.clone()).collect()
     }
 
     /// Returns the snapshot `key`, which can be committed under the name `name`.
@@ -372,31 +379,23 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Makes the active snapshot `old` the committed snapshot `name`, with the image `layer`.
+    /// Makes the active snapshot `key` the committed snapshot `name`, without an image unless a layer was applied to it.
     ///
     /// Returns the errors of [`Snapshots::uncommitted`], or the system's. It is active then; after a crash it may be committed.
-    pub fn commit(
-        &mut self,
-        name: &str,
-        old: &Snapshot,
-        labels: Labels,
-        layer: Layer,
-    ) -> Result<()> {
-        let key = &old.record.name;
-        // Another one may have its name.
-        let found = self.uncommitted(name, key)?;
-        if found.dir != old.dir {
-            return Err(Error::NotFound(key.clone()));
-        }
-        // Its labels may have changed.
-        let old = found.clone();
-        let state = State::Committed(layer);
+    pub fn commit(&mut self, name: &str, key: &str, labels: Labels) -> Result<()> {
+        let old = self.uncommitted(name, key)?.clone();
+        let state = match &old.record.state {
+            State::Applied(layer) => State::Committed(layer.clone()),
+            _ => State::Pending,
+        };
         let snapshot = Snapshot {
             record: Record::new(name, &old.record.parent, state, labels),
             dir: old.dir.clone(),
         };
         if let Err(error) = self.write(&snapshot) {
-            self.write(&old).unwrap_or_else(|error| warn(&error));
+            if let Err(error) = self.write(&old) {
+                warn(&error);
+            }
             return Err(error);
         }
         self.snapshots.remove(key);
@@ -404,6 +403,22 @@ impl Snapshots {
         self.use_now(&old.record.parent);
         self.use_now(name);
         Ok(())
+    }
+
+    /// Records the image of the committed snapshot `pending`. Returns whether the record survives a crash. Keeps the files
+    /// that the image was made of if not: after a crash, either record may be there.
+    ///
+    /// Returns [`Error::NotFound`], or the system's errors. Nothing has changed then.
+    pub fn finish(&mut self, pending: &Snapshot, layer: Layer) -> Result<Result<()>> {
+        let name = &pending.record.name;
+        // Another one may have its name.
+        let found = self.get(name).ok().filter(|found| found.dir == pending.dir);
+        let mut snapshot = found.ok_or_else(|| Error::NotFound(name.clone()))?.clone();
+        snapshot.record.state = State::Committed(layer);
+        self.disk.replace(&snapshot.record, &snapshot.dir)?;
+        let durable = self.disk.sync(&snapshot.dir);
+        self.snapshots.insert(name.clone(), snapshot);
+        Ok(durable)
     }
 
     /// Ends the snapshot `name`. Its directory remains, without a record.
@@ -423,7 +438,7 @@ impl Snapshots {
             return Err(Error::state(name, "is in use by another call; try again"));
         }
         check_unmounted(&snapshot.upper())?;
-        Record::remove(&snapshot.dir)?;
+        Record::erase(&snapshot.dir)?;
         if let Err(error) = self.disk.sync(&snapshot.dir) {
             // After a crash it may be there again, and can be removed again.
             warn(&error);
@@ -469,10 +484,10 @@ impl Snapshots {
 }
 
 /// Removes the directories `dirs` and their images, and continues after errors.
-pub fn remove_dirs(dirs: &[PathBuf], images: &Images) -> Result<()> {
+pub fn sweep(dirs: &[PathBuf], images: &Images) -> Result<()> {
     let mut result = Ok(());
     for dir in dirs {
-        if let Err(error) = images.remove(dir).and_then(|()| remove_tree(dir)) {
+        if let Err(error) = images.forget(dir).and_then(|()| remove_tree(dir)) {
             match result {
                 Ok(()) => result = Err(error),
                 Err(_) => warn(&error),

@@ -2,21 +2,23 @@
 
 //! The snapshotter: implementation of the service's calls.
 //!
-//! The snapshots are locked while a record is written, and never while an image is made or loaded. So calls that take long
-//! do not hold up others; only calls that load images, and calls that make them, wait for each other.
+//! The snapshots are locked while a record is written, and never while an image is made or loaded. So
+//! calls that take long do not hold up others; only calls that load images, and calls that make them, wait for each
+//! other.
 //!
-//! [`Snapshotter::apply`] makes the image of a layer that containerd has as an archive, and [`Snapshotter::commit`] that of a
-//! directory. containerd waits for the latter inside a transaction of its metadata.
+//! containerd calls [`Snapshotter::commit`] inside a transaction of its metadata, and calls that wait for images outside of
+//! it. So a commit only writes a record. [`Snapshotter::finish`] makes the image after the answer, and calls for
+//! snapshots on top of the layer wait for it.
 
 use crate::api::{Info, Kind, Labels, Mount};
 use crate::config::Config;
 use crate::error::{warn, Error, Result};
-use crate::files::remove_changes;
+use crate::files::forget_changes;
 use crate::idmap::IdMap;
 use crate::images::{upper, Images};
 use crate::loader::Loader;
-use crate::record::{Layer, Record, RecordWriter, Snapshot, State};
-use crate::snapshots::{remove_dirs, Snapshots};
+use crate::record::{Disk, Layer, Record, Snapshot, State};
+use crate::snapshots::{sweep, Snapshots};
 use crate::tree::{measure, Size};
 use daxfs_files::digest::hex;
 use daxfs_files::Silent;
@@ -24,10 +26,11 @@ use daxfs_store::{lock, merge_upper, Exported};
 use mkdaxfs::input::{layer, Options};
 use mkdaxfs::writer::build::Builder;
 use mkdaxfs::writer::tree::ROOT;
-use std::collections::BTreeMap;
-use std::fs::{DirBuilder, Metadata};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{DirBuilder, File, Metadata};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, TryLockError};
 use tonic::Code;
 
@@ -36,16 +39,21 @@ pub struct Snapshotter {
     snapshots: Mutex<Snapshots>,
     images: Images,
     /// Held while an image is made: one at a time.
-    making: Mutex<()>,
+    making: Mutex<Making>,
     /// Held while images are unloaded to make room for another one, until that is loaded.
-    unloading: Mutex<()>,
+    evicting: Mutex<()>,
     /// Held while packs are removed.
     collecting: Mutex<()>,
+    /// The number of failed attempts.
+    failures: AtomicU64,
     /// How many calls failed, by code.
     failed: Mutex<BTreeMap<String, u64>>,
     /// Bytes that all images may take, or 0.
     limit: u64,
 }
+
+/// The last failed attempt to make an image for each layer, with its number.
+type Making = HashMap<String, (u64, Code, String)>;
 
 /// The content of a layer that is applied to a snapshot.
 pub enum Content {
@@ -64,14 +72,9 @@ pub enum Content {
 const OPTIONS_MAX: usize = 4000;
 
 impl Snapshotter {
-    /// Opens the snapshots of an earlier run, and removes the remains of a crash. [`Snapshotter::gc`] removes packs, which may
-    /// take long.
+    /// Opens the snapshots of an earlier run, and removes the remains of a crash. [`Snapshotter::tidy`] removes the others.
     /// Records are written to `disk`.
-    pub fn open(
-        config: &Config,
-        memory: Box<dyn Loader>,
-        disk: Box<dyn RecordWriter>,
-    ) -> Result<Self> {
+    pub fn open(config: &Config, memory: Box<dyn Loader>, disk: Box<dyn Disk>) -> Result<Self> {
         let dir = config.root.join("snapshots");
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -83,11 +86,23 @@ impl Snapshotter {
             snapshots: Mutex::new(snapshots),
             images,
             making: Mutex::default(),
-            unloading: Mutex::default(),
+            evicting: Mutex::default(),
             collecting: Mutex::default(),
+            failures: AtomicU64::new(0),
             failed: Mutex::default(),
             limit: config.memory.limit,
         })
+    }
+
+    /// Removes what the snapshots of an earlier run do not need from the store, and makes images that are pending. Other calls
+    /// can be served at the same time, because this may take long.
+    pub fn tidy(&self) {
+        self.images.collect();
+        let pending = lock(&self.snapshots).pending();
+        let finished = pending.iter().map(|name| self.bring_up(name));
+        finished
+            .filter_map(Result::err)
+            .for_each(|error| warn(&error));
     }
 
     /// Counts a call that failed with `code`.
@@ -100,12 +115,15 @@ impl Snapshotter {
         let mut layers: Vec<Snapshot> = lock(&self.snapshots).all().cloned().collect();
         layers.retain(|layer| layer.record.is_layer());
         let count = layers.len() as u64;
+        let is_pending = |layer: &&Snapshot| layer.record.state == State::Pending;
+        let pending = layers.iter().filter(is_pending).count() as u64;
         layers.retain(|layer| self.images.is_loaded(&layer.dir));
         let bytes = self.parts_of(&layers).values().sum();
         let images = layers.len() as u64;
         let mut text = String::new();
         for (name, value, help) in [
             ("layers", count, "Committed snapshots."),
+            ("layers_pending", pending, "Layers without an image so far."),
             ("images_loaded", images, "Images in memory."),
             ("loaded_bytes", bytes, "Bytes of images in memory."),
             ("limit_bytes", self.limit, "Most bytes of images, or 0."),
@@ -136,7 +154,7 @@ impl Snapshotter {
             loaded => return loaded,
         }
         // Another call may have unloaded all of them for the same image, and not have loaded it yet.
-        let _evicting = lock(&self.unloading);
+        let _evicting = lock(&self.evicting);
         let mut error = match load() {
             Err(error) if error.missing_memory(0).is_some() => error,
             loaded => return loaded,
@@ -164,7 +182,7 @@ impl Snapshotter {
         for other in unused {
             // A call that needs it from now on waits until it is unloaded, and then loads it.
             let is_unused = || lock(&self.snapshots).is_unused(&other);
-            match self.images.unload_unused(&other.dir, &is_unused) {
+            match self.images.evict(&other.dir, &is_unused) {
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(failed) => {
@@ -204,11 +222,14 @@ impl Snapshotter {
         })
     }
 
-    /// Keeps the committed snapshot `parent`, if that is not empty, from being removed.
+    /// Keeps the committed snapshot `parent`, if that is not empty, from being removed. Waits until its image is made.
     fn pin(&self, parent: &str) -> Result<Pin<'_>> {
         let layer = lock(&self.snapshots).pin(parent)?;
         let snapshotter = self;
-        Ok(Pin { snapshotter, layer })
+        let mut pin = Pin { snapshotter, layer };
+        self.finish(parent)?;
+        pin.layer = lock(&self.snapshots).below(parent)?;
+        Ok(pin)
     }
 
     /// Loads the layer of `pin`, if there is one. Returns where it is mounted.
@@ -285,46 +306,33 @@ impl Snapshotter {
             // containerd fetches the packs at the same time.
             Exported::wait(dir, digests, &still)?;
         }
-        let make = || match content {
-            Content::Archive(file) => self.unpack(dir, below, file),
-            Content::Image {
-                dir: blobs,
-                digests,
-            } => self.images.import(dir, blobs, digests),
-        };
-        let record = |layer| lock(&self.snapshots).apply(&snapshot, layer);
-        self.make(dir, &still, make, record).map(Some)
-    }
-
-    /// Makes the image of the active snapshot in `dir` by `make`, and records it by `record`, if it is `still` wanted when
-    /// no other image is being made.
-    fn make<T>(
-        &self,
-        dir: &Path,
-        still: &dyn Fn() -> Result<()>,
-        make: impl FnOnce() -> Result<(Layer, T)>,
-        record: impl FnOnce(Layer) -> Result<()>,
-    ) -> Result<T> {
-        let made = {
+        let applied = {
             let _making = lock(&self.making);
             // Another call may have applied a layer, and committed it, or removed the snapshot.
             still().and_then(|()| {
                 // An earlier attempt may have been killed.
-                self.images.remove(dir)?;
-                let remove = || self.images.remove(dir).unwrap_or_else(|error| warn(&error));
-                let (layer, told) = make().inspect_err(|_| remove())?;
-                let recorded = record(layer).inspect_err(|error| {
-                    // After an error of the disk, the record may be there after a crash, and needs its image.
-                    if !matches!(error, Error::Io { .. }) {
-                        remove();
-                    }
+                self.images.forget(dir)?;
+                let made = match content {
+                    Content::Archive(file) => self.unpack(dir, below, file),
+                    Content::Image {
+                        dir: blobs,
+                        digests,
+                    } => self.images.import(dir, blobs, digests),
+                };
+                let applied = made.and_then(|(layer, told)| {
+                    lock(&self.snapshots).apply(&snapshot, layer)?;
+                    Ok(Some(told))
                 });
-                recorded.map(|()| told)
+                applied.inspect_err(|_| {
+                    if let Err(error) = self.images.forget(dir) {
+                        warn(&error);
+                    }
+                })
             })
         };
         // Removals may have left it to this call.
-        self.gc();
-        made
+        self.collect();
+        applied
     }
 
     /// Makes the image of the snapshot in `dir` of the archive of a layer. Returns it, and digest and size of the archive.
@@ -347,65 +355,136 @@ impl Snapshotter {
         Ok((made, (format!("sha256:{}", hex(&told.0)), told.1)))
     }
 
-    /// Makes the active snapshot `key` the committed snapshot `name`. Makes its image before that, unless a layer was applied.
-    ///
-    /// Returns [`Error::Gone`] if it is not `wanted` when its image is made. After an error it is active, as before.
-    pub fn commit(
-        &self,
-        name: &str,
-        key: &str,
-        labels: Labels,
-        wanted: &dyn Fn() -> bool,
-    ) -> Result<()> {
+    /// Makes the active snapshot `key` the committed snapshot `name`: write its files to disk, and then its record.
+    /// [`Snapshotter::bring_up`] makes its image, and loads it.
+    pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
         self.images.memory.check()?;
-        let find = || lock(&self.snapshots).uncommitted(name, key).cloned();
-        let snapshot = find()?;
-        let record = |layer| lock(&self.snapshots).commit(name, &snapshot, labels, layer);
-        if let State::Applied(layer) = &snapshot.record.state {
-            record(layer.clone())?;
-        } else {
-            let pin = self.pin(&snapshot.record.parent)?;
-            let below = pin.layer.as_ref().map(|layer| &*layer.dir);
-            let dir = &snapshot.dir;
-            let still = || match find()? {
-                _ if !wanted() => Err(Error::Gone),
-                found if found.dir == *dir && found.record.state == State::Active => Ok(()),
-                _ => Err(Error::state(key, "was changed by another call; try again")),
-            };
-            let make = || {
-                let inodes = measure(&snapshot.upper())?.inodes;
-                self.images.check_room(dir, below, inodes)?;
-                let tree = upper(&snapshot.upper(), dir)?;
-                let merge = |builder: &mut Builder| Ok(merge_upper(builder, tree)?);
-                let layer = self.images.make(dir, below, merge)?;
-                still().map(|()| (layer, ()))
-            };
-            self.make(dir, &still, make, record)?;
+        let snapshot = lock(&self.snapshots).uncommitted(name, key)?.clone();
+        if snapshot.record.state == State::Active {
+            let upper = snapshot.upper();
+            let synced = File::open(&upper).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
+            synced.map_err(Error::io(&upper, "sync"))?;
         }
-        // The next start removes what is left.
-        remove_changes(&snapshot).unwrap_or_else(|error| warn(&error));
+        lock(&self.snapshots).commit(name, key, labels)?;
+        if let State::Applied(_) = snapshot.record.state {
+            // They are empty. The next start removes what is left.
+            forget_changes(&snapshot).unwrap_or_else(|error| warn(&error));
+        }
         Ok(())
     }
 
-    /// Loads the image of the committed snapshot `name`. The image below it is unloaded if nothing uses it.
+    /// Makes the image of the committed snapshot `name`, if it has none, and loads it. The image below it is unloaded if nothing
+    /// uses it.
     ///
-    /// Returns why the image cannot be loaded; the next call that needs it tries again.
+    /// Returns the errors of [`Snapshotter::finish`], or why the image cannot be loaded; the next call that needs it tries again.
     pub fn bring_up(&self, name: &str) -> Result<()> {
-        let Ok(snapshot) = lock(&self.snapshots).get(name).cloned() else {
-            return Ok(());
+        self.finish(name)?;
+        let making = lock(&self.making);
+        let snapshot = match lock(&self.snapshots).get(name) {
+            Ok(snapshot) => snapshot.clone(),
+            Err(_) => return Ok(()),
         };
         let State::Committed(layer) = &snapshot.record.state else {
             return Ok(());
         };
         let loaded = self.load(&snapshot, &layer.sha256);
-        let found = lock(&self.snapshots).get(name).cloned();
-        if !found.is_ok_and(|found| found.dir == snapshot.dir) {
-            // A removal does not wait for this.
-            self.remove_dir(snapshot.dir);
+        drop(making);
+        let is_gone = self.is_gone(&snapshot);
+        if is_gone {
+            self.discard(snapshot.dir);
+        }
+        // Removals may have left it to this call.
+        self.collect();
+        if is_gone {
             return Ok(());
         }
         loaded?;
         self.unload_below(&snapshot.record.parent);
+        Ok(())
+    }
+
+    /// Returns whether `snapshot` was removed.
+    fn is_gone(&self, snapshot: &Snapshot) -> bool {
+        let snapshots = lock(&self.snapshots);
+        let found = snapshots.get(&snapshot.record.name);
+        !found.is_ok_and(|it| it.dir == snapshot.dir)
+    }
+
+    /// Makes the image of the committed snapshot `name`, if it has none. If it cannot be made, the next call tries again.
+    ///
+    /// Returns [`Error::Unmade`] also if another call has failed while this one waited for it.
+    pub fn finish(&self, name: &str) -> Result<()> {
+        if self.pending(name)?.is_none() {
+            return Ok(());
+        }
+        let before = self.failures.load(Ordering::Acquire);
+        let made = self.make(name, before, &mut lock(&self.making));
+        // Removals may have left it to this call.
+        self.collect();
+        made
+    }
+
+    /// Returns the committed snapshot `name` and the directory of the one below it, if it has no image.
+    fn pending(&self, name: &str) -> Result<Option<(Snapshot, Option<PathBuf>)>> {
+        let snapshots = lock(&self.snapshots);
+        let snapshot = match snapshots.get(name) {
+            Ok(snapshot) if snapshot.record.state == State::Pending => snapshot.clone(),
+            _ => return Ok(None),
+        };
+        let below = snapshots.below(&snapshot.record.parent)?;
+        Ok(Some((snapshot, below.map(|below| below.dir))))
+    }
+
+    /// Does as [`Snapshotter::finish`], which was called after `before` failed attempts.
+    fn make(&self, name: &str, before: u64, making: &mut Making) -> Result<()> {
+        let Some((snapshot, below)) = self.pending(name)? else {
+            return Ok(());
+        };
+        let unmade = |code, why| Error::Unmade {
+            name: name.into(),
+            code,
+            why,
+        };
+        if let Some((number, code, why)) = making.get(name) {
+            if *number > before {
+                return Err(unmade(*code, why.clone()));
+            }
+        }
+        let make = || -> Result<_> {
+            // An earlier run may have failed after the image was made.
+            self.images.forget(&snapshot.dir)?;
+            let inodes = measure(&snapshot.upper())?.inodes;
+            self.images
+                .check_room(&snapshot.dir, below.as_deref(), inodes)?;
+            let tree = upper(&snapshot.upper(), &snapshot.dir)?;
+            let merge = |builder: &mut Builder| Ok(merge_upper(builder, tree)?);
+            let layer = self.images.make(&snapshot.dir, below.as_deref(), merge)?;
+            lock(&self.snapshots).finish(&snapshot, layer)
+        };
+        let durable = match make() {
+            Ok(made) => made,
+            Err(error) => {
+                if let Err(error) = self.images.forget(&snapshot.dir) {
+                    warn(&error);
+                }
+                // A removal does not wait for this.
+                if self.is_gone(&snapshot) {
+                    return Ok(());
+                }
+                let number = self.failures.fetch_add(1, Ordering::AcqRel) + 1;
+                let (code, why) = (error.code(), error.to_string());
+                making.retain(|name, _| lock(&self.snapshots).get(name).is_ok());
+                making.insert(name.into(), (number, code, why.clone()));
+                return Err(unmade(code, why));
+            }
+        };
+        // Otherwise the next start makes it again if it finds the old record.
+        if let Err(error) = durable.and_then(|()| forget_changes(&snapshot)) {
+            warn(&error);
+        }
+        if self.is_gone(&snapshot) {
+            self.discard(snapshot.dir);
+        }
         Ok(())
     }
 
@@ -416,7 +495,7 @@ impl Snapshotter {
             return;
         };
         let is_unused = || lock(&self.snapshots).is_unused(&below);
-        if let Err(error) = self.images.unload_unused(&below.dir, &is_unused) {
+        if let Err(error) = self.images.evict(&below.dir, &is_unused) {
             warn(&error);
         }
     }
@@ -424,25 +503,25 @@ impl Snapshotter {
     /// Removes the snapshot `name`, and gives its memory back.
     pub fn remove(&self, name: &str) -> Result<()> {
         let snapshot = lock(&self.snapshots).remove(name)?;
-        self.remove_dir(snapshot.dir);
+        self.discard(snapshot.dir);
         if !matches!(snapshot.record.state, State::Active | State::View) {
-            self.gc();
+            self.collect();
         }
         Ok(())
     }
 
     /// Removes the packs that no image needs. If an image is being made, that call does it.
-    pub fn gc(&self) {
+    fn collect(&self) {
         let _collecting = lock(&self.collecting);
         match self.making.try_lock() {
             Err(TryLockError::WouldBlock) => {}
-            _making => self.images.gc(),
+            _making => self.images.collect(),
         }
     }
 
     /// Removes the directory `dir`, which has no record, with its image.
-    fn remove_dir(&self, dir: PathBuf) {
-        if let Err(error) = remove_dirs(&[dir], &self.images) {
+    fn discard(&self, dir: PathBuf) {
+        if let Err(error) = sweep(&[dir], &self.images) {
             warn(&error);
         }
     }
@@ -450,8 +529,8 @@ impl Snapshotter {
     /// Removes what earlier calls of [`Snapshotter::remove`] could not.
     pub fn cleanup(&self) -> Result<()> {
         let dirs = lock(&self.snapshots).leftovers()?;
-        let swept = remove_dirs(&dirs, &self.images);
-        self.gc();
+        let swept = sweep(&dirs, &self.images);
+        self.collect();
         swept
     }
 
@@ -483,14 +562,20 @@ impl Snapshotter {
     /// Returns the space that the snapshot `name` takes, without snapshots below it: what a layer has added to the store,
     /// or the space on disk.
     pub fn usage(&self, name: &str) -> Result<Size> {
-        let snapshot = lock(&self.snapshots).usable(name)?.clone();
-        match &snapshot.record.state {
-            State::Committed(layer) | State::Applied(layer) => Ok(Size {
-                bytes: layer.size,
-                inodes: layer.inodes,
-            }),
-            State::View => Ok(Size::default()),
-            State::Active => measure(&snapshot.upper()),
+        loop {
+            let snapshot = lock(&self.snapshots).usable(name)?.clone();
+            let size = match &snapshot.record.state {
+                State::Committed(layer) | State::Applied(layer) => Ok(Size {
+                    bytes: layer.size,
+                    inodes: layer.inodes,
+                }),
+                State::View => Ok(Size::default()),
+                State::Active | State::Pending => measure(&snapshot.upper()),
+            };
+            // The image may have been made, and the directory removed.
+            if lock(&self.snapshots).get(name)?.record.state == snapshot.record.state {
+                return size;
+            }
         }
     }
 }

@@ -7,12 +7,12 @@ use crate::{labels, lower, refused, refused_for, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::{Kind, Labels};
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::loader::{KernelLoader, Loader};
-use daxfs_snapshotter::record::{Record, RecordWriter, State, ToDisk};
+use daxfs_snapshotter::record::{Disk, RealDisk, Record, State};
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
 use daxfs_testing::can_mount;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -121,7 +121,7 @@ async fn damaged_files_are_named() {
     let opened = Snapshotter::open(
         &config,
         Box::new(KernelLoader::new(&config)),
-        Box::new(ToDisk),
+        Box::new(RealDisk),
     );
     let error = opened.err().unwrap().to_string();
     assert!(error.contains("another process uses this store"), "{error}");
@@ -294,7 +294,7 @@ fn fault(faults: &[usize], count: &AtomicUsize, dir: &Path) -> Result<()> {
     }
 }
 
-impl RecordWriter for Faulty {
+impl Disk for Faulty {
     fn replace(&self, record: &Record, dir: &Path) -> Result<()> {
         fault(&self.replacements, &self.replaced, dir)?;
         record.replace(dir)
@@ -302,24 +302,27 @@ impl RecordWriter for Faulty {
 
     fn sync(&self, dir: &Path) -> Result<()> {
         fault(&self.syncs, &self.synced, dir)?;
-        ToDisk.sync(dir)
+        RealDisk.sync(dir)
     }
 }
 
-/// Whatever fails while a commit is recorded, the next start finds the files or their image.
+/// Whatever fails while a commit and its image are recorded, the next start finds the files or their image.
 #[test]
 fn the_disk_fails_during_a_commit() {
-    // Prepare replaces once and syncs twice. Then come the commit and its undoing.
-    let cases: [(&[usize], &[usize], bool); 5] = [
-        (&[], &[1], false),
-        (&[2], &[], false),
+    // Prepare replaces once and syncs twice. Then come the commit, and its undoing or the record of the image.
+    let cases: [(&[usize], &[usize], bool, bool); 7] = [
+        (&[], &[1], false, false),
+        (&[2], &[], false, false),
         // The old record is back, but maybe not after a crash.
-        (&[2, 3], &[], false),
+        (&[2, 3], &[], false, false),
         // The new record is written, but maybe not after a crash.
-        (&[2], &[2], false),
-        (&[], &[], true),
+        (&[2], &[2], false, false),
+        (&[], &[2], true, false),
+        // The record of the image is written, but maybe not after a crash.
+        (&[3], &[], true, true),
+        (&[], &[], true, true),
     ];
-    for (syncs, replacements, committed) in cases {
+    for (syncs, replacements, committed, finished) in cases {
         let case = format!("syncs {syncs:?}, replacements {replacements:?}");
         let place = tempfile::TempDir::new().unwrap();
         let config = Machine::config(place.path());
@@ -335,17 +338,24 @@ fn the_disk_fails_during_a_commit() {
             .unwrap();
         let dir = upper(&mounts);
         std::fs::write(dir.join("file"), "precious").unwrap();
-        let result = commit(&snapshotter);
+        let result = snapshotter.commit("layer", "key", Labels::new());
         assert_eq!(result.is_ok(), committed, "{case}: {result:?}");
         assert_eq!(snapshotter.stat("layer").is_ok(), committed, "{case}");
         assert_eq!(snapshotter.stat("key").is_ok(), !committed, "{case}");
-        assert_eq!(dir.join("file").exists(), !committed, "{case}");
+        if committed {
+            let result = snapshotter.finish("layer");
+            assert_eq!(result.is_ok(), finished, "{case}: {result:?}");
+        }
+        let image = place.path().join("root/store/images/1.daxfs");
+        assert_eq!(image.exists(), finished, "{case}");
+        let sure = finished && syncs.is_empty();
+        assert_eq!(dir.join("file").exists(), !sure, "{case}");
         drop(snapshotter);
 
         // After a crash, either record may be there if it is not sure.
-        let again = Snapshotter::open(&config, memory(), Box::new(ToDisk)).unwrap();
+        let again = Snapshotter::open(&config, memory(), Box::new(RealDisk)).unwrap();
         if again.stat("layer").is_err() {
-            commit(&again).unwrap();
+            again.commit("layer", "key", Labels::new()).unwrap();
         }
         let mounts = again
             .create("new", "layer", State::Active, Labels::new())
@@ -356,9 +366,60 @@ fn the_disk_fails_during_a_commit() {
     }
 }
 
-/// Commits the snapshot `key` as `layer`.
-fn commit(snapshotter: &Snapshotter) -> Result<()> {
-    snapshotter.commit("layer", "key", Labels::new(), &|| true)
+/// A crash between a commit and the record of its image loses nothing: the next start makes the image.
+#[tokio::test]
+async fn crashes_before_the_image_is_made() {
+    let mut machine = Machine::new().await;
+    machine.layer("base", "", nothing).await;
+    let store = machine.place.path().join("root/store");
+    for name in ["first", "part", "whole", "last"] {
+        let mounts = machine.prepare("key", "base").await.unwrap();
+        let dir = upper(&mounts).parent().unwrap().to_owned();
+        std::fs::write(dir.join("fs/file"), name).unwrap();
+        machine
+            .snapshotter
+            .commit(name, "key", Labels::new())
+            .unwrap();
+        match name {
+            "part" => {
+                std::fs::write(store.join("packs/.mkdaxfs-x.tmp"), "part").unwrap();
+                std::fs::write(store.join("images/.mkdaxfs-x.tmp"), "part").unwrap();
+            }
+            "whole" | "last" => {
+                let record = std::fs::read(dir.join("snapshot.json")).unwrap();
+                let aside = dir.join("aside");
+                let mut copies = std::process::Command::new("cp");
+                copies.arg("-a").arg(dir.join("fs")).arg(&aside);
+                assert!(copies.status().unwrap().success());
+                machine.snapshotter.finish(name).unwrap();
+                // The files are still there, and so may be the old record.
+                std::fs::rename(&aside, dir.join("fs")).unwrap();
+                if name == "whole" {
+                    std::fs::write(dir.join("snapshot.json"), record).unwrap();
+                }
+            }
+            _ => {}
+        }
+        machine = machine.restart().await;
+        let mounts = machine.prepare("new", name).await.unwrap();
+        assert!(
+            !dir.join("fs").exists() && !dir.join("work").exists(),
+            "{name}"
+        );
+        let lower = &lower(&mounts);
+        assert_eq!(std::fs::read_to_string(lower.join("file")).unwrap(), name);
+        assert_eq!(std::fs::read(lower.join("base")).unwrap(), b"base");
+        machine.remove("new").await.unwrap();
+        machine.remove(name).await.unwrap();
+        assert_eq!(machine.directories().len(), 1, "{name}");
+        for inner in ["images", "packs"] {
+            assert_eq!(
+                std::fs::read_dir(store.join(inner)).unwrap().count(),
+                1,
+                "{name}"
+            );
+        }
+    }
 }
 
 /// A record that was removed counts as removed, though the disk cannot say so.
@@ -395,14 +456,15 @@ fn a_commit_keeps_what_is_mounted() {
     std::fs::create_dir(&container).unwrap();
     rustix::mount::mount_bind(&dir, &container).unwrap();
     std::fs::write(container.join("before"), "before").unwrap();
-    commit(&snapshotter).unwrap();
+    snapshotter.commit("layer", "key", Labels::new()).unwrap();
+    snapshotter.finish("layer").unwrap();
     assert!(container.join("before").exists(), "it was removed");
     std::fs::write(container.join("after"), "after").unwrap();
     drop(snapshotter);
 
     // Neither does the next start, nor the removal of the snapshot.
     let snapshotter =
-        Snapshotter::open(&config, Box::new(Unpacked::default()), Box::new(ToDisk)).unwrap();
+        Snapshotter::open(&config, Box::new(Unpacked::default()), Box::new(RealDisk)).unwrap();
     snapshotter.stat("layer").unwrap();
     assert!(container.join("after").exists(), "the start removed it");
     snapshotter.remove("layer").unwrap();
@@ -448,7 +510,7 @@ impl Loader for Slow {
         Ok(())
     }
 
-    fn unload_unused(&self, _: &Path, _: &dyn Fn() -> bool) -> Result<bool> {
+    fn evict(&self, _: &Path, _: &dyn Fn() -> bool) -> Result<bool> {
         Ok(false)
     }
 
@@ -457,45 +519,93 @@ impl Loader for Slow {
     }
 }
 
-/// While an image is made, other calls proceed. If its snapshot is removed or the client goes meanwhile, nothing remains of
-/// the image.
+/// A call that waits for an image takes the error of the attempt that it waits for, and does not repeat it. The next call
+/// tries again.
+#[test]
+fn failures_are_shared() {
+    let (memory, begun, go) = Slow::new();
+    let (place, _, snapshotter) = &Machine::alone(memory);
+    let made = snapshotter.create("key", "", State::Active, Labels::new());
+    std::fs::write(upper(&made.unwrap()).join("file"), "content").unwrap();
+    snapshotter.commit("layer", "key", Labels::new()).unwrap();
+    let images = place.path().join("root/store/images");
+    std::fs::remove_dir(&images).unwrap();
+    std::fs::write(&images, "").unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| snapshotter.finish("layer"));
+        begun.recv().unwrap();
+        let others = [(); 2].map(|()| scope.spawn(|| snapshotter.finish("layer")));
+        std::thread::sleep(Duration::from_millis(200));
+        // The image is forgotten before the attempt and after it.
+        go.send(()).unwrap();
+        begun.recv().unwrap();
+        go.send(()).unwrap();
+        for call in others.into_iter().chain([first]) {
+            let error = call.join().unwrap().unwrap_err().to_string();
+            assert!(
+                error.contains("\"layer\": its image cannot be made: "),
+                "{error}"
+            );
+        }
+        assert!(begun.try_recv().is_err());
+    });
+    std::fs::remove_file(&images).unwrap();
+    std::fs::create_dir(&images).unwrap();
+    go.send(()).unwrap();
+    snapshotter.finish("layer").unwrap();
+    assert_eq!(snapshotter.stat("layer").unwrap().kind(), Kind::Committed);
+}
+
+/// While an image is made, its snapshot is committed, other calls proceed, and calls that need the image wait. A removal
+/// and a cleanup do not, and neither the image nor its directory remains.
 #[test]
 fn calls_while_an_image_is_made() {
     let (memory, begun, go) = Slow::new();
     let (place, _, snapshotter) = &Machine::alone(memory);
-    for removed in [true, false] {
+    let create = |key, parent| snapshotter.create(key, parent, State::View, Labels::new());
+    for removed in [false, true] {
         let active = snapshotter.create("key", "", State::Active, Labels::new());
         let dir = upper(&active.unwrap());
         std::fs::write(dir.join("file"), "content").unwrap();
-        let waits = AtomicBool::new(true);
-        let is_waiting = || waits.load(Ordering::Relaxed);
+        snapshotter.commit("layer", "key", Labels::new()).unwrap();
         std::thread::scope(|scope| {
-            let commit = || snapshotter.commit("layer", "key", Labels::new(), &is_waiting);
-            let commit = scope.spawn(commit);
+            let finish = scope.spawn(|| snapshotter.finish("layer"));
             begun.recv().unwrap();
-            assert_eq!(snapshotter.stat("key").unwrap().kind(), Kind::Active);
-            assert_eq!(snapshotter.usage("key").unwrap().inodes, 2);
+            let info = snapshotter.stat("layer").unwrap();
+            assert_eq!(info.kind(), Kind::Committed);
+            assert!(snapshotter.usage("layer").unwrap().inodes == 2 && dir.exists());
             let start = Instant::now();
             snapshotter.cleanup().unwrap();
             assert!(start.elapsed() < Duration::from_secs(15), "it waited");
             if removed {
-                let remove = scope.spawn(|| snapshotter.remove("key"));
+                let remove = scope.spawn(|| snapshotter.remove("layer"));
                 begun.recv().unwrap();
                 go.send(()).unwrap();
                 go.send(()).unwrap();
                 remove.join().unwrap().unwrap();
-            } else {
-                waits.store(false, Ordering::Relaxed);
+                // The image was made of the files as they were, or not at all.
+                begun.recv().unwrap();
                 go.send(()).unwrap();
+            } else {
+                let view = scope.spawn(|| create("view", "layer").map(drop));
+                std::thread::sleep(Duration::from_millis(100));
+                assert!(!view.is_finished(), "a view did not wait");
+                let error = snapshotter.remove("layer").unwrap_err();
+                assert_eq!(error.code(), Code::FailedPrecondition);
+                go.send(()).unwrap();
+                // The memory of this test cannot mount the layer.
+                let error = view.join().unwrap().unwrap_err().to_string();
+                assert!(error.contains("/layer: cannot examine"), "{error}");
             }
-            // The image is removed.
-            begun.recv().unwrap();
-            go.send(()).unwrap();
-            let error = commit.join().unwrap().unwrap_err();
-            assert!(removed || error.code() == Code::Cancelled, "{error}");
+            finish.join().unwrap().unwrap();
         });
-        assert_eq!(dir.exists(), !removed);
-        assert_eq!(snapshotter.list().len(), usize::from(!removed));
+        if !removed {
+            go.send(()).unwrap();
+            snapshotter.remove("layer").unwrap();
+            begun.recv().unwrap();
+        }
+        assert!(!dir.parent().unwrap().exists());
+        assert!(snapshotter.list().is_empty());
         for inner in ["images", "packs"] {
             let left = std::fs::read_dir(place.path().join("root/store").join(inner));
             assert_eq!(left.unwrap().count(), 0, "{inner}");

@@ -67,6 +67,7 @@ async fn metrics() {
     for line in [
         "# TYPE daxfs_snapshotter_layers gauge",
         "daxfs_snapshotter_layers 2",
+        "daxfs_snapshotter_layers_pending 0",
         "daxfs_snapshotter_images_loaded 1",
         &format!("daxfs_snapshotter_loaded_bytes {}", machine.memory.bytes()),
         "daxfs_snapshotter_limit_bytes 0",
