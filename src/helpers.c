@@ -477,9 +477,9 @@ struct posix_acl *daxfs_helper_valid_posix_acl(struct user_namespace *namespace,
 #endif
 }
 
-void daxfs_helper_bin_attr_init(struct bin_attribute *attribute)
+void daxfs_helper_attr_init(struct attribute *attribute)
 {
-	sysfs_bin_attr_init(attribute);
+	sysfs_attr_init(attribute);
 }
 
 void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align)

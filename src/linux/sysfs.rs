@@ -134,7 +134,7 @@ impl<T: Shown> Show<T> {
         for File(name, mode, content) in T::FILES {
             let mut raw: bindings::bin_attribute = pin_init::zeroed();
             // SAFETY: The place is valid for writing.
-            unsafe { bindings::bin_attr_init(&mut raw) };
+            unsafe { bindings::attr_init(&mut raw.attr) };
             (raw.attr.name, raw.attr.mode) = (name.as_char_ptr(), *mode);
             raw.read = Some(Self::read);
             let attribute = Attribute {
