@@ -231,14 +231,16 @@ pub fn in_background(
         arguments.extend(["--pack".into(), pack.into()]);
     }
     arguments.extend(["--".into(), image.into(), dir.into()]);
-    let stdin = match image.as_os_str() == "-" {
-        true => Stdio::inherit(),
-        false => Stdio::null(),
+    let stdin = if image.as_os_str() == "-" {
+        Stdio::inherit()
+    } else {
+        Stdio::null()
     };
-    match start(&arguments, stdin)? {
-        true => Ok(ExitCode::SUCCESS),
-        false => Ok(ExitCode::FAILURE),
-    }
+    Ok(if start(&arguments, stdin)? {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Starts this program with `arguments`, and waits until it is ready, see [`tell_parent`]. Returns false if it ended before,
