@@ -38,7 +38,7 @@ func start(_ context.Context, root string) (snapshots.Snapshotter, func() error,
 		}
 		return daemon.Wait()
 	}
-	for limit := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for limit := time.Now().Add(300 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		if _, err := os.Stat(socket); err == nil {
 			break
 		} else if time.Now().After(limit) {

@@ -414,7 +414,7 @@ def one_copy(processes, count, pages, path=MODEL):
         assert len(frames) == count and len(set(frames)) == 1 and frames[0].split()[0] == str(pages), "\n".join(frames)
         return [int(address, 0) for address in frames[0].split()[1:3]]
     # A new program may not have touched all pages.
-    return wait_for(found, limit=60)
+    return wait_for(found)
 
 
 # ---- podman ---------------------------------------------------------------------------------------

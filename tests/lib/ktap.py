@@ -113,7 +113,7 @@ def refused(text, script):
     assert status and text in said + errors, f"{script}: exit status {status}, expected {text!r}\n{said}\n{errors}"
 
 
-def soon(holds, *arguments, limit=20):
+def soon(holds, *arguments, limit=120):
     """Call a function until it returns something else than False, without an error of a script, for `limit` seconds; return that."""
     end = time.monotonic() + limit
     while True:
@@ -149,6 +149,16 @@ def random_file(path, size):
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(path, "wb") as file:
         file.write(os.urandom(size))
+
+
+def process_with(*words):
+    """Return the last process that has these words as arguments; a script that names them is another one."""
+    found = []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if {*words} <= {*read(f"/proc/{process}/cmdline").split("\0")}:
+                found.append(int(process))
+    return max(found)
 
 
 def meminfo(key):
@@ -222,11 +232,21 @@ def gets_sigbus(address):
     return signal_of_load(address) == signal.SIGBUS
 
 
-def become(uid, gid, groups=()):
-    """Be another user until the end of the point."""
+def become(uid, gid, groups=(), namespace=False):
+    """Be another user until the end of the point, perhaps root of a user namespace."""
     os.setgroups(groups)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
+    if namespace:
+        call("prctl", 4, 1, 0, 0, 0)  # PR_SET_DUMPABLE
+        os.unshare(os.CLONE_NEWUSER)
+        for name, text in ("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1"):
+            write(f"/proc/self/{name}", text)
+
+
+def skip(reason):
+    """End the point, which cannot run here."""
+    raise Skip(reason)
 
 
 def private_mount_point():

@@ -74,7 +74,7 @@ def service(unit):
     os.makedirs(f"/run/{value['RuntimeDirectory']}")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
         ready.bind(READY)
-        ready.settimeout(60)
+        ready.settimeout(300)
         with subprocess.Popen(shlex.split(value["ExecStart"]), group=value["Group"], umask=int(value["UMask"], 8),
                               env=os.environ | {"NOTIFY_SOCKET": READY}) as server:
             assert ready.recv(100) == b"READY=1"
