@@ -5,7 +5,6 @@
 use crate::support::{chmod, is_root, place, skip, who, Place};
 use std::io::Write;
 use std::os::unix::fs::chown;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -55,17 +54,16 @@ fn owner_and_mode() {
     assert_eq!(who(&image).2, 0o640);
 }
 
-/// Waits for the temporary file of a program that makes an image. Returns it.
-fn temporary(place: &Place) -> PathBuf {
+/// Waits until the temporary file of a program that waits for input is `wanted`.
+fn temporary_is(place: &Place, wanted: (u32, u32, u32)) {
     let start = Instant::now();
-    loop {
+    let is_wanted = || {
         let mut names = place.names(".").into_iter();
-        if let Some(name) = names.find(|name| name.starts_with(".mkdaxfs-")) {
-            // It has its final state before it waits for input.
-            std::thread::sleep(Duration::from_millis(100));
-            return place.path(name);
-        }
-        assert!(start.elapsed() < Duration::from_secs(60));
+        let name = names.find(|name| name.starts_with(".mkdaxfs-"));
+        name.is_some_and(|name| who(&place.path(name)) == wanted)
+    };
+    while !is_wanted() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{wanted:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -77,7 +75,7 @@ fn from_the_first_byte() {
     let mut command = place.command("mkdaxfs");
     command.args(["-q", "--force", "-", "image"]);
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    assert_eq!(who(&temporary(&place)), before);
+    temporary_is(&place, before);
     // It becomes private while the image is made.
     chmod(place.path("image"), 0o400);
     let mut stdin = child.stdin.take().unwrap();

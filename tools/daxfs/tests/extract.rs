@@ -172,7 +172,7 @@ fn targets() {
         // Another user takes the place of the directory that is made for the target.
         place.shell("chown 1000 other");
         let swap = "until n=$(ls -A) && [ $n ]; do sleep 0.01; done; mv $n away; mkdir $n";
-        let slow = "strace -f -o /dev/null -e inject=?mkdir,mkdirat:delay_exit=1000000";
+        let slow = "strace -f -o /dev/null -e inject=?mkdir,mkdirat:delay_exit=3000000";
         let race =
             format!("(cd other; {user} bash -c '{swap}') & {slow} daxfs extract image other/new");
         place.fails(race, "cannot open the directory made for it");
