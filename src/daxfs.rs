@@ -20,8 +20,7 @@
 //! * [`linux`]: the kernel behind safe types
 //! * [`bindings`]: the C interface, generated
 //!
-//! Kconfig can leave out parts. `without/` has what other code then finds instead, and
-//! [`options`] refuses mount options that need such a part.
+//! Kconfig can leave out parts. [`options`] refuses mount options that need such a part.
 
 #![deny(unsafe_code)]
 

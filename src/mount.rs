@@ -5,12 +5,10 @@
 use crate::backing::Backing;
 use crate::linux;
 use crate::linux::block::BlockDevice;
-use crate::memory::{
-    phys,
-    Resources, //
-};
+#[cfg(CONFIG_DAXFS_FS_PHYS)]
+use crate::memory::phys;
+use crate::memory::Resources;
 use crate::options::{
-    show_part,
     Checks,
     Named,
     Options, //
@@ -60,12 +58,13 @@ impl Place {
         match self.named {
             Named::Device => {}
             // The part would say more.
+            #[cfg(CONFIG_DAXFS_FS_PHYS)]
             Named::Phys(start, size) if !phys::show(seq, start, size) => return,
             Named::Phys(..) => {}
             Named::Descriptor(name) => kernel::seq_print!(seq, ",{}", name),
         }
-        if let Some(range) = &self.part {
-            show_part(seq, range);
+        if let Some(Range { start, end }) = &self.part {
+            kernel::seq_print!(seq, ",fsoffset={:#x},fslength={:#x}", start, end - start);
         }
     }
 }

@@ -327,9 +327,3 @@ impl Part {
         }
     }
 }
-
-/// Shows `part` as mount options.
-pub(crate) fn show_part(seq: &SeqFile, part: &Range<u64>) {
-    let Range { start, end } = part;
-    kernel::seq_print!(seq, ",fsoffset={:#x},fslength={:#x}", start, end - start);
-}

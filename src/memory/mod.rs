@@ -25,7 +25,7 @@ mod hold;
 mod lease;
 #[cfg(CONFIG_DAXFS_FS_MEMFD)]
 pub(crate) mod memfd;
-#[cfg_attr(not(CONFIG_DAXFS_FS_PHYS), path = "../without/phys.rs")]
+#[cfg(CONFIG_DAXFS_FS_PHYS)]
 pub(crate) mod phys;
 #[cfg(CONFIG_DAXFS_FS_PHYS)]
 mod range;

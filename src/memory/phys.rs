@@ -9,7 +9,7 @@
 use super::lease::Lease;
 use crate::prelude::*;
 
-pub(crate) use super::range::Range;
+pub(crate) use super::range::check;
 use super::range::{
     not_memory,
     removing,
@@ -109,23 +109,22 @@ fn make_pages(
     })
 }
 
-/// Opens the region of `range`.
-pub(crate) fn open(range: Range, lease_ref: &LeaseRef) -> Result<Region, Refusal> {
+/// Opens the region of `size` bytes at physical address `start`.
+pub(crate) fn open(start: u64, size: u64, lease_ref: &LeaseRef) -> Result<Region, Refusal> {
     let lease = lease_ref.lease();
     let turn = RequestLock::wait();
     // Look at the attributes of the start before all of it is mapped.
-    let head = RequestedRange::new(range.part(0..range.size.min(HEAD)), &turn)?;
+    let head = RequestedRange::new(start, size.min(HEAD), &turn)?;
     let is_pci = head.is_pci;
     if !Frames::new(head.requested)?.is_cached() && !is_pci {
         return Err(not_memory());
     }
-    match make_pages(RequestedRange::new(range, &turn)?, lease, &turn) {
+    match make_pages(RequestedRange::new(start, size, &turn)?, lease, &turn) {
         Ok(own) => lease.open(KBox::new(own, GFP_KERNEL)?)?,
         Err(requested) => {
             pr_info!(
-                "phys={:#x}: no struct pages for this range: \
-                 no direct I/O and no ptrace on mappings\n",
-                range.start
+                "phys={start:#x}: no struct pages for this range: \
+                 no direct I/O and no ptrace on mappings\n"
             );
             lease.open(KBox::new(Frames::new(requested)?, GFP_KERNEL)?)?;
         }

@@ -4,7 +4,6 @@
 
 use super::{
     dax,
-    phys,
     registry,
     LeaseRef, //
 };
@@ -17,7 +16,8 @@ use crate::prelude::*;
 /// Resources that this module needs while the kernel module is loaded.
 pub(crate) struct Resources {
     // Dropped in this order.
-    _phys: phys::Watch,
+    #[cfg(CONFIG_DAXFS_FS_PHYS)]
+    _phys: super::phys::Watch,
     _failures: Option<Probe>,
     _queue: WorkQueue,
 }
@@ -38,7 +38,8 @@ impl Resources {
     pub(crate) fn new() -> Result<Self> {
         let queue = WorkQueue::new(c"daxfs")?;
         Ok(Resources {
-            _phys: phys::Watch::new()?,
+            #[cfg(CONFIG_DAXFS_FS_PHYS)]
+            _phys: super::phys::Watch::new()?,
             _failures: watch_failures(),
             _queue: queue,
         })
