@@ -31,8 +31,7 @@ use crate::linux::dax::{
     Device,
     DeviceMemory,
     Held,
-    Node,
-    Unmapped, //
+    Node, //
 };
 use crate::linux::srcu;
 use crate::prelude::*;
@@ -65,28 +64,6 @@ fn open(
     drop(alive);
     lease_ref.lease().open(KBox::new(memory, GFP_KERNEL)?)?;
     Ok(Region::of_owner(lease_ref)?)
-}
-
-/// Returns why a device with unusable memory is refused.
-impl From<Unmapped> for Refusal {
-    fn from(why: Unmapped) -> Self {
-        match why {
-            Unmapped::Refused(at, error) if error == Errno::HwPoison.into() => {
-                refusal!(EIO => "byte {at:#x} cannot be read: the memory has failed";
-                    "write the block again to repair it")
-            }
-            Unmapped::Refused(at, error) => {
-                refusal!(error => "device refuses access to byte {at:#x}: {error:?}")
-            }
-            Unmapped::Stacked => {
-                refusal!(Errno::NotSupported => "stacked DAX devices are not supported";
-                    "mount the pmem device below it")
-            }
-            Unmapped::Break(at) => refusal!(EINVAL =>
-                "device is not mapped in one piece (break at byte {at:#x})";
-                "use a linear one"),
-        }
-    }
 }
 
 /// Returns why a mount of a character device without DAX is refused.
