@@ -81,7 +81,7 @@ impl kernel::InPlaceModule for Module {
         try_pin_init!(Self {
             registration <- linux::fs::Registration::new(module, mount::Shared {
                 directory: usage::Directory::in_fs(c"daxfs")?,
-                memory: memory::Resources::new()?,
+                _memory: memory::Resources::new()?,
                 keyring: signature::Keyring::new(c".daxfs")?,
                 lanes: verify::Lanes::new()?,
             }),

@@ -32,8 +32,8 @@ impl Operations for DaxFs {}
 pub(crate) struct Shared {
     /// Directory for statistics, which has one for each superblock.
     pub(crate) directory: Directory,
-    /// Resources that regions need.
-    pub(crate) memory: Resources,
+    /// Dropped after the last region.
+    pub(crate) _memory: Resources,
     /// Certificates of those who sign images.
     pub(crate) keyring: Keyring,
     /// Turns of those who verify pieces of root's mounts.

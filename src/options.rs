@@ -2,10 +2,7 @@
 
 //! Mount options.
 
-use crate::memory::{
-    Descriptor,
-    Resources, //
-};
+use crate::memory::Descriptor;
 use crate::packs::{
     Domain,
     Given,
@@ -105,7 +102,6 @@ impl Options {
     pub(crate) fn parse(
         &mut self,
         param: &Param<'_>,
-        resources: &Resources,
         remount: Option<Domain>,
     ) -> Result<(), Refusal> {
         let refuse = |reason: fmt::Arguments<'_>| Err(Refusal::new(EINVAL, reason));
@@ -167,18 +163,13 @@ impl Options {
                 if self.packs.len() >= layout::PACKS_MAX as usize {
                     return refuse(fmt!("an image has at most {} packs", layout::PACKS_MAX));
                 }
-                let pack =
-                    match &param.value {
-                        Value::Descriptor(fd, file) => {
-                            let pack = Pack::of_file(file, resources, self.user);
-                            Given::New(pack.map_err(|refusal| {
-                                refusal.of(fmt!("pack (file descriptor {fd})"))
-                            })?)
-                        }
-                        _ => self
-                            .parse_pack(text, remount)
-                            .ok_or_else(|| takes("SHA256, or SHA256:OFFSET:LENGTH"))??,
-                    };
+                let pack = if let Value::Descriptor(fd, file) = &param.value {
+                    let refuse = |refusal: Refusal| refusal.of(fmt!("pack (file descriptor {fd})"));
+                    Given::New(Pack::of_file(file, self.user).map_err(refuse)?)
+                } else {
+                    let pack = self.parse_pack(text, remount);
+                    pack.ok_or_else(|| takes("SHA256, or SHA256:OFFSET:LENGTH"))??
+                };
                 self.packs.push(pack, GFP_KERNEL_ACCOUNT)?;
             }
             b"image" => {

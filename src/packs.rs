@@ -23,8 +23,7 @@ use crate::linux::block::{
 use crate::memory::{
     dax,
     LeaseRef,
-    Region,
-    Resources, //
+    Region, //
 };
 use crate::prelude::*;
 use crate::verify::Pieces;
@@ -104,11 +103,10 @@ impl Pack {
     /// Errors: The errors of `open` and of [`load_superblock`]; `EOPNOTSUPP` if the image cannot be
     /// a pack, `EBADMSG` if its sums are wrong, `ENOMEM`.
     pub(crate) fn new(
-        resources: &Resources,
         user: Option<User>,
         open: impl FnOnce(&LeaseRef) -> Result<Opened, Refusal>,
     ) -> Result<Arc<Self>, Refusal> {
-        let (_bdev, region, place) = open(&resources.start(user)?)?;
+        let (_bdev, region, place) = open(&LeaseRef::new(user)?)?;
         let superblock = load_superblock(&region)?;
         if superblock.packs.length != 0 {
             refuse!(Errno::NotSupported => "a pack cannot have packs itself");
@@ -131,14 +129,10 @@ impl Pack {
     /// Opens the pack in `file`: a sealed memfd, or a block device with DAX.
     ///
     /// Errors: As [`Pack::new`]; `EINVAL` if it is neither, `EPERM` if seals are missing.
-    pub(crate) fn of_file(
-        file: &File,
-        resources: &Resources,
-        user: Option<User>,
-    ) -> Result<Arc<Self>, Refusal> {
+    pub(crate) fn of_file(file: &File, user: Option<User>) -> Result<Arc<Self>, Refusal> {
         #[cfg(CONFIG_DAXFS_FS_MEMFD)]
         if let Ok(memfd) = crate::memory::memfd::get(0, file) {
-            return Pack::new(resources, user, |lease_ref| {
+            return Pack::new(user, |lease_ref| {
                 let place = CString::try_from_fmt(fmt!("memfd"))?;
                 Ok((None, memfd.open(lease_ref)?, place))
             });
@@ -148,7 +142,7 @@ impl Pack {
                 "the file of a pack is neither a memfd nor, for root, a block device, open for \
                  reading");
         };
-        Pack::new(resources, None, |lease_ref| {
+        Pack::new(None, |lease_ref| {
             let (region, bdev) = dax::open_block(number, None, lease_ref)?;
             let device = name_of(Some(SourceKind::BlockDevice(number)))?;
             let place = CString::try_from_fmt(fmt!("{}+0", &*device))?;

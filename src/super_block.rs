@@ -15,6 +15,7 @@ use crate::linux::check_signal;
 use crate::memory::{
     buffer,
     ExtentClaim,
+    LeaseRef,
     Region, //
 };
 use crate::mount::{
@@ -137,7 +138,7 @@ fn loaded<'a>(
 /// Checks the image in `region`, which is `bdev`'s if that is given, and returns the data of its
 /// superblock.
 fn load(
-    registration: &Registration<DaxFs>,
+    shared: &Shared,
     (region, bdev): (Region, Option<BlockDevice>),
     options: &Options,
     found: Found,
@@ -149,7 +150,7 @@ fn load(
     let image = Image::new(&memory, &superblock);
     let checks = options.checks;
     let metadata = checks.metadata.unwrap_or(true);
-    prove(&image, &registration.shared.keyring, &checks, metadata)?;
+    prove(&image, &shared.keyring, &checks, metadata)?;
     let pieces = checks.proof.pieces(&image)?;
     image.root()?;
     let name = source::shared_name(options, &found)?;
@@ -164,9 +165,8 @@ fn load(
     };
     let is_fixed = place.is_sealed() && checks.proof.has_digest();
     let packs = Arc::new(Packs::new(table, domain, is_fixed)?, GFP_KERNEL_ACCOUNT)?;
-    let resources = &registration.shared.memory;
     packs.attach(&options.packs, |part| {
-        Pack::new(resources, context.user(), |lease_ref| {
+        Pack::new(context.user(), |lease_ref| {
             let range = Some(part.clone());
             let (region, bdev) = source::open(options, &found, range, lease_ref, context)?;
             let name = name.as_ref().ok_or_else(
@@ -234,13 +234,11 @@ impl FileSystem for DaxFs {
     }
 
     fn parse_param(
-        registration: &Registration<DaxFs>,
         options: &mut Options,
         param: &Param<'_>,
         sb: Option<&SuperBlock<Self>>,
     ) -> Result<(), Refusal> {
-        let domain = sb.map(|sb| sb.data().packs.domain);
-        options.parse(param, &registration.shared.memory, domain)
+        options.parse(param, sb.map(|sb| sb.data().packs.domain))
     }
 
     fn super_kind(options: &Options, context: &Context) -> Result<(SuperKind, Found), Refusal> {
@@ -249,15 +247,15 @@ impl FileSystem for DaxFs {
     }
 
     fn open(
-        registration: &Registration<DaxFs>,
+        shared: &Shared,
         options: &Options,
         found: Found,
         context: &Context,
     ) -> Result<Mounted, Refusal> {
-        let lease_ref = registration.shared.memory.start(context.user())?;
+        let lease_ref = LeaseRef::new(context.user())?;
         let part = found.part.clone();
         let opened = source::open(options, &found, part, &lease_ref, context)?;
-        load(registration, opened, options, found, context)
+        load(shared, opened, options, found, context)
             .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
 

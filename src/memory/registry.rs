@@ -22,16 +22,6 @@ global_mutex! {
     static LEASES: Option<RBTree<usize, (Arc<Lease>, Internal)>> = None;
 }
 
-/// Makes a lease, of memory that `user` pays for, and adds it to the list.
-pub(super) fn start(user: Option<User>) -> Result<LeaseRef> {
-    let lease = Lease::new(user)?;
-    let entry = (lease.clone(), Internal::mount()?);
-    let node = RBTreeNode::new(key(&lease), entry, GFP_KERNEL_ACCOUNT)?;
-    LEASES.lock().get_or_insert_with(RBTree::new).insert(node);
-    // INVARIANT: The new lease has one user.
-    Ok(LeaseRef(lease))
-}
-
 /// A reference to a lease, which ends when the last clone is dropped. That must not happen under
 /// `s_umount`.
 ///
@@ -41,6 +31,16 @@ pub(super) fn start(user: Option<User>) -> Result<LeaseRef> {
 pub(crate) struct LeaseRef(Arc<Lease>);
 
 impl LeaseRef {
+    /// Begins to use memory, which is not open yet, and which `user` pays for.
+    pub(crate) fn new(user: Option<User>) -> Result<Self> {
+        let lease = Lease::new(user)?;
+        let entry = (lease.clone(), Internal::mount()?);
+        let node = RBTreeNode::new(key(&lease), entry, GFP_KERNEL_ACCOUNT)?;
+        LEASES.lock().get_or_insert_with(RBTree::new).insert(node);
+        // INVARIANT: The new lease has one user.
+        Ok(LeaseRef(lease))
+    }
+
     /// Returns the lease. It does not end before the reference is dropped.
     pub(super) fn lease(&self) -> &Arc<Lease> {
         &self.0

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Resources for memory while the kernel module is loaded.
+//! What memory needs while the kernel module is loaded.
 
 use super::{
     dax,
-    registry,
-    LeaseRef, //
+    registry, //
 };
 use crate::linux::dax::make_and_kill;
 use crate::linux::memory_failure::Probe;
@@ -13,7 +12,7 @@ use crate::linux::mm::poison;
 use crate::linux::workqueue::WorkQueue;
 use crate::prelude::*;
 
-/// Resources that this module needs while the kernel module is loaded.
+/// The watches and the queue that every lease relies on. Drop them after the last region.
 pub(crate) struct Resources {
     // Dropped in this order.
     #[cfg(CONFIG_DAXFS_FS_PHYS)]
@@ -34,7 +33,6 @@ impl Drop for Resources {
 }
 
 impl Resources {
-    /// Sets up the resources. Drops the result after the last region.
     pub(crate) fn new() -> Result<Self> {
         let queue = WorkQueue::new(c"daxfs")?;
         Ok(Resources {
@@ -43,11 +41,6 @@ impl Resources {
             _failures: watch_failures(),
             _queue: queue,
         })
-    }
-
-    /// Begins to use memory, which is not open yet, and which `user` pays for.
-    pub(crate) fn start(&self, user: Option<User>) -> Result<LeaseRef> {
-        registry::start(user)
     }
 }
 

@@ -53,13 +53,10 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     ///
     /// Errors: `ENOPARAM` for an unknown option, which the VFS then looks for among its own.
     fn parse_param(
-        registration: &Registration<Self>,
         options: &mut Self::Options,
         param: &Param<'_>,
         sb: Option<&SuperBlock<Self>>,
-    ) -> Result<(), Refusal>
-    where
-        Self: Operations;
+    ) -> Result<(), Refusal>;
 
     /// Returns the kind of superblock that this mount needs, and what is known of its source.
     fn super_kind(
@@ -70,13 +67,11 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Opens the source, and returns the data of a new superblock. There is none yet, so this may
     /// take long: the VFS holds only the lock of the context.
     fn open(
-        registration: &Registration<Self>,
+        shared: &Self::Shared,
         options: &Self::Options,
         found: Self::Found,
         context: &Context,
-    ) -> Result<Self::Super, Refusal>
-    where
-        Self: Operations;
+    ) -> Result<Self::Super, Refusal>;
 
     /// Returns the block device that holds the filesystem, if there is one.
     fn block_device(data: &Self::Super) -> Option<&BlockDevice>;
