@@ -13,8 +13,7 @@ pub(crate) use crate::linux::sysfs::Directory;
 use crate::linux::sysfs::{
     Content,
     File,
-    Show,
-    Shown, //
+    Show, //
 };
 use crate::memory::MapMethod;
 use crate::packs::Packs;
@@ -98,7 +97,7 @@ impl Usage {
             packs: packs.clone(),
             counters: Counters::new()?,
         };
-        Ok(Usage(Show::new(figures)?))
+        Ok(Usage(Show::new(figures, FILES)?))
     }
 
     /// Shows the figures in the directory `major:minor` of `parent`: the numbers of `device`.
@@ -150,31 +149,29 @@ macro_rules! counter {
     };
 }
 
-impl Shown for Figures {
-    const FILES: &'static [File<Self>] = &[
-        // The path may be one of another mount namespace.
-        of_root(c"source", Content::Value(|figures| text(&*figures.source))),
-        // Who can supply an image gets content by its SHA-256.
-        of_root(c"digest", Content::Value(|figures| text(&*figures.digest))),
-        of_root(
-            c"packs",
-            Content::Lines(|figures, index| figures.packs.line(index)),
-        ),
-        file(c"device", |figures| text(&*figures.device)),
-        file(c"offset", |figures| text(figures.offset)),
-        file(c"mapping", |figures| text(figures.mapping)),
-        file(c"size", |figures| text(figures.size)),
-        file(c"inodes", |figures| text(figures.inodes)),
-        counter!(c"reads", Read),
-        counter!(c"read_bytes", ReadByte),
-        counter!(c"faults_pte", PteFault),
-        counter!(c"faults_around", AroundFault),
-        counter!(c"faults_pmd", PmdFault),
-        counter!(c"faults_failed", FailedFault),
-        counter!(c"faults_poisoned", PoisonedFault),
-        counter!(c"errors_io", IoError),
-        counter!(c"errors_corrupted", InvalidRecord),
-        counter!(c"pieces_verified", VerifiedPiece),
-        counter!(c"pieces_bad", BadPiece),
-    ];
-}
+const FILES: &[File<Figures>] = &[
+    // The path may be one of another mount namespace.
+    of_root(c"source", Content::Value(|figures| text(&*figures.source))),
+    // Who can supply an image gets content by its SHA-256.
+    of_root(c"digest", Content::Value(|figures| text(&*figures.digest))),
+    of_root(
+        c"packs",
+        Content::Lines(|figures, index| figures.packs.line(index)),
+    ),
+    file(c"device", |figures| text(&*figures.device)),
+    file(c"offset", |figures| text(figures.offset)),
+    file(c"mapping", |figures| text(figures.mapping)),
+    file(c"size", |figures| text(figures.size)),
+    file(c"inodes", |figures| text(figures.inodes)),
+    counter!(c"reads", Read),
+    counter!(c"read_bytes", ReadByte),
+    counter!(c"faults_pte", PteFault),
+    counter!(c"faults_around", AroundFault),
+    counter!(c"faults_pmd", PmdFault),
+    counter!(c"faults_failed", FailedFault),
+    counter!(c"faults_poisoned", PoisonedFault),
+    counter!(c"errors_io", IoError),
+    counter!(c"errors_corrupted", InvalidRecord),
+    counter!(c"pieces_verified", VerifiedPiece),
+    counter!(c"pieces_bad", BadPiece),
+];
