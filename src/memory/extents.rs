@@ -167,32 +167,30 @@ impl Extents {
     /// page during the sweep.
     pub(super) fn sweep(&self, unmap: bool) -> bool {
         let mut idle = true;
-        let mut from = 0;
-        loop {
-            let tree = self.tree.lock();
-            let Some(cursor) = tree.cursor_lower_bound(&from) else {
-                return idle;
-            };
-            let start = *cursor.current().0;
-            drop(tree);
-            idle &= self.forget(start, unmap);
-            from = start + 1;
-        }
+        self.for_each(|start, _| idle &= self.forget(start, unmap));
+        idle
     }
 
     /// Unmaps page frame `frame`, which has failed, as [`Space::unmap_failed`] does. Returns true
     /// if an extent has it.
     pub(super) fn unmap_failed(&self, frame: usize, has: bool) -> bool {
-        let (mut from, mut found) = (0, false);
+        let mut found = false;
+        self.for_each(|_, space| found |= space.unmap_failed(frame, has));
+        found
+    }
+
+    /// Calls `visit` with the start and the space of each extent, without the mutex.
+    fn for_each(&self, mut visit: impl FnMut(u64, Arc<Space>)) {
+        let mut from = 0;
         loop {
             let tree = self.tree.lock();
             let Some(cursor) = tree.cursor_lower_bound(&from) else {
-                return found;
+                return;
             };
             let (&start, extent) = cursor.current();
             let space = extent.space.clone();
             drop(tree);
-            found |= space.unmap_failed(frame, has);
+            visit(start, space);
             from = start + 1;
         }
     }
