@@ -47,7 +47,7 @@ impl Region {
 
     /// Returns the file that has the memory, at the same offsets, if a file has it.
     pub(crate) fn file(&self) -> Option<ARef<File>> {
-        self.access().ok()?.memory().file().map(ARef::from)
+        self.access().ok()?.file().map(ARef::from)
     }
 
     /// Keeps everybody from reading the memory, which nobody does any more: dropping the region
@@ -64,7 +64,7 @@ impl Region {
 
 /// Access to memory, which keeps the memory from going away. Do not keep it while you wait for
 /// anything but memory.
-pub(crate) struct Access<'a>(Reader<'a, Memory>);
+pub(crate) type Access<'a> = Reader<'a, Memory>;
 
 impl Region {
     /// Keeps the memory from going away.
@@ -72,7 +72,7 @@ impl Region {
     /// Errors: `EIO` if it is about to go away, or gone.
     #[inline]
     pub(crate) fn access(&self) -> Result<Access<'_>> {
-        Access::new(&self.lease_ref)
+        self.lease_ref.lease().memory.read()
     }
 
     /// Copies `length` bytes at `offset` to `to`. Returns the number of bytes copied: fewer if the
@@ -142,24 +142,13 @@ impl Region {
     }
 }
 
-impl<'a> Access<'a> {
-    /// Keeps the memory of a lease from going away, like [`Region::access`].
-    #[inline(always)]
-    pub(super) fn new(lease_ref: &'a LeaseRef) -> Result<Self> {
-        Ok(Access(lease_ref.lease().memory.read()?))
-    }
-
-    #[inline]
-    pub(super) fn memory(&self) -> ArcBorrow<'_, Memory> {
-        self.0.borrow()
-    }
-
+impl Access<'_> {
     /// Returns how many of `length` bytes at `offset` can be read: those before the first page that
     /// is known to have failed.
     #[inline(always)]
     pub(crate) fn readable(&self, offset: u64, length: u64) -> u64 {
-        if self.0.may_have_failed() {
-            self.0.intact(offset, length)
+        if self.may_have_failed() {
+            self.intact(offset, length)
         } else {
             length
         }
@@ -173,19 +162,19 @@ impl<'a> Access<'a> {
     #[inline(always)]
     fn copy_to(self, offset: u64, length: usize, to: &mut IovIterDest<'_>) -> Result<usize> {
         let readable = self.readable(offset, length as u64) as usize;
-        self.0.copy_to(offset, readable, to).ok_or(EIO)
+        Memory::copy_to(&self, offset, readable, to).ok_or(EIO)
     }
 }
 
 impl image::Memory for Access<'_> {
     fn size(&self) -> u64 {
-        self.0.mappable().size()
+        self.mappable().size()
     }
 
     #[inline]
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
         let (problem, length) = (image::Problem::Unreadable, into.len() as u64);
-        if self.readable(offset, length) == length && self.0.read(offset, into) {
+        if self.readable(offset, length) == length && Memory::read(self, offset, into) {
             Ok(())
         } else {
             Err(image::Error::new(problem, offset, length))
