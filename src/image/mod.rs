@@ -137,15 +137,11 @@ impl<'a, M: Memory> Image<'a, M> {
         let mut piece = layout::piece(index, self.superblock.total_size);
         if index == 0 {
             // Hash the loaded records, not the memory: later reads use them.
-            let record = self.superblock.record.without_sums();
+            let record = self.superblock.record();
             take(record.as_bytes())?;
             piece.start = record.as_bytes().len() as u64;
-            let packs = &self.superblock.packs;
-            if packs.length != 0 {
-                let place = layout::Extent {
-                    offset: packs.offset.into(),
-                    length: packs.length.into(),
-                };
+            if self.superblock.packs.length != 0 {
+                let place = layout::Extent::from(self.superblock.packs);
                 take(place.as_bytes())?;
                 piece.start += place.as_bytes().len() as u64;
             }
