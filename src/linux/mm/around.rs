@@ -64,7 +64,7 @@ impl<'a, C> Fault<'a, C> {
             }
         }
         let no_pmd = NoPmd::new(self, &kept);
-        if no_pmd.as_ref().is_some_and(|no_pmd| no_pmd.is_huge(self)) {
+        if no_pmd.is_some() && self.is_huge() {
             // SAFETY: The entry is set.
             return unsafe { self.result(bindings::VM_FAULT_NOPAGE) };
         }
@@ -201,9 +201,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
             .find(|result| result & bindings::VM_FAULT_OOM == 0)
             .unwrap_or(bindings::VM_FAULT_OOM);
         // A PMD entry that another thread has set maps the pages around as well.
-        // SAFETY: The fault is valid. The MM finds the PMD before it calls a handler of faults.
-        let is_huge = || unsafe { bindings::vmf_pmd_is_huge(fault.as_raw()) };
-        if result != bindings::VM_FAULT_NOPAGE || is_huge() {
+        if result != bindings::VM_FAULT_NOPAGE || fault.is_huge() {
             return result;
         }
         let first = fault.address() as u64 - (here - start) * PAGE_SIZE;

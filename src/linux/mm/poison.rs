@@ -41,6 +41,12 @@ pub(crate) fn set_unreported() {
     set_any();
 }
 
+/// Returns true if page frame `frame` has a struct page.
+pub(in crate::linux) fn has_page(frame: usize) -> bool {
+    // SAFETY: The function looks the number up.
+    unsafe { bindings::pfn_valid(frame) != 0 }
+}
+
 /// A page frame of memory that this module uses, so that it may be marked.
 ///
 /// # Invariants
