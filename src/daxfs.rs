@@ -2,18 +2,18 @@
 
 //! daxfs: a read-only filesystem for memory.
 //!
-//! One contiguous region of byte-addressable memory holds an image. Inodes, directory entries and
-//! file data are read from it by loads. The modules; each uses only modules after it:
+//! An image fills one contiguous region of byte-addressable memory. We read inodes, directory
+//! entries and file data from it by loads. The modules; each uses only modules after it:
 //!
 //! * [`super_block`], [`dir`], [`file`], [`xattr`]: the filesystem, which implements the traits of
 //!   [`linux::fs`]
 //! * [`inode`]: inodes of an image
 //! * [`lazy`]: images that are verified while they are used
-//! * [`packs`]: images with data of another image's files
+//! * [`packs`]: memory that several images share the data of their files in
 //! * [`mount`]: a mounted image
 //! * [`verify`], [`signature`]: comparing an image with a trusted SHA-256, and who signed it
 //! * [`source`], [`options`]: opening the memory, mount options
-//! * [`usage`], [`backing`]: counters, memory with an image or a pack
+//! * [`usage`], [`backing`]: counters, the memory of an image or a pack
 //! * [`memory`]: memory that can hold an image, and the only way to read it
 //! * [`prelude`]: what most files above `linux` use
 //! * [`image`]: the format and its reader, which the user-space tools compile too

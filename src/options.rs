@@ -21,16 +21,16 @@ pub(crate) struct Options {
     pub(crate) phys: Option<u64>,
     /// Length of the range that `phys=` starts, in bytes.
     pub(crate) size: Option<u64>,
-    /// Memory that holds the image, of a file descriptor, and the name of the option. Without one
-    /// of these, the mount's source is a device that does.
+    /// Memory behind a file descriptor, and the name of the option. Without this and `phys=`, the
+    /// mount's source is a device that holds the image.
     pub(crate) descriptor: Option<(&'static str, KBox<dyn Descriptor>)>,
-    /// The part of the source that the image may have.
+    /// The part of the source that may hold the image.
     pub(crate) part: Part,
     /// The checks to make at mount.
     pub(crate) checks: Checks,
     /// The domain in which the image shares packs.
     pub(crate) domain: Option<Domain>,
-    /// Packs of the image.
+    /// Packs that the mount brings.
     pub(crate) packs: KVVec<Given>,
     /// The ordinary user who mounts, or `None` for root.
     pub(crate) user: Option<User>,
@@ -43,7 +43,7 @@ pub(crate) enum Named {
     Device,
     /// By `phys=` and `size=`: address and length in bytes.
     Phys(u64, u64),
-    /// By an option with this name that takes a file descriptor.
+    /// By a file descriptor, with the option of this name.
     Descriptor(&'static str),
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Checks {
     pub(crate) proof: Proof,
 }
 
-/// The options that take a file descriptor: what it must be, and how to get its memory.
+/// Options with a file descriptor: what that must be, and how to get its memory.
 #[allow(clippy::type_complexity)]
 const DESCRIPTORS: &[(&str, &str, fn(i32, &File) -> Result<KBox<dyn Descriptor>>)] = &[
     #[cfg(CONFIG_DAXFS_FS_DMABUF)]
@@ -253,12 +253,12 @@ fn parse_bytes(text: &[u8]) -> Option<u64> {
         .checked_mul(1 << shift)
 }
 
-/// The part of the source that the image may have, while options are parsed.
+/// The part of the source that may hold the image, while options are parsed.
 #[derive(Default)]
 pub(crate) struct Part {
-    /// First byte of the image on the source.
+    /// Where the image starts on the source.
     offset: Option<u64>,
-    /// Bytes of the source from there on.
+    /// How many bytes from there on.
     length: Option<u64>,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Opening the memory that a mount names.
+//! Opens the memory that a mount names.
 
 use crate::backing::name_of;
 use crate::linux::block::BlockDevice;
@@ -17,11 +17,11 @@ use crate::options::{
 };
 use crate::prelude::*;
 
-/// Facts about the source of a mount.
+/// What we found out about the source of a mount.
 pub(crate) struct Found {
     /// The device that is the source, unless an option names the memory.
     pub(crate) device: Option<SourceKind>,
-    /// The part of the source that the image may have, if not all of it.
+    /// The part of the source that may hold the image, if not all of it.
     pub(crate) part: Option<Range<u64>>,
 }
 

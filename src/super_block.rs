@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Superblocks: mounting, remounting, and showing a mount.
+//! Mounts, remounts, and shows an image.
 
 use crate::backing::{
     load_superblock,
@@ -51,7 +51,7 @@ use crate::{
 };
 use zerocopy::IntoBytes;
 
-/// Number of pieces of a user's mount that can be verified at the same time.
+/// How many pieces of a user's mount can be verified at the same time.
 const USER_LANES: usize = 4;
 
 /// Returns true if the module's parameter demands a signature of every image. It does not change
@@ -60,7 +60,7 @@ pub(crate) fn signatures_required() -> bool {
     crate::module_parameters::require_signatures.value().ne(&0)
 }
 
-/// Makes the `checks` of a mount of `image`, of its metadata only if they are to be compared.
+/// Makes the `checks` of a mount of `image`, and compares its `metadata` if that is set.
 ///
 /// Errors: `EBADMSG` if a check fails, `EIO` if the image cannot be read, the errors of
 /// [`Proof`](crate::verify::Proof), `EINTR`, `ENOMEM`.
@@ -78,8 +78,8 @@ fn prove(
     checks.proof.prove(image, keyring)
 }
 
-/// Checks that the first mount has proved all that a remount demands. sync(2) waits for a remount,
-/// so nothing is compared again but the SHA-256 that was proved.
+/// Checks that the first mount proved all that a remount demands. sync(2) waits for a remount, so
+/// we compare nothing again but the SHA-256 that was proved.
 ///
 /// Errors: `EBUSY` if not, `EBADMSG` if that is another one, `EINVAL` if the options have no
 /// effect.
@@ -121,8 +121,8 @@ fn prove_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> {
     prove(&image, &sb.shared().keyring, checks, metadata)
 }
 
-/// Returns the memory of an image with the `table` of packs that was loaded from it, so that what
-/// is proved is the table that is used.
+/// Returns the memory of an image with the `table` of packs that was loaded from it, so that we
+/// prove the table that we use.
 fn loaded<'a>(
     region: &'a Region,
     superblock: &image::Superblock,
@@ -135,8 +135,8 @@ fn loaded<'a>(
     }
 }
 
-/// Checks the image in `region`, which is `bdev`'s if that is given, and returns the data of its
-/// superblock.
+/// Checks the image in `region`, and returns the data of its superblock. The memory is `bdev`'s, if
+/// that is given.
 fn load(
     shared: &Shared,
     (region, bdev): (Region, Option<BlockDevice>),

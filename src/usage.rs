@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Figures and counters of each mounted image, in sysfs. `Documentation/ABI/testing/sysfs-fs-daxfs`
-//! describes the files.
+//! Shows figures and counters of each mounted image in sysfs, in the files that
+//! `Documentation/ABI/testing/sysfs-fs-daxfs` describes.
 
 use crate::backing::{
     name_of,
@@ -65,8 +65,8 @@ struct Figures {
 
 impl Usage {
     /// Makes the figures of the image in `backing`, which was mounted from `source`: from the byte
-    /// `offset` of `device`, if it is on one. `is_fixed` says that its content, and that of its
-    /// `packs`, has the SHA-256 that its superblock says, and cannot change.
+    /// `offset` of `device`, if it is on one. If it `is_fixed`, its content and its `packs` match
+    /// the SHA-256 in its superblock, and cannot change.
     pub(crate) fn new(
         source: &CStr,
         device: Option<SourceKind>,
@@ -125,22 +125,22 @@ impl Usage {
     }
 }
 
-/// Returns a file with a value, which everybody can read.
+/// Lets everybody read a value.
 const fn file(name: &'static CStr, value: fn(&Figures) -> Result<CString>) -> File<Figures> {
     File(name, 0o444, Content::Value(value))
 }
 
-/// Returns a value that only root can read.
+/// Lets only root read a value.
 const fn of_root(name: &'static CStr, content: Content<Figures>) -> File<Figures> {
     File(name, 0o400, content)
 }
 
-/// Returns what shows a value.
+/// Formats a value.
 fn text(value: impl fmt::Display) -> Result<CString> {
     CString::try_from_fmt(fmt!("{value}"))
 }
 
-/// A file with the value of a counter.
+/// Lets everybody read a counter.
 macro_rules! counter {
     ($name:literal, $event:ident) => {
         file($name, |figures| {

@@ -3,8 +3,8 @@
 //! The on-image format and its reader.
 //!
 //! An image is a superblock and five tables: inodes, directory entries, names, extended attributes
-//! and data. A sixth lists its packs, the images that have data of its files. This module uses no
-//! kernel types and no `unsafe`. The kernel module and the user-space tools compile the same files.
+//! and data. A sixth lists its packs, where files may keep their data instead. The kernel module
+//! and the user-space tools compile the same files, so here are no kernel types and no `unsafe`.
 
 #![deny(unsafe_code)]
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Validation of the superblock.
+//! Loads and validates the superblock.
 
 use super::error::{
     Error,

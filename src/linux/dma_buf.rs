@@ -76,8 +76,7 @@ impl Clone for DmaBuf {
 }
 
 owned! {
-    /// A device that represents the CPU. The interface of `kernel::faux` differs between 7.2 and
-    /// 7.3.
+    /// A device in place of the CPU. The interface of `kernel::faux` differs between 7.2 and 7.3.
     struct FauxDevice(faux_device, faux_device_destroy);
 }
 
@@ -120,7 +119,7 @@ fn failed(step: &str, remedy: &'static str, error: Error) -> Refusal {
 
 /// A dma-buf that is attached, and may also be pinned, mapped, and accessible to the processor.
 ///
-/// Each has a device of its own: debugfs shows who uses a buffer.
+/// We make a device for each, because debugfs shows which device uses a buffer.
 ///
 /// # Invariants
 ///

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The internal filesystem: its inodes have the address spaces that files are mapped through.
+//! The internal filesystem. We map files through the address spaces of its inodes.
 //!
-//! It is mounted while memory is in use. Nothing can be looked up in it.
+//! It is mounted while we use memory. Nobody can look anything up in it.
 
 use crate::linux::prelude::*;
 use core::ptr::null_mut;

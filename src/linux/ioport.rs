@@ -17,7 +17,7 @@ pub(crate) fn is_in_one_resource(start: u64, size: u64) -> bool {
     unsafe { bindings::is_in_one_resource(start, start.wrapping_add(size).wrapping_sub(1)) }
 }
 
-/// A range of physical addresses that is requested from the kernel. Dropping it releases the range.
+/// A range of physical addresses that we requested from the kernel. Drop it to release the range.
 ///
 /// # Invariants
 ///

@@ -38,10 +38,10 @@ pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
 /// Called when memory of an [`OwnDax`] fails. The flags are memory_failure()'s.
 pub(crate) type PageFailed = dyn Fn(Frame<'_>, ffi::c_int) + Send + Sync;
 
-/// A requested range with struct pages, and a DAX device of this module for it.
+/// A requested range with struct pages, and a DAX device that we made for it.
 pub(crate) struct OwnDax(Pin<KBox<Mapped>>);
 
-/// The content of an [`OwnDax`], which the kernel has pointers to.
+/// The content of an [`OwnDax`], to which the kernel keeps pointers.
 ///
 /// # Invariants
 ///
@@ -182,7 +182,7 @@ impl Drop for Mapped {
     }
 }
 
-/// A requested range that is mapped without struct pages.
+/// A requested range, mapped without struct pages.
 ///
 /// # Invariants
 ///

@@ -2,11 +2,11 @@
 
 //! Directories in sysfs, with one read-only file for each value.
 //!
-//! The kobject of a directory is allocated and freed by the kernel (`kobject_create_and_add()`), so
-//! no function of the module runs when its last reference goes, which may be after the module. A
-//! file's callback runs while kernfs holds an active reference to the file. Removing the directory
-//! waits for the callbacks in progress and prevents others: a process that has the file open then
-//! reads `ENODEV`.
+//! The kernel allocates and frees the kobject of a directory (`kobject_create_and_add()`), so none
+//! of our functions runs when its last reference goes, which may be after the module. A file's
+//! callback runs while kernfs holds an active reference to the file. Removing the directory waits
+//! for the callbacks in progress and prevents others: a process that keeps the file open then reads
+//! `ENODEV`.
 
 use crate::linux::prelude::*;
 

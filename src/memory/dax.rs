@@ -37,7 +37,7 @@ use crate::linux::srcu;
 use crate::prelude::*;
 use kernel::device;
 
-/// Revokes the leases of all mounts on the block device `number`, which is dead.
+/// Revokes all leases on the block device `number`, which died.
 fn revoke(number: u32) {
     registry::revoke(|uses| uses.block == Some(number));
 }
@@ -66,13 +66,13 @@ fn open(
     Ok(Region::of_owner(lease_ref)?)
 }
 
-/// Returns why a mount of a character device without DAX is refused.
+/// Refuses a character device without DAX.
 fn no_fsdev() -> Refusal {
     refusal!(Errno::NotSupported => "no DAX device in fsdev mode";
         "bind it to the driver fsdev_dax (daxctl list shows its mode)")
 }
 
-/// Returns why `bdev` has no DAX device.
+/// Says why `bdev` offers no DAX device.
 fn no_dax(bdev: &BlockDevice) -> Refusal {
     if !bdev.has_dax() {
         return refusal!(Errno::NotSupported => "device does not support DAX";
@@ -94,7 +94,7 @@ fn check_end(part: &Range<u64>, size: u64) -> Result<(), Refusal> {
     }
 }
 
-/// Returns why bytes of a device cannot be held.
+/// Says why we cannot hold bytes of a device.
 fn not_held(error: Error) -> Refusal {
     match error {
         EBUSY => {

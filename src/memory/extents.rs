@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The extents of a region that files have mapped.
+//! The extents of a region that files map.
 //!
-//! In a valid image extents do not overlap, and files with the same data share one extent. An
-//! extent that overlaps another one is refused, so that the DAX code never sees it.
+//! In a valid image extents do not overlap, and files with the same data share one extent. We
+//! refuse an extent that overlaps another one, so the DAX code never sees it.
 
 use crate::linux::mm::{
     Space,
@@ -18,9 +18,9 @@ const FORGET_PIECE: u64 = 64 << 20;
 
 /// A mapped extent.
 struct Extent {
-    /// Number of inodes in memory that map it.
+    /// How many inodes in memory map it.
     users: usize,
-    /// Number of bytes at its start that are forgotten, and that no page fault maps again.
+    /// How many bytes at its start are forgotten. No page fault maps them again.
     forgotten: u64,
     space: Arc<Space>,
 }
@@ -171,8 +171,8 @@ impl Extents {
         idle
     }
 
-    /// Unmaps page frame `frame`, which has failed, as [`Space::unmap_failed`] does. Returns true
-    /// if an extent has it.
+    /// Unmaps the failed page frame `frame`, like [`Space::unmap_failed`]. Returns true if an
+    /// extent contains it.
     pub(super) fn unmap_failed(&self, frame: usize, has: bool) -> bool {
         let mut found = false;
         self.for_each(|_, space| found |= space.unmap_failed(frame, has));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Mapped extents: claims of inodes on them, and page faults.
+//! Claims extents for inodes, and handles page faults on them.
 
 use super::access::Access;
 use super::{
@@ -19,7 +19,7 @@ use crate::linux::mm::{
 };
 use crate::prelude::*;
 
-/// An extent that an inode has claimed, and its address space. Dropping it releases the claim.
+/// A claimed extent, and its address space. Drop it to release the claim.
 pub(crate) type MappedExtent = FileMapping<ExtentClaim>;
 
 /// A claim on an extent.
@@ -72,7 +72,7 @@ impl Drop for ExtentClaim {
     }
 }
 
-/// Bytes that one fault verifies at most: the pieces of an entry of 2 MiB.
+/// How many bytes one fault verifies at most: the pieces of an entry of 2 MiB.
 const MOST_VERIFIED: u64 = 2 * image::layout::DIGEST_PIECE;
 
 /// Says which bytes of a region processes may map.

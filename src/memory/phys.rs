@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A reserved range of physical addresses.
+//! Reserved ranges of physical addresses.
 //!
-//! The range gets struct pages and its own DAX device. If the kernel cannot make them (on x86-64 it
-//! must be aligned to 2 MiB), or if they would take more than half of the available memory, the
-//! range is mapped without them. So is memory of a PCI device, which may be removed.
+//! We make struct pages and a DAX device for the range. If the kernel cannot make them (on x86-64
+//! the range must be aligned to 2 MiB), or if they would fill more than half of the available
+//! memory, we map the range without them, and so memory of a PCI device, which may be removed.
 
 use super::lease::Lease;
 use crate::prelude::*;
@@ -33,7 +33,7 @@ use crate::linux::{
 };
 use kernel::page;
 
-/// Number of bytes to look at for their attributes before all of a range is mapped.
+/// How many bytes to map at first, to look at their attributes.
 const HEAD: u64 = 2 << 20;
 
 global_mutex! {
@@ -53,7 +53,7 @@ fn record(frame: usize) {
     }
 }
 
-/// Needed while ranges are mounted.
+/// Keep this while ranges are mounted.
 pub(super) struct Watch(#[allow(dead_code)] Option<Notifier>);
 
 impl Watch {
@@ -69,7 +69,7 @@ impl Drop for Watch {
     }
 }
 
-/// Shows a range as mount options. Only processes with `CAP_SYS_RAWIO` see physical addresses.
+/// Shows a range as mount options, with its addresses to a process with `CAP_SYS_RAWIO` only.
 /// Returns false for others.
 pub(crate) fn show(seq: &SeqFile, start: u64, size: u64) -> bool {
     let may_see = security::opener_has_raw_io(seq);

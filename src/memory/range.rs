@@ -2,10 +2,10 @@
 
 //! Which ranges of physical addresses may be used, and requests for them.
 //!
-//! The memory of a PCI device goes away with the device, and no reference to it keeps the device.
-//! The driver core calls a notifier of the bus before it removes the device, and the PCI core frees
-//! its resources after that. Both happen under a lock of all PCI devices, so do not wait without
-//! bound: such memory is mapped without struct pages, so that it cannot be pinned.
+//! Nothing that we could keep holds the memory of a PCI device. The driver core calls a notifier of
+//! the bus before it removes the device, and the PCI core frees its resources after that. Both
+//! happen under a lock of all PCI devices, where we must not wait without bound. So we map such
+//! memory without struct pages, and nobody can pin it.
 
 use super::registry;
 use crate::linux::ioport::{
@@ -30,7 +30,7 @@ global_mutex! {
     static REQUESTING: () = ();
 }
 
-/// The turn to request and map a range. Until it is dropped, no other range is requested or mapped.
+/// The turn to request and map a range. Nobody else does until you drop it.
 pub(super) struct RequestLock(#[allow(dead_code)] GlobalGuard<REQUESTING>);
 
 impl RequestLock {
@@ -61,7 +61,7 @@ pub(crate) fn check(start: u64, size: u64) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A range that is requested, and is memory as far as is known.
+/// A requested range, which is memory as far as we know.
 pub(super) struct RequestedRange {
     pub(super) requested: Requested,
     /// Set if the range is memory of a PCI device, which may be removed.
@@ -89,7 +89,7 @@ impl RequestedRange {
     }
 }
 
-/// Returns why a range is refused that may have registers in it.
+/// Refuses a range that may contain registers.
 pub(super) fn not_memory() -> Refusal {
     refusal!(EINVAL =>
         "the range is not memory: neither reserved at boot nor a prefetchable region of a PCI \

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The list of all leases, and how they end.
+//! Lists all leases, and ends them.
 
 use super::lease::{
     Lease,
@@ -22,8 +22,7 @@ global_mutex! {
     static LEASES: Option<RBTree<usize, (Arc<Lease>, Internal)>> = None;
 }
 
-/// A reference to a lease, which ends when the last clone is dropped. That must not happen under
-/// `s_umount`.
+/// A reference to a lease. Dropping the last clone ends the lease; do not do that under `s_umount`.
 ///
 /// # Invariants
 ///
@@ -76,7 +75,7 @@ fn remove(lease: &Arc<Lease>) {
     drop(node);
 }
 
-/// Returns a lease with an owner that uses what is `wanted`, if there is one.
+/// Finds a lease with an owner that uses what is `wanted`.
 pub(super) fn find_by(wanted: impl Fn(&Uses) -> bool) -> Option<Arc<Lease>> {
     let leases = LEASES.lock();
     let mut all = leases
@@ -111,7 +110,7 @@ pub(super) fn for_each(visit: impl Fn(&Arc<Lease>)) {
     }
 }
 
-/// Cleans up a lease that is revoked, or has pages in use after its end.
+/// Cleans up after a revocation, or after an end that left pages in use.
 impl Work for LeaseData {
     fn run(lease: &Arc<Lease>) -> Option<Jiffies> {
         match lease.proceed() {

@@ -55,8 +55,7 @@ fn watch_failures() -> Option<Probe> {
     probe
 }
 
-/// Unmaps page frame `frame`, which has failed: when memory_failure() returns, no process should
-/// have the page.
+/// Unmaps the failed page frame `frame`: when memory_failure() returns, no process should map it.
 fn failed(frame: usize) {
     poison::set_any();
     registry::for_each(|lease| lease.frame_failed(frame));

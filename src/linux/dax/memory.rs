@@ -18,8 +18,8 @@ use crate::linux::mm::{
 };
 use crate::linux::prelude::*;
 
-/// Number of pages that are asked for at a time, 1 TiB: the pmem driver counts the sectors of a
-/// request in 32 bits.
+/// How many pages to ask for at a time, 1 TiB: the pmem driver counts the sectors of a request in
+/// 32 bits.
 const MOST_PAGES: u64 = 1 << 40 >> bindings::PAGE_SHIFT;
 
 /// Returns why a device is refused that refuses access to byte `at` with `error`.
@@ -60,7 +60,7 @@ struct Mapped {
     _pages: PageMap,
 }
 
-/// Memory of a device, once it is mapped, and `keep`, which is dropped after it.
+/// Memory of a device, once we have mapped it, and `keep`, which is dropped after it.
 ///
 /// # Invariants
 ///

@@ -34,7 +34,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Mount options while they are parsed.
     type Options: Send + Sync;
 
-    /// Facts about the source of a mount.
+    /// What was found out about the source of a mount.
     type Found;
 
     /// Private data of a superblock. They are dropped without `s_umount`.
@@ -119,7 +119,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     fn uuid(sb: &SuperBlock<Self>) -> &[u8; 16];
 }
 
-/// A registered filesystem type. Dropping it unregisters the type.
+/// A registered filesystem type. Drop it to unregister the type.
 ///
 /// # Invariants
 ///
@@ -236,7 +236,7 @@ impl<T: Operations> Registration<T> {
     }
 }
 
-/// A key that no superblock has. No other mount makes one with it.
+/// A key without a superblock. No other mount makes one with it.
 pub(super) struct Reserved<'a, T: Operations>(&'a Registration<T>, Key);
 
 impl<T: Operations> Reserved<'_, T> {

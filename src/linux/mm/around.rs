@@ -2,11 +2,11 @@
 
 //! Fault-around: a read fault on a page also maps the pages around it that can be mapped.
 //!
-//! The page cache does the same, from `vm_ops->map_pages`, which must not sleep. Pages that the DAX
-//! code does not know yet need memory for their entries. So here the fault handler does it.
+//! The page cache does the same, from `vm_ops->map_pages`, which must not sleep. The DAX code
+//! allocates entries for pages that are new to it, so we do it in the fault handler.
 //!
-//! A DAX fault that maps the pages around it, as far as the iomap goes, would replace all that is
-//! for DAX devices here, with iomaps that end where pages are not usable.
+//! Once a DAX fault maps the pages around it, as far as the iomap goes, drop all that is for DAX
+//! devices here, and let iomaps end where pages are not usable.
 
 use super::fault::Kept;
 use super::pmd::NoPmd;

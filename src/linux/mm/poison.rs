@@ -3,7 +3,7 @@
 //! Memory that is known to have failed, by the numbers of its page frames.
 //!
 //! The kernel marks the struct page of failed memory. Checking it costs more than the rest of a
-//! small read, so only the pages of memory in which one has failed are checked.
+//! small read, so we check pages only in memory where one has failed.
 
 use crate::linux::prelude::*;
 
