@@ -8,7 +8,7 @@
 //! * [`catalog`]: stores on devices and in files; [`mod@locate`]: where files of mounted images are
 //! * [`text`] and [`error`]: how names and errors are shown; [`warning`]: where warnings go
 //!
-//! `daxfs-reader` and `daxfs-check` have the format, for other programs.
+//! `daxfs-reader` and `daxfs-check` implement the format for other programs.
 //!
 //! ```
 //! use daxfs_image::source::Opened;
