@@ -2,7 +2,7 @@
 
 //! Makes daxfs images: the library of the program `mkdaxfs`.
 //!
-//! * [`input`]: turns directories, archives, container images and daxfs images into trees of files
+//! * [`input`]: reads directories, archives, container images and daxfs images as trees of files
 //! * [`writer`]: trees of files, and images made from them
 //! * [`options`]: the program's command line
 

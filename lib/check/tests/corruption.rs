@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-/// Counts what the current thread has allocated.
+/// Counts the current thread's allocations.
 struct Counting;
 
 thread_local! {

@@ -138,8 +138,7 @@ fn system(error: &io::Error, denied: &'static str) -> String {
     format!("{text}{remedy}")
 }
 
-/// Returns what helps against a system error in any operation, with a leading separator, or an
-/// empty string.
+/// Returns the general remedy for a system error, with a leading separator, or an empty string.
 pub fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space",

@@ -17,7 +17,7 @@ pub trait Storage: Memory {
         Ok(offset)
     }
 
-    /// Returns true if this is a file that was modified since it was opened.
+    /// Returns true if this is a file and was modified since it was opened.
     fn is_modified(&self) -> bool {
         false
     }

@@ -2,8 +2,8 @@
 
 //! Signals that end a program, handled if the program must clean up first.
 //!
-//! * [`Cleanup`] removes the unfinished output at once
 //! * [`Cleanup`] removes the unfinished output immediately
+//! * [`Interrupt`] remembers the signal, for code that checks for it and cleans up itself
 //! * [`on_signal`] runs any code in a thread
 //! * [`survive_limits`] turns exceeding the file size limit into an error
 

@@ -22,7 +22,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What to do about a file that is no image.
+/// The remedy for a file that is not an image.
 const MAKES: &str = "mkdaxfs makes images";
 
 /// Why a FIFO is refused.

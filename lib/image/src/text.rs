@@ -167,7 +167,7 @@ mod tests {
             assert_eq!(parse_time(text), Some(seconds.max(0) as u64));
         }
         assert_eq!(parse_time("Jan 1 1970"), None);
-        // Whatever an image says.
+        // An image may contain any time.
         time(i64::MIN, 0);
         time(i64::MAX, 0);
     }

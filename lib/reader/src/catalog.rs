@@ -46,7 +46,7 @@ pub const CATALOG_MAX: usize =
 /// Alignment of a store's images and of their lengths, in bytes.
 pub const CATALOG_ALIGN: u64 = 4096;
 
-/// Flag of a [`CatalogEntry`]: the image that is mounted without a name. At most one entry has it.
+/// Flag of a [`CatalogEntry`]: the image to mount if no name is given. At most one entry has it.
 pub const CATALOG_ACTIVE: u32 = 1 << 0;
 
 /// Flag of a [`CatalogEntry`]: the image can no longer be mounted. Existing mounts may use it.
@@ -372,7 +372,7 @@ impl Table {
             .insert(self.images.partition_point(before), image);
     }
 
-    /// Returns the image that is mounted without a name.
+    /// Returns the image to mount if no name is given.
     pub fn active(&self) -> Option<&Listed> {
         self.images.iter().find(|image| image.active)
     }
@@ -384,7 +384,7 @@ impl Table {
             .find(|image| image.name == name && !image.removed)
     }
 
-    /// Makes `name` the image that is mounted without a name. Returns false if it does not exist.
+    /// Makes `name` the image to mount if no name is given. Returns false if it does not exist.
     pub fn activate(&mut self, name: &str) -> bool {
         if self.find(name).is_none() {
             return false;

@@ -183,8 +183,7 @@ impl Builder {
                     }
                 }
                 let below = self.put(lower, name, node);
-                // Layers replace lower layers on purpose, but not implied directories or other
-                // inputs.
+                // Warn only about a merely implied directory, or the loss of another input's file.
                 let is_other = |below: NodeId| self.tree.node(below).origin < self.first;
                 if self.implied.contains(&node) || below.is_some_and(is_other) {
                     self.note(below, lower, node);

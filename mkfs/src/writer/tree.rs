@@ -328,7 +328,7 @@ impl Tree {
     /// Returns the path of `node` relative to the root; empty for the root itself.
     pub fn relative_path(&self, node: NodeId) -> PathBuf {
         let name = |id| self.name(&self.node(id).name);
-        // Only roots, also of layers, have no name.
+        // Only roots, including those of layers, have no name.
         let named = |&id: &NodeId| !name(id).is_empty();
         let above = |&id: &NodeId| Some(self.node(id).parent).filter(named);
         let components = || std::iter::successors(Some(node).filter(named), above);
@@ -344,7 +344,7 @@ impl Tree {
         OsString::from_vec(path).into()
     }
 
-    /// Returns the path of `node`, as the user would write it or find it.
+    /// Returns the path of `node` as the user would write or find it.
     pub fn path(&self, node: NodeId) -> PathBuf {
         match self.origins.get(self.node(node).origin as usize) {
             Some(origin) => origin.show(&self.original_path(node)),
@@ -352,7 +352,7 @@ impl Tree {
         }
     }
 
-    /// Returns the path of `node` relative to the root, before it was moved.
+    /// Returns the path of `node` relative to the root before it moved.
     pub fn original_path(&self, node: NodeId) -> PathBuf {
         let origin = self.origins.get(self.node(node).origin as usize);
         let moved = origin.and_then(|origin| origin.original(node));
@@ -365,7 +365,7 @@ impl Tree {
         first.map_or_else(PathBuf::new, |origin| origin.path().into())
     }
 
-    /// Returns the size of all regular files, or the largest number if it is larger.
+    /// Returns the total size of all regular files, saturating at the maximum.
     pub fn content_size(&self) -> u64 {
         let size = |node: &Node| match node.kind {
             Kind::Regular { size, .. } => size,

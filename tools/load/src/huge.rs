@@ -28,8 +28,8 @@ pub fn can_map() -> bool {
 }
 
 /// Allocates huge pages for the first `size` bytes of the empty memfd `fd`, whatever
-/// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says about memfds. `size` must be a multiple
-/// of [`HUGE`].
+/// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` prescribes for memfds. `size` must be a
+/// multiple of [`HUGE`].
 ///
 /// After an error, parts of the memfd may have huge pages.
 pub fn allocate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
