@@ -25,10 +25,10 @@ use std::process::{ExitCode, Stdio};
 
 /// Mount a daxfs image; called by mount(8)
 ///
-/// An image file is first loaded into a sealed memfd, as with daxfs load. From a store, the image
-/// image=NAME or the active one is mounted, after loading those of its packs that are not in
-/// memory. For other images with packs, name the file or device of each with pack=FILE. Everything
-/// else goes back to mount(8).
+/// An image file is first loaded into a sealed memfd, as with daxfs load. From a store, image=NAME
+/// or the active image is mounted, after loading those of its packs that are not in memory. For
+/// other images with packs, name the file or device of each with pack=FILE. Everything else goes
+/// back to mount(8).
 ///
 /// With the type fuse.daxfs (mount.fuse.daxfs), the image is served like with daxfs fuse, with the
 /// same options and pack=FILE. If root mounts it, all users have access.
@@ -55,8 +55,7 @@ pub struct Helper {
     /// Mount options
     #[arg(short, value_delimiter = ',')]
     options: Vec<String>,
-    /// Ignored, like -w, -s and -n: mounts are read-only, options checked, and /etc/mtab not
-    /// written
+    /// Ignored, like -w, -s and -n: mounts are read-only, options checked, /etc/mtab is not written
     #[arg(short = 'r', short_aliases = ['w', 's', 'n'], action = ArgAction::Count)]
     ignored: u8,
     /// Do everything but mount

@@ -46,7 +46,7 @@ pub struct Sign {
     /// certificate. Certificates are not verified.
     #[arg(long, value_name = "CMS", conflicts_with = "key", requires = "expires")]
     attach: Option<PathBuf>,
-    /// Last second in which the signature is valid, since 1970
+    /// Last second, since 1970, in which the signature is valid
     ///
     /// The signature covers it. With --key, the default and the maximum is the end of the
     /// certificates in the signature.

@@ -133,7 +133,8 @@ Examples:
     /// Remove an image
     ///
     /// Existing mounts keep working. If the image was active, none is afterwards. In a directory,
-    /// gc removes content that no other image needs; on a device, add reuses space without mounts.
+    /// gc removes content that no other image needs; on a device, add reuses the space once it is
+    /// unmounted.
     #[command(after_help = "\
 Examples:
   daxfs store remove /srv/store base-1 && daxfs store gc /srv/store")]
