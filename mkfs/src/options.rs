@@ -304,7 +304,6 @@ pub struct Args {
     pub quiet: bool,
 }
 
-/// Parses the build time.
 fn build_time(text: &str) -> Result<Time, String> {
     time(text).map_err(|why| match std::env::var_os("SOURCE_DATE_EPOCH") {
         Some(epoch) if epoch == text => format!("{why} in SOURCE_DATE_EPOCH"),
@@ -312,7 +311,6 @@ fn build_time(text: &str) -> Result<Time, String> {
     })
 }
 
-/// Parses a UUID.
 fn uuid(text: &str) -> Result<Uuid, &'static str> {
     Uuid::parse_str(text).map_err(|_| "use 32 hexadecimal digits with or without hyphens")
 }

@@ -46,7 +46,6 @@ pub(super) fn decoder<'a, R: BufRead + 'a>(
 /// Formats of a stream.
 #[derive(Clone, Copy)]
 pub(super) enum Format {
-    /// Not compressed.
     Plain,
     Gzip,
     Zstd,
@@ -192,7 +191,6 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Counts the bytes read.
 struct Counted<'a> {
     reader: Box<dyn BufRead + 'a>,
     at: u64,

@@ -64,7 +64,6 @@ pub(super) fn read(builder: &mut Builder, blob: &Blob, packs: &[PathBuf]) -> Res
     Ok(())
 }
 
-/// Opens the image in `blob`.
 fn open(blob: &Blob) -> Result<(Region, Superblock)> {
     let memory = Region::file(blob.container()?.file, blob.start, blob.size());
     let superblock = Superblock::load(&memory);

@@ -47,9 +47,7 @@ pub(crate) struct Listing {
 
 /// Facts about a file.
 pub(crate) struct Found {
-    /// Its name.
     pub name: CString,
-    /// Its inode.
     pub stat: Stat,
     /// The inode of the symlink that was followed, if any.
     pub link: Option<Stat>,
@@ -57,7 +55,6 @@ pub(crate) struct Found {
     pub loss: Option<&'static str>,
     /// Target of a symlink.
     pub target: Option<CString>,
-    /// Its extended attributes.
     pub xattrs: XattrSet,
     /// Names of extended attributes that no image can store.
     pub unknown: Vec<Vec<u8>>,

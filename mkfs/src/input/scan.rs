@@ -140,7 +140,6 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Lists the names in a directory.
     fn list(&self, id: NodeId) -> Result<Listing> {
         let directory = self.directory_handle()?;
         let relative = self.tree().relative_path(id);
@@ -149,7 +148,6 @@ impl Scanner<'_> {
         Ok(listing)
     }
 
-    /// Adds a directory's entries.
     fn directory(
         &mut self,
         id: NodeId,
@@ -290,7 +288,6 @@ impl Scanner<'_> {
         std::iter::successors(Some(parent), above).find(same)
     }
 
-    /// Adds an inode.
     fn add(&mut self, found: Found, parent: NodeId, name: Name, path: &Path) -> Result<NodeId> {
         let kind = kind(&found, path)?;
         if let Some(what) = found.loss {

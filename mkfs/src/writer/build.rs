@@ -67,7 +67,6 @@ fn hash_at(tree: &Tree, slot: Slot) -> u64 {
     }
 }
 
-/// Returns the entries of a directory.
 fn entries(tree: &Tree, directory: NodeId) -> &[Entry] {
     match &tree.node(directory).kind {
         Kind::Directory(entries) => entries,

@@ -30,7 +30,6 @@ pub const WRITTEN_AT_ONCE: usize = 256 << 10;
 pub struct Pieces {
     /// The bytes of the first piece after the superblock.
     first: Vec<u8>,
-    /// The sums of the other pieces.
     others: Vec<Sum>,
 }
 

@@ -51,7 +51,6 @@ struct CrcWriter<'a> {
     buffer: Vec<u8>,
     /// Offset of the buffer's first byte.
     offset: u64,
-    /// CRC-32C of all bytes so far.
     crc: u32,
 }
 

@@ -41,7 +41,6 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Counts the loaded `file`.
     pub(crate) fn count(&mut self, file: &ImageFile) {
         self.images += 1;
         self.bytes += file.size;

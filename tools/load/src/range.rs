@@ -37,7 +37,6 @@ impl FromStr for Range {
     }
 }
 
-/// Owner of a range.
 enum Owner {
     /// Memory without a driver.
     None,

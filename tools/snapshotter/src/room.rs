@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 pub struct Room {
     /// Bytes that all images may use, or 0 for no limit.
     limit: u64,
-    /// The store with the images.
     store: PathBuf,
     /// The directory with proc and sys.
     root: PathBuf,

@@ -21,7 +21,6 @@ use std::path::{Path, PathBuf};
 pub struct Snapshots {
     /// The directory that contains each snapshot's directory.
     dir: PathBuf,
-    /// Snapshots by name.
     snapshots: HashMap<String, Snapshot>,
     /// Number of calls that use a layer, by the name of its snapshot.
     pins: HashMap<String, usize>,
@@ -31,7 +30,6 @@ pub struct Snapshots {
     damaged: HashMap<String, (PathBuf, String)>,
     /// Number of the next directory.
     next: u64,
-    /// Where records are written.
     disk: Box<dyn Disk>,
 }
 

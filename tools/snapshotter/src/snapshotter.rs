@@ -44,7 +44,6 @@ pub struct Snapshotter {
     evicting: Mutex<()>,
     /// Held while packs are removed.
     collecting: Mutex<()>,
-    /// Number of failed attempts.
     failures: AtomicU64,
     /// Number of failed calls by code.
     failed: Mutex<BTreeMap<String, u64>>,

@@ -79,7 +79,6 @@ pub struct Server {
     fanotify: Fanotify,
     inotify: OwnedFd,
     listener: UnixListener,
-    /// By device number.
     mounts: Mutex<HashMap<u64, Arc<Served>>>,
     /// Opens that wait for packs being loaded.
     loading: Mutex<HashMap<[u8; 32], Vec<Waiting>>>,

@@ -39,7 +39,6 @@ pub struct Published {
     pub known: Total,
 }
 
-/// Writes an image to a layout.
 struct Publisher<'a> {
     layout: Layout,
     create: Guard<'a>,
@@ -66,7 +65,6 @@ impl Publisher<'_> {
         Ok(json!({ "mediaType": kind, "digest": format!("sha256:{sha256}"), "size": size }))
     }
 
-    /// Adds the blob with this value.
     fn put_json(&mut self, kind: &str, value: &Value) -> Result<Value> {
         self.put(kind, Cursor::new(value.to_string()))
     }

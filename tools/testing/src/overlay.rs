@@ -271,7 +271,6 @@ pub fn mutate(specimen: &[u8], data: &mut [u8], size: usize, seed: u32) -> usize
     let new_size = size.max(end);
     data[size..new_size].fill(0);
     if size == 0 {
-        // Correct the checksums.
         data[0] = 1;
     }
     for (number, byte) in value.to_le_bytes()[..length].iter().enumerate() {

@@ -109,10 +109,8 @@ pub fn first<S: Storage>(memory: &S) -> Option<Finding> {
 /// Facts about an inode.
 #[derive(Clone, Copy, Default)]
 struct Seen {
-    /// Whether it is valid.
     valid: bool,
     directory: bool,
-    /// Its link count.
     nlink: u32,
     /// Links found: names, and for directories also `.` and the subdirectories' `..`.
     links: u32,
@@ -120,7 +118,6 @@ struct Seen {
     walk: bool,
 }
 
-/// A file's data.
 struct DataRange {
     offset: u64,
     size: u64,

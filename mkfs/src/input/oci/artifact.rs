@@ -117,7 +117,6 @@ struct Metadata {
 }
 
 impl Metadata {
-    /// Returns the time of the file.
     fn time(&self) -> Result<(i64, u32), Reason> {
         // Go writes its zero value for an unknown time.
         if self.mtime.is_empty() || self.mtime.starts_with("0001-01-01T00:00:00") {

@@ -30,7 +30,6 @@ enum Within {
     /// The directory of containerd's content store.
     Content,
     Archive {
-        /// The archive.
         whole: Blob,
         /// Offset and size of each member.
         members: HashMap<Vec<u8>, (u64, u64)>,

@@ -55,7 +55,6 @@ impl Descriptor {
         platform.filter(|platform| platform.is_known())
     }
 
-    /// Returns the value of an annotation.
     fn annotation(&self, name: &str) -> Option<&str> {
         let annotations = self.annotations.as_ref()?;
         annotations.get(name).map(String::as_str)

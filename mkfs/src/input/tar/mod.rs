@@ -20,7 +20,6 @@ use daxfs_reader::{FileType, OwnedXattr};
 use pax::Records;
 use tar::{EntryType, Header};
 
-/// Bytes of a block.
 pub(super) const BLOCK: usize = 512;
 
 /// Size limit of a member's extended headers, which are read into memory.
@@ -390,7 +389,6 @@ impl<'a> TarReader<'a> {
         }))
     }
 
-    /// Skips content.
     fn content(&mut self, size: u64) -> Result<()> {
         self.stream.skip(size)?;
         self.pad(size)
