@@ -83,7 +83,7 @@ pub struct CatalogHead {
 pub struct CatalogEntry {
     /// Name, padded with NUL: 1 to 63 bytes, letters, digits and `.`, `_`, `-`, `+`, `:`, `@`.
     pub name: [u8; 64],
-    /// [`Superblock::uuid`] of the image.
+    /// UUID in the image's superblock.
     pub uuid: [u8; 16],
     /// First byte of the image in the memory, a multiple of [`CATALOG_ALIGN`].
     pub offset: U64,
