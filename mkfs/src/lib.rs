@@ -2,8 +2,8 @@
 
 //! Makes daxfs images: the library of the program `mkdaxfs`.
 //!
-//! * [`input`]: directories, archives, container images and images as trees of files
-//! * [`writer`]: trees of files, and images made of them
+//! * [`input`]: reads directories, archives, container images and daxfs images as trees of files
+//! * [`writer`]: trees of files, and images made from them
 //! * [`options`]: the program's command line
 
 pub mod input;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `mkdaxfs`: makes daxfs images of directories, archives and container images.
+//! `mkdaxfs`: makes daxfs images from directories, archives and container images.
 
 use clap::error::ErrorKind;
 use clap::Parser;
@@ -27,11 +27,11 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// Exit status: wrong usage.
 const USAGE: u8 = 2;
 
-/// Options about the content of the image.
+/// Options for the content of the image.
 struct Wishes {
     inputs: Vec<Input>,
     exclude: Option<Exclude>,
-    /// Modification time of all files, or the latest one.
+    /// Modification time of all files, or its maximum.
     mtime: Option<(i64, u32)>,
     options: Options,
 }
@@ -42,7 +42,7 @@ impl Wishes {
         for path in &args.exclude_from {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| Error::io(path, "read the file", error))?;
-            // Other systems' editors write a byte order mark.
+            // Editors on other systems write a byte order mark.
             let lines = text.strip_prefix('\u{feff}').unwrap_or(&text).lines();
             for (number, line) in (1..).zip(lines) {
                 if line.is_empty() || line.starts_with('#') {
@@ -85,13 +85,13 @@ impl Wishes {
         })
     }
 
-    /// Returns the files that the output may overwrite: all with --force, except the inputs.
+    /// Returns what the output may overwrite: with --force anything but the inputs.
     fn overwrite(&self, args: &Args) -> Overwrite {
         let mut overwrite = Overwrite::new(args.force);
         for input in &self.inputs {
             match input {
                 Input::Oci(_) => overwrite.container(input.file()),
-                // The scan of a directory refuses an image in it.
+                // The scan of a directory refuses to overwrite an image inside it.
                 _ => overwrite.content(input.file()),
             }
         }
@@ -101,7 +101,7 @@ impl Wishes {
         overwrite
     }
 
-    /// Reads the inputs. Temporary files go to `scratch`.
+    /// Reads the inputs, with temporary files in `scratch`.
     fn read(
         &self,
         args: &Args,
@@ -155,14 +155,14 @@ fn tell(args: &Args, told: &str, on_stdout: bool) -> Result<()> {
         return Ok(());
     }
     if on_stdout {
-        // Errors have no other place.
+        // Errors have no other place to go.
         let _ = writeln!(std::io::stderr(), "{text}");
         return Ok(());
     }
     Ok(say(&text)?)
 }
 
-/// Makes the image. If that fails, no file remains.
+/// Makes the image. On failure, no file remains.
 fn run(args: &Args, bar: &Bar) -> Result<()> {
     let start = Instant::now();
     let wishes = Wishes::new(args)?;
@@ -192,7 +192,7 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     Ok(())
 }
 
-/// Writes `./` before operands that begin with a hyphen: clap would take them for options, even after `--`.
+/// Prefixes operands that begin with a hyphen with `./`, because clap would treat them as options.
 fn words(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let mut operands = false;
     arguments.map(move |word| match word.as_bytes() {

@@ -2,7 +2,7 @@
 
 //! The command line.
 
-// clap shows these comments as they are.
+// clap shows these comments unchanged.
 #![allow(rustdoc::invalid_html_tags)]
 
 use crate::input::exclude::pattern;
@@ -153,15 +153,14 @@ Holes of sparse files are holes of the image file.";
 /// Make a daxfs image: a read-only filesystem for memory
 ///
 /// Give directories, archives, container images or other images, the newest last. The image
-/// gets all of their files, with owner, mode, modification time and extended attributes. The
-/// same files and options always give the same bytes, whatever the files come from.
+/// contains all of their files, with owner, mode, modification time and extended attributes. The
+/// same files and options always give the same bytes, whatever kind of input the files come from.
 ///
-/// An existing IMAGE is replaced when the new one is complete, checked against every rule of
-/// the format, compared and synced. Until then the new one is a hidden temporary file beside
-/// it, which an error or a signal removes. If mkdaxfs is killed, you may remove the
-/// .mkdaxfs-*.tmp that stays.
+/// mkdaxfs writes a hidden temporary file beside IMAGE, checks it against every rule of the format,
+/// compares and syncs it, and only then replaces an existing IMAGE. An error or a signal removes
+/// the temporary file. If mkdaxfs is killed, you can remove the remaining .mkdaxfs-*.tmp.
 ///
-/// A file that cannot be read, or that changes while it is read, is an error.
+/// If a file cannot be read, or changes while it is read, mkdaxfs fails.
 #[derive(Debug, Parser)]
 #[command(name = "mkdaxfs", version, max_term_width = 100, after_help = EXAMPLES, after_long_help = format!("{MORE}\n\n{EXAMPLES}"))]
 pub struct Args {
@@ -184,7 +183,7 @@ pub struct Args {
 
     /// Build time in seconds since 1970 [default: SOURCE_DATE_EPOCH, or the newest file's time]
     ///
-    /// It is stored in the image. A fraction counts upwards from the second, also before 1970. The
+    /// The image stores this time. A fraction counts upwards from the second, even before 1970. The
     /// option does not change the times of files; see --clamp-mtime.
     #[arg(long, short = 'T', value_name = "SEC[.NSEC]", env = "SOURCE_DATE_EPOCH", hide_env = true,
           allow_hyphen_values = true, value_parser = build_time)]
@@ -198,8 +197,8 @@ pub struct Args {
 
     /// Which files share blocks with others
     ///
-    /// Reads stay direct. A mapping of a block that files share is a copy in the page cache, and not the memory that all
-    /// kernels and processes share.
+    /// Reading shared blocks stays direct, but mapping one copies it to the page cache instead of
+    /// using the memory that all kernels and processes share.
     #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
     pub tails: Tails,
 
@@ -217,14 +216,13 @@ pub struct Args {
     pub huge_threshold: u64,
 
     /// Pad the image to a multiple of this size
-    ///
     /// SIZE must be a multiple of 4096. Some devices need 2 MiB.
     #[arg(long, value_name = "SIZE", default_value = "2M", value_parser = multiple)]
     pub padding: u64,
 
     /// Store the SHA-256 of each 2 MiB, for the mount option verify=lazy
     ///
-    /// They need 16 bytes for each MiB, and are part of the padding if they fit.
+    /// The sums need 16 bytes per MiB, and use the padding if they fit.
     #[arg(long)]
     pub sums: bool,
 
@@ -245,22 +243,24 @@ pub struct Args {
 
     /// Store the files that symlinks lead to, not the symlinks
     ///
-    /// Symlinks of directories are followed on this machine, also out of the directory. One that leads to no file, or to
-    /// a directory that contains it, is stored as it is, with a warning. A directory can have 10,000 paths.
+    /// Symlinks to directories are followed on this machine, even out of the directory. A symlink
+    /// that leads nowhere, or to a directory that contains it, is stored unchanged, with a warning.
+    /// A directory can be reached by at most 10,000 paths.
     #[arg(long, help_heading = "Content")]
     pub dereference: bool,
 
-    /// Read on after the end of an archive, for archives that were joined
+    /// Read on after the end of an archive, for concatenated archives
     ///
-    /// Blocks of zeros, which mark the end, are skipped, also in the layers of container images.
+    /// Blocks of zeros, which mark the end, are skipped, even in the layers of container images.
     #[arg(long, help_heading = "Content")]
     pub ignore_zeros: bool,
 
     /// Platform to select from a container image for several platforms [default: this machine's]
     ///
-    /// The default is Linux on this machine's processor, without a variant. Without the option, the only image is taken for
-    /// any platform. Of several variants, as in linux/arm/v7 and linux/amd64/v3, the best one that runs on VARIANT is taken;
-    /// without VARIANT, that is v7 for arm, v8 for arm64, and v1 for amd64.
+    /// The default is Linux on this machine's processor, without a variant, but a single image is
+    /// used for any platform. Among variants such as linux/arm/v7 and linux/amd64/v3, mkdaxfs
+    /// selects the best one that runs on VARIANT, by default v7 for arm, v8 for arm64, and v1 for
+    /// amd64.
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = "Content")]
     pub platform: Option<Platform>,
 
@@ -280,22 +280,22 @@ pub struct Args {
     #[arg(long, value_name = "SEC[.NSEC]", allow_hyphen_values = true, value_parser = time, help_heading = "Attributes")]
     pub mtime: Option<Time>,
 
-    /// Set it only for newer files; without --mtime, the time comes from --time or
+    /// Set the time only for newer files; without --mtime, to the time from --time or
     /// SOURCE_DATE_EPOCH
     #[arg(long, help_heading = "Attributes")]
     pub clamp_mtime: bool,
 
     /// Overwrite IMAGE even if it contains something other than an image
     ///
-    /// Without this option, a file or device is overwritten only if it contains a daxfs image,
-    /// zeros, or nothing. mkdaxfs examines the first 2 MiB and the last MiB of a device. An input
-    /// is never overwritten.
+    /// By default, mkdaxfs overwrites a file or device only if it contains a daxfs image, zeros, or
+    /// nothing. It examines the first 2 MiB and the last MiB of a device. It never overwrites an
+    /// input.
     #[arg(long, short = 'f', help_heading = "Running")]
     pub force: bool,
 
     /// Print the size of the image, but do not write it
     ///
-    /// Only files that may have the same content are read.
+    /// Reads only files that may have the same content as others.
     #[arg(long, short = 'n', help_heading = "Running")]
     pub dry_run: bool,
 
@@ -304,7 +304,6 @@ pub struct Args {
     pub quiet: bool,
 }
 
-/// Parses the build time.
 fn build_time(text: &str) -> Result<Time, String> {
     time(text).map_err(|why| match std::env::var_os("SOURCE_DATE_EPOCH") {
         Some(epoch) if epoch == text => format!("{why} in SOURCE_DATE_EPOCH"),
@@ -312,7 +311,6 @@ fn build_time(text: &str) -> Result<Time, String> {
     })
 }
 
-/// Parses a UUID.
 fn uuid(text: &str) -> Result<Uuid, &'static str> {
     Uuid::parse_str(text).map_err(|_| "use 32 hexadecimal digits with or without hyphens")
 }

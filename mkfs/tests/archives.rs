@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Archives of other programs give the same image as their directory, byte for byte.
+//! Other programs' archives give the same image as their directory, byte for byte.
 
 use crate::support::fixture::{self, Can, ALL};
 use crate::support::{available, place};
 use daxfs_testing::feed::{member, seal};
 
-/// Write an archive of the format of the first argument, with the others as for tar.
+/// Writes an archive in the format of the first argument, with the other arguments as for tar.
 const PACK: &str = "import sys, tarfile
 with tarfile.open(sys.argv[3], 'w', format=getattr(tarfile, sys.argv[1])) as archive:
     archive.add(sys.argv[5], arcname='.')
@@ -20,7 +20,7 @@ fn formats() {
         names: true,
         ..plain
     };
-    // bsdtar gets fractions of negative numbers wrong, and Python's times do not hold nanoseconds.
+    // bsdtar miscalculates negative fractions, and Python's times cannot hold nanoseconds.
     let late = Can {
         early: false,
         ..ALL
@@ -66,7 +66,7 @@ fn compression_and_pipes() {
         "zstd -1c --long=29 <all.tar",
         "xz -1c all.tar",
         "xz -c -T2 --block-size=100KiB all.tar",
-        // Two compressed halves are one archive.
+        // Two concatenated compressed halves form one archive.
         "gzip -c one two",
         "zstd -c one two",
         "xz -c one two",
@@ -85,7 +85,7 @@ fn compression_and_pipes() {
             place.same("out", "image");
         }
     }
-    // No temporary file is left.
+    // No temporary file remains.
     assert!(!place.names(".").iter().any(|name| name.starts_with('.')));
 }
 
@@ -129,7 +129,7 @@ fn joined_archives() {
             if line == "cat" {
                 continue;
             }
-            // The rest is not compressed, or its first frame is cut short.
+            // The rest is not compressed, or its first frame is truncated.
             for (rest, bytes) in [
                 ("printf garbage", 7),
                 ("cat noise", 30000),
@@ -146,7 +146,7 @@ fn joined_archives() {
                 );
                 place.same("out", "first");
             }
-            // The archive needs it.
+            // The archive needs these bytes.
             place.shell(format!(
                 "(head -c 1000 a.tar | {line}; echo garbage) >packed"
             ));
@@ -155,7 +155,7 @@ fn joined_archives() {
     }
 }
 
-/// Programs leave other bytes after the NUL that ends a number.
+/// Programs leave other bytes after the NUL at the end of a number.
 #[test]
 fn numbers_end_at_nul() {
     let place = place("");
@@ -186,8 +186,8 @@ fn numbers_end_at_nul() {
     place.fails("mkdaxfs odd image", "is malformed (member at byte 0)");
 }
 
-/// Write the headers of the tree, in the format of the first argument, and instead of the content of
-/// the last file a hole and its end.
+/// Writes the headers of the tree, in the format of the first argument, and in place of the last
+/// file's content a hole and its end.
 const HOLE: &str = "import os, sys, tarfile
 archive = tarfile.open('archive.tar', 'w', format=getattr(tarfile, sys.argv[1]))
 for name in '.', 'large':
@@ -201,7 +201,7 @@ archive.fileobj.flush()
 os._exit(0)
 ";
 
-/// A member of more than 8 GiB, which the classic header cannot describe.
+/// A member larger than 8 GiB, which the classic header cannot describe.
 #[test]
 fn large_members() {
     let place = place(
@@ -213,7 +213,7 @@ fn large_members() {
     for pack in [
         "tar --format=gnu -S -cf archive.tar -C tree .; test $(stat -c %s archive.tar) -lt 1000000",
         "tar --format=posix -S -cf archive.tar -C tree .; test $(stat -c %s archive.tar) -lt 1000000",
-        // Not sparse for tar, but the archive is a file with a hole.
+        // Not sparse for tar, but the archive file has a hole.
         "python3 hole.py GNU_FORMAT",
         "python3 hole.py PAX_FORMAT",
     ] {
@@ -224,8 +224,8 @@ fn large_members() {
     }
 }
 
-/// The last member with a name wins, and a file remains as long as it has a name. Several inputs of
-/// different kinds are the same as one archive.
+/// The last member with a name wins, and a file stays as long as it has a name. Several inputs of
+/// different kinds behave like one archive.
 #[test]
 fn repeated_members() {
     let place = place(

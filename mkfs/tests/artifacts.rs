@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Artifacts of files in OCI layouts: models as ModelPack, Docker and oras pack them.
+//! Artifacts of files in OCI layouts: models as packed by ModelPack, Docker and oras.
 
 use crate::memory_use::make_within;
 use crate::support::layout::{named, oci, Layout};
@@ -12,7 +12,7 @@ const TITLE: &str = "org.opencontainers.image.title";
 const PATH: &str = "org.cncf.model.filepath";
 const METADATA: &str = "org.cncf.model.file.metadata+json";
 
-/// A model, with archives of its directories, and the image of it.
+/// A model with archives of its directories, and its image.
 const MODEL: &str = r#"
     mkdir -p model/a/b; cd model; seq 9999 >weights.gguf; echo '{}' >a/config.json; echo 1 >a/b/one; cp a/b/one same; : >a/b/__init__.py
     cd ..; find model -exec touch -d @1600000000.5 {} +; chmod 600 model/a/config.json
@@ -21,7 +21,7 @@ const MODEL: &str = r#"
     mkdaxfs -q --all-root model model.img
 "#;
 
-/// Metadata of the files of the model, also in another time zone.
+/// Metadata of the model's files, one in another time zone.
 const TIMES: [&str; 2] = [
     "2020-09-13T12:26:40.5Z",
     "2020-09-13T14:26:40.500000000+02:00",
@@ -34,14 +34,14 @@ fn model() -> (Place, Layout) {
     (place, layout)
 }
 
-/// Returns a layer of the bytes with annotations.
+/// Returns a layer of these bytes with annotations.
 fn layer(layout: &Layout, kind: &str, bytes: impl AsRef<[u8]>, annotations: Value) -> Value {
     let mut layer = layout.blob(&format!("application/{kind}"), bytes.as_ref());
     layer["annotations"] = annotations;
     layer
 }
 
-/// Returns the layer of the model's file `path` as it is.
+/// Returns the layer with the model's file `path`, unchanged.
 fn raw(place: &Place, layout: &Layout, path: &str) -> Value {
     let file = place.path("model").join(path);
     let mode = if path == "a/config.json" {
@@ -59,13 +59,13 @@ fn raw(place: &Place, layout: &Layout, path: &str) -> Value {
     )
 }
 
-/// Puts an artifact of `layers` into the layout.
+/// Adds an artifact of `layers` to the layout.
 fn artifact(layout: &Layout, layers: &[Value]) {
     let config = layout.blob(&oci("empty.v1+json"), b"{}");
     layout.index(&[layout.configured(&config, layers)]);
 }
 
-/// Makes an image of the artifact from each kind of layout, and compares it with the image of the model.
+/// Makes an image of the artifact in each kind of layout, and compares it with the model's image.
 #[track_caller]
 fn gives_model(place: &Place) {
     place.shell("tar -C layout -cf oci.tar .; gzip -kf oci.tar");
@@ -83,7 +83,7 @@ fn gives_model(place: &Place) {
     place.ok("rm piped");
 }
 
-/// Makes an image of the artifact, and returns its files with their content, in one line.
+/// Makes an image of the artifact, and returns its files with their content, on one line.
 #[track_caller]
 fn shown(place: &Place) -> String {
     place.ok("rm -f out; mkdaxfs -q oci:layout out");
@@ -104,13 +104,13 @@ const FILES: [&str; 5] = [
     "weights.gguf",
 ];
 
-/// ModelPack: files as they are, in archives, and both.
+/// ModelPack: unchanged files, archives, and both.
 #[test]
 fn modelpack() {
     let (place, layout) = model();
     artifact(&layout, &FILES.map(|file| raw(&place, &layout, file)));
     gives_model(&place);
-    // The names before the prefix changed.
+    // Annotations before the prefix changed.
     let old = FILES.map(|file| {
         let text = raw(&place, &layout, file).to_string();
         serde_json::from_str(&text.replace("cncf.model", "cnai.model")).unwrap()
@@ -127,7 +127,7 @@ fn modelpack() {
             layer["mediaType"] = json!(format!(
                 "application/vnd.cncf.model.{kind}.v1.tar{plus}{program}"
             ));
-            // The members have the names.
+            // The members carry the names.
             layer["annotations"] = json!({PATH: "a/config.json", TITLE: "a/config.json"});
             layer
         };
@@ -180,7 +180,7 @@ fn metadata() {
     }
 }
 
-/// Docker's models: names as docker/model-runner gives them, if the layers have none.
+/// Docker's models: docker/model-runner's names, if the layers have none.
 #[test]
 fn docker() {
     let (place, layout) = model();
@@ -218,7 +218,7 @@ fn docker() {
     place.fails("mkdaxfs oci:layout new", why);
 }
 
-/// oras: the title is the name, whatever the type, and a directory is an archive.
+/// oras: the title is the name, whatever the type; directories are archives.
 #[test]
 fn oras() {
     let (place, layout) = model();
@@ -238,7 +238,7 @@ fn oras() {
         shown(&place),
         format!("{a} same:644:2 weights.gguf:644:48888")
     );
-    // An archive that shall stay one.
+    // An archive that must stay one.
     let mut kept = packed.clone();
     kept["annotations"] = json!({TITLE: "kept.tgz"});
     artifact(&layout, &[kept]);
@@ -257,7 +257,7 @@ fn oras() {
     );
 }
 
-/// Names that lead out of the image, or are no names.
+/// Names that lead out of the image, or are invalid.
 #[test]
 fn names() {
     let (place, layout) = model();
@@ -343,7 +343,7 @@ fn clashes() {
         let said = place.fails("mkdaxfs oci:layout new", &why);
         assert_eq!(said.matches("blobs/sha256/").count(), 2, "{said}");
     }
-    // The same layer twice, and the same file with two names.
+    // The same layer twice, and the same file under two names.
     artifact(
         &layout,
         &[
@@ -355,7 +355,7 @@ fn clashes() {
         ],
     );
     assert!(shown(&place).ends_with("x:644:1 y:644:1"));
-    // An earlier input gives way.
+    // An earlier input is replaced.
     place.ok("mkdir -p below/x; echo 1 >below/y; echo 1 >below/z; rm out; mkdaxfs -q below oci:layout out");
     let listing = place.listing("out");
     assert_eq!((listing[&b"y"[..]].size, listing[&b"z"[..]].size), (1, 2));
@@ -379,11 +379,11 @@ fn others() {
             said.ends_with(", and name the directory instead\n") && !said.contains("oras"),
             "{said}"
         );
-        // As the model of ollama, which has the configuration of a container.
+        // Like ollama's model, which has a container's configuration.
         layout.index(&[layout.manifest(&layers)]);
         place.fails("mkdaxfs oci:layout new", &why);
     }
-    // A container's layers with titles are still layers, and others have names for oras.
+    // A container's titled layers are still layers, although for oras other layers have names.
     let mut titled = layout.layer("a.tar", "");
     titled["annotations"] = json!({TITLE: "a.tar"});
     layout.index(&[layout.manifest(&[titled.clone()])]);
@@ -392,7 +392,7 @@ fn others() {
     let file = layer(&layout, "octet-stream", "x", json!({TITLE: "x"}));
     layout.index(&[layout.manifest(&[titled, file.clone()])]);
     place.fails("mkdaxfs oci:layout new", "application/octet-stream, which is not a tar archive; make a directory of the image with oras pull");
-    // An old image: its configuration has no type.
+    // An old image, whose configuration has no type.
     let config = layout.blob("application/octet-stream", b"{}");
     place.ok(
         "mkdir marks; : >marks/.wh.one; tar -C marks -cf marks.tar .wh.one --transform 's,^,a/b/,'",
@@ -400,7 +400,7 @@ fn others() {
     let layers = ["a.tar", "marks.tar"].map(|tar| layout.layer(tar, ""));
     layout.index(&[layout.configured(&config, &layers)]);
     assert_eq!(shown(&place), a.replace(" a/b/one:644:2", ""));
-    // An archive of a model has no marks.
+    // A model's archive has no whiteouts.
     let models = layers.map(|mut layer| {
         layer["mediaType"] = json!("application/vnd.cncf.model.code.v1.tar");
         layer
@@ -410,14 +410,14 @@ fn others() {
         shown(&place),
         a.replace("a/b/__init__", "a/b/.wh.one:644:0 a/b/__init__")
     );
-    // Changes of a container would replace files.
+    // A container's changes would replace files.
     let changes = layout.layer("b.tar", "");
     artifact(&layout, &[file.clone(), changes]);
     place.fails(
         "mkdaxfs oci:layout new",
         "has layers of a container beside files",
     );
-    // Beside an image, by name.
+    // Next to an image, selected by name.
     let image = named(layout.image(&["b.tar"]), "image");
     let mut model = named(layout.configured(&config, &[file.clone()]), "model");
     model["artifactType"] = json!("application/vnd.cncf.model.manifest.v1+json");
@@ -438,7 +438,7 @@ fn others() {
     place.fails("mkdaxfs oci:layout new", "has no 'blobs/sha256/2d71");
 }
 
-/// Files are not copied, and there may be more of them than a process may open at first.
+/// Files are not copied, and may exceed the initial limit on open files.
 #[test]
 fn many_and_large() {
     let (place, layout) = model();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The command line: exit statuses, messages, options, and that no files remain.
+//! The command line: exit statuses, messages, options, and no leftover files.
 
 use crate::support::{chmod, is_root, place, skip, Place};
 use daxfs_reader::layout::Superblock;
@@ -100,7 +100,7 @@ fn odd_paths() {
     }
 }
 
-/// Characters that change the order of others are escaped, as control characters are.
+/// Characters that reorder others are escaped, like control characters.
 #[test]
 fn names_on_a_terminal() {
     let place = place(TREE);

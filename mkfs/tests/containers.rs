@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::Digest;
 use std::fs;
 
-/// Three layers and, in `flat`, the files of all of them merged.
+/// Three layers and, in `flat`, their merged files.
 const LAYERS: &str = r#"
     mkdir one two three flat
     cd one; mkdir -p a/b/c d usr/lib opaque/sub keep
@@ -46,15 +46,15 @@ fn layers() -> Option<(Place, Layout)> {
     Some((place, layout))
 }
 
-/// Makes an image of `input` and compares it with another one.
+/// Makes an image of `input` and compares it with another image.
 #[track_caller]
 fn gives(place: &Place, input: &str, image: &str) {
     place.ok(format!("rm -f out; mkdaxfs -q {input} out"));
     place.same("out", image);
 }
 
-/// Directories that became a file and a symlink, as umoci repack writes them: each file that was in
-/// them is marked.
+/// Directories that became a file and a symlink, as written by umoci repack: every file that they
+/// contained is marked.
 #[test]
 fn marks_below_what_is_no_directory() {
     let place = place(
@@ -87,7 +87,7 @@ fn flattened() {
         }
         layout.index(&[layout.manifest(&TARS.map(|tar| layout.layer(tar, program)))]);
         gives(&place, "oci:layout", "flat.img");
-        // As an archive, and that compressed, and from a pipe.
+        // As an archive, a compressed archive, and from a pipe.
         place.shell("tar -C layout -cf oci.tar .; gzip -kf oci.tar");
         for input in ["oci:oci.tar", "oci:oci.tar.gz", "oci:- <oci.tar"] {
             gives(&place, input, "flat.img");
@@ -136,7 +136,7 @@ fn which_image() {
     place.fails("mkdaxfs --platform linux/mips oci:layout new", why);
     layout.index(&both);
     gives(&place, "oci:layout", "flat.img");
-    // The index does not say for which platform.
+    // The index lacks the platform.
     layout.index(&[first]);
     gives(&place, "--platform linux/riscv64 oci:layout", "one.img");
     place.fails("mkdaxfs --platform linux/mips oci:layout new", why);
@@ -162,7 +162,7 @@ fn damaged_layouts() {
     layout.index(&[layout.manifest(&[layer.clone()])]);
     let digest = layer["digest"].as_str().unwrap();
     let blob = layout.path.join("blobs/sha256").join(&digest[7..]);
-    // One bit, one byte more, none at all.
+    // One bit, one byte more, missing.
     let bytes = fs::read(&blob).unwrap();
     let mut wrong = bytes.clone();
     wrong[20] ^= 4;
@@ -190,7 +190,7 @@ fn damaged_layouts() {
     refused("index.json is not understood");
 }
 
-/// A FIFO in a directory is refused. Nothing waits for its writer.
+/// A FIFO in a directory is refused, without waiting for its writer.
 #[test]
 fn fifos_in_layouts() {
     let place = place("");
@@ -210,7 +210,7 @@ fn fifos_in_layouts() {
     }
 }
 
-/// Layouts of small images; their only file has the name of the image.
+/// Layouts of small images, whose only file is named after the image.
 fn small(names: &[&str]) -> (Place, Layout, Vec<serde_json::Value>) {
     let place = place("");
     let layout = Layout::new(&place.path(""));
@@ -224,7 +224,7 @@ fn small(names: &[&str]) -> (Place, Layout, Vec<serde_json::Value>) {
     (place, layout, images)
 }
 
-/// Makes an image of `input`, which has only the file `name`.
+/// Makes an image of `input`, which contains only the file `name`.
 #[track_caller]
 fn has(place: &Place, input: &str, name: &str) {
     place.ok(format!("rm -f out; mkdaxfs -q {input} out"));
@@ -233,7 +233,7 @@ fn has(place: &Place, input: &str, name: &str) {
     assert_eq!(names, [name.as_bytes()], "{input}");
 }
 
-/// Variants of processors: containerd's rules. The plain one is the default.
+/// Processor variants follow containerd's rules. The plain variant is the default.
 #[test]
 fn variants() {
     let names = ["v3", "plain", "v5", "v7", "arm64", "s390x"];
@@ -271,7 +271,7 @@ fn variants() {
             },
         );
     }
-    // One that the processor may not run is not chosen on its own.
+    // A variant that the processor may not run is not chosen automatically.
     layout.index(&[all[0].clone(), all[5].clone()]);
     let why =
         "has no image for linux/amd64; choose one with --platform: linux/amd64/v3, linux/s390x";
@@ -287,7 +287,7 @@ fn variants() {
     has(&place, "--platform 'linux(+erofs)/amd64' oci:layout", "v7");
 }
 
-/// Each name that an error offers selects an image.
+/// Each name that an error suggests selects an image.
 #[test]
 fn offered_names() {
     let (place, layout, images) = small(&["a", "b"]);
@@ -319,7 +319,7 @@ fn offered_names() {
     place.shell("tar -C layout -cf saved.tar .");
     has(&place, "oci:saved.tar:b:latest", "b");
     has(&place, "oci:-:b:latest <saved.tar", "b");
-    // Names that are not different, and images below an index.
+    // Ambiguous names, and images below an index.
     let both = [
         platform(images[0].clone(), "amd64"),
         platform(images[1].clone(), "amd64"),
@@ -338,7 +338,7 @@ fn offered_names() {
     ]);
     assert_eq!(offered("oci:layout"), ["x/b", "b"]);
     has(&place, "oci:layout:b", "b");
-    // Attestations, and other things about an image, are no images.
+    // Attestations and other attachments are no images.
     let mut about = platform(images[1].clone(), "unknown");
     about["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
     let mut artifact = images[1].clone();
@@ -377,7 +377,7 @@ fn empty_layers() {
     }
 }
 
-/// A layout with the parts of one platform only.
+/// A layout with the parts of only one platform.
 #[test]
 fn one_platform_of_several() {
     let (place, layout, images) = small(&["a", "b", "c"]);
@@ -385,7 +385,7 @@ fn one_platform_of_several() {
     let all = images.iter().zip(platforms);
     let all: Vec<_> = all.map(|(image, is)| platform(image.clone(), is)).collect();
     layout.index(&[layout.nested(&all)]);
-    // Of one the manifest is missing, of another a layer.
+    // One image lacks the manifest, another a layer.
     fs::remove_file(layout.file(&all[1])).unwrap();
     fs::remove_file(layout.file(&layout.layer("c.tar", ""))).unwrap();
     place.shell("tar -C layout -cf oci.tar .");
@@ -425,7 +425,7 @@ fn other_layers() {
     }
 }
 
-/// Images with null for an empty list, with digests of another kind, and as hard links in an archive.
+/// Images with null for an empty list, another kind of digest, or as hard links in an archive.
 #[test]
 fn other_writers() {
     let (place, layout, images) = small(&["a"]);
@@ -439,7 +439,7 @@ fn other_writers() {
     );
     place.write("layout/index.json", r#"{"manifests": null}"#);
     place.fails("mkdaxfs oci:layout new", "has no image");
-    // An index may say that it does not know the platform.
+    // An index may contain an unknown platform.
     let mut image = images[0].clone();
     image["platform"] = json!({"os": "", "architecture": ""});
     layout.index(&[image]);
@@ -468,7 +468,7 @@ fn other_writers() {
     has(&place, "oci:oci.tar", "a");
 }
 
-/// A layer with overlayfs's attributes, as a directory that an overlay had as its upper one.
+/// A layer with overlayfs's attributes, like a directory that was an overlay's upper directory.
 #[test]
 fn opaque_attributes() {
     let place = place(

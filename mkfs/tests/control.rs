@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Options that change what goes into an image, and where the image goes.
+//! Options that control an image's content and destination.
 
 use crate::support::{is_root, place, skip, Place};
 use daxfs_testing::builder::superblock;
@@ -53,7 +53,7 @@ fn exclude() {
             );
         }
     }
-    // The other name of a file stays.
+    // The file's other name stays.
     place.shell("ln tree/src/a.o tree/src/z; tar --format=posix -C tree -cf tree.tar .");
     let found = &listing(&place, "-e a.o tree.tar")[&b"src/z"[..]];
     assert_eq!(found.content, What::Bytes(b"src/a.o".to_vec()));
@@ -107,7 +107,7 @@ fn sizes() {
     let place = tree();
     place.write("tree/large", vec![2; 1 << 20]);
     place.write("tree/huge", vec![1; 3 << 20]);
-    // Return the offset of the file, and the size of the image.
+    // Returns the offset of the file, and the size of the image.
     let data = |options: &str, name: &str| {
         place.ok(format!("mkdaxfs -q {options} tree image"));
         let (bytes, wanted) = (place.read("image"), place.read(format!("tree/{name}")));
@@ -126,8 +126,8 @@ fn sizes() {
     assert_eq!(data("--padding=4K -b 65536", "huge").1 % 65536, 0);
 }
 
-/// The sums of the pieces follow the image, in its padding if they fit. They are independent of the
-/// code that writes them: this computes them as format.rst says.
+/// The sums of the pieces follow the image, in its padding if they fit. Computes them independently
+/// of the code under test, following format.rst.
 #[test]
 fn sums() {
     let place = tree();
@@ -153,7 +153,7 @@ fn sums() {
         assert!(bytes[size + table.len()..].iter().all(|&byte| byte == 0));
         assert!(bytes.len() - size <= slack);
     }
-    // An option that does not change the image's size in the usual case.
+    // Usually, the option does not change the image's size.
     let sizes = ["", "--sums"].map(|options| {
         place.ok(format!("mkdaxfs {options} tree image"));
         place.read("image").len()

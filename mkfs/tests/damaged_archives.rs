@@ -18,7 +18,7 @@ def f(name, kind=tarfile.REGTYPE, data=b'', **more):
 D, L, H, C = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE
 ";
 
-/// Runs a script of Python that writes the members of `crafted.tar`.
+/// Runs a Python script that writes the members of `crafted.tar`.
 fn craft(place: &Place, script: &str) {
     place.write("craft.py", format!("{PRELUDE}{script}\narchive.close()\n"));
     place.shell("python3 craft.py");
@@ -107,8 +107,8 @@ f('hard2', H, linkname='abs/group')",
     place.ok("mkdaxfs -q --uid 0 --gid 0 crafted.tar image");
 }
 
-/// Directories can be nested only so deeply, whether the archive names each of them, only the
-/// innermost, or part of the path by a symlink.
+/// Directory nesting is limited, whether the archive lists every directory, only the innermost, or
+/// part of the path through a symlink.
 #[test]
 fn nested_directories() {
     if !available("python3") {
@@ -131,7 +131,7 @@ fn nested_directories() {
     }
 }
 
-/// mkdaxfs warns if extended attributes are in libarchive's own records only, and of lists of NFSv4.
+/// mkdaxfs warns about NFSv4 lists, and about attributes only in libarchive's own records.
 #[test]
 fn attributes_that_are_lost() {
     if !available("python3") {
@@ -162,7 +162,7 @@ fn attributes_that_are_lost() {
 fn damaged_archives() {
     let place = fixture::imaged(Can::default());
     place.shell("tar --format=posix -C tree -cf archive.tar .; gzip -k archive.tar");
-    // Read a file of these bytes, from its path and from a pipe.
+    // Reads a file with these bytes, by path and from a pipe.
     let says = |bytes: &[u8], what: &str| {
         place.write("broken", bytes);
         for line in ["mkdaxfs broken none", "cat broken | mkdaxfs - none"] {
@@ -200,7 +200,7 @@ fn damaged_archives() {
     );
     let what = "its extended headers have no member; get it again (member at byte 0)";
     says(&bytes[..1024], what);
-    // It is complete, and a program left a file out after it had written the headers.
+    // It is complete; the program left a file out after writing its headers.
     let headers = [
         &bytes[..last.next_multiple_of(512)],
         &bytes[..1024],
@@ -216,7 +216,7 @@ fn damaged_archives() {
     header[512 * 3] ^= 1;
     header[512 * 5] ^= 1;
     says(&header, "");
-    // The end mark is missing, but nothing else.
+    // Only the end mark is missing.
     place.shell("tar -cf archive.tar -C tree dir/one");
     let bytes = place.read("archive.tar");
     let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
@@ -228,7 +228,7 @@ fn damaged_archives() {
     );
 }
 
-/// The attributes of each file are in memory once.
+/// Each file's attributes are in memory once.
 #[test]
 fn many_attributes_in_little_memory() {
     if !available("python3") {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Owners and devices that fakeroot(1) pretends are not lost silently.
+//! Owners and devices faked by fakeroot(1) are not lost silently.
 
 use crate::support::{available, place};
 
@@ -15,7 +15,7 @@ fn owners_and_devices() {
     let refused = place.fails(format!("fakeroot sh -ec '{make}; mkdaxfs tree image'"), why);
     place.shell("test ! -e image; rm tree/*");
 
-    // Run the command that the message suggests.
+    // Runs the command that the message suggests.
     let start = refused.find("tar --format").unwrap();
     let remedy = refused[start..].trim_end();
     let remedy = remedy
@@ -26,6 +26,6 @@ fn owners_and_devices() {
     let file = &listing[&b"file"[..]];
     assert_eq!((file.uid, file.gid), (12, 34));
     assert_eq!(listing[&b"device"[..]].mode & 0o170_000, 0o060_000);
-    // Without the key, fakeroot pretends nothing.
+    // Without the key, fakeroot fakes nothing.
     place.ok("fakeroot sh -c 'unset FAKEROOTKEY; mkdaxfs tree plain'");
 }

@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{symlink, FileExt, MetadataExt};
 
-/// Makes `image` of `tree` and compares the two.
+/// Makes `image` from `tree` and compares the two.
 #[track_caller]
 fn round_trip(place: &Place) {
     place.ok("mkdaxfs -q tree image");
@@ -70,7 +70,7 @@ fn deep_tree() {
     }
     assert_eq!(found, attributes);
     drop(at);
-    // The removal of temporary directories cannot handle the depth on some systems.
+    // On some systems, removing temporary directories fails at this depth.
     place.shell("rm -rf tree");
 }
 
@@ -146,7 +146,7 @@ fn extended_attributes() {
     set("file5", "system.posix_acl_access", &list);
     set("dir", "system.posix_acl_default", &list);
     round_trip(&place);
-    // The sets that three files share are stored once.
+    // The sets shared by three files are stored once.
     let inodes = inodes_of(&place.path("image")).1;
     let mut sets: Vec<u64> = inodes.iter().map(|inode| inode.xattrs).collect();
     sets.retain(|&set| set != 0);
@@ -189,8 +189,8 @@ fn sparse_and_large_files() {
     }
 }
 
-/// The same tree gives the same bytes, made by one thread as well. library/packing.rs has
-/// copies of a tree in another order.
+/// The same tree gives the same bytes, even with a single thread. library/packing.rs tests copies
+/// of a tree in another order.
 #[test]
 fn reproducible() {
     let place = place("mkdir -p tree/dir{0..16}");

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Inputs that are something else than they are taken for.
+//! Inputs that are not what they seem.
 
 use crate::support::layout::Layout;
 use crate::support::{place, skip};
 
-/// A disk image may start with zeros, as an empty archive does.
+/// A disk image may start with zeros, like an empty archive.
 #[test]
 fn what_is_no_archive() {
     let place = place(
@@ -36,7 +36,7 @@ fn what_is_no_archive() {
     }
 }
 
-/// Images that the programs make.
+/// Images made by other programs.
 #[test]
 fn foreign_images() {
     let place = place("mkdir tree; echo text >tree/file");
@@ -63,7 +63,7 @@ fn foreign_images() {
     }
 }
 
-/// A container image without its prefix, and with one that takes it as it is.
+/// A container image without its prefix, and with one that reads it as plain files.
 #[test]
 fn containers() {
     let place = place("mkdir tree; echo text >tree/file; tar -cf tree.tar tree");
@@ -92,7 +92,7 @@ fn containers() {
     for input in ["saved", "saved.tar", "- <saved.tar"] {
         place.fails(format!("mkdaxfs -q {input} image"), why);
     }
-    // skopeo's transport dir:, crane pull and kaniko have no such file.
+    // skopeo's transport dir:, crane pull and kaniko write no such file.
     place.shell(
         r#"name=$(printf "%064d" 0); for file in $name sha256:$name $name.json; do
         rm -rf saved; mkdir saved; cp saved.tar saved/$file; echo '[]' >saved/manifest.json; tar -C saved -cf ./$file.tar .; done"#,
@@ -104,7 +104,7 @@ fn containers() {
         "mkdaxfs -q oci:saved.tar image",
         "has no 'oci-layout'; it is not a complete OCI image layout. skopeo copy",
     );
-    // Other programs have files of this name.
+    // Other programs use this file name, too.
     place.shell(
         r#"mkdir other; echo '[]' >other/index.json; tar -cf other.tar -C other .
         mkdaxfs -q other image; mkdaxfs -q other.tar image"#,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A run that is interrupted leaves no files.
+//! An interrupted run leaves no files.
 
 use crate::support::{place, with_mounts, Place};
 use rustix::process::{kill_process, Pid, Signal};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// A tree that takes minutes to hash, and a directory for the image.
 const SLOW: &str = "mkdir tree output; truncate -s 1T tree/sparse";
 
-/// Waits until `done`, a minute at most.
+/// Waits until `done`, at most a minute.
 fn wait(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
@@ -21,15 +21,15 @@ fn wait(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Starts `command`, and waits until there are so many files in `output`. Ignores no signals, as tests
-/// in the background may.
+/// Starts `command`, and waits until `output` contains this many files. Ignores no signals, unlike
+/// background tests.
 fn start(place: &Place, command: &mut Command, files: usize) -> Child {
     let child = command.stderr(Stdio::null()).spawn().unwrap();
     wait("no temporary file", || place.names("output").len() == files);
     child
 }
 
-/// Ends the program by `signal`. Nothing must be left.
+/// Ends the program with `signal`. Nothing may remain.
 fn end(place: &Place, mut child: Child, signal: Signal) {
     kill_process(Pid::from_child(&child), signal).unwrap();
     let mut status = None;
@@ -68,7 +68,7 @@ fn waiting_for_a_pipe() {
             .env("TMPDIR", place.path("output"))
             .stdout(Stdio::null());
         let mut child = start(&place, command.stdin(Stdio::piped()), named);
-        // Waiting for the program would close it.
+        // Waiting for the program would close the pipe.
         let stdin = child.stdin.take();
         sleep(Duration::from_millis(50));
         end(&place, child, Signal::TERM);
@@ -76,7 +76,7 @@ fn waiting_for_a_pipe() {
     }
 }
 
-/// Signals that are ignored stay ignored, as under nohup(1).
+/// Ignored signals stay ignored, as under nohup(1).
 #[test]
 fn ignored_signal() {
     let place = place(SLOW);
@@ -89,7 +89,7 @@ fn ignored_signal() {
     end(&place, child, Signal::TERM);
 }
 
-/// A limit of file sizes is an error, whether its signal is ignored or not.
+/// Exceeding the file size limit is an error, whether its signal is ignored or not.
 #[test]
 fn file_size_limit() {
     let place = place("mkdir tree output; head -c 5M /dev/urandom >tree/file");
@@ -121,7 +121,7 @@ fn full_device() {
     }
 }
 
-/// The temporary file of an archive does not fit.
+/// An archive's temporary file does not fit.
 #[test]
 fn full_temporary_directory() {
     let place = place("mkdir tree small; head -c 3000000 /dev/urandom >tree/file");
@@ -132,7 +132,7 @@ fn full_temporary_directory() {
         let why = "small: cannot write a temporary file: No space left on device; free";
         assert!(run.status == 1 && run.stderr.contains(why), "{run:?}");
     }
-    // An image for standard output is in that directory first.
+    // An image for standard output is first in that directory.
     let script = "mount -t tmpfs -o size=64k tmpfs small
         TMPDIR=small mkdaxfs tree - | cat; exit ${PIPESTATUS[0]}";
     if let Some(run) = with_mounts(&place, script) {

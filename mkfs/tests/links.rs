@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Symbolic links that lead out of a directory or are followed, hard links, and inode numbers that
-//! change.
+//! Symbolic links that lead out of a directory or are followed, hard links, and changing inode
+//! numbers.
 
 use crate::support::{place, with_mounts};
 use daxfs_testing::listing::What;
 
-/// A snapshot in a cache like Hugging Face's: its files are in a directory beside it.
+/// A snapshot as in Hugging Face's cache: its files are in a directory next to it.
 #[test]
 fn links_out_of_the_tree() {
     let place = place(
@@ -40,7 +40,7 @@ fn links_out_of_the_tree() {
         assert_eq!(files[name.as_bytes()].content, wanted, "{name}");
     }
     assert!(matches!(files[&b"absolute"[..]].content, What::Bytes(_)));
-    // The tree is a root file system, where .. of the root is the root.
+    // The tree is a root filesystem, where `..` in the root is the root.
     place.shell(
         "mkdir -p root/etc root/lib; echo >root/etc/passwd; ln -s ../../../etc/passwd root/lib/users; ln -s .. root/lib/up
          ln -s /etc/passwd root/lib/absolute; ln -s /proc/self/mounts root/etc/mtab; ln -s ../../../dev/null root/lib/null
@@ -53,7 +53,7 @@ fn links_out_of_the_tree() {
     place.ok("mkdaxfs -q --dereference -e dangling cache/snapshots/1 image");
 }
 
-/// The whole cache of a model: each revision is a directory, and its weights are in the image once.
+/// A model's whole cache: each revision is a directory, and its weights are stored once.
 #[test]
 fn revisions_of_a_model() {
     let place = place(
@@ -78,7 +78,7 @@ fn revisions_of_a_model() {
                 let path = format!("{prefix}{revision}/{name}");
                 let mut found = &files[path.as_bytes()].content;
                 if input == "model" {
-                    // The link stays, and leads to a file of the image.
+                    // The link stays, and leads to a file in the image.
                     let link = What::Symlink(format!("../../blobs/{blob}").into());
                     assert_eq!(*found, link, "{path}");
                     found = &files[format!("blobs/{blob}").as_bytes()].content;
@@ -89,7 +89,7 @@ fn revisions_of_a_model() {
     }
 }
 
-/// Links to directories; some lead to a directory above them.
+/// Links to directories, some of them to an ancestor.
 #[test]
 fn loops() {
     let place = place(
@@ -122,7 +122,7 @@ fn loops() {
     place.shell("mkdir -p x/tree; ln -s ../.. x/tree/all");
     let why = "x/tree/all/x/tree: is the same directory as x/tree above it; leave it, or the symlink that leads there, out with --exclude";
     place.fails("mkdaxfs -n --dereference x/tree image", why);
-    // Directories that link to one another: a number of paths that only a limit ends.
+    // Directories that link to each other have unlimited paths.
     place.shell("mkdir -p many/{1..16}; for a in {1..16}; do for b in {1..16}; do ln -s ../$b many/$a/to$b; done; done");
     let why = "is a directory with more than 10000 paths through symlinks; leave some of these out with --exclude";
     assert!(place
@@ -131,7 +131,7 @@ fn loops() {
         .contains(why));
 }
 
-/// Trees that differ in hard links only give different images, but not by way of tar.
+/// Trees that differ only in hard links give different images, but not through tar.
 #[test]
 fn hard_links() {
     let place = place(
@@ -144,7 +144,7 @@ fn hard_links() {
     assert_ne!(place.read("one.img"), place.read("two.img"));
 }
 
-/// Filesystems that give inodes other numbers when the kernel has forgotten them.
+/// Filesystems that renumber inodes once the kernel has forgotten them.
 #[test]
 fn changing_numbers() {
     let place = place("mkdir -p lower upper overlay");
@@ -160,7 +160,7 @@ fn changing_numbers() {
     if let Some(run) = with_mounts(&place, script) {
         assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{run:?}");
     }
-    // A file with another number and the same time of change is the same.
+    // A file with a new number but the same ctime is the same.
     place.shell(
         "mkdir tree; until cmp -s a.time b.time; do rm -f tree/a b; printf 1 >tree/a; printf 2 >b
          stat -c '%y %z' tree/a >a.time; stat -c '%y %z' b >b.time; done",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Access control lists in archives: what setxattr(2) would make of them, or refuse.
+//! Access control lists in archives, treated as by setxattr(2), including its refusals.
 
 use crate::support::{place, Place};
 use daxfs_check::{check, Finding};
@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 const NOBODY: u32 = u32::MAX;
 const PREFIX: &str = "SCHILY.xattr.system.posix_acl_access";
 
-/// Returns a place with an archive of a file `x`, which has one record in its extended header.
+/// Returns a place with an archive of a file `x` with one record in its extended header.
 fn packed(kind: u8, mode: u32, key: &str, value: &[u8]) -> Place {
     let place = place("");
     let header = member(b"PaxHeader", b'x', b"", 0o644, &records(&[(key, value)]));
@@ -38,7 +38,7 @@ fn refused(kind: u8, key: &str, value: &[u8], part: &str) {
     assert!(told.contains(": 'x' ") && !place.exists("image"), "{told}");
 }
 
-/// bsdtar stores a mode besides the list; the list takes precedence.
+/// bsdtar stores a mode next to the list; the list takes precedence.
 #[test]
 fn permissions_are_those_of_the_list() {
     let text = b"user::rwx,group::r--,user:5:rwx:5,mask::---,other::---";
@@ -57,11 +57,11 @@ fn permissions_are_those_of_the_list() {
     let text = b"user::rw-,group::r--,other::---";
     let found = made(b'0', 0o777, "SCHILY.acl.access", text);
     assert_eq!((found.mode, found.xattrs.len()), (0o100_640, 0));
-    // A default list is for others.
+    // A default list does not matter here.
     let text = b"user::---,group::---,other::---";
     let found = made(b'5', 0o755, "SCHILY.acl.default", text);
     assert_eq!((found.mode, found.xattrs.len()), (0o040_755, 1));
-    // One without entries is none.
+    // A list without entries does not count.
     let empty = 2_u32.to_le_bytes();
     let found = made(b'0', 0o640, "SCHILY.xattr.system.posix_acl_default", &empty);
     assert_eq!((found.mode, found.xattrs.len()), (0o100_640, 0));
@@ -91,7 +91,7 @@ fn lists_that_linux_refuses() {
     refused(b'2', PREFIX, &masked, why);
 }
 
-/// Returns what fsck finds in an image that `change` has modified.
+/// Returns fsck's findings in an image modified by `change`.
 fn findings(change: impl Fn(&mut [u8], usize, usize)) -> Vec<&'static str> {
     let text = b"user::rwx,group::r--,user:5:rwx:5,mask::---,other::---";
     let place = packed(b'0', 0, "SCHILY.acl.access", text);

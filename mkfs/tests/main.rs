@@ -24,7 +24,7 @@ mod private;
 mod producers;
 mod support;
 
-/// A file that is not named above would silently not be compiled.
+/// A file missing from the list above would silently not be compiled.
 #[test]
 fn every_file_is_named() {
     daxfs_testing::every_file_is_named(env!("CARGO_MANIFEST_DIR"), include_str!("main.rs"));

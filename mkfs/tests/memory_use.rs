@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Sizes of images, and memory use of mkdaxfs: identical files are stored once, small files are
-//! packed, and the memory does not depend on the size of files.
+//! packed, and memory use does not depend on the size of files.
 
 use crate::support::{place, Place};
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ fn dedupe_and_pack() {
         let content = vec![(number / 2) as u8; 1500 + number / 2];
         place.write(format!("tree/{number}"), content);
     }
-    // A block each; a block for each pair; the bytes; the bytes of each pair.
+    // One block each; one block per pair; all bytes; the bytes of one file per pair.
     for (options, size) in [
         ("--no-dedupe --tails=none", 6),
         ("--tails=none", 4),
@@ -30,8 +30,8 @@ fn dedupe_and_pack() {
     }
 }
 
-/// Makes an image with no more than `limit` bytes of memory to write to, and some for each
-/// processor. `words` are options and the input.
+/// Makes an image with at most `limit` bytes of writable memory, plus some for each processor.
+/// `words` are options and the input.
 pub fn make_within(limit: u64, place: &Place, words: &str) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let limit = (limit + threads * 4 * MIB) / 1024;

@@ -4,7 +4,7 @@
 
 use crate::support::{available, place};
 
-/// A failure to write to standard output is an error of every command. A closed pipe is not.
+/// A failed write to standard output is an error in every command. A closed pipe is not.
 #[test]
 fn full_and_closed_standard_output() {
     let place = place("mkdir tree; printf content >tree/file");
@@ -17,7 +17,7 @@ fn full_and_closed_standard_output() {
             let why = format!("mkdaxfs: standard output: cannot write: {why}");
             place.fails(format!("mkdaxfs {words} {output}"), &why);
         }
-        // SIGPIPE ends it.
+        // SIGPIPE ends the command.
         let line = format!("exec 3> >(:); wait $!; mkdaxfs {words} >&3; echo $?");
         assert_eq!(place.ok(line).text(), "141\n", "{words}");
     }
@@ -36,7 +36,7 @@ fn progress() {
         assert!(run.text().contains("mkdaxfs: standard input"), "{run:?}");
         run.text().contains("reading") && run.text().contains("0 B")
     };
-    // On a busy machine it may take longer.
+    // On a busy machine, this may take longer.
     assert!(shown("until grep -q reading log; do sleep 0.1; done", ""));
     assert!(!shown("sleep 1.6", "--quiet"));
 }

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Mistakes that people make with `mkdaxfs`: each gives one line that says what to do, and nothing
-//! is lost.
+//! User mistakes with `mkdaxfs`: each prints one line with the remedy, and loses nothing.
 
 use crate::support::layout::Layout;
 use crate::support::{place, Place};
 
-/// `$LONG` is a label of 65 bytes, `-` as an input is empty.
+/// `$LONG` is a label of 65 bytes; `-` as an input is empty.
 const MISTAKES: &str = r#"
 # Arguments that are missing, misspelt, or in the wrong order.
 mkdaxfs | 2 | missing <INPUT>... <IMAGE>; see mkdaxfs --help
@@ -109,12 +108,12 @@ fn mistakes() {
     files().mistakes(&MISTAKES.replace("$LONG", &long));
 }
 
-/// Nothing of value is in these files, or the user insists.
+/// These files are worthless, or the user insists.
 #[test]
 fn what_is_overwritten() {
     let place = files();
     for name in ["zeros", "empty", "new"] {
-        // An image may be replaced by another, also a damaged one.
+        // Another image may replace an image, even a damaged one.
         place.ok(format!(
             "mkdaxfs -q tree {name}; mkdaxfs -q tree {name}; truncate -s 100 {name}"
         ));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Where the image goes: to standard output and to devices.
+//! The destination of images: standard output and devices.
 
 use crate::support::place;
 
@@ -44,7 +44,7 @@ fn block_devices() {
     place.ok(format!("mkdaxfs -q --force tree {device}"));
     let backing = place.read("backing");
     assert!(backing[..size] == bytes);
-    // Nothing is written after the image.
+    // Nothing is written beyond the image.
     assert!(backing[size..].iter().all(|&byte| byte == 0xaa));
     // The device as input.
     place.ok(format!("test -b {device}; mkdaxfs -q {device} out"));

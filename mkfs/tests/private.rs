@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! An image that takes the place of another file is as private as that, from its first byte on.
+//! An image that replaces another file is as private as that file, from its first byte on.
 
 use crate::support::{chmod, is_root, place, skip, who, Place};
 use std::io::Write;
@@ -35,7 +35,7 @@ fn owner_and_mode() {
         place.ok("mkdaxfs -q tree image");
         assert_eq!(who(&image), before);
     }
-    // Set-id bits mean something for programs only.
+    // Set-id bits have a meaning only for programs.
     chmod(&image, 0o4755);
     place.ok("mkdaxfs -q tree image");
     assert_eq!(who(&image).2, 0o755);
@@ -49,12 +49,12 @@ fn owner_and_mode() {
     let before = give(&place, "notes", 0o604);
     place.ok("mkdaxfs -q --force tree notes");
     assert_eq!(who(&place.path("notes")), before);
-    // New ones follow the umask.
+    // New files follow the umask.
     place.ok("rm image; umask 026; mkdaxfs -q tree image");
     assert_eq!(who(&image).2, 0o640);
 }
 
-/// Waits until the temporary file of a program that waits for input is `wanted`.
+/// Waits until a program that reads input has the temporary file `wanted`.
 fn temporary_is(place: &Place, wanted: (u32, u32, u32)) {
     let start = Instant::now();
     let is_wanted = || {
@@ -96,20 +96,20 @@ fn access_control_lists() {
     assert!(String::from_utf8_lossy(&before).contains("user:1234:r--"));
     place.ok("mkdaxfs -q tree image");
     assert_eq!(list(), before);
-    // The directory would give new files a list.
+    // New files would inherit a list from the directory.
     place.shell("setfacl -b image; setfacl -d -m u:1234:rw .; chmod 640 image");
     let before = list();
     place.ok("mkdaxfs -q tree image");
     assert_eq!(list(), before);
 }
 
-/// A user who cannot give files away excludes all others.
+/// A user who cannot give files away excludes everyone else.
 #[test]
 fn ordinary_user() {
     if !is_root() {
         return skip("files of several users need root");
     }
-    // The user may execute a copy of the program, and is in another group as well.
+    // The user may execute a copy of the program, and has a second group.
     let user = format!(
         "setpriv --reuid={USER} --regid={USER} --groups={USER},{}",
         USER + 1
@@ -122,9 +122,9 @@ fn ordinary_user() {
     for (uid, gid, mode, expected) in [
         (USER, USER, 0o600, (USER, USER, 0o600)),
         (USER, USER + 1, 0o640, (USER, USER + 1, 0o640)),
-        // A group of the user stays.
+        // One of the user's groups stays.
         (0, USER + 1, 0o640, (USER, USER + 1, 0o640)),
-        // Another group does not, and its members are among the others.
+        // Any other group does not, and its members become others.
         (0, 0, 0o644, (USER, USER, 0o644)),
         (0, 0, 0o640, (USER, USER, 0o600)),
         (0, 0, 0o604, (USER, USER, 0o600)),
@@ -137,15 +137,15 @@ fn ordinary_user() {
         assert_eq!(who(&image), expected, "{uid} {gid} {mode:o}");
         place.shell("rm own/image");
     }
-    // Nothing is left or changed where the user may not write.
+    // Where the user has no write permission, nothing is left or changed.
     place.shell("chown 0:0 own; printf old >own/image; chmod 666 own/image");
     place.fails(&replace, "may write there");
     assert_eq!(place.read("own/image"), b"old");
     assert_eq!(place.names("own"), ["image"]);
 }
 
-/// Another user may be the first to put a file or a link with the name of the output into a
-/// directory such as /tmp. That user cannot read the image, and does not choose where it goes.
+/// Another user may have planted a file or link under the output's name in a directory such as
+/// /tmp. That user cannot read the image, and cannot choose where it goes.
 #[test]
 fn planted() {
     if !is_root() {

@@ -5,7 +5,7 @@
 use crate::support::fixture::{self, Can};
 use crate::support::{available, is_root, place};
 
-/// Layers as umoci writes them: the images `base` and `changed` in `layout`, each also unpacked.
+/// Layers written by umoci: the images `base` and `changed` in `layout`, each also unpacked.
 #[test]
 fn umoci() {
     if !available("umoci") {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""Tell hatchling that the wheel holds a library: any Python 3 loads it, on machines of one architecture."""
+"""Tag the wheel for hatchling: it contains a library for any Python 3 on machines of one architecture."""
 
 import platform
 import re
@@ -12,7 +12,7 @@ LIBRARY = "../../build/lib/libdaxfs.so.0"
 
 class Library(BuildHookInterface):
     def initialize(self, version, build_data):
-        # The tag says the oldest glibc that has all symbols (PEP 600). The library needs nothing else.
+        # The tag has the oldest glibc with all symbols (PEP 600). The library needs nothing else.
         symbols = subprocess.run(["objdump", "-T", LIBRARY], check=True, capture_output=True, text=True).stdout
         glibc = max(int(minor) for minor in re.findall(r"GLIBC_2\.(\d+)", symbols))
         build_data["pure_python"] = False

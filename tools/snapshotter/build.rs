@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Generates the messages and the services from containerd's own description of them, which is in `proto`. This
-//! needs no protoc.
+//! Generates the messages and services from containerd's own descriptions in `proto`, without
+//! protoc.
 
 use std::error::Error;
 
@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     let files = protox::compile(services, ["proto"])?;
     let mut config = tonic_prost_build::Config::new();
-    // Comments contain examples that are not Rust.
+    // The comments contain examples that are not Rust.
     config.disable_comments(["."]).include_file("api.rs");
     tonic_prost_build::configure().compile_fds_with_config(files, config)?;
     println!("cargo::rerun-if-changed=proto");

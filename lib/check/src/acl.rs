@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Access control lists in the form of the extended attributes `system.posix_acl_access` and
-//! `system.posix_acl_default`, by the rules of setxattr(2).
+//! Access control lists as the extended attributes `system.posix_acl_access` and
+//! `system.posix_acl_default` store them, under the rules of setxattr(2).
 
 /// The version at the start of a list.
 const VERSION: [u8; 4] = 2_u32.to_le_bytes();
@@ -9,7 +9,7 @@ const VERSION: [u8; 4] = 2_u32.to_le_bytes();
 /// Bytes of an entry.
 const ENTRY: usize = 8;
 
-/// The id in entries that name no user or group.
+/// The id of entries without a user or group.
 pub const NOBODY: u32 = u32::MAX;
 
 /// Kinds of entries, in their order in a list.
@@ -20,7 +20,7 @@ pub const USER: u16 = 0x02;
 pub const GROUP_OBJ: u16 = 0x04;
 /// A named group.
 pub const GROUP: u16 = 0x08;
-/// Limit of the permissions of named users and all groups.
+/// Upper limit on the permissions of named users and of all groups.
 pub const MASK: u16 = 0x10;
 /// All other users.
 pub const OTHER: u16 = 0x20;
@@ -28,7 +28,7 @@ pub const OTHER: u16 = 0x20;
 /// An entry of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// [`USER_OBJ`] or another kind.
+    /// The kind, such as [`USER_OBJ`].
     pub kind: u16,
     /// 4 to read, 2 to write, 1 to execute.
     pub bits: u16,
@@ -36,14 +36,12 @@ pub struct Entry {
     pub id: u32,
 }
 
-/// A list of at least three entries, or of none, that setxattr(2) would take.
+/// A list that setxattr(2) would accept: empty, or of at least three entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List(Vec<Entry>);
 
 impl List {
-    /// Parses the value of an extended attribute.
-    ///
-    /// Returns why setxattr(2) would refuse it.
+    /// Parses the value of an extended attribute, or returns why setxattr(2) would refuse it.
     pub fn parse(value: &[u8]) -> Result<Self, &'static str> {
         let Some(entries) = value.strip_prefix(&VERSION) else {
             return Err("it has no version 2");
@@ -59,9 +57,9 @@ impl List {
         Self::new(entries.collect())
     }
 
-    /// Makes a list of `entries`, which must be in order.
+    /// Creates a list of `entries`, which must be in order.
     pub fn new(entries: Vec<Entry>) -> Result<Self, &'static str> {
-        // The same states as in the kernel's posix_acl_valid(): the kind that may come next.
+        // Like the kernel's posix_acl_valid(): the kind of entry that may come next.
         let mut next = USER_OBJ;
         let mut named = false;
         for entry in &entries {
@@ -92,12 +90,12 @@ impl List {
         }
     }
 
-    /// Returns true if it has no entries. Setting such a list removes the list of a file.
+    /// Returns true if the list is empty. Setting an empty list removes a file's list.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Returns true if it says more than permission bits can.
+    /// Returns true if permission bits cannot express the list.
     pub fn is_extended(&self) -> bool {
         self.0
             .iter()
@@ -127,7 +125,7 @@ impl List {
         bytes
     }
 
-    /// Formats the list as text, as in archives: `user::rw-,user:1000:rwx,...`.
+    /// Formats the list as text, as archives store it: `user::rw-,user:1000:rwx,...`.
     pub fn to_text(&self) -> String {
         let entry = |entry: &Entry| {
             let kind = match entry.kind {

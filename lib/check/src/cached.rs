@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A cache for the metadata of an image.
+//! A cache for an image's metadata.
 
 use daxfs_files::memory::Storage;
 use daxfs_reader::{self as image, Memory};
 use std::cell::RefCell;
 
-/// Bytes of a cached window: few, so that random access costs little more than without a
+/// Size of a cached window in bytes: small, so that random access costs little more than without a
 /// cache.
 const WINDOW: u64 = 8 << 10;
 const WINDOWS: usize = 32;
 
-/// Memory with a cache, so that reading a record needs no system call. Metadata are read in small
+/// Memory with a cache, so that reading a record needs no system call. Metadata is read in small
 /// pieces, in order, at a few places at a time.
 pub struct Cached<'a, S> {
     memory: &'a S,
     /// End of the metadata. Reads after it are not cached.
     end: u64,
-    /// The most recently used comes first.
+    /// Most recently used first.
     windows: RefCell<Vec<Window>>,
 }
 
@@ -36,7 +36,7 @@ impl<'a, S: Storage> Cached<'a, S> {
         }
     }
 
-    /// Loads the window at `offset`, and moves it to the start of `windows`.
+    /// Loads the window at `offset` and moves it to the front of `windows`.
     fn window(&self, windows: &mut Vec<Window>, offset: u64) -> image::Result<()> {
         if let Some(index) = windows.iter().position(|window| window.offset == offset) {
             windows[..=index].rotate_right(1);

@@ -2,8 +2,8 @@
 
 //! Checks daxfs images in files and on block devices.
 //!
-//! * [`check`]: check an image against every rule of the format; [`cached`] makes it cheap. [`check_with_packs`] also
-//!   has the packs of a composed image
+//! * [`check`]: checks an image against every rule of the format, quickly if the memory is
+//!   [`cached`]. [`check_with_packs`] also covers content in a composed image's packs
 //! * [`acl`]: access control lists, as `setxattr(2)` validates them
 //!
 //! ```

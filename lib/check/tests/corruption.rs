@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Whatever the bytes of an image say, now or a moment later, the reader and the checker come to an
-//! end, do not panic, and take no more memory than the image is large.
+//! Whatever bytes an image contains, now or a moment later, the reader and the checker terminate,
+//! do not panic, and use no more memory than the size of the image.
 
 use daxfs_check::check;
 use daxfs_files::memory::Storage;
@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-/// Counts what the current thread has allocated.
+/// Counts the current thread's allocations.
 struct Counting;
 
 thread_local! {
@@ -30,7 +30,7 @@ fn count(bytes: isize) {
     PEAK.set(PEAK.get().max(NOW.get()));
 }
 
-// SAFETY: every call goes to the system's allocator as it is; counting allocates nothing.
+// SAFETY: every call goes unchanged to the system's allocator; counting allocates nothing.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -49,7 +49,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Runs reader and checker, and holds their memory against the size of the image.
+/// Runs reader and checker, and compares their memory use with the size of the image.
 fn survive<S: Storage>(memory: &S) {
     NOW.set(0);
     PEAK.set(0);
@@ -69,7 +69,7 @@ fn survive<S: Storage>(memory: &S) {
 
 static SPECIMEN: LazyLock<Vec<u8>> = LazyLock::new(specimen);
 
-/// A directory of many names below another, so that a damaged look-up has room to go astray.
+/// A directory with many names below another, so that a damaged look-up can go far astray.
 static WIDE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut builder = Builder::default();
     let root = builder.inode(DIRECTORY, 0, 0);
@@ -84,7 +84,7 @@ static WIDE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     builder.image()
 });
 
-/// Memory in which a bit is wrong now and then, never the same twice.
+/// Memory in which a bit occasionally flips, never the same way twice.
 struct Flickering<'a> {
     bytes: &'a [u8],
     state: Cell<u64>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Valid images with some bytes changed, and what the reader and the checker find in them.
+//! Valid images with a few bytes changed, and what the reader and the checker report.
 
 use daxfs_check::{check, Finding};
 use daxfs_reader::hash::name_hash;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Look-up and listing of directories of every size, with and without collisions, and the loads of a look-up.
+//! Look-ups and listings of directories of every size, with and without collisions; their reads.
 
 use std::cell::Cell;
 
@@ -28,7 +28,7 @@ fn open<'a, M: Memory>(memory: &'a M, superblock: &'a Superblock) -> (Image<'a, 
     (image, directory)
 }
 
-/// Looks every one of `names` up, and every one of `missing`, and lists the directory.
+/// Looks up all of `names` and `missing`, and lists the directory.
 fn exercise(names: &[Vec<u8>], missing: &[Vec<u8>]) {
     let bytes = directory_of(names);
     let memory = bytes.as_slice();
@@ -49,12 +49,12 @@ fn exercise(names: &[Vec<u8>], missing: &[Vec<u8>]) {
     list(&image, &directory, &sorted);
 }
 
-/// Lists the directory from many places.
+/// Lists the directory from many positions.
 fn list(image: &Image<'_, &[u8]>, directory: &Directory, sorted: &[(u32, &Vec<u8>)]) {
     let step = (sorted.len() / 50).max(1);
     for start in (0..=sorted.len()).step_by(step) {
         let mut entries = image.entries(directory, start as u32);
-        // To the end from a few places only: that is quadratic.
+        // List to the end from only a few positions, because that is quadratic.
         let end = if start % (7 * step) == 0 {
             sorted.len()
         } else {
@@ -88,7 +88,7 @@ fn directories_of_every_size() {
     }
 }
 
-/// Names with every length and every byte that may occur, such as not to be text.
+/// Names with every length and every valid byte, including names that are not text.
 #[test]
 fn names_of_every_length_and_byte() {
     let mut names: Vec<Vec<u8>> = (1..=255)
@@ -99,14 +99,14 @@ fn names_of_every_length_and_byte() {
             .filter(|&byte| byte != b'/')
             .map(|byte| vec![byte, b'x']),
     );
-    // Names that differ only in the last byte, or by being longer.
+    // Names that differ only in the last byte or in length.
     names.extend((1..=46u8).map(|byte| [&[b'q'; 254][..], &[byte]].concat()));
     names.extend((1..255).map(|length| vec![b'q'; length]));
     let missing = vec![vec![b'q'; 255], vec![b'z'], b"x".to_vec()];
     exercise(&names, &missing);
 }
 
-/// Names of eight bytes with the hash `target`: XXH32 can be undone for its last word.
+/// Returns names of eight bytes with the hash `target`: the last word of XXH32 is invertible.
 fn colliding(target: u32, count: usize) -> Vec<Vec<u8>> {
     const PRIMES: [u32; 5] = [
         0x9e37_79b1,
@@ -115,7 +115,7 @@ fn colliding(target: u32, count: usize) -> Vec<Vec<u8>> {
         0x27d4_eb2f,
         0x1656_67b1,
     ];
-    // Newton's iteration doubles the bits that are right.
+    // Newton's iteration doubles the correct bits.
     let inverse = |odd: u32| {
         (0..5).fold(odd, |x, _| {
             x.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(x)))
@@ -175,7 +175,7 @@ fn some_names_collide() {
     exercise(&names, &missing);
 }
 
-/// An image that counts how often it is read.
+/// An image that counts reads.
 struct Counted<'a> {
     bytes: &'a [u8],
     reads: Cell<u32>,
@@ -194,7 +194,7 @@ impl Memory for Counted<'_> {
     daxfs_reader::hashes!();
 }
 
-/// Returns the largest number of reads of a look-up, of present and of missing names.
+/// Returns the maximum number of reads per look-up, over existing and missing names.
 fn most_reads(names: &[Vec<u8>], missing: &[Vec<u8>]) -> u32 {
     let bytes = directory_of(names);
     let memory = Counted {
@@ -222,11 +222,11 @@ fn skewed(count: usize) -> Vec<Vec<u8>> {
     names
 }
 
-/// A look-up reads a cache line of entries at each step, and at most the names of its four entries, whatever their hashes.
+/// Each step of a look-up reads one cache line of entries, and at most its four names.
 #[test]
 fn reads_grow_as_the_logarithm() {
     let missing = numbered(101_000).split_off(100_000);
-    // Guesses that hashes mislead, and halvings.
+    // Misled guesses and bisections.
     let most_steps = |count: usize| 12 + count.ilog2();
     for count in [1000, 10_000, 100_000] {
         let even = most_reads(&numbered(count), &missing);

@@ -12,17 +12,17 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 use zerocopy::IntoBytes;
 
-/// The pack of the images.
+/// The images' pack.
 static PACK: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut pack = builder::pack();
     set_digest(&mut pack);
     pack
 });
 
-/// Inode number of the file with its data in the pack.
+/// Inode number of the file whose data is in the pack.
 const COMPOSED: u32 = ino::OTHER + 1;
 
-/// Returns the tables of a composed image. `change` changes the inode with its data in the pack.
+/// Returns the tables of a composed image. `change` modifies the inode whose data is in the pack.
 fn composed(change: impl FnOnce(&mut Inode)) -> Builder {
     let mut builder = tables();
     builder.packs = vec![pack_of(&PACK)];
@@ -44,7 +44,7 @@ fn field(image: &[u8], ino: u32, field: usize) -> u64 {
     superblock(image).inodes.offset.get() + record + field as u64
 }
 
-/// Returns what the checker finds in `image` with the pack `pack`.
+/// Returns the checker's findings in `image` with the pack `pack`.
 fn findings(image: &[u8], pack: &[u8]) -> Vec<Finding> {
     let superblock = daxfs_reader::Superblock::load(&pack).unwrap();
     let packs = [Some(Image::new(&pack, &superblock))];
@@ -79,7 +79,7 @@ fn wrong(image: &[u8], at: u64, bytes: &[u8], problem: Problem, offset: u64) {
     refused(&image, problem, offset);
 }
 
-/// Checks that the reader accepts `image`, and the checker finds a violation of the rule `what` at `offset`.
+/// Checks that the reader accepts `image`, but the checker finds a violation of `what` at `offset`.
 #[track_caller]
 fn violated(image: &[u8], pack: &[u8], what: &str, offset: u64) {
     assert_eq!(read_everything(&image), []);
@@ -117,13 +117,13 @@ fn places_of_the_table() {
             PACKS_OFFSET,
         );
     };
-    // Empty, not whole records, more than the limit, after the end.
+    // Empty, partial records, above the limit, beyond the end.
     for length in [0, 1, PACK_SIZE - 1, PACK_SIZE + 1, u64::MAX, 1 << 40] {
         place(&|extent| extent.length = length.into());
     }
     let most = u64::from(layout::PACKS_MAX) * PACK_SIZE;
     place(&|extent| extent.length = (most + PACK_SIZE).into());
-    // In the superblock, in the tables before, unaligned, outside, at the edge of what can be counted.
+    // In the superblock, in the tables before, unaligned, outside, at the edge of overflow.
     for offset in [0, 64, 4096, 1 << 40, u64::MAX - 63, u64::MAX] {
         place(&|extent| extent.offset = offset.into());
     }
@@ -172,8 +172,8 @@ fn records_of_packs() {
     violated(&image, &image, "pack has packs itself", table);
 }
 
-/// A file in a pack has a pack of the image, an inode number there, a size and nothing else, and the image has the
-/// feature.
+/// A file in a pack has a valid pack index, an inode number there, a size and nothing else, and the
+/// image has the feature.
 #[test]
 fn files() {
     let original = offset_of!(Inode, original);
@@ -210,7 +210,7 @@ fn files() {
         refused(&image, Problem::Pack, field(&image, other, pack));
     }
 
-    // Without the feature the place of the table is unused space.
+    // Without the feature, the table's place is unused space.
     let image = composed(|_| ()).image();
     let incompat = offset_of!(Superblock, incompat) as u64;
     let at = field(&image, COMPOSED, pack);
@@ -220,7 +220,7 @@ fn files() {
     seal(&mut plain);
     violated(&plain, &PACK, "unused byte is not zero", PACKS_OFFSET);
 
-    // Other bytes without a meaning: after the place of the table, and after the table.
+    // Other unused bytes: after the table's extent, and after the table.
     let table = table(&image);
     for at in [PACKS_OFFSET + 16, table + PACK_SIZE] {
         let mut image = image.clone();
@@ -249,7 +249,7 @@ fn originals() {
             (inode.original, inode.size) = (original.into(), size.into());
         });
         let image = image.image();
-        // The image itself is valid: its pack has another file.
+        // The image itself is valid, but its pack has another file.
         assert_eq!(read_everything(&image.as_slice()), []);
         let at = field(&image, COMPOSED, offset_of!(Inode, original));
         let errors = read_from_pack(&image.as_slice(), &PACK.as_slice());
@@ -257,7 +257,7 @@ fn originals() {
         assert_eq!(errors, [error], "{original} {size}");
         assert_eq!(findings(&image, &PACK), [Finding::Reader(error)]);
     }
-    // An inode of the pack that is not valid, and one that is of another pack.
+    // An invalid inode of the pack, and one that is in another pack.
     for change in [
         (offset_of!(Inode, mode), 0o644),
         (offset_of!(Inode, pack), 1),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Provokes every problem that the reader knows, one byte range at a time in an image that is valid
-//! otherwise.
+//! Provokes every problem that the reader knows, one byte range at a time, in an otherwise valid
+//! image.
 
 use crate::damage::{findings, name_offset, position, refused, with, wrong, xattrs};
 use daxfs_reader::layout::{self, Dirent, Inode, Superblock, XattrEntry, XattrSet};
@@ -58,7 +58,7 @@ fn table_problems() {
         sb!(data),
     ];
     for table in tables {
-        // 64 bytes into the superblock, unaligned, outside, at the edge of what can be counted.
+        // 64 bytes into the superblock, unaligned, outside, at the edge of overflow.
         let offsets = [0_u64, 64, 4096 + 1, 1 << 40, u64::MAX, u64::MAX - 63];
         wrong(table, Problem::Table, offsets);
         for length in [u64::MAX, u64::MAX - 4095, 1 << 40] {
@@ -163,7 +163,7 @@ fn shared_problems() {
         let at = inode!(ino, flags);
         refused(&[packed, (at, &[1])], Problem::Flags, at);
     }
-    // Packed data stand anywhere, but within the table.
+    // Packed data may be anywhere within the table.
     let data = inode!(ino::INNER, data);
     let anywhere = (sb.data.offset.get() + 8192 + 17).to_le_bytes();
     refused(&[(data, &anywhere)], Problem::Data, data);
@@ -188,13 +188,13 @@ fn shared_problems() {
         .chain([shared, (at, &three[..])])
         .collect();
     assert_eq!(findings(&with(&good)), []);
-    // Without the feature, itself, one after it, none at all.
+    // Without the feature; the file itself; a later one; none at all.
     refused(&[(at, &three)], Problem::Original, at);
     for ino in [ino::INNER, ino::OTHER] {
         refused(&[shared, (at, &original(ino))], Problem::Original, at);
     }
     refused(&[shared, (at, &bad)], Problem::Original, at);
-    // No regular file, an empty one, other data, another size, another flag.
+    // Not a regular file, an empty one, other data, another size, another flag.
     for ino in [ino::DIR, ino::LINK, ino::DEVICE, ino::EMPTY] {
         let ino = original(ino);
         let changes: Vec<_> = same
@@ -214,7 +214,7 @@ fn shared_problems() {
         changes.extend([both, change]);
         refused(&changes, Problem::Original, at);
     }
-    // One that shares itself.
+    // An original that shares itself.
     let mut changes = good.clone();
     let four = original(ino::EMPTY);
     let chain = [
@@ -259,7 +259,7 @@ fn entry_problems() {
     wrong(target, Problem::Symlink, [0_u8]);
 }
 
-/// A directory that is entered through another entry than its own, be it its parent's or another's.
+/// A directory entered through a foreign entry, of its parent or of another directory.
 #[test]
 fn parent_problems() {
     wrong(
@@ -307,7 +307,7 @@ fn unreadable_memory() {
     }
 }
 
-/// The digest covers the superblock that was loaded and is used, not later content of the memory.
+/// The digest covers the loaded superblock, not later content of the memory.
 #[test]
 fn superblock_that_changes() {
     struct Changing<'a>(&'a [u8], Cell<u32>);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Violates every rule that only the checker knows, one byte range at a time in an image that is
-//! valid otherwise.
+//! Violates every rule that only the checker knows, one byte range at a time, in an otherwise valid
+//! image.
 
 use crate::damage::{checked, findings, position, violated, with, xattrs};
 use daxfs_check::Finding;
@@ -59,7 +59,7 @@ fn directories() {
     let hash = name_hash(b"file") ^ 1;
     let what = "wrong hash in directory entry";
     violated(&[(at, &hash.to_le_bytes())], what, at);
-    // Two entries in each other's place; none can be found then.
+    // Two swapped entries; neither can be found.
     let image = specimen();
     let first = superblock(&image).dirents.offset.get() as usize;
     let (a, b) = (
@@ -90,7 +90,7 @@ fn directories() {
     for nlink in [inode!(ino::FILE, nlink), inode!(ino::ROOT, nlink)] {
         violated(&[(nlink, &[3])], "wrong link count", nlink);
     }
-    // Both names of the file lead to another one.
+    // Both of the file's names lead to another file.
     let at = dirent!("fifo", ino);
     let changes = [
         (at, &[ino::EMPTY as u8][..]),
@@ -106,8 +106,7 @@ fn data() {
     let at = inode!(ino::INNER, data);
     let data = sb.data.offset.get() + 4096;
     violated(&[(at, &data.to_le_bytes())], "files share data", at);
-    // The same with a word: the file is not the original, and packed files have their own bytes,
-    // too.
+    // The same for a word: the file is not the original. Packed files have their own bytes, too.
     let packed = (sb!(incompat), &[1][..]);
     let flag = |ino| (inode!(ino, flags), &[1][..]);
     let inner = sb.data.offset.get() + 5000;
@@ -127,11 +126,11 @@ fn data() {
 #[test]
 fn xattr_sets() {
     let set = xattrs();
-    // The name takes one byte less, which then belongs to nothing.
+    // The name is one byte shorter; that byte then belongs to nothing.
     let at = set + 8 + offset_of!(XattrEntry, name_len) as u64;
     let what = "set of extended attributes of another length";
     violated(&[(at, &[6])], what, set);
-    // The reader refuses such a name when it is read.
+    // The reader rejects such a name on reading.
     let prefix = set + 8 + offset_of!(XattrEntry, prefix) as u64;
     for change in [(set + 16, &b"\0"[..]), (prefix, &[2])] {
         let errors = read_everything(&with(&[change]).as_slice());
@@ -141,7 +140,7 @@ fn xattr_sets() {
         checked(&[change], "invalid name of an extended attribute", set + 8);
     }
     violated(&[(set + 4, &[0])], "empty set of extended attributes", set);
-    // Linux counts the prefix of a name.
+    // Linux counts a name's prefix.
     for (length, wrong) in [(250, 0), (251, 1)] {
         let mut builder = tables();
         let set = builder.xattr(XattrPrefix::User as u8, &vec![b'n'; length], b"");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A progress bar on standard error, if that is a terminal, for operations that take longer than a
+//! A progress bar on standard error, shown on a terminal when an operation takes longer than a
 //! second.
 
 use crate::Progress;
@@ -10,7 +10,7 @@ use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Operations that take less than this get no bar.
+/// Shorter operations show no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 const TICK: Duration = Duration::from_millis(100);
@@ -18,12 +18,12 @@ const TICK: Duration = Duration::from_millis(100);
 /// A progress bar.
 pub struct Bar {
     bar: ProgressBar,
-    /// Shows the bar in time, also while nothing is reported. It ends when the sender is dropped.
+    /// Shows the bar in time, even while nothing is reported. Ends when the sender is dropped.
     timer: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Bar {
-    /// Creates a bar that is hidden before its first step. It stays hidden if `quiet`.
+    /// Creates a bar that is hidden until its first step, or for good if `quiet`.
     pub fn new(quiet: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         let mut timer = None;
@@ -36,7 +36,7 @@ impl Bar {
                     shown.enable_steady_tick(TICK);
                 }
             };
-            // Without a thread there is no bar.
+            // If the thread cannot start, there is no bar.
             let thread = thread::Builder::new().spawn(show);
             timer = thread.ok().map(|thread| (sender, thread));
         }

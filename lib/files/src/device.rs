@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Writes images to devices: block devices, and DAX character devices through a mapping.
+//! Writes images to devices: to block devices, and through a mapping to DAX character devices.
 
 use crate::error::{Error, Result};
 use crate::mapping::Mapping;
@@ -30,22 +30,22 @@ pub struct Device {
     kind: Kind,
 }
 
-/// How to write to it.
+/// How a device is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Block,
     Dax,
-    /// Physical memory, by /dev/mem.
+    /// Physical memory, through /dev/mem.
     Memory,
 }
 
 impl Device {
     /// Opens the block or DAX device `path`, which must not be in use.
     ///
-    /// Returns [`Error::Refused`] if it is not such a device or is in use, [`Error::Output`].
+    /// Returns [`Error::Refused`] if it is no such device or in use, otherwise [`Error::Output`].
     pub fn open(path: &Path) -> Result<Self> {
         let why = "is neither a block nor a DAX device; write the image to a file";
-        // EXCL: fails while a block device is mounted.
+        // EXCL fails while a block device is mounted.
         let flags = OFlags::RDWR | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = open(path, flags, Mode::empty()).map_err(|error| match error {
             Errno::BUSY => Error::refused(path, "is in use; unmount it if it is mounted"),
@@ -67,7 +67,7 @@ impl Device {
         })
     }
 
-    /// Opens the `size` bytes of physical memory at address `start`, which are multiples of the page size.
+    /// Opens `size` bytes of physical memory at address `start`, both multiples of the page size.
     ///
     /// Returns [`Error::Output`] if this process may not use physical memory.
     pub fn memory(start: u64, size: u64) -> Result<Self> {
@@ -82,9 +82,9 @@ impl Device {
         })
     }
 
-    /// Opens the part of the block or DAX device `path` from byte `start` on.
+    /// Opens the part of the block or DAX device `path` that starts at byte `start`.
     ///
-    /// Returns what [`Device::open`] does.
+    /// Returns the same errors as [`Device::open`].
     pub fn open_part(path: &Path, start: u64) -> Result<Self> {
         let mut device = Self::open(path)?;
         device.start = start;
@@ -92,17 +92,17 @@ impl Device {
         Ok(device)
     }
 
-    /// Refuses to write to the device if `overwrite` says so.
+    /// Fails if `overwrite` protects the device.
     ///
-    /// Returns [`Error::Refused`] then, and if the device is of a kind that cannot be written.
-    /// [`Error::Output`].
+    /// Returns [`Error::Refused`] then, and if the device is of a kind that cannot be written;
+    /// [`Error::Output`] if the device cannot be examined.
     pub fn check_free(&self, overwrite: &Overwrite) -> Result<()> {
         overwrite.check_input(&self.path, &self.file)?;
         let region = self.region(self.size)?;
         overwrite.check_device(&self.path, self.size, |at, into| region.read(at, into))
     }
 
-    /// Refuses to write an image of `size` bytes to this part if it does not fit, or if `overwrite` says so.
+    /// Fails if an image of `size` bytes does not fit into this part, or `overwrite` protects it.
     pub fn check_part(&self, overwrite: &Overwrite, size: u64) -> Result<()> {
         overwrite.check_input(&self.path, &self.file)?;
         self.check_size(size)?;
@@ -116,7 +116,7 @@ impl Device {
                 let file = file.map_err(|error| Error::output(&self.path, "examine", error))?;
                 return Ok(Region::file(file, self.start, size));
             }
-            // These devices are mapped in units of huge pages.
+            // These devices are mapped with huge pages.
             Kind::Dax => (
                 HUGE_SIZE,
                 "a DAX device must be in devdax mode to be written",
@@ -138,7 +138,7 @@ impl Device {
         Ok(Region::mapped(mapping, self.start - first, size))
     }
 
-    /// Refuses an image of `size` bytes if it does not fit.
+    /// Fails if an image of `size` bytes does not fit.
     pub fn check_size(&self, size: u64) -> Result<()> {
         if size > self.size {
             let from = match self.start {
@@ -152,11 +152,11 @@ impl Device {
         Ok(())
     }
 
-    /// Copies the image, the first `size` bytes of `image`, to the device and verifies it.
-    /// The superblock is written last, so that the device has a whole image or none.
+    /// Copies the image, the first `size` bytes of `image`, to the device and verifies the copy.
+    /// The superblock is written last, so that the device holds a complete image or none.
     ///
-    /// Returns [`Error::Output`], [`Error::Refused`] if the device is too small or of a kind that
-    /// cannot be written, and [`Error::Image`] if it does not store the image.
+    /// Returns [`Error::Refused`] if the device is too small or of a kind that cannot be written,
+    /// [`Error::Image`] if the device did not store the image, and otherwise [`Error::Output`].
     pub fn write(&self, image: &File, size: u64, progress: &dyn Progress) -> Result<()> {
         let failed = |error| Error::output(&self.path, "write the image", error);
         self.check_size(size)?;
@@ -201,7 +201,7 @@ fn copy(image: &File, size: u64, region: &mut Region, progress: &dyn Progress) -
     image.read_exact_at(head, 0)?;
     region.write(0, head)?;
     region.sync()?;
-    // The device is read next, not the page cache.
+    // So that the comparison reads the device, not the page cache.
     region.forget()
 }
 

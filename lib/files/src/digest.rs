@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::OnceLock;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Bytes that are read together.
+/// Bytes to read at a time.
 pub const BUFFER: usize = 256 << 10;
 
 /// A hash that is not cryptographic: XXH3, 128 bits.
@@ -44,21 +44,21 @@ impl Sum {
     }
 }
 
-/// Returns the SHA-256 of an image from its pieces' SHA-256.
+/// Combines the SHA-256 of an image's pieces into that of the image.
 pub fn combine(pieces: impl IntoIterator<Item = [u8; 32]>) -> [u8; 32] {
     let mut hash = Sha256::new();
     pieces.into_iter().for_each(|piece| hash.update(piece));
     hash.finalize().into()
 }
 
-/// Returns the SHA-256 of all bytes that `pass` passes on.
+/// Returns the SHA-256 of the bytes that `pass` feeds to its argument.
 pub fn sha256<E>(pass: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E>) -> Result<[u8; 32], E> {
     let mut hash = Sha256::new();
     pass(&mut |bytes| hash.update(bytes))?;
     Ok(hash.finalize().into())
 }
 
-/// Returns the SHA-256 of all pieces of `image`.
+/// Returns the SHA-256 of each piece of `image`.
 pub fn sums<S: Storage + Sync>(
     image: &Image<'_, S>,
     progress: &dyn Progress,
@@ -83,9 +83,9 @@ pub fn sums<S: Storage + Sync>(
     })
 }
 
-/// Returns the first piece of `image` with another stored sum than the one in `sums`, and its stored sum.
+/// Returns the first piece of `image` whose stored sum differs from `sums`, and that stored sum.
 ///
-/// Returns [`image::Problem::Unreadable`], also if the stored sums are outside the memory.
+/// Returns [`image::Problem::Unreadable`], even if the stored sums are outside the memory.
 pub fn wrong_sum<S: Storage>(
     image: &Image<'_, S>,
     sums: &[[u8; 32]],
@@ -104,12 +104,12 @@ pub fn wrong_sum<S: Storage>(
     Ok(None)
 }
 
-/// Returns true if `piece` is a whole piece in a hole.
+/// Returns true if `piece` is of full size and in a hole.
 pub fn is_hole<S: Storage>(memory: &S, piece: &Range<u64>) -> image::Result<bool> {
     Ok(piece.end - piece.start == DIGEST_PIECE && memory.data(piece.start)? >= piece.end)
 }
 
-/// Does `work` for every index in `range` on all processors, each with its own `state`. Starts with
+/// Runs `work` for every index in `range` on all processors, each with its own `state`. Starts with
 /// the lowest index, so that files are read and written from start to end.
 ///
 /// Returns the error of the lowest index that failed.
@@ -124,7 +124,7 @@ pub fn in_order<S, T: Send, E: Send>(
         failed.fetch_or(result.is_err(), Ordering::Relaxed);
         (index, result)
     };
-    // After an error the other threads can stop.
+    // After an error, the other threads can stop.
     let range = range.take_while(|_| !failed.load(Ordering::Relaxed));
     let mut done: Vec<_> = range.par_bridge().map_init(state, work).collect();
     done.sort_unstable_by_key(|(index, _)| *index);
@@ -138,7 +138,7 @@ pub fn hex(bytes: &[u8]) -> String {
         .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// Returns whether [`hex`] can have made `text` of `bytes` bytes: lower-case digits.
+/// Returns true if `text` is `bytes` bytes as [`hex`] formats them, in lower case.
 pub fn is_hex(text: &str, bytes: usize) -> bool {
     let digit = |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
     text.len() == 2 * bytes && text.bytes().all(digit)

@@ -45,7 +45,7 @@ pub enum Error {
         /// How it changed.
         how: String,
     },
-    /// A request or a file that is not supported.
+    /// An unsupported request or file.
     #[error("{}: {}", shown_path(path), reason(why))]
     Refused {
         /// The file.
@@ -115,7 +115,7 @@ impl Error {
     }
 }
 
-/// Returns the text of an error of the system, as strerror(3) has it, without its number.
+/// Returns the text of a system error as strerror(3) does, without the number.
 pub fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" (os error ") {
@@ -124,8 +124,7 @@ pub fn cause(error: &io::Error) -> String {
     }
 }
 
-/// Returns the text of an error of the system, without its number, and what to do about it if
-/// anything.
+/// Returns the text of a system error without the number, followed by its remedy, if any.
 fn system(error: &io::Error, denied: &'static str) -> String {
     let text = cause(error);
     let remedy = match error.kind() {
@@ -139,8 +138,7 @@ fn system(error: &io::Error, denied: &'static str) -> String {
     format!("{text}{remedy}")
 }
 
-/// Returns what helps against an error of the system, whatever the operation was, with a separator from the text
-/// before, or nothing.
+/// Returns the general remedy for a system error, with a leading separator, or an empty string.
 pub fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space",
@@ -152,8 +150,8 @@ pub fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// Formats `bytes` on one line: escapes backslashes and what a terminal would not show, and shows bytes that are
-/// not UTF-8 as `\xNN`.
+/// Formats `bytes` on one line: escapes backslashes and characters that a terminal would not show,
+/// and shows bytes that are not UTF-8 as `\xNN`.
 pub fn shown(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -163,7 +161,7 @@ pub fn shown(bytes: &[u8]) -> String {
             let _ = write!(text, "\\x{byte:02x}");
         }
     }
-    // Quotes stay as they are.
+    // Leave quotes unescaped.
     text.replace("\\'", "'").replace("\\\"", "\"")
 }
 
@@ -172,13 +170,13 @@ pub fn shown_path(path: &Path) -> String {
     shown(path.as_os_str().as_bytes())
 }
 
-/// Returns a reason on one line. It may contain control characters, and names that are formatted
-/// already, so it keeps its backslashes.
+/// Returns a reason on one line. Escapes control characters, but not backslashes, because names in
+/// the reason may be escaped already.
 fn reason(why: &Reason) -> String {
     shown(why.to_string().as_bytes()).replace(r"\\", r"\")
 }
 
-/// Prints a line to standard error, as std's macro does, but goes on where that panics: if it is closed or full.
+/// Prints a line to standard error. Unlike std's macro, does not panic if it is closed or full.
 #[macro_export]
 macro_rules! eprintln {
     ($($text:tt)*) => {{

@@ -9,11 +9,11 @@ use rustix::fs::Stat;
 pub struct Identity {
     /// Device number of the filesystem.
     pub dev: u64,
-    /// Inode number in it.
+    /// Inode number in that filesystem.
     pub ino: u64,
 }
 
-/// What a file was like when it was found, to notice when another one takes its place.
+/// The state of a file when it was found, to notice when another file replaces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Seen {
     /// Its identity.
@@ -25,7 +25,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Returns what `stat` says of a file.
+    /// Returns the state in a `stat` structure.
     pub fn new(stat: &Stat) -> Self {
         let time = |seconds: i64, rest| seconds.wrapping_mul(1_000_000_000).wrapping_add(rest);
         Seen {
@@ -37,14 +37,14 @@ impl Seen {
 
     /// Returns true if `now` is the same file, modified or not.
     ///
-    /// Some filesystems give a file another number when the kernel has forgotten it: overlayfs to
-    /// directories, FUSE and FAT to all files. Then its time of change tells: the kernel sets it
-    /// when a file is made or renamed, and programs cannot set it.
+    /// Some filesystems renumber a file that the kernel has forgotten: overlayfs directories, FUSE
+    /// and FAT all files. Then the ctime decides: the kernel sets it when a file is created or
+    /// renamed, and programs cannot set it.
     pub fn is(&self, now: &Self) -> bool {
         self.identity == now.identity || self.ctime == now.ctime
     }
 
-    /// Returns true if the content has changed until `now`.
+    /// Returns true if the content has changed by the time of `now`.
     pub fn modified(&self, now: &Self) -> bool {
         self.mtime != now.mtime
     }

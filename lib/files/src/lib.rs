@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Files and devices as all daxfs tools use them.
+//! Files and devices, as all daxfs tools use them.
 //!
 //! * [`memory`]: memory with holes, as [`daxfs_reader`] reads it; [`region`]:
 //!   images in files and devices; [`digest`](mod@digest): their SHA-256
@@ -8,10 +8,10 @@
 //!   [`Overwrite`] decides which files it may replace, [`device`] writes to devices, and
 //!   [`replace`] keeps the access rights of a file that is replaced.
 //! * [`Error`]: one line, with the file, the operation and the remedy
-//! * [`Progress`] and [`bar`]: how far an operation is, and the progress bar on a terminal
-//! * [`spool`](mod@spool): temporary files without a name, and copies of pipes in them
-//! * [`signals`]: clean up before a signal ends the program; `notify`: tell systemd that a service
-//!   is ready
+//! * [`Progress`] and [`bar`]: progress reports, and the bar that shows them on a terminal
+//! * [`spool`](mod@spool): nameless temporary files, and copies of pipes in them
+//! * [`signals`]: cleanup before a signal ends the program; `notify`: reports to systemd that a
+//!   service is ready
 //! * [`stdout`]: standard output that may be a closed pipe or a full disk; `usage`: wrong command
 //!   lines, and requests for help; [`values`]: values of options
 //!

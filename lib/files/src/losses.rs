@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Attributes and files that could not be kept.
+//! Attributes and files that could not be preserved.
 
 use std::collections::BTreeMap;
 
-/// At most this many kinds of losses are listed one by one: an archive can invent any number of
+/// Maximum number of kinds of losses listed one by one, because an archive can invent any number of
 /// attribute names.
 const MOST: usize = 20;
 
-/// Losses: attributes and members that cannot be kept, with the first file and the number of files.
+/// Lost attributes and members, by kind, with the first file and the number of files.
 #[derive(Default)]
 pub struct Losses(BTreeMap<String, (String, u64)>);
 
 impl Losses {
-    /// Records that `what` of a file could not be kept. `path` returns the file's name in messages.
+    /// Records that `what` of a file was lost. `path` returns the file's name for messages.
     pub fn add(&mut self, mut what: String, path: impl FnOnce() -> String) {
         if self.0.len() >= MOST && !self.0.contains_key(&what) {
             what = "further losses, which are not listed".into();
@@ -21,7 +21,7 @@ impl Losses {
         self.0.entry(what).or_insert_with(|| (path(), 0)).1 += 1;
     }
 
-    /// Returns a line for each kind.
+    /// Returns one line per kind.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.0.iter().map(|(what, (path, files))| {
             let others = match files - 1 {

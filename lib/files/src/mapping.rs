@@ -10,14 +10,15 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
-/// A shared mapping of a part of a file or device. No reference into it exists: other processes may
-/// write to it. It is read through `/proc/self/mem`, so that memory which fails is an error instead of a signal.
+/// A shared mapping of part of a file or device. No reference points into it, because other
+/// processes may write to it. Reads go through `/proc/self/mem`, so that failing memory causes an
+/// error instead of a signal.
 pub struct Mapping {
     base: *mut u8,
     length: usize,
     memory: File,
     writable: bool,
-    /// Offset and length of what was written since the last sync.
+    /// Offset and length of each write since the last sync.
     written: Vec<(u64, usize)>,
 }
 
@@ -32,12 +33,12 @@ impl Mapping {
         Self::part(file, 0, size)
     }
 
-    /// Maps `size` bytes of `file` from byte `start` on, a multiple of the page size, for reading and writing.
+    /// Maps `size` bytes of `file` at `start`, a multiple of the page size, to read and write.
     pub fn part(file: impl AsFd, start: u64, size: u64) -> io::Result<Self> {
         Self::map(file, start, size, true)
     }
 
-    /// Maps `size` bytes of `file` from byte `start` on, a multiple of the page size, for reading.
+    /// Maps `size` bytes of `file` at `start`, a multiple of the page size, to read.
     pub fn read_only(file: impl AsFd, start: u64, size: u64) -> io::Result<Self> {
         Self::map(file, start, size, false)
     }
@@ -71,7 +72,7 @@ impl Mapping {
 
     /// Writes `bytes` at `offset`.
     ///
-    /// Returns `FileTooLarge` if the range is not within the mapping, `PermissionDenied` if it is for reading.
+    /// Returns `FileTooLarge` for a range outside it, `PermissionDenied` if it is read-only.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let to = self.at(offset, bytes.len())?;
         if !self.writable {
@@ -86,15 +87,15 @@ impl Mapping {
 
     /// Reads the bytes at `offset`.
     ///
-    /// Returns `FileTooLarge` if the range is not within the mapping, `EIO` for memory that fails.
+    /// Returns `FileTooLarge` for a range outside the mapping, `EIO` for failing memory.
     pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let from = self.at(offset, into.len())?;
         self.memory
             .read_exact_at(into, from.expose_provenance() as u64)
     }
 
-    /// Writes the processor's cache lines of what was written back to the memory, so that power loss does not lose
-    /// them. Device DAX has no fsync(2), so msync(2) fails on it.
+    /// Writes the cache lines of all written bytes back to the memory, so that they survive power
+    /// loss. msync(2) fails on device DAX, which has no fsync(2).
     pub fn sync(&mut self) -> io::Result<()> {
         for (offset, length) in std::mem::take(&mut self.written) {
             write_back(self.at(offset, length)?, length);
@@ -114,10 +115,10 @@ impl Mapping {
     }
 }
 
-/// Smallest cache line of the processors that this runs on, in bytes.
+/// Smallest cache line of the supported processors, in bytes.
 const LINE: usize = 16;
 
-/// Writes the cache lines of `length` bytes from `start` on back to the memory.
+/// Writes the cache lines of `length` bytes at `start` back to the memory.
 #[cfg(target_arch = "x86_64")]
 fn write_back(start: *const u8, length: usize) {
     use std::arch::x86_64::{_mm_clflush, _mm_mfence};
@@ -131,7 +132,7 @@ fn write_back(start: *const u8, length: usize) {
     unsafe { _mm_mfence() };
 }
 
-/// Writes the cache lines of `length` bytes from `start` on back to the memory.
+/// Writes the cache lines of `length` bytes at `start` back to the memory.
 #[cfg(target_arch = "aarch64")]
 fn write_back(start: *const u8, length: usize) {
     use std::arch::asm;

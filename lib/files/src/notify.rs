@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Tells systemd how a service is doing.
+//! Reports the state of a service to systemd.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Tells systemd that the service is ready, if systemd has started it: sd_notify(3).
+/// Reports to systemd, if it started the service, that the service is ready: sd_notify(3).
 ///
 /// Returns the errors of the socket in `NOTIFY_SOCKET`.
 pub fn notify() -> io::Result<()> {

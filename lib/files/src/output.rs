@@ -19,8 +19,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// An unfinished image. Nothing appears under its final name, on its device or on standard output
-/// before [`Output::commit`]. Dropping it removes the temporary file.
+/// An unfinished image. Before [`Output::commit`], nothing appears under its final name, on its
+/// device or on standard output. Dropping it removes the temporary file.
 pub struct Output {
     path: PathBuf,
     directory: PathBuf,
@@ -42,8 +42,8 @@ impl Output {
     /// Creates the temporary file for an image that will be called `path`, or written to the device
     /// there; `-` is standard output.
     ///
-    /// Returns [`Error::Refused`] if `path` cannot hold an image, or holds something other than an
-    /// image. [`Error::Output`] if it cannot be written.
+    /// Returns [`Error::Refused`] if `path` cannot hold an image or holds something else, and
+    /// [`Error::Output`] if it cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
         Self::over(path, Overwrite::default())
     }
@@ -119,8 +119,8 @@ impl Output {
         }
     }
 
-    /// Returns the name for messages about writing: the final name, or the directory with a file
-    /// that has no name.
+    /// Returns the name for messages about writing: the final name, or the directory of a nameless
+    /// file.
     pub fn written_path(&self) -> &Path {
         match &self.target {
             Target::File(_) => &self.path,
@@ -136,12 +136,12 @@ impl Output {
         }
     }
 
-    /// Returns true if the image goes to standard output, which nothing else may use then.
+    /// Returns true if the image goes to standard output, so that nothing else may use it.
     pub fn is_stdout(&self) -> bool {
         matches!(self.target, Target::Stdout(_))
     }
 
-    /// Returns the directory that the file is in, if it has a name there.
+    /// Returns the directory of the file, if the file has a name there.
     pub fn directory(&self) -> Result<Option<Identity>> {
         if self.temporary().is_none() {
             return Ok(None);
@@ -152,15 +152,14 @@ impl Output {
         }
     }
 
-    /// Returns where other temporary files may be put: what `TMPDIR` says, or the directory of the
-    /// image.
+    /// Returns the directory for other temporary files: `TMPDIR`, or the directory of the image.
     pub fn scratch(&self) -> PathBuf {
         scratch(&self.directory)
     }
 
-    /// Makes room for an image of `size` bytes.
+    /// Reserves space for an image of `size` bytes.
     ///
-    /// Returns [`Error::Io`], and [`Error::Refused`] when the device is too small.
+    /// Returns [`Error::Io`], or [`Error::Refused`] if the device is too small.
     pub fn reserve(&self, size: u64) -> Result<()> {
         if let Target::Device(_, device) = &self.target {
             device.check_size(size)?;
@@ -172,8 +171,8 @@ impl Output {
 
     /// Renames the complete image to its final name, or copies it to the device or standard output.
     ///
-    /// Returns [`Error::Io`]; the final name is then as it was, and a device holds no image. If only the directory cannot
-    /// be synced, the image is in place, but a crash may undo that.
+    /// Returns [`Error::Io`]; the final name is then unchanged, and a device holds no image. If
+    /// only syncing the directory fails, the image is in place, but a crash may undo that.
     pub fn commit(self, progress: &dyn Progress) -> Result<()> {
         if self.temporary().is_none() {
             return self.place(progress);
@@ -184,13 +183,13 @@ impl Output {
         // Make the name durable.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match open(&directory, flags, Mode::empty()).and_then(rustix::fs::fsync) {
-            // The user may only write there, and some filesystems sync no directories.
+            // The directory may be write-only for us, and some filesystems sync no directories.
             Ok(()) | Err(Errno::ACCESS | Errno::INVAL) => Ok(()),
             Err(error) => Err(Error::output(&directory, "sync the directory", error)),
         }
     }
 
-    /// Makes what was written durable, without a name.
+    /// Makes the written bytes durable, before the file has its final name.
     ///
     /// Returns [`Error::Io`].
     pub fn sync(&self) -> Result<()> {
@@ -204,7 +203,7 @@ impl Output {
         let failed = |error| Error::output(&path, "write the image", error);
         match self.target {
             Target::File(temporary) => {
-                // A file may have appeared there.
+                // A file may have appeared there since.
                 if path.symlink_metadata().is_ok() {
                     overwrite.check_file(&path)?;
                 }
@@ -224,13 +223,13 @@ impl Output {
     }
 }
 
-/// Returns standard output, which must be open for writing.
+/// Returns a duplicate of standard output, which must be open for writing.
 fn clone_stdout() -> io::Result<File> {
     writable()?;
     io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }
 
-/// Refuses the symbolic link `path` if another user may have set it as a trap.
+/// Fails if another user may have planted the symbolic link `path`.
 fn check_link(path: &Path) -> Result<()> {
     let is_planted = |path: &Path| path.is_symlink().then(|| replace::is_planted(path));
     match is_planted(path).transpose() {
@@ -243,7 +242,7 @@ fn check_link(path: &Path) -> Result<()> {
     }
 }
 
-/// Returns an output with a temporary file that has no name, and need not be beside the image.
+/// Returns an output with a nameless temporary file, which need not be beside the image.
 fn nameless(
     path: PathBuf,
     overwrite: Overwrite,

@@ -14,11 +14,11 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
-/// Bytes at the start of a device that must be zero if it is free.
+/// Bytes at the start of a device, which are zero if the device is free.
 const START: u64 = 2 << 20;
 
-/// Bytes at the end of a device that must be zero if it is free: backup partition tables and RAID
-/// metadata.
+/// Bytes at the end of a device, which are zero if the device is free. Backup partition tables and
+/// RAID metadata are there.
 const END: u64 = 1 << 20;
 
 const PIECE: usize = 256 << 10;
@@ -63,10 +63,10 @@ const SIGNATURES: &[(usize, &[u8], &str)] = &[
     (510, b"\x55\xaa", "a partition table"),
 ];
 
-/// Bytes that the signatures reach.
+/// Number of bytes that cover all signatures.
 pub const HEAD: usize = 65608;
 
-/// Identifies a file or device, independent of its name: its type, the number of a device or of a
+/// Identifies a file or device, whatever its name: its type, the number of the device or of the
 /// file's filesystem, and the inode number of a file.
 type Identity = (FileType, u64, u64);
 
@@ -88,13 +88,13 @@ pub struct Overwrite {
     inputs: Vec<Identity>,
     /// Input directories, in which no file may be created.
     directories: Vec<PathBuf>,
-    /// An input is an image. If the output is one too, the user may have forgotten to name the
-    /// output.
+    /// Whether an input is an image. If the output is one too, the user may have forgotten to name
+    /// the output.
     image: bool,
 }
 
 impl Overwrite {
-    /// With `force`, anything but an input may be overwritten.
+    /// Creates the rules. `force` allows overwriting anything but an input.
     pub fn new(force: bool) -> Self {
         Overwrite {
             force,
@@ -122,7 +122,7 @@ impl Overwrite {
         }
     }
 
-    /// Adds an input file or device. If it is an image, refuses to overwrite other images.
+    /// Adds an input file or device. If it is an image, other images must not be overwritten.
     pub fn content(&mut self, path: &Path) {
         self.input(path);
         self.image |= is_image(path);
@@ -136,7 +136,7 @@ impl Overwrite {
         }
     }
 
-    /// Refuses a new file in `directory` if that is part of such a directory.
+    /// Fails if `directory` is inside an input directory, where no file may be created.
     pub fn check_directory(&self, directory: &Path) -> Result<()> {
         let part = |found: PathBuf| {
             self.directories
@@ -150,7 +150,7 @@ impl Overwrite {
         Ok(())
     }
 
-    /// Refuses to overwrite `file` if it is an input. `path` is its name for messages.
+    /// Fails if `file` is an input. `path` is its name for messages.
     pub fn check_input(&self, path: &Path, file: &File) -> Result<()> {
         let stat = fstat(file).map_err(|error| Error::output(path, "examine", error))?;
         self.check_identity(path, &stat)
@@ -174,10 +174,9 @@ impl Overwrite {
         Ok(())
     }
 
-    /// Refuses to replace the regular file `path` if it is an input, or holds something other than
-    /// an image.
+    /// Fails if the regular file `path` is an input, or holds something other than an image.
     pub fn check_file(&self, path: &Path) -> Result<()> {
-        // By its identity alone, since a file that cannot be read may be replaced.
+        // By its identity alone, because an unreadable file may be replaced.
         let found = stat(path).map_err(|error| Error::output(path, "examine", error))?;
         self.check_identity(path, &found)?;
         if self.force {
@@ -204,8 +203,7 @@ impl Overwrite {
         Ok(())
     }
 
-    /// Refuses to replace the file `path`, which is to hold no image, if it is an input or not
-    /// empty.
+    /// Fails if the file `path`, which will not hold an image, is an input or not empty.
     pub fn check_new(&self, path: &Path) -> Result<()> {
         let found = stat(path).map_err(|error| Error::output(path, "examine", error))?;
         self.check_identity(path, &found)?;
@@ -216,8 +214,8 @@ impl Overwrite {
         Err(Error::refused(path, why))
     }
 
-    /// Refuses to overwrite the device `path` of `size` bytes, which `read` reads, if it holds
-    /// something other than an image. Only its start and its end are read.
+    /// Fails if the device `path` of `size` bytes holds something other than an image. Reads only
+    /// its start and its end, with `read`.
     pub fn check_device(
         &self,
         path: &Path,
@@ -243,7 +241,7 @@ impl Overwrite {
         }
     }
 
-    /// Refuses to overwrite the `size` bytes at byte `start` of `path`, which `memory` has, if they are something other
+    /// Fails if the `size` bytes at `start` in `path`, which `memory` reads, hold something other
     /// than an image and zeros.
     pub fn check_part(
         &self,
@@ -280,7 +278,7 @@ impl Overwrite {
 
 /// Returns true if `path` is an image in a file or on a block device; `-` is standard input.
 fn is_image(path: &Path) -> bool {
-    // Opening a FIFO would wait, or have its writer fail.
+    // Opening a FIFO would wait, or make its writer fail.
     let readable = |found: Metadata| found.is_file() || found.file_type().is_block_device();
     let file = match path.as_os_str() == "-" {
         true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
@@ -288,12 +286,12 @@ fn is_image(path: &Path) -> bool {
         false => return false,
     };
     let mut start = [0; MAGIC.len()];
-    // Standard input may have been read in part.
+    // Standard input may already be partly read.
     let read = file.and_then(|file| file.read_exact_at(&mut start, (&file).stream_position()?));
     read.is_ok() && start == MAGIC
 }
 
-/// Reports whether the bytes from `start` to `end` are zero.
+/// Returns whether the bytes from `start` to `end` are zero.
 fn all_zero(
     start: u64,
     end: u64,
@@ -312,7 +310,7 @@ fn all_zero(
     Ok(true)
 }
 
-/// Returns the known content of a file or device with these first bytes, at most [`HEAD`].
+/// Identifies the content of a file or device by its first bytes, at most [`HEAD`].
 pub fn occupant(head: &[u8]) -> Option<&'static str> {
     let found = SIGNATURES.iter().find(|(offset, magic, _)| {
         let bytes = head.get(*offset..offset + magic.len());

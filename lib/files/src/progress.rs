@@ -2,12 +2,12 @@
 
 //! Progress reports.
 
-/// Receives reports of how far an operation is, from any thread.
+/// Receives progress reports, from any thread.
 pub trait Progress: Sync {
-    /// The step `name` of `total` bytes starts. 0 means that the number is not known.
+    /// Starts the step `name` of `total` bytes, 0 if the number is unknown.
     fn step(&self, name: &'static str, total: u64);
 
-    /// `bytes` more are done.
+    /// Adds `bytes` to the finished bytes of the step.
     fn advance(&self, bytes: u64);
 }
 

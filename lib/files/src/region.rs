@@ -20,7 +20,7 @@ pub struct Region {
     pub start: u64,
     /// Size in bytes. Only [`Region::write`] and [`Region::zero`] reach beyond it.
     pub size: u64,
-    /// The file as it was opened.
+    /// The state of the file when it was opened.
     seen: Option<Seen>,
 }
 
@@ -32,13 +32,13 @@ enum Bytes {
 }
 
 impl Region {
-    /// Returns all of `file`, with its current size.
+    /// Returns a region with all of `file`, at its current size.
     pub fn of(file: &File) -> io::Result<Self> {
         let size = examine(file)?.map_or(0, |(_, size)| size);
         Ok(Self::file(file.try_clone()?, 0, size))
     }
 
-    /// Returns the `size` bytes from `start` on of a file or block device.
+    /// Returns a region with the `size` bytes at `start` of a file or block device.
     pub fn file(file: File, start: u64, size: u64) -> Self {
         Region {
             seen: fstat(&file).ok().map(|stat| Seen::new(&stat)),
@@ -48,7 +48,7 @@ impl Region {
         }
     }
 
-    /// Returns the `size` bytes from `start` on of a mapping.
+    /// Returns a region with the `size` bytes at `start` of a mapping.
     pub fn mapped(mapping: Mapping, start: u64, size: u64) -> Self {
         Region {
             bytes: Bytes::Mapped(mapping),
@@ -95,7 +95,7 @@ impl Region {
         Ok(())
     }
 
-    /// Waits until all that was written is safe from power loss.
+    /// Waits until all written bytes are safe from power loss.
     pub fn sync(&mut self) -> io::Result<()> {
         match &mut self.bytes {
             Bytes::File(file) => file.sync_all(),
@@ -103,11 +103,11 @@ impl Region {
         }
     }
 
-    /// Drops what is cached, after [`Region::sync`], so that the next read comes from the device.
+    /// Drops cached bytes, after [`Region::sync`], so that the next read comes from the device.
     pub fn forget(&self) -> io::Result<()> {
         match &self.bytes {
             Bytes::File(file) => Ok(fadvise(file, 0, None, Advice::DontNeed)?),
-            // It is the memory.
+            // A mapping is the memory itself.
             Bytes::Mapped(_) => Ok(()),
         }
     }
@@ -143,14 +143,14 @@ impl Storage for Region {
         let (Bytes::File(file), Some(seen)) = (&self.bytes, self.seen) else {
             return false;
         };
-        // Other images of a store may change.
+        // In a store, other images may change.
         let now = fstat(file).map(|stat| Seen::new(&stat));
         self.start == 0 && !now.is_ok_and(|now| !seen.modified(&now))
     }
 }
 
-/// Returns the type and the size of a regular file, a block device, or a DAX device in devdax mode,
-/// which is a character device. `None` for any other file.
+/// Returns the type and size of a regular file, a block device, or a DAX device in devdax mode (a
+/// character device). `None` for any other file.
 pub fn examine(file: impl AsFd) -> rustix::io::Result<Option<(FileType, u64)>> {
     let status = fstat(&file)?;
     let kind = FileType::from_raw_mode(status.st_mode);
@@ -163,8 +163,8 @@ pub fn examine(file: impl AsFd) -> rustix::io::Result<Option<(FileType, u64)>> {
     Ok(size.map(|size| (kind, size)))
 }
 
-/// Returns the size of the DAX device with that number in bytes, or `None` if it is not a DAX
-/// device.
+/// Returns the size in bytes of the DAX device with this number, or `None` if the device is
+/// another.
 fn dax_size(device: u64) -> Option<u64> {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let directory = PathBuf::from(format!("/sys/dev/char/{major}:{minor}"));

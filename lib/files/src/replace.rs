@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! New files that take the place of others. Those who could not read the old file cannot read the
-//! new one, from its first byte on.
+//! Replaces files. Users who could not read the old file can never read the new one, from its first
+//! byte on.
 
 use rustix::fs::{
     fchmod, fchown, fremovexattr, fsetxattr, fstat, getxattr, lstat, stat, Gid, Mode, Uid,
@@ -24,8 +24,8 @@ const LABELS: [&CStr; 2] = [c"security.selinux", c"security.SMACK64"];
 
 const XATTR_MAX: usize = 64 << 10;
 
-/// Creates a temporary file beside `path`, with a name that starts with `prefix` and ends with `.tmp`. If
-/// there is a file `path`, the new one is as private. [`rename`] puts it there.
+/// Creates a temporary file beside `path`, with a name that starts with `prefix` and ends with
+/// `.tmp`. If `path` exists, the file is as private. [`rename`] moves it to `path`.
 pub fn temporary(path: &Path, prefix: &str) -> io::Result<NamedTempFile> {
     let exists = path.exists();
     let file = Builder::new()
@@ -39,16 +39,16 @@ pub fn temporary(path: &Path, prefix: &str) -> io::Result<NamedTempFile> {
 }
 
 /// Renames the temporary file `file` to `path`. The file at `path` at this moment decides who may
-/// read it.
+/// read the new one.
 pub fn rename(file: NamedTempFile, path: &Path) -> io::Result<()> {
     inherit(file.as_file(), path)?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }
 
-/// Returns true if another user may have put the file or symbolic link `path` into a directory that
-/// all can write to. The sticky bit keeps that user from replacing files of others, but not from
-/// being first. Follows `fs.protected_regular` of Linux.
+/// Returns true if another user may have planted the file or symbolic link `path` in a
+/// world-writable directory. The sticky bit keeps that user from replacing others' files, but not
+/// from being first. Follows `fs.protected_regular` of Linux.
 pub fn is_planted(path: &Path) -> io::Result<bool> {
     let found = match lstat(path) {
         Ok(found) => found,
@@ -61,9 +61,9 @@ pub fn is_planted(path: &Path) -> io::Result<bool> {
     Ok(shared && !owners.contains(&found.st_uid))
 }
 
-/// Gives `new` the owner, mode, access control list and label of the file `old`, if it exists. If an
-/// owner or a list cannot be set, only the caller and users who had access before get access. If
-/// `old` [may be planted](is_planted), only the caller does.
+/// Copies the owner, mode, access control list and label of the file `old`, if it exists, to `new`.
+/// If an owner or list cannot be set, only the caller and users who had access before get access.
+/// If `old` [may be planted](is_planted), only the caller does.
 fn inherit(new: &File, old: &Path) -> io::Result<()> {
     if is_planted(old)? {
         return Ok(fchmod(new, Mode::from_raw_mode(0o600))?);
@@ -75,7 +75,7 @@ fn inherit(new: &File, old: &Path) -> io::Result<()> {
     };
     for label in LABELS {
         if let Ok(Some(value)) = xattr(old, label) {
-            // Without the right to set it, the file has the label of other new files.
+            // Without permission to set it, the file keeps the label of other new files.
             let _ = fsetxattr(new, label, &value, XattrFlags::empty());
         }
     }
@@ -87,7 +87,7 @@ fn inherit(new: &File, old: &Path) -> io::Result<()> {
     let list = xattr(old, ACL);
     let set = match &list {
         Ok(Some(list)) if same_group => fsetxattr(new, ACL, list, XattrFlags::empty()),
-        // The directory may have given the new file a list.
+        // The new file may have inherited a list from its directory.
         _ => match fremovexattr(new, ACL) {
             Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
             removed => removed,
@@ -95,12 +95,12 @@ fn inherit(new: &File, old: &Path) -> io::Result<()> {
     };
     let mode = match (set, list) {
         (Ok(()), Ok(_)) if same_group => mode,
-        // Members of either group are now among the others, or the other way round.
+        // Members of one group are now among the others, and vice versa.
         (Ok(()), Ok(None)) => (mode & 0o700) | (((mode >> 3) & mode & 7) * 0o11),
         _ => mode & 0o700,
     };
     match fchmod(new, Mode::from_raw_mode(mode)) {
-        // Some filesystems have one mode for all files.
+        // Some filesystems use one mode for all files.
         Err(error) if fstat(new)?.st_mode & 0o777 & !mode != 0 => Err(error.into()),
         _ => Ok(()),
     }
@@ -119,7 +119,7 @@ fn xattr(path: &Path, name: &CStr) -> rustix::io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Returns the directory that has the file `path`.
+/// Returns the directory that contains the file `path`.
 pub fn parent_of(path: &Path) -> &Path {
     let parent = path
         .parent()
@@ -127,7 +127,7 @@ pub fn parent_of(path: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// Returns the system's error without the name of the temporary file.
+/// Strips the temporary file's name from the system's error.
 pub fn plain(error: std::io::Error) -> std::io::Error {
     let source = error.get_ref().and_then(|inner| inner.source());
     match source.and_then(|source| source.downcast_ref::<std::io::Error>()) {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Room for open files.
+//! The limit on open files.
 
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 
-/// Files that are open besides these, at most.
+/// Maximum number of files open besides the counted ones.
 const OTHER_FILES: usize = 64;
 
-/// Raises the limit of open files so that `count` more files can be open, as far as the process may.
+/// Raises the limit on open files so that `count` more fit, as far as the process may.
 pub fn make_room(count: usize) {
     let limits = getrlimit(Resource::Nofile);
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
@@ -19,6 +19,6 @@ pub fn make_room(count: usize) {
         _ => return,
     };
     let maximum = limits.maximum;
-    // If this fails, opening a file says so.
+    // If this fails, opening a file reports it.
     let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Signals that end a program, handled where there is something to clean up first.
+//! Signals that end a program, handled if the program must clean up first.
 //!
-//! * [`Cleanup`] removes the unfinished output at once
+//! * [`Cleanup`] removes the unfinished output immediately
 //! * [`Interrupt`] remembers the signal, for code that checks for it and cleans up itself
 //! * [`on_signal`] runs any code in a thread
-//! * [`survive_limits`] makes the limit of file sizes an error
+//! * [`survive_limits`] turns exceeding the file size limit into an error
 
 use crate::Output;
 use signal_hook::consts::SIGXFSZ;
@@ -22,8 +22,8 @@ use std::thread;
 
 /// Returns the signals in `signals` that are not ignored.
 ///
-/// A program that is started with a signal ignored, for example by nohup(1), must not react to it.
-/// If the system does not say which signals are ignored, return all.
+/// A program started with a signal ignored, for example by nohup(1), must not react to it. If the
+/// ignored signals are unknown, returns all.
 fn not_ignored(signals: &[i32]) -> Vec<i32> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status
@@ -36,19 +36,19 @@ fn not_ignored(signals: &[i32]) -> Vec<i32> {
     signals
 }
 
-/// Takes the default action of `signal`, which ends the process if that is its default.
+/// Takes the default action of `signal`, which usually ends the process.
 pub fn obey(signal: i32) {
     let _ = emulate_default_handler(signal);
 }
 
-/// Makes a write above the limit of file sizes (`ulimit -f`) fail with `EFBIG` instead of ending the
-/// program by SIGXFSZ. Programs that this one starts are not affected, as they were by ignoring it.
+/// Makes a write beyond the file size limit (`ulimit -f`) fail with `EFBIG` instead of ending the
+/// program with SIGXFSZ. Unlike ignoring the signal, this does not affect child processes.
 pub fn survive_limits() {
     // Without the handler the signal ends the program, as before.
     let _ = register(SIGXFSZ, Arc::default());
 }
 
-/// Calls `action` with each of `signals` that arrives, in a separate thread.
+/// Calls `action` for each of `signals` that arrives, in a separate thread.
 pub fn on_signal(signals: &[i32], mut action: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new(signals)?;
     thread::spawn(move || signals.forever().for_each(&mut action));
@@ -59,14 +59,13 @@ pub fn on_signal(signals: &[i32], mut action: impl FnMut(i32) + Send + 'static) 
 pub struct Cleanup(Arc<Mutex<Vec<PathBuf>>>);
 
 impl Cleanup {
-    /// Handles the signals that end a program. They remove what [`Cleanup::guard`] created, and then
-    /// end it.
+    /// Handles the signals that end a program: they first remove what [`Cleanup::guard`] created.
     pub fn new() -> io::Result<Self> {
         let cleanup = Cleanup(Arc::default());
         let files = Arc::clone(&cleanup.0);
         let ending = not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]);
         on_signal(&ending, move |signal| {
-            // Hold the lock to the end, so that no new file appears.
+            // Hold the lock until the end, so that no new file appears.
             let files = lock(&files);
             for path in &*files {
                 let _ = std::fs::remove_file(path);
@@ -77,7 +76,7 @@ impl Cleanup {
         Ok(cleanup)
     }
 
-    /// Calls `create`, and removes the output's temporary file when a signal arrives.
+    /// Calls `create` and, when a signal arrives, removes the output's temporary file.
     pub fn guard<E>(&self, create: impl FnOnce() -> Result<Output, E>) -> Result<Output, E> {
         let mut files = lock(&self.0);
         let output = create()?;
@@ -85,7 +84,7 @@ impl Cleanup {
         Ok(output)
     }
 
-    /// Forgets the outputs, which are complete.
+    /// Forgets the outputs, because they are complete.
     pub fn done(&self) {
         lock(&self.0).clear();
     }
@@ -121,7 +120,7 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Returns one that no signal interrupts.
+    /// Returns an instance that no signal interrupts.
     pub fn none() -> Self {
         Interrupt::default()
     }
@@ -134,7 +133,7 @@ impl Interrupt {
         }
     }
 
-    /// Ends the process by the signal that has arrived, if any. Call this after cleaning up.
+    /// Ends the process with the signal that arrived, if any. Call this after cleaning up.
     pub fn obey(&self) {
         let signal = self.0.load(Ordering::Relaxed);
         if signal != 0 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Temporary files without a name, and copies of pipes in them.
+//! Nameless temporary files, and copies of pipes in them.
 
 use crate::memory::ZEROS;
 use crate::{cause, plain, shown_path, Error, Result};
@@ -29,8 +29,8 @@ pub fn write(file: &File, bytes: &[u8], offset: u64, directory: &Path) -> Result
     written.map_err(|error| Error::output(directory, "write a temporary file", error))
 }
 
-/// Copies `pipe`, which messages call `name`, to a temporary file in `directory`, with holes for zeros. Returns the file
-/// and its size.
+/// Copies `pipe`, called `name` in messages, to a temporary file in `directory`, with holes for
+/// zeros. Returns the file and its size.
 pub fn spool(mut pipe: impl Read, name: &Path, directory: &Path) -> Result<(File, u64)> {
     let file = nameless(directory)?;
     let mut buffer = vec![0; ZEROS.len()];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Standard output, on which no failed write goes unnoticed.
+//! Standard output that reports every failed write.
 
 use crate::descriptor::{opened, Stdout};
 use crate::replace::is_planted;
@@ -40,16 +40,16 @@ impl std::error::Error for Error {
 
 /// Converts the outcome of writing to standard output.
 ///
-/// If the other end of a pipe is closed, SIGPIPE ends the process, as it does with other programs.
+/// If the reader of a pipe has closed it, SIGPIPE ends the process, as in other programs.
 pub fn written(result: io::Result<()>) -> Result<(), Error> {
     result.map_err(Error::new)
 }
 
-/// Returns `-` for an output `path` that is a name of standard output, or a pipe, or a descriptor of a file without a name,
-/// which standard output is then. Others are returned as they are, also another user's pipe in a directory that all can
-/// write to.
+/// Returns `-` for an output `path` that means standard output, a pipe, or a descriptor of a
+/// nameless file, and makes it standard output. Returns any other path unchanged, even another
+/// user's pipe in a world-writable directory.
 ///
-/// A FIFO waits for its reader, so call this before signals are handled.
+/// Opening a FIFO waits for its reader, so call this before handling signals.
 pub fn or_pipe(path: &Path) -> io::Result<PathBuf> {
     let names = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
     if !names.iter().any(|name| path == Path::new(name)) {
@@ -71,8 +71,7 @@ pub fn say(text: &str) -> Result<(), Error> {
     written(Stdout.write_all(format!("{text}\n").as_bytes()))
 }
 
-/// Ends the process by SIGPIPE if `error`, or one of its sources, is that the other end of a pipe is
-/// closed.
+/// Ends the process with SIGPIPE if `error` or one of its sources is a closed pipe.
 pub fn obey_pipe(error: &(dyn std::error::Error + 'static)) {
     let closed = |error: &(dyn std::error::Error + 'static)| {
         error
@@ -87,7 +86,7 @@ pub fn obey_pipe(error: &(dyn std::error::Error + 'static)) {
 /// Buffered standard output.
 pub struct Out {
     writer: BufWriter<Stdout>,
-    /// It is a terminal.
+    /// Whether it is a terminal.
     pub terminal: bool,
 }
 
@@ -100,7 +99,7 @@ impl Out {
         }
     }
 
-    /// Writes the rest of the buffer.
+    /// Flushes the buffer.
     pub fn finish(mut self) -> Result<(), Error> {
         written(self.writer.flush())
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Wrong command lines, and requests for help.
+//! Usage errors, and requests for help.
 
 use crate::descriptor::Stdout;
 use crate::eprintln;
@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Prints the usage error `error` on one line, or the help or version that was asked for.
+/// Prints the usage error `error` on one line, or the requested help or version.
 ///
 /// Returns `status` for an error. Messages start with the name `program`.
 pub fn usage(program: &str, error: &clap::Error, status: u8) -> ExitCode {
@@ -31,7 +31,7 @@ pub fn usage(program: &str, error: &clap::Error, status: u8) -> ExitCode {
     }
 }
 
-/// Joins the lines of clap's message `text`, and names the command that has more help.
+/// Joins the lines of clap's message `text`, and adds the command that prints more help.
 fn one_line(text: &str, program: &str) -> String {
     let mut message = String::new();
     let mut command = String::from(program);
@@ -41,7 +41,7 @@ fn one_line(text: &str, program: &str) -> String {
             let words = words.take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
             command = words.collect::<Vec<_>>().join(" ");
         } else if let Some(tip) = line.strip_prefix("tip: ") {
-            // It is not the value that was meant, as a rule.
+            // The user rarely meant the option as a value.
             if !tip.starts_with("to pass ") {
                 message += "; ";
                 message += tip;
@@ -55,7 +55,7 @@ fn one_line(text: &str, program: &str) -> String {
             message += line.strip_prefix("error: ").unwrap_or(line);
         }
     }
-    // Names in it may be formatted already, so it keeps its backslashes.
+    // Names in it may be escaped already, so it keeps its backslashes.
     let message = shown(message.as_bytes()).replace(r"\\", r"\");
     format!("{message}; see {command} --help")
 }

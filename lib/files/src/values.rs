@@ -34,7 +34,7 @@ pub fn block_size(text: &str) -> Result<u32, Remedy> {
     }
 }
 
-/// Parses a number of bytes, with one of the suffixes K, M, G and T or none.
+/// Parses a number of bytes with an optional suffix K, M, G or T.
 pub fn size(text: &str) -> Result<u64, Remedy> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
@@ -57,7 +57,7 @@ pub fn size(text: &str) -> Result<u64, Remedy> {
         .ok_or(SIZE)
 }
 
-/// Parses a size that images can be padded to: a multiple of 4096, up to 1 TiB.
+/// Parses a size to which images can be padded: a multiple of 4096, up to 1 TiB.
 pub fn multiple(text: &str) -> Result<u64, Remedy> {
     match size(text)? {
         size if size > 0 && size % 4096 == 0 && size <= 1 << 40 => Ok(size),

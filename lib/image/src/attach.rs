@@ -13,11 +13,11 @@ use zerocopy::{FromBytes, IntoBytes};
 /// Bytes before the message.
 const HEADER: usize = size_of::<layout::Signature>();
 
-/// Loads the signature of `image`, if it has one: the line that is signed, and the CMS message.
+/// Loads the signature of `image`, if any: the signed line and the CMS message.
 ///
 /// # Errors
 ///
-/// [`image::Problem::Signature`] if it is malformed, [`image::Problem::Unreadable`].
+/// [`image::Problem::Signature`] if it is malformed, or [`image::Problem::Unreadable`].
 pub fn load<M: Memory>(image: &Image<'_, M>) -> image::Result<Option<(Line, Vec<u8>)>> {
     let Some(section) = Section::find(image.memory(), image.superblock())? else {
         return Ok(None);
@@ -27,12 +27,13 @@ pub fn load<M: Memory>(image: &Image<'_, M>) -> image::Result<Option<(Line, Vec<
     Ok(Some((section.line(), cms)))
 }
 
-/// Writes the signature `cms` of `line` after the image with this `superblock` in `file`, in place of zeros or
-/// another one. If it does not fit, the file grows: to a multiple of 2 MiB if its size is one, or else of a block.
+/// Writes the signature `cms` of `line` after the image with this `superblock` in `file`, over
+/// zeros or an older signature. If it does not fit, the file grows to a multiple of 2 MiB if its
+/// size already is one, otherwise to a multiple of the block size.
 ///
 /// # Errors
 ///
-/// The system's, or that the place has other data. The image itself does not change.
+/// The system's, or that other data is in its place. The image itself does not change.
 pub fn write<M: Memory>(
     file: &File,
     superblock: &Superblock,
@@ -65,10 +66,10 @@ pub fn write<M: Memory>(
     if end > size {
         file.set_len(end)?;
     }
-    // Zeros replace the rest of a longer one.
+    // Zeros overwrite the rest of a longer old signature.
     let rest = old.min(present.len()).saturating_sub(HEADER);
     cms.resize(cms.len().max(rest), 0);
-    // A signature of no image, so that an interrupted write leaves none of this one.
+    // First a signature of no image, so that an interrupted write leaves no half of this one.
     let mut none = header;
     (none.sha256, none.length) = ([0; 32], (cms.len() as u32).into());
     file.write_all_at(none.as_bytes(), offset)?;

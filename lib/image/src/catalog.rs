@@ -7,7 +7,7 @@ use crate::text::shown;
 use daxfs_reader::catalog::{is_pack, Listed, Table};
 use daxfs_reader::{Memory, Superblock};
 
-/// Loads the table of the store in `memory`, which messages call `name`.
+/// Loads the table of the store in `memory`, called `name` in messages.
 pub fn load(memory: &impl Memory, name: &str) -> Result<Table> {
     let table = Table::load(memory).map_err(|error| Error::image(name, b"", error))?;
     table.ok_or_else(|| {
@@ -19,7 +19,7 @@ pub fn load(memory: &impl Memory, name: &str) -> Result<Table> {
     })
 }
 
-/// Returns `items` as a list for a message, cut off if it is long.
+/// Joins `items` to a list for a message, cut off if it is long.
 pub fn some(mut items: impl Iterator<Item = String>) -> String {
     const SHOWN: usize = 16;
     let list = items.by_ref().take(SHOWN).collect::<Vec<_>>().join(", ");

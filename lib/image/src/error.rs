@@ -40,7 +40,7 @@ pub enum Error {
     Foreign {
         /// The file, as messages show it.
         name: String,
-        /// What it looks like, and what to do.
+        /// What it looks like instead, and what to do.
         looks: String,
     },
     /// The SHA-256 of an image differs from its superblock's.
@@ -56,7 +56,7 @@ pub enum Error {
         /// The superblock's.
         stored: String,
     },
-    /// A request that makes no sense, or that cannot be granted.
+    /// An invalid request, or one that cannot be granted.
     #[error("{}{why}", prefix(name))]
     Refused {
         /// The subject, as messages show it, or empty.
@@ -69,7 +69,7 @@ pub enum Error {
     Full {
         /// The device, as messages show it.
         name: String,
-        /// Bytes that are missing even if the free ones were in one piece, at least 1.
+        /// Bytes that are missing even if the free ones were contiguous, at least 1.
         missing: u64,
         /// Why, and what to do.
         why: String,
@@ -97,7 +97,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Returns true if the reason is a damaged image.
+    /// Returns true if the cause is a damaged image.
     pub fn is_damage(&self) -> bool {
         match self {
             Error::Image { .. } | Error::Foreign { .. } | Error::Digest { .. } => true,
@@ -141,13 +141,13 @@ impl Error {
     }
 }
 
-/// Returns the text of an error with a remedy, which is the usual one against this error if none is given.
+/// Returns the text of an error with `remedy`, or with the usual remedy if that is empty.
 fn said(error: &io::Error, remedy: &'static str) -> String {
     let usual = daxfs_files::remedy(error);
     cause(error) + if remedy.is_empty() { usual } else { remedy }
 }
 
-/// Returns what comes before a message about `name`.
+/// Returns the prefix of a message about `name`.
 fn prefix(name: &str) -> String {
     match name {
         "" => String::new(),

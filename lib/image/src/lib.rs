@@ -6,9 +6,9 @@
 //! * [`packs`]: the packs of composed images
 //! * [`sign`]: signatures of images; [`attach`]: their place in files
 //! * [`catalog`]: stores on devices and in files; [`mod@locate`]: where files of mounted images are
-//! * [`text`] and [`error`]: how names and errors are shown; [`warning`]: where warnings go
+//! * [`text`] and [`error`]: the form of names and errors; [`warning`]: the destination of warnings
 //!
-//! `daxfs-reader` and `daxfs-check` have the format, for other programs.
+//! `daxfs-reader` and `daxfs-check` implement the format for other programs.
 //!
 //! ```
 //! use daxfs_image::source::Opened;

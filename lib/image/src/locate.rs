@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The place of files of mounted images in their memory. Contains `unsafe` for an ioctl.
+//! Locates files of mounted images in their memory. Contains `unsafe` for an ioctl.
 //!
-//! The C library compiles this file as well, which is why it has its license.
+//! The C library also compiles this file, so it has the library's license.
 
 #![allow(unsafe_code)]
 
@@ -37,14 +37,14 @@ struct Head {
     reserved: u32,
 }
 
-/// `FIEMAP_EXTENT_UNKNOWN`: the extent is not in the memory of the mount.
+/// `FIEMAP_EXTENT_UNKNOWN`: the extent is outside the mount's memory.
 const ELSEWHERE: u32 = 2;
 
-/// Returns the offset and the length of the bytes of the regular file `file` in the memory that
-/// its image was mounted from. A file has one extent.
+/// Returns the offset and length of the regular file `file` in the memory that its image was
+/// mounted from. A file has one extent.
 ///
-/// Fails with `NODEV` if the file is not on a mounted image, and `OPNOTSUPP` if its bytes are in a
-/// pack of the image.
+/// Fails with `NODEV` if the file is not on a mounted image, and with `OPNOTSUPP` if its bytes are
+/// in a pack.
 pub fn locate(file: impl AsFd) -> Result<(u64, u64)> {
     const REQUEST: rustix::ioctl::Opcode = opcode::read_write::<Head>(b'f', 11);
     let status = fstat(&file)?;
@@ -60,7 +60,7 @@ pub fn locate(file: impl AsFd) -> Result<(u64, u64)> {
 }
 
 impl Map {
-    /// Returns the place of a file of `size` bytes in the memory, which has the image at `start`.
+    /// Returns the place of a file of `size` bytes in the memory, where the image is at `start`.
     fn place(&self, start: u64, size: u64) -> Result<(u64, u64)> {
         match self.flags & ELSEWHERE {
             0 => Ok((start + self.physical, size)),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Packs of composed images: found among files that the user names, or in the store that has the image.
+//! Packs of composed images, found in files that the user names or in the image's store.
 
 use crate::error::{Error, Result};
 use crate::source::{At, Opened};
@@ -14,9 +14,9 @@ use std::sync::Arc;
 /// Files with packs of composed images.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct PackFiles {
-    /// A file or device that is a pack of the image and has content of its files; may be repeated
+    /// Read a pack of the image from this file or device; may be repeated
     ///
-    /// Packs of an image in a store need not be named.
+    /// You need not name the packs of an image in a store.
     #[arg(long = "pack", value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
@@ -32,10 +32,10 @@ impl PackFiles {
         packs.collect()
     }
 
-    /// Opens the files, and joins each of `images`, which come with their paths, with its packs. A pack that several
-    /// images have is opened once.
+    /// Opens the files and joins each of `images`, which come with their paths, with its packs. A
+    /// pack shared by several images is opened once.
     ///
-    /// Fails if one of the files is not a pack of any of them, or cannot be one.
+    /// Fails if one of the files is not a pack of any image, or cannot be one.
     pub fn join(&self, images: &mut [(&Path, &At, &mut Opened)]) -> Result<()> {
         let given = self.open()?;
         given.iter().try_for_each(|pack| can_be_pack(pack))?;
@@ -53,7 +53,7 @@ impl PackFiles {
     }
 }
 
-/// Fails if `is_used` returns false for the SHA-256 of a pack in `given`. `names` are the images that they are for.
+/// Fails if `is_used` returns false for a pack in `given`. `names` are the images they are for.
 pub fn check_used(
     given: &[Arc<Opened>],
     is_used: impl Fn(&[u8; 32]) -> bool,
@@ -72,9 +72,9 @@ pub fn check_used(
 }
 
 impl Opened {
-    /// Opens the packs of this image, which is at the place `at` in `path`: those among `given`, and those in its store.
+    /// Opens the packs of this image, which is at `at` in `path`, from `given` and from its store.
     ///
-    /// An open pack has the SHA-256 and size in the image's table; its bytes are not compared with the SHA-256.
+    /// Compares a pack's size and SHA-256 with the image's table, but does not hash its bytes.
     pub fn find_packs(&mut self, path: &Path, at: &At, given: &[Arc<Opened>]) {
         let store = packs_beside(path);
         make_room(self.superblock.pack_count() as usize + given.len());
@@ -92,7 +92,7 @@ impl Opened {
         self.packs = (0..self.superblock.pack_count()).map(find).collect();
     }
 
-    /// Returns the packs of this image that are open.
+    /// Returns the open packs of this image.
     pub fn open_packs(&self) -> impl Iterator<Item = &Arc<Opened>> {
         self.packs.iter().flatten().flatten()
     }
@@ -109,16 +109,16 @@ impl Opened {
     }
 }
 
-/// Returns the directory with the packs of the image at `path`, if it is in a store.
+/// Returns the directory with the packs of the image at `path`, if the image is in a store.
 pub fn packs_beside(path: &Path) -> Option<PathBuf> {
-    // The image may be named by a symbolic link, or from within the directory.
+    // The path may be a symbolic link, or relative to the directory.
     let path = path.canonicalize().ok()?;
     let images = path.parent()?;
     let packs = images.with_file_name("packs");
     (images.file_name()? == "images" && packs.is_dir()).then_some(packs)
 }
 
-/// Returns the error for the image `name` of a store, which needs the missing pack `sha256`.
+/// Returns the error for the image `name` of a store without the pack `sha256`.
 pub fn missing_pack(name: &str, sha256: &str) -> Error {
     let why = format!(
         "needs pack {sha256}, which is missing; restore it from a copy, or use daxfs store remove"
@@ -126,7 +126,7 @@ pub fn missing_pack(name: &str, sha256: &str) -> Error {
     Error::refused(name, why)
 }
 
-/// Opens the pack with this `record` in the store that has the image at the place `at` in `path`.
+/// Opens the pack with this `record` in the store of the image at `at` in `path`.
 fn on_device(path: &Path, at: &At, record: &layout::Pack) -> Result<Arc<Opened>> {
     let at = At {
         offset: at.offset,
@@ -135,7 +135,7 @@ fn on_device(path: &Path, at: &At, record: &layout::Pack) -> Result<Arc<Opened>>
     check(Opened::open_at(path, &at)?, record)
 }
 
-/// Opens the pack with this `record` in the directory `store`, `None` if it does not have the pack.
+/// Opens the pack with this `record` in the directory `store`, `None` if it is not there.
 fn in_store(store: &Path, record: &layout::Pack) -> Result<Option<Arc<Opened>>> {
     let path = store.join(format!("{}.daxfs", hex(&record.sha256)));
     if !path.exists() {
@@ -144,7 +144,7 @@ fn in_store(store: &Path, record: &layout::Pack) -> Result<Option<Arc<Opened>>> 
     check(Opened::open(&path)?, record).map(Some)
 }
 
-/// Returns `pack` if it is the one with this `record`.
+/// Returns `pack` if it matches `record`.
 fn check(pack: Opened, record: &layout::Pack) -> Result<Arc<Opened>> {
     if !pack.superblock.is_pack(record) {
         let why = "has another SHA-256 or size than the image says; restore it from a copy";

@@ -12,7 +12,7 @@ use daxfs_reader::{
 };
 use std::borrow::Cow;
 
-/// Bytes of content that are read together.
+/// Bytes of content to read at a time.
 pub const PIECE: usize = 1 << 20;
 
 /// Reads an image. Its errors start with the names of the image and the file.
@@ -23,7 +23,7 @@ pub struct Reader<'a, S> {
     packs: Packs<'a, S>,
 }
 
-/// The packs of an image, each at its place in the table: `None` if it is missing, or why it cannot be used.
+/// An image's packs, in the order of its table: `None` if missing, an error if unusable.
 pub type Packs<'a, S> = Vec<std::result::Result<Option<Reader<'a, S>>, &'a Error>>;
 
 /// A directory entry with its inode.
@@ -49,7 +49,7 @@ pub enum Event<'a> {
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8], Event<'_>) -> Result<()> + 'a;
 
 impl<'a, S: Storage> Reader<'a, S> {
-    /// Returns a reader of `image`, which messages call `name`.
+    /// Returns a reader of `image`, called `name` in messages.
     pub fn new(image: Image<'a, S>, name: &'a str) -> Self {
         Reader {
             image,
@@ -63,7 +63,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         Reader { packs, ..self }
     }
 
-    /// Returns the bytes of the tables of data of the image and its packs.
+    /// Returns the size of the data of the image and its packs.
     pub fn data_length(&self) -> u64 {
         let packs = self.packs.iter().flatten().flatten();
         let packs = packs.map(Reader::data_length);
@@ -71,17 +71,17 @@ impl<'a, S: Storage> Reader<'a, S> {
         packs.fold(own, u64::saturating_add)
     }
 
-    /// Returns the message for an `error` with the file `path`.
+    /// Returns the error for a failed access to the file `path`.
     pub fn fail(&self, path: &[u8], error: image::Error) -> Error {
         Error::image(self.name, path, error)
     }
 
-    /// Returns the message for an unsuitable `path`.
+    /// Returns the error for an unsuitable `path`.
     pub fn refuse(&self, path: &[u8], why: impl Into<Cow<'static, str>>) -> Error {
         Error::refused(format!("{}: {}", self.name, shown(path)), why)
     }
 
-    /// Fails if another image has taken its place, or is about to, so that what was read is not of one image.
+    /// Fails if another image has replaced this one or is about to, so that reads may mix both.
     pub fn check_replaced(&self) -> Result<()> {
         let why = if self.image.is_replaced() {
             "another image took its place while it was read; try again"
@@ -104,8 +104,8 @@ impl<'a, S: Storage> Reader<'a, S> {
         self.image.root().map_err(|error| self.fail(b"", error))
     }
 
-    /// Returns the inode at `path` as a process with the image's root sees it: `.`, `..` and
-    /// symlinks on the way are followed, a symlink at the end if `follow`.
+    /// Returns the inode at `path` as a process with the image's root sees it: follows `.`, `..`
+    /// and symlinks on the way, and a symlink at the end if `follow`.
     pub fn find(&self, path: &[u8], follow: bool) -> Result<Inode> {
         self.image.find(path, follow).map_err(|error| {
             let is_there = || follow && self.image.find(path, false).is_ok();
@@ -123,7 +123,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         })
     }
 
-    /// Returns the entries of `directory`, which has the path `path`, sorted by name.
+    /// Returns the entries of `directory`, whose path is `path`, sorted by name.
     pub fn children(&self, directory: &Directory, path: &[u8]) -> Result<Vec<Child>> {
         let mut children = Vec::new();
         let mut entries = self.image.entries(directory, 0);
@@ -147,8 +147,8 @@ impl<'a, S: Storage> Reader<'a, S> {
         Ok(children)
     }
 
-    /// Visits `start`, which has the path `path`, and all below, in the order of names, directories
-    /// before their content. `visit` gets the path, the name in its directory, and the inode.
+    /// Visits `start` at `path` and everything below in the order of names, directories before
+    /// their content. `visit` receives the path, the name in its directory, and the inode.
     pub fn walk(&self, start: &Inode, path: &[u8], visit: &mut Visit<'_>) -> Result<()> {
         let mut path = path.to_vec();
         let first = Child {
@@ -164,8 +164,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         };
         visit(&path, &first.name, Event::Enter(start))?;
         let children = self.children(&directory, &path)?.into_iter();
-        // The directories that are open: each with its entries that are left and the length of its
-        // path.
+        // The open directories, each with its remaining entries and the length of its path.
         let mut open = vec![(first, children, path.len())];
         while let Some((directory, children, length)) = open.last_mut() {
             path.truncate(*length);
@@ -186,13 +185,13 @@ impl<'a, S: Storage> Reader<'a, S> {
         self.check_replaced()
     }
 
-    /// Returns the extended attributes of `inode`, which has the path `path`.
+    /// Returns the extended attributes of `inode`, whose path is `path`.
     pub fn xattrs(&self, inode: &Inode, path: &[u8]) -> Result<Vec<OwnedXattr>> {
         let xattrs = self.image.xattrs(inode);
         xattrs.map_err(|error| self.fail(path, error))
     }
 
-    /// Returns the target of the symlink `inode`, nothing for other files.
+    /// Returns the target of the symlink `inode`, empty for other files.
     pub fn target(&self, inode: &Inode, path: &[u8]) -> Result<Vec<u8>> {
         let target = self.image.target(inode);
         Ok(target
@@ -200,7 +199,7 @@ impl<'a, S: Storage> Reader<'a, S> {
             .unwrap_or_default())
     }
 
-    /// Returns the reader of the pack with this index. If it is not open, calls `refuse` with a text that names the pack.
+    /// Returns the reader of the pack with this index, or `refuse`'s error for its description.
     pub fn pack(&self, index: u32, refuse: impl Fn(String) -> Error) -> Result<&Self> {
         match self.packs.get(index as usize) {
             Some(Ok(Some(pack))) => Ok(pack),
@@ -215,8 +214,8 @@ impl<'a, S: Storage> Reader<'a, S> {
         }
     }
 
-    /// Returns the reader of the image that has the data of `inode`, which has the path `path`: this one, or the
-    /// reader of a pack. With it the inode there, and the path for messages.
+    /// Returns the reader that has the data of `inode`, whose path is `path`: this one or a pack's.
+    /// Also returns the inode there, and the path for messages.
     pub fn source<'s>(
         &'s self,
         inode: &Inode,
@@ -238,8 +237,8 @@ impl<'a, S: Storage> Reader<'a, S> {
         }
     }
 
-    /// Reads content of the regular file `inode`, which has the path `path`, from `offset` on. Returns the number of
-    /// bytes: less than the length of `into` at the end of the file, 0 for other files.
+    /// Reads content of the regular file `inode`, whose path is `path`, at `offset`. Returns the
+    /// number of bytes: less than `into.len()` at the end of the file, 0 for other files.
     pub fn read(&self, inode: &Inode, path: &[u8], offset: u64, into: &mut [u8]) -> Result<usize> {
         let (reader, inode, path) = self.source(inode, path)?;
         let read = reader.image.read(&inode, offset, into);
@@ -247,8 +246,8 @@ impl<'a, S: Storage> Reader<'a, S> {
         reader.check_replaced().map(|()| length)
     }
 
-    /// Passes the content of the regular file `inode` to `sink`, piece by piece with the offset of
-    /// each. Holes between pieces are left out, others passed as zeros. Stops when `sink` fails.
+    /// Passes the content of the regular file `inode` to `sink`, piece by piece, each with its
+    /// offset. Skips holes between pieces and passes other holes as zeros. Stops when `sink` fails.
     pub fn data(
         &self,
         inode: &Inode,

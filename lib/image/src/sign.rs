@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `sign` and `verify`: signatures of images, by openssl(1).
+//! `sign` and `verify`: signatures of images, with openssl(1).
 
 use crate::attach;
 use crate::error::{Error, Result};
@@ -21,16 +21,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-/// Bytes of a certificate or message that are read.
+/// Maximum size of a certificate or message in bytes.
 const READ_MAX: u64 = 1 << 20;
 
-/// Means of making a signature.
+/// How to sign.
 #[derive(Clone, Copy)]
 pub enum By<'a> {
-    /// The private key in a file, the file with its certificate, and those with certificates of
-    /// authorities; the last second in which the signature counts if it is not the certificates'.
+    /// The files with the private key, its certificate, and the certificates of authorities. Then
+    /// the last second in which the signature is valid, if not the certificates'.
     Key(&'a Path, &'a Path, &'a [PathBuf], Option<u64>),
-    /// Another program, which has put it into a file, and the last second that it has signed.
+    /// The file with a message from another program, and the last second that it signs.
     Message(&'a Path, u64),
 }
 
@@ -76,8 +76,8 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
     Ok(hex(&line.digest))
 }
 
-/// Verifies `image`: its signature by the owner of one of `certs`, or by somebody for whom one of these vouches, its
-/// content, and the content of its packs, which must be open. Returns its SHA-256.
+/// Verifies `image`: its signature by the owner of one of `certs` or somebody certified by one of
+/// them, its content, and the content of its packs, which must be open. Returns its SHA-256.
 pub fn verify(image: &Opened, certs: &[PathBuf]) -> Result<String> {
     let (trusted, _) = certificates(certs, false)?;
     let name = &image.name;
@@ -94,7 +94,7 @@ pub fn verify(image: &Opened, certs: &[PathBuf]) -> Result<String> {
     Ok(hex(&digest))
 }
 
-/// Checks that a signature that `expires` counts now.
+/// Fails if a signature that `expires` is no longer valid.
 fn check_end(name: String, expires: u64) -> Result<()> {
     if now() > expires {
         Err(Error::refused(
@@ -117,7 +117,7 @@ struct Memory(File);
 impl Memory {
     fn new(content: &[u8]) -> Result<Self> {
         let make = || {
-            // openssl inherits it.
+            // openssl inherits the descriptor.
             let mut file = File::from(memfd_create("openssl", MemfdFlags::empty())?);
             file.write_all(content)?;
             file.rewind()?;
@@ -131,7 +131,7 @@ impl Memory {
     }
 }
 
-/// Reads the file `path`. It may be a pipe, but a FIFO that no process writes to is empty.
+/// Reads the file `path`. It may be a pipe, but a FIFO without a writer is empty.
 fn read(path: &Path) -> Result<Vec<u8>> {
     let read = || {
         let file = open_now(path)?;
@@ -143,8 +143,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     read().map_err(|error| cannot_open(&shown_path(path), error))
 }
 
-/// Collects certificates from files, and returns the second until which all are valid, since 1970. If one `signs`, it
-/// must be valid.
+/// Collects certificates from files, and returns the second, since 1970, until which all are valid.
+/// If `signs`, fails unless all are valid now.
 fn certificates(paths: &[impl AsRef<Path>], signs: bool) -> Result<(Memory, u64)> {
     let (mut all, mut end) = (String::new(), u64::MAX);
     for path in paths.iter().map(AsRef::as_ref) {
@@ -163,7 +163,7 @@ fn certificates(paths: &[impl AsRef<Path>], signs: bool) -> Result<(Memory, u64)
             ));
         }
         end = end.min(date);
-        // openssl takes a certificate once.
+        // openssl accepts a certificate only once.
         if !all.contains(&*text) {
             all += &text;
         }
@@ -171,8 +171,8 @@ fn certificates(paths: &[impl AsRef<Path>], signs: bool) -> Result<(Memory, u64)
     Ok((Memory::new(all.as_bytes())?, end))
 }
 
-/// Signs `line` with the key of the certificate `signer`, which came from the file `cert`. The certificates in `chain`
-/// are in the message.
+/// Signs `line` with the key for the certificate `signer`, which is from the file `cert`. The
+/// message includes the certificates in `chain`.
 fn make(
     line: &Line,
     key: &Path,
@@ -191,8 +191,8 @@ fn make(
     run(&shown_path(cert), &mut command)
 }
 
-/// Verifies that `cms` signs `line`, and its form. A chain must lead from the signer to one of the certificates in
-/// `trusted`, if any.
+/// Verifies that `cms` signs `line` and has the required form. A chain must lead from the signer to
+/// one of the certificates in `trusted`, if any.
 fn check(name: &str, line: &Line, cms: &[u8], trusted: Option<&Memory>) -> Result<()> {
     if cms.len() > SIGNATURE_MAX as usize {
         let why = format!(
@@ -206,7 +206,7 @@ fn check(name: &str, line: &Line, cms: &[u8], trusted: Option<&Memory>) -> Resul
     command.arg("-in").arg(message.path());
     command.arg("-content").arg(line.path());
     match trusted {
-        // The system's own authorities vouch for web servers.
+        // Without the system's own authorities, which vouch for web servers.
         Some(trusted) => command
             .args(
                 "-no-CApath -no-CAstore -partial_chain -purpose any -auth_level 2 -CAfile"
@@ -228,7 +228,7 @@ fn check(name: &str, line: &Line, cms: &[u8], trusted: Option<&Memory>) -> Resul
 const FORM: &str = "the kernel does not take signatures of this form; use an RSA key, or an EC key on P-256 or P-384, \
     at most 8 certificates, and openssl cms -sign -binary -noattr -md sha256 -outform DER";
 
-/// Returns true if a message, and its `text` as openssl prints it, have the form that format.rst demands.
+/// Returns true if a message, and its `text` as openssl prints it, have the form in format.rst.
 fn has_form(cms: &[u8], text: &str) -> bool {
     let size = match *cms {
         [0x30, 0x82, high, low, ..] => 4 + usize::from(u16::from_be_bytes([high, low])),
@@ -237,7 +237,7 @@ fn has_form(cms: &[u8], text: &str) -> bool {
     };
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let count = |line: &str| lines.iter().filter(|found| **found == line).count();
-    // All lines after one that starts with `head` start with one of `allowed`.
+    // Whether each line that follows one with the prefix `head` starts with one of `allowed`.
     let all = |head: &str, allowed: &[&str]| {
         let mut pairs = lines.windows(2).filter(|pair| pair[0].starts_with(head));
         pairs.all(|pair| allowed.iter().any(|start| pair[1].starts_with(start)))
@@ -269,12 +269,12 @@ fn has_form(cms: &[u8], text: &str) -> bool {
 
 fn openssl(arguments: &str) -> Command {
     let mut command = Command::new("openssl");
-    // A key may come from there.
+    // openssl may read a key from there.
     command.args(arguments.split(' ')).stdin(Stdio::inherit());
     command
 }
 
-/// Runs a command of openssl for the file `name`, and returns its output.
+/// Runs an openssl command for the file `name` and returns its output.
 fn run(name: &str, command: &mut Command) -> Result<Vec<u8>> {
     let run = command.output().map_err(|error| {
         let remedy = match error.kind() {
@@ -296,7 +296,7 @@ fn run(name: &str, command: &mut Command) -> Result<Vec<u8>> {
     }
 }
 
-/// Returns openssl's messages on one line. Of those with a number, only the reasons.
+/// Returns openssl's messages on one line; only the reasons of numbered messages.
 fn reasons(said: &str) -> String {
     let reasons = said
         .lines()
@@ -307,9 +307,9 @@ fn reasons(said: &str) -> String {
         });
     let reasons = reasons.map(|reason| reason.trim_matches([' ', ':']));
     let mut reasons: Vec<&str> = reasons.filter(|reason| !reason.is_empty()).collect();
-    // It tries each type of file that it knows, and says the same of all.
+    // openssl tries every file type that it knows, and reports the same error for each.
     let mut said = HashSet::new();
     reasons.retain(|reason| said.insert(*reason));
-    // Names of files may have control characters, and the text keeps its backslashes.
+    // File names may contain control characters. The text keeps its backslashes.
     shown(reasons.join(": ").as_bytes()).replace(r"\\", r"\")
 }

@@ -22,25 +22,25 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What to do about a file that is no image.
+/// The remedy for a file that is not an image.
 const MAKES: &str = "mkdaxfs makes images";
 
 /// Why a FIFO is refused.
 pub const NO_ORDER: &str = "cannot be read in any order; name an image file or device";
 
-/// Place of an image in a file or device that holds more.
+/// The place of an image in a larger file or device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct At {
-    /// The image, or with --image the store, starts at this byte of the file or device
+    /// Start of the image, or with --image of the store, in the file or device
     #[arg(long, value_name = "BYTES", value_parser = daxfs_files::values::size)]
     pub offset: Option<u64>,
-    /// The image has this name in the store on the device or in the file
+    /// Use the image of this name in the store on the device or in the file
     #[arg(long = "image", value_name = "NAME")]
     pub name: Option<String>,
 }
 
 impl At {
-    /// Returns the name in messages of the image at this place in `path`.
+    /// Returns the name for messages of the image at this place in `path`.
     pub fn name_in(&self, path: &Path) -> String {
         let name = name_of(path);
         match &self.name {
@@ -50,7 +50,7 @@ impl At {
     }
 }
 
-/// Opens `path`, see [`open_input`].
+/// Opens `path`, like [`open_input`].
 pub fn open(path: &Path) -> Result<Region> {
     let name = name_of(path);
     let file = open_input(path)?;
@@ -76,7 +76,7 @@ pub fn open(path: &Path) -> Result<Region> {
     }
 }
 
-/// Opens the part of `path` that `at` names.
+/// Opens the part of `path` at `at`.
 pub fn open_at(path: &Path, at: &At) -> Result<Region> {
     let mut source = open(path)?;
     let start = at.offset.unwrap_or(0);
@@ -98,7 +98,7 @@ pub fn open_at(path: &Path, at: &At) -> Result<Region> {
     Ok(source)
 }
 
-/// The packs of an image, each at its place in the table: `None` if it is missing, or why it cannot be used.
+/// An image's packs, in the order of its table: `None` if missing, an error if unusable.
 pub type Packs = Vec<Result<Option<Arc<Opened>>>>;
 
 /// An image with a valid superblock.
@@ -107,14 +107,14 @@ pub struct Opened {
     pub source: Region,
     /// Its superblock.
     pub superblock: Superblock,
-    /// Name in messages.
+    /// Name for messages.
     pub name: String,
-    /// Its packs. This is empty before [`Opened::find_packs`].
+    /// Its packs, empty before [`Opened::find_packs`].
     pub packs: Packs,
 }
 
 impl Opened {
-    /// Opens the image at `path`, see [`open`].
+    /// Opens the image at `path`, like [`open`].
     pub fn open(path: &Path) -> Result<Self> {
         Self::of_source(open(path)?, name_of(path))
     }
@@ -124,7 +124,7 @@ impl Opened {
         Self::of_source(open_at(path, at)?, at.name_in(path))
     }
 
-    /// Opens the image `name` in `source`. The table of its packs is valid.
+    /// Opens the image `name` in `source`, and validates the table of its packs.
     pub fn of_source(source: Region, name: String) -> Result<Self> {
         let superblock = superblock(&source, &name)?;
         let opened = Opened {
@@ -151,13 +151,13 @@ impl Opened {
         Reader::new(self.image(), &self.name).with_packs(packs.collect())
     }
 
-    /// Compares all bytes of the image with its SHA-256, and returns it.
+    /// Compares all bytes of the image with its SHA-256, and returns the SHA-256.
     pub fn digest(&self) -> Result<[u8; 32]> {
         self.sums(&Bar::of("reading", self.superblock.total_size))?;
         Ok(self.superblock.sha256)
     }
 
-    /// Compares all bytes of the image with its SHA-256, and with the sums of its pieces if it has any.
+    /// Compares all bytes of the image with its SHA-256, and with the sums of its pieces, if any.
     pub fn verify(&self, progress: &dyn Progress) -> Result<()> {
         let pieces = self.sums(progress)?;
         let wrong = wrong_sum(&self.image(), &pieces);
@@ -170,7 +170,7 @@ impl Opened {
         }
     }
 
-    /// Returns the SHA-256 of all pieces, which give the SHA-256 of the image.
+    /// Returns the SHA-256 of all pieces. Fails unless they combine to the SHA-256 of the image.
     fn sums(&self, progress: &dyn Progress) -> Result<Vec<[u8; 32]>> {
         let pieces =
             sums(&self.image(), progress).map_err(|error| Error::image(&self.name, b"", error))?;
@@ -186,8 +186,8 @@ impl Opened {
     }
 }
 
-/// Loads the superblock of the image `name` in `memory`. Says what a file that is not an image looks
-/// like.
+/// Loads the superblock of the image `name` in `memory`. If it is not an image, the error says what
+/// it looks like.
 pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
     Superblock::load(memory).map_err(|error| {
         let mut head = vec![0; memory.size().min(HEAD as u64) as usize];
@@ -222,8 +222,8 @@ pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
     })
 }
 
-/// Opens `path` for reading; `-` is standard input. Anything but a file or a device with an image there, or in another
-/// descriptor of this process, is copied to a temporary file.
+/// Opens `path` for reading; `-` is standard input. Copies standard input and other descriptors of
+/// this process to a temporary file, unless they are files or devices.
 pub fn open_input(path: &Path) -> Result<File> {
     let name = name_of(path);
     let descriptors = ["/dev/stdin", "/dev/fd", "/proc/self/fd"];
@@ -256,7 +256,7 @@ pub fn cannot_open(name: &str, error: io::Error) -> Error {
     Error::system(name, "cannot open", remedy, error)
 }
 
-/// Returns the name of `path` in messages.
+/// Returns the name of `path` for messages.
 pub fn name_of(path: &Path) -> String {
     if path.as_os_str() == "-" {
         "standard input".into()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! How names, modes, times and bytes are shown.
+//! How messages and listings show names, modes, times and bytes.
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
@@ -15,7 +15,7 @@ pub fn label(superblock: &Superblock) -> &[u8] {
     label.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
-/// Returns what to do about an image with `problem`, with a separator from the text before.
+/// Returns the remedy for an image with `problem`, with a leading separator.
 pub fn remedy(problem: Problem) -> &'static str {
     match problem {
         Problem::Version | Problem::Feature => "; use the tools that made it, or newer ones",
@@ -101,7 +101,7 @@ pub fn time(seconds: i64, nanoseconds: u32) -> String {
     format!("{}.{nanoseconds:09}", text.trim_end_matches('Z'))
 }
 
-/// Returns the seconds since 1970 of a time such as `2026-11-20 10:32:12Z`. Earlier ones are 0.
+/// Returns the seconds since 1970 of a time such as `2026-11-20 10:32:12Z`, 0 if it is earlier.
 pub fn parse_time(text: &str) -> Option<u64> {
     let Timestamp { seconds, .. } = text.parse().ok()?;
     Some(seconds.try_into().unwrap_or(0))
@@ -167,7 +167,7 @@ mod tests {
             assert_eq!(parse_time(text), Some(seconds.max(0) as u64));
         }
         assert_eq!(parse_time("Jan 1 1970"), None);
-        // Whatever an image says.
+        // An image may contain any time.
         time(i64::MIN, 0);
         time(i64::MAX, 0);
     }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Warnings of the libraries. The program chooses where they go; without a choice they go nowhere.
+//! Warnings of the libraries. The program chooses where they go; by default they are dropped.
 
 use std::fmt::Display;
 use std::sync::OnceLock;
 
 static SINK: OnceLock<fn(&dyn Display)> = OnceLock::new();
 
-/// Sends all warnings from now on to `sink`. Later calls have no effect.
+/// Sends all later warnings to `sink`. Only the first call has an effect.
 pub fn send_to(sink: fn(&dyn Display)) {
     let _ = SINK.set(sink);
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The table of a store on a device or in a file, of which the kernel knows nothing.
+//! The table of a store on a device or in a file, which the kernel does not read.
 //!
-//! It has two copies. An update writes the inactive copy, with a larger generation. So one copy is whole at any moment, and
-//! power loss leaves the state before the update or the one after it.
+//! The table has two copies. An update writes the inactive copy, with a larger generation, so one
+//! copy is complete at any moment: power loss leaves the state before the update or after it.
 
 pub use crate::layout::CATALOG_MAGIC;
 use crate::layout::HUGE_SIZE;
@@ -16,15 +16,15 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros, IntoBytes as _};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// No copy of the table is whole.
+/// No copy of the table is complete.
 pub const CHECKSUM: Problem = Problem::Catalog("no copy of the store's table is whole");
 /// Checksum mismatch of one copy of the table.
 pub const COPY: Problem = Problem::Catalog("checksum mismatch of the copy");
-/// A store that is larger than its memory, or of an invalid size.
+/// A store that is larger than its memory or has an invalid size.
 pub const SIZE: Problem = Problem::Catalog("store of another size than its memory");
-/// An entry out of place: outside the memory, unaligned, over another one.
+/// An entry out of place: outside the memory, unaligned, or overlapping another.
 pub const ENTRY: Problem = Problem::Catalog("image of the store out of place");
-/// An entry with an invalid name, or with another entry's.
+/// An entry with an invalid name or the name of another entry.
 pub const NAME: Problem = Problem::Catalog("invalid name in the store's table");
 /// An entry with unknown or contradictory flags, or a second active one.
 pub const FLAGS: Problem = Problem::Catalog("invalid flags in the store's table");
@@ -32,22 +32,21 @@ pub const FLAGS: Problem = Problem::Catalog("invalid flags in the store's table"
 /// Version of the table's format.
 pub const CATALOG_VERSION: u32 = 2;
 
-/// Number of bytes for the table, at the start of the memory. The first image may start after
-/// them.
+/// Size of the table at the start of the memory, in bytes. The first image may follow directly.
 pub const CATALOG_SIZE: u64 = 2 << 20;
 
-/// Offsets of the copies of the table in bytes. They are far apart, so that memory that fails
-/// does not have both.
+/// Offsets of the copies of the table in bytes, far apart so that failing memory does not destroy
+/// both.
 pub const CATALOG_COPIES: [u64; 2] = [0, 1 << 20];
 
-/// Number of images and packs that a store holds at most: its copies do not overlap.
+/// Maximum number of images and packs in a store, so that its copies do not overlap.
 pub const CATALOG_MAX: usize =
     ((CATALOG_COPIES[1] as usize) - size_of::<CatalogHead>()) / size_of::<CatalogEntry>();
 
-/// Alignment of the images of a store, and of their lengths, in bytes.
+/// Alignment of a store's images and of their lengths, in bytes.
 pub const CATALOG_ALIGN: u64 = 4096;
 
-/// Flag of a [`CatalogEntry`]: the image that is mounted without a name. At most one entry has it.
+/// Flag of a [`CatalogEntry`]: the image to mount if no name is given. At most one entry has it.
 pub const CATALOG_ACTIVE: u32 = 1 << 0;
 
 /// Flag of a [`CatalogEntry`]: the image can no longer be mounted. Existing mounts may use it.
@@ -65,11 +64,10 @@ pub struct CatalogHead {
     pub version: U32,
     /// Number of entries, at most [`CATALOG_MAX`].
     pub entries: U32,
-    /// Number of the update that wrote this copy. The valid copy with the larger number is the
-    /// active copy.
+    /// Number of the update that wrote this copy. Of two valid copies, the one with the larger
+    /// number is active.
     pub generation: U64,
-    /// Bytes of the store, table included: a multiple of
-    /// [`HUGE_SIZE`].
+    /// Bytes of the store, including the table: a multiple of [`HUGE_SIZE`].
     pub size: U64,
     /// Zero.
     pub reserved: [u8; 92],
@@ -85,7 +83,7 @@ pub struct CatalogHead {
 pub struct CatalogEntry {
     /// Name, padded with NUL: 1 to 63 bytes, letters, digits and `.`, `_`, `-`, `+`, `:`, `@`.
     pub name: [u8; 64],
-    /// [`Superblock::uuid`] of the image.
+    /// UUID in the image's superblock.
     pub uuid: [u8; 16],
     /// First byte of the image in the memory, a multiple of [`CATALOG_ALIGN`].
     pub offset: U64,
@@ -104,9 +102,9 @@ const _: () = {
     assert!(offset_of!(CatalogEntry, offset) == 80);
 };
 
-/// Returns the alignment and the length, in bytes, of an image of `size` bytes with blocks of `block` bytes. A small image
-/// shares 2 MiB with others, because none of its files is mapped by a PMD entry. A range of `phys=` needs the alignment
-/// of a larger one to have struct pages.
+/// Returns the alignment and length, in bytes, of an image of `size` bytes with blocks of `block`
+/// bytes. A small image shares 2 MiB with others, because no PMD entry maps its files. A larger one
+/// is aligned so that a `phys=` range has struct pages.
 pub fn room(size: u64, block: u64) -> (u64, u64) {
     let align = if size < HUGE_SIZE {
         block.max(CATALOG_ALIGN)
@@ -116,7 +114,7 @@ pub fn room(size: u64, block: u64) -> (u64, u64) {
     (align, size.next_multiple_of(align))
 }
 
-/// Hexadecimal digits of its SHA-256 in the name of a pack, which has at most 63 characters.
+/// Digits of a pack's SHA-256 in its name, which has at most 63 characters.
 const PACK_DIGITS: usize = 32;
 
 /// Returns the name in the table of the pack `sha256`, 64 digits.
@@ -134,7 +132,7 @@ pub fn is_pack(name: &str) -> bool {
     })
 }
 
-/// Returns `text` if it may be the name of an image. No mount option ends at a byte of it.
+/// Returns `text` if it can be the name of an image. None of its bytes ends a mount option.
 pub fn valid_name(text: &[u8]) -> Option<&str> {
     let valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-+:@".contains(byte);
     let fits = (1..size_of::<[u8; 64]>()).contains(&text.len());
@@ -150,16 +148,16 @@ pub struct Listed {
     pub name: String,
     /// UUID of the image.
     pub uuid: [u8; 16],
-    /// Bytes that the image has.
+    /// The image's bytes in the memory.
     pub range: Range<u64>,
-    /// It is mounted if no name is given.
+    /// Whether it is mounted if no name is given.
     pub active: bool,
-    /// It must not be mounted.
+    /// Whether mounting it is forbidden.
     pub removed: bool,
 }
 
 impl Listed {
-    /// Returns the bytes that the image has.
+    /// Returns the number of bytes of the image.
     pub fn length(&self) -> u64 {
         self.range.end - self.range.start
     }
@@ -174,10 +172,10 @@ fn name_of(entry: &CatalogEntry) -> Option<&str> {
     rest.iter().all(|&byte| byte == 0).then_some(name)
 }
 
-/// A copy of the table with the right checksum.
+/// A copy of the table with a valid checksum.
 type Copy = (CatalogHead, Vec<CatalogEntry>);
 
-/// Loads copy `index` from `memory`, unless that has something else.
+/// Loads copy `index` from `memory`, or `None` if something else is there.
 fn load_copy<M: Memory>(memory: &M, index: usize) -> Result<Option<Copy>> {
     let start = CATALOG_COPIES[index];
     let head: CatalogHead = load(memory, start)?;
@@ -199,8 +197,8 @@ fn load_copy<M: Memory>(memory: &M, index: usize) -> Result<Option<Copy>> {
     if crc32c(crc, entries.as_bytes()) != head.crc.get() {
         return Err(damaged());
     }
-    // After the checksum: damage to this field is not another version. All versions have the
-    // magic number, the version, the number of entries and the checksum at these places.
+    // After the checksum, because damage to this field is not another version. All versions have
+    // the magic number, the version, the number of entries and the checksum at these places.
     let version = head.version.get();
     if version != CATALOG_VERSION {
         let offset = start + offset_of!(CatalogHead, version) as u64;
@@ -214,9 +212,9 @@ fn load_copy<M: Memory>(memory: &M, index: usize) -> Result<Option<Copy>> {
 pub struct Table {
     /// Number of the last update.
     pub generation: u64,
-    /// Bytes of the store, table included.
+    /// Bytes of the store, including the table.
     pub size: u64,
-    /// Its images, in the order of their places.
+    /// Its images, sorted by offset.
     pub images: Vec<Listed>,
     /// The problem of the inactive copy.
     pub damaged: Option<Error>,
@@ -236,23 +234,23 @@ impl Table {
         }
     }
 
-    /// Loads the table at the start of `memory` and validates it. Returns `None` if its first
-    /// bytes can be read and do not begin a first copy.
+    /// Loads the table at the start of `memory` and validates it. Returns `None` if its first bytes
+    /// are readable and do not begin a first copy.
     ///
-    /// Returns [`CHECKSUM`] if no copy is whole, [`Problem::Version`] if a whole copy is of another
-    /// version, the problems of its size and entries, and of reading if the first copy cannot be
-    /// read and the second one is not whole.
+    /// Returns [`CHECKSUM`] if no copy is complete, [`Problem::Version`] if a complete copy is of
+    /// another version, the problems of its size and entries, and read errors if the first copy is
+    /// unreadable and the second incomplete.
     pub fn load(memory: &impl Memory) -> Result<Option<Self>> {
         if memory.size() < CATALOG_SIZE {
             return Ok(None);
         }
         let first = load_copy(memory, 0);
-        // Other contents at 0 are not a store's, whatever is left of one after them.
+        // Other content at 0 is not a store's, even if the rest of a store follows it.
         if let Ok(None) = first {
             return Ok(None);
         }
         let (found, copy, damaged) = match (first, load_copy(memory, 1)) {
-            // Another version may give a different meaning to all of it.
+            // Another version may give all fields a different meaning.
             (Err(error), _) | (_, Err(error)) if error.problem == Problem::Version => {
                 return Err(error)
             }
@@ -296,7 +294,7 @@ impl Table {
         Ok(Some(table))
     }
 
-    /// Adds the image of entry `index`. The earlier ones were added before, and `names` has theirs.
+    /// Adds the image of entry `index`. The earlier ones are added, with their names in `names`.
     fn take<'a>(
         &mut self,
         index: usize,
@@ -341,7 +339,7 @@ impl Table {
         Ok(())
     }
 
-    /// Returns the bytes of a copy.
+    /// Encodes a copy of the table.
     pub fn encode(&self) -> Vec<u8> {
         let mut head = CatalogHead {
             magic: CATALOG_MAGIC,
@@ -374,7 +372,7 @@ impl Table {
             .insert(self.images.partition_point(before), image);
     }
 
-    /// Returns the image that is mounted without a name.
+    /// Returns the image to mount if no name is given.
     pub fn active(&self) -> Option<&Listed> {
         self.images.iter().find(|image| image.active)
     }
@@ -386,7 +384,7 @@ impl Table {
             .find(|image| image.name == name && !image.removed)
     }
 
-    /// Makes `name` the image that is mounted without a name. Returns false if it does not exist.
+    /// Makes `name` the image to mount if no name is given. Returns false if it does not exist.
     pub fn activate(&mut self, name: &str) -> bool {
         if self.find(name).is_none() {
             return false;
@@ -405,7 +403,7 @@ impl Table {
         Some(image)
     }
 
-    /// Returns the ranges that no image has and that are not in `used`, in order.
+    /// Returns the ranges, in order, that are in no image and not in `used`.
     pub fn free(&self, used: &[Range<u64>]) -> Vec<Range<u64>> {
         let images = self.images.iter().map(|image| image.range.clone());
         let mut used: Vec<_> = images.chain(used.iter().cloned()).collect();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The entries of a directory, one at a time. The kernel has them passed to a function.
+//! The entries of a directory, one at a time. The kernel passes them to a function instead.
 
 use crate::image::{Directory, Dirent, Image, Memory, Result};
 use std::collections::VecDeque;
@@ -25,15 +25,15 @@ pub struct Entries<'a, M> {
     /// Number of the next entry to load.
     position: u32,
     loaded: VecDeque<Result<(Dirent, Vec<u8>)>>,
-    /// The name that was returned last.
+    /// The name returned last.
     taken: Vec<u8>,
 }
 
 impl<M: Memory> Entries<'_, M> {
-    /// Number of entries that are loaded at a time.
+    /// Number of entries to load at a time.
     const PART: usize = 256;
 
-    /// Returns the next entry and its name, or `None` after the last one. Each call advances, also
+    /// Returns the next entry and its name, or `None` after the last one. Each call advances, even
     /// if it fails.
     #[allow(clippy::should_implement_trait)] // The name borrows from this.
     pub fn next(&mut self) -> Option<Result<(Dirent, &[u8])>> {
@@ -46,7 +46,7 @@ impl<M: Memory> Entries<'_, M> {
         }))
     }
 
-    /// Loads entries up to one that is invalid.
+    /// Loads entries up to the first invalid one.
     fn load(&mut self) {
         let listing = self.image.list(&self.directory, self.position);
         let loaded = &mut self.loaded;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What programs ask of an image and the kernel does not.
+//! What programs need to know about an image and the kernel does not.
 
 use crate::image::layout::{self, HUGE_SIZE};
 use crate::image::signature::{crc, Line, Section};
@@ -32,12 +32,12 @@ impl Inode {
         }
     }
 
-    /// Returns the offset in the image of the data of a regular file, `None` for other files.
+    /// Returns the offset in the image of a regular file's data, `None` for other files.
     ///
     /// # Errors
     ///
-    /// [`Problem::NoPack`] if the data are in a pack:
-    /// [`Image::source`](crate::Image::source) returns the inode there.
+    /// [`Problem::NoPack`] if the data is in a pack: [`Image::source`](crate::Image::source)
+    /// returns the inode there.
     pub fn data(&self, superblock: &Superblock) -> Result<Option<u64>> {
         match self.content {
             Content::Regular { data } => Ok(Some(data)),
@@ -55,11 +55,11 @@ impl Inode {
 }
 
 impl<M: Memory> Image<'_, M> {
-    /// Loads the table of packs, which the kernel also does before it mounts an image.
+    /// Loads the table of packs, as the kernel does before it mounts an image.
     ///
     /// # Errors
     ///
-    /// [`Problem::Packs`] if a record is invalid or a pack is in the table twice,
+    /// [`Problem::Packs`] if a record is invalid or a pack is listed twice,
     /// [`Problem::Unreadable`].
     pub fn packs(&self) -> Result<Vec<layout::Pack>> {
         let mut seen = HashSet::new();
@@ -76,8 +76,8 @@ impl<M: Memory> Image<'_, M> {
 }
 
 impl Superblock {
-    /// Returns the number of bytes of the image with the table of sums, a multiple of the block
-    /// size.
+    /// Returns the number of bytes of the image including the table of sums, a multiple of the
+    /// block size.
     pub fn stored_size(&self) -> u64 {
         let block = u64::from(self.block_size);
         match self.sums() {
@@ -91,8 +91,8 @@ impl Superblock {
 }
 
 impl<M: Memory> Image<'_, M> {
-    /// Returns true if its memory has another image now, or none. What was read before may then be a mixture of both:
-    /// programs that write images write the superblock first, or remove it first.
+    /// Returns true if its memory holds another image now, or none. What was read may then be a
+    /// mixture of both, because writers of images first write or erase the superblock.
     pub fn is_replaced(&self) -> bool {
         let mut now = [0; 32];
         let at = offset_of!(layout::Superblock, sha256) as u64;
@@ -101,7 +101,7 @@ impl<M: Memory> Image<'_, M> {
 }
 
 impl Section {
-    /// Returns the header for a CMS message that signs this `line`.
+    /// Returns the header for the CMS message `cms`, which signs `line`.
     pub fn header<M: Memory>(line: &Line, cms: &[u8]) -> layout::Signature {
         let mut header = layout::Signature {
             magic: layout::SIGNATURE_MAGIC,

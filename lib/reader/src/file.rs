@@ -7,7 +7,7 @@ use crate::image::{
     Content, Directory, Dirent, Error, Image, Inode, Memory, Problem, Result, Xattr, XATTR_NAME_MAX,
 };
 
-/// A copy of an extended attribute. Comparisons give the order of the image.
+/// A copy of an extended attribute, which compares in the order of the image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnedXattr {
     /// Start of the name.
@@ -26,7 +26,7 @@ impl OwnedXattr {
 }
 
 impl<M: Memory> Image<'_, M> {
-    /// Returns the inode of `entry` in `directory`, after [`Image::check_entry`]. A walk that takes
+    /// Returns the inode of `entry` in `directory`, after [`Image::check_entry`]. A walk that gets
     /// all inodes from here visits each directory at most once.
     ///
     /// # Errors
@@ -39,12 +39,12 @@ impl<M: Memory> Image<'_, M> {
         Ok(inode)
     }
 
-    /// Reads content of the regular file `inode` from `offset` on, and returns the number of bytes:
-    /// less than the length of `into` at the end of the file, 0 for other files.
+    /// Reads content of the regular file `inode` at `offset`. Returns the number of bytes: less
+    /// than `into.len()` at the end of the file, 0 for other files.
     ///
     /// # Errors
     ///
-    /// [`Problem::NoPack`] for a file of [`Self::source`], or [`Problem::Unreadable`].
+    /// [`Problem::NoPack`] if the data is in a pack, see [`Self::source`]; [`Problem::Unreadable`].
     pub fn read(&self, inode: &Inode, offset: u64, into: &mut [u8]) -> Result<usize> {
         let left = inode.size.saturating_sub(offset).min(into.len() as u64) as usize;
         match inode.data(self.superblock())? {
@@ -55,13 +55,13 @@ impl<M: Memory> Image<'_, M> {
         Ok(left)
     }
 
-    /// Returns the image that has the data of the regular file `inode`, and the inode there: this image, or one of its
-    /// packs. `pack` returns a pack by its index, counted from 0. Other files are in this image.
+    /// Returns the image with the data of the regular file `inode`, this image or one of its packs,
+    /// and the inode there. `pack` returns a pack by its index, counted from 0.
     ///
     /// # Errors
     ///
-    /// In this image: [`Problem::NoPack`] if `pack` does not have the pack, [`Problem::Original`] if the pack does not
-    /// have the file. In the pack: [`Problem::Unreadable`].
+    /// In this image: [`Problem::NoPack`] if `pack` returns none, [`Problem::Original`] if the pack
+    /// lacks the file. In the pack: [`Problem::Unreadable`].
     pub fn source(
         &self,
         inode: &Inode,
@@ -102,7 +102,7 @@ impl<M: Memory> Image<'_, M> {
     ///
     /// # Errors
     ///
-    /// [`Problem::Xattr`], also if they are not in order or a name appears twice; [`Problem::Unreadable`].
+    /// [`Problem::Xattr`], including wrong order and duplicate names; [`Problem::Unreadable`].
     pub fn xattrs(&self, inode: &Inode) -> Result<Vec<OwnedXattr>> {
         let mut all = Vec::new();
         self.each_xattr(inode, |xattr, name| {
@@ -118,12 +118,12 @@ impl<M: Memory> Image<'_, M> {
         Ok(all)
     }
 
-    /// Returns the whole names of the extended attributes of `inode` with prefixes that are
-    /// `visible`, each with a NUL at its end, as listxattr(2) does. Values are not read.
+    /// Returns the whole names of the extended attributes of `inode` with `visible` prefixes, each
+    /// terminated by NUL, as listxattr(2) does. Does not read values.
     ///
     /// # Errors
     ///
-    /// As [`Self::xattrs`], if they concern names.
+    /// Those of [`Self::xattrs`] that concern names.
     pub fn xattr_names(
         &self,
         inode: &Inode,
@@ -141,7 +141,7 @@ impl<M: Memory> Image<'_, M> {
         Ok(names)
     }
 
-    /// Passes the extended attributes of `inode` to `take`, with the rests of their names.
+    /// Passes each extended attribute of `inode`, and the rest of its name, to `take`.
     fn each_xattr(
         &self,
         inode: &Inode,

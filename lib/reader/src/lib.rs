@@ -8,8 +8,7 @@ mod entries;
 mod extra;
 mod file;
 pub mod hash;
-// A link to the directory from which the kernel module is built. A package holds a copy of the
-// files.
+// A link to the directory from which the kernel module is built; a copy of the files in a package.
 mod image;
 mod path;
 mod slice;

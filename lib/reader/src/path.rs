@@ -5,7 +5,7 @@
 use crate::image::{Directory, Error, Image, Inode, Memory, Result};
 use std::fmt;
 
-/// Symlinks that one path may lead through, as in Linux.
+/// Maximum number of symlinks on a path, as in Linux.
 const SYMLINKS: u32 = 40;
 
 /// Why [`Image::find`] found nothing.
@@ -13,7 +13,7 @@ const SYMLINKS: u32 = 40;
 pub enum FindError {
     /// No file has this path.
     NotFound,
-    /// Something on the way is not a directory.
+    /// A component on the way is not a directory.
     NotDirectory,
     /// The path ends with a slash, but does not lead to a directory.
     TrailingSlash,
@@ -73,7 +73,7 @@ impl<M: Memory> Image<'_, M> {
         }
         let mut above: Vec<Inode> = Vec::new();
         let mut at = self.root()?;
-        // The components that are left, the next one last.
+        // The remaining components, the next one last.
         let mut left: Vec<Vec<u8>> = components(path);
         let must_be_directory = path.ends_with(b"/");
         let mut symlinks = 0;
@@ -105,7 +105,7 @@ impl<M: Memory> Image<'_, M> {
                 above.clear();
             }
             if target.ends_with(b"/") {
-                // It must lead to a directory.
+                // Such a symlink must lead to a directory.
                 left.push(b".".to_vec());
             }
             left.extend(components(&target));
@@ -116,7 +116,7 @@ impl<M: Memory> Image<'_, M> {
         Ok(at)
     }
 
-    /// Returns the inode that `name`, which must not be empty, leads to in `directory`.
+    /// Returns the inode of `name`, which must not be empty, in `directory`.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl<M: Memory> Image<'_, M> {
     }
 }
 
-/// Returns the components of `path`, the first one last, without empty ones.
+/// Splits `path` into its non-empty components, the first one last.
 fn components(path: &[u8]) -> Vec<Vec<u8>> {
     path.split(|&byte| byte == b'/')
         .filter(|name| !name.is_empty())

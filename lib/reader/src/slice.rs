@@ -28,8 +28,7 @@ impl Memory for &[u8] {
     }
 }
 
-/// Defines the hashes of an implementation of [`Memory`], which do not depend on where the bytes
-/// are.
+/// Defines the hashes of an implementation of [`Memory`], which are the same for any memory.
 #[macro_export]
 macro_rules! hashes {
     () => {

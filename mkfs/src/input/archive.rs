@@ -12,15 +12,15 @@ use crate::writer::origin::{Container, Origin};
 use crate::writer::tree::ROOT;
 use daxfs_files::Result;
 
-/// How an archive is read.
+/// How to read an archive.
 pub(super) struct Rules<'a> {
-    /// The user says that it is an archive. Otherwise an empty one is refused, and that of a
-    /// container image.
+    /// Whether the user called it an archive. Otherwise an empty archive is refused, and a
+    /// container image's too.
     pub named: bool,
-    /// All archives in it are read.
+    /// Whether to read all archives in it.
     pub ignore_zeros: bool,
     pub budget: &'a Budget,
-    /// See [`Placer::first`]; the archive is no layer of an artifact without it.
+    /// See [`Placer::first`]; `None` unless the archive is a layer of an artifact.
     pub first: Option<u32>,
     /// See [`Placer::within`].
     pub within: &'a [&'a [u8]],
@@ -36,7 +36,7 @@ pub(super) fn read(
     let &Rules { named, budget, .. } = rules;
     let path = stream.path().to_path_buf();
     let origin = builder.tree.origins.len() as u32;
-    // The container is known at the end; messages need the name before.
+    // The container is known only at the end, but messages need the name earlier.
     builder.tree.origins.push(Origin::nothing(&path));
     let mut reader = TarReader::new(stream, budget);
     reader.ignore_zeros = rules.ignore_zeros;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Files that inputs are read from, and parts of them.
+//! Input files, and parts of them.
 
 use super::decoder::BUFFER;
 use crate::writer::origin::Container;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Bytes at the start of a file that identify its type.
 pub const MAGIC: usize = 8;
 
-/// A file, or a part of one, that can be read at any offset.
+/// A file, or a part of it, that can be read at any offset.
 #[derive(Debug)]
 pub(crate) struct Blob {
     /// The file.
@@ -27,15 +27,15 @@ pub(crate) struct Blob {
     pub start: u64,
     /// End of the part.
     pub end: u64,
-    /// Set if other processes may write to it.
+    /// Whether other processes may write to it.
     pub public: bool,
 }
 
-/// Source of an input.
+/// The source of an input.
 pub(crate) enum Raw {
     /// A file that can be read at any offset.
     Blob(Blob),
-    /// A pipe, with the bytes that have been read from it.
+    /// A pipe, with the bytes already read from it.
     Pipe(File, PathBuf, Vec<u8>),
 }
 
@@ -55,7 +55,7 @@ impl Raw {
         let stat = fstat(&file).map_err(examine)?;
         let (start, end) = match FileType::from_raw_mode(stat.st_mode) {
             kind @ (FileType::RegularFile | FileType::BlockDevice) => {
-                // Standard input may have been read in part, and cut short since.
+                // Standard input may already be partly read, and truncated since.
                 let start = seek(&file, SeekFrom::Current(0)).map_err(examine)?;
                 let end = match kind {
                     FileType::BlockDevice => seek(&file, SeekFrom::End(0)).map_err(examine)?,
@@ -83,7 +83,7 @@ impl Raw {
         }))
     }
 
-    /// Returns its name in messages.
+    /// Returns the name for messages.
     pub fn path(&self) -> &Path {
         match self {
             Raw::Blob(blob) => &blob.path,
@@ -91,7 +91,7 @@ impl Raw {
         }
     }
 
-    /// Returns the number of bytes to read, or 0 if it is not known.
+    /// Returns the number of bytes to read, or 0 if unknown.
     pub fn size(&self) -> u64 {
         match self {
             Raw::Blob(blob) => blob.size(),
@@ -99,7 +99,7 @@ impl Raw {
         }
     }
 
-    /// Returns true if the first bytes are `magic`, of at most [`MAGIC`].
+    /// Returns true if the first bytes are `magic`, which has at most [`MAGIC`].
     pub fn begins_with(&self, magic: &[u8]) -> Result<bool> {
         match self {
             Raw::Blob(blob) => {
@@ -111,7 +111,7 @@ impl Raw {
         }
     }
 
-    /// Converts into a blob. Copies a pipe to a temporary file in `scratch`.
+    /// Converts into a blob. A pipe is copied to a temporary file in `scratch`.
     pub fn into_blob(self, scratch: &Path) -> Result<Blob> {
         match self {
             Raw::Blob(blob) => Ok(blob),
@@ -132,7 +132,7 @@ impl Raw {
 impl Blob {
     /// Opens the regular file `path`, which the user has not named.
     pub fn open(path: &Path) -> Result<Self> {
-        // Do not wait for the writer of a FIFO.
+        // Do not wait for a writer of a FIFO.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = open(path, flags, Mode::empty());
         let file = File::from(file.map_err(|error| Error::io(path, "open the file", error))?);
@@ -154,7 +154,7 @@ impl Blob {
         self.end.saturating_sub(self.start)
     }
 
-    /// Reads up to the length of `into` at `offset`. Returns less at the end of the blob.
+    /// Reads `into.len()` bytes at `offset`, or fewer at the end of the blob.
     pub fn read_at(&self, into: &mut [u8], offset: u64) -> Result<usize> {
         let left = self.size().saturating_sub(offset);
         let length = into.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -171,7 +171,7 @@ impl Blob {
         Ok(filled)
     }
 
-    /// Returns the part of the blob from `offset` on, of `size` bytes, under the name `path`.
+    /// Returns the `size` bytes at `offset` as a blob called `path`.
     pub fn part(&self, offset: u64, size: u64, path: PathBuf) -> Result<Self> {
         let clone = self.file.try_clone();
         let start = self.start + offset;
@@ -215,7 +215,7 @@ impl<'a> Spool<'a> {
     }
 }
 
-/// Reads a blob from its start to its end, and reports the progress.
+/// Reads a blob from start to end, and reports the progress.
 pub(crate) struct BlobReader<'a> {
     blob: &'a Blob,
     at: u64,

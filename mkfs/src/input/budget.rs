@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Limits what an archive takes in memory. A few bytes of a compressed archive can make any
-//! number of members, names, attributes and pieces of sparse files.
+//! Limits the memory that an archive can occupy. A few bytes of a compressed archive can expand to
+//! any number of members, names, attributes and pieces of sparse files.
 
 use daxfs_files::Reason;
 use std::cell::Cell;
 
-/// Limit of members, and of the directories that they imply.
+/// Maximum number of members, including the directories that they imply.
 const MEMBERS: u64 = 16 << 20;
 
-/// Limit of bytes that members have beyond that: 64 for each.
+/// Maximum number of bytes that members need beyond that: 64 each.
 const BYTES: u64 = 64 * MEMBERS;
 
 /// The parts of members that count towards [`BYTES`].
@@ -18,10 +18,10 @@ const TEXTS: &str = "names, symlinks, extended attributes and maps of sparse fil
 /// The remedy for an archive that is too large.
 const REMEDY: &str = "unpack the archive, and make the image of the directory";
 
-/// Bytes of a piece of a sparse file, while its map is read.
+/// Bytes that a piece of a sparse file occupies while its map is read.
 const PIECE: u64 = 64;
 
-/// Memory that an archive, or all layers of a container image, may still take.
+/// Memory that is left for an archive, or for all layers of a container image.
 pub(crate) struct Budget {
     members: Cell<u64>,
     bytes: Cell<u64>,
@@ -34,7 +34,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Returns a budget of `members`, and `bytes` for what they have.
+    /// Returns a budget of `members`, and of `bytes` for their names and attributes.
     pub fn new(members: u64, bytes: u64) -> Self {
         Budget {
             members: Cell::new(members),
@@ -42,9 +42,9 @@ impl Budget {
         }
     }
 
-    /// Takes `members`, and `bytes` for names, targets of links and extended attributes.
+    /// Charges `members`, and `bytes` for names, link targets and extended attributes.
     ///
-    /// Fails if the budget is exceeded.
+    /// Fails if this exceeds the budget.
     pub fn take(&self, members: u64, bytes: u64) -> Result<(), Reason> {
         let left = self.members.get().checked_sub(members);
         let why = || format!("more than {MEMBERS} members and directories; {REMEDY}");
@@ -55,7 +55,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Takes `count` pieces of a sparse file.
+    /// Charges `count` pieces of a sparse file.
     pub fn take_pieces(&self, count: u64) -> Result<(), Reason> {
         self.take(0, count.saturating_mul(PIECE))
     }
@@ -91,7 +91,7 @@ pub(crate) mod tests {
         member(kind, "x", records.as_bytes())
     }
 
-    /// Reads `archive`, and then all that follows. Returns the warnings.
+    /// Reads `archive` and everything after it. Returns the warnings.
     pub fn reading(
         archive: &[u8],
         budget: &Budget,

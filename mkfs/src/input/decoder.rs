@@ -10,10 +10,10 @@ use std::cell::RefCell;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 
-/// Bytes that are read together.
+/// Bytes to read at a time.
 pub const BUFFER: usize = 256 << 10;
 
-/// Memory limit of decoding, as a power of two; the strongest preset of xz takes 65 MiB, zstd's 128 MiB.
+/// Memory limit of decoding as a power of two. xz's strongest preset needs 65 MiB, zstd's 128 MiB.
 pub const MEMORY: u32 = 29;
 
 /// Returns a decoder for a stream that starts with `start`, or the stream itself if it is not
@@ -46,31 +46,30 @@ pub(super) fn decoder<'a, R: BufRead + 'a>(
 /// Formats of a stream.
 #[derive(Clone, Copy)]
 pub(super) enum Format {
-    /// Not compressed.
     Plain,
     Gzip,
     Zstd,
     Xz,
 }
 
-/// Decompresses frames, one after the other. Zeros after a frame are ignored, as gzip(1) does.
+/// Decompresses consecutive frames. Ignores zeros after a frame, as gzip(1) does.
 pub(super) struct Frames<'a> {
     format: Format,
     /// `None` at the end.
     frame: Option<Frame<'a>>,
     /// Offset of the frame in the compressed data.
     start: u64,
-    /// The frame has given bytes.
+    /// Whether the frame has produced bytes.
     gave: bool,
     /// Bytes to read again.
     pub ahead: Vec<u8>,
-    /// Number of the bytes after the last frame, and why they are not another one.
+    /// Number of bytes after the last frame, and why they are not another frame.
     pub garbage: Option<(u64, io::Error)>,
-    /// SHA-256 and number of the decompressed bytes.
+    /// SHA-256 and number of the decompressed bytes, if wanted.
     pub told: Option<&'a RefCell<Uncompressed>>,
 }
 
-/// SHA-256 and number of bytes that are not compressed, or no longer.
+/// SHA-256 and number of uncompressed or decompressed bytes.
 #[derive(Default)]
 pub(super) struct Uncompressed {
     pub sha256: Sha256,
@@ -126,7 +125,7 @@ impl Read for Frames<'_> {
                         self.frame = Some(Frame::new(self.format, rest)?);
                     }
                 }
-                // An error of the decoder instead of the system's.
+                // The error is the decoder's, not the system's.
                 Err(error) if self.start > 0 && !self.gave && error.raw_os_error().is_none() => {
                     let mut rest = frame.into_rest();
                     io::copy(&mut rest, &mut io::sink())?;
@@ -181,7 +180,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Returns what follows the frame.
+    /// Returns the bytes after the frame.
     fn into_rest(self) -> Counted<'a> {
         match self {
             Frame::Plain(reader) => reader,
@@ -192,7 +191,6 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Counts the bytes that are read.
 struct Counted<'a> {
     reader: Box<dyn BufRead + 'a>,
     at: u64,
@@ -217,7 +215,7 @@ impl BufRead for Counted<'_> {
     }
 }
 
-/// Returns true if a stream starts with a frame that zstd skips.
+/// Returns true if a stream starts with a skippable frame of zstd.
 fn is_skippable(start: &[u8]) -> bool {
     start.len() >= 4 && start[0] & 0xf0 == 0x50 && start[1..4] == [0x2a, 0x4d, 0x18]
 }

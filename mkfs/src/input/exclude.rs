@@ -5,10 +5,10 @@
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::path::Path;
 
-/// Patterns as in .gitignore. A pattern that starts with or contains a slash is matched against the
-/// path from the root of the image, any other against the name, at any depth. `*`, `?` and `[...]`
-/// match no slash, `**` does. A pattern that ends with a slash matches directories only. Files
-/// below a matching directory are also left out.
+/// Patterns as in .gitignore. A pattern with a slash at its start or inside matches the path from
+/// the image's root, any other pattern matches the name at any depth. `*`, `?` and `[...]` do not
+/// match slashes, `**` does. A pattern that ends with a slash matches only directories. Everything
+/// below a matching directory is also left out.
 pub struct Exclude {
     /// Patterns for all files.
     any: GlobSet,
@@ -17,9 +17,9 @@ pub struct Exclude {
 }
 
 impl Exclude {
-    /// Compiles `patterns`. Returns `None` for an empty list.
+    /// Compiles `patterns`, or returns `None` for an empty list.
     ///
-    /// Returns why a pattern cannot be used.
+    /// Returns why a pattern is unusable.
     pub fn new<T: AsRef<str>>(
         patterns: impl IntoIterator<Item = T>,
     ) -> Result<Option<Self>, String> {

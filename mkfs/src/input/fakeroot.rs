@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Detects fakeroot(1) and similar programs, which pretend that files have other owners or are
-//! devices.
+//! Detects fakeroot(1) and similar programs, which fake the owners of files and devices.
 //!
-//! They replace functions of the C library. The tools call the kernel directly and see the real
+//! They replace functions of the C library, but the tools call the kernel directly and see the real
+//! owners.
 //! owners.
 
 use daxfs_files::{Error, Result};
 use std::path::Path;
 
-/// Refuses `directory` if this process runs under such a program. `remedy` says what to do instead.
+/// Fails if this process runs under such a program. `remedy` says what to do instead.
 pub fn check(directory: &Path, remedy: &str) -> Result<()> {
     let variable = |name| std::env::var(name).unwrap_or_default();
     let preload = variable("LD_PRELOAD");

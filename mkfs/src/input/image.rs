@@ -13,7 +13,7 @@ use daxfs_files::{shown_path, Error, Result};
 use daxfs_reader::{self as image, Content, FileType, Image, Inode, Superblock};
 use std::path::{Path, PathBuf};
 
-/// Adds the files of the image in `blob` to the tree. `packs` are the files of its packs, in any order.
+/// Adds the files of the image in `blob` to the tree. `packs` are its pack files, in any order.
 pub(super) fn read(builder: &mut Builder, blob: &Blob, packs: &[PathBuf]) -> Result<()> {
     let path = &blob.path;
     let opened = open(blob)?;
@@ -64,7 +64,6 @@ pub(super) fn read(builder: &mut Builder, blob: &Blob, packs: &[PathBuf]) -> Res
     Ok(())
 }
 
-/// Opens the image in `blob`.
 fn open(blob: &Blob) -> Result<(Region, Superblock)> {
     let memory = Region::file(blob.container()?.file, blob.start, blob.size());
     let superblock = Superblock::load(&memory);
@@ -72,7 +71,7 @@ fn open(blob: &Blob) -> Result<(Region, Superblock)> {
     Ok((memory, superblock))
 }
 
-/// Returns the error for the image `path` without one of its packs.
+/// Returns the error for the image `path` whose pack `sha256` is missing.
 fn no_pack(path: &Path, sha256: &[u8; 32]) -> Error {
     let why = format!(
         "has file data in the pack with the SHA-256 {}, which mkdaxfs does not read; daxfs does: daxfs extract --tar {} - | mkdaxfs - IMAGE",
@@ -89,7 +88,7 @@ struct Importer<'a> {
     origin: u32,
     /// The packs of the image, each with its origin.
     packs: &'a [(u32, &'a Region, &'a Superblock)],
-    /// The node of each inode that was read.
+    /// The node of each inode read so far.
     nodes: Vec<Option<NodeId>>,
 }
 

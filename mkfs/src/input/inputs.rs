@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Inputs of trees, and reading them.
+//! The inputs of trees, and how to read them.
 
 use crate::input::blob::Raw;
 use crate::input::budget::Budget;
@@ -27,16 +27,16 @@ pub enum Input {
     Tar(PathBuf),
     /// A daxfs image.
     Image(PathBuf),
-    /// A daxfs image, and the files of its packs in any order. No argument means this. The origins of the packs follow
-    /// the image's, in this order.
+    /// A daxfs image with its pack files in any order; no argument selects this. The origins of the
+    /// packs follow the image's, in this order.
     Composed(PathBuf, Vec<PathBuf>),
-    /// A container image or an artifact of files in an OCI layout or an archive of one: the path, followed by a colon
-    /// and the image's name if there are several.
+    /// A container image or an artifact of files, in an OCI layout or an archive of one: the path,
+    /// and after a colon the image's name if there are several.
     Oci(PathBuf),
 }
 
 impl Input {
-    /// Parses an argument: a path, which may follow a kind and a colon.
+    /// Parses an argument: a path, optionally preceded by a kind and a colon.
     pub fn parse(text: &OsStr) -> Self {
         type Kind = fn(PathBuf) -> Input;
         let kinds: [(&[u8], Kind); 4] = [
@@ -53,7 +53,7 @@ impl Input {
         Input::Any(text.into())
     }
 
-    /// Returns the file or directory that is read, without the name of a container image.
+    /// Returns the file or directory to read, without the name of a container image.
     pub fn file(&self) -> &Path {
         match self {
             Input::Oci(path) => oci::reference(path).0,
@@ -66,8 +66,8 @@ impl Input {
     }
 }
 
-/// Reads `inputs`, each on top of the previous ones. Directories are merged, other files are
-/// replaced. Calls `warn` with a line for each thing that is left out.
+/// Reads `inputs`, each on top of the previous ones: directories are merged, other files replaced.
+/// Calls `warn` with a line for everything that is left out.
 pub fn read(
     inputs: &[Input],
     options: &Options<'_>,
@@ -93,7 +93,7 @@ pub fn read(
     Ok(builder.finish())
 }
 
-/// Returns what to do about an input that other programs read: a URL, or an image by a name that skopeo takes.
+/// Returns the remedy for an input that other programs read: a URL, or an image name for skopeo.
 fn elsewhere(path: &Path) -> Option<String> {
     let name = shown_path(path);
     let others = [
@@ -138,7 +138,7 @@ impl Inputs<'_> {
                 if let Some(why) = elsewhere(path).filter(|_| !path.exists()) {
                     return Err(Error::refused(path, why));
                 }
-                // A pipe may take its time.
+                // A pipe may be slow.
                 self.progress.step("reading", 0);
                 let raw = Raw::open(path)?;
                 if raw.begins_with(&MAGIC)? {

@@ -17,13 +17,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Bytes of directory entries that are read at a time.
+/// Bytes of directory entries to read at a time.
 const LISTING: usize = 64 << 10;
 
-/// Entries of a directory that are kept in memory at a time.
+/// Maximum number of a directory's entries to keep in memory at a time.
 const ENTRIES: usize = 4096;
 
-/// Entries that one thread reads alone, because starting others would take longer.
+/// Number of entries that one thread reads alone, because starting others would take longer.
 const FEW: usize = 64;
 
 /// Warning about a symlink like those in a snapshot of the Hugging Face cache.
@@ -32,40 +32,37 @@ const LEADS_OUT: &str =
 
 /// An open directory and its entries.
 pub(crate) struct Listing {
-    /// Name in messages.
+    /// Name for messages.
     pub path: PathBuf,
-    /// Below the root.
+    /// Path below the root.
     relative: PathBuf,
     fd: OwnedFd,
-    /// Follow symlinks.
+    /// Whether to follow symlinks.
     pub follow: bool,
     /// Without `.` and `..`.
     names: Vec<CString>,
-    /// Facts about all of them, if they are few.
+    /// Facts about all entries, if there are few.
     entries: Option<Vec<Result<Option<Found>>>>,
 }
 
 /// Facts about a file.
 pub(crate) struct Found {
-    /// Its name.
     pub name: CString,
-    /// Its inode.
     pub stat: Stat,
-    /// The inode of the symlink that was followed.
+    /// The inode of the symlink that was followed, if any.
     pub link: Option<Stat>,
     /// A warning about it.
     pub loss: Option<&'static str>,
     /// Target of a symlink.
     pub target: Option<CString>,
-    /// Its extended attributes.
     pub xattrs: XattrSet,
     /// Names of extended attributes that no image can store.
     pub unknown: Vec<Vec<u8>>,
 }
 
 impl Listing {
-    /// Lists the directory at `relative` in `directory`, which is the root if `root`. `path` is its
-    /// name in messages.
+    /// Lists the directory at `relative` in `directory`, which is the root of the image if `root`.
+    /// `path` is its name for messages.
     pub fn new(
         directory: &Directory,
         relative: PathBuf,
@@ -91,15 +88,15 @@ impl Listing {
         })
     }
 
-    /// Reads the entries, if they are few, except those that `exclude` matches.
+    /// Reads the entries if there are few, except those that `exclude` matches.
     pub fn read(&mut self, exclude: Option<&Exclude>) {
         if self.names.len() <= ENTRIES {
             self.entries = Some(self.entries(&self.names, exclude));
         }
     }
 
-    /// Passes all entries except those that `exclude` matches to `take`, in the order of the
-    /// directory.
+    /// Passes all entries to `take` in the order of the directory, except those that `exclude`
+    /// matches.
     pub fn each(
         &mut self,
         exclude: Option<&Exclude>,
@@ -129,7 +126,7 @@ impl Listing {
     }
 
     fn entries(&self, names: &[CString], exclude: Option<&Exclude>) -> Vec<Result<Option<Found>>> {
-        // The path may be too long for the kernel: use the open directory.
+        // If the path is too long for the kernel, use the open directory.
         let access = if self.path.as_os_str().len() + 1 + 255 <= PATH_MAX {
             self.path.clone()
         } else {
@@ -181,7 +178,7 @@ impl Listing {
                 }
             } else if let Some(inside) = within(&self.relative, read.to_bytes()) {
                 let found = |path: &[u8], flags| statat(&self.fd, path, flags).is_ok();
-                // A symlink there is judged by itself.
+                // A symlink inside the tree is judged on its own.
                 let is_inside = found(&inside, AtFlags::SYMLINK_NOFOLLOW);
                 if found(name.to_bytes(), AtFlags::empty()) && !is_inside {
                     loss = Some(LEADS_OUT);
@@ -204,13 +201,14 @@ impl Listing {
     }
 }
 
-/// Returns the type of file in a `stat` structure.
+/// Returns the file type in a `stat` structure.
 pub(crate) fn file_type(stat: &Stat) -> Option<FileType> {
     FileType::of_mode((stat.st_mode & 0o170_000) as u16)
 }
 
-/// Returns the path of `target`, of a symlink in the directory `relative`, from that directory, if the tree is the root,
-/// where `..` leads to itself. Returns `None` if it does not lead out of the tree, or to what a running system makes.
+/// Returns `target`, of a symlink in `relative`, as a path from there, with the tree as the root.
+/// Returns `None` if the path stays in the tree, or leads to files that only a running system
+/// creates.
 fn within(relative: &Path, target: &[u8]) -> Option<Vec<u8>> {
     let mut depth = relative.components().count();
     let mut out = target.starts_with(b"/");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Finds container images among inputs that the user has not called so.
+//! Recognizes container images among inputs that the user did not declare as such.
 
 use crate::input::member::{Member, What};
 use crate::writer::tree::Kind;
@@ -8,22 +8,22 @@ use daxfs_files::{Error, Result};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The names of files that make an archive or a directory a container image.
+/// The files that make an archive or a directory a container image.
 const NAMES: [&str; 3] = ["oci-layout", "index.json", "manifest.json"];
 
-/// Which of these files there are, and whether there is a part as docker, skopeo and others name it.
+/// Which of these files exist, and whether a part exists that is named as by docker or skopeo.
 #[derive(Clone, Default, PartialEq)]
 pub struct Marks([bool; NAMES.len()], bool);
 
 impl Marks {
-    /// Looks at a member.
+    /// Records a member.
     pub fn note(&mut self, member: &Member) {
         if matches!(member.what, What::File(Kind::Regular { .. })) {
             self.file(member.path.strip_prefix(b"./").unwrap_or(&member.path));
         }
     }
 
-    /// Looks at the name of a regular file.
+    /// Records the name of a regular file.
     fn file(&mut self, path: &[u8]) {
         for (mark, name) in self.0.iter_mut().zip(NAMES) {
             *mark |= path == name.as_bytes();
@@ -34,16 +34,16 @@ impl Marks {
             || digits.len() == 64 && digits.iter().all(u8::is_ascii_hexdigit);
     }
 
-    /// Refuses the archive `path` if it is a container image.
+    /// Fails if the archive `path` is a container image.
     pub fn refuse(&self, path: &Path) -> Result<()> {
         refuse(path, self, "tar:")
     }
 }
 
-/// Refuses the directory `path` if it is a container image.
+/// Fails if the directory `path` is a container image.
 pub fn refuse_directory(path: &Path) -> Result<()> {
     let mut marks = Marks::default();
-    // Reading it later fails with a better message.
+    // If this fails, reading it later fails with a better message.
     for entry in path.read_dir().into_iter().flatten().flatten() {
         let mut found = marks.clone();
         found.file(entry.file_name().as_bytes());
@@ -54,7 +54,7 @@ pub fn refuse_directory(path: &Path) -> Result<()> {
     refuse(path, &marks, "dir:")
 }
 
-/// Refuses an image layout, and the archives that older programs save. With the prefix `plain` they are read as they are.
+/// Refuses an image layout or an older program's archive. The prefix `plain` reads its plain files.
 fn refuse(path: &Path, marks: &Marks, plain: &str) -> Result<()> {
     let (what, remedy) = match (marks.0, marks.1) {
         ([true, true, _], _) => ("an OCI image layout", "write oci: before the path"),

@@ -9,11 +9,11 @@ use daxfs_files::{shown, shown_path, Reason};
 use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-/// Limit of symlinks in the path of a file, as in Linux.
+/// Maximum number of symlinks in a path, as in Linux.
 const LINKS: usize = 40;
 
-/// Limit of nested directories. No path that Linux takes has more; a few bytes of a compressed
-/// archive could make any number of them, and the work grows with its square.
+/// Maximum number of nested directories; Linux accepts no deeper path. A few bytes of a compressed
+/// archive could nest any number, and the work grows quadratically.
 const DEPTH: usize = 4096;
 
 /// A member of an archive.
@@ -34,15 +34,15 @@ pub(super) struct Member {
 /// Type and content of a member.
 #[derive(Debug)]
 pub(super) enum What {
-    /// A file; a directory is empty.
+    /// A file; directories are empty.
     File(Kind),
-    /// Another name of the member with this path, with the regular file's content if that is not empty.
+    /// Another name for the member at this path, with the regular file's content unless empty.
     HardLink(Vec<u8>, Kind),
 }
 
 /// Returns the names in a path, without empty ones and dots.
 ///
-/// Fails if no image can have it.
+/// Fails if no image can contain the path.
 pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, Reason> {
     let mut names = Vec::new();
     for name in path.split(|&byte| byte == b'/') {
@@ -65,8 +65,8 @@ pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, Reason> {
     Ok(names)
 }
 
-/// A hard link that comes before its target. A file, with the content if the link has it, has its name until
-/// then.
+/// A hard link that precedes its target. Until the target is found, its name belongs to a file,
+/// with the content if the link has it.
 struct Pending {
     target: Vec<u8>,
     /// Offset of the member in the archive.
@@ -76,22 +76,22 @@ struct Pending {
 /// Adds members to a tree.
 pub(super) struct Placer<'a> {
     builder: &'a mut Builder,
-    /// Number of the members' origin.
+    /// Index of the members' origin.
     origin: u32,
-    /// The first origin of the same artifact. Files of its other layers are not replaced.
+    /// The artifact's first origin. Files of its other layers are not replaced.
     pub first: u32,
-    /// The directory that all members must be below.
+    /// The directory that must contain all members.
     pub within: &'a [&'a [u8]],
     budget: &'a Budget,
-    /// Bytes of the tree's text that the budget has paid for.
+    /// Bytes of the tree's text already charged to the budget.
     paid: u64,
-    /// The directory that the archive's root becomes.
+    /// The directory that stands for the archive's root.
     root: NodeId,
     pending: BTreeMap<NodeId, Pending>,
 }
 
 impl<'a> Placer<'a> {
-    /// Creates a placer for members of the origin with that number, below the directory `root`.
+    /// Creates a placer for members of the origin with this index, below the directory `root`.
     pub fn new(builder: &'a mut Builder, root: NodeId, origin: u32, budget: &'a Budget) -> Self {
         Placer {
             paid: builder.tree.text_bytes(),
@@ -105,8 +105,7 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// Counts a member, or a directory that is not a member. It has `bytes` that are not in the
-    /// tree's text.
+    /// Counts a member, or a directory without a member, that needs `bytes` beyond the tree's text.
     pub fn count(&mut self, bytes: usize) -> Result<(), Reason> {
         let text = self.builder.tree.text_bytes();
         let grown = text - std::mem::replace(&mut self.paid, text);
@@ -199,7 +198,7 @@ impl<'a> Placer<'a> {
         Ok(id)
     }
 
-    /// Refuses a file in `parent` if another layer of the artifact has one of that name. Both may have the directory.
+    /// Fails if another layer has a file `name` in `parent`, unless both are directories.
     fn check_layers(&mut self, parent: NodeId, name: &[u8], directory: bool) -> Result<(), Reason> {
         if self.first == self.origin {
             return Ok(());
@@ -216,12 +215,12 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// Returns the name of the origin with that number in messages.
+    /// Returns the name of the origin with this index for messages.
     fn other(&self, origin: u32) -> String {
         shown_path(self.builder.tree.origins[origin as usize].path())
     }
 
-    /// Refuses another directory in `parent` if it would be nested too deeply.
+    /// Fails if another directory in `parent` would be nested too deeply.
     fn check_depth(&self, parent: NodeId) -> Result<(), Reason> {
         let (mut at, mut depth) = (parent, 1);
         while at != self.root {
@@ -248,7 +247,7 @@ impl<'a> Placer<'a> {
         match self.find(self.root, &target)? {
             Some(id) if !self.pending.contains_key(&id) => {
                 let node = &mut self.builder.tree.nodes[id as usize];
-                // The last content counts, as it does for tools that write it to the file.
+                // The last content wins, as for tools that write it to the file.
                 if !is_empty(&content) && matches!(node.kind, Kind::Regular { .. }) {
                     (node.kind, node.origin) = (content, self.origin);
                 }
@@ -282,8 +281,8 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// Resolves the hard links that came before their targets, in a layer also those to files of the layers below. Returns
-    /// the offset of a link without a target, and the reason.
+    /// Resolves the hard links that precede their targets and, in a layer, those to files of lower
+    /// layers. Returns the offset of a link without a target, and the reason.
     pub fn finish(mut self) -> Result<(), (u64, Reason)> {
         let pending = std::mem::take(&mut self.pending);
         let mut targets = HashMap::new();
@@ -298,10 +297,10 @@ impl<'a> Placer<'a> {
             let Node { parent, name, .. } = *self.builder.tree.node(node);
             let bytes = self.builder.tree.name(&name).to_vec();
             if self.builder.find(parent, &bytes) != Some(node) {
-                // A later member has replaced it.
+                // A later member has replaced the link.
                 continue;
             }
-            // The target may be such a link.
+            // The target may itself be such a link.
             let next = |node: &NodeId| targets.get(node).copied();
             let chain = || std::iter::successors(Some(node), next).take(pending.len() + 1);
             let has_content = |node: &NodeId| !is_empty(&self.builder.tree.node(*node).kind);
@@ -315,10 +314,10 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    /// Returns the directory in which a mark hides something. Missing directories are added.
+    /// Returns the directory in which a mark hides something. Creates missing directories.
     ///
-    /// Returns `None` if the layer has a file or a symlink in its place: it has replaced the directory of the layers below,
-    /// with all its files. Some tools nevertheless mark each of them.
+    /// Returns `None` if the layer has a file or a symlink in its place: that already replaces the
+    /// whole directory of the lower layers, although some tools still mark each file in it.
     pub fn walk_to_mark(&mut self, names: &[&[u8]]) -> Result<Option<NodeId>, Reason> {
         let mut at = self.root;
         for (done, name) in names.iter().enumerate() {
@@ -331,8 +330,8 @@ impl<'a> Placer<'a> {
         Ok(Some(at))
     }
 
-    /// Returns the directory that `names` lead to from the directory `at`. Missing directories are
-    /// added if `make`; symlinks are followed within the tree.
+    /// Returns the directory at the path `names` from the directory `at`. Creates missing
+    /// directories if `make`. Follows symlinks within the tree.
     pub fn walk(&mut self, mut at: NodeId, names: &[&[u8]], make: bool) -> Result<NodeId, Reason> {
         let mut pending: VecDeque<Vec<u8>> = names.iter().map(|name| name.to_vec()).collect();
         let mut links = 0;
@@ -346,7 +345,7 @@ impl<'a> Placer<'a> {
                 _ => (),
             }
             let found = self.builder.find(at, &name);
-            // A file of an earlier input makes way.
+            // A directory replaces a file of an earlier input.
             let stays = |&id: &NodeId| {
                 let node = self.builder.tree.node(id);
                 let leads = matches!(node.kind, Kind::Directory(_) | Kind::Symlink(_));

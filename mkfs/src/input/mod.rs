@@ -3,9 +3,9 @@
 //! Reads directories, tar archives, container images and daxfs images into file trees, for
 //! [`crate::writer`].
 //!
-//! The tree does not depend on the kind of input: the same files give the same tree.
+//! The tree does not depend on the kind of input: equal files give equal trees.
 //!
-//! * [`Input`]: what to read; [`read`] merges several inputs, [`layer`] the layer of a container image
+//! * [`Input`]: what to read; [`read`] merges several inputs, [`layer`] a container image's layer
 //! * [`scan`](mod@scan): directories; [`exclude`]: patterns for files to leave out
 //!
 //! ```

@@ -7,9 +7,9 @@ use crate::input::platform::Platform;
 use daxfs_files::Identity;
 use std::path::Path;
 
-/// How inputs are read.
+/// How to read inputs.
 pub struct Options<'a> {
-    /// The directory that the image is written to, which must not be in the tree.
+    /// The directory that receives the image, which must not be in the tree.
     pub output: Option<Identity>,
     /// Leave mount points below the directory empty.
     pub one_file_system: bool,
@@ -19,14 +19,14 @@ pub struct Options<'a> {
     pub ignore_zeros: bool,
     /// Files to leave out.
     pub exclude: Option<&'a Exclude>,
-    /// Directory for temporary files, for archives that cannot be read twice.
+    /// Directory for temporary files, for archives that can be read only once.
     pub scratch: &'a Path,
-    /// Platform of the container image. Without it, this machine's is chosen if there are several.
+    /// Platform of the container image, by default this machine's if there are several.
     pub platform: Option<Platform>,
 }
 
 impl<'a> Options<'a> {
-    /// Reads all files of inputs, with temporary files in the directory `scratch`.
+    /// Returns options that read all files, with temporary files in the directory `scratch`.
     pub fn new(scratch: &'a Path) -> Self {
         Options {
             output: None,

@@ -9,11 +9,11 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Platform {
-    /// From an argument, with the features in parentheses: `linux(+erofs)`.
+    /// The operating system; in arguments with its features in parentheses: `linux(+erofs)`.
     os: String,
     #[serde(rename = "os.features")]
     features: Option<Vec<String>>,
-    /// The name that Go gives the processor.
+    /// Go's name for the processor.
     pub architecture: String,
     variant: Option<String>,
 }
@@ -50,7 +50,7 @@ impl fmt::Display for Platform {
 }
 
 impl Platform {
-    /// Returns Linux on this machine's processor, which has the name that Go gives it.
+    /// Returns Linux on this machine's processor, under Go's name.
     pub fn here() -> Self {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
@@ -67,7 +67,7 @@ impl Platform {
         }
     }
 
-    /// Returns the operating system and the features that an image needs of it.
+    /// Returns the operating system with the features that an image requires.
     fn system(&self) -> String {
         let mut features = self.features.clone().unwrap_or_default();
         features.sort();
@@ -77,7 +77,7 @@ impl Platform {
         }
     }
 
-    /// Returns the architecture by the name that Go gives it, and the variant, which is the usual one if none is named.
+    /// Returns the architecture by Go's name, and the variant, by default the usual one.
     fn processor(&self) -> (String, String) {
         let architecture = self.architecture.to_lowercase();
         let variant = self.variant.as_deref().unwrap_or_default().to_lowercase();
@@ -96,16 +96,16 @@ impl Platform {
         (architecture.into(), variant)
     }
 
-    /// Returns false if a program wrote a platform without knowing it.
+    /// Returns false if a program wrote the platform without knowing it.
     pub fn is_known(&self) -> bool {
         !self.architecture.is_empty()
     }
 
-    /// Returns how well an image for `image` fits this platform: the higher the version of the processor that it needs,
+    /// Ranks how well `image` fits this platform: the later the processor version that it requires,
     /// the better.
     ///
-    /// Returns `None` if it does not run on this platform. The rules are containerd's, without those for images of other
-    /// architectures, such as 386 for amd64.
+    /// Returns `None` if the image does not run here. The rules are containerd's, except that
+    /// images of other architectures never fit, such as 386 on amd64.
     pub fn rank(&self, image: &Platform) -> Option<(u32, u32)> {
         let ((architecture, wanted), (other, variant)) = (self.processor(), image.processor());
         if image.system() != self.system() || other != architecture {
@@ -117,7 +117,7 @@ impl Platform {
             let exact = variant == wanted;
             return (exact || variant.is_empty()).then_some((exact.into(), 0));
         };
-        // Armv9.0 has all of Armv8.5.
+        // Armv9.0 includes all of Armv8.5.
         let runs = match (&*architecture, wanted.0, found.0) {
             ("arm64", 9, 8) => found.1 <= wanted.1 + 5,
             ("arm64", a, b) if a != b => false,
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn best() {
-        // The platform that is asked for, the images in their order, and the one that is chosen.
+        // The requested platform, the images in their order, and the chosen one.
         for (wanted, images, best) in [
             ("amd64", "amd64/v3 amd64", "amd64"),
             ("amd64", "amd64/v3 amd64/v2", ""),

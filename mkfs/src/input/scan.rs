@@ -17,13 +17,13 @@ use rustix::fs::{major, minor, Stat};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Directories that are read at the same time.
+/// Number of directories to read at the same time.
 const TOGETHER: usize = 32;
 
-/// Reads the directory at `path`. Calls `warn` with a line for each thing that cannot be stored.
+/// Reads the directory at `path`. Calls `warn` with a line for everything that cannot be stored.
 /// `output` is as in [`Options`].
 ///
-/// Returns [`Error::Io`] for what cannot be read, [`Error::Changed`] and [`Error::Refused`].
+/// Returns [`Error::Io`] for unreadable files, [`Error::Changed`] or [`Error::Refused`].
 pub fn scan(path: &Path, output: Option<Identity>, mut warn: impl FnMut(String)) -> Result<Tree> {
     let mut builder = Builder::new();
     // A directory needs no temporary files.
@@ -63,23 +63,23 @@ pub(crate) fn scan_into(
     Ok(())
 }
 
-/// Most paths of one directory: directories that link to one another have more than any tree can hold.
+/// Maximum number of paths to a directory: with links to each other, directories have any number.
 const MET_MAX: u32 = 10_000;
 
 struct Scanner<'a> {
     builder: &'a mut Builder,
-    /// Number of the origin in the tree.
+    /// Index of the origin in the tree.
     origin: u32,
-    /// The tree had files before.
+    /// Whether the tree had files before.
     merging: bool,
     options: &'a Options<'a>,
     /// All directories.
     directories: HashMap<NodeId, Seen>,
-    /// How often --dereference has met each directory.
+    /// Number of times that --dereference has met each directory.
     met: HashMap<Identity, u32>,
-    /// Files with several names. Some FUSE filesystems give several files the same number.
+    /// Files with several names. Some FUSE filesystems give several files the same inode number.
     links: HashMap<(Identity, (i64, u32)), NodeId>,
-    /// Extended attributes that images cannot store, and symlinks that lead nowhere.
+    /// Extended attributes that images cannot store, and dangling symlinks.
     losses: Losses,
 }
 
@@ -92,7 +92,7 @@ impl Scanner<'_> {
         &self.tree().origins[self.origin as usize]
     }
 
-    /// Returns the directory that is read.
+    /// Returns the directory to read.
     fn directory_handle(&self) -> Result<&Directory> {
         match &*self.origin().bytes {
             Bytes::Directory(directory) => Ok(directory),
@@ -103,7 +103,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Returns the path of a directory for messages.
+    /// Returns a directory's path for messages.
     fn shown(&self, id: NodeId) -> PathBuf {
         self.origin().show(&self.tree().relative_path(id))
     }
@@ -111,7 +111,7 @@ impl Scanner<'_> {
     fn root(&mut self, path: &Path) -> Result<()> {
         let stat = self.directory_handle()?.stat();
         let stat = stat.map_err(|error| Error::io(path, "examine", error))?;
-        // The path may be a symlink, which a "." after it resolves.
+        // The path may be a symlink, so that only "." after it is the directory.
         let mut unknown = Vec::new();
         let set = XattrReader::default().read(
             &path.join("."),
@@ -140,7 +140,6 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Lists the names in a directory.
     fn list(&self, id: NodeId) -> Result<Listing> {
         let directory = self.directory_handle()?;
         let relative = self.tree().relative_path(id);
@@ -149,7 +148,6 @@ impl Scanner<'_> {
         Ok(listing)
     }
 
-    /// Adds the entries of a directory.
     fn directory(
         &mut self,
         id: NodeId,
@@ -183,8 +181,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Adds a file, called `name` in the directory `parent`, unless the tree has it under another
-    /// name.
+    /// Adds the file `name` in the directory `parent`, unless the tree has it under another name.
     fn child(
         &mut self,
         found: Found,
@@ -199,7 +196,7 @@ impl Scanner<'_> {
         }
         let linked = stat.st_nlink > 1;
         if linked {
-            // Not by the time of change, which link(2) sets.
+            // Do not compare the ctime, which link(2) changes.
             if let Some(&node) = self.links.get(&(identity(&stat), mtime(&stat))) {
                 return Ok(node);
             }
@@ -282,8 +279,8 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Returns the directory in `stat`, if it is `parent` or above: it contains itself through a
-    /// bind mount or a symlink.
+    /// Returns the directory in `stat` if it is `parent` or above, because a bind mount or a
+    /// symlink makes the directory contain itself.
     fn same_above(&self, parent: NodeId, stat: &Stat) -> Option<NodeId> {
         let seen = |id: &NodeId| self.directories.get(id).map(|seen| seen.identity);
         let same = |id: &NodeId| seen(id) == Some(identity(stat));
@@ -291,7 +288,6 @@ impl Scanner<'_> {
         std::iter::successors(Some(parent), above).find(same)
     }
 
-    /// Adds an inode.
     fn add(&mut self, found: Found, parent: NodeId, name: Name, path: &Path) -> Result<NodeId> {
         let kind = kind(&found, path)?;
         if let Some(what) = found.loss {
@@ -307,7 +303,7 @@ impl Scanner<'_> {
         })
     }
 
-    /// Returns the attributes of the file at `path`. Records its `unknown` extended attributes.
+    /// Returns the attributes of the file at `path`. Records `unknown` extended attributes.
     fn attributes(
         &mut self,
         stat: &Stat,
@@ -334,7 +330,7 @@ impl Scanner<'_> {
     }
 }
 
-/// Returns the kind of a file. `path` is its name in messages.
+/// Returns the kind of a file. `path` is its name for messages.
 fn kind(found: &Found, path: &Path) -> Result<Kind> {
     let stat = &found.stat;
     Ok(match file_type(stat) {
@@ -372,7 +368,7 @@ mod tests {
     use super::*;
     use std::time::SystemTime;
 
-    /// A filesystem gives two files one number, and calls both hard links.
+    /// A filesystem may give two files the same number and call both hard links.
     #[test]
     fn one_number_for_two_files() {
         let directory = tempfile::tempdir().unwrap();
@@ -400,7 +396,7 @@ mod tests {
         let mut listing = scanner.list(ROOT).unwrap();
         let all = listing.each(None, |mut found, path| {
             (found.stat.st_ino, found.stat.st_nlink) = (1, 2);
-            // Another name was made in between.
+            // Another name was added in between.
             found.stat.st_ctime += nodes.len() as i64;
             let name = found.name.to_bytes().to_vec();
             let kept = scanner.builder.tree.keep_name(&name);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Archives as streams of bytes: part of a file or not, compressed or not.
+//! Archives as streams of bytes, whole files or parts, compressed or not.
 
 use super::blob::{Blob, BlobReader, Raw, Spool, MAGIC};
 use super::decoder::{decoder, Format, Frames, Uncompressed, BUFFER, MEMORY};
@@ -12,10 +12,10 @@ use std::cell::RefCell;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-/// A stream that stores the content of files.
+/// A stream that stores files' content.
 pub(crate) struct Stream<'a> {
     path: &'a Path,
-    /// Offset of the next byte, decompressed.
+    /// Offset of the next decompressed byte.
     at: u64,
     bytes: Bytes<'a>,
 }
@@ -28,7 +28,7 @@ enum Bytes<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// Returns the bytes of `raw`, decompressed. `scratch` is a directory for temporary files.
+    /// Returns the decompressed bytes of `raw`. `scratch` is a directory for temporary files.
     pub fn new(raw: &'a Raw, scratch: &'a Path, progress: &'a dyn Progress) -> Result<Self> {
         match raw {
             Raw::Blob(blob) => Self::of_blob(blob, scratch, progress),
@@ -46,11 +46,11 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Returns the bytes of `blob`, decompressed.
+    /// Returns the decompressed bytes of `blob`.
     pub fn of_blob(blob: &'a Blob, scratch: &'a Path, progress: &'a dyn Progress) -> Result<Self> {
         let mut start = [0; MAGIC];
         let length = blob.read_at(&mut start, 0)?;
-        // More would be read in vain between the headers of large files.
+        // A larger buffer would read in vain between the headers of large files.
         let reader = BufReader::with_capacity(BUFFER / 4, BlobReader::new(blob, progress));
         let path = &blob.path;
         let bytes = match decoder(&start[..length], reader, path)? {
@@ -60,7 +60,7 @@ impl<'a> Stream<'a> {
         Ok(Stream { path, at: 0, bytes })
     }
 
-    /// Passes all decompressed bytes to `told` as well. Returns false if the input is not compressed.
+    /// Passes all decompressed bytes to `told` as well. Returns false for an uncompressed input.
     pub fn tell(&mut self, told: Option<&'a RefCell<Uncompressed>>) -> bool {
         match &mut self.bytes {
             Bytes::Direct(..) => false,
@@ -71,7 +71,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Returns its name in messages.
+    /// Returns the name for messages.
     pub fn path(&self) -> &'a Path {
         self.path
     }
@@ -81,7 +81,7 @@ impl<'a> Stream<'a> {
         self.at
     }
 
-    /// Reads as much as there is, up to the length of `into`.
+    /// Reads up to `into.len()` bytes, fewer only at the end.
     pub fn read(&mut self, into: &mut [u8]) -> Result<usize> {
         let reader: &mut dyn Read = match &mut self.bytes {
             Bytes::Direct(_, reader) => reader,
@@ -100,7 +100,7 @@ impl<'a> Stream<'a> {
         Ok(filled)
     }
 
-    /// Like [`Stream::read`], but leaves the bytes to be read again.
+    /// Like [`Stream::read`], but leaves the bytes for the next read.
     pub fn peek(&mut self, into: &mut [u8]) -> Result<usize> {
         let at = self.at;
         if let Bytes::Direct(blob, _) = &self.bytes {
@@ -114,7 +114,7 @@ impl<'a> Stream<'a> {
         Ok(length)
     }
 
-    /// Reads all of `into`.
+    /// Fills `into`.
     pub fn read_exact(&mut self, into: &mut [u8]) -> Result<()> {
         if self.read(into)? < into.len() {
             return Err(self.cut_short());
@@ -122,12 +122,12 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Returns true if bytes are left that are not compressed.
+    /// Returns true if uncompressed bytes remain.
     pub fn has_garbage(&self) -> bool {
         matches!(&self.bytes, Bytes::Spooled(frames, _) if frames.garbage.is_some())
     }
 
-    /// Returns the error for a stream that ends too early.
+    /// Returns the error for a truncated stream.
     pub fn cut_short(&self) -> Error {
         if let Bytes::Spooled(frames, _) = &self.bytes {
             if let Some((left, error)) = &frames.garbage {
@@ -159,7 +159,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Keeps the next `size` bytes, and returns their offset in the container.
+    /// Stores the next `size` bytes, and returns their offset in the container.
     pub fn keep(&mut self, size: u64) -> Result<u64> {
         let (reader, spool) = match &mut self.bytes {
             Bytes::Direct(blob, _) => {
@@ -187,9 +187,9 @@ impl<'a> Stream<'a> {
         Ok(start)
     }
 
-    /// Reads the rest, so that its writer is not blocked and checksums at its end are verified. Adds
-    /// a warning if it is more than zeros to `warnings`.
-    /// Returns the container of the stored content.
+    /// Reads the rest, so that its writer is not blocked and checksums at the end are verified.
+    /// Adds a warning to `warnings` if the rest is more than zeros. Returns the container of the
+    /// content.
     pub fn finish(mut self, warnings: &mut Vec<String>) -> Result<Container> {
         let path = shown_path(self.path);
         let left = self.left()?;
@@ -211,11 +211,11 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Reads the rest. Returns the number of its bytes, without zeros at its start.
+    /// Reads the rest. Returns its length without leading zeros.
     fn left(&mut self) -> Result<u64> {
         if let Bytes::Direct(blob, _) = self.bytes {
             let stat = fstat(&blob.file).map_err(|error| Error::io(self.path, "examine", error))?;
-            // The rest of a device is older than the archive.
+            // The rest of a device is older data.
             if FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice {
                 return Ok(0);
             }
@@ -237,7 +237,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Returns an error of reading or decompressing.
+/// Returns the error for a failed read or decompression.
 fn broken(path: &Path, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {

@@ -10,7 +10,7 @@ use rustix::fs::{getxattr, lgetxattr, listxattr, llistxattr};
 use rustix::io::Errno;
 use std::path::Path;
 
-/// Splits the name of an attribute into its prefix and the rest.
+/// Splits an attribute's name into its prefix and the rest.
 pub(crate) fn split_name(name: &[u8]) -> Option<(XattrPrefix, &[u8])> {
     XattrPrefix::ALL.into_iter().find_map(|prefix| {
         let rest = name.strip_prefix(prefix.text().as_bytes())?;
@@ -20,14 +20,14 @@ pub(crate) fn split_name(name: &[u8]) -> Option<(XattrPrefix, &[u8])> {
     })
 }
 
-/// Calls a function like getxattr(2), and enlarges the buffer if it is too small.
+/// Calls a function like getxattr(2), with a larger buffer if needed.
 fn sized(
     buffer: &mut Vec<u8>,
     mut call: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
 ) -> rustix::io::Result<usize> {
     loop {
         match call(buffer) {
-            // Linux limits both lists and values to 64 KiB; other file systems may not.
+            // Linux limits both lists and values to 64 KiB; other filesystems may not.
             Err(Errno::RANGE) => {
                 let length = call(&mut [])?;
                 buffer.resize(length.max(buffer.len() * 2), 0);
@@ -37,9 +37,9 @@ fn sized(
     }
 }
 
-/// Reads extended attributes, and reuses its buffers.
+/// Reads extended attributes with reusable buffers.
 pub struct XattrReader {
-    /// Read the attributes of the file that a symlink leads to.
+    /// Whether to read the attributes of a symlink's target.
     pub follow: bool,
     list: Vec<u8>,
     value: Vec<u8>,
@@ -57,7 +57,7 @@ impl Default for XattrReader {
 }
 
 impl XattrReader {
-    /// Returns the extended attributes of the file at `access`; `shown` is its name in messages.
+    /// Returns the extended attributes of the file at `access`; `shown` is its name for messages.
     /// Calls `unknown` with names that no image can store.
     pub fn read(
         &mut self,
@@ -75,7 +75,7 @@ impl XattrReader {
             }
         }) {
             Ok(length) => length,
-            // A file system without extended attributes.
+            // The filesystem has no extended attributes.
             Err(Errno::NOTSUP | Errno::NOSYS) => 0,
             Err(error) => return Err(Error::io(&shown(), "list the extended attributes", error)),
         };
@@ -95,8 +95,8 @@ impl XattrReader {
                 }
             }) {
                 Ok(length) => length,
-                // It was removed, or the file system or security module lists a name without a
-                // value.
+                // The attribute was removed, or the filesystem or security module lists a name
+                // without a value.
                 Err(Errno::NODATA | Errno::NOTSUP) => continue,
                 Err(error) => {
                     let operation = "read an extended attribute";

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Access control lists of the files of a tree.
+//! Access control lists of a tree's files.
 
 use crate::writer::tree::XattrSet;
 use daxfs_check::acl::List;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::FileType;
 
-/// Returns why a file cannot have a list, which is malformed.
+/// Returns the error for a file with a malformed list.
 pub fn refused(why: &str) -> String {
     format!("has an access control list that Linux refuses: {why}")
 }
 
-/// Treats the lists in `set` as setxattr(2) would: takes the permission bits from the access list,
+/// Treats the lists in `set` as setxattr(2) would: applies the access list to the permission bits,
 /// and drops a list that adds nothing to them.
 ///
 /// Returns why a file of this type cannot have them.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Assigns offsets to the data of files.
+//! Assigns offsets to files' data.
 
 use crate::writer::duplicates::Duplicates;
 use crate::writer::options::{Options, Tails};
@@ -14,10 +14,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 /// Alignment of packed files in bytes.
 const PIECE_ALIGN: u64 = 8;
 
-/// Largest image: no processor has addresses of more than 52 bits. The sums of each 2 MiB take memory, also of holes.
+/// Largest image. Processors address at most 52 bits, and even holes need memory for their sums.
 const LARGEST: u64 = 1 << 52;
 
-/// A gap between the data of files: its length and its offset.
+/// A gap between files' data: its length and its offset.
 type Hole = (u64, u64);
 
 /// Assigns consecutive offsets.
@@ -28,14 +28,14 @@ struct Arranger<'a> {
     dense: bool,
     /// Limit of the offsets.
     limit: u64,
-    /// Where the data starts, and where that placed so far ends.
+    /// Start of the data, and end of the data placed so far.
     start: u64,
     end: u64,
     extents: Vec<DataExtent>,
 }
 
 impl Arranger<'_> {
-    /// Puts `node` at the end, which becomes a multiple of `align`.
+    /// Places `node` at the end, rounded up to a multiple of `align`.
     fn put(&mut self, node: NodeId, size: u64, align: u64) -> Result<()> {
         let offset = self.end;
         let end = offset
@@ -52,7 +52,7 @@ impl Arranger<'_> {
     /// Places files at multiples of the block size, and those in `huge` at multiples of 2 MiB. Both
     /// lists are in the order of inode numbers; `small` is also sorted by the number of blocks.
     ///
-    /// Fills the gaps between huge files with small files. Places the largest file that fits first,
+    /// Fills the gaps between huge files with small files, in each the largest that fits first,
     /// because the smallest ones fit everywhere.
     fn blocks(
         &mut self,
@@ -88,11 +88,11 @@ impl Arranger<'_> {
         Ok(())
     }
 
-    /// Returns the gaps before and between the files placed so far, with the last blocks of files if
-    /// `tails`.
+    /// Returns the gaps before and between the files placed so far, and if `tails` the unused ends
+    /// of files' last blocks.
     fn holes(&self, tails: bool) -> BTreeSet<Hole> {
         let mut holes = BTreeSet::new();
-        // The first file may be one that is aligned to 2 MiB.
+        // The first file may be aligned to 2 MiB.
         let first = self.extents.first().map_or(self.end, |first| first.offset);
         if self.start < first {
             holes.insert((first - self.start, self.start));
@@ -114,9 +114,9 @@ impl Arranger<'_> {
         holes
     }
 
-    /// Places `pieces`, which are in the order of inode numbers, in the gaps: the largest first,
-    /// each in the gap that it fills best. Those that fit nowhere follow all other data. The last
-    /// blocks of files are gaps if `tails`.
+    /// Places `pieces`, which are in the order of inode numbers, in the gaps, largest first and
+    /// each in the tightest gap. Pieces that fit nowhere follow all other data. If `tails`, files'
+    /// last blocks are gaps too.
     fn pack(&mut self, pieces: Vec<(u64, NodeId)>, tails: bool) -> Result<()> {
         let mut holes = self.holes(tails);
         let mut largest: Vec<usize> = (0..pieces.len()).collect();
@@ -147,10 +147,10 @@ impl Arranger<'_> {
 }
 
 impl Plan {
-    /// Places the data of files after the metadata, which end at `metadata`.
+    /// Places files' data after the metadata, which ends at `metadata`.
     ///
-    /// Of identical files, the one with the smallest inode number owns the data, and the others
-    /// share them.
+    /// Among identical files, the one with the smallest inode number owns the data, which the
+    /// others share.
     pub(crate) fn place_data(
         &mut self,
         tree: &Tree,
@@ -168,7 +168,7 @@ impl Plan {
         let mut huge = Vec::new();
         let mut small: BTreeMap<u64, VecDeque<(u64, NodeId)>> = BTreeMap::new();
         let mut pieces = Vec::new();
-        // Identical files by their representative: the first of them, and the others.
+        // Identical files by representative, the first of them; and the others.
         let mut firsts = HashMap::new();
         let mut others = Vec::new();
         for &node in &self.order {

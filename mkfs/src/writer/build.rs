@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Builds a [`Tree`] from one or more inputs. Files of later inputs replace files of earlier ones.
+//! Builds a [`Tree`] from one or more inputs. Files of later inputs replace those of earlier ones.
 
 use crate::writer::tree::{Attributes, Entry, Kind, Name, Node, NodeId, Tree, ROOT};
 use daxfs_files::{shown_path, Error, Losses, Result};
@@ -20,32 +20,32 @@ pub const IMPLIED: Attributes = Attributes {
     xattrs: 0,
 };
 
-/// What is lost when a directory replaces a symlink.
+/// The loss when a directory replaces a symlink.
 const LINK: &str = "replaced a symlink of an earlier input by a directory, as overlayfs does";
 
-/// What is lost when another file replaces a directory with files.
+/// The loss when another file replaces a directory with files.
 const FILES: &str = "replaced a directory, whose files are left out";
 
-/// Files of the tree below that a layer hides.
+/// What a layer hides of the tree below.
 #[derive(Default)]
 pub struct Marks {
-    /// Names that the layer removes, by the layer's directory.
+    /// Names that the layer removes, by directory of the layer.
     pub removed: HashMap<NodeId, Vec<Vec<u8>>>,
-    /// Directories of the layer that hide all files below.
+    /// Directories of the layer that hide everything below.
     pub opaque: HashSet<NodeId>,
 }
 
-/// A tree that is being built.
+/// A tree under construction.
 pub struct Builder {
     /// The tree so far.
     pub tree: Tree,
     /// Finds entries by parent and name; built on first use.
     index: Option<HashTable<Slot>>,
-    /// Directories that no input has described.
+    /// Directories that no input has described yet.
     implied: HashSet<NodeId>,
-    /// What files of another type have replaced.
+    /// What files of another type replaced.
     pub replaced: Losses,
-    /// The first origin of the container image whose layers are merged.
+    /// The first origin of the container image being merged.
     pub first: u32,
 }
 
@@ -67,7 +67,6 @@ fn hash_at(tree: &Tree, slot: Slot) -> u64 {
     }
 }
 
-/// Returns the entries of a directory.
 fn entries(tree: &Tree, directory: NodeId) -> &[Entry] {
     match &tree.node(directory).kind {
         Kind::Directory(entries) => entries,
@@ -115,7 +114,7 @@ impl Builder {
         self.tree.nodes.len() == 1
     }
 
-    /// Adds a node that has no entry yet.
+    /// Adds a node without an entry.
     pub fn add(&mut self, node: Node) -> Result<NodeId> {
         let id = self.tree.nodes.len() as NodeId;
         if id == NodeId::MAX {
@@ -126,7 +125,7 @@ impl Builder {
         Ok(id)
     }
 
-    /// Adds a directory that no input describes, unless one does later.
+    /// Adds a directory that no input has described yet.
     pub fn imply(&mut self, parent: NodeId, name: Name, origin: u32) -> Result<NodeId> {
         let id = self.add(Node {
             attributes: IMPLIED,
@@ -140,7 +139,7 @@ impl Builder {
         Ok(id)
     }
 
-    /// Adds the root of a layer: a directory without an entry.
+    /// Adds a layer's root, a directory without an entry.
     pub fn root(&mut self, origin: u32) -> Result<NodeId> {
         let id = self.add(Node {
             attributes: IMPLIED,
@@ -153,8 +152,8 @@ impl Builder {
         Ok(id)
     }
 
-    /// Merges the layer below `root`, which has no whiteouts, into the tree, as overlayfs shows it:
-    /// nothing of a layer acts through symlinks of the tree below. Unlike there, `root` may be opaque.
+    /// Merges the layer below `root`, which has no whiteouts, into the tree as overlayfs does:
+    /// without following symlinks of the tree below. Unlike in overlayfs, `root` may be opaque.
     pub fn merge(&mut self, root: NodeId, marks: &Marks) {
         let mut pairs = vec![(root, ROOT)];
         while let Some((upper, lower)) = pairs.pop() {
@@ -183,7 +182,7 @@ impl Builder {
                     }
                 }
                 let below = self.put(lower, name, node);
-                // A layer means what it says of layers below, but neither what it only implies, nor other inputs.
+                // Warn only about a merely implied directory, or the loss of another input's file.
                 let is_other = |below: NodeId| self.tree.node(below).origin < self.first;
                 if self.implied.contains(&node) || below.is_some_and(is_other) {
                     self.note(below, lower, node);
@@ -222,13 +221,13 @@ impl Builder {
         Some(entries(&self.tree, parent)[slot.position as usize].node)
     }
 
-    /// Adds the entry `name` for `node` to `parent`, or replaces it. Records what this loses.
+    /// Adds or replaces the entry `name` for `node` in `parent`. Records the losses.
     pub fn set(&mut self, parent: NodeId, name: Name, node: NodeId) {
         let old = self.put(parent, name, node);
         self.note(old, parent, node);
     }
 
-    /// Records what is lost when `node` replaces `old` in `parent`.
+    /// Records the loss when `node` replaces `old` in `parent`.
     fn note(&mut self, old: Option<NodeId>, parent: NodeId, node: NodeId) {
         let Some(old) = old.filter(|&old| old != node) else {
             return;
@@ -271,7 +270,7 @@ impl Builder {
         }
     }
 
-    /// Removes the entry `name` of `parent`, with all that is below it.
+    /// Removes the entry `name` of `parent`, with everything below it.
     pub fn remove(&mut self, parent: NodeId, name: &[u8]) {
         self.prepare();
         let Some(slot) = self.slot(parent, name) else {
@@ -286,7 +285,7 @@ impl Builder {
             if let Ok(found) = index.find_entry(hash(parent, name), |&other| other == slot) {
                 found.remove();
             }
-            // The last entry replaces the removed one.
+            // The last entry moves to the place of the removed one.
             if let Some(found) = index.find_mut(moved, |&other| other == last) {
                 *found = slot;
             }
@@ -302,8 +301,8 @@ impl Builder {
             .collect()
     }
 
-    /// Removes every file and directory for which `matches` is true. It gets the path relative to
-    /// the root, and whether that is a directory.
+    /// Removes each file and directory for which `matches` returns true, given its path relative to
+    /// the root and whether it is a directory.
     pub fn prune(&mut self, matches: impl Fn(&Path, bool) -> bool) {
         let mut pending = vec![(ROOT, PathBuf::new())];
         while let Some((id, path)) = pending.pop() {
@@ -347,7 +346,7 @@ impl Builder {
         self.index.as_ref()?.find(hash(parent, name), same).copied()
     }
 
-    /// Finishes the tree: drops all nodes that cannot be reached from the root.
+    /// Finishes the tree: drops all nodes that are unreachable from the root.
     pub fn finish(mut self) -> Tree {
         let order = self.tree.order();
         self.date(&order);
@@ -381,7 +380,7 @@ impl Builder {
         for (&id, number) in order.iter().zip(0..) {
             numbers[id as usize] = number;
         }
-        // A file may have lost its first name but have another.
+        // A file may have lost its first name but not another.
         let mut named = vec![false; tree.nodes.len()];
         named[ROOT as usize] = true;
         for &directory in order {

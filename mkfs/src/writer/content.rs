@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Copies the content of the tree's files into the image.
+//! Copies files' content into the image.
 
 use crate::writer::open_file::OpenFile;
 use crate::writer::plan::{DataExtent, Plan};
@@ -18,19 +18,18 @@ use std::sync::{Mutex, PoisonError};
 use xxhash_rust::xxh3::Xxh3;
 use zerocopy::IntoBytes;
 
-/// Largest file that is read at once if it is in one piece of the image.
+/// Size limit of files that are read by one call, if they are contiguous in the image.
 const SMALL: u64 = 128 << 10;
 
-/// Bytes to write by one call: with longer writes, the page cache uses larger blocks of memory.
-/// These may have been free for long, and the host of a virtual machine may have taken them back: to
-/// get them again can double the time of a run.
+/// Bytes to write per call: for longer writes, the page cache allocates larger blocks of memory. If
+/// such blocks were free for long, the host of a virtual machine may have reclaimed them, and
+/// getting them back can double the run time.
 pub const WRITTEN_AT_ONCE: usize = 256 << 10;
 
-/// Sums of the pieces of an image.
+/// Sums of an image's pieces.
 pub struct Pieces {
     /// The bytes of the first piece after the superblock.
     first: Vec<u8>,
-    /// The sums of the others.
     others: Vec<Sum>,
 }
 
@@ -59,10 +58,10 @@ impl Pieces {
     }
 }
 
-/// Copies every file of `plan` to its place in `image`, which is called `path` and has its metadata.
+/// Copies every file of `plan` to its place in `image`, which is called `path` and has its
+/// metadata.
 ///
-/// Returns [`Error::Io`] and [`Error::Changed`] for the first file that cannot be read or has
-/// changed.
+/// Returns [`Error::Io`] or [`Error::Changed`] for the first unreadable or changed file.
 pub fn copy(
     tree: &Tree,
     plan: &Plan,
@@ -91,8 +90,8 @@ pub fn copy(
 struct Target<'a> {
     image: &'a File,
     path: &'a Path,
-    /// Taken for writing: the system serializes writes to a file, and threads that wait in the
-    /// kernel waste their time.
+    /// Held while writing, because the system serializes writes to a file, and threads that wait in
+    /// the kernel waste their time.
     turn: Mutex<()>,
 }
 
@@ -108,7 +107,7 @@ impl Target<'_> {
     }
 }
 
-/// Assembles pieces of the image.
+/// Assembles the pieces of the image.
 struct Copier<'a> {
     tree: &'a Tree,
     plan: &'a Plan,
@@ -116,9 +115,9 @@ struct Copier<'a> {
     progress: &'a dyn Progress,
     /// The piece, and one byte more, see [`OpenFile::whole`].
     buffer: Vec<u8>,
-    /// Number of bytes at its start that are complete.
+    /// Number of complete bytes at its start.
     filled: usize,
-    /// Ranges of it to write. The rest are holes, or already in the image.
+    /// Ranges of it to write. The rest is holes, or already in the image.
     written: Vec<Range<usize>>,
     /// The last file of this piece, which may continue in the next.
     source: Option<OpenFile<'a>>,
@@ -183,18 +182,18 @@ impl<'a> Copier<'a> {
         self.filled = to;
     }
 
-    /// Writes the buffer's bytes from the last position up to `to`, starting at `from`.
+    /// Adds the buffer's bytes from `from` to `to` to those to write.
     fn fill(&mut self, from: usize, to: usize) {
         self.filled = to;
         match self.written.last_mut() {
-            // A gap of a block may be a hole of the image file.
+            // A gap of a whole block may be a hole in the image file.
             Some(last) if from - last.end < self.plan.block_size as usize => last.end = to,
             _ => self.written.push(from..to),
         }
     }
 
-    /// Fills the buffer with the image's bytes of a file from `start`, the offset of the buffer, to
-    /// `end`.
+    /// Copies a file's bytes in the image, from the buffer's offset `start` to `end`, into the
+    /// buffer.
     fn file(&mut self, extent: &DataExtent, start: u64, end: u64) -> Result<()> {
         let mut at = start.saturating_sub(extent.offset);
         let until = extent.size.min(end - extent.offset);
@@ -229,8 +228,7 @@ impl<'a> Copier<'a> {
     }
 }
 
-/// Makes sure that the empty files of the tree can be read and are empty, which files in /proc are
-/// not.
+/// Checks that the tree's empty files are readable and really empty, unlike files in /proc.
 pub fn check_empty(tree: &Tree) -> Result<()> {
     for (node, id) in tree.nodes.iter().zip(0..) {
         if matches!(node.kind, Kind::Regular { size: 0, location } if location.is_read()) {
@@ -240,9 +238,9 @@ pub fn check_empty(tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-/// Returns the SHA-256 of the content of the regular file `node`. Reads it into `buffer`, see [`OpenFile::blocks`].
+/// Returns the SHA-256 of `node`'s content, which it reads into `buffer`, see [`OpenFile::blocks`].
 ///
-/// Returns [`Error::Io`] and [`Error::Changed`] if it cannot be read or has changed.
+/// Returns [`Error::Io`] if it is unreadable and [`Error::Changed`] if it has changed.
 pub fn sha256(tree: &Tree, node: NodeId, buffer: &mut Vec<u8>) -> Result<[u8; 32]> {
     digest::sha256(|add| OpenFile::blocks(tree, node, false, buffer, |_, block| add(block)))
 }

@@ -9,13 +9,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Longest path that the kernel takes in bytes: `PATH_MAX` less the NUL.
+/// Longest path that the kernel accepts in bytes: `PATH_MAX` without the NUL.
 pub const PATH_MAX: usize = 4095;
 
 /// An open directory.
 pub struct Directory {
     root: OwnedFd,
-    /// Follow symlinks in the last component of paths.
+    /// Whether to follow symlinks in the last component of paths.
     follow: bool,
 }
 
@@ -43,7 +43,7 @@ impl Directory {
         if rest.is_empty() {
             return openat(&self.root, ".", flags, Mode::empty());
         }
-        // A path of more than PATH_MAX is walked in pieces that end between two components.
+        // Walk a path longer than PATH_MAX in pieces that end between two components.
         let mut parent: Option<OwnedFd> = None;
         while rest.len() > PATH_MAX {
             let cut = rest[..PATH_MAX]

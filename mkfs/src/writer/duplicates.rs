@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Finds the files of a tree that have the same content.
+//! Finds files of a tree with the same content.
 //!
-//! Only files of the same size are compared: first their beginnings, then a SHA-256 of all bytes.
-//! So identical files are read twice, and most other files are not read.
+//! Compares only files of the same size: first their beginnings, then a SHA-256 of all bytes. So
+//! identical files are read twice, and most other files are not read.
 
 use crate::writer::open_file::OpenFile;
 use crate::writer::tree::{Kind, NodeId, Tree};
@@ -14,21 +14,21 @@ use rayon::prelude::*;
 use std::collections::HashMap;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Bytes at the start of a file that are compared first.
+/// Bytes at the start of a file to compare first.
 const BEGINNING: u64 = 4096;
 
 /// Identical files of a tree.
 #[derive(Default)]
 pub struct Duplicates {
-    /// Of each file that is identical to another, unless it is the representative itself.
+    /// The representative of each file that is identical to another, except its own.
     representatives: HashMap<NodeId, NodeId>,
 }
 
 impl Duplicates {
     /// Finds identical files in `tree`.
     ///
-    /// Returns [`Error::Io`](daxfs_files::Error::Io) and [`Error::Changed`](daxfs_files::Error::Changed) for a
-    /// file that cannot be read or has changed.
+    /// Returns [`Error::Io`](daxfs_files::Error::Io) for an unreadable file and
+    /// [`Error::Changed`](daxfs_files::Error::Changed) for a changed one.
     pub fn find(tree: &Tree, progress: &dyn Progress) -> Result<Self> {
         let mut files = Vec::new();
         for (node, id) in tree.nodes.iter().zip(0..) {
@@ -66,8 +66,8 @@ impl Duplicates {
     }
 }
 
-/// Finds identical files among `files`, which all have `size` bytes: returns each of them but the
-/// first, with the first.
+/// Finds identical files among `files`, which all have `size` bytes. Returns each of them but the
+/// first, paired with the first.
 fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<(NodeId, NodeId)>> {
     let mut beginnings = files
         .par_iter()
@@ -94,9 +94,9 @@ fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<(NodeId,
     Ok(found)
 }
 
-/// Returns a SHA-256 of the content of `node` that leaves out blocks of zeros, which sparse files have many of.
+/// Returns a SHA-256 of the content of `node` without the blocks of zeros in sparse files.
 fn sum(tree: &Tree, node: NodeId) -> Result<[u8; 32]> {
-    // Where blocks begin does not depend on where holes are.
+    // Block boundaries do not depend on the holes.
     sha256(|add| {
         OpenFile::blocks(tree, node, true, &mut Vec::new(), |at, block| {
             if *block != ZEROS[..block.len()] {

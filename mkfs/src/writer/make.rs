@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Makes and verifies an image of a tree.
+//! Writes and verifies an image of a tree.
 
 use crate::writer::content;
 use crate::writer::duplicates::Duplicates;
@@ -98,13 +98,13 @@ struct Written<'a> {
     plan: &'a Plan,
     /// Fingerprints of its pieces.
     fingerprints: Vec<Fingerprint>,
-    /// The table of sums after it.
+    /// The table of sums after the image.
     sums: Vec<u8>,
 }
 
 impl Written<'_> {
-    /// Reads the whole image back once. At the same time, check its metadata against the rules of
-    /// the format, and syncs it.
+    /// Reads the whole image back once. Meanwhile, checks its metadata against the rules of the
+    /// format, and syncs it.
     fn verify(&self, output: &Output, progress: &dyn Progress) -> Result<()> {
         let path = output.path();
         let memory =

@@ -2,15 +2,15 @@
 
 //! Writes daxfs images.
 //!
-//! An image is made in steps, and data flows one way:
+//! An image is written in steps, and data flows one way:
 //!
 //! 1. A [`build::Builder`] collects a [`tree`]: everything but the content of regular files, which
-//!    stays at its [`origin`]. [`crate::input`] builds trees of directories, archives and images.
-//! 2. [`plan`] gives every inode its number and every byte its place. [`duplicates`] finds files
-//!    with the same content.
+//!    stays at its [`origin`]. [`crate::input`] builds trees from directories, archives and images.
+//! 2. [`plan`] assigns every inode a number and every byte a place. [`duplicates`] finds files with
+//!    the same content.
 //! 3. [`write`](mod@write) writes the metadata, [`content`] the data of regular files.
 //! 4. The finished image is read back, checked against every rule of the format, and compared with
-//!    the bytes that were written.
+//!    the written bytes.
 //!
 //! [`make`](fn@make) runs steps 2 to 4.
 //!

@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-/// Bytes of a block of [`OpenFile::blocks`].
+/// Size of a block of [`OpenFile::blocks`].
 const BLOCK: u64 = 64 << 10;
 
 /// A regular file of a tree, open for reading.
@@ -21,8 +21,8 @@ pub struct OpenFile<'a> {
     node: NodeId,
     size: u64,
     bytes: Open<'a>,
-    /// Last result of [`OpenFile::stretch`]: whether it is a hole, the requested offset, and its end.
-    /// Finding the end of data is slow on some file systems.
+    /// Last result of [`OpenFile::stretch`]: whether it is a hole, the requested offset, and its
+    /// end. Finding the end of data is slow on some filesystems.
     found: Cell<(bool, u64, u64)>,
 }
 
@@ -32,19 +32,19 @@ enum Open<'a> {
     File {
         fd: OwnedFd,
         seen: Seen,
-        /// Set if it may have holes.
+        /// Whether it may have holes.
         sparse: bool,
     },
     /// In one piece of a container.
     Part(&'a Container, u64),
-    /// In several pieces of it.
+    /// In several pieces of a container.
     Pieces(&'a Container, &'a [Piece]),
 }
 
 impl<'a> OpenFile<'a> {
     /// Opens the content of `node`, a regular file.
     ///
-    /// Returns [`Error::Io`], and [`Error::Changed`] if it does not match the tree.
+    /// Returns [`Error::Io`], or [`Error::Changed`] if it does not match the tree.
     pub fn open(tree: &'a Tree, node: NodeId) -> Result<Self> {
         let mut file = Self::unexamined(tree, node)?;
         if let Some(stat) = file.stat()? {
@@ -56,13 +56,13 @@ impl<'a> OpenFile<'a> {
         Ok(file)
     }
 
-    /// Reads the start of `node` without checking that it is the file that the tree describes.
+    /// Reads the start of `node` without checking the file against the tree.
     pub fn beginning(tree: &'a Tree, node: NodeId, into: &mut [u8]) -> Result<()> {
         Self::unexamined(tree, node)?.fill(0, into)
     }
 
-    /// Reads all of `node` with few system calls, and checks that it is the file that the tree
-    /// describes. `into` has room for one byte more than the file.
+    /// Reads all of `node` with few system calls, and checks the file against the tree. `into` has
+    /// room for one more byte than the file.
     pub fn whole(tree: &'a Tree, node: NodeId, into: &mut [u8]) -> Result<()> {
         let file = Self::unexamined(tree, node)?;
         let Open::File { fd, .. } = &file.bytes else {
@@ -75,7 +75,7 @@ impl<'a> OpenFile<'a> {
                 read => break read.map_err(|error| file.error("read the file", error))?,
             }
         };
-        // Report how the file changed, if it did.
+        // If the file changed, report how.
         file.stat()?;
         if read as u64 != file.size {
             file.fill(0, &mut into[..file.size as usize])?;
@@ -84,8 +84,8 @@ impl<'a> OpenFile<'a> {
         Ok(())
     }
 
-    /// Passes the content of `node` to `sink`, in blocks of 64 KiB with their offsets, and checks that it is the file that
-    /// the tree describes. With `skip`, leave out blocks that are in a hole. `buffer` can be used for the next file.
+    /// Passes the content of `node` to `sink`, in blocks of 64 KiB with their offsets, and checks
+    /// the file against the tree. `skip` leaves out blocks in holes. `buffer` is reusable.
     pub fn blocks(
         tree: &'a Tree,
         node: NodeId,
@@ -118,7 +118,7 @@ impl<'a> OpenFile<'a> {
         self.node == node
     }
 
-    /// Opens the content of `node` without checking that it is the file that the tree describes.
+    /// Opens the content of `node` without checking the file against the tree.
     fn unexamined(tree: &'a Tree, node: NodeId) -> Result<Self> {
         let Kind::Regular { size, location } = tree.node(node).kind else {
             return Err(Error::changed(&tree.path(node), "no longer a regular file"));
@@ -185,9 +185,9 @@ impl<'a> OpenFile<'a> {
         Ok(Some(stat))
     }
 
-    /// Finds the extent at `at`, an offset in the file. Returns whether it is a hole, and its end,
-    /// which is at most the end of the file. The data of an extent are contiguous in their
-    /// container, see [`OpenFile::file_at`].
+    /// Finds the extent at offset `at` in the file. Returns whether it is a hole, and its end, at
+    /// most the end of the file. An extent's data is contiguous in its container, see
+    /// [`OpenFile::file_at`].
     pub fn stretch(&self, at: u64) -> Result<(bool, u64)> {
         let (hole, from, until) = self.found.get();
         if (from..until).contains(&at) {
@@ -238,7 +238,7 @@ impl<'a> OpenFile<'a> {
 
     /// Reads at least one byte at `at`; `into` is not longer than the stretch of data there.
     ///
-    /// Returns [`Error::Io`], and [`Error::Changed`] if the file ends there.
+    /// Returns [`Error::Io`], or [`Error::Changed`] if the file ends there.
     pub fn read(&self, into: &mut [u8], at: u64) -> Result<usize> {
         let (fd, offset) = self.file_at(at);
         loop {
@@ -254,7 +254,7 @@ impl<'a> OpenFile<'a> {
         }
     }
 
-    /// Reads all of `into` from `at` on, which is no more than the file has.
+    /// Fills `into` from `at`, within the file.
     pub fn fill(&self, mut at: u64, mut into: &mut [u8]) -> Result<()> {
         while !into.is_empty() {
             let (hole, until) = self.stretch(at)?;

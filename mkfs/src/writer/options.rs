@@ -8,13 +8,13 @@ use uuid::Uuid;
 /// Tail packing: which files share blocks with others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Tails {
-    /// None, so an image has at least a block for each file. For small files that many processes map, and for
+    /// None, so each file needs at least a block. For small files that many processes map, and for
     /// programs that map the files of an image themselves
     None,
-    /// Files smaller than 4 KiB, with one another
+    /// Files smaller than 4 KiB, with each other
     #[default]
     Small,
-    /// Files smaller than a block, also in the last blocks of larger ones. This makes the smallest image
+    /// Files smaller than a block, even in the last blocks of larger ones. Makes the smallest image
     All,
 }
 
@@ -25,27 +25,27 @@ pub struct Options {
     pub block_size: u32,
     /// UTF-8 label of at most 64 bytes.
     pub label: String,
-    /// UUID; derived from the content if none.
+    /// UUID, by default derived from the content.
     pub uuid: Option<Uuid>,
-    /// Build time: seconds since 1970 and nanoseconds; the newest modification time in the tree if
-    /// none.
+    /// Build time in seconds since 1970 and nanoseconds, by default the newest modification time in
+    /// the tree.
     pub time: Option<(i64, u32)>,
-    /// Store files with the same content once.
+    /// Whether to store files with the same content once.
     pub dedupe: bool,
     /// Which files share blocks with others.
     pub tails: Tails,
-    /// Files of at least this size are aligned for huge pages.
+    /// Minimum size of files that are aligned for huge pages.
     pub huge_threshold: u64,
-    /// Do not align a file for huge pages if the gap before it would take more than an eighth of its size.
+    /// Do not align a file for huge pages if the gap before it would exceed an eighth of its size.
     pub dense: bool,
-    /// Number the files of a directory in the order of their nodes, not of the directory's entries. Their data have the
-    /// order of their numbers. The order of nodes must not depend on where the tree comes from.
+    /// Number a directory's files in the order of their nodes instead of the directory's entries.
+    /// Their data follows the numbers. The order of nodes must not depend on the kind of input.
     pub by_node: bool,
-    /// The image's size is a multiple of this many bytes, itself a multiple of `block_size`.
+    /// The image's size is a multiple of this, which is itself a multiple of `block_size`.
     pub padding: u64,
     /// Store the SHA-256 of each piece after the image.
     pub sums: bool,
-    /// Read the image back, check it, and sync it. Not needed if readers compare each piece.
+    /// Read the image back, check it, and sync it. Unnecessary if readers compare each piece.
     pub verify: bool,
 }
 

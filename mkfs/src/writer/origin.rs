@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Origins of a tree: where the content of its files is.
+//! Origins of a tree: where its files' content is stored.
 
 use crate::writer::directory::Directory;
 use daxfs_files::{identity, mtime, Error, Identity, Result};
@@ -11,20 +11,20 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Index of a node in the nodes of a tree.
+/// Index of a node in a tree's nodes.
 pub type NodeId = u32;
 
-/// A directory, an archive or an image that the content of files is read from.
+/// A directory, an archive or an image from which files' content is read.
 pub struct Origin {
     /// The path as the user wrote it.
     path: PathBuf,
-    /// Original paths of nodes that were moved in the tree.
+    /// Original paths of nodes that moved within the tree.
     moved: HashMap<NodeId, PathBuf>,
     /// Where the bytes are.
     pub bytes: Arc<Bytes>,
 }
 
-/// Where an origin has its bytes.
+/// Where an origin's bytes are.
 pub enum Bytes {
     /// In files below a directory, at the paths of their nodes.
     Directory(Directory),
@@ -38,11 +38,11 @@ pub enum Bytes {
 pub struct Container {
     /// The file.
     pub file: File,
-    /// Pieces of sparse files; the pieces of one file are adjacent.
+    /// Pieces of sparse files; one file's pieces are adjacent.
     pub pieces: Vec<Piece>,
-    /// The file may have holes.
+    /// Whether the file may have holes.
     pub sparse: bool,
-    /// Other users may write to it.
+    /// Whether other users may write to it.
     shared: bool,
     /// State when it was opened, if other processes may write to it.
     stamp: Option<Stamp>,
@@ -55,7 +55,7 @@ pub struct Piece {
     pub at: u64,
     /// Their number, at least one.
     pub length: u64,
-    /// Where they are in the container.
+    /// Their place in the container.
     pub offset: u64,
 }
 
@@ -87,7 +87,7 @@ impl Origin {
         Self::new(path, Bytes::Nothing)
     }
 
-    /// Creates an origin with its content in `container`. `path` is its name in messages.
+    /// Creates an origin whose content is in `container`. `path` is its name for messages.
     pub fn file(path: &Path, container: Container) -> Self {
         Self::new(path, Bytes::File(container))
     }
@@ -97,24 +97,24 @@ impl Origin {
         &self.path
     }
 
-    /// Records that `node` was moved from `path` to another place in the tree.
+    /// Records that `node` moved from `path` to another place in the tree.
     pub fn moved(&mut self, node: NodeId, path: PathBuf) {
         self.moved.insert(node, path);
     }
 
-    /// Adds `base` to the numbers of all nodes.
+    /// Adds `base` to all node numbers.
     pub(crate) fn renumber(mut self, base: NodeId) -> Self {
         let moved = self.moved.into_iter();
         self.moved = moved.map(|(node, path)| (node + base, path)).collect();
         self
     }
 
-    /// Returns the path of `node` before it was moved, if it was.
+    /// Returns the path of `node` before it moved, if it did.
     pub fn original(&self, node: NodeId) -> Option<&Path> {
         self.moved.get(&node).map(PathBuf::as_path)
     }
 
-    /// Returns an origin with the same content, for another tree in which no node was moved.
+    /// Returns an origin with the same content, for another tree in which no node moved.
     pub fn share(&self) -> Self {
         Origin {
             path: self.path.clone(),
@@ -123,7 +123,8 @@ impl Origin {
         }
     }
 
-    /// Returns whether the content may change without a trace while it is read: others may write to it.
+    /// Returns whether others may write to the content, so that it may change unnoticed during a
+    /// read.
     pub fn may_change(&self) -> bool {
         match &*self.bytes {
             Bytes::Directory(_) => true,
@@ -132,7 +133,7 @@ impl Origin {
         }
     }
 
-    /// Returns the name of the file at `relative` in messages.
+    /// Returns the name of the file at `relative` for messages.
     pub fn show(&self, relative: &Path) -> PathBuf {
         if relative.as_os_str().is_empty() {
             return self.path.clone();
@@ -150,7 +151,7 @@ impl Origin {
 }
 
 impl Container {
-    /// Creates a container from a file without a name.
+    /// Creates a container from a nameless file.
     pub fn private(file: File) -> Self {
         Container {
             file,
@@ -190,7 +191,7 @@ impl Container {
 
 impl Stamp {
     fn of(stat: &Stat) -> Self {
-        // The times of a device belong to its node, and change whenever it is written.
+        // A device's times belong to its node, and change with every write to the device.
         let device = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
         Stamp {
             identity: identity(stat),

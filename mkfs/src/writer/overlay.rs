@@ -6,10 +6,10 @@ use crate::writer::tree::XattrSet;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::OwnedXattr;
 
-/// Start of their names, after `trusted.`.
+/// Prefix of their names, after `trusted.`.
 pub const OVERLAY: &[u8] = b"overlay.";
 
-/// Returns the name of `xattr` after [`OVERLAY`], if it is one that overlayfs obeys.
+/// Returns the name of `xattr` after [`OVERLAY`], if overlayfs obeys the attribute.
 pub fn own_name(xattr: &OwnedXattr) -> Option<&[u8]> {
     let own = xattr.prefix == XattrPrefix::Trusted;
     xattr.name.strip_prefix(OVERLAY).filter(|_| own)
@@ -23,7 +23,7 @@ pub fn value<'a>(set: &'a XattrSet, name: &str) -> Option<&'a [u8]> {
     found.map(|xattr| &*xattr.value)
 }
 
-/// Returns the attributes that overlayfs shows of a file with the attributes `set`: others, and escaped ones.
+/// Returns the attributes in `set` that overlayfs shows: those of others, and escaped ones.
 pub fn visible(set: &XattrSet) -> XattrSet {
     let shown = set.iter().filter_map(|xattr| match own_name(xattr) {
         None => Some(xattr.clone()),

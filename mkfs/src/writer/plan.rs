@@ -3,8 +3,8 @@
 //! Assigns numbers to inodes and offsets to data.
 //!
 //! Inodes are numbered directory by directory, breadth first from the root, and within a directory
-//! in the order of its entries. Entries and names have the same order. So a listing reads memory in
-//! one direction, and the inodes of a directory are adjacent.
+//! in the order of its entries. Entries and names have the same order, so a listing reads memory in
+//! one direction, and a directory's inodes are adjacent.
 
 use crate::writer::duplicates::Duplicates;
 use crate::writer::options::Options;
@@ -14,7 +14,7 @@ use daxfs_reader::layout::{self, SUPERBLOCK_SIZE, TABLE_ALIGN, XATTR_ALIGN};
 use daxfs_reader::{OwnedXattr, Table, XATTR_NAME_MAX};
 use std::mem::size_of;
 
-/// Entries of one cache line.
+/// Entries per cache line.
 const LINE: u64 = TABLE_ALIGN / size_of::<layout::Dirent>() as u64;
 
 /// Planned fields of [`layout::Inode`].
@@ -28,9 +28,9 @@ pub struct Planned {
     pub data: u64,
     /// [`layout::INODE_PACKED`] or 0.
     pub flags: u16,
-    /// Regular file: inode number of the file that owns the data, 0 if it is this one.
+    /// Regular file: inode number of the file that owns the data, or 0 for itself.
     pub original: u32,
-    /// Regular file: number of the pack that has this file, 0 if it is this image.
+    /// Regular file: number of the pack with the data, or 0 for this image.
     pub pack: u32,
     /// Directory: inode number of the parent.
     pub parent: u32,
@@ -58,13 +58,13 @@ pub struct Plan {
     pub compat: u64,
     /// Features that a reader must know.
     pub incompat: u64,
-    /// The node of each inode: number 1 comes first.
+    /// The node of each inode, starting with inode 1.
     pub order: Vec<NodeId>,
     /// The inode number of each node.
     pub numbers: Vec<u32>,
-    /// The place of each inode: number 1 comes first.
+    /// The planned fields of each inode, starting with inode 1.
     pub records: Vec<Planned>,
-    /// Indices in [`Tree::xattrs`] of the image's sets, in its order.
+    /// Indices in [`Tree::xattrs`] of the image's sets, in the image's order.
     pub xattr_sets: Vec<u32>,
     /// Data of the files that own data, by ascending offset.
     pub extents: Vec<DataExtent>,
@@ -82,14 +82,14 @@ pub struct Plan {
     pub data: Table,
     /// Bytes of the image.
     pub total_size: u64,
-    /// Bytes of the output: the image, the sums of its pieces, and padding.
+    /// Size of the output: the image, the sums of its pieces, and padding.
     pub output_size: u64,
 }
 
 impl Plan {
-    /// Plans an image of `tree` with `options`, and `duplicates` stored once.
+    /// Plans an image of `tree` with `options`, and with `duplicates` stored once.
     ///
-    /// Returns [`Error::Refused`] when something exceeds the limits of the format.
+    /// Returns [`Error::Refused`] if something exceeds the limits of the format.
     pub fn new(tree: &Tree, duplicates: &Duplicates, options: &Options) -> Result<Self> {
         let mut plan = Plan {
             block_size: options.block_size,
@@ -136,10 +136,10 @@ impl Plan {
     }
 
     /// Numbers the inodes and places the directory entries. Returns the number of entries and the
-    /// bytes of their names.
+    /// total length of their names.
     fn number(&mut self, tree: &Tree, by_node: bool) -> (u64, u64) {
         let (mut dirents, mut names) = (0, 0);
-        // `order` grows while the loop goes through it: breadth first.
+        // `order` grows while the loop walks it: breadth first.
         let mut ino = 0;
         while ino < self.order.len() {
             let Kind::Directory(entries) = &tree.node(self.order[ino]).kind else {
@@ -166,7 +166,7 @@ impl Plan {
         (dirents, names)
     }
 
-    /// Counts a name of `node`, and numbers the node if it is the first.
+    /// Counts a name of `node`, and numbers the node at its first name.
     fn add(&mut self, tree: &Tree, node: NodeId, parent: usize, position: usize) {
         let number = &mut self.numbers[node as usize];
         if *number != 0 {
@@ -205,7 +205,7 @@ impl Plan {
         end
     }
 
-    /// Places the xattr sets in the order of the inodes that have them; returns their size.
+    /// Places the xattr sets in the order of the inodes that use them; returns their size.
     fn place_xattrs(&mut self, tree: &Tree) -> Result<u64> {
         let mut references = vec![0; tree.xattrs.len()];
         let mut end = 0u64;
@@ -238,7 +238,7 @@ pub fn xattr_set_size(set: &XattrSet) -> u64 {
     size
 }
 
-/// Refuses the owner and the group -1, which no file can have: chown(2) would keep the old one.
+/// Fails for the owner or group -1, which no file can have: chown(2) would keep the old one.
 fn check_owners(tree: &Tree, nodes: &[NodeId]) -> Result<()> {
     for &node in nodes {
         let attributes = &tree.node(node).attributes;
@@ -256,8 +256,8 @@ fn check_owners(tree: &Tree, nodes: &[NodeId]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a set that exceeds the limits of the format. Archives can have such sets, filesystems
-/// cannot.
+/// Fails for a set that exceeds the limits of the format, which archives can contain but
+/// filesystems cannot.
 fn check_xattrs(tree: &Tree, node: NodeId, set: &XattrSet) -> Result<()> {
     let refuse = |what: String| Err(Error::refused(&tree.path(node), what));
     if set.len() > layout::XATTR_COUNT_MAX as usize {

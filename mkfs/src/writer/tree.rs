@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A file tree in memory, without the content of its regular files.
+//! A tree of files in memory, without the content of regular files.
 
 pub use crate::writer::origin::NodeId;
 use crate::writer::origin::Origin;
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 /// The root's node.
 pub const ROOT: NodeId = 0;
 
-/// Attributes that all types of inodes have.
+/// Attributes of all types of inodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
     /// Permission bits with set-id and sticky bits.
@@ -41,7 +41,7 @@ pub struct Node {
     pub parent: NodeId,
     /// First name.
     pub name: Name,
-    /// Index of the origin that described it last.
+    /// Index of the origin that last described the node.
     pub origin: u32,
     /// Type and content.
     pub kind: Kind,
@@ -54,10 +54,10 @@ pub enum Kind {
     Regular {
         /// Bytes.
         size: u64,
-        /// Where the node's origin has them.
+        /// Where in the node's origin they are.
         location: Location,
     },
-    /// A directory: its entries in the order of the image, (hash, name), once the tree is complete.
+    /// A directory. Once the tree is complete, its entries are in the image's order, (hash, name).
     Directory(Vec<Entry>),
     /// A symlink with its target.
     Symlink(Box<[u8]>),
@@ -102,14 +102,14 @@ impl Kind {
     }
 }
 
-/// Where an origin has the content of a file.
+/// Where an origin stores a file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Location {
     /// In a file of a directory, at the path of the node.
     File(Seen),
-    /// In the origin's only file, from this offset on, in one piece.
+    /// Contiguous in the origin's only file, from this offset.
     Part(u64),
-    /// In the origin's only file, in pieces with zeros between them.
+    /// In pieces of the origin's only file, with zeros between them.
     Pieces {
         /// The first of the origin's pieces.
         first: usize,
@@ -118,7 +118,7 @@ pub enum Location {
     },
     /// Nowhere: the file is empty.
     Empty,
-    /// In a pack of the image, which gets the size of the file and no data.
+    /// In a pack of the image, which stores the file's size and no data.
     Pack {
         /// Index in [`Tree::packs`].
         pack: u32,
@@ -128,13 +128,13 @@ pub enum Location {
 }
 
 impl Location {
-    /// Returns true if the content of the file is read, and goes into the image.
+    /// Returns true if the file's content must be read and goes into the image.
     pub fn is_read(self) -> bool {
         !matches!(self, Location::Empty | Location::Pack { .. })
     }
 }
 
-/// A name that a tree keeps; see [`Tree::name`].
+/// A name stored in a tree; see [`Tree::name`].
 #[derive(Clone, Copy, Debug)]
 pub struct Name {
     start: usize,
@@ -152,7 +152,7 @@ pub struct Entry {
     pub name: Name,
 }
 
-/// The extended attributes of an inode, ascending by (prefix, name).
+/// An inode's extended attributes, ascending by (prefix, name).
 pub type XattrSet = Vec<OwnedXattr>;
 
 /// A file tree.
@@ -173,7 +173,7 @@ pub struct Tree {
     pub packs: Vec<Pack>,
 }
 
-/// An image that has content of files.
+/// An image with files' content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pack {
     /// SHA-256 of the image.
@@ -197,7 +197,7 @@ impl Tree {
         }
     }
 
-    /// Stores `name`, which has at most 255 bytes; only the name of the root is empty.
+    /// Stores `name`, of at most 255 bytes; only the root's name is empty.
     pub fn keep_name(&mut self, name: &[u8]) -> Name {
         let start = self.names.len();
         self.names.extend_from_slice(name);
@@ -207,7 +207,7 @@ impl Tree {
         }
     }
 
-    /// Returns the index of `set` in [`Tree::xattrs`]. Adds it if it is new.
+    /// Returns the index of `set` in [`Tree::xattrs`], after adding it if it is new.
     pub fn keep_xattrs(&mut self, mut set: XattrSet) -> u32 {
         if set.is_empty() {
             return 0;
@@ -230,7 +230,7 @@ impl Tree {
         id
     }
 
-    /// Returns all nodes with a name, directory by directory: breadth first from the root.
+    /// Returns all nodes that have a name, directory by directory: breadth first from the root.
     pub fn order(&self) -> Vec<NodeId> {
         let mut seen = vec![false; self.nodes.len()];
         seen[ROOT as usize] = true;
@@ -248,13 +248,13 @@ impl Tree {
         order
     }
 
-    /// Returns the bytes of memory that names and extended attributes take.
+    /// Returns the bytes of memory that names and extended attributes occupy.
     pub fn text_bytes(&self) -> u64 {
         self.names.len() as u64 + self.xattr_bytes
     }
 
-    /// Adds all nodes of `other`, and returns its root's number. The root has no entry and no name
-    /// yet, and is its own parent.
+    /// Adds all nodes of `other`, and returns the number of its root, which has no entry and no
+    /// name yet and is its own parent.
     ///
     /// Returns [`Error::Refused`] if there are too many nodes.
     pub fn append(&mut self, other: Tree) -> Result<NodeId> {
@@ -291,7 +291,7 @@ impl Tree {
         Ok(base)
     }
 
-    /// Sorts the entries of all directories into the order of the image.
+    /// Sorts all directories' entries into the image's order.
     pub fn sort(&mut self) {
         let names = &self.names;
         let bytes = |name: &Name| &names[name.start..name.start + usize::from(name.length)];
@@ -328,7 +328,7 @@ impl Tree {
     /// Returns the path of `node` relative to the root; empty for the root itself.
     pub fn relative_path(&self, node: NodeId) -> PathBuf {
         let name = |id| self.name(&self.node(id).name);
-        // Only roots, also of layers, have no name.
+        // Only roots, including those of layers, have no name.
         let named = |&id: &NodeId| !name(id).is_empty();
         let above = |&id: &NodeId| Some(self.node(id).parent).filter(named);
         let components = || std::iter::successors(Some(node).filter(named), above);
@@ -344,7 +344,7 @@ impl Tree {
         OsString::from_vec(path).into()
     }
 
-    /// Returns the path of `node`, as the user would write it or find it.
+    /// Returns the path of `node` as the user would write or find it.
     pub fn path(&self, node: NodeId) -> PathBuf {
         match self.origins.get(self.node(node).origin as usize) {
             Some(origin) => origin.show(&self.original_path(node)),
@@ -352,7 +352,7 @@ impl Tree {
         }
     }
 
-    /// Returns the path of `node` relative to the root, before it was moved.
+    /// Returns the path of `node` relative to the root before it moved.
     pub fn original_path(&self, node: NodeId) -> PathBuf {
         let origin = self.origins.get(self.node(node).origin as usize);
         let moved = origin.and_then(|origin| origin.original(node));
@@ -365,7 +365,7 @@ impl Tree {
         first.map_or_else(PathBuf::new, |origin| origin.path().into())
     }
 
-    /// Returns the size of all regular files, or the largest number if it is larger.
+    /// Returns the total size of all regular files, saturating at the maximum.
     pub fn content_size(&self) -> u64 {
         let size = |node: &Node| match node.kind {
             Kind::Regular { size, .. } => size,

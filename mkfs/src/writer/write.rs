@@ -19,7 +19,7 @@ use zerocopy::IntoBytes;
 
 const SUPERBLOCK_RECORD: u64 = size_of::<layout::Superblock>() as u64;
 
-/// Writes everything from the end of the superblock's record to the data, and returns its CRC-32C.
+/// Writes everything between the superblock's record and the data, and returns its CRC-32C.
 pub fn metadata(tree: &Tree, plan: &Plan, image: &File, path: &Path) -> Result<u32> {
     let mut stream = CrcWriter {
         image,
@@ -51,7 +51,6 @@ struct CrcWriter<'a> {
     buffer: Vec<u8>,
     /// Offset of the buffer's first byte.
     offset: u64,
-    /// CRC-32C of all bytes so far.
     crc: u32,
 }
 
@@ -206,8 +205,8 @@ fn xattrs(stream: &mut CrcWriter<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Returns the superblock of an image that was written in `pieces`, and with metadata that have this
-/// CRC-32C, and the SHA-256 of each piece.
+/// Returns the superblock of an image written in `pieces`, whose metadata has this CRC-32C; also
+/// returns the SHA-256 of each piece.
 pub fn superblock(
     tree: &Tree,
     plan: &Plan,
@@ -255,8 +254,8 @@ pub fn superblock(
     (record, sums)
 }
 
-/// Returns a UUID of version 8 that depends only on `digest`, of the bytes of an image without a UUID or of what determines
-/// them.
+/// Returns a version 8 UUID that depends only on `digest`, which covers an image without its UUID,
+/// or all that determines the image.
 pub fn derive_uuid(digest: &[u8; 32]) -> Uuid {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Archives and container images out of any bytes, and those that the fuzz target has found.
+//! Archives and container images from any bytes, including those found by the fuzz target.
 
 use daxfs_testing::feed::feed;
 use daxfs_testing::scratch;
 use proptest::prelude::*;
 
-/// Tests one member of each kind, and each kind after every other.
+/// Tests each kind of member, alone and after every other kind.
 #[test]
 fn members() {
     let directory = scratch();

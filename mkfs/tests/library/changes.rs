@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A tree that changes between or during the scan and the copy is an error that names the file; an
-//! image that differs from the written bytes is also one.
+//! If a tree changes between or during scan and copy, the error names the file. An image that
+//! differs from the written bytes is an error, too.
 
 use daxfs_files::{Output, Progress, Silent};
 use mkdaxfs::input::scan;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// Scans a tree with the file `a/file` of 10,000 bytes and the empty file `a/empty`, changes it,
-/// and returns the message of the failure to copy it.
+/// and returns the error of copying it.
 fn after(change: impl FnOnce(&Path)) -> String {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("tree");
@@ -82,7 +82,7 @@ fn files_that_change() {
     assert_eq!(grown, changed("size 0, then 1").replace("file:", "empty:"));
 }
 
-/// Modifies a file as soon as a part of it was copied.
+/// Modifies a file as soon as part of it is copied.
 struct WhileCopied {
     file: File,
     copying: AtomicBool,
@@ -121,7 +121,7 @@ fn a_file_that_changes_while_it_is_copied() {
     );
 }
 
-/// An archive is read twice: for its members, and for their content.
+/// An archive is read twice: for its members and for their content.
 #[test]
 fn archives_that_change() {
     use mkdaxfs::input::{read, Input, Options};
@@ -145,13 +145,13 @@ fn archives_that_change() {
         error.contains("archive.tar: changed while it was read (it was modified); stop"),
         "{error}"
     );
-    // While it is read for the first time.
+    // During the first read.
     file.set_len(5000).unwrap();
     let error = read(&inputs, &options, &Silent, &mut |_| ()).map(|_| ());
     assert!(error.unwrap_err().to_string().contains("cut short"));
 }
 
-/// Files with a meaningless size: they must not become zeros, nor empty.
+/// Files with a meaningless size must not become zeros or empty.
 #[test]
 fn files_that_lie() {
     for (directory, expected) in [
@@ -182,7 +182,7 @@ fn files_that_lie() {
     }
 }
 
-/// Changes one byte of the image when it is complete and about to be read back.
+/// Changes one byte of the complete image just before it is read back.
 struct Faulty {
     image: File,
     offset: u64,

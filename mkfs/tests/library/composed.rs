@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Images with content of files in packs are read as the trees that they were made of.
+//! Composed images are read as the trees from which they were made.
 
 use daxfs_check::check_with_packs;
 use daxfs_files::region::Region;
@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 proptest! {
     #![proptest_config(ProptestConfig { cases: 30, failure_persistence: None, ..Default::default() })]
 
-    /// Each file has its content in the image itself, or in one of two packs of the whole tree.
+    /// Each file's content is in the image itself, or in one of two packs of the whole tree.
     #[test]
     fn composed_images(item in spec::tree(), places in vec(0..3usize, 7)) {
         let scratch = scratch();

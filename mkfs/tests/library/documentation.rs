@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The example in Documentation/format.rst is what comes out.
+//! The example in Documentation/format.rst matches the output.
 
 use daxfs_files::{Output, Silent};
 use daxfs_testing::spec::{create, Item, Kind};
@@ -19,7 +19,7 @@ fn item(kind: Kind, mode: u32) -> Item {
     }
 }
 
-/// Returns the offset and the bytes of a line as xxd(1) prints it.
+/// Returns the offset and the bytes of a line in xxd(1)'s format.
 fn dumped(line: &str) -> Option<(usize, Vec<u8>)> {
     let (offset, rest) = line.strip_prefix("    ")?.split_once(": ")?;
     let offset = usize::from_str_radix(offset, 16)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The bytes of one image are pinned: who changes the format or the order of things must change
-//! them here, and knows that images made before and after differ.
+//! Pins the bytes of one image: a change of the format or of any order must update them, and makes
+//! it explicit that new images differ from old ones.
 
 use daxfs_files::{Output, Silent};
 use daxfs_testing::spec::{create, Item, Kind};

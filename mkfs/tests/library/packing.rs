@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Files of one content are stored once, small files take as little room as possible, and neither
-//! changes the files.
+//! Files with the same content are stored once, small files occupy as little space as possible, and
+//! neither changes the files.
 
 use daxfs_reader::{layout, Content, Inode, Superblock};
 use daxfs_testing::{
@@ -43,7 +43,7 @@ fn data(inode: &Inode) -> Option<u64> {
     }
 }
 
-/// Returns the offsets of the data, without those that are shared.
+/// Returns the offsets of unshared data.
 fn different(inodes: &[Inode]) -> usize {
     inodes
         .iter()
@@ -57,7 +57,7 @@ fn bytes(length: usize, seed: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Files smaller than a block also share the last blocks of others.
+/// Files smaller than a block may share even the last blocks of others.
 fn packed() -> Options {
     Options {
         tails: Tails::All,
@@ -89,7 +89,7 @@ fn same_content_is_stored_once() {
         for copy in ["one", "two", "three"] {
             fs::write(root.join(format!("{size} {copy}")), bytes(size, size)).unwrap();
         }
-        // Another at the end, another at the beginning.
+        // One differs at the end, one at the beginning.
         let mut other = bytes(size, size);
         *other.last_mut().unwrap() ^= 1;
         fs::write(root.join(format!("{size} end")), &other).unwrap();
@@ -117,7 +117,7 @@ fn same_content_is_stored_once() {
     assert_eq!(different(&inodes), 5 * sizes.len());
 }
 
-/// Holes are zeros like others.
+/// Holes are equal to zeros.
 #[test]
 fn holes_and_zeros() {
     let tree = tempfile::tempdir().unwrap();
@@ -155,7 +155,7 @@ fn small_files_fill_the_gaps() {
     assert_eq!(superblock.incompat, layout::INCOMPAT_PACKED);
     let used = superblock.data.length;
     assert!(used < content as u64 * 103 / 100, "{used} for {content}");
-    // Small files anywhere, all others at the start of a block.
+    // Small files may start anywhere, all others at the start of a block.
     for inode in &inodes {
         let Some(data) = data(inode) else { continue };
         assert!(data % 4096 == 0 || inode.size < 4096);
@@ -167,8 +167,8 @@ fn small_files_fill_the_gaps() {
     assert!(inodes.iter().all(|inode| !inode.packed));
 }
 
-/// By default the files that share blocks are those that are smaller than 4 KiB. Every page of the
-/// others is mapped directly, whatever the block size.
+/// By default, only files smaller than 4 KiB share blocks. Every page of larger files is mapped
+/// directly, whatever the block size.
 #[test]
 fn larger_files_have_their_blocks() {
     let tree = tempfile::tempdir().unwrap();
@@ -198,7 +198,7 @@ fn larger_files_have_their_blocks() {
             assert!(inode.packed || data % u64::from(block_size) == 0);
         }
         if block_size == 4096 {
-            // One more block each for the smallest files and the end of files of 2 MiB.
+            // One more block each for the smallest files and for the end of files of 2 MiB.
             let most = (blocks * 4096 + content + 4096) as u64 + (2 << 20) + 3 * 4096;
             let used = superblock.data.length - superblock.data.offset.next_multiple_of(2 << 20)
                 + superblock.data.offset;
@@ -207,8 +207,8 @@ fn larger_files_have_their_blocks() {
     }
 }
 
-/// Packing makes no image larger. In a tree of huge and tiny files, the only gap is before the first
-/// huge one.
+/// Packing never makes an image larger. In a tree of huge and tiny files, the only gap is before
+/// the first huge one.
 #[test]
 fn packing_saves() {
     let huge = 2 << 20;
@@ -243,7 +243,7 @@ fn packing_saves() {
     }
 }
 
-/// Small files only: they are adjacent.
+/// Small files alone are adjacent.
 #[test]
 fn small_files_alone() {
     let tree = tempfile::tempdir().unwrap();
@@ -256,14 +256,14 @@ fn small_files_alone() {
         let (superblock, _) = image(tree.path(), &options);
         assert!(superblock.data.length < (content + 100 * 8).next_multiple_of(4096) + 4096);
     }
-    // One alone has a block for itself, and is mapped as it is.
+    // A single one gets its own block, and is mapped directly.
     let tree = tempfile::tempdir().unwrap();
     fs::write(tree.path().join("file"), "text").unwrap();
     let (superblock, inodes) = image(tree.path(), &options());
     assert!(superblock.incompat == 0 && inodes.iter().all(|inode| !inode.packed));
 }
 
-/// A last page that completes 2 MiB is not given to others.
+/// A last page that completes 2 MiB is not shared.
 #[test]
 fn huge_entries_stay() {
     let tree = tempfile::tempdir().unwrap();
@@ -284,7 +284,7 @@ fn huge_entries_stay() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
 
-    /// The image has the files of the tree, and does not depend on the order in which they were created.
+    /// The image contains the tree's files, whatever their order of creation.
     #[test]
     fn whatever_the_options(tree in spec::tree(), block in 0..5u32, dedupe: bool, tails in 0..3usize) {
         let scratch = daxfs_testing::scratch();

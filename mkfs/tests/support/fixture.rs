@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A tree with one of everything that archives can hold.
+//! A tree with one of everything that archives can store.
 
 use super::{is_root, place, skip, Place};
 use rustix::fs::{lsetxattr, XattrFlags};
@@ -44,7 +44,7 @@ const OWNERS: &str = "chown 1234:60000 dir/one; chown -h 5:6 link";
 
 const MODES: &str = "chmod 3775 dir; chmod 4755 dir/block; chmod 600 empty; chmod 444 huge";
 
-/// Makes the tree in the directory `tree`, which it creates.
+/// Creates the tree in the new directory `tree`.
 pub fn make(place: &Place, can: Can) {
     place.shell("mkdir tree");
     let run = |script: &str| place.shell(format!("cd tree; {script}"));
@@ -52,7 +52,7 @@ pub fn make(place: &Place, can: Can) {
     place.write("tree/huge", huge);
     let sparse = File::create(place.path("tree/sparse")).unwrap();
     let pieces = [(0, 1), (1 << 20, 2), ((1 << 20) + 4096 * 9, 3)];
-    // More pieces than one header of the old format has, and a hole at the end.
+    // More pieces than one header of the old format holds, and a hole at the end.
     let more = (10..60u64).map(|piece| ((piece << 16) + (2 << 20), piece as u8));
     for (offset, byte) in pieces.into_iter().chain(more) {
         sparse.write_all_at(&[byte; 4096], offset).unwrap();
@@ -97,7 +97,7 @@ pub fn make(place: &Place, can: Can) {
             }
         }
     }
-    // Every file gets another time. Directories follow the files in them.
+    // Every file gets a different time. Directories follow their files.
     let (early, nsec) = (
         if can.early {
             "$((n % 3 ? 1600000000 + n : -5 - n))"

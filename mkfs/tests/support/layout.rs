@@ -8,12 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Returns the media type of an OCI thing.
+/// Returns the OCI media type of this kind.
 pub fn oci(kind: &str) -> String {
     format!("application/vnd.oci.image.{kind}")
 }
 
-/// A layout in the making, in a directory that also has the archives.
+/// A layout under construction, in a directory that also contains the archives.
 pub struct Layout {
     root: PathBuf,
     pub path: PathBuf,
@@ -39,7 +39,7 @@ impl Layout {
         json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len()})
     }
 
-    /// Adds a layer of the archive `tar`, compressed with `program` unless that is "".
+    /// Adds a layer of the archive `tar`, compressed with `program` unless that is empty.
     pub fn layer(&self, tar: &str, program: &str) -> Value {
         let tar = self.root.join(tar);
         match program {
@@ -81,7 +81,7 @@ impl Layout {
         self.blob(&oci("index.v1+json"), index.to_string().as_bytes())
     }
 
-    /// Returns the file of the blob of `descriptor`.
+    /// Returns the file with the blob of `descriptor`.
     pub fn file(&self, descriptor: &Value) -> PathBuf {
         let digest = descriptor["digest"].as_str().unwrap();
         self.path.join("blobs/sha256").join(&digest[7..])
@@ -94,13 +94,13 @@ impl Layout {
     }
 }
 
-/// Returns the descriptor with a name.
+/// Returns the descriptor with this name.
 pub fn named(mut descriptor: Value, name: &str) -> Value {
     descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": name});
     descriptor
 }
 
-/// Returns the descriptor for a platform, such as `arm/v7`.
+/// Returns the descriptor for this platform, such as `arm/v7`.
 pub fn platform(mut descriptor: Value, processor: &str) -> Value {
     let (architecture, variant) = processor.split_once('/').unwrap_or((processor, ""));
     descriptor["platform"] =

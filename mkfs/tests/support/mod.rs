@@ -7,7 +7,7 @@ pub mod layout;
 
 pub use daxfs_testing::place::{available, chmod, is_root, skip, who, Place};
 
-/// Makes a directory, runs `script` in it, and lets lines of the shell find mkdaxfs.
+/// Creates a directory, runs `script` in it, and makes mkdaxfs available to shell lines.
 pub fn place(script: &str) -> Place {
     Place::new(env!("CARGO_BIN_EXE_mkdaxfs"), &["mkdaxfs"], script)
 }

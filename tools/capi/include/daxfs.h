@@ -2,8 +2,8 @@
 /*
  * libdaxfs: reads daxfs images. Documentation/library.rst describes it.
  *
- * Functions that return int or ssize_t return a negative error number if they fail. daxfs_error() then says why.
- * Any number of threads may use an image at once, until daxfs_close().
+ * Functions that return int or ssize_t return a negative error number on failure; daxfs_error() then describes it.
+ * Any number of threads may use an image concurrently, until daxfs_close().
  */
 #ifndef DAXFS_H
 #define DAXFS_H
@@ -22,7 +22,7 @@ struct daxfs;
 /* The superblock. */
 struct daxfs_info {
 	uint64_t size;		/* bytes of the image */
-	uint64_t inodes;	/* inode numbers are 1 to this */
+	uint64_t inodes;	/* numbered from 1 */
 	int64_t build_sec;	/* build time, seconds since 1970 */
 	uint32_t build_nsec;
 	uint32_t block_size;
@@ -31,7 +31,7 @@ struct daxfs_info {
 	char label[72];		/* terminated by NUL */
 };
 
-/* A pack: an image that has content of files of another image. */
+/* A pack: an image that stores content of another image's files. */
 struct daxfs_pack {
 	uint64_t size;		/* bytes of the pack */
 	uint8_t sha256[32];
@@ -39,12 +39,12 @@ struct daxfs_pack {
 
 /* An inode. The modification time is also the access time and the change time. */
 struct daxfs_stat {
-	uint64_t size;		/* of a directory: the bytes of its entries in the image */
-	uint64_t offset;	/* regular file with bytes: where they are in this image, not aligned; else 0 */
+	uint64_t size;		/* of a directory: the size of its entries in the image */
+	uint64_t offset;	/* of a non-empty regular file: where its bytes are in this image, unaligned; else 0 */
 	int64_t mtime_sec;
 	uint32_t mtime_nsec;
 	uint32_t ino;
-	uint32_t mode;		/* as st_mode: S_ISREG(mode) and the like */
+	uint32_t mode;		/* like st_mode: use S_ISREG(mode) etc. */
 	uint32_t nlink;
 	uint32_t uid;
 	uint32_t gid;
@@ -71,25 +71,25 @@ int daxfs_open_fd(int fd, struct daxfs **image);
 int daxfs_open_memory(const void *memory, size_t size, struct daxfs **image);
 
 /*
- * Open the image at byte offset of a file or block device, or if name is not NULL, the one of this name in the store
- * there. daxfs_offset() returns where an image starts in its file or device.
+ * Open the image at byte offset of a file or block device, or if name is not NULL, the image of this name in the store
+ * there. daxfs_offset() returns the offset of an image in its file or device.
  */
 int daxfs_open_part(int fd, uint64_t offset, const char *name, struct daxfs **image);
 uint64_t daxfs_offset(const struct daxfs *image);
 
 /*
- * Find the bytes of an open file of a mounted image: where they are in the dma-buf, memfd or device that was mounted.
- * Returns -ENODEV if the file is not on a mounted image, and -EOPNOTSUPP if its bytes are in a pack: daxfs_source() of its
- * inode number says in which, and where. The bytes of a file in an open image are at daxfs_offset() + daxfs_stat.offset.
- * offset and length point to different objects.
+ * Locate the bytes of an open file on a mounted image in the dma-buf, memfd or device that was mounted. Returns -ENODEV
+ * if the file is not on a mounted image, and -EOPNOTSUPP if its bytes are in a pack, which daxfs_source() finds by inode
+ * number. The bytes of a file in an open image are at daxfs_offset() + daxfs_stat.offset. offset and length must not
+ * overlap.
  */
 int daxfs_locate(int fd, uint64_t *offset, uint64_t *length);
 
 /*
- * As daxfs_locate(), and also get a descriptor of the dma-buf or memfd, which the caller closes, from "daxfs load --serve" at
- * a socket. Returns -ENODEV if another image was mounted from that, -ENOENT or -ECONNREFUSED if it has ended, -EACCES if
- * this process may not write the socket, -EPROTO if another program serves there, and -EMFILE if this process has too many
- * files. The pointers point to different objects.
+ * Like daxfs_locate(), but also obtain a descriptor of the dma-buf or memfd, which the caller closes, from "daxfs load
+ * --serve" at a socket. Returns -ENODEV if it serves another image's memory, -ENOENT or -ECONNREFUSED if it has ended,
+ * -EACCES if this process lacks write permission for the socket, -EPROTO if another program serves there, and -EMFILE if
+ * this process has too many open files. The results must not overlap.
  */
 int daxfs_memory(int fd, const char *socket, int *memory, uint64_t *offset, uint64_t *length);
 
@@ -101,47 +101,47 @@ const char *daxfs_error(void);
 
 void daxfs_info(const struct daxfs *image, struct daxfs_info *info);
 
-/* Compare the metadata with their checksum. "daxfs fsck" compares the checksum of all data. */
+/* Compare the metadata with its checksum. "daxfs fsck" also verifies all data. */
 int daxfs_verify(const struct daxfs *image);
 
 /* Find a file by its path. Symlinks are followed within the image. */
 int daxfs_find(const struct daxfs *image, const char *path, unsigned int flags, struct daxfs_stat *stat);
 
-/* Look at an inode by its number. */
+/* Get an inode by its number. */
 int daxfs_stat(const struct daxfs *image, uint32_t ino, struct daxfs_stat *stat);
 
 /*
  * Describe a pack of the image, 0 for the first; returns -EINVAL after the last. Most images have no packs.
  *
- * daxfs_add_pack() lets files of the image be read that have their content in the open image pack, which has the SHA-256
- * and size of one of the image's packs; returns -EINVAL otherwise. The pack may be closed at once. If it was opened from
- * memory, this must stay readable until both are closed.
+ * daxfs_add_pack() makes the content of files in the open image pack readable. Returns -EINVAL unless the pack's SHA-256
+ * and size match one of the image's packs. You may close the pack immediately. If it was opened from memory, the memory
+ * must stay readable until both are closed.
  */
 int daxfs_pack(const struct daxfs *image, uint32_t index, struct daxfs_pack *pack);
 int daxfs_add_pack(struct daxfs *image, const struct daxfs *pack);
 
 /*
- * Find the bytes of a regular file: in this image if *pack is 0, or else in a pack, 1 for the first. stat is the inode
- * there, with the offset. Of a file in a pack, all functions but this one return an offset of 0.
+ * Find the bytes of a regular file: in this image if *pack is 0, otherwise in a pack, 1 for the first. stat is the inode
+ * there, with the offset. For a file in a pack, all other functions return an offset of 0.
  */
 int daxfs_source(const struct daxfs *image, uint32_t ino, uint32_t *pack, struct daxfs_stat *stat);
 
 /*
  * Read content of a regular file. Returns the number of bytes, less than size only at the end of the file; -EOPNOTSUPP if
- * the content is in a pack that was not added, and -ESTALE if another image has taken the place of this one in its file.
+ * the content is in a pack that was not added, and -ESTALE if another image has replaced this one in its file.
  */
 ssize_t daxfs_read(const struct daxfs *image, uint32_t ino, void *buffer, size_t size, uint64_t offset);
 
 /*
- * Read up to count entries of a directory, beginning with entry number position, 0 for the first. Returns how many,
- * 0 after the last. The entries "." and ".." are left out, and names come in any order. An entry that is damaged is an
- * error only if it is the first. A walk from the root visits each directory once.
+ * Read up to count entries of a directory, beginning with entry number position, 0 for the first. Returns the number
+ * read, 0 after the last. Omits "." and "..", and returns names in any order. A damaged entry is an error only if it is
+ * the first. A walk from the root visits each directory once.
  */
 ssize_t daxfs_readdir(const struct daxfs *image, uint32_t ino, uint32_t position, struct daxfs_dirent *entries, size_t count);
 
 /*
  * Read the target of a symlink, without a NUL; list the names of extended attributes, each with a NUL; read the value
- * of one. They return the number of bytes, and -ERANGE if size is too small. If size is 0, they only return it.
+ * of an attribute. Each returns the number of bytes, or -ERANGE if size is too small. If size is 0, nothing is copied.
  */
 ssize_t daxfs_readlink(const struct daxfs *image, uint32_t ino, char *target, size_t size);
 ssize_t daxfs_listxattr(const struct daxfs *image, uint32_t ino, char *names, size_t size);

@@ -38,7 +38,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Errors of images have the numbers that the kernel module gives them.
+/// Image errors have the same numbers as in the kernel module.
 impl From<daxfs_reader::Error> for Failure {
     fn from(error: daxfs_reader::Error) -> Self {
         let errno = match error.problem {
@@ -74,7 +74,7 @@ thread_local! {
     static LAST: RefCell<CString> = RefCell::default();
 }
 
-/// Returns 0, or the negative error number and remembers the message.
+/// Returns 0, or remembers the message and returns the negative error number.
 pub fn status(result: Result<()>) -> c_int {
     match result {
         Ok(()) => 0,
@@ -86,7 +86,7 @@ pub fn status(result: Result<()>) -> c_int {
     }
 }
 
-/// Returns the number, or the negative error number and remembers the message.
+/// Returns the count, or remembers the message and returns the negative error number.
 pub fn count(result: Result<usize>) -> isize {
     match result {
         Ok(count) => count as isize,

@@ -2,12 +2,12 @@
 
 //! libdaxfs: reads daxfs images from C, and from every language that calls C.
 //!
-//! `include/daxfs.h` declares these functions and says what they do. Rust programs use
-//! `daxfs-reader`, which this is a thin layer over: no reference into an image exists, records are
-//! copied and validated, and the outcome of a damaged image is an error.
+//! `include/daxfs.h` declares and documents these functions. Rust programs use `daxfs-reader`, on
+//! which this is a thin layer: no reference into an image exists, records are copied and validated,
+//! and a damaged image causes an error.
 //!
 //! * `source`: the bytes of an image
-//! * `locate`: where files of mounted images are; `memory`: in which memory
+//! * `locate`: finds files of mounted images in memory; `memory`: obtains that memory
 //! * `error`: error numbers and messages
 //! * [`Stat`], [`Info`], [`Pack`], [`Entry`]: the structures of the header
 
@@ -57,7 +57,7 @@ impl Opened {
 /// An open image, `struct daxfs`.
 pub struct Handle {
     opened: Arc<Opened>,
-    /// The packs that were added, each at its place in the table.
+    /// The packs added so far, in the order of the table.
     packs: Vec<OnceLock<Arc<Opened>>>,
 }
 
@@ -79,7 +79,7 @@ impl Handle {
         self.settled(self.image().inode(ino))
     }
 
-    /// Returns what was `found`, unless another image took the place of this one.
+    /// Returns what was `found`, unless another image has replaced this one.
     fn settled<T, E: Into<Failure>>(&self, found: std::result::Result<T, E>) -> Result<T> {
         check_replaced(&self.image())?;
         found.map_err(Into::into)
@@ -94,8 +94,7 @@ impl Handle {
         self.settled(self.image().pack(index))
     }
 
-    /// Uses `pack` for the files that have their content there. C programs may pass one handle
-    /// twice.
+    /// Uses `pack` for the files whose content is there. C programs may pass one handle twice.
     fn add(&self, pack: &Handle) -> Result<()> {
         let superblock = &pack.opened.superblock;
         if superblock.pack_count() > 0 {
@@ -106,7 +105,7 @@ impl Handle {
         for index in 0..self.opened.superblock.pack_count() {
             let record = self.image().pack(index)?;
             if superblock.is_pack(&record) {
-                // If there is one, it has the same bytes.
+                // An earlier one has the same bytes.
                 self.packs[index as usize].get_or_init(|| Arc::clone(&pack.opened));
                 found = true;
             }
@@ -117,8 +116,8 @@ impl Handle {
         }
     }
 
-    /// Returns the image that has the data of the regular file `ino`, the inode there, and the number of the pack: 0 for
-    /// this image.
+    /// Returns the image that has the data of the regular file `ino`, the inode there, and the
+    /// number of the pack, or 0 for this image.
     fn source(&self, ino: u32) -> Result<(Image<'_, Source>, Inode, u32)> {
         let inode = self.inode(ino)?;
         match inode.file_type {
@@ -154,8 +153,8 @@ impl Handle {
         check_replaced(&image).map(|()| length)
     }
 
-    /// Calls `put` with up to `limit` entries of a directory, and returns how many. Entries before one
-    /// that is damaged are good.
+    /// Calls `put` with up to `limit` entries of a directory, and returns their number. Entries
+    /// before a damaged one are good.
     fn list(
         &self,
         ino: u32,
@@ -189,7 +188,7 @@ impl Handle {
             .ok_or(Failure::new(Errno::INVAL, "not a symbolic link"))
     }
 
-    /// Returns the names of all attributes, each with a NUL.
+    /// Returns the names of all attributes, each terminated by NUL.
     fn xattr_names(&self, ino: u32) -> Result<Vec<u8>> {
         let names = self.image().xattr_names(&self.inode(ino)?, |_| true);
         self.settled(names)
@@ -202,7 +201,7 @@ impl Handle {
     }
 }
 
-/// Fails if another image has taken the place of `image`.
+/// Fails if another image has replaced `image`.
 fn check_replaced(image: &Image<'_, Source>) -> Result<()> {
     match image.is_replaced() {
         false => Ok(()),
@@ -216,7 +215,7 @@ fn check_replaced(image: &Image<'_, Source>) -> Result<()> {
 /// Slot for an open image in the caller's memory.
 type Slot = MaybeUninit<Option<Box<Handle>>>;
 
-/// Stores the image in `image`, or NULL.
+/// Stores the image in `image`, or NULL on failure.
 fn store(image: &mut Slot, opened: Result<Box<Handle>>) -> c_int {
     let (handle, result) = match opened {
         Ok(handle) => (Some(handle), Ok(())),
@@ -236,7 +235,7 @@ pub unsafe extern "C" fn daxfs_open(path: *const c_char, image: &mut Slot) -> c_
     // SAFETY: The caller passes a C string.
     let path = unsafe { CStr::from_ptr(path) };
     let open = || {
-        // A FIFO is refused, not waited for.
+        // Refuse a FIFO instead of waiting for it.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = rustix::fs::open(path, flags, Mode::empty())?;
         Handle::new(Source::file(file.into())?)
@@ -263,8 +262,8 @@ pub extern "C" fn daxfs_open_fd(fd: RawFd, image: &mut Slot) -> c_int {
     store(image, source_of(fd).and_then(Handle::new))
 }
 
-/// Opens the image at byte `offset` of the open file `fd`, which is duplicated, or the one called `name`
-/// in the store there.
+/// Opens the image at byte `offset` of the open file `fd`, which is duplicated, or the image `name`
+/// of the store there.
 ///
 /// # Safety
 ///
@@ -285,7 +284,7 @@ pub unsafe extern "C" fn daxfs_open_part(
     store(image, part.and_then(Handle::new))
 }
 
-/// Returns where the image starts in its file in bytes.
+/// Returns the offset in bytes of the image in its file.
 #[no_mangle]
 pub extern "C" fn daxfs_offset(image: &Handle) -> u64 {
     image.opened.source.start()
@@ -304,7 +303,7 @@ pub extern "C" fn daxfs_locate(
     }))
 }
 
-/// Returns the offset and the length of the bytes of the open file `fd` of a mounted image.
+/// Returns the offset and length of the bytes of the open file `fd` on a mounted image.
 fn place(fd: RawFd) -> Result<(u64, u64)> {
     locate::locate(borrowed(fd)?).map_err(|error| match error {
         Errno::NODEV => Failure::new(error, "not on a mounted image"),
@@ -313,8 +312,8 @@ fn place(fd: RawFd) -> Result<(u64, u64)> {
     })
 }
 
-/// Finds the bytes of the open file `fd` of a mounted image, and gets the descriptor of its memory, which `daxfs load` serves
-/// at `socket`.
+/// Finds the bytes of the open file `fd` on a mounted image, and obtains the descriptor of its
+/// memory, which `daxfs load` serves at `socket`.
 ///
 /// # Safety
 ///
@@ -363,13 +362,13 @@ pub extern "C" fn daxfs_pack(image: &Handle, index: u32, pack: &mut MaybeUninit<
     }))
 }
 
-/// Adds an open pack to an image. The image keeps the bytes of the pack open.
+/// Adds an open pack to an image, which keeps the pack's bytes open.
 #[no_mangle]
 pub extern "C" fn daxfs_add_pack(image: &Handle, pack: &Handle) -> c_int {
     status(image.add(pack))
 }
 
-/// Finds the data of the regular file `ino`: in the pack with this number, or if it is 0, in the image.
+/// Finds the data of the regular file `ino`: the number of its pack, or 0 for the image itself.
 #[no_mangle]
 pub extern "C" fn daxfs_source(
     image: &Handle,
@@ -396,7 +395,7 @@ pub extern "C" fn daxfs_info(image: &Handle, info: &mut MaybeUninit<Info>) {
     info.write(Info::new(&image.opened.superblock));
 }
 
-/// Compares the metadata with their checksum.
+/// Compares the metadata with its checksum.
 #[no_mangle]
 pub extern "C" fn daxfs_verify(image: &Handle) -> c_int {
     status(
@@ -445,7 +444,7 @@ pub extern "C" fn daxfs_stat(image: &Handle, ino: u32, stat: &mut MaybeUninit<St
     status(look())
 }
 
-/// Reads content of the regular file `ino` from `offset` on.
+/// Reads content of the regular file `ino` at `offset`.
 ///
 /// # Safety
 ///
@@ -463,7 +462,7 @@ pub unsafe extern "C" fn daxfs_read(
     count(image.read(ino, buffer, offset))
 }
 
-/// Reads up to `limit` entries of the directory `ino` from entry `position` on.
+/// Reads up to `limit` entries of the directory `ino`, starting with entry `position`.
 ///
 /// # Safety
 ///
@@ -540,7 +539,7 @@ pub unsafe extern "C" fn daxfs_getxattr(
     count(value.and_then(|value| fill(buffer, &value)))
 }
 
-/// Returns the caller's buffer; NULL is an empty one. It is only written to.
+/// Returns the caller's buffer, empty if NULL. It is only written to.
 ///
 /// # Safety
 ///
@@ -554,7 +553,7 @@ unsafe fn bytes<'a>(start: *mut u8, size: usize) -> &'a mut [u8] {
     unsafe { from_raw_parts_mut(start, size) }
 }
 
-/// Copies `text` to the start of `buffer`, unless that is empty, and returns the length of `text`.
+/// Copies `text` to `buffer`, unless `buffer` is empty, and returns the length of `text`.
 fn fill(buffer: &mut [u8], text: &[u8]) -> Result<usize> {
     if !buffer.is_empty() {
         buffer

@@ -12,10 +12,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-/// Returns the memory that the image with `file` was mounted from. `daxfs load` serves its descriptor at `socket`.
+/// Returns the memory from which the image with `file` was mounted. `daxfs load` serves its
+/// descriptor at `socket`.
 ///
-/// Fails with `NODEV` if it serves the memory of another mount, `PROTO` if another program serves there, and the errors of
-/// connect(2).
+/// Fails with `NODEV` if it serves another mount's memory, `PROTO` if another program serves there,
+/// or the errors of connect(2).
 pub fn memory(file: impl AsFd, socket: &Path) -> Result<OwnedFd> {
     let server = UnixStream::connect(socket).map_err(|error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);

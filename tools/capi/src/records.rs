@@ -117,7 +117,7 @@ impl Entry {
     }
 }
 
-// Changing these breaks programs that are compiled already.
+// Changing these breaks compiled programs.
 const _: () = {
     assert!(size_of::<Info>() == 152 && offset_of!(Info, label) == 80);
     assert!(size_of::<Pack>() == 40 && offset_of!(Pack, sha256) == 8);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The bytes of an image: a file, or memory of the caller.
+//! The bytes of an image: a file, or the caller's memory.
 
 use crate::error::{Failure, Result};
 use daxfs_reader::catalog::Table;
@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-/// Where an image is read from. Files are read by pread(2): one that is truncated gives an error,
-/// where a mapping would give SIGBUS.
+/// The source of an image. Files are read with pread(2), so truncation causes an error, where a
+/// mapping would raise SIGBUS.
 pub struct Source {
     bytes: Bytes,
     start: u64,
@@ -23,7 +23,7 @@ enum Bytes {
     Memory(*const u8),
 }
 
-// SAFETY: The memory is only read, and the caller of the library keeps it readable for all threads.
+// SAFETY: The memory is only read, and the library's caller keeps it readable for all threads.
 unsafe impl Send for Source {}
 // SAFETY: As for `Send`.
 unsafe impl Sync for Source {}
@@ -46,7 +46,7 @@ impl Source {
         Ok(Source { bytes, start, size })
     }
 
-    /// Returns the part from `offset` on, or the image called `name` in the store there.
+    /// Returns the part that starts at `offset`, or the image `name` of the store there.
     pub fn part(mut self, offset: u64, name: Option<&[u8]>) -> Result<Self> {
         let Some(left) = self.size.checked_sub(offset) else {
             return Err(Failure::new(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * libdaxfs, as a C program uses it: the answers for the image that is named by the first argument, the errors, and what
- * becomes of damaged images. tests/library makes the image and runs this.
+ * libdaxfs as used by a C program: the answers for the image in the first argument, the errors, and damaged images.
+ * tests/library makes the image and runs this.
  */
 #include <daxfs.h>
 #include <fcntl.h>
@@ -104,7 +104,7 @@ POINT(located, "a file that is not on a mounted image")
 	CHECK_EQ(daxfs_locate(-1, &offset, &length), -EBADF);
 }
 
-/* Check that the image is the one that is alone in its file. */
+/* Check that the image equals the one in a file of its own. */
 static void check_part(int fd, off_t start)
 {
 	struct daxfs_stat alone = find("dir/hello"), stat;
@@ -116,7 +116,7 @@ static void check_part(int fd, off_t start)
 	CHECK(!memcmp(&stat, &alone, sizeof(stat)));
 	CHECK_EQ(daxfs_read(image, stat.ino, bytes, 5, 0), 5);
 	CHECK(!memcmp(bytes, "Hello", 5));
-	/* The place in the file. */
+	/* The offset in the file. */
 	CHECK_EQ(pread(fd, bytes, 5, daxfs_offset(image) + stat.offset), 5);
 	CHECK(!memcmp(bytes, "Hello", 5));
 	daxfs_close(image);
@@ -158,7 +158,7 @@ POINT(part, "an image in the middle of a file, and one of a store")
 	close(fd);
 }
 
-/* tests/library made a composed image: all its files have their content in the image. */
+/* tests/library made a composed image, whose content is all in this image. */
 POINT(packs, "a file with its content in a pack")
 {
 	char composed[PATH_MAX], bytes[20] = "";
@@ -292,7 +292,7 @@ POINT(not_images, "what is not an image")
 	CHECK_EQ(daxfs_open_memory(zeros, 255, &image), -EINVAL);
 }
 
-/* A file that somebody truncates, or writes another image to, gives errors. */
+/* Reading a file that was truncated or overwritten with another image fails. */
 POINT(truncated, "an image that is truncated or replaced while it is open")
 {
 	char name[] = "/tmp/daxfs-XXXXXX", bytes[PAGE], sum[32];
@@ -335,7 +335,7 @@ static void *fail_often(void *name)
 	return NULL;
 }
 
-/* Threads share an image, and each has its own message. */
+/* Threads share an image, but each has its own error message. */
 POINT(threads, "threads")
 {
 	pthread_t thread;
@@ -347,7 +347,7 @@ POINT(threads, "threads")
 	CHECK(pthread_join(thread, &result) == 0 && !result);
 }
 
-/* Walk all that can be reached, and count the errors. */
+/* Walk everything reachable, and count the errors. */
 static unsigned int walk(uint32_t ino, unsigned int depth)
 {
 	struct daxfs_dirent entries[16];
@@ -357,7 +357,7 @@ static unsigned int walk(uint32_t ino, unsigned int depth)
 	unsigned int errors = 0;
 	ssize_t count;
 
-	/* The image has 120 inodes, so a longer way down were a circle. */
+	/* The image has 120 inodes, so a deeper path is a loop. */
 	REQUIRE(depth < 200);
 	if (daxfs_stat(image, ino, &stat) < 0)
 		return 1;
@@ -386,8 +386,8 @@ static uint32_t crc32c(const uint8_t *bytes, size_t length)
 }
 
 /*
- * Each byte of the metadata gets another value. The image lies between pages that cannot be accessed, so that reading
- * outside it is fatal.
+ * Change each byte of the metadata in turn. The image lies between inaccessible pages, so that reading outside it is
+ * fatal.
  */
 POINT(damaged, "images with damaged metadata")
 {
@@ -407,7 +407,7 @@ POINT(damaged, "images with damaged metadata")
 	REQUIRE(map != MAP_FAILED);
 	copy = mmap(map + PAGE, info.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0);
 	REQUIRE(copy != MAP_FAILED);
-	/* The data follow the metadata. */
+	/* The data follows the metadata. */
 	memcpy(&metadata, copy + 200, sizeof(metadata));
 	REQUIRE(metadata < 64 << 10);
 	for (size_t at = 0; at < metadata; at++) {
@@ -415,7 +415,7 @@ POINT(damaged, "images with damaged metadata")
 
 		memcpy(saved, copy, sizeof(saved));
 		copy[at] ^= masks[at % sizeof(masks)];
-		/* A damaged superblock with the right checksum. */
+		/* A damaged superblock with a valid checksum. */
 		sum = crc32c(copy, 252);
 		if (at < 252)
 			memcpy(copy + 252, &sum, sizeof(sum));

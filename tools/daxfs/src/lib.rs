@@ -2,10 +2,10 @@
 
 //! The command lines of `daxfs`, `mount.daxfs` and `fsck.daxfs`.
 //!
-//! [`main`] runs them. The rest is public for tests, fuzz targets and the manual pages. Each command is a file of
-//! [`commands`].
+//! [`main`] runs them. The rest is public for tests, fuzz targets and the manual pages. Each
+//! command is a file of [`commands`].
 //!
-//! The commands that do more are in crates of their own: `daxfs-load`, `daxfs-extract`, `daxfs-store`.
+//! Larger commands have crates of their own: `daxfs-load`, `daxfs-extract`, `daxfs-store`.
 
 pub mod commands;
 mod record;

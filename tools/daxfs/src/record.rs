@@ -18,7 +18,7 @@ pub fn pretty(out: &mut impl Write, value: &impl serde::Serialize) -> io::Result
     writeln!(out)
 }
 
-/// Returns `value` without the members that are null, which are left out of all JSON.
+/// Returns `value` without null members, which our JSON leaves out.
 pub fn without_nulls(mut value: Value) -> Value {
     if let Value::Object(members) = &mut value {
         members.retain(|_, member| !member.is_null());
@@ -79,8 +79,8 @@ pub fn file<S: Storage>(
     })))
 }
 
-/// Returns the superblock of the image of `reader` in JSON. Name its `schema` unless it is part of a
-/// larger value.
+/// Returns the superblock of the image of `reader` in JSON. Pass the `schema` unless it is part of
+/// a larger value.
 pub fn header<S: Storage>(reader: &Reader<'_, S>, schema: Option<&'static str>) -> Result<Value> {
     let superblock = reader.image.superblock();
     let table = |table: Table| json!({"offset": table.offset, "length": table.length});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Every command through its command line: its output, and its errors.
+//! Every command through its command line: its output and its errors.
 
 use crate::support::{digest, fixture, place};
 use daxfs_testing::image_of;
@@ -130,7 +130,7 @@ fn standard_input() {
     for (line, expected) in [
         ("cat image | daxfs ls - /dir/below", "deep\n"),
         ("cat image | daxfs digest -", &digest),
-        // A file as standard input is read where it is.
+        // A file as standard input is read in place.
         ("daxfs digest - <image", &digest),
     ] {
         assert_eq!(place.ok(line).text(), expected, "{line}");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Replay the inputs that fuzzing has kept, in `tools/fuzz/corpus`, and test how images are made of
-//! inputs.
+//! Replays the inputs that fuzzing found, in `tools/fuzz/corpus`, and tests how inputs become
+//! images.
 
 use daxfs::commands::fsck::examine;
 use daxfs_files::Silent;
@@ -81,7 +81,7 @@ fn empty_input_is_the_specimen() {
     assert!(overlay::overlaid(&specimen, &[1]) == specimen);
 }
 
-/// Each mutation changes a field and nothing else.
+/// Each mutation changes exactly one field.
 #[test]
 fn mutations() {
     let specimen = specimen();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Whatever the bytes of an image say, every command comes to an end without a panic, and nothing
-//! is written outside the directory that an image is unpacked to.
+//! Whatever bytes an image contains, every command terminates without a panic, and unpacking writes
+//! nothing outside its directory.
 
 use crate::support::place;
 use daxfs_testing::builder::{ino, seal, specimen, superblock, Builder, DIRECTORY};
@@ -47,7 +47,7 @@ fn specimen_is_fine() {
     );
 }
 
-/// Writes `bytes` as an image beside a directory that must not be touched, and tries to unpack it.
+/// Writes `bytes` as an image next to a directory that must stay untouched, and tries to unpack it.
 #[track_caller]
 fn refused(mut bytes: Vec<u8>, why: &str) {
     seal(&mut bytes);
@@ -61,7 +61,7 @@ fn refused(mut bytes: Vec<u8>, why: &str) {
     assert_ne!(place.run("daxfs fsck image").status, 0);
 }
 
-/// Returns a root with these entries.
+/// Returns an image whose root has these entries.
 fn root_with(fill: impl FnOnce(&mut Builder, u32) -> Vec<(Vec<u8>, u32)>) -> Vec<u8> {
     let mut builder = Builder::default();
     let root = builder.inode(DIRECTORY, 0, 0);
@@ -93,7 +93,7 @@ fn a_symlink_and_a_directory_of_one_name() {
 
 #[test]
 fn one_file_by_many_names() {
-    // A link count of one, so that each name would be a copy.
+    // A link count of one would make each name a copy.
     let image = root_with(|builder, _| {
         let file = builder.file(&[1; 5000]);
         (0..50u8).map(|n| (vec![b'a', n + 65], file)).collect()
@@ -103,7 +103,7 @@ fn one_file_by_many_names() {
 
 #[test]
 fn directories_in_circles() {
-    // The directory holds itself, and the root.
+    // The directory contains itself, and the root.
     for target in [ino::DIR, ino::ROOT] {
         let mut bytes = specimen();
         let record = superblock(&bytes);

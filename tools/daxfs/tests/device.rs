@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Stores in files, as on devices, and power loss while their table is changed.
+//! Stores in files, treated like devices, and power loss while their table changes.
 
 use crate::json::check;
 use crate::store::versions;
@@ -22,10 +22,10 @@ use std::mem::offset_of;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-/// Bytes that memory stores at once.
+/// Bytes that memory stores atomically.
 const LINE: usize = 64;
 
-/// Returns a directory with a tree, `source`, and `disk`, an empty store with room for `images` images.
+/// Returns a directory with a tree, `source`, and `disk`, an empty store for `images` images.
 fn store(images: u64) -> Place {
     let place = fixture();
     let size = CATALOG_SIZE + images * HUGE_SIZE;
@@ -33,7 +33,7 @@ fn store(images: u64) -> Place {
     place
 }
 
-/// Adds an image with the label `name`, its file.
+/// Adds an image labelled `name` from its file.
 #[track_caller]
 fn add_file(place: &Place, name: &str, options: &str) {
     let mut image = daxfs_testing::options();
@@ -42,13 +42,13 @@ fn add_file(place: &Place, name: &str, options: &str) {
     place.ok(format!("daxfs store add {options} disk {name} {name}"));
 }
 
-/// Returns what `list --json` prints.
+/// Returns the output of `list --json`.
 #[track_caller]
 fn list(place: &Place) -> serde_json::Value {
     place.ok("daxfs store list --json disk").json()
 }
 
-/// Returns the names, with their states.
+/// Returns the names with their states.
 #[track_caller]
 fn names(place: &Place) -> Vec<String> {
     let list = list(place);
@@ -82,7 +82,7 @@ fn from_init_to_removal() {
     add_file(&place, "one", "--activate");
     add_file(&place, "two", "");
     assert_eq!(names(&place), ["one active", "two"]);
-    // The images are complete, byte by byte.
+    // The images are complete, byte for byte.
     for (name, offset) in [("one", CATALOG_SIZE), ("two", 2 * CATALOG_SIZE)] {
         place.ok(format!(
             "cmp -n $(stat -c %s {name}) {name} disk 0 {offset}"
@@ -101,7 +101,7 @@ fn from_init_to_removal() {
         let why = "disk: the store has no image 'one'; it has two\n";
         place.fails(format!("daxfs store {command} disk one"), why);
     }
-    // The name is free, the space is not: a file's users are unknown.
+    // The name is free, but not the space, because a file's users are unknown.
     add_file(&place, "one", "");
     assert_eq!(names(&place), ["one removed", "two active", "one"]);
     let why = "disk: no room in the store for an image of 2097152 bytes: the largest free range has 0 bytes; \
@@ -176,15 +176,14 @@ fn refused() {
     assert_eq!(names(&place), [""; 0]);
 }
 
-/// Returns where `disk` has the image or pack `name`.
+/// Returns the offset of the image or pack `name` in `disk`.
 fn place_of(place: &Place, name: &str) -> u64 {
     let disk = place.read("disk");
     let table = Table::load(&disk.as_slice()).unwrap().unwrap();
     table.find(name).unwrap().range.start
 }
 
-/// Runs rows of `LINE | STATUS | PART`: `daxfs store LINE` ends with the status and prints the part, also as an error. A
-/// LINE alone succeeds.
+/// Runs rows of `LINE | STATUS | PART` with `daxfs store`: exit status and output, or success.
 #[track_caller]
 fn steps(place: &Place, rows: &str) {
     for row in rows.lines().map(str::trim_start) {
@@ -197,7 +196,7 @@ fn steps(place: &Place, rows: &str) {
     }
 }
 
-/// An image of a store in a directory is copied to a device with its packs, which the images there share.
+/// An image of a store in a directory is copied to a device with its packs, shared there.
 #[test]
 fn composed_images() {
     let place = versions();
@@ -210,7 +209,7 @@ fn composed_images() {
         add disk v2 store/images/v2.daxfs | 0 |   v2: 1 packs are new, 2 were present;
         verify disk | 0 | 2 images, 3 packs, 4 objects: 0 problems",
     );
-    // Packs are not listed as images, and the images are as in the directory.
+    // Packs are not listed as images, and the images are the same as in the directory.
     let [on_disk, in_directory] = ["disk", "store"].map(|store| {
         let list = place.ok(format!("daxfs store list --json {store}")).json();
         check("daxfs-store-1", &list);
@@ -219,7 +218,7 @@ fn composed_images() {
         images.collect::<Vec<_>>()
     });
     assert_eq!(on_disk, in_directory);
-    // Programs read the packs of the device.
+    // Programs read packs from the device.
     place.ok("daxfs extract --image v2 disk out && diff -r v2 out && daxfs fsck --image v2 disk");
     place.ok("daxfs diff --image v2 --image v2 disk disk");
     let list = list(&place);
@@ -234,7 +233,7 @@ fn composed_images() {
     let files = old.iter().map(|pack| pack.as_str().unwrap());
     let files = files.map(|pack| format!("store/packs/{pack}.daxfs"));
     let other = files.min_by_key(|file| place.read(file).len()).unwrap();
-    // An image with packs that the device does not have must be in a store. Packs have other names than images.
+    // An image whose packs the device lacks must be in a store. Packs have other names than images.
     steps(
         &place,
         &format!(
@@ -257,7 +256,7 @@ fn composed_images() {
         add disk other outside | 0 | 0 packs are new, 3 were present;
         remove disk other",
     );
-    // Damage is found, and removed.
+    // Damage is found and removed.
     let at = place_of(&place, &pack);
     disk(&place).write_all_at(&place.read(other), at).unwrap();
     steps(
@@ -278,7 +277,7 @@ fn composed_images() {
     );
     let at = place_of(&place, "v2") + 4200;
     disk(&place).write_all_at(b"damage", at).unwrap();
-    // Without enough room, nothing remains that gc does not find.
+    // Without enough room, nothing remains that gc cannot find.
     steps(
         &place,
         "verify disk | 1 | : 1 problems
@@ -304,7 +303,7 @@ fn damaged_copies() {
     // The last change wrote one of them.
     let states = CATALOG_COPIES.map(|start| {
         let mut generation = 0;
-        // Also in the version and in the number of entries.
+        // Even in the version and the number of entries.
         for at in [start + 8, start + 12, start + 200] {
             let mut byte = [0];
             disk.read_exact_at(&mut byte, at).unwrap();
@@ -321,7 +320,7 @@ fn damaged_copies() {
     });
     assert_eq!(states.iter().max(), Some(&generation));
     assert_eq!(states.iter().min(), Some(&(generation - 1)));
-    // A whole copy of another version may be the newer one.
+    // A valid copy of another version may be the newer one.
     let version = "disk: unknown format version (offset ";
     for (index, start) in CATALOG_COPIES.into_iter().enumerate() {
         for number in [1, 2] {
@@ -340,7 +339,7 @@ fn damaged_copies() {
     place.fails("daxfs store list disk", why);
 }
 
-/// Gives copy `index` the right checksum.
+/// Corrects the checksum of copy `index`.
 fn seal(disk: &fs::File, index: usize) {
     let mut copy = vec![0; 8192];
     let start = CATALOG_COPIES[index];
@@ -349,7 +348,7 @@ fn seal(disk: &fs::File, index: usize) {
     disk.write_all_at(&copy, start).unwrap();
 }
 
-/// Gives the copy that starts `bytes` the right checksum.
+/// Corrects the checksum of the copy at the start of `bytes`.
 fn seal_bytes(bytes: &mut [u8]) {
     let count = u32::from_le_bytes(bytes[12..16].try_into().unwrap());
     let Some(entries) = bytes[128..].get(..count as usize * 128) else {
@@ -360,7 +359,7 @@ fn seal_bytes(bytes: &mut [u8]) {
     bytes[124..128].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// The damaged copy may have listed an image; its place must not be taken for free.
+/// The damaged copy may have listed an image, whose place must not be treated as free.
 #[test]
 fn damage_is_said() {
     let place = store(3);
@@ -389,15 +388,15 @@ fn damage_is_said() {
     assert_eq!(names(&place), ["one active", "two", "three"]);
 }
 
-/// A device with another filesystem, which leaves the second copy as it is, is not a store, and no command writes
-/// over it.
+/// A device with another filesystem, which kept the second copy, is no store, and never
+/// overwritten.
 #[test]
 fn other_contents() {
     let place = store(2);
     add_file(&place, "one", "");
     let disk = disk(&place);
     disk.write_all_at(&[0; 8192], 0).unwrap();
-    // As mkfs.ext4 does.
+    // Like mkfs.ext4.
     disk.write_all_at(&[0x53, 0xef], 1024 + 56).unwrap();
     place.mistakes(
         "daxfs store list disk | 1 | disk: is not a store; daxfs store init makes one
@@ -407,23 +406,23 @@ fn other_contents() {
         daxfs store remove disk one | 1 | disk: is not a store;
         daxfs store activate disk one | 1 | disk: is not a store;",
     );
-    // A damaged first copy has a magic number.
+    // A damaged first copy still has a magic number.
     let magic = daxfs_reader::layout::CATALOG_MAGIC;
     disk.write_all_at(&magic, 0).unwrap();
     assert_eq!(list(&place)["generation"], 3);
 }
 
-/// Bytes that lose power.
+/// Memory that loses power.
 #[derive(Clone)]
 struct Ram {
     bytes: Vec<u8>,
     /// Writes since the last sync.
     pending: Vec<(u64, Vec<u8>)>,
-    /// Operations that are left until power is lost.
+    /// Operations left until power is lost.
     left: usize,
-    /// Decides which lines of the pending writes survive a loss of power.
+    /// Selects the lines of the pending writes that survive.
     luck: u64,
-    /// Bytes that were read and written.
+    /// Number of bytes read and written.
     transferred: Cell<usize>,
 }
 
@@ -438,7 +437,7 @@ impl Ram {
         }
     }
 
-    /// Makes bytes with room for `pieces` of 2 MiB, and the empty table of a store.
+    /// Returns memory for `pieces` of 2 MiB, and a store's empty table.
     fn with_table(pieces: u64) -> (Self, Table) {
         let mut ram = Ram::new(CATALOG_SIZE + pieces * HUGE_SIZE);
         let mut table = Table::new(ram.size());
@@ -454,7 +453,7 @@ impl Ram {
         Ok(())
     }
 
-    /// Returns the bytes after power was lost.
+    /// Returns the memory after power was lost.
     fn rest(&self) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         let mut luck = self.luck;
@@ -503,7 +502,7 @@ impl Memory for Ram {
 
 impl Medium for Ram {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        // The write in which power is lost may be there in part.
+        // The write during which power is lost may be partly stored.
         let lost = self.count();
         self.transferred.set(self.transferred.get() + bytes.len());
         self.pending.push((offset, bytes.to_vec()));
@@ -534,7 +533,7 @@ fn another_writer() {
         "another process changes the store; try again when that is done"
     );
     assert_eq!(live(&load(&ram).unwrap()), live(&other));
-    // The last generation has none after it.
+    // No generation follows the last one.
     other.generation = u64::MAX - 2;
     create(&mut other, &mut ram).unwrap();
     let before = ram.bytes.clone();
@@ -543,7 +542,7 @@ fn another_writer() {
     assert!(ram.bytes == before);
 }
 
-/// A device that does not store writes is noticed.
+/// A device that does not store writes is detected.
 #[test]
 fn faulty_device() {
     /// The last write is not stored from this offset on.
@@ -565,7 +564,7 @@ fn faulty_device() {
             self.0.sync()
         }
         fn forget(&mut self) -> io::Result<()> {
-            // It was in the cache only.
+            // These bytes were only in the cache.
             self.0.bytes[self.1..].fill(0);
             Ok(())
         }
@@ -577,7 +576,7 @@ fn faulty_device() {
         "{error}"
     );
 
-    // The superblock is written, but not all of the data.
+    // The superblock is written, but not all data.
     let (ram, mut table) = Ram::with_table(2);
     let bytes = image(1);
     let last = CATALOG_SIZE as usize + bytes.len() - 1;
@@ -591,7 +590,7 @@ fn faulty_device() {
     assert!(load(&faulty.0).unwrap().images.is_empty());
 }
 
-/// The space of a mount is not free, even if the table does not know it.
+/// A mount's space is not free, even if the table does not list it.
 #[test]
 fn used_ranges() {
     let (mut ram, mut table) = Ram::with_table(4);
@@ -604,7 +603,7 @@ fn used_ranges() {
     assert_eq!(table.images[0].range, at(3, 4));
 }
 
-/// Small images share 2 MiB, and do not keep others from being aligned.
+/// Small images share 2 MiB, and do not prevent others from being aligned.
 #[test]
 fn small_images() {
     let (mut ram, mut table) = Ram::with_table(4);
@@ -621,20 +620,20 @@ fn small_images() {
     assert_eq!(put("large", 0, &mut table), (HUGE_SIZE, HUGE_SIZE));
     // Not after the large one.
     assert_eq!(put("c", 2, &mut table), (36864, 20480));
-    // The smallest place.
+    // The smallest gap.
     table.images[1].removed = true;
     assert_eq!(put("d", 5, &mut table), (20480, 16384));
     assert_eq!(put("e", 1, &mut table), (2 * HUGE_SIZE, 2 * HUGE_SIZE));
     assert_eq!(table.free(&[]).len(), 1);
     let names: Vec<_> = table.images.iter().map(|image| &image.name[..]).collect();
     assert_eq!(names, ["a", "d", "c", "large", "e"]);
-    // Kernels with pages as large as the blocks of an image must be able to mount it.
+    // Kernels whose pages are as large as an image's blocks must be able to mount it.
     assert_eq!(room(20480, 4096), (4096, 20480));
     assert_eq!(room(20480, 65536), (65536, 65536));
     assert_eq!(room(HUGE_SIZE + 1, 65536), (HUGE_SIZE, 2 * HUGE_SIZE));
 }
 
-/// Thousands of images fit, and each is added by a few transfers of the table.
+/// Thousands of images fit, and adding one transfers the table only a few times.
 #[test]
 fn thousands() {
     const COUNT: usize = 2000;
@@ -678,7 +677,7 @@ fn thousands() {
     assert_eq!(table.images[7].name, "more");
 }
 
-/// A change of a store.
+/// A change to a store.
 #[derive(Clone, Debug)]
 enum Change {
     Add(usize),
@@ -688,7 +687,7 @@ enum Change {
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Returns an image that differs from all others, of one or two pieces or a small one, with all bytes known.
+/// Returns a unique image of one or two pieces, or a small one, without unknown bytes.
 fn image(number: u64) -> Vec<u8> {
     let small = number % 3 == 2;
     let mut image = match small {
@@ -734,7 +733,7 @@ fn add(
     insert(medium, "ram", table, &new, &users)
 }
 
-/// The images that a table may list, by their UUID.
+/// The images that a table may list, by UUID.
 type Known = Vec<([u8; 16], Vec<u8>)>;
 
 /// Makes the change. Returns false if it is refused.
@@ -761,7 +760,7 @@ fn change(
                         why.starts_with("no room in the store for ") && missing > 0,
                         "{why}"
                     );
-                    // Removed images were forgotten in memory only.
+                    // Removed images were forgotten only in memory.
                     *table = load(ram).unwrap();
                     Ok(false)
                 }
@@ -785,7 +784,7 @@ fn load(ram: &Ram) -> Result<Table> {
     Table::load(ram).map(|table| table.expect("there is a store"))
 }
 
-/// Returns the images without those that are removed, which may be forgotten at any time.
+/// Returns the images except removed ones, which may be forgotten at any time.
 fn live(table: &Table) -> Vec<Listed> {
     let mut images: Vec<_> = table
         .images
@@ -797,7 +796,7 @@ fn live(table: &Table) -> Vec<Listed> {
     images
 }
 
-/// Checks that all images which can be mounted are whole.
+/// Checks that all mountable images are complete.
 fn check_images(bytes: &[u8], table: &Table, known: &Known) {
     for image in live(table) {
         let (_, wanted) = known.iter().find(|(uuid, _)| *uuid == image.uuid).unwrap();
@@ -825,7 +824,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// Power is lost after any operation of the last change, and unsynced writes are partly stored.
-    /// The table is as it was before or after the change, and its images are whole.
+    /// The table is the one before or after the change, and its images are complete.
     #[test]
     fn power_loss(list in prop::collection::vec(changes(), 1..8), luck: u64) {
         let (mut ram, mut table) = Ram::with_table(6);
@@ -856,8 +855,8 @@ proptest! {
         }
     }
 
-    /// Power is lost while a store is made over another one, or over an image. It has what it
-    /// had, or nothing that can be mounted, or no images.
+    /// Power is lost while a store is created over another store or an image. The memory then
+    /// contains the old content, nothing mountable, or no images.
     #[test]
     fn power_loss_of_init(luck: u64, is_image: bool) {
         let (mut ram, mut old) = Ram::with_table(6);
@@ -892,7 +891,7 @@ proptest! {
         }
     }
 
-    /// Whatever the copies hold, an error or a table without contradictions is read.
+    /// Whatever the copies contain, the result is an error or a consistent table.
     #[test]
     fn damage(list in prop::collection::vec((0..2usize, 0..512usize, any::<u8>()), 1..6), seal: bool) {
         let (mut ram, mut table) = Ram::with_table(6);
@@ -920,7 +919,7 @@ proptest! {
     }
 }
 
-/// A store is found by its magic number, with file(1).
+/// file(1) recognizes a store by its magic number.
 #[test]
 fn file_magic() {
     let place = store(1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `diff`: its output, and its exit status.
+//! `diff`: its output and its exit status.
 
 use crate::support::fixture;
 use daxfs_testing::image_of;
@@ -36,10 +36,10 @@ fn diff() {
         assert!(found.contains(part), "{found}");
     }
     assert_eq!(differ("image other -q"), "");
-    // The other way round.
+    // Vice versa.
     let found = differ("other image --ignore=time");
     assert!(found.contains("/fifo: only in the second\n"), "{found}");
-    // The two names that were one file.
+    // Two names that used to be one file.
     let found = differ("image other");
     assert!(
         found.contains("/dir/other name: hard links to other files\n"),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Extracting an image, to a directory or to a tar archive, restores the tree; an interrupted
-//! extraction leaves nothing.
+//! Extracting an image to a directory or a tar archive restores the tree; an interrupted extraction
+//! leaves nothing.
 
 use crate::support::{available, chmod, fixture, is_root, place, skip, who, Place};
 use daxfs_testing::{assert_same, image_of, listing, spec};
@@ -16,12 +16,12 @@ use std::time::Duration;
 /// The type bits of a socket.
 const SOCKET: u32 = 0o140_000;
 
-/// Unpack the archive `tar` with the system's tar.
+/// Unpacks the archive `tar` with the system's tar.
 const UNTAR: &str =
     "mkdir untarred; tar --extract --preserve-permissions --numeric-owner --xattrs \
     --xattrs-include='*' --warning=no-timestamp --file tar --directory untarred";
 
-/// Makes the image, and returns what is in the tree `source`.
+/// Makes the image, and returns the listing of the tree `source`.
 fn made(place: &Place) -> listing::Listing {
     image_of(&place.path("source"), &place.path("image")).unwrap();
     listing::of_directory(&place.path("source"))
@@ -32,7 +32,7 @@ fn has(place: &Place, name: &str, expected: &listing::Listing) {
     assert_same(&listing::of_directory(&place.path(name)), expected);
 }
 
-/// Checks that the image is extracted as `expected`, through an archive as well.
+/// Checks that the image is extracted as `expected`, including through an archive.
 #[track_caller]
 fn check(place: &Place, expected: &listing::Listing) {
     place.ok("daxfs extract image target; daxfs extract --tar image tar");
@@ -51,13 +51,13 @@ proptest! {
         let mut expected = made(&place);
         place.ok("daxfs extract image target");
         has(&place, "target", &expected);
-        // An image of it is the same, byte for byte.
+        // An image of it is identical.
         image_of(&place.path("target"), &place.path("again")).unwrap();
         place.same("again", "image");
 
-        // Sockets are named on standard error.
+        // Standard error lists sockets.
         prop_assert_eq!(place.run("daxfs extract --tar image tar").status, 0);
-        // As an ordinary user tar sets the mode first, after which it may not set attributes.
+        // An ordinary user's tar sets the mode first, and may then lack permission for attributes.
         let possible = |entry: &listing::Entry| entry.xattrs.is_empty() || entry.mode & 0o200 != 0;
         if !is_root() && !expected.values().all(possible) {
             return Ok(());
@@ -96,7 +96,7 @@ fn owners_devices_and_attributes_as_root() {
         "mkdir source; cd source; touch a b c; ln -s nowhere link; chown -h 7:8 link
          chown 1000:500 a; chown 4000000000:2000000000 b; chmod 4755 a; chmod 2070 b; chmod 7777 c",
     );
-    // Containers may not.
+    // Containers may lack permission.
     if place
         .run("cd source; mknod block b 300 70000 && mknod char c 300 70000")
         .status
@@ -126,7 +126,7 @@ fn owners_devices_and_attributes_as_root() {
 fn deep_trees_and_long_paths() {
     let place = place("mkdir source");
     let flags = rustix::fs::OFlags::RDONLY;
-    // Deeper than descriptors last, longer than the system takes in one piece.
+    // Deeper than the limit on descriptors, longer than the system accepts in one piece.
     let none = rustix::fs::Mode::empty();
     let mut at = rustix::fs::open(place.path("source"), flags, none).unwrap();
     let name = "directory ".repeat(6);
@@ -141,7 +141,7 @@ fn deep_trees_and_long_paths() {
     place.ok("daxfs extract image target");
     image_of(&place.path("target"), &place.path("again")).unwrap();
     place.same("again", "image");
-    // The paths are too long for the removal of the temporary directory.
+    // The paths are too long for removing the temporary directory.
     place.shell("rm -rf source target");
 }
 
@@ -150,26 +150,26 @@ fn targets() {
     let place = fixture();
     chmod(place.path("source/dir"), 0o555);
     let expected = made(&place);
-    // An empty directory is filled, and gets the root's attributes.
+    // An empty directory is filled, and receives the root's attributes.
     place.ok("mkdir -m 711 target; daxfs extract image target");
     has(&place, "target", &expected);
     // Nothing is overwritten.
     let end = ": is not empty; name a new or an empty directory\n";
     place.fails("daxfs extract image target", end);
-    // A part.
+    // Part of the image.
     place.ok("daxfs extract --path=/link/.. image part");
     assert_eq!(place.read("part/below/deep"), vec![7; 10_000]);
     assert_eq!(place.names("."), ["image", "part", "source", "target"]);
-    // A user who is not root could not remove them otherwise.
+    // Otherwise, a user who is not root could not remove them.
     place.shell("chmod 755 source/dir target/dir part");
-    // A directory stays empty if its attributes cannot be set.
+    // If its attributes cannot be set, a directory stays empty.
     if is_root() && available("strace") {
         place.shell("cp $(command -v daxfs) .; chmod 755 .; mkdir -m 777 other");
         let user = "timeout 60 setpriv --reuid=1000 --clear-groups";
         let extract = format!("{user} ./daxfs extract image other");
         place.fails(extract, "cannot set the mode");
         assert_eq!(place.names("other"), [""; 0]);
-        // Another user takes the place of the directory that is made for the target.
+        // Another user replaces the directory that is created for the target.
         place.shell("chown 1000 other");
         let swap = "until n=$(ls -A) && [ $n ]; do sleep 0.01; done; mv $n away; mkdir $n";
         let slow = "strace -f -o /dev/null -e inject=?mkdir,mkdirat:delay_exit=3000000";
@@ -179,8 +179,8 @@ fn targets() {
     }
 }
 
-/// Runs `daxfs` with `words` and ends it by a signal as soon as something of it is to be seen in
-/// `directory`. Returns whether the signal came in time.
+/// Runs `daxfs` with `words`, and kills it with a signal as soon as its output appears in
+/// `directory`. Returns whether the signal arrived in time.
 fn interrupted(place: &Place, words: &[&str], directory: &str) -> bool {
     let mut command = place.command("daxfs");
     let mut child = command.args(words).stdout(Stdio::null()).spawn().unwrap();
@@ -219,7 +219,7 @@ fn interrupted_runs_leave_nothing() {
             }
             place.shell("rm -rf out/target");
         }
-        // The same into a directory that exists.
+        // The same for an existing directory.
         place.shell("mkdir out/target");
         if interrupted(&place, &["extract", "image", "out/target"], "out/target") {
             cut += 1;

@@ -54,7 +54,7 @@ fn fsck() {
     );
     assert_eq!(place.ok("daxfs fsck --quiet image").text(), "");
 
-    // Data that nothing but the SHA-256 covers.
+    // Data covered by nothing but the SHA-256.
     let mut bytes = place.read("image");
     let data = superblock(&bytes).data.offset.get() as usize;
     bytes[data] ^= 1;
@@ -110,7 +110,7 @@ fn paths() {
     );
 }
 
-/// Each finding is said.
+/// Each finding is reported.
 #[test]
 fn findings() {
     let place = place("mkdir source; touch source/{1..150}");

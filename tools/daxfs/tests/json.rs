@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 
 const SCHEMA: &str = include_str!("../../../Documentation/daxfs.schema.json");
 
-/// Checks that `value` is valid, and that it names `schema`.
+/// Checks that `value` is valid and has this `schema`.
 pub fn check(schema: &str, value: &Value) {
     assert_eq!(value["schema"], schema, "{value}");
     let all: Value = serde_json::from_str(SCHEMA).unwrap();
     members(&all, &all, value).unwrap();
-    // A member that nothing describes is an error, and so is one that is missing.
+    // An undescribed member is an error, and so is a missing one.
     let mut more = value.clone();
     more["surprise"] = json!(1);
     assert!(members(&all, &all, &more).is_err(), "{schema}");
@@ -23,7 +23,7 @@ pub fn check(schema: &str, value: &Value) {
     assert!(members(&all, &all, &less).is_err(), "{schema}");
 }
 
-/// Returns the members that `schema`, a part of `all`, describes, or why `value` does not match it.
+/// Returns the members that `schema`, a part of `all`, describes, or why `value` does not match.
 fn members<'a>(
     all: &'a Value,
     schema: &'a Value,
@@ -106,7 +106,7 @@ fn every_command() {
     let place = fixture();
     place.shell("printf x >source/$'odd\\xff'");
     let flags = rustix::fs::XattrFlags::empty();
-    // Without it there is one member less.
+    // Without it, there is one member less.
     let _ = rustix::fs::lsetxattr(place.path("source/file"), "user.name", b"\xff", flags);
     image_of(&place.path("source"), &place.path("image")).unwrap();
     for (schema, line) in [

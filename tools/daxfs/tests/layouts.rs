@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Images of stores in OCI layouts. tests/registry moves them through a registry.
+//! Images of stores in OCI layouts. tests/registry transfers them through a registry.
 
 use crate::store::versions;
 use crate::support::{available, certificate, skip, Place, DECADES};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 const BLOBS: &str = "layout/blobs/sha256";
 
-/// Makes a store with two versions, the second one signed, and a layout with both.
+/// Creates a store with two versions, the second one signed, and a layout with both.
 fn exported() -> Place {
     let place = versions();
     place.shell("for n in 1 2; do daxfs store add store base-$n v$n; done");
@@ -22,31 +22,31 @@ fn exported() -> Place {
     place
 }
 
-/// Runs a line, which must succeed and print this part.
+/// Runs a line, which must succeed and print `part`.
 #[track_caller]
 fn says(place: &Place, line: &str, part: &str) {
     let run = place.ok(line);
     assert!(run.text().contains(part), "{line}: {part:?}: {run:?}");
 }
 
-/// Returns a description in the layout.
+/// Returns a description from the layout.
 fn description(place: &Place, name: &str) -> Value {
     serde_json::from_slice(&place.read(name)).unwrap()
 }
 
-/// Returns the file of the blob that `descriptor` describes.
+/// Returns the file with the blob of `descriptor`.
 fn file(descriptor: &Value) -> String {
     let digest = descriptor["digest"].as_str().unwrap();
     format!("{BLOBS}/{}", digest.strip_prefix("sha256:").unwrap())
 }
 
-/// Returns the manifest of the image at `index` of the layout.
+/// Returns the manifest of the layout's image number `index`.
 fn manifest(place: &Place, index: usize) -> Value {
     let images = description(place, "layout/index.json");
     description(place, &file(&images["manifests"][index]))
 }
 
-/// Returns the blobs of the last image: itself, and its packs.
+/// Returns the blobs of the last image: the image and its packs.
 fn parts(place: &Place) -> Vec<String> {
     let manifest = manifest(place, 1);
     manifest["layers"]
@@ -57,7 +57,7 @@ fn parts(place: &Place) -> Vec<String> {
         .collect()
 }
 
-/// Puts another manifest in place of the last image's.
+/// Replaces the last image's manifest.
 fn replace(place: &Place, manifest: &Value) {
     let text = manifest.to_string();
     let digest = Sha256::digest(&text);
@@ -93,7 +93,7 @@ fn there_and_back() {
     // The image, two packs, the manifest and the configuration.
     let first = ": 5 blobs (3.0M) are new, 0 (0) were present\n";
     export("base-1", "oci:layout", &format!("base-1{first}"));
-    // The second one adds its version, and has the large file and the small one.
+    // The second one adds its version, and contains the large and the small file.
     export("base-2", "oci:layout", "base-2: 4 blobs (");
     let before = place.names(BLOBS);
     export("base-2", "oci:layout", "base-2: 0 blobs (0) are new, 6 (");
@@ -104,7 +104,7 @@ fn there_and_back() {
         let content = place.read(format!("{BLOBS}/{name}"));
         assert_eq!(&daxfs_files::digest::hex(&Sha256::digest(content)), name);
     }
-    // Other programs write more into the index.
+    // Other programs add more to the index.
     let mut index = description(&place, "layout/index.json");
     let names = || index["manifests"].as_array().unwrap().iter();
     let names = names().map(|it| &it["annotations"]["org.opencontainers.image.ref.name"]);
@@ -147,14 +147,14 @@ fn there_and_back() {
         "daxfs store add other base-1 oci:layout:base-1",
         "base-1: is in the store",
     );
-    // The packs that only it needs are freed.
+    // The packs that only this image needs are freed.
     place.ok("daxfs store remove other latest && daxfs store remove other by-digest");
     says(
         &place,
         "daxfs store gc other",
         "removed 1 packs, 0 unfinished",
     );
-    // A new image takes the name of another one.
+    // A new image takes over another one's name.
     export("base-1", "oci:layout:latest", "latest: 0 blobs");
     assert_eq!(
         description(&place, "layout/index.json")["annotations"],
@@ -173,7 +173,7 @@ fn signatures() {
     place.ok("daxfs store add other base-2 oci:layout:base-2");
     place.same("other/images/base-2.daxfs", "store/images/base-2.daxfs");
     place.ok("daxfs verify --cert owner.pem other/images/base-2.daxfs");
-    // The image without a signature is another blob.
+    // The unsigned image is a different blob.
     place.ok("daxfs store add store unsigned v2");
     says(
         &place,
@@ -193,7 +193,7 @@ fn damage() {
         damaged[content.len() / 2] ^= 1;
         place.write(part, &damaged);
         refused(&place, &format!("{part}: does not have its digest sha256:"));
-        // The size does not show it.
+        // The size does not reveal it.
         says(
             &place,
             "daxfs store export store base-2 oci:layout",
@@ -216,7 +216,7 @@ fn damage() {
         );
         assert!(place.read(part) == content);
     }
-    // Packs of the store are not read.
+    // Packs that the store has are not read.
     place.ok("daxfs store add some base-1 oci:layout:base-1");
     let large = parts[1..].iter().max_by_key(|part| place.read(part).len());
     place.ok(format!("rm {}", large.unwrap()));
@@ -225,7 +225,7 @@ fn damage() {
         "daxfs store add some base-2 oci:layout:base-2",
         "1 objects (2) are new",
     );
-    // A damaged one in the store is replaced.
+    // A damaged pack in the store is replaced.
     place.ok("daxfs store export store base-2 oci:layout; daxfs store remove some base-2");
     place.ok("mv store/packs good; cp -r some/packs store/packs; for pack in some/packs/*; do echo >$pack; done");
     let run = place.run("daxfs store add some base-2 oci:layout:base-2");
@@ -240,7 +240,7 @@ fn damage() {
         "diff -r good some/packs; daxfs store verify some",
         ": 0 problems",
     );
-    // None is published.
+    // No damaged pack is published.
     let pack = place.names("store/packs").remove(0);
     place.ok(format!(
         "rm -r layout; cp good/* store/packs; rm store/packs/{pack}"
@@ -259,7 +259,7 @@ fn damage() {
     assert!(!place.exists("layout/index.json"));
 }
 
-/// Manifests that do not fit their blobs.
+/// Manifests that do not match their blobs.
 #[test]
 fn wrong_manifests() {
     let place = exported();
@@ -292,7 +292,7 @@ fn wrong_manifests() {
         with(&|layers| layers[1]["size"] = json!(size));
         refused(&place, &format!(" bytes instead of {size}; "));
     }
-    // No byte of it is copied.
+    // Not a byte of it is copied.
     place.shell("ln -s /dev/zero layout/blobs/sha256/$(printf '%064d' 0)");
     with(&|layers| layers[1]["digest"] = json!(format!("sha256:{:064}", 0)));
     refused(&place, "is not a regular file");
@@ -347,7 +347,7 @@ fn mistakes() {
     );
 }
 
-/// An image that has the configuration of the container image that it was made of.
+/// An image with the configuration of the container image from which it was made.
 #[test]
 fn for_containers() {
     let place = versions();
@@ -379,7 +379,7 @@ fn for_containers() {
     place.write("layout/oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}");
 
     place.ok("daxfs store add store base-1 oci:layout:1");
-    // The second time, nothing changes.
+    // The second time changes nothing.
     for new in ["5 blobs (", "0 blobs ("] {
         let export = "daxfs store export --container 1 store base-1 oci:layout:1-daxfs";
         says(&place, export, &format!("1-daxfs: {new}"));

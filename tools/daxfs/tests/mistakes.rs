@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Mistakes that people make with `daxfs`: each gives one line that says what to do, and nothing is
-//! lost. `AT/` is the directory of the files. tests/load has those that take a kernel with the module.
+//! User mistakes with `daxfs`: each prints one line with the remedy, and loses nothing. `AT/` is
+//! the directory of the files. tests/load covers those that need a kernel with the module.
 
 use crate::support::fixture;
 use daxfs_testing::specimen::specimen;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Output of the commands: it is complete or an error, and nothing that is in use is overwritten.
+//! Output of the commands: it is complete or an error, and nothing in use is overwritten.
 
 use crate::support::{available, chmod, fixture, is_root, place, skip, who};
 use daxfs_testing::image_of;
 
-/// /dev/full takes nothing, and what is closed or open for reading takes none either, which is an error. A closed pipe is not.
+/// /dev/full, a closed descriptor and a read-only one cause errors. A closed pipe does not.
 #[test]
 fn full_and_closed_standard_output() {
     let place = fixture();
@@ -40,13 +40,13 @@ fn full_and_closed_standard_output() {
             let why = format!("standard output: cannot write: {why}\n");
             assert!(told.stderr.ends_with(&why), "{line} {output}: {told:?}");
         }
-        // SIGPIPE ends it.
+        // SIGPIPE ends the command.
         let closed = place.ok(format!("exec 3> >(:); wait $!; {line} >&3; echo $?"));
         assert_eq!(closed.text(), "141\n", "{line}");
     }
 }
 
-/// An image is cut, or another one takes its place in the file, while a command waits for the reader of its output.
+/// An image is truncated or replaced while a command waits for the reader of its output.
 #[test]
 fn images_that_change() {
     let place =
@@ -55,7 +55,7 @@ fn images_that_change() {
         image_of(&place.path(name), &place.path(format!("{name}.img"))).unwrap();
     }
     let (short, other) = ("the file is too short", "another image took its place");
-    // Reads that succeed notice nothing else, before another image is there.
+    // Successful reads cannot detect other changes, until another image appears.
     let modified = "was modified while it was read";
     for (change, why) in [
         ("truncate -s 6M image", short),
@@ -94,7 +94,7 @@ fn archives_that_exist() {
     assert!(size() > 10_000);
 }
 
-/// An archive is as private as the file that it replaces, which a symbolic link may lead to.
+/// An archive is as private as the file that it replaces, even through a symbolic link.
 #[test]
 fn private_archives() {
     let place = fixture();
@@ -119,7 +119,7 @@ fn private_archives() {
     }
 }
 
-/// Both GNU tar and bsdtar restore the lists with `--acls`, which reads only the text form.
+/// GNU tar and bsdtar both restore the lists with `--acls`, which reads only the text form.
 #[test]
 fn lists_survive_tar_programs() {
     let place = place("mkdir -p source/dir; : >source/file");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Composed images: commands read the content of files in packs.
+//! Composed images: commands read content that is in packs.
 
 use crate::support::{certificate, fixture, Place, DECADES};
 use daxfs_reader::layout;
@@ -9,8 +9,8 @@ use daxfs_testing::{composed_of, image_with, options};
 use serde_json::Value;
 use std::mem::offset_of;
 
-/// Returns a place with a tree, `source`, its image, `image`, and one that has the same files, `composed`, with content
-/// in the packs `first` and `second`.
+/// Returns a place with a tree, `source`, its `image`, and `composed`, with content in `first` and
+/// `second`.
 fn composed() -> Place {
     let place = fixture();
     for label in ["first", "second"] {
@@ -25,7 +25,7 @@ fn composed() -> Place {
     place
 }
 
-/// Puts the images of `place` into a directory like a store.
+/// Arranges the images of `place` in a directory like a store's.
 fn store(place: &Place) {
     place.shell(
         "mkdir -p store/images store/packs; mv composed store/images/one.daxfs
@@ -36,7 +36,7 @@ fn store(place: &Place) {
 
 const PACKS: &str = "--pack first --pack second";
 
-/// Returns the files of `dump --sums` without their places.
+/// Returns the files from `dump --sums` without their places.
 fn files(place: &Place, words: &str) -> Vec<Value> {
     let mut dump = place.ok(format!("daxfs dump --sums {words}")).json();
     let files = dump["files"].as_array_mut().unwrap();
@@ -64,7 +64,7 @@ fn content() {
         cat.stdout,
         place.ok("daxfs cat image file dir/below/deep").stdout
     );
-    // The bytes are where stat says.
+    // The bytes are where stat reports them.
     let stat = place.ok(format!("daxfs stat {PACKS} composed dir/below/deep"));
     let (_, found) = stat.text().split_once("Data: from 0x").unwrap();
     let (offset, digest) = found.split_once(" of the pack ").unwrap();
@@ -79,7 +79,7 @@ fn content() {
     assert!(clean.text().ends_with(" bytes\n"), "{clean:?}");
     place.ok(format!("daxfs fsck {PACKS} composed image"));
 
-    // In a store packs need no names.
+    // In a store, packs need not be named.
     let expected = files(&place, "image");
     store(&place);
     assert_eq!(files(&place, "store/images/one.daxfs"), expected);
@@ -119,7 +119,7 @@ fn without_packs() {
         "{clean:?}"
     );
 
-    // A message names the file, the pack, and what to do.
+    // The message contains the file, the pack, and the remedy.
     let missing = place.run("daxfs cat composed file");
     let of_pack = |digest: &&str| {
         let said = format!(
@@ -171,7 +171,7 @@ fn wrong_packs() {
     );
     place.fails("daxfs cat --pack none composed file", "none: cannot open");
 
-    // Data that nothing but the SHA-256 covers.
+    // Data covered by nothing but the SHA-256.
     place.ok(format!("daxfs fsck {PACKS} composed"));
     let good = place.read("first");
     let mut bytes = good.clone();
@@ -186,7 +186,7 @@ fn wrong_packs() {
     let said = "composed: 1 of 2 packs damaged or unreadable; restore from copies\n";
     assert_eq!(count(said), 2, "{run:?}");
 
-    // A pack without the files: the same superblock, other inodes.
+    // A pack without the files: the same superblock, but different inodes.
     let mut bytes = good;
     let inodes = superblock(&bytes).inodes;
     let (start, length) = (inodes.offset.get() as usize, inodes.length.get() as usize);
@@ -207,7 +207,7 @@ fn wrong_packs() {
     );
 }
 
-/// Packs in a store that cannot be used hide neither each other nor what other packs have.
+/// Unusable packs in a store hide neither each other nor the content of other packs.
 #[test]
 fn damaged_packs() {
     let place = composed();
@@ -244,7 +244,7 @@ fn damaged_packs() {
     let why = "has content in a pack that cannot be used";
     place.fails("daxfs fuse composed mnt", why);
 
-    // All others of the same image are named as well.
+    // All others of the same image are reported as well.
     place.shell(format!(
         "for pack in store/packs/*; do [ $pack = {pack} ] || : >$pack; done"
     ));
@@ -277,8 +277,8 @@ fn composed_packs() {
     );
 }
 
-/// A pack without a root, which its files do not need, and what the kernel does not mount, whatever
-/// files are wanted: a bad record in the table of packs.
+/// A pack without a root, which its files do not need; and what the kernel refuses to mount,
+/// whatever files are wanted: a bad record in the table of packs.
 #[test]
 fn structure() {
     let place = composed();
@@ -301,7 +301,7 @@ fn structure() {
     fsck("first: root inode is not a root directory");
     fsck("composed: 1 of 2 packs damaged");
 
-    // The reserved bytes of one record, and one pack twice.
+    // Reserved bytes of a record, and a pack listed twice.
     let good = image.clone();
     let table = layout::PACKS_OFFSET as usize;
     let table = u64::from_le_bytes(good[table..table + 8].try_into().unwrap()) as usize;
@@ -352,7 +352,7 @@ fn verified() {
     );
 }
 
-/// Packs may be more than the files that a process may open.
+/// Packs may outnumber the files that a process can open.
 #[test]
 fn many_packs() {
     let place = composed();
@@ -362,7 +362,7 @@ fn many_packs() {
         "cannot open: Too many open files; raise the limit (ulimit -n)",
     );
     store(&place);
-    // Only the packs of one image are open at a time, and packs of two images once.
+    // Only one image's packs are open at a time, and packs shared by two images once.
     place.ok(format!(
         "ulimit -n 10; daxfs fsck {}",
         "composed ".repeat(10)

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `--offset` and `--image`: images in a file that holds more.
+//! `--offset` and `--image`: images in larger files.
 
 use crate::support::{certificate, digest, fixture, Place, DECADES};
 use daxfs_testing::image_of;
 
-/// Fill `middle`, a file with the image in its middle, and `disk`, a store in which another image is
-/// before "base". The bytes around the image are not a multiple of anything.
+/// Creates `middle`, a file with the image in its middle, and `disk`, a store with another image
+/// before "base". The sizes of the bytes around the image are odd.
 const FILL: &str = "
     (head -c 5003 /dev/zero | tr '\\0' x; cat image; head -c 777 /dev/zero | tr '\\0' x) >middle
     rm -f disk; daxfs store init --size 16M disk
@@ -20,7 +20,7 @@ fn places() -> Place {
     place
 }
 
-/// Runs `words`, with the image alone, in the middle, and by its name. Returns the outputs.
+/// Runs `words` with the image alone, in the middle, and by name. Returns the outputs.
 fn outputs(place: &Place, words: &str) -> [Vec<u8>; 3] {
     let (command, rest) = words.split_once(' ').unwrap();
     let run = |file: &str, options: &str| {
@@ -34,7 +34,7 @@ fn outputs(place: &Place, words: &str) -> [Vec<u8>; 3] {
     ]
 }
 
-/// Returns the output without the size of the file that the image is in.
+/// Returns the output without the size of the surrounding file.
 fn without_region(output: Vec<u8>) -> Vec<u8> {
     let Ok(mut json) = serde_json::from_slice::<serde_json::Value>(&output) else {
         return output;
@@ -62,7 +62,7 @@ fn commands_that_read() {
         let [alone, middle, listed] = outputs(&place, words).map(without_region);
         assert!(alone == middle && alone == listed, "{words}");
     }
-    // They say which image it is.
+    // The output identifies the image.
     let text = |output| String::from_utf8(output).unwrap();
     let [_, middle, listed] = outputs(&place, "fsck IMAGE").map(text);
     assert!(listed.starts_with("disk: base: clean, "), "{listed}");
@@ -70,12 +70,12 @@ fn commands_that_read() {
     place.ok("daxfs extract --no-same-owner --image base disk target");
     image_of(&place.path("target"), &place.path("again")).unwrap();
     place.ok("daxfs diff --ignore owner image again");
-    // Also standard input.
+    // From standard input, too.
     let piped = place.ok("daxfs digest --offset 5003 - <middle");
     assert_eq!(piped.text().trim_end(), digest(&place));
 }
 
-/// Two images of one device are compared.
+/// Compares two images on one device.
 #[test]
 fn two_places() {
     let place = places();
@@ -109,11 +109,11 @@ fn nothing_there() {
          daxfs info disk | 1 | commands take --image NAME
          daxfs info --offset 1T middle | 1 | so nothing starts at byte 1099511627776",
     );
-    // A store can also be in the middle, such as in a partition.
+    // A store may also start in the middle, for example in a partition.
     place.shell("(head -c 512 /dev/zero; cat disk) >whole");
     let found = place.ok("daxfs digest --offset 512 --image base whole");
     assert_eq!(found.text().trim_end(), digest(&place));
-    // An image does not reach beyond its place.
+    // An image cannot extend beyond its place.
     place.shell("truncate -s $((5003 + $(stat -c %s image) - 1)) middle");
     place.fails(
         "daxfs info --offset 5003 middle",

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Public reports of people who do this job with other tools, and what daxfs does with what they have.
+//! Public reports from users of other tools, and how daxfs handles their data.
 //!
-//! Each file `reports/*.txt` is an area. Each line is a case, with bars between its fields:
+//! Each file `reports/*.txt` is an area. Each line is a case with fields separated by bars:
 //!
 //! ```text
 //! SOURCE | what people have | shell lines that make it and run the programs | exit status | output
 //! ```
 //!
-//! SOURCE is the report, as REPOSITORY#NUMBER. The output, both streams with their words in one line, must
-//! contain the last field, or be the text after "=" if the field starts with it.
-//! The shell lines have the functions of `reports/lib.sh`, the programs `mkdaxfs` and `daxfs`, an empty
-//! directory, and may contain bars. `DAXFS_REPORTS=moby#18226` runs only the cases of that source.
+//! SOURCE is the report, as REPOSITORY#NUMBER. The output, both streams with their words on one
+//! line, must contain the last field, or equal the text after "=" if the field starts with it. The
+//! shell lines may use the functions of `reports/lib.sh`, the programs `mkdaxfs` and `daxfs`, an
+//! empty directory, and bars. `DAXFS_REPORTS=moby#18226` runs only the cases of that source.
 
 use crate::support::place;
 use daxfs_testing::can_mount;
@@ -106,7 +106,8 @@ fn public_reports() {
     assert!(failed.is_empty(), "\n{}", failed.join("\n"));
 }
 
-/// Images of random layers have the files that an overlay of these layers shows. `DAXFS_SEED` and `DAXFS_SETS` choose others.
+/// Images of random layers look like an overlay of them. `DAXFS_SEED` and `DAXFS_SETS` select
+/// others.
 #[test]
 fn random_layers() {
     if !available("python3") || !can_mount("reports::random_layers") {

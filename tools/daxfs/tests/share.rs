@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `daxfs share`: what QEMU is given. tests/machines starts machines with it.
+//! `daxfs share`: the arguments for QEMU. tests/machines starts machines with them.
 
 use crate::support::fixture;
 
@@ -20,7 +20,7 @@ fn the_image_itself() {
     // A file of another size.
     place.shell("truncate -s +4K image");
     place.fails("daxfs share image", &format!("has {} bytes", size + 4096));
-    // The way out that it names.
+    // The remedy in the message.
     place.shell("truncate -s %2M image");
     let line = place.ok("daxfs share image");
     let padded = format!("size={},", size + (2 << 20));
@@ -28,7 +28,7 @@ fn the_image_itself() {
     place.fails("daxfs share - <image", "name a file");
 }
 
-/// Machines see what the host adds to a store.
+/// Machines see images that the host adds to a store.
 #[test]
 fn a_store() {
     let place = fixture();

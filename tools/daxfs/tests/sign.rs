@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `sign` and `verify`, and what other commands do with a signature.
+//! `sign` and `verify`, and how other commands handle signatures.
 
 use crate::support::{certificate, digest, fixture, place, Place, DECADES};
 use daxfs_reader::layout::SIGNATURE_MAGIC;
@@ -9,7 +9,7 @@ use daxfs_testing::{image_with, options};
 const SIGN: &str = "daxfs sign --key owner.key --cert owner.pem image";
 const VERIFY: &str = "daxfs verify --cert owner.pem image";
 
-/// Makes a place with an image and an owner of a key.
+/// Creates a place with an image and the owner of a key.
 fn owned() -> Place {
     let place = fixture();
     place.shell(certificate("owner", "owner", DECADES));
@@ -44,7 +44,7 @@ fn commands() {
     has("daxfs info image", ", expires 2099-01-01 00:00:00");
     has("daxfs fsck image", ": clean, ");
 
-    // Signed elsewhere.
+    // Signed by another program.
     let bytes = place.read("image");
     let mut windows = bytes.windows(8);
     let at = windows.position(|bytes| bytes == SIGNATURE_MAGIC).unwrap();
@@ -99,14 +99,14 @@ fn commands() {
     damaged[at + 8..at + 40].fill(0);
     place.write("image", &damaged);
     place.ok(SIGN);
-    // The image, and not only the line, is compared.
+    // The image is compared, not just the line.
     let mut other = bytes;
     other[8192] ^= 1;
     place.write("image", &other);
     place.fails(VERIFY, "SHA-256 is");
 }
 
-/// Nothing remains of what openssl reads.
+/// Nothing remains of openssl's input.
 #[test]
 fn killed() {
     let place = owned();
@@ -121,7 +121,7 @@ fn killed() {
     }
 }
 
-/// Signatures that another program may make, and daxfs does not.
+/// Signatures that another program can make, but daxfs cannot.
 #[test]
 fn times() {
     let place = owned();
@@ -147,7 +147,7 @@ fn chains() {
         place.shell(certificate(name, issuer, DECADES));
     }
     place.shell("mkdir forged; openssl x509 -in between.pem -outform DER -out between.der");
-    // Another authority of the same name.
+    // Another authority with the same name.
     place.shell(format!(
         "cd forged; {}",
         certificate("root", "root", DECADES)
@@ -161,7 +161,7 @@ fn chains() {
         "daxfs verify --cert forged/root.pem image",
         "certificate verify error",
     );
-    // The authorities of the machine do not count.
+    // The machine's own authorities do not count.
     place.shell(
         "mkdir authorities; cp root.pem between.pem authorities; openssl rehash authorities",
     );
@@ -177,13 +177,13 @@ fn chains() {
     place.ok("daxfs verify --cert between.pem image");
 }
 
-/// A signature goes into the padding after the sums. Without room, the file grows. A key and a certificate may come from
+/// A signature goes into the padding after the sums, or else the file grows. Keys may come from
 /// pipes.
 #[test]
 fn padding() {
     let place = place("mkdir tree");
     place.shell(certificate("owner", "owner", DECADES));
-    // A block each for the superblock and the other tables come before the data.
+    // The superblock and the other tables, one block each, precede the data.
     for (padding, sums, data, grows) in [
         (4 << 10, false, 4 << 10, 4 << 10),
         (4 << 10, true, 4 << 10, 0),
@@ -204,14 +204,14 @@ fn padding() {
         assert_eq!(signed[..=end], plain[..=end]);
         place.ok(VERIFY);
         if grows > 0 {
-            // Another image that follows stays.
+            // Another image behind it stays intact.
             place.write("both", [&plain[..], &plain].concat());
             place.mistakes("daxfs sign --key owner.key --cert owner.pem both | 1 | sign a copy of");
         }
     }
 }
 
-/// Every kind of key that the format has.
+/// Every kind of key in the format.
 #[test]
 fn keys() {
     let place = fixture();

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-/// Returns a directory with the sources of a first and a second version.
+/// Returns a directory with the sources of two versions.
 pub fn versions() -> Place {
     place(
         "for version in v1 v2; do
@@ -29,7 +29,7 @@ pub fn versions() -> Place {
     )
 }
 
-/// Runs a line, which must succeed and print this part. Returns what it prints.
+/// Runs a line, which must succeed and print `part`. Returns its output.
 #[track_caller]
 fn says(place: &Place, line: &str, part: &str) -> String {
     let run = place.ok(line);
@@ -38,7 +38,7 @@ fn says(place: &Place, line: &str, part: &str) -> String {
     text.into()
 }
 
-/// Adds a source as the image `name`, and checks the line about it.
+/// Adds a source as the image `name`, and checks the printed line.
 #[track_caller]
 fn add(place: &Place, name: &str, source: &str, part: &str) -> String {
     let line = format!("daxfs store add store {name} {source}");
@@ -50,7 +50,7 @@ fn verify(place: &Place) {
     says(place, "daxfs store verify store", ": 0 problems\n");
 }
 
-/// Removes images and all that nothing needs then.
+/// Removes images, and everything that nothing needs afterwards.
 #[track_caller]
 fn remove(place: &Place, names: &str) {
     place.ok(format!(
@@ -71,7 +71,7 @@ fn write(place: &Place, name: &str, content: &[u8]) {
     place.write(name, content);
 }
 
-/// The layers of a container image are merged as mkdaxfs merges them.
+/// A container image's layers are merged as by mkdaxfs.
 #[test]
 fn layers_of_container_images() {
     if !available("python3") {
@@ -119,7 +119,7 @@ fn versions_share_their_objects() {
     assert!(first.starts_with(images[1]["sha256"].as_str().unwrap()));
     says(&place, "daxfs store list store", "\nbase-1 ");
 
-    // The first pack is needed as long as one image needs it.
+    // The first pack stays as long as an image needs it.
     for (name, files) in [("base-1", 0), ("again", 0), ("base-2", 3)] {
         place.ok(format!("daxfs store remove store {name}"));
         says(
@@ -132,7 +132,7 @@ fn versions_share_their_objects() {
     is_empty(&place);
 }
 
-/// Inputs are read as mkdaxfs reads them.
+/// Inputs are read as by mkdaxfs.
 #[test]
 fn options_of_inputs() {
     let place = place(
@@ -165,8 +165,8 @@ fn options_of_inputs() {
     }
 }
 
-/// An overlay may give inodes other numbers when the kernel has forgotten them. Each remount forgets the unused ones;
-/// overlayfs refuses those by fsconfig(2).
+/// An overlay may renumber inodes that the kernel has forgotten, as each remount does with unused
+/// ones, except by fsconfig(2), which overlayfs refuses.
 #[test]
 fn changing_numbers() {
     if !can_mount("store::changing_numbers") {
@@ -199,11 +199,11 @@ fn composed_images() {
     for pack in &packs {
         let digest = place.ok(format!("daxfs digest store/packs/{pack}"));
         assert_eq!(format!("{}.daxfs", digest.text().trim()), *pack);
-        // Of a mount of it only root sees anything.
+        // On a mount of it, only root sees anything.
         let line = format!("daxfs stat store/packs/{pack} /");
         says(&place, &line, "0700/d");
     }
-    // Each file has its object in a pack, and its size and its attributes in the image.
+    // Each file's object is in a pack, its size and attributes are in the image.
     for file in ["small", "copy", "hard", "dir/large", "dir/version"] {
         let content = place.read(format!("v1/{file}"));
         let name = URL_SAFE_NO_PAD.encode(Sha256::digest(&content));
@@ -216,7 +216,7 @@ fn composed_images() {
         let size = format!("Size: {}", content.len());
         says(&place, &format!("daxfs stat image /{file}"), &size);
     }
-    // The image itself has none of the content.
+    // The image itself contains none of the content.
     assert!(place.read("image").len() < 16384);
     let line = place.fails(
         "daxfs store add store x image",
@@ -226,11 +226,11 @@ fn composed_images() {
         packs.iter().any(|pack| line.contains(&pack[..64])),
         "{line}"
     );
-    // The order of an archive makes no difference.
+    // The order of an archive does not matter.
     place.ok("(cd v1 && find . | sort -r | tar --no-recursion --format=pax --xattrs -T - -cf ../reversed)");
     place.ok("daxfs store add reverse image reversed");
     place.ok("cmp store/images/image.daxfs reverse/images/image.daxfs");
-    // Another store has the same images.
+    // Another store contains the same images.
     place.ok("daxfs store add other image v1");
     place.ok("diff -r store other");
 }
@@ -240,18 +240,18 @@ fn member(name: &str, kind: u8, content: &[u8]) -> Vec<u8> {
     feed::member(name.as_bytes(), kind, b"", 0o644, content)
 }
 
-/// Returns a pax header with an extended attribute for the next member.
+/// Returns a pax header with an extended attribute of the next member.
 fn attribute(name: &str, value: &str) -> Vec<u8> {
     let key = format!("SCHILY.xattr.{name}");
     member("pax", b'x', &feed::records(&[(&key, value.as_bytes())]))
 }
 
-/// Mounts show attributes and whiteouts of overlayfs as they are in the source.
+/// Mounts show overlayfs's attributes and whiteouts unchanged from the source.
 #[test]
 fn attributes_of_overlayfs() {
     let place = versions();
     let mut whiteout = member("dir/removed", b'3', b"");
-    // The numbers of the device.
+    // The device numbers.
     whiteout[329..345].fill(0);
     feed::seal(&mut whiteout);
     let archive = [
@@ -321,7 +321,7 @@ fn names_and_owners() {
     place.fails("daxfs store verify --no-wait store", other);
     place.fails("daxfs store remove --no-wait store base", other);
     place.fails("daxfs store activate --no-wait store base", other);
-    // Those who list and mount images do not wait for one that adds others.
+    // Listing and mounting images does not wait for an addition.
     says(&place, "daxfs store list store", "\nbase ");
 }
 
@@ -343,11 +343,11 @@ fn active_images() {
         let target = fs::read_link(place.path("store/active")).unwrap();
         assert_eq!(target, Path::new("images").join(format!("{name}.daxfs")));
     }
-    // An image that was removed is not active.
+    // A removed image is not active.
     assert_eq!(active_after("daxfs store remove store v1"), "v2\n");
     place.ok("cp store/active v2.daxfs && daxfs store remove store v2 && [ ! -L store/active ]");
     assert_eq!(active_after("mv v2.daxfs store/images"), "");
-    // Anything else in its place is reported, and replaced.
+    // Anything else in its place is reported and replaced.
     let not_a_link = || {
         for command in ["list", "verify"] {
             let run = place.run(format!("daxfs store {command} store"));
@@ -365,7 +365,7 @@ fn active_images() {
     place.ok("rm store/active; echo >store/active");
     not_a_link();
     assert_eq!(active_after("daxfs store activate store v2"), "v2\n");
-    // Nor is an image active that cannot be mounted.
+    // An image that cannot be mounted is not active, either.
     place.ok("mv store/packs away; mkdir store/packs");
     place.fails("daxfs store activate store v2", "v2: needs pack ");
     place.ok("rmdir store/packs; mv away store/packs; echo >store/images/empty.daxfs");
@@ -403,11 +403,11 @@ fn damaged_files() {
     };
     damage(object);
     assert!(problems(3, "SHA-256 is").contains("is missing or damaged"));
-    // The sums that mounts verify its pieces by.
+    // The sums with which mounts verify its pieces.
     let info = place.ok("daxfs info --json large").json();
     damage(info["total_size"].as_u64().unwrap() as usize + 5);
     problems(3, "the sum of its piece 0 is wrong");
-    // Its metadata. The next image does not need them, or has the same objects and repairs them.
+    // Its metadata. The next image does not need the pack, or has the same objects and repairs it.
     damage(4096 + 70);
     let damaged = place.read("large");
     let path = fs::read_link(place.path("large")).unwrap();
@@ -428,19 +428,19 @@ fn damaged_files() {
     }
     place.write("large", &damaged);
     problems(3, "metadata checksum mismatch");
-    // Cut, and gone.
+    // Truncated, and missing.
     place.write("large", &pack[..pack.len() / 2]);
     problems(3, "copy all of it");
     place.ok("rm $(realpath large)");
     problems(2, "is missing or damaged");
-    // Under another name.
+    // Under a wrong name.
     let other = format!("store/packs/{}.daxfs", "0".repeat(64));
     place.write(other, &pack);
     problems(3, "is not the pack with this SHA-256");
     place.write("large", &pack);
     place.ok("daxfs store gc store");
     verify(&place);
-    // gc does not know what an image needs: one that is cut, or names another pack.
+    // gc does not know what an image needs if it is truncated, or has another pack in its table.
     let image = "store/images/v1.daxfs";
     let bytes = place.read(image);
     let mut other = bytes.clone();
@@ -471,7 +471,7 @@ fn damaged_files() {
     remove(&place, "v1");
     assert_eq!(place.names("store/packs").len(), 3);
     place.write(image, &bytes);
-    // The way out that verify and add recommend.
+    // The remedy that verify and add recommend.
     damage(object);
     problems(
         3,
@@ -492,7 +492,8 @@ fn damaged_files() {
     verify(&place);
 }
 
-/// A pack is in memory as a whole. So an image uses a pack only if it needs half of it, and if its packs have little else.
+/// An image uses only packs of which it needs half, with little else in all, as they are loaded
+/// whole.
 #[test]
 fn parts_of_packs() {
     let place = versions();
@@ -531,7 +532,7 @@ fn parts_of_packs() {
         }
         add(&place, &number.to_string(), &number.to_string(), said);
     }
-    // Content that was stored again has a pack of its own, which the next image uses.
+    // Content that was stored again has its own pack, which the next image uses.
     write(&place, "next/needed", &vec![2; 200_002]);
     write(&place, "next/other", b"of the next");
     let said = "1 objects (11) are new, 1 (196K) were present; 2 packs";
@@ -539,7 +540,7 @@ fn parts_of_packs() {
     verify(&place);
 }
 
-/// Files of little more than a huge page do not take two, and larger files are aligned for huge pages.
+/// Files slightly larger than a huge page do not occupy two; larger ones are aligned for them.
 #[test]
 fn dense_packs() {
     let place = place("mkdir small large");
@@ -563,7 +564,7 @@ fn dense_packs() {
     assert_eq!(offsets, [huge as u64]);
 }
 
-/// An image needs any number of packs.
+/// An image may need any number of packs.
 #[test]
 fn many_packs() {
     let place = versions();
@@ -578,7 +579,7 @@ fn many_packs() {
     verify(&place);
 }
 
-/// No image and no temporary file remains of an addition for which there is no room.
+/// Without room, a failed addition leaves no image and no temporary file.
 #[test]
 fn no_room() {
     let place = versions();
@@ -588,8 +589,8 @@ fn no_room() {
     add(&place, "x", "v1", "");
 }
 
-/// Other users cannot lock a store, also in a directory that they can read. A store without directories is one whose
-/// first addition was killed.
+/// Other users cannot lock a store, even a readable one. If the first addition was killed, a store
+/// has no directories.
 #[test]
 fn new_stores() {
     let place = versions();
@@ -603,7 +604,7 @@ fn new_stores() {
     verify(&place);
 }
 
-/// Directories in a store belong to somebody else, whatever their names.
+/// Directories in a store are not ours, whatever their names.
 #[test]
 fn directories() {
     let place = versions();
@@ -624,7 +625,7 @@ fn directories() {
     place.fails("daxfs store remove store x", "x.daxfs: ");
 }
 
-/// Power may be lost at any time: the directories of a store are durable before its first file.
+/// Power may be lost at any time: a store's directories are durable before its first file.
 #[test]
 fn durable_stores() {
     let place = versions();
@@ -644,8 +645,8 @@ fn durable_stores() {
     let lock = at("\"store/lock\", O_WRONLY|O_CREAT");
     assert!(synced(&top) < lock && lock < synced(&store), "{calls}");
     assert!(synced(&store) < at("store/packs/.mkdaxfs-"), "{calls}");
-    // An image that is in place, but may not be durable, has its packs.
-    // The link to the active image is replaced, and then durable.
+    // An image that is in place but maybe not durable has its packs. The link to the active image
+    // is replaced, and then made durable.
     place.ok("strace -f -y -o calls -e trace=/^rename,fsync daxfs store activate store v1");
     let calls = String::from_utf8(place.read("calls")).unwrap();
     let renamed = calls.find("\"store/.active.tmp\"").unwrap();
@@ -658,7 +659,7 @@ fn durable_stores() {
     verify(&place);
 }
 
-/// Links of another user, or of all, would lead root to other files. Root may read such a store.
+/// Links by other users would lead root to other files. Root may read such a store.
 #[test]
 fn stores_of_others() {
     let place = versions();
@@ -692,23 +693,23 @@ fn stores_of_others() {
     place.ok("rm store/lock && mkfifo store/lock && timeout 9 daxfs store list store");
 }
 
-/// A small file that claims more bytes than any disk has is refused at once.
+/// A small file that claims to be larger than any disk is refused immediately.
 #[test]
 fn enormous_files() {
     let place = place("mkdir source");
-    // Not all filesystems have so large files.
+    // Not all filesystems support such large files.
     if place.run("truncate --size 8T source/file").status == 0 {
         let why = "has 8796093022208 bytes, and the filesystem of the store ";
         place.fails("daxfs store add store x source", why);
     }
 }
 
-/// Whenever a command is killed, all images are complete, and nothing remains that gc does not find.
+/// Whenever a command is killed, all images are complete, and gc finds all remains.
 #[test]
 fn kills() {
     let place = versions();
     add(&place, "kept", "v1", "");
-    // Microseconds that half of the commands take; the machine may be fast or slow.
+    // Microseconds within which half of the commands finish, whether the machine is fast or slow.
     let mut most = 30_000;
     let mut state = 12345_u32;
     let mut random = |below: u32| {

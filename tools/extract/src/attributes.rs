@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Gives a file on disk its attributes from the image. The order matters: a change of owner takes
-//! set-id bits and capabilities away, and a mode may take the right to set attributes away.
+//! Restores a file's attributes from the image. The order matters: changing the owner clears set-id
+//! bits and capabilities, and a mode may revoke permission to set attributes.
 
 use daxfs_files::Losses;
 use daxfs_image::text::{cause, shown};
@@ -73,7 +73,7 @@ impl FileRef<'_> {
 
 /// Sets owner, extended attributes, mode and times of `file`; `path` is for messages.
 ///
-/// Returns the failed operation and the system's error.
+/// On failure, returns the operation and the system's error.
 pub fn restore(
     file: &FileRef<'_>,
     inode: &Inode,
@@ -86,7 +86,7 @@ pub fn restore(
     let mut permissions = inode.permissions();
     if owner {
         if inode.uid == u32::MAX || inode.gid == u32::MAX {
-            // The system takes this for "as it is".
+            // To chown(2), this ID means "unchanged".
             losses.add("owner 4294967295 cannot be set".into(), || shown(path));
         } else {
             file.chown(Uid::from_raw(inode.uid), Gid::from_raw(inode.gid))
@@ -115,7 +115,7 @@ pub fn restore(
     if !symlink {
         if permissions & 0o6000 != 0 {
             let stat = file.stat().map_err(|error| ("examine", error))?;
-            // With another owner these bits would mean something else.
+            // With a different owner, these bits would mean something else.
             let mut bits = 0;
             if stat.st_uid != inode.uid {
                 bits |= 0o4000;
@@ -144,11 +144,11 @@ pub fn restore(
         .map_err(|error| ("set the time", error))
 }
 
-/// Drops the attributes that the directory `fd` would hand down to its files.
+/// Drops the attributes that files would inherit from the directory `fd`.
 pub fn inherit_nothing(fd: impl AsFd) {
     let name = c"system.posix_acl_default";
     if fgetxattr(&fd, name, &mut [] as &mut [u8]).is_ok() {
-        // Where that fails, access lists cannot be set either, and a line says so.
+        // If this fails, access lists cannot be set either, which is reported.
         let _ = fremovexattr(&fd, name);
     }
 }

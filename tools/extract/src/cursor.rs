@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A place in a directory tree on disk, reached without a path: no symlink is ever followed, and
-//! directories may be of any depth.
+//! A position in a directory tree on disk, reached without paths: symlinks are never followed, and
+//! directories may be nested to any depth.
 
 use daxfs_files::{identity, Identity};
 use rustix::fs::{
@@ -11,7 +11,7 @@ use rustix::io::{Errno, Result};
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
-/// How directories are opened.
+/// How to open directories.
 pub const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
@@ -30,8 +30,8 @@ pub fn names_in(directory: &OwnedFd) -> Result<Vec<CString>> {
     Ok(names)
 }
 
-/// An open directory below a root. No other is kept open; those above are remembered by what they
-/// are.
+/// An open directory below a root. Only this one is kept open; its ancestors are remembered by
+/// identity.
 pub struct Cursor {
     here: OwnedFd,
     above: Vec<Identity>,
@@ -49,8 +49,8 @@ impl Cursor {
         }
     }
 
-    /// Starts at the root `root`, and stays in its mount: [`Cursor::enter`] returns `EXDEV` for
-    /// another one.
+    /// Starts at the root `root`, and stays in its mount: for another mount, [`Cursor::enter`]
+    /// returns `EXDEV`.
     pub fn in_mount(root: OwnedFd) -> Self {
         Cursor {
             one_mount: true,
@@ -72,7 +72,7 @@ impl Cursor {
         &self.here
     }
 
-    /// Makes the directory `name`, for its owner alone, and enters it.
+    /// Creates the directory `name`, accessible only to its owner, and enters it.
     pub fn make(&mut self, name: &[u8]) -> Result<()> {
         mkdirat(&self.here, name, Mode::RWXU)?;
         self.enter(name)
@@ -86,7 +86,8 @@ impl Cursor {
         Ok(())
     }
 
-    /// Goes back up, and returns the directory that was left; `ESTALE` if it was moved, `EXDEV` if something is mounted above.
+    /// Goes up, and returns the inner directory. `ESTALE` if it was moved, `EXDEV` at another
+    /// mount.
     pub fn leave(&mut self) -> Result<OwnedFd> {
         let outer = self.open(b"..")?;
         if self.above.pop() != Some(identity(&fstat(&outer)?)) {
@@ -95,8 +96,8 @@ impl Cursor {
         Ok(std::mem::replace(&mut self.here, outer))
     }
 
-    /// Calls `step` with each of the `names` in the directory, and false. If it enters a directory and returns true, go
-    /// through all names in there, leave, and calls `step` again, with true.
+    /// Calls `step` with each of the `names` and false. If `step` enters a directory and returns
+    /// true, visits all names there, leaves, and calls `step` again with true.
     pub fn each(
         &mut self,
         mut names: Vec<CString>,
@@ -119,7 +120,7 @@ impl Cursor {
         }
     }
 
-    /// Removes all that is in the directory.
+    /// Removes everything in the directory.
     pub fn clear(&mut self) -> Result<()> {
         let names = names_in(&self.here)?;
         self.each(names, &mut |at, name, left| {
@@ -129,7 +130,7 @@ impl Cursor {
                 if error != Errno::ISDIR {
                     return Err(error);
                 }
-                // Its author may have removed the owner's own rights.
+                // The directory may deny even its owner access.
                 chmodat(&at.here, name, Mode::RWXU, AtFlags::empty())?;
                 at.enter(name.to_bytes())?;
                 return Ok(true);
@@ -138,7 +139,7 @@ impl Cursor {
         })
     }
 
-    /// Opens the directory `path`, relative to `root`, one component after the other.
+    /// Opens the directory `path`, relative to `root`, component by component.
     pub fn walk(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut at = openat(root, ".", flags, Mode::empty())?;

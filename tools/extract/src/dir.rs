@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Extracts to a directory. All files are created in a directory that only the owner can enter. It
-//! becomes the target when it is complete: no existing file is written, and no file remains after a
-//! failure.
+//! Extracts to a directory. All files are created in a directory that only the owner can enter,
+//! which becomes the target when it is complete: no existing file is overwritten, and no file
+//! remains after a failure.
 
 use crate::attributes::{inherit_nothing, restore, FileRef};
 use crate::cursor::{Cursor, DIRECTORY};
@@ -32,10 +32,10 @@ use std::path::Path;
 /// Zeros of this length and alignment become holes.
 const BLOCK: usize = 4096;
 
-/// Extracts the directory `start` of an image to the directory `target`, which must not exist or be
-/// empty. Gives files their owners if `owner`. Returns what could not be restored.
+/// Extracts the directory `start` of an image to the directory `target`, which must be empty or not
+/// exist. Restores owners if `owner`. Returns what could not be restored.
 ///
-/// Returns the error; the target is then unchanged.
+/// On error, the target is unchanged.
 pub fn to_directory<S: Storage>(
     reader: &Reader<'_, S>,
     start: &Inode,
@@ -74,7 +74,7 @@ pub fn to_directory<S: Storage>(
     let root = open(temporary.path(), DIRECTORY, Mode::empty());
     let root = root.and_then(|root| match fstat(&root)?.st_uid == geteuid().as_raw() {
         true => Ok(root),
-        // Another user has put a directory in its place.
+        // Another user has replaced the directory.
         false => Err(Errno::PERM),
     });
     let root = root.map_err(|error| fail("cannot open the directory made for it", error.into()))?;
@@ -99,13 +99,13 @@ pub fn to_directory<S: Storage>(
         }
         let root = extraction.clone_root()?;
         extraction.attributes(&FileRef::Open(root.as_fd()), start, b"")?;
-        // This replaces at most an empty directory.
+        // This can replace only an empty directory.
         std::fs::rename(temporary.path(), target)
             .map_err(|error| fail("cannot put it in place", error))
     });
     match made {
         Ok(()) => {
-            // Renamed, or removed.
+            // The directory has been renamed or removed.
             let _ = temporary.keep();
             Ok(extraction.losses)
         }
@@ -122,7 +122,7 @@ struct Extraction<'a, S> {
     reader: &'a Reader<'a, S>,
     target: &'a Path,
     root: OwnedFd,
-    /// Set to give files their owners.
+    /// Whether to restore owners.
     owner: bool,
     interrupt: &'a Interrupt,
     losses: Losses,
@@ -145,9 +145,9 @@ impl<S: Storage> Extraction<'_, S> {
         })
     }
 
-    /// Makes all files, and directories without their attributes. Or, if `finish`, set the attributes
-    /// of the directories in `start`: after all files, because creating files changes times and needs
-    /// permissions.
+    /// Creates all files, and directories without their attributes. If `finish`, sets the
+    /// attributes of the directories in `start` instead: after all files, because creating files
+    /// changes times and needs permissions.
     fn pass(&mut self, start: &Inode, finish: bool) -> Result<()> {
         let reader = self.reader;
         let mut at = Cursor::new(self.clone_root()?);
@@ -183,7 +183,7 @@ impl<S: Storage> Extraction<'_, S> {
             .map_err(|(what, error)| self.fail(path, what, error))
     }
 
-    /// Makes `name` in `here` a hard link if `inode` has been extracted already. Returns true then.
+    /// If `inode` has already been extracted, makes `name` in `here` a hard link and returns true.
     fn link(&mut self, here: &OwnedFd, path: &[u8], name: &[u8], inode: &Inode) -> Result<bool> {
         let Some(first) = self.links.meet(self.reader, inode, path)? else {
             return Ok(false);
@@ -194,7 +194,7 @@ impl<S: Storage> Extraction<'_, S> {
         });
         match linked {
             Ok(()) => Ok(true),
-            // A device that could not be made.
+            // The device could not be created.
             Err(Errno::NOENT) if matches!(inode.content, Content::Device { .. }) => Ok(true),
             Err(error) => Err(self.fail(path, "make a hard link", error)),
         }
@@ -263,33 +263,32 @@ impl<S: Storage> Extraction<'_, S> {
         self.attributes(&FileRef::Open(file.as_fd()), inode, path)
     }
 
-    /// Moves everything from the directory `temporary` to the one around it, which is the target, or
-    /// nothing.
+    /// Moves everything from the directory `temporary` to its parent, the target, or moves nothing.
     fn move_up(&mut self, start: &Inode, temporary: &Path) -> Result<()> {
         let Some(directory) = start.directory() else {
             return Ok(());
         };
         let fail = |this: &Self, error| this.fail(b"", "put the files in place", error);
-        // It may be a symlink to a directory.
+        // The target may be a symlink to a directory.
         let target = open(self.target, DIRECTORY - OFlags::NOFOLLOW, Mode::empty());
         let target = target.map_err(|error| fail(self, error))?;
         let children = self.reader.children(&directory, b"")?;
         let is_directory = |child: &Child| matches!(child.inode.content, Content::Directory(_));
-        // Set the attributes that may fail before anything is moved. Moving changes times.
+        // Set attributes that may fail before moving anything. Moving changes times.
         self.attributes(&FileRef::Open(target.as_fd()), start, b"")?;
         let losses = std::mem::take(&mut self.losses);
         fchmod(&target, Mode::RWXU).map_err(|error| fail(self, error))?;
         let mut moved = Vec::new();
         for child in children {
             let name = &*child.name;
-            // Only a directory that its owner may write can be moved.
+            // A directory can be moved only if its owner may write to it.
             let writable = match is_directory(&child) {
                 true => chmodat(&self.root, name, Mode::RWXU, AtFlags::empty()),
                 false => Ok(()),
             };
             match writable.and_then(|()| renameat(&self.root, name, &target, name)) {
                 Ok(()) => moved.push(child),
-                // Left out.
+                // The file was left out.
                 Err(Errno::NOENT) => (),
                 Err(error) => {
                     for child in moved {
@@ -299,7 +298,7 @@ impl<S: Storage> Extraction<'_, S> {
                 }
             }
         }
-        // Gone before the target gets its time.
+        // Remove it before setting the target's time.
         rmdir(temporary).map_err(|error| fail(self, error))?;
         for child in moved.iter().filter(|child| is_directory(child)) {
             let file = FileRef::Named(target.as_fd(), &child.name);
@@ -311,7 +310,7 @@ impl<S: Storage> Extraction<'_, S> {
     }
 }
 
-/// Writes `piece` to `file` but for blocks of zeros.
+/// Writes `piece` to `file`, except blocks of zeros.
 fn put(file: &File, offset: u64, piece: &[u8]) -> io::Result<()> {
     let zeros = |block: &[u8]| block.iter().all(|&byte| byte == 0);
     let mut at = 0;

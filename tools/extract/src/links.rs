@@ -12,12 +12,12 @@ use std::collections::HashMap;
 pub struct Links {
     /// First path of each inode with several names.
     names: HashMap<u32, Box<[u8]>>,
-    /// A bit for each inode that has been extracted.
+    /// A bit for each extracted inode.
     seen: Vec<u64>,
 }
 
 impl Links {
-    /// Creates it for the image of `reader`.
+    /// Creates an empty set for the image of `reader`.
     pub fn new<S: Storage>(reader: &Reader<'_, S>) -> Self {
         let words = reader.image.superblock().inode_count() / 64 + 1;
         Links {
@@ -26,7 +26,7 @@ impl Links {
         }
     }
 
-    /// Returns the first path of `inode`, if it has been met before; `path` is its path here.
+    /// Returns the first path of `inode` if it was met before; `path` is the present one.
     pub fn meet<S: Storage>(
         &mut self,
         reader: &Reader<'_, S>,
@@ -47,7 +47,7 @@ impl Links {
         }
         match self.names.get(&inode.ino) {
             Some(first) => Ok(Some(first)),
-            // A copy for each name could fill any disk.
+            // Copying it for each name could fill any disk.
             None => Err(reader.refuse(
                 path,
                 "has more names than links; the image is damaged: restore it from a copy, or make it again",

@@ -2,8 +2,7 @@
 
 //! Headers of tar archives in the PAX format.
 //!
-//! The builder of the crate `tar` takes keywords as text, but the names of extended attributes are
-//! bytes.
+//! The crate `tar` accepts keywords only as text, but names of extended attributes are bytes.
 
 use std::io::{self, Write};
 use tar::{EntryType, Header};
@@ -11,7 +10,7 @@ use tar::{EntryType, Header};
 /// Unit of an archive in bytes.
 pub const BLOCK: usize = 512;
 
-/// Largest values of the fields of a header that are written in octal.
+/// Largest values of header fields written in octal.
 const ID_LIMIT: u64 = 0o777_7777;
 const SIZE_LIMIT: u64 = 0o777_7777_7777;
 
@@ -20,7 +19,7 @@ const SIZE_LIMIT: u64 = 0o777_7777_7777;
 pub struct Records(Vec<u8>);
 
 impl Records {
-    /// Adds `keyword=value`. A line starts with its own length.
+    /// Adds `keyword=value`. Each line begins with its own length.
     pub fn add(&mut self, keyword: &[u8], value: &[u8]) {
         let rest = keyword.len() + value.len() + 3;
         let mut length = rest + 1;
@@ -42,7 +41,7 @@ pub struct Member<'a> {
     pub kind: EntryType,
     /// Its name.
     pub path: &'a [u8],
-    /// The name in the plain header, if it is another.
+    /// The name in the plain header, if different.
     pub plain: Option<&'a [u8]>,
     /// Permission bits.
     pub mode: u32,
@@ -50,7 +49,7 @@ pub struct Member<'a> {
     pub owner: (u32, u32),
     /// Modification time.
     pub mtime: (i64, u32),
-    /// Bytes that follow.
+    /// Size of the content that follows.
     pub size: u64,
     /// Target of a link.
     pub target: &'a [u8],
@@ -58,7 +57,7 @@ pub struct Member<'a> {
     pub device: (u32, u32),
 }
 
-/// Writes the headers of `member`, with `records` besides what it takes itself.
+/// Writes the headers of `member`, with `records` and those that the member itself needs.
 pub fn put(out: &mut dyn Write, member: &Member<'_>, mut records: Records) -> io::Result<()> {
     let mut header = Header::new_ustar();
     header.set_entry_type(member.kind);
@@ -111,7 +110,7 @@ pub fn put(out: &mut dyn Write, member: &Member<'_>, mut records: Records) -> io
     out.write_all(header.as_bytes())
 }
 
-/// Fills a field with the start of `bytes`; returns whether some did not fit.
+/// Fills a field with the start of `bytes`; returns whether `bytes` was truncated.
 fn fill(field: &mut [u8], bytes: &[u8]) -> bool {
     let length = bytes.len().min(field.len());
     field.fill(0);
@@ -119,7 +118,7 @@ fn fill(field: &mut [u8], bytes: &[u8]) -> bool {
     length < bytes.len()
 }
 
-/// Writes zeros after `length` bytes, up to the end of the block.
+/// Pads content of `length` bytes with zeros to a whole block.
 pub fn pad(out: &mut dyn Write, length: u64) -> io::Result<()> {
     let rest = (BLOCK as u64 - length % BLOCK as u64) % BLOCK as u64;
     out.write_all(&[0; BLOCK][..rest as usize])
@@ -136,7 +135,7 @@ fn time(sec: i64, nsec: u32) -> String {
     }
 }
 
-/// Returns the keyword of the extended attribute `name`, as GNU tar writes it.
+/// Returns the keyword for the extended attribute `name`, as in GNU tar.
 pub fn xattr_keyword(name: &[u8]) -> Vec<u8> {
     let mut keyword = b"SCHILY.xattr.".to_vec();
     for &byte in name {

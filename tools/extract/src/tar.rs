@@ -19,14 +19,13 @@ use daxfs_reader::{Content, FileType, Inode};
 use std::io::{self, Write};
 use tar::EntryType;
 
-/// Zeros of at least this length and alignment are left out. Each needs a line of the map before
-/// the data.
+/// Zeros of at least this length and alignment become holes, each of which needs a line of the map.
 const HOLE: usize = 64 << 10;
 
-/// Writes `start` and all below to `out` as a tar archive. Returns what could not be stored.
+/// Writes `start` and everything below to `out` as a tar archive. Returns what could not be stored.
 ///
-/// Fails if the image is damaged or cannot be read, or if `out` cannot be written; `failed` converts
-/// the error of `out`.
+/// Fails if the image is damaged or unreadable, or if writing to `out` fails; `failed` converts
+/// that error.
 pub fn to_tar<S: Storage>(
     reader: &Reader<'_, S>,
     start: &Inode,
@@ -95,7 +94,7 @@ impl<S: Storage> Archive<'_, S> {
         let mut records = Records::default();
         for xattr in self.reader.xattrs(inode, path)? {
             records.add(&xattr_keyword(&xattr.whole_name()), &xattr.value);
-            // Also as text, for programs that only read lists in this form.
+            // Also as text, for programs that read lists only in this form.
             let keyword = match xattr.prefix {
                 XattrPrefix::AclAccess => b"SCHILY.acl.access".as_slice(),
                 XattrPrefix::AclDefault => b"SCHILY.acl.default",
@@ -180,8 +179,8 @@ impl<S: Storage> Archive<'_, S> {
         pad(self.out, size).map_err(self.failed)
     }
 
-    /// Returns where the file is something else than zeros, in ranges that start and end at
-    /// multiples of [`HOLE`], or at the end of the file.
+    /// Returns the ranges of the file that are not zero. They start and end at multiples of
+    /// [`HOLE`], or at the end of the file.
     fn ranges(&self, inode: &Inode, path: &[u8], buffer: &mut [u8]) -> Result<Vec<(u64, u64)>> {
         let hole = HOLE as u64;
         let mut ranges: Vec<(u64, u64)> = Vec::new();
@@ -215,7 +214,7 @@ impl<S: Storage> Archive<'_, S> {
 }
 
 /// Returns the map that precedes a sparse file: the number of ranges, then offset and length of
-/// each, a line a number.
+/// each, one number per line.
 fn sparse_map(ranges: &[(u64, u64)], size: u64) -> Vec<u8> {
     let end = ranges.last().map_or(0, |(start, length)| start + length);
     // An empty range at the end marks the size of a file that ends in a hole.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Read and check any image. A panic is a bug, and so is a run that does not end.
+//! Reads and checks any image. A panic is a bug, and so is a run that does not end.
 //!
-//! [`overlay`] makes an image of the input.
+//! [`overlay`] makes an image from the input.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ use daxfs_testing::{overlay, specimen};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use std::sync::LazyLock;
 
-/// The image that inputs are laid over.
+/// The image on which inputs are overlaid.
 static SPECIMEN: LazyLock<Vec<u8>> = LazyLock::new(specimen::unpadded);
 
 fuzz_target!(|input: &[u8]| overlay::read_and_check(&overlay::overlaid(&SPECIMEN, input)));

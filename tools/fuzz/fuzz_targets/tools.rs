@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Everything that the program `daxfs` does with an image: show, list, dump, check, compare,
+//! Runs every function of the program `daxfs` on an image: show, list, dump, check, compare,
 //! unpack. A panic is a bug, and so are a run that does not end, a message of two lines, and a file
-//! that remains after a failure.
+//! left by a failure.
 //!
-//! [`overlay`] makes an image of the input.
+//! [`overlay`] makes an image from the input.
 
 #![no_main]
 
@@ -13,10 +13,10 @@ use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-/// The image that inputs are laid over.
+/// The image on which inputs are overlaid.
 static SPECIMEN: LazyLock<Vec<u8>> = LazyLock::new(specimen::specimen);
 
-/// Where images are unpacked to.
+/// The directory to which images are unpacked.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(fuzz_directory);
 
 fuzz_target!(|input: &[u8]| {

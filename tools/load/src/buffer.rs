@@ -35,12 +35,12 @@ pub enum Kind {
 pub struct Buffer {
     /// Its file descriptor.
     pub fd: OwnedFd,
-    /// The mount option that takes it.
+    /// The mount option that accepts it.
     pub option: &'static str,
 }
 
 impl Kind {
-    /// Returns the kind that `daxfs load --into` calls `name`.
+    /// Returns the kind for the argument `name` of `daxfs load --into`.
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "memfd" => Some(Kind::Memfd),
@@ -50,7 +50,7 @@ impl Kind {
         }
     }
 
-    /// Returns the memory in bytes that an image of `size` bytes takes in memory of this kind.
+    /// Returns the bytes of memory that an image of `size` bytes needs in memory of this kind.
     pub fn size_of(self, size: u64) -> u64 {
         size.next_multiple_of(match self {
             Kind::Hugetlb => HUGE,
@@ -58,7 +58,7 @@ impl Kind {
         })
     }
 
-    /// Makes memory of this kind with a copy of `image`.
+    /// Allocates memory of this kind and copies `image` to it.
     pub fn make(self, image: &ImageFile) -> Result<Buffer> {
         let size = self.size_of(image.size);
         let fail = |what: &str, error: Errno| {
@@ -68,10 +68,10 @@ impl Kind {
         match self {
             Kind::Memfd | Kind::Hugetlb => {
                 let fd = if self == Kind::Hugetlb {
-                    // The default size may be another one, such as 512 MiB.
+                    // The default huge page size may differ, for example 512 MiB.
                     let huge = MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
                     let fd = memfd(huge, size).map_err(|error| fail("make a memfd", error))?;
-                    // write(2) does not work on these.
+                    // write(2) does not work on such memfds.
                     fill(image, size, fd.as_fd(), self)?;
                     fd
                 } else {
@@ -96,7 +96,7 @@ impl Kind {
         }
     }
 
-    /// Returns what to do about `error` when memory of this kind is made.
+    /// Returns the remedy for `error` when memory of this kind is allocated.
     fn remedy(self, error: Errno) -> &'static str {
         match (self, error) {
             (Kind::Hugetlb, Errno::NOMEM) => {
@@ -115,31 +115,31 @@ fn memfd(flags: MemfdFlags, size: u64) -> rustix::io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Returns a memfd of `size` bytes with `image`: huge pages as far as these are full, and small pages for the rest.
+/// Returns a memfd of `size` bytes with `image`, in huge pages except for a last partial one.
 fn filled_memfd(image: &ImageFile, size: u64) -> Result<OwnedFd> {
     let fail = |error: Errno| {
         let operation = format!("cannot make a memfd of {size} bytes");
         Error::system("", operation, "", error)
     };
     let full = image.size - image.size % HUGE;
-    // The kernel may be set to use huge pages for all of it. Have room for the last one, if it is not the only one.
+    // The kernel may use huge pages for everything: fill the last one, unless it is the only one.
     let room = match full {
         0 => size,
         _ => size.next_multiple_of(HUGE),
     };
     let fd = memfd(MemfdFlags::empty(), room).map_err(fail)?;
-    // Smaller images have no files that are mapped by huge pages.
+    // Smaller images have no files that are mapped with huge pages.
     if full >= 2 * HUGE && huge::can_map() {
         enlarge_pages(fd.as_fd(), full);
     }
     let file = File::from(fd);
     image.copy(|offset, piece| file.write_all_at(piece, offset))?;
-    // This splits the last page if it is a huge one, and frees the part after the image.
+    // If the last page is huge, this splits it and frees the part after the image.
     ftruncate(&file, size).map_err(fail)?;
     Ok(file.into())
 }
 
-/// Gives the first `size` bytes of the memfd `fd` huge pages. Warns if that fails.
+/// Allocates huge pages for the first `size` bytes of the memfd `fd`. Warns on failure.
 fn enlarge_pages(fd: BorrowedFd<'_>, size: u64) {
     if let Err(error) = huge::allocate(fd, size) {
         warn(format_args!(
@@ -151,7 +151,7 @@ fn enlarge_pages(fd: BorrowedFd<'_>, size: u64) {
 
 /// Copies `image` into the `size` bytes of `fd` through a mapping.
 fn fill(image: &ImageFile, size: u64, fd: BorrowedFd<'_>, kind: Kind) -> Result<()> {
-    // All of it, which reserves the huge pages.
+    // Map everything, which reserves the huge pages.
     let mut mapping = Mapping::new(fd, size).map_err(|error| {
         let remedy = Errno::from_io_error(&error).map_or("", |error| kind.remedy(error));
         let operation = format!("cannot map a buffer of {size} bytes");
@@ -182,8 +182,8 @@ fn heap(size: u64) -> rustix::io::Result<OwnedFd> {
         fd_flags: (OFlags::RDWR | OFlags::CLOEXEC).bits(),
         heap_flags: 0,
     };
-    // SAFETY: The structure is the one that this request takes; on success its `fd` is a new
-    // descriptor of ours.
+    // SAFETY: The request expects this structure; on success, its `fd` is a new descriptor that we
+    // own.
     unsafe {
         ioctl(&heap, Updater::<ALLOC, _>::new(&mut allocation))?;
         Ok(OwnedFd::from_raw_fd(allocation.fd as i32))

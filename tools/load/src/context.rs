@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Mount contexts of the kernel: fsopen(2) and its family.
+//! The kernel's mount contexts: fsopen(2) and its family.
 
 use daxfs_image::error::Error;
 use daxfs_image::warning::warn;
@@ -8,8 +8,8 @@ use rustix::io::{read, Errno};
 use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 
-/// Returns the error of a failed call on the mount context `fs`, with the kernel's message if there
-/// is one.
+/// Returns the error for a failed call on the mount context `fs`, with the kernel's message if
+/// there is one.
 pub fn explain(fs: &OwnedFd, operation: impl Into<Cow<'static, str>>, error: Errno) -> Error {
     match said(fs) {
         Some(said) => Error::Mount {
@@ -20,7 +20,7 @@ pub fn explain(fs: &OwnedFd, operation: impl Into<Cow<'static, str>>, error: Err
     }
 }
 
-/// Passes on the kernel's warnings about the mount context `fs`. Returns its last error.
+/// Forwards the kernel's warnings about the mount context `fs`. Returns its last error.
 pub fn said(fs: &OwnedFd) -> Option<String> {
     let (mut line, mut last) = ([0; 1024], None);
     while let Ok(length) = read(fs, &mut line) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The image file.
+//! Image files.
 
 use daxfs_files::bar::Bar;
 use daxfs_files::device::Device;
@@ -23,18 +23,18 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use zerocopy::IntoBytes;
 
-/// Bytes that are copied together, a part of [`DIGEST_PIECE`].
+/// Bytes to copy at a time, a part of [`DIGEST_PIECE`].
 const PIECE: usize = 1 << 20;
 
 const SUPERBLOCK: usize = 4096;
 
-/// Returns the error of writing to `target`, or to ` part` of it.
+/// Returns the error for writing to `target`, or to ` part` of it.
 pub(crate) fn cannot_write(target: &str, part: &str, error: io::Error) -> Error {
     Error::system(target, format!("cannot write{part}"), "", error)
 }
 
-/// Returns the number of bytes of `image` with its table of sums and its signature, a multiple of
-/// the block size.
+/// Returns the size of `image` including its table of sums and its signature, a multiple of the
+/// block size.
 fn stored_size<M: Memory>(image: &Image<'_, M>) -> u64 {
     let superblock = image.superblock();
     let section = Section::find(image.memory(), superblock).ok().flatten();
@@ -48,14 +48,14 @@ pub struct ImageFile {
     /// Its name.
     pub path: PathBuf,
     file: File,
-    /// Bytes of the image with the sums of its pieces and its signature, a multiple of the page
+    /// Size of the image including the sums of its pieces and its signature, a multiple of the page
     /// size.
     pub size: u64,
     /// Its superblock.
     pub superblock: Superblock,
-    /// The block of the superblock, as it is stored.
+    /// The block of the superblock, as stored.
     block: [u8; SUPERBLOCK],
-    /// The time of its last modification when it was opened.
+    /// The modification time when it was opened.
     modified: Option<SystemTime>,
 }
 
@@ -93,7 +93,7 @@ impl ImageFile {
         Reader::new(Image::new(&memory, &self.superblock), &name).packs()
     }
 
-    /// Returns the block device that it is, if it is not a file.
+    /// Returns the block device, unless it is a file.
     pub(crate) fn device(&self) -> Option<BorrowedFd<'_>> {
         let is_device = |status: Metadata| status.file_type().is_block_device();
         let is_device = self.file.metadata().is_ok_and(is_device);
@@ -105,14 +105,14 @@ impl ImageFile {
         Ok(device.write(&self.file, self.size, progress)?)
     }
 
-    /// Passes the image to `put`, piece by piece with the offset of each, and shows a progress bar.
+    /// Passes the image to `put` in pieces, each with its offset, and shows a progress bar.
     pub fn copy(&self, put: impl FnMut(u64, &[u8]) -> io::Result<()>) -> Result<()> {
         self.pass("", |_, _| (), put)
     }
 
-    /// Like [`ImageFile::copy`], to `target`, and returns the SHA-256 of the copy.
+    /// Like [`ImageFile::copy`], but to `target`, and returns the SHA-256 of the copy.
     ///
-    /// Fails if it differs from the superblock's.
+    /// Fails if the SHA-256 differs from the superblock's.
     pub fn copy_checked(
         &self,
         target: &str,
@@ -122,7 +122,7 @@ impl ImageFile {
         let (mut pieces, mut hash) = (Vec::new(), Sha256::new());
         let see = |offset: u64, bytes: &[u8]| {
             let end = self.superblock.total_size.min(offset + bytes.len() as u64);
-            // The sums of the pieces and the signature are not part of it.
+            // The image does not include the pieces' sums and the signature.
             let mut bytes = &bytes[..end.saturating_sub(offset) as usize];
             if bytes.is_empty() {
                 return;
@@ -197,7 +197,7 @@ impl ImageFile {
 mod tests {
     use super::*;
 
-    /// A program that writes another image in its place may be done with no more than the superblock.
+    /// A program that is replacing the image may have written only the superblock so far.
     #[test]
     fn modified() {
         let small = include_bytes!("../../../lib/reader/tests/small.daxfs");

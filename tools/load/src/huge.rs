@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Huge pages for a memfd. Contains `unsafe` for mmap(2) and madvise(2).
+//! Allocates huge pages for a memfd. Contains `unsafe` for mmap(2) and madvise(2).
 
 #![allow(unsafe_code)]
 
@@ -13,27 +13,27 @@ use std::os::fd::BorrowedFd;
 pub const HUGE: u64 = 2 << 20;
 
 extern "C" {
-    /// madvise(2) of the C library: rustix does not have this advice.
+    /// The C library's madvise(2), because rustix lacks this advice.
     fn madvise(address: *mut c_void, length: usize, advice: c_int) -> c_int;
 }
 
 const MADV_COLLAPSE: c_int = 25;
 
-/// Returns true if the kernel can map files by huge pages. Where its pages have more than 4 KiB, its huge pages have more
-/// than [`HUGE`] bytes, and no image is aligned for them. A kernel without transparent huge pages is left to
-/// [`allocate`], which fails.
+/// Returns true if the kernel can map files with huge pages. If its base pages are larger than 4
+/// KiB, its huge pages are larger than [`HUGE`], for which no image is aligned. Without transparent
+/// huge pages, [`allocate`] fails.
 pub fn can_map() -> bool {
     let size = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
     size.map_or(true, |size| size.trim() == HUGE.to_string())
 }
 
-/// Gives the first `size` bytes of the empty memfd `fd` huge pages, whatever
-/// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says about memfds. `size` must be a multiple
-/// of [`HUGE`].
+/// Allocates huge pages for the first `size` bytes of the empty memfd `fd`, whatever
+/// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` prescribes for memfds. `size` must be a
+/// multiple of [`HUGE`].
 ///
 /// After an error, parts of the memfd may have huge pages.
 pub fn allocate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
-    // The kernel makes a huge page of present pages; one is enough.
+    // The kernel collapses present pages to a huge page; one is enough.
     for offset in (0..size).step_by(HUGE as usize) {
         pwrite(fd, &[0], offset)?;
     }
@@ -44,13 +44,13 @@ pub fn allocate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
     let base = unsafe { mmap_anonymous(none, room, ProtFlags::empty(), MapFlags::PRIVATE) }?;
     let aligned = base.wrapping_byte_add(base.align_offset(HUGE as usize));
     let collapsed = collapse(aligned, length, fd);
-    // SAFETY: This is the mapping made above, and nothing refers to it.
+    // SAFETY: This is the mapping from above, and nothing refers to it.
     let _ = unsafe { munmap(base, room) };
     collapsed
 }
 
-/// Maps `length` bytes of `fd` at `address`, which must be mapped and unused, and makes huge pages of
-/// them.
+/// Maps `length` bytes of `fd` at `address`, which must be mapped and unused, and collapses them to
+/// huge pages.
 fn collapse(address: *mut c_void, length: usize, fd: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = MapFlags::SHARED | MapFlags::FIXED;
     // SAFETY: This replaces a part of a mapping that nothing refers to.

@@ -2,9 +2,10 @@
 
 //! Loads images into memory, writes them to devices, and mounts them.
 //!
-//! * [`mount`] mounts devices and image files, which are loaded into memory; [`packs`] are given to both
-//! * [`file`], [`buffer`]: image files, and memory with a copy of one
-//! * [`mod@range`]: physical memory that an image is written to
+//! * [`mount`] mounts devices, and image files after loading them; [`packs`] supplies the packs of
+//!   both
+//! * [`file`], [`buffer`]: image files, and memory that holds a copy of one
+//! * [`mod@range`]: physical memory as a target for images
 //! * [`catalog`]: stores on devices and in files
 //! * [`mountinfo`], [`query`]: what is mounted
 

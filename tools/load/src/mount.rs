@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Mount image files, devices, and memory that is named by a file descriptor.
+//! Mounts image files, devices, and memory behind file descriptors.
 
 use crate::buffer::{Buffer, Kind};
 use crate::catalog::Chosen;
@@ -22,10 +22,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Bytes of a string that fsconfig(2) takes.
+/// Longest string that fsconfig(2) accepts, in bytes.
 const STRING_MAX: usize = 255;
 
-/// Returns the name of an image file for the kernel, which only shows it. Omits the start of a long one.
+/// Returns an image file's name for the kernel, which only shows it. Cuts the start of a long one.
 pub fn shortened(source: &Path) -> Cow<'_, [u8]> {
     let name = source.as_os_str().as_bytes();
     match name.len().checked_sub(STRING_MAX) {
@@ -34,7 +34,7 @@ pub fn shortened(source: &Path) -> Cow<'_, [u8]> {
     }
 }
 
-/// Returns the name of a device for the kernel, which looks for it.
+/// Returns a device's name for the kernel, which looks it up.
 fn device_name(device: &Path) -> Result<&[u8]> {
     let name = device.as_os_str().as_bytes();
     let why = "the name has more than 255 bytes, which mounting does not take; use a shorter path";
@@ -44,7 +44,7 @@ fn device_name(device: &Path) -> Result<&[u8]> {
         .ok_or_else(refuse)
 }
 
-/// Begins a mount, on a kernel with daxfs, where this process may mount. `name` is what it shows as
+/// Begins a mount, if the kernel has daxfs and this process may mount. The mount shows `name` as
 /// its source.
 fn begin(name: &[u8]) -> Result<OwnedFd> {
     let fs = fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
@@ -66,12 +66,13 @@ fn begin(name: &[u8]) -> Result<OwnedFd> {
     Ok(fs)
 }
 
-/// Checks that something can be mounted on `dir`. Never waits for a mount of systemd there, which may wait for this one.
+/// Checks that `dir` can be a mount point, without waiting for a systemd mount that may wait for
+/// us.
 pub fn examine(dir: &Path) -> Result<()> {
     let fail = |error| refuse(dir, error);
     let opened = open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
     let status = fstat(&opened).map_err(fail)?;
-    // The server of a FUSE may have ended, which cached attributes do not show.
+    // A FUSE server may be dead, which cached attributes do not show.
     fstatfs(&opened).map_err(fail)?;
     match FileType::from_raw_mode(status.st_mode) {
         FileType::Directory => Ok(()),
@@ -79,7 +80,7 @@ pub fn examine(dir: &Path) -> Result<()> {
     }
 }
 
-/// Returns the error for a directory that nothing can be mounted on.
+/// Returns the error for a directory that cannot be a mount point.
 fn refuse(dir: &Path, error: Errno) -> Error {
     let remedy = match error {
         Errno::NOENT => "; make the directory first",
@@ -102,7 +103,7 @@ pub fn set(fs: &OwnedFd, options: &[(String, Option<String>)]) -> Result<()> {
     Ok(())
 }
 
-/// Mounts the filesystem that `fs` describes on `dir`, after `check` has seen it.
+/// Mounts the filesystem that `fs` describes on `dir`, after calling `check`.
 pub fn mount_on(
     fs: &OwnedFd,
     dir: &Path,
@@ -114,7 +115,7 @@ pub fn mount_on(
     place(mount.as_fd(), dir)
 }
 
-/// Makes the mount that `fs` describes, and lets `check` see it.
+/// Creates the mount that `fs` describes, and calls `check` on it.
 fn make(
     fs: &OwnedFd,
     attributes: MountAttrFlags,
@@ -127,7 +128,7 @@ fn make(
     Ok(mount)
 }
 
-/// Attaches `mount`, which is in no directory yet, to `dir`.
+/// Attaches `mount`, which is not attached yet, to `dir`.
 pub fn place(mount: BorrowedFd<'_>, dir: &Path) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
     let moved = move_mount(mount, "", CWD, dir, flags);
@@ -138,7 +139,7 @@ pub fn place(mount: BorrowedFd<'_>, dir: &Path) -> Result<()> {
 pub struct Loading<'a> {
     /// The image file.
     pub image: &'a Path,
-    /// What the mount shows as its source.
+    /// The source that the mount shows.
     pub source: &'a Path,
     /// The kind of memory.
     pub kind: Kind,
@@ -147,15 +148,15 @@ pub struct Loading<'a> {
     pub words: &'a [String],
     /// Called before anything is loaded.
     pub room: Room<'a>,
-    /// Load no packs.
+    /// Whether to load no packs.
     pub on_demand: bool,
 }
 
 impl Loading<'_> {
-    /// Loads the image and the packs of it that are not in memory, and makes a mount, in no
-    /// directory yet. Returns the memory as well, which the mount keeps without it.
+    /// Loads the image and those of its packs that are not in memory, and creates a mount without
+    /// attaching it. Also returns the memory, which the mount itself keeps alive.
     ///
-    /// An image in a store has its packs there, and shares them with others of the store.
+    /// An image in a store uses the store's packs, and shares them with the other images.
     pub fn make(&self) -> Result<(OwnedFd, Buffer, Loaded)> {
         let mut options = MountOptions::parse(self.words);
         let image = ImageFile::open(self.image)?;
@@ -191,7 +192,7 @@ impl Loading<'_> {
             .map_err(|error| explain(&fs, "cannot hand over the memory", error))?;
         set(&fs, &options.generic)?;
         let mount = make(&fs, options.attributes, |_| Ok(()))?;
-        // It says that packs are missing.
+        // The kernel warns about missing packs.
         if !self.on_demand {
             said(&fs);
         }
@@ -217,10 +218,10 @@ pub fn load_on(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result
     place(loading.make()?.0.as_fd(), dir)
 }
 
-/// Mounts the image on `device` that the options `words` name, or the one that was `chosen` from
-/// its store, on `dir`, with its `packs`.
+/// Mounts an image on `device` on `dir`, with its `packs`: the one in the options `words`, or the
+/// one `chosen` from the device's store.
 ///
-/// Fails if the name of the device is too long for the kernel.
+/// Fails if the device's name is too long for the kernel.
 pub fn mount_on_device(
     device: &Path,
     chosen: Option<Chosen>,

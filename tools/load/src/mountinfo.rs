@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 /// A line of /proc/self/mountinfo.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mount<'a> {
-    /// Number of the mount, which statx(2) returns as well.
+    /// Number of the mount, as in statx(2).
     pub id: u64,
     /// Device number, `MAJOR:MINOR`.
     pub device: &'a [u8],
-    /// The directory of the filesystem that is mounted.
+    /// The filesystem's directory that is mounted.
     pub root: PathBuf,
     /// Where it is mounted.
     pub mount_point: PathBuf,
@@ -27,12 +27,12 @@ pub struct Mount<'a> {
     pub kind: &'a [u8],
     /// The source of the mount.
     pub source: OsString,
-    /// Options of the superblock, as they are written there.
+    /// Options of the superblock, with escapes.
     pub options: &'a [u8],
 }
 
 impl Mount<'_> {
-    /// Returns true if the superblock has the option `option`, with its value.
+    /// Returns true if the superblock has `option`, including its value.
     pub fn has(&self, option: &str) -> bool {
         let mut options = self.options.split(|&byte| byte == b',');
         options.any(|found| found == option.as_bytes())
@@ -40,7 +40,7 @@ impl Mount<'_> {
 
     /// Returns the value of the superblock's option `name`.
     pub fn option(&self, name: &str) -> Option<OsString> {
-        // A comma in a value is escaped.
+        // Commas in values are escaped.
         let mut options = self.options.split(|&byte| byte == b',');
         options.find_map(|option| {
             let value = option.strip_prefix(name.as_bytes())?;
@@ -54,14 +54,14 @@ pub fn read() -> Result<Vec<u8>> {
     read_of("self")
 }
 
-/// Returns the mounts that the process `who` sees: its number, or `self`.
+/// Returns the mounts that a process sees; `who` is its number, or `self`.
 pub fn read_of(who: &str) -> Result<Vec<u8>> {
     let path = format!("/proc/{who}/mountinfo");
     std::fs::read(&path).map_err(|error| Error::system(path, "cannot read", "", error))
 }
 
-/// Returns the mounts in `text`, the content of /proc/self/mountinfo. Its lines are in no order that
-/// says what covers what. Lines of another form are left out.
+/// Returns the mounts in `text`, the content of /proc/self/mountinfo. The order of lines does not
+/// show which mount covers which. Malformed lines are left out.
 pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
     text.split(|&byte| byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ');
@@ -85,14 +85,14 @@ pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
     })
 }
 
-/// Returns the kernel's data about the uppermost mount at `path`: its device, its id, and whether it is one. Does not
-/// follow a symbolic link, trigger a mount or ask the filesystem, which may be another user's FUSE.
+/// Returns the kernel's data on the uppermost mount at `path`: device, id, whether it is one.
+/// Follows no symlink, triggers no mount and asks no filesystem, such as another user's FUSE.
 pub fn status(path: &Path) -> rustix::io::Result<Statx> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     statx(CWD, path, flags, StatxFlags::empty())
 }
 
-/// Returns the id of the uppermost mount at `path`, which /proc/self/mountinfo shows as well.
+/// Returns the id of the uppermost mount at `path`, as in /proc/self/mountinfo.
 ///
 /// Returns the errors of [`status`], and `EOPNOTSUPP` if the kernel lacks mount ids.
 pub fn mount_id(path: &Path) -> io::Result<u64> {
@@ -103,7 +103,7 @@ pub fn mount_id(path: &Path) -> io::Result<u64> {
     Ok(found.stx_mnt_id)
 }
 
-/// Undoes the escapes of a path in /proc, three octal digits after a backslash.
+/// Decodes the escapes of a path in /proc: a backslash and three octal digits.
 fn unescape(text: &[u8]) -> OsString {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Options of mounts, as mount(8) has them.
+//! Mount options, as in mount(8).
 
 use daxfs_files::values::sha256;
 use rustix::mount::MountAttrFlags;
 use std::path::PathBuf;
 
-/// Mount options, separated by their destination.
+/// Mount options, grouped by destination.
 #[derive(Debug, PartialEq, Eq)]
 pub struct MountOptions {
     /// For the mount itself.
@@ -19,15 +19,15 @@ pub struct MountOptions {
     pub packs: Vec<PathBuf>,
 }
 
-/// Returns true if the kernel takes this value of `pack=`: a SHA-256, which a place on the image's
-/// device may follow.
+/// Returns true if this value of `pack=` is for the kernel: a SHA-256, optionally followed by a
+/// place on the image's device.
 pub fn is_for_kernel(pack: &str) -> bool {
     let sum = pack.split_once(':').map_or(pack, |(sum, _)| sum);
     sha256(sum).is_ok()
 }
 
-/// Returns the attributes of a mount that the option `word` of mount(8) sets, and those that it clears first. Options for
-/// mount(8) itself do neither, and those for writers have no effect on mounts that are always read-only.
+/// Returns the mount attributes that the option `word` of mount(8) sets, and those that it clears
+/// first. Options for mount(8) itself, and for writers, which daxfs never has, do neither.
 fn attributes(word: &str) -> Option<(MountAttrFlags, MountAttrFlags)> {
     let none = MountAttrFlags::empty();
     let atime = MountAttrFlags::MOUNT_ATTR__ATIME;
@@ -57,7 +57,7 @@ fn attributes(word: &str) -> Option<(MountAttrFlags, MountAttrFlags)> {
         "" | "ro" | "rw" | "defaults" | "auto" | "noauto" | "nouser" | "nousers" | "noowner"
         | "nogroup" | "nofail" | "_netdev" | "loop" | "silent" | "loud" | "iversion"
         | "noiversion" | "mand" | "nomand" | "norelatime" => (none, none),
-        // X-mount.subdir= and the like do something.
+        // X-mount.subdir= and the like would have an effect.
         _ if word.starts_with("X-mount.") => return None,
         _ => {
             let comments = ["x-", "X-", "comment=", "user=", "uhelper=", "helper="];
@@ -81,7 +81,7 @@ const GENERIC: [&str; 9] = [
 ];
 
 impl MountOptions {
-    /// Sorts `words`, such as `nosuid` and `check=none`. Of words that exclude each other, the last one counts.
+    /// Sorts `words`, such as `nosuid` and `check=none`. The last of conflicting words wins.
     pub fn parse(words: &[String]) -> Self {
         let mut options = MountOptions {
             attributes: MountAttrFlags::empty(),
@@ -92,7 +92,7 @@ impl MountOptions {
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut word = word.clone();
-            // A value in quotes may have commas: context="system_u:object_r:tmp_t:s0:c1,c2".
+            // A quoted value may contain commas: context="system_u:object_r:tmp_t:s0:c1,c2".
             while word.matches('"').count() % 2 == 1 {
                 let Some(rest) = words.next() else { break };
                 word = format!("{word},{rest}");
@@ -107,7 +107,7 @@ impl MountOptions {
             };
             match (name, value) {
                 ("pack", Some(pack)) if !is_for_kernel(&pack) => options.packs.push(pack.into()),
-                // Packs are looked for there.
+                // First, because packs are searched for in the domain.
                 ("domain", value) => options.filesystem.insert(0, (name.into(), value)),
                 (_, value) if GENERIC.contains(&name) => options.generic.push((name.into(), value)),
                 (_, value) => options.filesystem.push((name.into(), value)),
@@ -116,7 +116,7 @@ impl MountOptions {
         options
     }
 
-    /// Returns true if this filesystem gets the option `name`.
+    /// Returns true if the option `name` is set for this filesystem.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.filesystem.iter().any(|(option, _)| option == name)
     }

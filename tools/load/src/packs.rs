@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Packs of an image to mount: those that the kernel has in the image's domain, and files and
-//! devices that it is given.
+//! Packs of an image to mount: those in the image's domain in the kernel, and files and devices
+//! that are passed to the kernel.
 
 use crate::buffer::Kind;
 use crate::catalog::value;
@@ -26,45 +26,44 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Checks whether this many bytes can be loaded, and fails if there is no room.
+/// Fails if there is no room to load this many bytes.
 pub type Room<'a> = &'a dyn Fn(u64) -> Result<()>;
 
-/// Images and packs that were loaded for a mount.
+/// Images and packs loaded for a mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
     /// Their number.
     pub images: usize,
     /// Their bytes.
     pub bytes: u64,
-    /// Number of packs that were in memory already.
+    /// Number of packs that were already in memory.
     pub shared: usize,
 }
 
 impl Loaded {
-    /// Counts `file`, which was loaded.
     pub(crate) fn count(&mut self, file: &ImageFile) {
         self.images += 1;
         self.bytes += file.size;
     }
 }
 
-/// The packs of an image, and where they are. Without any, a mount has those that its domain has,
-/// and misses others.
+/// The packs of an image, and where to find them. By default, a mount uses those in its domain, and
+/// lacks the others.
 #[derive(Default)]
 pub struct Packs {
-    /// The image, in messages.
+    /// The image's name for messages.
     name: String,
-    /// Its table; `None` if only the kernel can read it.
+    /// The image's table; `None` if only the kernel can read it.
     table: Option<Vec<Pack>>,
-    /// Files and devices that the user has named.
+    /// Files and devices from the user.
     given: Vec<PathBuf>,
-    /// The directory of a store with the others.
+    /// The directory of the store that has the others.
     store: Option<PathBuf>,
 }
 
 impl Packs {
-    /// Returns the packs of the image file `image`, which are in the files and devices `given`, or
-    /// in its store.
+    /// Returns the packs of the image file `image`, from the files and devices `given` or from its
+    /// store.
     pub fn of_file(image: &ImageFile, given: &[PathBuf]) -> Result<Self> {
         Ok(Packs {
             name: shown_path(&image.path),
@@ -74,21 +73,21 @@ impl Packs {
         })
     }
 
-    /// Returns the packs of the image on `device` that the mount options `words` name with the
-    /// place, and with files and devices.
+    /// Returns the packs of the image on `device` that the mount options `words` locate, with the
+    /// files and devices in these options.
     pub fn of_device(device: &Path, words: &[String]) -> Self {
         let number = |name| value(words, name).and_then(|text| size(text).ok());
         let at = At {
             offset: number("fsoffset"),
             name: None,
         };
-        // Only the kernel can read other memory, and it says what is wrong with an image.
+        // Only the kernel can read other memory, and it reports what is wrong with an image.
         let opened = match value(words, "phys") {
             None => Opened::open_at(device, &at).ok(),
             Some(_) => None,
         };
         let mut table = opened.and_then(|opened| opened.reader().packs().ok());
-        // Those on the same device are given by their places.
+        // The options give the places of packs on the same device.
         if value(words, "pack").is_some_and(is_for_kernel) {
             table = None;
         }
@@ -100,12 +99,12 @@ impl Packs {
         }
     }
 
-    /// Returns true if the image has none, and none is given.
+    /// Returns true if the image has no packs and the user gave none.
     pub fn is_empty(&self) -> bool {
         self.given.is_empty() && self.table.as_ref().is_none_or(Vec::is_empty)
     }
 
-    /// Returns the domain in which images of one store share packs, if the image is in a store.
+    /// Returns the domain in which a store's images share packs, if the image is in a store.
     pub(crate) fn domain(&self) -> Result<Option<String>> {
         let store = self.store.as_ref().and_then(|packs| packs.parent());
         store.map(domain_of).transpose()
@@ -117,8 +116,8 @@ impl Packs {
         table.get(index).map_or([0; 32], |record| record.sha256)
     }
 
-    /// Attaches pack `index` of the table to the image that is mounted on `dir`. If the image's
-    /// domain does not have it, asks `room`, and loads it from the store.
+    /// Attaches pack `index` of the table to the image mounted on `dir`. If the image's domain
+    /// lacks the pack, checks `room` and loads it from the store.
     pub fn attach(&self, index: usize, dir: &Path, room: Room<'_>) -> Result<()> {
         let table = self.table.as_deref().unwrap_or_default();
         let fs = pick(dir)?;
@@ -133,10 +132,10 @@ impl Packs {
         reconfigure(&fs)
     }
 
-    /// Chooses for the mount context `fs` the packs that its domain has, if it has one. Returns
-    /// their number, and files with the others.
+    /// Selects for the mount context `fs` the packs in its domain, if it has one. Returns their
+    /// number, and files with the other packs.
     ///
-    /// Fails if one is nowhere, or if another file than a pack of the image is given.
+    /// Fails if a pack is missing, or if a given file is not a pack of the image.
     pub(crate) fn choose(&self, fs: &OwnedFd, has_domain: bool) -> Result<(usize, Vec<ImageFile>)> {
         let table = self.table.as_deref().unwrap_or_default();
         make_room(table.len() + self.given.len());
@@ -194,12 +193,12 @@ fn open(files: &[PathBuf]) -> Result<Vec<ImageFile>> {
     files.iter().map(|path| ImageFile::open(path)).collect()
 }
 
-/// Chooses the pack `sha256` for the mount context `fs`, if it is loaded in its domain.
+/// Selects the pack `sha256` for the mount context `fs`, if its domain has the pack.
 fn is_loaded(fs: &OwnedFd, sha256: &[u8; 32]) -> Result<bool> {
     match fsconfig_set_string(fs.as_fd(), "pack", hex(sha256)) {
         Ok(()) => Ok(true),
         Err(Errno::NOMEDIUM) => {
-            // Nobody needs the kernel's message.
+            // Discard the kernel's message.
             let _ = explain(fs, "", Errno::NOMEDIUM);
             Ok(false)
         }
@@ -207,7 +206,7 @@ fn is_loaded(fs: &OwnedFd, sha256: &[u8; 32]) -> Result<bool> {
     }
 }
 
-/// Gives the packs in `files` to the mount context `fs`: devices as they are, and copies of files.
+/// Passes the packs in `files` to the mount context `fs`: devices directly, files as copies.
 pub(crate) fn give(fs: &OwnedFd, files: &[ImageFile], loaded: &mut Loaded) -> Result<()> {
     for file in files {
         let copy = match file.device() {
@@ -233,7 +232,7 @@ pub(crate) fn give(fs: &OwnedFd, files: &[ImageFile], loaded: &mut Loaded) -> Re
     Ok(())
 }
 
-/// Frees the page cache of a file that was loaded, and need not be in memory as well.
+/// Drops the page cache of a loaded file, which would waste memory.
 pub(crate) fn forget(path: &Path) {
     if let Ok(file) = File::open(path) {
         let _ = fadvise(&file, 0, None, Advice::DontNeed);
@@ -248,7 +247,7 @@ pub fn domain_of(store: &Path) -> Result<String> {
     Ok(format!("store-{:x}-{:x}", status.dev(), status.ino()))
 }
 
-/// Returns a context for a change of the mount on `dir`.
+/// Returns a context to change the mount on `dir`.
 fn pick(dir: &Path) -> Result<OwnedFd> {
     let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_NO_AUTOMOUNT;
     let fs = fspick(rustix::fs::CWD, dir, flags);
@@ -259,7 +258,7 @@ fn reconfigure(fs: &OwnedFd) -> Result<()> {
     fsconfig_reconfigure(fs.as_fd()).map_err(|error| explain(fs, "cannot attach packs", error))
 }
 
-/// Gives packs, in these files and devices, to the image that is mounted on `dir`.
+/// Attaches packs, in these files and devices, to the image mounted on `dir`.
 pub fn attach(dir: &Path, packs: &[PathBuf]) -> Result<()> {
     let fs = pick(dir)?;
     make_room(packs.len());

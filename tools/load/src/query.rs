@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Calls on mounts that rustix does not have. Contains `unsafe` for an ioctl.
+//! Mount queries that rustix lacks. Contains `unsafe` for an ioctl.
 
 #![allow(unsafe_code)]
 
@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 /// `struct fsuuid2`: the length and the bytes.
 type Uuid = [u8; 17];
 
-/// Returns the UUID of the filesystem that `file` is on: `FS_IOC_GETFSUUID`.
+/// Returns the UUID of the filesystem that contains `file`: `FS_IOC_GETFSUUID`.
 pub fn uuid(file: impl AsFd) -> Result<[u8; 16]> {
     // SAFETY: The request writes such a structure.
     let [_, uuid @ ..] = unsafe {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Physical memory that an image is written to.
+//! Physical memory as a target for an image.
 
 use crate::file::ImageFile;
 use daxfs_files::bar::Bar;
@@ -24,7 +24,7 @@ pub struct Range {
 impl FromStr for Range {
     type Err = String;
 
-    /// Parses `phys=ADDRESS,size=BYTES`, as the mount options.
+    /// Parses `phys=ADDRESS,size=BYTES`, like the mount options.
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let value = |name: &str| {
             let value = text.split(',').find_map(|word| word.strip_prefix(name));
@@ -37,7 +37,6 @@ impl FromStr for Range {
     }
 }
 
-/// Owner of a range.
 enum Owner {
     /// Memory without a driver.
     None,
@@ -46,10 +45,10 @@ enum Owner {
 }
 
 impl Range {
-    /// Returns the driver's device that has the range, if there is one.
+    /// Returns the driver's device that contains the range, if any.
     ///
-    /// Fails if the range is System RAM or is mounted, which /proc/iomem shows to root only, or if a device has a part of
-    /// the range.
+    /// Fails if the range is System RAM or mounted, which /proc/iomem shows only to root, or if a
+    /// device contains only part of the range.
     fn owner(&self) -> Result<Owner> {
         let last = self.start + (self.size - 1);
         let name = self.to_string();
@@ -101,7 +100,7 @@ impl std::fmt::Display for Range {
     }
 }
 
-/// Returns the first and the last address, and the node, of each pmem and DAX device.
+/// Returns the first and last address and the node of each pmem and DAX device.
 fn devices() -> Vec<(u64, u64, PathBuf)> {
     let number = |path: PathBuf| {
         let text = fs::read_to_string(path).ok()?;
@@ -133,9 +132,9 @@ fn devices() -> Vec<(u64, u64, PathBuf)> {
 }
 
 /// Writes the image file `image` to `range`, reads it back, and returns the command that mounts it.
-/// Unless `force`, nothing but an image and zeros is overwritten.
+/// Unless `force`, overwrites only an image and zeros.
 ///
-/// Fails if the range is System RAM, if the kernel does not let programs write to it, or if the image does not fit.
+/// Fails if the range is System RAM or closed to programs, or if the image does not fit.
 pub fn write(image: &Path, range: Range, force: bool) -> Result<String> {
     let image = ImageFile::open(image)?;
     let page = rustix::param::page_size() as u64;

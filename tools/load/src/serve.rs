@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Memory of a mount for other processes: a socket that gives its descriptor to each process that connects.
+//! Shares a mount's memory: a socket passes its descriptor to each process that connects.
 
 use crate::buffer::Kind;
 use crate::mount::{examine, place, Loading};
@@ -21,11 +21,11 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Loads the image file `image` and mounts it on `dir`, see [`crate::load_on`]. Then tells systemd that this service is
-/// ready, and gives the descriptor of the memory to each process that connects to the new socket `socket`, until this
-/// process ends. Such a process is not asked anything: the mode of the socket says who may connect.
+/// Loads the image file `image` and mounts it on `dir`, see [`crate::load_on`]. Then notifies
+/// systemd, and passes the memory's descriptor to each process that connects to the new socket
+/// `socket`, until this process ends. Access is controlled only by the socket's mode.
 ///
-/// A message has 8 bytes, the `st_dev` of the mounted files, and the descriptor.
+/// A message consists of 8 bytes, the `st_dev` of the mounted files, and the descriptor.
 pub fn serve_on(
     image: &Path,
     dir: &Path,
@@ -57,8 +57,8 @@ pub fn serve_on(
             on_demand: false,
         };
         let (mount, buffer, _) = loading.make()?;
-        // Another mount gets the number of this one only when no mount of its filesystem is left. One that is in no directory
-        // does not prevent umount(8).
+        // While a mount of this filesystem exists, no other gets its `st_dev`. As this one is not
+        // attached, it does not prevent umount(8).
         let flags = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH;
@@ -74,11 +74,11 @@ pub fn serve_on(
     let (_kept, buffer, device) = start().inspect_err(|_| {
         let _ = remove_file(socket);
     })?;
-    // With a descriptor of its own, a client does not change the offset and the flags of others. A dma-buf has no other.
+    // Each client gets its own offset and flags, except those of a dma-buf.
     let path = format!("/proc/self/fd/{}", buffer.fd.as_raw_fd());
     loop {
         let Ok((connection, _)) = listener.accept() else {
-            // The system lacks memory or descriptors for a moment.
+            // The system is temporarily short of memory or descriptors.
             sleep(Duration::from_millis(100));
             continue;
         };
@@ -87,7 +87,7 @@ pub fn serve_on(
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&fds));
-        // The client may have gone away.
+        // The client may be gone.
         let _ = sendmsg(
             &connection,
             &[IoSlice::new(&device)],

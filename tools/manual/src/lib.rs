@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Manual pages and shell completions of all programs, generated from their command lines and their
-//! help.
+//! Generates manual pages and shell completions of all programs from their command lines and help.
 //!
 //! `manual DIR` writes the pages to `DIR/man`, the completions to `DIR/completions`.
 
@@ -18,7 +17,7 @@ pub type File = (String, Vec<u8>);
 
 const MANUAL: &str = "System administration";
 
-/// Date of the pages: of the last release, or of the last change of a page.
+/// Date of the pages: of the last release, or of the last change to a page.
 const DATE: &str = "2026-11-27";
 
 /// A program, and related pages.
@@ -111,8 +110,8 @@ fn page(command: &Command, name: &str, see_also: &[&str]) -> io::Result<File> {
     Ok((format!("{name}.8"), tidy(&page).into_bytes()))
 }
 
-/// Removes what clap_mangen writes too often: the same two lines before each section, and breaks
-/// between paragraphs.
+/// Removes clap_mangen's repetitions: the same two lines before each section, and breaks between
+/// paragraphs.
 fn tidy(page: &str) -> String {
     const PREAMBLE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
     let page = match page.split_once(PREAMBLE) {

@@ -5,9 +5,9 @@
 use clap::Command;
 use std::fmt::Write;
 
-/// Text in sections: a line that starts at the margin, follows an empty line and ends with a colon
-/// is a heading. Lines that start with two blanks are examples under the heading "Examples", and
-/// entries elsewhere if more blanks separate a word from its meaning; the rest are paragraphs.
+/// Text in sections. A line is a heading if it starts at the margin, follows an empty line and ends
+/// with a colon. Lines that start with two blanks are examples under the heading "Examples", and
+/// elsewhere entries if more blanks separate a word from its meaning. The rest are paragraphs.
 pub struct Sections<'a>(pub &'a str);
 
 impl Sections<'_> {
@@ -66,7 +66,7 @@ fn entry(line: &str) -> Option<(&str, &str)> {
     (!word.is_empty() && !word.starts_with(' ')).then_some((word, meaning.trim()))
 }
 
-/// Returns the section that says how to call `command`, as its help does.
+/// Returns the section with the usage of `command`, as in its help.
 pub fn synopsis(command: &mut Command) -> String {
     let usage = command.render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").trim();
@@ -77,7 +77,7 @@ pub fn synopsis(command: &mut Command) -> String {
     )
 }
 
-/// Returns the section that names other pages, `daxfs(5)` and their like.
+/// Returns the section that lists other pages, such as `daxfs(5)`.
 pub fn see_also(pages: &[&str]) -> String {
     let mut text = String::from(".SH \"SEE ALSO\"\n");
     for (n, page) in pages.iter().enumerate() {

@@ -16,7 +16,7 @@ fn every_shell_gets_every_program() {
     }
 }
 
-/// The programs that format manual pages find nothing to complain about.
+/// The programs that format manual pages report nothing.
 #[test]
 fn pages_are_clean() {
     let directory = tempfile::tempdir().unwrap();
@@ -52,7 +52,7 @@ fn help_ends_with_an_example() {
         let page = String::from_utf8(page).unwrap();
         let before = page.split(".SH \"SEE ALSO\"").next().unwrap();
         assert!(before.ends_with(".EE\n"), "{name}");
-        // Files are named where packages put them.
+        // Files are named by their installed places.
         assert!(!page.contains("Documentation/"), "{name}");
         assert!(before.contains("\n.SH \"EXAMPLES\"\n"), "{name}");
     }

@@ -6,8 +6,8 @@
     ...     image["/etc/hostname"].read()
     b'base\\n'
 
-Images may contain anything: the outcome is a correct answer or an OSError, whose errno is EUCLEAN if the image is
-damaged. Paths are strings; bytes that are not UTF-8 are surrogates, as in the module os.
+Images are untrusted: you get a correct answer or an OSError, whose errno is EUCLEAN if the image is damaged. Paths are
+strings, in which bytes that are not UTF-8 are surrogates, as in the module os.
 """
 
 from typing import Any

@@ -35,7 +35,7 @@ class Info(NamedTuple):
 
 
 class Pack(NamedTuple):
-    """An image that has content of files of another image."""
+    """An image that stores content of another image's files."""
 
     size: int
     sha256: str
@@ -44,7 +44,7 @@ class Pack(NamedTuple):
 class Stat(NamedTuple):
     """An inode, with the names of os.stat_result.
 
-    st_offset is where the bytes of a file are in the image, 0 if they are in a pack.
+    st_offset is the offset of the file's bytes in the image, or 0 if they are in a pack.
     """
 
     st_mode: int
@@ -63,7 +63,7 @@ class Stat(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Part of a dma-buf, memfd, device or file, in bytes: of the pack with this SHA-256, if there is one."""
+    """Part of a dma-buf, memfd, device or file, in bytes, or of the pack with this SHA-256."""
 
     offset: int
     length: int
@@ -79,18 +79,18 @@ class Memory(NamedTuple):
 
 
 def locate(file: int | str | bytes | os.PathLike[Any]) -> Place:
-    """Return where the bytes of a file of a mounted image are, in the memory that was mounted.
+    """Locate the bytes of a file on a mounted image in the memory that was mounted.
 
-    It is a path or a file descriptor. If it is not on a mounted image, the errno of the OSError is ENODEV; if its bytes
-    are in a pack, it is EOPNOTSUPP: File.locate() says in which, if the image is open with its packs.
+    The file is a path or a file descriptor. The errno of the OSError is ENODEV if the file is not on a mounted image,
+    and EOPNOTSUPP if its bytes are in a pack. Open the image with its packs to find the pack with File.locate().
     """
     return Place(*_opened(file, _library.locate))
 
 
 def memory(file: int | str | bytes | os.PathLike[Any], socket: str | bytes | os.PathLike[Any]) -> Memory:
-    """Return where the bytes of a file of a mounted image are, with a new descriptor of the memory that was mounted.
+    """Locate the bytes of a file on a mounted image, and return a new descriptor of the memory that was mounted.
 
-    daxfs load --serve gives it out at the socket. If that has the memory of another mount, the errno of the OSError is ENODEV.
+    daxfs load --serve passes it on at the socket. If it serves another mount, the errno of the OSError is ENODEV.
     """
     return Memory(*_opened(file, _library.memory, os.fsencode(socket)))
 
@@ -110,14 +110,14 @@ def open(file: int | str | bytes | os.PathLike[Any], offset: int = 0, image: str
          packs: Iterable[int | str | bytes | os.PathLike[Any] | Image] = ()) -> Image:
     """Open the image in a file or on a block device: a path, or a file descriptor, which is duplicated.
 
-    It starts at the byte offset. If image is given, it is the one of this name in the store that is there. packs are
-    images that have content of its files: open images, paths or file descriptors.
+    The image starts at the byte offset, or is called image in the store that starts there. packs are the images that
+    store content of its files: open images, paths or file descriptors.
     """
     return Image(file, offset, image, packs)
 
 
 def _again(path: str, sha256: bytes, *arguments: Any) -> Image:
-    """Open an image that was in a pickle, or raise OSError if another one is there now."""
+    """Open a pickled image, or raise OSError if another image has replaced it."""
     image = Image(path, *arguments)
     if image._sha256 != sha256:
         raise OSError(errno.ESTALE, "another image than the one in the pickle", path)
@@ -125,25 +125,25 @@ def _again(path: str, sha256: bytes, *arguments: Any) -> Image:
 
 
 def read_only(path: str) -> OSError:
-    """Return the error for a change of a file."""
+    """Return the error for an attempt to change a file."""
     return OSError(errno.EROFS, os.strerror(errno.EROFS), path)
 
 
 class Image:
-    """An open image. image[path] is a file in it; symlinks are followed. Iteration yields all files, as walk().
+    """An open image. image[path] is a file in it; symlinks are followed. Iteration yields all files, like walk().
 
-    It is equal to others with its SHA-256. A pickle has its path, so a process that loads it opens the image itself.
+    Images with the same SHA-256 are equal. A pickle stores only the path, so unpickling opens the image again.
     """
 
     def __init__(self, file: int | str | bytes | os.PathLike[Any], offset: int = 0, image: str | None = None,
                  packs: Iterable[int | str | bytes | os.PathLike[Any] | Image] = ()) -> None:
-        # Most of these can be iterated over.
+        # Some of these are iterable.
         if isinstance(packs, int | str | bytes | os.PathLike | Image):
             raise TypeError(f"packs must be a list of open images, paths or file descriptors, not {type(packs).__name__}")
         if isinstance(file, int):
             self._name, fd = f"file descriptor {file}", os.dup(file)
         else:
-            # O_NONBLOCK: a FIFO is refused, not waited for.
+            # O_NONBLOCK: refuse a FIFO instead of waiting for it.
             self._name, fd = os.fsdecode(file), os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         self._handle: Handle | None = Handle(fd, self._name, offset, image)
         self._sha256 = bytes(self._handle.info().sha256)
@@ -194,7 +194,7 @@ class Image:
         return [Pack(size, sha256.hex()) for size, sha256 in self._open().packs()]
 
     def verify(self) -> None:
-        """Raise OSError if the metadata do not have their checksum."""
+        """Raise OSError if the metadata does not match its checksum."""
         self._open().verify()
 
     def file(self, path: str | bytes | os.PathLike[Any], follow_symlinks: bool = True) -> File:
@@ -213,7 +213,7 @@ class Image:
         return True
 
     def walk(self) -> Iterator[File]:
-        """Yield all files, the root first, directories before what is in them."""
+        """Yield all files, beginning with the root, directories before their contents."""
         left = [self["/"]]
         while left:
             file = left.pop()
@@ -225,10 +225,10 @@ class Image:
 
 
 class File:
-    """A file in an image, of any type, with names of pathlib.Path and importlib.resources.abc.Traversable.
+    """A file of any type in an image, with methods of pathlib.Path and importlib.resources.abc.Traversable.
 
-    Those that joinpath() returns need not exist. Files are equal if their images and paths are, but a symlink is not the
-    file that it leads to.
+    Files from joinpath() need not exist. Files are equal if their images and paths are equal, but a symlink does not
+    equal its target.
     """
 
     def __init__(self, image: Image, path: str, inode: StatRecord | None = None) -> None:
@@ -273,7 +273,7 @@ class File:
                     record.mtime_sec * 10**9 + record.mtime_nsec, os.makedev(record.major, record.minor), record.offset)
 
     def locate(self) -> Place:
-        """Return where the bytes of this regular file are, in the file or device that has the image or its pack."""
+        """Locate the bytes of this regular file in the file or device that contains the image or its pack."""
         self._regular()
         handle, record = self._image._open().source(self._inode.ino, self.path)
         pack = None if handle is self._image._handle else bytes(handle.info().sha256).hex()
@@ -309,18 +309,18 @@ class File:
         return self._image._open().xattrs(self._inode.ino, self.path)
 
     def readinto(self, buffer: WriteableBuffer, offset: int = 0) -> int:
-        """Read content into a buffer, and return how many bytes."""
+        """Read content into a buffer, and return the number of bytes."""
         return self._image._open().read_into(self._inode.ino, buffer, offset, self.path)
 
     def read(self, size: int | None = -1, offset: int = 0) -> bytes:
-        """Return content of this regular file as bytes, all by default."""
+        """Return content of this regular file as bytes, by default all of it."""
         if offset < 0:
             raise ValueError("negative offset")
         handle = self._image._open()
         self._regular()
         left = max(self._inode.size - offset, 0)
         left = left if size is None or size < 0 else min(size, left)
-        # A damaged image may claim any size, so memory is taken as it is read.
+        # A damaged image may claim any size, so allocate memory only while reading.
         content = bytearray()
         while left:
             piece = bytearray(min(left, _PIECE))
@@ -332,8 +332,8 @@ class File:
     def view(self) -> memoryview:
         """Return a read-only memoryview of this regular file, without a copy.
 
-        It stays valid after the image is closed. As with any mapped file, the process gets SIGBUS if somebody
-        truncates the image while it is used; read() raises OSError then.
+        The view stays valid after the image is closed. As with any mapped file, using it raises SIGBUS if somebody
+        truncates the image; read() raises OSError instead.
         """
         self._regular()
         handle, record = self._image._open().source(self._inode.ino, self.path)
@@ -347,7 +347,7 @@ class File:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
         if kind != stat.S_IFREG:
             raise OSError(errno.EINVAL, "not a regular file", self.path)
-        # The content may be in a pack that was not added: let the library describe the error.
+        # If the content is in a pack that was not added, let the library describe the error.
         if self._inode.size and not self._inode.offset:
             self.readinto(bytearray(1))
 
@@ -414,7 +414,7 @@ class _Stream(io.RawIOBase):
 
 
 class _Reader(io.BufferedReader):
-    """A file for the module io, with a buffer. It can be pickled, and has a size, as those of fsspec."""
+    """A buffered file for the module io. Like fsspec's, it can be pickled, and has a size."""
 
     def __init__(self, file: File) -> None:
         super().__init__(_Stream(file))
@@ -429,7 +429,7 @@ class _Reader(io.BufferedReader):
 
 
 def _at(file: File, position: int) -> IO[bytes]:
-    """Open a file that was in a pickle."""
+    """Open a pickled file."""
     stream = file.open("rb")
     stream.seek(position)
     return stream

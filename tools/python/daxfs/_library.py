@@ -41,7 +41,7 @@ class DirentRecord(Structure):
 
 NOFOLLOW = 1
 
-# A wheel has the library beside this file.
+# In a wheel, the library is beside this file.
 _path = os.path.join(os.path.dirname(__file__), "libdaxfs.so.0")
 _library = ctypes.CDLL(_path if os.path.exists(_path) else "libdaxfs.so.0")
 
@@ -71,10 +71,10 @@ _readlink = _function("daxfs_readlink", c_ssize_t, c_void_p, c_uint32, c_char_p,
 _listxattr = _function("daxfs_listxattr", c_ssize_t, c_void_p, c_uint32, c_char_p, c_size_t)
 _getxattr = _function("daxfs_getxattr", c_ssize_t, c_void_p, c_uint32, c_char_p, c_void_p, c_size_t)
 
-# Offsets are of 64 bits; ctypes would take larger ones modulo that. No file reaches this one.
+# Offsets have 64 bits, and ctypes would truncate larger ones. No file reaches this one.
 _OFFSET_MAX = 2**64 - 1
 
-# Entries of a directory that are read at a time.
+# Number of directory entries to read at a time.
 _ENTRIES = 64
 
 
@@ -85,27 +85,27 @@ def _check(result: int, path: str | None) -> int:
 
 
 def locate(fd: int, path: str) -> tuple[int, int]:
-    """Return the offset and the length of a file of a mounted image in the memory that was mounted."""
+    """Return the offset and length of a mounted image's file in the memory that was mounted."""
     offset, length = c_uint64(), c_uint64()
     _check(_locate(fd, byref(offset), byref(length)), path)
     return offset.value, length.value
 
 
 def memory(fd: int, path: str, socket: bytes) -> tuple[int, int, int]:
-    """Return a new descriptor of the memory that was mounted, and the offset and the length of a file there."""
+    """Return a new descriptor of the memory that was mounted, and the offset and length of a file in it."""
     memory, offset, length = c_int(), c_uint64(), c_uint64()
     _check(_memory(fd, socket, byref(memory), byref(offset), byref(length)), path)
     return memory.value, offset.value, length.value
 
 
 class Handle:
-    """struct daxfs, and a descriptor that it owns. A thread that uses it has a reference, which keeps it open."""
+    """struct daxfs with its own descriptor. Each thread that uses it holds a reference, which keeps it open."""
 
     def __init__(self, fd: int, path: str, offset: int, image: str | None) -> None:
         self.fd = fd
         self._image = c_void_p()
         self._mapping: memoryview | None = None
-        # The packs that were added, by their numbers.
+        # The added packs by number.
         self._packs: dict[int, Handle] = {}
         if offset < 0:
             raise ValueError("negative offset")
@@ -145,7 +145,7 @@ class Handle:
                 self._packs[number] = pack
 
     def source(self, ino: int, path: str) -> tuple[Handle, StatRecord]:
-        """Return the image that has the content of a file, and the inode there."""
+        """Return the image that stores a file's content, and the inode there."""
         number, record = c_uint32(), StatRecord()
         _check(_source(self._image, ino, byref(number), byref(record)), path)
         return self._packs[number.value] if number.value else self, record

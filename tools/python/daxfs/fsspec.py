@@ -15,7 +15,7 @@ from daxfs._image import read_only
 
 
 class DaxfsFileSystem(AbstractFileSystem):
-    """The files of the image in the local file fo, see daxfs.open(). find() lists links to directories, as links."""
+    """The files of the image in the local file fo, see daxfs.open(). find() lists links to directories as links."""
 
     protocol = "daxfs"
     root_marker = ""
@@ -41,9 +41,9 @@ class DaxfsFileSystem(AbstractFileSystem):
             try:
                 target = self.image[file.path]
             except OSError:
-                # It leads nowhere.
+                # The link dangles.
                 pass
-            # A walk that follows links to directories visits files many times.
+            # A walk that followed links to directories would visit files many times.
             if listed and target.is_dir():
                 target = file
         inode = target.stat()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""Tests with the image DAXFS_IMAGE of the directory DAXFS_TREE, which tests/library makes."""
+"""Tests with DAXFS_IMAGE, an image of the directory DAXFS_TREE; tests/library makes both."""
 
 import contextlib
 import errno
@@ -87,7 +87,7 @@ class Images(unittest.TestCase):
             with self.assertRaisesRegex(OSError, "pack") as caught:
                 daxfs.open(image, packs=[pack])
             self.assertEqual((caught.exception.errno, caught.exception.filename), (errno.EINVAL, pack))
-        # What the kernel does not mount: a bad record in the table of packs.
+        # The kernel does not mount an image with a bad record in the table of packs.
         with tempfile.NamedTemporaryFile() as changed:
             content = bytearray(pathlib.Path(IMAGE + ".composed").read_bytes())
             content[int.from_bytes(content[256:264], "little") + 63] = 1
@@ -100,7 +100,7 @@ class Images(unittest.TestCase):
                 daxfs.open(IMAGE + ".composed", packs=one)
 
     def test_pickles(self):
-        """As pathlib.Path: zipp#81, zarr-python#2752, pyfilesystem2#515."""
+        """Like pathlib.Path: zipp#81, zarr-python#2752, pyfilesystem2#515."""
         def again(thing):
             return pickle.loads(pickle.dumps(thing))
 
@@ -305,7 +305,7 @@ class Images(unittest.TestCase):
         """Images with damaged metadata give answers or errors."""
         with open(IMAGE, "rb") as file:
             good = file.read()
-        # Offset 200 of the superblock says where the data begin, which follow the metadata.
+        # Offset 200 of the superblock is the start of the data, which follows the metadata.
         metadata = int.from_bytes(good[200:208], "little")
         self.assertLess(metadata, 1 << 16)
         errors = 0
@@ -356,7 +356,7 @@ class Filesystems(unittest.TestCase):
             self.assertEqual(file.read(), b"Hello, world!\n")
 
     def test_page(self):
-        """The examples of python.rst, in a directory with the images that they name."""
+        """The examples in python.rst, in a directory with their images."""
         examples = re.findall(r"::\n\n((?: {4}.*\n|\n(?= {4}))+)", pathlib.Path(os.environ["DAXFS_PAGE"]).read_text())[1:]
         self.assertEqual(len(examples), 4)
 
@@ -379,9 +379,9 @@ class Filesystems(unittest.TestCase):
         kinds = {entry["name"]: entry["type"] for entry in system.ls("")}
         self.assertEqual(kinds, {"big": "file", "dir": "directory", "empty": "file", "loop": "link", "many": "directory"})
         self.assertEqual(len(system.find("many")), 100)
-        # No link to a directory is entered.
+        # Links to directories are not followed.
         self.assertEqual(len(system.find("")), 108)
-        # What archives of fsspec get wrong: filesystem_spec#1974, #1443, #2145, #994.
+        # Errors of fsspec's archives: filesystem_spec#1974, #1443, #2145, #994.
         self.assertEqual(system.find("dir/sub", withdirs=True), ["dir/sub", "dir/sub/up"])
         self.assertEqual(system.glob("*m*"), ["empty", "many"])
         self.assertRaises(FileNotFoundError, system.ls, "none")
@@ -404,7 +404,7 @@ class Filesystems(unittest.TestCase):
             copy = os.path.join(directory, "copy")
             system.get("many", copy, recursive=True)
             self.assertEqual(len(os.listdir(copy)), 100)
-            # Nothing is copied if not all can be.
+            # Nothing is copied unless everything can be.
             special = self.fsspec.filesystem("daxfs", fo=IMAGE + ".special")
             for which, path, name in (special, "", "pipe"), (system, ["big", "loop"], "loop"):
                 with self.assertRaisesRegex(OSError, f"neither a file nor a directory.*: '{name}'"):

@@ -17,14 +17,14 @@ pub struct Config {
     pub root: PathBuf,
     /// The Unix socket to listen on.
     pub socket: PathBuf,
-    /// The directory with the data of containerd, which has the layers that are applied to snapshots.
+    /// Directory with containerd's data, including the layers that are applied to snapshots.
     pub containerd: PathBuf,
-    /// The file that metrics are written to, or an empty path.
+    /// File for metrics, or an empty path.
     pub metrics: PathBuf,
-    /// Start in a separate mount namespace.
+    /// Whether to start in a separate mount namespace.
     #[serde(rename = "private-mounts")]
     pub private_mounts: bool,
-    /// Memory that all images together may take.
+    /// Limit on the memory of all images together.
     pub memory: Limit,
 }
 
@@ -81,7 +81,7 @@ impl Config {
         })
     }
 
-    /// Checks that the paths can be used.
+    /// Checks that the paths are usable.
     pub fn check(&self) -> Result<()> {
         let given = |what, path| (!Path::as_os_str(path).is_empty()).then_some((what, path));
         let metrics = given("metrics", &self.metrics);
@@ -100,7 +100,7 @@ impl Config {
             let Some(text) = path.to_str() else {
                 return Err(Error::Invalid(format!("{what} = {shown:?}: use UTF-8")));
             };
-            // They separate lower layers, and options.
+            // These characters separate lower layers and options.
             if what == "root" && text.contains([':', ',', '\\', '"']) {
                 return Err(Error::Invalid(format!(
                     "root = {shown:?}: overlayfs takes no colon, comma, backslash or quotation mark in the path"
@@ -125,7 +125,7 @@ mod tests {
     fn packaged_file_has_the_defaults() {
         let text = include_str!("../../../debian/daxfs-snapshotter.toml");
         assert_eq!(parse(text).unwrap(), Config::default());
-        // Each line that is commented out is a default as well.
+        // Commented lines show defaults, too.
         let set: String = text
             .lines()
             .map(|line| match line.strip_prefix('#') {

@@ -16,10 +16,10 @@ pub enum Error {
     /// No snapshot has this name.
     #[error("snapshot {0:?} does not exist")]
     NotFound(String),
-    /// There is a snapshot of this name.
+    /// A snapshot has this name already.
     #[error("snapshot {0:?} exists already")]
     Exists(String),
-    /// The request does not fit the kind or the state of the snapshot.
+    /// The request does not fit the kind or state of the snapshot.
     #[error("snapshot {name:?}: {why}")]
     State {
         /// The snapshot.
@@ -32,7 +32,7 @@ pub enum Error {
     Mounted {
         /// The directory.
         path: PathBuf,
-        /// Where something is mounted, at the directory or below it.
+        /// The mount point, at the directory or below it.
         mount: PathBuf,
     },
     /// A mount elsewhere shows files of a directory, so they are not removed.
@@ -40,13 +40,13 @@ pub enum Error {
     Used {
         /// The directory.
         path: PathBuf,
-        /// Where it is mounted, or an overlay that writes to it.
+        /// Where the directory, or an overlay that writes to it, is mounted.
         mount: PathBuf,
     },
     /// The machine is not set up for images in memory.
     #[error("{0}")]
     Unsupported(String),
-    /// The request makes no sense.
+    /// An invalid request.
     #[error("{0}")]
     Invalid(String),
     /// The system refused an operation on a file.
@@ -77,7 +77,7 @@ pub enum Error {
         /// The error.
         why: String,
     },
-    /// The client has ended the call.
+    /// The client ended the call.
     #[error("the client is gone")]
     Gone,
     /// An image cannot be made.
@@ -92,7 +92,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Returns a function that makes an [`Error::Io`] for `path`.
+    /// Returns a function that creates an [`Error::Io`] for `path`.
     pub fn io(path: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |error| Error::Io {
@@ -110,8 +110,8 @@ impl Error {
         }
     }
 
-    /// Returns the error for the image of the snapshot in `dir`, which cannot be read: it is damaged, unless the system
-    /// failed.
+    /// Returns the error for an unreadable image of the snapshot in `dir`, which is damaged unless
+    /// the system failed.
     pub fn in_snapshot(dir: &Path, error: daxfs_image::Error) -> Self {
         match error {
             daxfs_image::Error::System { ref source, .. }
@@ -126,8 +126,8 @@ impl Error {
         }
     }
 
-    /// Returns the bytes of memory that are missing to load an image of `size` bytes, if that is why it
-    /// failed.
+    /// If an image of `size` bytes could not be loaded for lack of memory, returns the number of
+    /// missing bytes.
     pub fn missing_memory(&self, size: u64) -> Option<u64> {
         match self {
             Error::Load(daxfs_image::Error::Full { missing, .. }) => Some(*missing),
@@ -140,7 +140,7 @@ impl Error {
         }
     }
 
-    /// Returns the gRPC code, which containerd turns into its own error of the same name.
+    /// Returns the gRPC code, which containerd converts to its own error of the same name.
     pub fn code(&self) -> Code {
         match self {
             Error::NotFound(_) => Code::NotFound,
@@ -173,7 +173,7 @@ impl Error {
     }
 }
 
-/// Returns the code for an error of the system.
+/// Returns the code for a system error.
 fn system(error: &io::Error) -> Code {
     match error.kind() {
         io::ErrorKind::StorageFull
@@ -181,7 +181,7 @@ fn system(error: &io::Error) -> Code {
         | io::ErrorKind::OutOfMemory
         | io::ErrorKind::FileTooLarge => Code::ResourceExhausted,
         _ => match Errno::from_io_error(error) {
-            // The machine is not set up: it lacks daxfs, or this process may not use it.
+            // daxfs is missing on this machine, or this process may not use it.
             Some(Errno::NODEV | Errno::PERM) => Code::FailedPrecondition,
             _ => Code::Internal,
         },

@@ -11,8 +11,8 @@ use std::fs::{DirBuilder, Metadata, Permissions};
 use std::os::unix::fs::{chown, DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// Removes the remains of a commit after a crash. Files that cannot be removed cause a warning.
-/// Removes nothing unless the rest is complete.
+/// Removes the remains of an interrupted commit. Warns about files that it cannot remove. Removes
+/// nothing unless the snapshot is otherwise complete.
 pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), String> {
     let upper = snapshot.upper();
     let is_there = upper.symlink_metadata().is_ok_and(|status| status.is_dir());
@@ -49,13 +49,13 @@ pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), 
     Ok(())
 }
 
-/// Makes a directory.
+/// Creates a directory.
 pub fn make(path: &Path, mode: u32) -> Result<()> {
     let made = DirBuilder::new().mode(mode).create(path);
     made.map_err(Error::io(path, "create"))
 }
 
-/// Makes the directories of a new snapshot. The root directory gets the owner and the permissions in
+/// Creates the directories of a new snapshot. The root directory gets the owner and permissions in
 /// `like`. In a user namespace, the owner is the one on the host.
 pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
     let upper = snapshot.upper();
@@ -65,7 +65,7 @@ pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
         owner = Some(map.owner(uid, gid)?);
     }
     make(&upper, 0o755)?;
-    // The root of an overlay has the attributes of the upper directory.
+    // The upper directory's attributes become those of the overlay's root.
     let mode = like.map_or(0o755, |like| like.mode() & 0o7777);
     let mut settled = match owner {
         Some((uid, gid)) => chown(&upper, Some(uid), Some(gid)),
@@ -79,7 +79,7 @@ pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
     Ok(())
 }
 
-/// Removes the changes that were committed, unless a container still writes to them.
+/// Removes the committed changes, unless a container still writes to them.
 pub fn forget_changes(snapshot: &Snapshot) -> Result<()> {
     remove_tree(&snapshot.upper())?;
     remove_tree(&snapshot.work())

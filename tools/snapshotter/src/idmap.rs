@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! User namespaces of containers: containerd names their mappings in labels of snapshots if its configuration
-//! gives the plugin the capability `remap-ids`.
+//! Containers' user namespaces. containerd labels snapshots with their mappings if its
+//! configuration gives the plugin the capability `remap-ids`.
 
 use crate::error::{Error, Result};
 use crate::record::{Record, State};
 
-/// The labels with the mappings of users and of groups.
+/// The labels with the mappings of users and groups.
 const LABELS: [&str; 2] = [
     "containerd.io/snapshot/uidmapping",
     "containerd.io/snapshot/gidmapping",
 ];
 
-/// Mappings of users and of groups: the first ID in the container, the first one on the host, their number.
+/// Mappings of users and groups: first ID in the container, first ID on the host, and their number.
 pub struct IdMap<'a> {
     texts: [&'a str; 2],
     ranges: [Vec<[u32; 3]>; 2],
 }
 
 impl<'a> IdMap<'a> {
-    /// Returns the mappings of an active snapshot, or none if it has no label with one.
+    /// Returns the mappings of an active snapshot, or `None` without such labels.
     ///
     /// Returns [`Error::Invalid`] if a label is missing or is not a mapping.
     pub fn of(record: &'a Record) -> Result<Option<Self>> {
@@ -39,13 +39,13 @@ impl<'a> IdMap<'a> {
         Ok(Some(IdMap { texts, ranges }))
     }
 
-    /// Returns the options with which containerd makes idmapped mounts of lower layers.
+    /// Returns the options that containerd uses for idmapped mounts of lower layers.
     pub fn options(&self) -> [String; 2] {
         let [users, groups] = self.texts;
         [format!("uidmap={users}"), format!("gidmap={groups}")]
     }
 
-    /// Returns the user and the group on the host for those in the container.
+    /// Converts a user and a group in the container to those on the host.
     ///
     /// Returns [`Error::Invalid`] if an ID is not mapped.
     pub fn owner(&self, uid: u32, gid: u32) -> Result<(u32, u32)> {
@@ -54,7 +54,7 @@ impl<'a> IdMap<'a> {
     }
 }
 
-/// Returns the ranges of a mapping, or none if it is not valid.
+/// Returns the ranges of a mapping, or `None` if it is invalid.
 fn ranges(text: &str) -> Option<Vec<[u32; 3]>> {
     let range = |text: &str| {
         let numbers: Option<Vec<u32>> = text.split(':').map(|number| number.parse().ok()).collect();
@@ -74,7 +74,7 @@ fn ranges(text: &str) -> Option<Vec<[u32; 3]>> {
     Some(ranges)
 }
 
-/// Returns the ID on the host for the one in the container.
+/// Converts an ID in the container to that on the host.
 fn on_host(ranges: &[[u32; 3]], id: u32) -> Result<u32> {
     let in_range = |&[inside, outside, count]: &[u32; 3]| {
         let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Images of layers: a store of them (store.rst), and memory that they are loaded into.
+//! Images of layers: their store (store.rst), and the memory that they are loaded into.
 //!
-//! The image of a committed snapshot has the number of its directory as its name. It has all files that a container sees,
-//! also files of lower layers, so an overlay of it has one lower layer.
+//! A committed snapshot's image is named after its numbered directory. It contains all files that a
+//! container sees, including lower layers', so an overlay needs only one lower layer.
 
 use crate::config::Config;
 use crate::error::{warn, Error, Result};
@@ -22,9 +22,9 @@ use std::path::Path;
 /// The images of all layers.
 pub struct Images {
     store: Store,
-    /// Where they are loaded.
+    /// Loads the images.
     pub memory: Box<dyn Loader>,
-    /// The memory that there is for them.
+    /// The memory available for them.
     room: Room,
 }
 
@@ -41,7 +41,7 @@ fn name(dir: &Path) -> &str {
 impl Images {
     /// Opens the store of the snapshots in `config.root`.
     ///
-    /// Fails if another process uses it.
+    /// Fails if another process uses the store.
     pub fn open(config: &Config, memory: Box<dyn Loader>) -> Result<Self> {
         Ok(Images {
             store: Store::create(&config.root.join("store"))?,
@@ -50,8 +50,8 @@ impl Images {
         })
     }
 
-    /// Checks that there is memory to make the image of the snapshot in `dir`: `inodes` on top of the image of the snapshot
-    /// in `below`. Without it the kernel kills this process, and the next one, which makes the same image.
+    /// Checks that there is memory to add `inodes` to the image of `below` for the snapshot in
+    /// `dir`. Without it, the kernel would kill this process, and after a restart again.
     pub fn check_room(&self, dir: &Path, below: Option<&Path>, inodes: u64) -> Result<()> {
         let image = below.map(|below| self.store.image(name(below)));
         let below = match image {
@@ -62,7 +62,7 @@ impl Images {
         Ok(self.room.check_making(name(dir), needed)?)
     }
 
-    /// Makes the image of the snapshot in `dir`: what `merge` adds to the image of the snapshot in `below`.
+    /// Makes the image of the snapshot in `dir` from what `merge` adds to the image of `below`.
     pub fn make(
         &self,
         dir: &Path,
@@ -82,7 +82,7 @@ impl Images {
                 let layer = &builder.tree.nodes[before..];
                 inodes = layer.len() as u64;
                 self.check_room(dir, below, inodes)?;
-                // A sparse file takes no room on disk, and as much memory and time as another one.
+                // A sparse file occupies no disk, but as much memory and time as any other file.
                 Ok(self.room.check(name(dir), least_size(layer), true)?)
             },
             &|path| Output::over(path, Overwrite::new(true)),
@@ -95,8 +95,8 @@ impl Images {
         })
     }
 
-    /// Adds an image of another store as the image of the snapshot in `dir`: containerd's store of content has it and its
-    /// packs with these digests. Returns it, and its digest and size.
+    /// Adds another store's image as the image of the snapshot in `dir`. containerd's content store
+    /// has the image and its packs with these digests. Returns the image, and its digest and size.
     pub fn import(
         &self,
         dir: &Path,
@@ -119,9 +119,9 @@ impl Images {
         Ok((layer, (digests.first().cloned().unwrap_or_default(), image)))
     }
 
-    /// Loads the image of the snapshot in `dir`, which must have the SHA-256 `sha256`, and mounts it in its directory.
+    /// Loads the image of the snapshot in `dir`, checks its SHA-256, and mounts it there.
     pub fn load(&self, dir: &Path, sha256: &str) -> Result<()> {
-        // The kernel compares the image with this one.
+        // The kernel compares the image with this SHA-256.
         let needs = self.store.needs_of(name(dir));
         let (found, _) = needs.map_err(|error| Error::in_snapshot(dir, error))?;
         if found != sha256 {
@@ -133,7 +133,8 @@ impl Images {
         self.memory.load(&self.store, name(dir), &dir.join("layer"))
     }
 
-    /// Returns the bytes of the image of the snapshot in `dir` and of its packs, by SHA-256. Fails if one is not in the store.
+    /// Returns the sizes of the image of `dir` and of its packs, by SHA-256. Fails if one is
+    /// missing.
     pub fn parts(&self, dir: &Path) -> Result<BTreeMap<String, u64>> {
         let parts = self.store.parts(name(dir));
         let parts = parts.map_err(|error| Error::in_snapshot(dir, error))?;
@@ -145,12 +146,13 @@ impl Images {
         self.memory.is_loaded(&dir.join("layer"))
     }
 
-    /// Unloads the image of the snapshot in `dir`, if `unused` returns true and no process has its files open.
+    /// Unloads the image of the snapshot in `dir` if `unused` returns true and its files are
+    /// closed.
     pub fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
         self.memory.evict(&dir.join("layer"), unused)
     }
 
-    /// Unloads and removes the image of the snapshot in `dir`, if it has one.
+    /// Unloads and removes the image of the snapshot in `dir`, if any.
     pub fn forget(&self, dir: &Path) -> Result<()> {
         let layer = dir.join("layer");
         self.memory.unload(&layer)?;
@@ -168,10 +170,10 @@ impl Images {
         }
     }
 
-    /// Removes images that the snapshots in the directories `dirs` do not have.
+    /// Removes images that do not belong to the snapshots in the directories `dirs`.
     pub fn keep(&self, dirs: &HashSet<&Path>) -> Result<()> {
         let known: HashSet<&str> = dirs.iter().map(|dir| name(dir)).collect();
-        // Other names are not ours.
+        // Images with other names are not ours.
         let is_ours = |image: &String| image.bytes().all(|byte| byte.is_ascii_digit());
         for image in self.store.images()? {
             if is_ours(&image) && !known.contains(&*image) {
@@ -182,7 +184,7 @@ impl Images {
     }
 }
 
-/// Returns the bytes that the content of `layer` takes at least: files of different sizes have nothing in common.
+/// Returns a lower bound for the size of `layer`, since files of different sizes share nothing.
 fn least_size(layer: &[Node]) -> u64 {
     let sizes = layer.iter().map(|node| match node.kind {
         Kind::Regular { size, .. } => size,
@@ -192,7 +194,7 @@ fn least_size(layer: &[Node]) -> u64 {
     sizes.into_iter().fold(0, u64::saturating_add)
 }
 
-/// Reads the directory `upper`, the upper layer of an overlay, with names for temporary files in `scratch`.
+/// Reads the directory `upper`, an overlay's upper layer. `scratch` is for temporary files.
 pub fn upper(upper: &Path, scratch: &Path) -> Result<Tree> {
     let input = mkdaxfs::input::Options {
         one_file_system: true,
@@ -208,19 +210,19 @@ pub fn upper(upper: &Path, scratch: &Path) -> Result<Tree> {
     Ok(tree)
 }
 
-/// Gives the root directory the time of its newest entry, if it changed since it was made: few archives
-/// have an entry for it, so its time would be the time of unpacking, and differ on each machine.
+/// Gives the root directory the time of its newest entry, if it has changed since its creation. Few
+/// archives have an entry for the root, so it would keep the time of unpacking, which varies.
 fn forget_unpacking(tree: &mut Tree, upper: &Path) {
     let changed =
         |status: std::fs::Metadata| std::io::Result::Ok(status.modified()? >= status.created()?);
-    // Some filesystems have no birth times.
+    // Some filesystems lack birth times.
     if !upper.metadata().and_then(changed).unwrap_or(false) {
         return;
     }
     let Kind::Directory(entries) = &tree.nodes[ROOT as usize].kind else {
         return;
     };
-    // A whiteout also has the time of unpacking.
+    // A whiteout has the time of unpacking, too.
     let nodes = entries.iter().map(|entry| &tree.nodes[entry.node as usize]);
     let times = nodes
         .filter(|node| !node.kind.is_whiteout())

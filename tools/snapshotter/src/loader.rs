@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Memory for images.
+//! Loads images into memory.
 
 use crate::config;
 use crate::error::{Error, Result};
@@ -24,37 +24,38 @@ pub trait Loader: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Loads the image `name` of `store`, and mounts it on the directory `dir`, unless it is mounted there.
+    /// Loads the image `name` of `store` and mounts it on the directory `dir`, unless it is mounted
+    /// there.
     ///
-    /// Returns [`Error::Unsupported`] if something else is mounted there, or errors of loading and mounting, such as a
-    /// lack of memory. Nothing is mounted then.
+    /// Returns [`Error::Unsupported`] if something else is mounted there, and the errors of loading
+    /// and mounting. Nothing is mounted then.
     fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<()>;
 
-    /// Unmounts the image on `dir`, if one is mounted there. Its memory is free when its files have no users.
+    /// Unmounts the image on `dir`, if any. Its memory is freed once nobody uses its files.
     ///
     /// Returns [`Error::Unsupported`] if something else is mounted there, and the errors of
     /// umount(2).
     fn unload(&self, dir: &Path) -> Result<()>;
 
-    /// Unmounts the image on `dir` to make room for another one, if `unused` returns true and no process has its
-    /// files open. Returns whether it was unmounted. `unused` is called when no other call can load or unload the image.
+    /// Unmounts the image on `dir` to make room, if `unused` returns true and its files are closed.
+    /// Returns whether it did. During `unused`, no other call loads or unloads the image.
     fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool>;
 
     /// Returns whether an image is mounted on `dir`.
     fn is_loaded(&self, dir: &Path) -> bool;
 }
 
-/// Loads images by mounts of the kernel's daxfs.
+/// Loads images with the kernel's daxfs.
 pub struct KernelLoader {
-    /// The memory that there is. It is locked while an image is loaded, so that it is asked for
-    /// what others have left.
+    /// The memory of this machine. Locked while an image is loaded, so that the next check sees
+    /// what is left.
     room: Mutex<Room>,
-    /// The locks of images, by directory. Each is held while the image is loaded or unloaded.
+    /// The locks of images, by directory, each held while its image is loaded or unloaded.
     gates: Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>,
 }
 
 impl KernelLoader {
-    /// Returns memory as `config` says.
+    /// Returns a loader with the limit in `config`.
     pub fn new(config: &config::Config) -> Self {
         KernelLoader {
             room: Mutex::new(Room::new(config)),
@@ -62,7 +63,7 @@ impl KernelLoader {
         }
     }
 
-    /// Checks that containers see mounts of this process: that it is in the machine's mount namespace, or that
+    /// Checks that containers see this process's mounts: it is in the machine's mount namespace, or
     /// `private_mounts` is set.
     pub fn check_namespace(private_mounts: bool) -> Result<()> {
         let (own, first) = (Path::new("/proc/self/ns/mnt"), Path::new("/proc/1/ns/mnt"));
@@ -86,14 +87,14 @@ impl KernelLoader {
         let _locked = lock(&gate);
         let result = work();
         let mut gates = lock(&self.gates);
-        // Another call may wait for it: only the table and this one have it otherwise.
+        // Without another waiting call, only the table and this call hold it.
         if Arc::strong_count(&gate) == 2 {
             gates.remove(dir);
         }
         result
     }
 
-    /// Unmounts the image on `dir`. If a process has its files open, do that if `lazy` is set.
+    /// Unmounts the image on `dir`; if a process has its files open, only if `lazy`.
     fn unmount(&self, dir: &Path, lazy: bool) -> Result<bool> {
         while is_mounted(dir)? {
             refuse_others(dir, None)?;
@@ -166,8 +167,8 @@ fn is_mounted(dir: &Path) -> Result<bool> {
     }
 }
 
-/// Fails with [`Error::Unsupported`] if something else than an image is mounted on `dir`, or another one than that with
-/// the SHA-256 `sha256`.
+/// Fails with [`Error::Unsupported`] if anything but an image is mounted on `dir`, or if its
+/// SHA-256 is not `sha256`.
 fn refuse_others(dir: &Path, sha256: Option<&str>) -> Result<()> {
     let id = mountinfo::mount_id(dir).map_err(Error::io(dir, "examine"))?;
     let digest = sha256.map(|sha256| format!("digest={sha256}"));

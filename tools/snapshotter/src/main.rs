@@ -61,7 +61,7 @@ fn run(args: Args) -> Result<()> {
     });
     // Old metrics would look current.
     let _ = std::fs::remove_file(&config.metrics);
-    // The next start removes what is left.
+    // The next start removes the rest.
     runtime.shutdown_background();
     served
 }

@@ -5,7 +5,7 @@
 use clap::Parser;
 use std::path::PathBuf;
 
-/// The configuration file that is read unless the command line names another.
+/// The default configuration file.
 pub const CONFIG: &str = "/etc/daxfs-snapshotter.toml";
 
 const MORE: &str = "\
@@ -48,11 +48,10 @@ Examples:
 
 /// Serve container layers to containerd as daxfs images in memory
 ///
-/// A snapshotter, which containerd reaches through a socket. It adds the layers of container
-/// images to a store, which keeps each file once, whatever layer it belongs to. All containers
-/// share these files in memory as lower layers of overlayfs, without page cache, and write to a
-/// directory on disk. The store is on disk, because the memory is lost when the machine is
-/// switched off.
+/// This snapshotter, which containerd reaches through a socket, adds the layers of container images
+/// to a store that keeps each file once, whatever layers contain it. As lower layers of overlayfs,
+/// all containers share these files in memory, without page cache, and write to a directory on
+/// disk. The store is on disk, because memory loses its content when the machine is powered off.
 #[derive(Debug, Parser)]
 #[command(name = "daxfs-snapshotter", version, max_term_width = 100, after_long_help = MORE)]
 pub struct Args {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The record of a snapshot, in a file of JSON in its directory. A change replaces the file, so
-//! after a crash it is the old one or the new one.
+//! The record of a snapshot: a JSON file in its directory. Changes replace the file, so after a
+//! crash it is the old or the new one.
 
 use crate::api::{Info, Kind, Labels};
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ const NEW: &str = "snapshot.json.new";
 /// A point in time: seconds since 1970, nanoseconds within the second.
 pub type Time = (i64, i32);
 
-/// Returns the time.
+/// Returns the current time.
 pub fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let since = since.unwrap_or_default();
@@ -36,24 +36,24 @@ pub fn now() -> Time {
 pub enum State {
     /// A read-only view of its parent.
     View,
-    /// It can be written to.
+    /// A writable snapshot.
     Active,
-    /// As active, with the image of a layer that was applied to it.
+    /// A writable snapshot with the image of a layer that was applied to it.
     Applied(Layer),
-    /// A layer without an image so far.
+    /// A layer whose image is pending.
     Pending,
-    /// A layer, with its image.
+    /// A layer with its image.
     Committed(Layer),
 }
 
 /// Facts about a layer.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Layer {
-    /// Bytes that it has added to the store.
+    /// Bytes that it added to the store.
     pub size: u64,
     /// Number of inodes.
     pub inodes: u64,
-    /// SHA-256 of its image, in hexadecimal digits.
+    /// SHA-256 of its image in hexadecimal digits.
     pub sha256: String,
 }
 
@@ -69,9 +69,9 @@ pub struct Record {
     pub parent: String,
     /// Its kind, and facts about its image.
     pub state: State,
-    /// When it was prepared, or committed.
+    /// When it was prepared or committed.
     pub created: Time,
-    /// When it changed last.
+    /// When it last changed.
     pub updated: Time,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
@@ -92,9 +92,9 @@ impl Record {
         }
     }
 
-    /// Reads the record in the directory `dir`. Returns none if it has no record.
+    /// Reads the record in the directory `dir`. Returns `None` if there is none.
     ///
-    /// Returns [`Error::Io`], and [`Error::Damaged`] if it is not valid.
+    /// Returns [`Error::Io`], or [`Error::Damaged`] if the record is invalid.
     pub fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(NAME);
         let text = match std::fs::read(&path) {
@@ -127,7 +127,7 @@ impl Record {
 
     /// Replaces the record in the directory `dir`. [`Disk::sync`] makes it durable.
     ///
-    /// Returns [`Error::Io`]. The old record is still there.
+    /// On [`Error::Io`], the old record is still there.
     pub fn replace(&self, dir: &Path) -> Result<()> {
         let (path, new) = (dir.join(NAME), dir.join(NEW));
         let fail = |error| Error::io(&path, "write")(error);
@@ -144,7 +144,7 @@ impl Record {
 
     /// Removes the record in the directory `dir`.
     ///
-    /// Returns [`Error::Io`]. The record is still there.
+    /// On [`Error::Io`], the record is still there.
     pub fn erase(dir: &Path) -> Result<()> {
         let path = dir.join(NAME);
         match std::fs::remove_file(&path) {
@@ -164,7 +164,7 @@ impl Record {
         }
     }
 
-    /// Returns whether it is a layer, with or without its image.
+    /// Returns whether it is a layer, with or without an image.
     pub fn is_layer(&self) -> bool {
         self.kind() == Kind::Committed
     }
@@ -183,11 +183,11 @@ impl Record {
     }
 }
 
-/// How records reach the disk.
+/// How to write records to disk.
 pub trait Disk: Send + 'static {
-    /// Replaces the record in the directory `dir`, as [`Record::replace`].
+    /// Replaces the record in the directory `dir`, like [`Record::replace`].
     ///
-    /// Returns [`Error::Io`]. The old record is still there.
+    /// On [`Error::Io`], the old record is still there.
     fn replace(&self, record: &Record, dir: &Path) -> Result<()> {
         record.replace(dir)
     }
@@ -199,7 +199,7 @@ pub trait Disk: Send + 'static {
     }
 }
 
-/// The disk itself.
+/// The real disk.
 pub struct RealDisk;
 
 impl Disk for RealDisk {}
@@ -219,12 +219,12 @@ impl Snapshot {
         self.dir.join("fs")
     }
 
-    /// Returns the directory that overlayfs needs beside it.
+    /// Returns overlayfs's work directory.
     pub fn work(&self) -> PathBuf {
         self.dir.join("work")
     }
 
-    /// Returns the directory that the image is mounted on.
+    /// Returns the directory on which the image is mounted.
     pub fn layer(&self) -> PathBuf {
         self.dir.join("layer")
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Memory for images: what they take, and what is free.
+//! Memory for images: how much they use, and how much is free.
 
 use crate::config;
 use daxfs_image::error::{Error, Result};
@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 /// The memory of this machine.
 #[derive(Debug)]
 pub struct Room {
-    /// Bytes that all images may take, or 0.
+    /// Bytes that all images may use, or 0 for no limit.
     limit: u64,
-    /// The store that the images are from.
     store: PathBuf,
     /// The directory with proc and sys.
     root: PathBuf,
@@ -30,10 +29,10 @@ impl Room {
         }
     }
 
-    /// Checks that there are `needed` bytes for the image `name`, or, if `alone` is set, that there can be if nothing else
-    /// is in memory.
+    /// Checks that `needed` bytes are free for the image `name`, or, if `alone`, that they would be
+    /// if nothing else were in memory.
     ///
-    /// Returns [`Error::Full`], and the system's errors.
+    /// Returns [`Error::Full`], or the system's errors.
     pub fn check(&self, name: &str, needed: u64, alone: bool) -> Result<()> {
         let (limit, used) = (self.limit, if alone { 0 } else { self.used() });
         let missing = used.saturating_add(needed).saturating_sub(limit);
@@ -45,17 +44,18 @@ impl Room {
         self.check_free(name, needed, alone)
     }
 
-    /// Checks that this process can have `needed` bytes to make the image `name`. It keeps the memory of earlier ones.
+    /// Checks that this process can grow to `needed` bytes to make the image `name`; it keeps
+    /// memory.
     ///
-    /// Returns [`Error::Full`], and the system's errors.
+    /// Returns [`Error::Full`], or the system's errors.
     pub fn check_making(&self, name: &str, needed: u64) -> Result<()> {
         let text = read_to_string(self.root.join("proc/self/status")).unwrap_or_default();
         let own = bytes(&text, "RssAnon").unwrap_or(0);
         self.check_free(name, needed.saturating_sub(own), false)
     }
 
-    /// Checks that the machine and the control groups of this process have `needed` bytes for the image `name`. Otherwise
-    /// the kernel would kill processes. If `alone` is set, only what they can ever have counts.
+    /// Checks that the machine and this process's control groups have `needed` bytes for the image
+    /// `name`. Otherwise the kernel would kill processes. If `alone`, only their total matters.
     fn check_free(&self, name: &str, needed: u64, alone: bool) -> Result<()> {
         let (available, kept) = self.available(alone)?;
         let free = available.saturating_sub(kept);
@@ -79,8 +79,8 @@ impl Room {
         Ok(())
     }
 
-    /// Returns the bytes of the images that are in memory, also of those that are only mounted
-    /// elsewhere, and of their packs.
+    /// Returns the size of the images in memory and of their packs, including images that are only
+    /// mounted elsewhere.
     fn used(&self) -> u64 {
         let found = read_dir(self.root.join("sys/fs/daxfs"));
         let (mut images, mut packs) = (0, HashMap::new());
@@ -93,7 +93,7 @@ impl Room {
                 continue;
             }
             images += Kind::Memfd.size_of(text("size").trim_end().parse().unwrap_or(0));
-            // All images of the store share its packs.
+            // All images of the store share packs.
             for line in text("packs").lines() {
                 let mut words = line.split_whitespace();
                 if let (Some(sha256), Some(size), Some("memfd")) =
@@ -107,8 +107,8 @@ impl Room {
         images + packs.values().sum::<u64>()
     }
 
-    /// Returns the bytes of memory that are available, or all if `alone` is set, and how many of them are kept for the
-    /// machine: a sixteenth of all memory.
+    /// Returns the available bytes of memory, or all if `alone`, and how many of them to reserve
+    /// for the machine: a sixteenth of all memory.
     fn available(&self, alone: bool) -> Result<(u64, u64)> {
         let meminfo = self.root.join("proc/meminfo");
         let path = daxfs_files::shown_path(&meminfo);
@@ -123,7 +123,7 @@ impl Room {
         Ok((available, total / 16))
     }
 
-    /// Returns the directories of the control groups (version 2) that the memory of this process is charged to.
+    /// Returns the directories of the control groups (version 2) that limit this process's memory.
     fn groups(&self) -> Vec<PathBuf> {
         let text = read_to_string(self.root.join("proc/self/cgroup")).unwrap_or_default();
         let top = self.root.join("sys/fs/cgroup");
@@ -142,7 +142,7 @@ fn bytes(text: &str, name: &str) -> Option<u64> {
     kilobytes.checked_mul(1024)
 }
 
-/// Returns the error for the image `name`, for which `missing` bytes are missing.
+/// Returns the error for the image `name`, which lacks `missing` bytes.
 fn full(name: &str, needed: u64, missing: u64, why: String) -> Error {
     Error::Full {
         name: format!("image {name}"),
@@ -151,13 +151,13 @@ fn full(name: &str, needed: u64, missing: u64, why: String) -> Error {
     }
 }
 
-/// Returns the most bytes that the control group `group` may have, and how many of them are free or can be freed, if there
-/// is a limit.
+/// Returns the limit of the control group `group` in bytes, and how many of them are free or
+/// reclaimable. `None` without a limit.
 fn free_in(group: &Path) -> Option<(u64, u64)> {
     let text = |name| read_to_string(group.join(name)).ok();
     let number = |name| text(name)?.trim_end().parse::<u64>().ok();
     let (most, current) = (number("memory.max")?, number("memory.current")?);
-    // The page cache goes first.
+    // The page cache is reclaimed first.
     let cache = text("memory.stat").map_or(0, |text| {
         let value = |line: &str| match line.split_once(' ') {
             Some(("inactive_file" | "active_file", value)) => value.parse().unwrap_or(0),
@@ -180,7 +180,7 @@ mod tests {
         for dir in ["proc/self", "sys/fs/daxfs", "sys/fs/cgroup/a/b"] {
             create_dir_all(root.join(dir)).unwrap();
         }
-        // 6 MiB are available, and 2 of them are kept.
+        // 6 MiB are available, of which 2 are reserved.
         let text = "MemTotal:          32768 kB\nMemFree: 1 kB\nMemAvailable:       6144 kB\n";
         write(root.join("proc/meminfo"), text).unwrap();
         write(root.join("proc/self/cgroup"), "0::/a/b\n").unwrap();
@@ -216,7 +216,7 @@ mod tests {
         }
         assert_eq!(missing(&room, 8192), 0);
         assert_eq!(missing(&room, 12288), 4096);
-        // A pack that two images have, and one without memory.
+        // One pack is shared by two images, another needs no memory.
         for name in ["0:1", "0:4"] {
             let packs = "aa  1 memfd   0 0\nbb 99 missing 0 0\n";
             write(
@@ -242,7 +242,7 @@ mod tests {
         assert!(error.contains("MemAvailable"), "{error}");
     }
 
-    /// An image that would not fit even if it were alone.
+    /// An image that would not fit even alone.
     #[test]
     fn alone() {
         let (_place, room) = machine(0);

@@ -21,10 +21,10 @@ use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
-/// Serves the snapshots of `snapshotter` on `config.socket` until `end` is ready. Calls `ready` when
-/// clients can connect.
+/// Serves the snapshots of `snapshotter` on `config.socket` until `end` is ready. Calls `ready`
+/// once clients can connect.
 ///
-/// Fails if the socket cannot be used.
+/// Fails if the socket is unusable.
 pub async fn serve(
     config: &Config,
     snapshotter: Arc<Snapshotter>,
@@ -41,15 +41,15 @@ pub async fn serve(
         .add_service(DiffServer::new(service))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end)
         .await;
-    // Another process may listen there now.
+    // Another process may be listening there by now.
     if own.is_some() && identity(path) == own {
         let _ = std::fs::remove_file(path);
     }
     served.map_err(|error| Error::io(path, "serve")(io::Error::other(error)))
 }
 
-/// Writes the metrics of `snapshotter` to the file `path` every 10 s. Prints a warning about a failure, and about the next one
-/// after it has worked.
+/// Writes the metrics of `snapshotter` to the file `path` every 10 s. Warns about the first failure
+/// in a row.
 pub fn report(path: &Path, snapshotter: &Snapshotter) -> ! {
     let mut works = true;
     loop {
@@ -62,8 +62,8 @@ pub fn report(path: &Path, snapshotter: &Snapshotter) -> ! {
     }
 }
 
-/// Replaces the file `path` by one with `text`, which everybody may read. Its readers see a whole file, and another owner of
-/// its directory cannot redirect the text.
+/// Replaces the file `path` with a world-readable one that contains `text`. Readers see a complete
+/// file, and another owner of the directory cannot redirect the text.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut file = NamedTempFile::new_in(path.parent().ok_or(ErrorKind::IsADirectory)?)?;
     file.write_all(text.as_bytes())?;
@@ -73,13 +73,13 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns what tells the file `path` from others: device and inode number.
+/// Returns the identity of the file `path`: device and inode number.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let status = path.symlink_metadata().ok()?;
     Some((status.dev(), status.ino()))
 }
 
-/// Listens on `path`, in place of the socket that an earlier run may have left.
+/// Listens on `path`, replacing a socket left by an earlier run.
 fn listen(path: &Path) -> Result<UnixListener> {
     if let Some(parent) = path.parent() {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
@@ -87,7 +87,7 @@ fn listen(path: &Path) -> Result<UnixListener> {
     }
     match path.symlink_metadata() {
         Ok(status) if status.file_type().is_socket() => match UnixStream::connect(path) {
-            // No process listens.
+            // No process listens there.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 std::fs::remove_file(path).map_err(Error::io(path, "remove"))?;
             }
@@ -143,7 +143,7 @@ mod tests {
         let error = listen(&path).unwrap_err().to_string();
         assert!(error.contains("another process listens"), "{error}");
         assert_eq!(identity(&path), own);
-        // It ends without removing its socket. The child of another test may have it for a moment.
+        // It ends without removing its socket, which another test's child may hold for a moment.
         drop(other);
         let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
         let listener = loop {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The gRPC services: hand calls to the snapshotter, on threads that may block.
+//! The gRPC services, which pass calls to the snapshotter on threads that may block.
 
 use crate::api::diff_server::Diff;
 use crate::api::snapshots_server::Snapshots;
@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status};
 
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
-/// Snapshots in one message of `List`.
+/// Number of snapshots per message of `List`.
 const TOGETHER: usize = 100;
 
 /// The services.
@@ -36,7 +36,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Returns services for this snapshotter, and content of the containerd with its data in the directory `containerd`.
+    /// Returns services for `snapshotter`, and for the containerd whose data is in `containerd`.
     pub fn new(snapshotter: Arc<Snapshotter>, containerd: &Path) -> Self {
         let containerd = containerd.into();
         Service {
@@ -45,7 +45,7 @@ impl Service {
         }
     }
 
-    /// Runs `call`, which may block, and which can ask whether the client still waits for it.
+    /// Runs `call`, which may block, and may check whether the client is still waiting for it.
     async fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&Snapshotter, &dyn Fn() -> bool) -> Result<T> + Send + 'static,
@@ -64,7 +64,8 @@ impl Service {
         result.inspect_err(count).map(Response::new)
     }
 
-    /// Creates a snapshot, unless the client has gone before the image of `parent` is made: containerd would not know it.
+    /// Creates a snapshot, unless the client, which must know of it, leaves before `parent` is
+    /// ready.
     async fn create(
         &self,
         key: String,
@@ -83,7 +84,7 @@ impl Service {
     }
 }
 
-/// Returns the status for a call if its thread has not ended as it should.
+/// Returns the status for a call whose thread ended abnormally.
 fn failed(error: impl std::error::Error) -> Status {
     Status::internal(format!("the call failed: {error}"))
 }
@@ -122,7 +123,7 @@ impl Snapshots for Service {
         } = request.into_inner();
         let snapshotter = Arc::clone(&self.snapshotter);
         let (answer, answered) = oneshot::channel();
-        // This goes on if the client has gone.
+        // This continues even if the client leaves.
         tokio::task::spawn_blocking(move || {
             let committed = snapshotter.commit(&name, &key, labels);
             let is_committed = committed.is_ok();
@@ -171,7 +172,7 @@ impl Snapshots for Service {
         tokio_stream::Iter<std::vec::IntoIter<std::result::Result<ListSnapshotsResponse, Status>>>;
 
     async fn list(&self, _request: Request<ListSnapshotsRequest>) -> Answer<Self::ListStream> {
-        // containerd asks with a filter for targets of Prepare only, and checks the answer itself.
+        // containerd filters only for targets of Prepare, and checks the answer itself.
         self.call(move |snapshotter, _| {
             let parts: Vec<_> = snapshotter
                 .list()
@@ -203,12 +204,12 @@ impl Snapshots for Service {
 
 #[tonic::async_trait]
 impl Diff for Service {
-    /// Makes an image of the layer in place of files in the directory of the snapshot.
+    /// Makes an image of the layer instead of unpacking files into the snapshot's directory.
     async fn apply(&self, request: Request<ApplyRequest>) -> Answer<ApplyResponse> {
         let ApplyRequest { diff, mounts, .. } = request.into_inner();
         let diff = diff.unwrap_or_default();
         let place = upper(&mounts).zip(content(&self.containerd, &diff));
-        // containerd then asks the next differ, which unpacks it.
+        // containerd then tries the next differ, which unpacks the layer.
         let other = |why: &str| Status::unimplemented(format!("{}: {why}", diff.digest));
         let Some((upper, content)) = place else {
             return Err(other(
@@ -241,7 +242,7 @@ impl Diff for Service {
     }
 }
 
-/// Returns the directory with the files of the active snapshot that `mounts` mount.
+/// Returns the directory with the active snapshot's files in `mounts`.
 fn upper(mounts: &[Mount]) -> Option<PathBuf> {
     let [mount] = mounts else {
         return None;
@@ -254,7 +255,7 @@ fn upper(mounts: &[Mount]) -> Option<PathBuf> {
     }
 }
 
-/// Returns the content of the blob that `layer` describes, in the content store in `containerd`.
+/// Returns the content of the blob that `layer` describes, from the content store in `containerd`.
 fn content(containerd: &Path, layer: &Descriptor) -> Option<Content> {
     let dir = containerd.join("io.containerd.content.v1.content");
     if layer.media_type == IMAGE {

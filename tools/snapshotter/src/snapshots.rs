@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The snapshots: their records and their directories, and the rules of containerd for them.
+//! The snapshots: their records, their directories, and containerd's rules for them.
 //!
-//! A directory without a record is not a snapshot: a crash may leave it, and the next start removes it. So a snapshot
-//! begins and ends when its record appears and disappears.
+//! A directory without a record is not a snapshot, but the remains of a crash, which the next start
+//! removes. So a snapshot begins and ends when its record appears and disappears.
 
 use crate::api::{Kind, Labels};
 use crate::error::{warn, Error, Result};
@@ -19,27 +19,25 @@ use std::path::{Path, PathBuf};
 
 /// All snapshots.
 pub struct Snapshots {
-    /// The directory with a directory for each.
+    /// The directory that contains each snapshot's directory.
     dir: PathBuf,
-    /// By name.
     snapshots: HashMap<String, Snapshot>,
-    /// How often a layer is in use by a call, by the name of its snapshot.
+    /// Number of calls that use a layer, by the name of its snapshot.
     pins: HashMap<String, usize>,
-    /// When a layer was last in use by a call, as a number of calls, by the name of its snapshot.
+    /// When a call last used a layer, as a number of calls, by the name of its snapshot.
     uses: HashMap<String, u64>,
-    /// Why snapshots cannot be used, by name.
+    /// Why snapshots are unusable, by name.
     damaged: HashMap<String, (PathBuf, String)>,
     /// Number of the next directory.
     next: u64,
-    /// Where records are written.
     disk: Box<dyn Disk>,
 }
 
 impl Snapshots {
-    /// Opens the snapshots in the directory `dir`. Records are written to `disk`. Removes images that no
-    /// snapshot has from `images`.
+    /// Opens the snapshots in the directory `dir`. Records are written to `disk`. Removes orphaned
+    /// images from `images`.
     ///
-    /// An unusable snapshot causes a warning, and calls that need it fail.
+    /// An unusable snapshot causes a warning, and calls that need the snapshot fail.
     pub fn open(dir: PathBuf, disk: Box<dyn Disk>, images: &Images) -> Result<Self> {
         let mut found = Snapshots {
             dir,
@@ -93,7 +91,7 @@ impl Snapshots {
                 "it has the name {name:?}, as {other} has; remove one of both directories"
             ));
         }
-        // Keep damaged files as they are.
+        // Keep damaged files unchanged.
         if why.is_none() {
             why = recover(&snapshot, images).err();
         }
@@ -109,7 +107,7 @@ impl Snapshots {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.dir).map_err(Error::io(&self.dir, "read"))? {
             let entry = entry.map_err(Error::io(&self.dir, "read"))?;
-            // Other names are not ours.
+            // Directories with other names are not ours.
             let number = number(&entry.file_name());
             if let Some(number) = number.filter(|_| entry.file_type().is_ok_and(|it| it.is_dir())) {
                 found.push((number, entry.path()));
@@ -119,11 +117,11 @@ impl Snapshots {
         Ok(found)
     }
 
-    /// Returns directories that belong to no snapshot: [`sweep`] removes them. None of them becomes one.
+    /// Returns directories without a snapshot, for [`sweep`]. None of them ever becomes a snapshot.
     pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
         let known: HashSet<&Path> = self.all().map(|snapshot| &*snapshot.dir).collect();
         let dirs = self.numbered()?.into_iter().map(|(_, dir)| dir);
-        // A damaged record is not one that is missing.
+        // A damaged record is not a missing one.
         let is_left =
             |dir: &PathBuf| !known.contains(&**dir) && matches!(Record::read(dir), Ok(None));
         Ok(dirs.filter(is_left).collect())
@@ -135,14 +133,14 @@ impl Snapshots {
         snapshot.ok_or_else(|| Error::NotFound(name.into()))
     }
 
-    /// Returns all snapshots, in no order.
+    /// Returns all snapshots in any order.
     pub fn all(&self) -> impl Iterator<Item = &Snapshot> {
         self.snapshots.values()
     }
 
-    /// Returns the snapshot `name`, with usable files and layers.
+    /// Returns the snapshot `name`, if its files and layers are usable.
     ///
-    /// Returns [`Error::NotFound`], and [`Error::Damaged`] if it or a snapshot below it is damaged
+    /// Returns [`Error::NotFound`], or [`Error::Damaged`] if it or a snapshot below it is damaged
     /// or missing.
     pub fn usable(&self, name: &str) -> Result<&Snapshot> {
         let snapshot = self.get(name)?;
@@ -151,7 +149,7 @@ impl Snapshots {
             why,
         };
         let mut below = snapshot;
-        // A chain that is longer than this is a circle.
+        // A longer chain is circular.
         for _ in 0..self.snapshots.len() {
             let record = &below.record;
             if let Some((dir, why)) = self.damaged.get(&record.name) {
@@ -182,9 +180,9 @@ impl Snapshots {
         )))
     }
 
-    /// Returns the committed snapshot `parent`, or none if that is empty.
+    /// Returns the committed snapshot `parent`, or `None` if `parent` is empty.
     ///
-    /// Returns the errors of [`Snapshots::usable`], and [`Error::Invalid`] if `parent` is not committed.
+    /// Returns the errors of [`Snapshots::usable`], and [`Error::Invalid`] if it is not committed.
     pub fn below(&self, parent: &str) -> Result<Option<Snapshot>> {
         if parent.is_empty() {
             return Ok(None);
@@ -198,8 +196,8 @@ impl Snapshots {
         Ok(Some(snapshot.clone()))
     }
 
-    /// Like [`Snapshots::below`], and keeps this layer from being removed until
-    /// [`Snapshots::unpin`] is called.
+    /// Like [`Snapshots::below`], and keeps the layer from being removed until
+    /// [`Snapshots::unpin`].
     pub fn pin(&mut self, parent: &str) -> Result<Option<Snapshot>> {
         let below = self.below(parent)?;
         if below.is_some() {
@@ -209,7 +207,7 @@ impl Snapshots {
         Ok(below)
     }
 
-    /// Undoes [`Snapshots::pin`] of the layer `name`.
+    /// Reverts [`Snapshots::pin`] of the layer `name`.
     pub fn unpin(&mut self, name: &str) {
         if let Some(count) = self.pins.get_mut(name) {
             *count -= 1;
@@ -226,8 +224,8 @@ impl Snapshots {
         }
     }
 
-    /// Returns the names of all layers that are in use: an active snapshot or a view is on top of them, or a
-    /// call keeps them.
+    /// Returns the names of all layers in use: below an active snapshot or a view, or pinned by a
+    /// call.
     fn used(&self) -> HashSet<&str> {
         let pins = self.pins.keys();
         let users = self.all().filter(|snapshot| !snapshot.record.is_layer());
@@ -235,8 +233,7 @@ impl Snapshots {
         pins.chain(below).map(String::as_str).collect()
     }
 
-    /// Returns all layers that are not in use and can be loaded again. The first one was unused for the
-    /// longest time.
+    /// Returns all unused layers that can be loaded again, least recently used first.
     pub fn unused(&self) -> Vec<Snapshot> {
         let used = self.used();
         let is_unused = |snapshot: &&Snapshot| {
@@ -246,7 +243,7 @@ impl Snapshots {
                 && !self.damaged.contains_key(name)
         };
         let mut found: Vec<_> = self.all().filter(is_unused).cloned().collect();
-        // Before the first use, when it was made.
+        // Layers that were never used come first, oldest first.
         found.sort_by_key(|snapshot| {
             let record = &snapshot.record;
             (self.uses.get(&record.name).copied(), record.updated)
@@ -261,9 +258,9 @@ impl Snapshots {
         found.is_some_and(|found| found.dir == snapshot.dir) && !self.used().contains(name)
     }
 
-    /// Returns whether nothing has the name `name`.
+    /// Checks that nothing is called `name`.
     ///
-    /// Returns [`Error::Exists`], and [`Error::Invalid`] if it is empty.
+    /// Returns [`Error::Exists`], or [`Error::Invalid`] if `name` is empty.
     pub fn check_free(&self, name: &str) -> Result<()> {
         if name.is_empty() {
             return Err(Error::Invalid("a snapshot needs a name".into()));
@@ -280,9 +277,9 @@ impl Snapshots {
         self.disk.sync(&snapshot.dir)
     }
 
-    /// Creates a snapshot. Its root directory gets the owner and the permissions in `like`.
+    /// Creates a snapshot. Its root directory gets the owner and permissions in `like`.
     ///
-    /// Returns [`Error::Exists`], or the system's errors; it is not a snapshot then.
+    /// On [`Error::Exists`] or a system error, there is no snapshot.
     pub fn create(&mut self, record: Record, like: Option<&Metadata>) -> Result<Snapshot> {
         self.check_free(&record.name)?;
         self.below(&record.parent)?;
@@ -291,7 +288,7 @@ impl Snapshots {
         let filled = fill(&snapshot, like);
         let written = filled.and_then(|()| self.write(&snapshot));
         if let Err(error) = written.and_then(|()| self.disk.sync(&self.dir)) {
-            // The next start retries.
+            // The next start retries this.
             for undone in [Record::erase(&snapshot.dir), remove_tree(&snapshot.dir)] {
                 undone.unwrap_or_else(|error| warn(&error));
             }
@@ -303,7 +300,7 @@ impl Snapshots {
         Ok(snapshot)
     }
 
-    /// Makes the directory of a new snapshot, which begins to exist when it has a record.
+    /// Creates the directory of a new snapshot, which starts to exist when it has a record.
     fn reserve(&mut self) -> Result<PathBuf> {
         let dir = loop {
             let dir = self.dir.join(self.next.to_string());
@@ -326,10 +323,10 @@ impl Snapshots {
         names.map(|snapshot| snapshot.record.name.clone()).collect()
     }
 
-    /// Returns the snapshot `key`, which can be committed under the name `name`.
+    /// Returns the snapshot `key` if it can be committed as `name`.
     ///
-    /// Returns the errors of [`Snapshots::usable`], [`Error::Exists`], [`Error::State`] if it is not active, and
-    /// [`Error::Mounted`] if something is mounted in it.
+    /// Returns the errors of [`Snapshots::usable`], [`Error::Exists`], [`Error::State`] if it is
+    /// not active, or [`Error::Mounted`] if something is mounted in it.
     pub fn uncommitted(&self, name: &str, key: &str) -> Result<&Snapshot> {
         let snapshot = self.usable(key)?;
         self.check_free(name)?;
@@ -345,7 +342,7 @@ impl Snapshots {
         Ok(snapshot)
     }
 
-    /// Returns the active snapshot that has its files in the directory `upper`, if it has none yet.
+    /// Returns the active snapshot whose files are in the directory `upper`, if it is empty.
     pub fn empty(&self, upper: &Path) -> Result<Option<Snapshot>> {
         let is_it = |snapshot: &&Snapshot| {
             snapshot.record.kind() == Kind::Active && snapshot.upper() == upper
@@ -358,20 +355,21 @@ impl Snapshots {
         }
     }
 
-    /// Records that the active snapshot `snapshot` has the image `layer`.
+    /// Records `layer` as the image of the active snapshot `snapshot`.
     ///
-    /// Returns [`Error::NotFound`] if it was removed, or the system's errors. Nothing has changed then.
+    /// Returns [`Error::NotFound`] if it was removed, or the system's errors. Nothing has changed
+    /// then.
     pub fn apply(&mut self, snapshot: &Snapshot, layer: Layer) -> Result<()> {
         let name = &snapshot.record.name;
         let found = self.get(name)?;
-        // Another one may have its name.
+        // A new snapshot may have its name.
         if found.dir != snapshot.dir || found.record.kind() != Kind::Active {
             return Err(Error::NotFound(name.clone()));
         }
         let mut applied = found.clone();
         applied.record.state = State::Applied(layer);
         if let Err(error) = self.write(&applied) {
-            // It may be on disk, and its image is removed.
+            // The record may be on disk although its image is removed.
             self.write(found).unwrap_or_else(|error| warn(&error));
             return Err(error);
         }
@@ -379,9 +377,11 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Makes the active snapshot `key` the committed snapshot `name`, without an image unless a layer was applied to it.
+    /// Commits the active snapshot `key` as `name`. It has no image unless a layer was applied to
+    /// it.
     ///
-    /// Returns the errors of [`Snapshots::uncommitted`], or the system's. It is active then; after a crash it may be committed.
+    /// Returns the errors of [`Snapshots::uncommitted`], or the system's. It stays active, but a
+    /// crash may commit it.
     pub fn commit(&mut self, name: &str, key: &str, labels: Labels) -> Result<()> {
         let old = self.uncommitted(name, key)?.clone();
         let state = match &old.record.state {
@@ -405,13 +405,14 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Records the image of the committed snapshot `pending`. Returns whether the record survives a crash. Keeps the files
-    /// that the image was made of if not: after a crash, either record may be there.
+    /// Records the image of the committed snapshot `pending`. Returns whether the record is
+    /// durable; until it is, keep the image's source files, because a crash may restore the old
+    /// record.
     ///
     /// Returns [`Error::NotFound`], or the system's errors. Nothing has changed then.
     pub fn finish(&mut self, pending: &Snapshot, layer: Layer) -> Result<Result<()>> {
         let name = &pending.record.name;
-        // Another one may have its name.
+        // A new snapshot may have its name.
         let found = self.get(name).ok().filter(|found| found.dir == pending.dir);
         let mut snapshot = found.ok_or_else(|| Error::NotFound(name.clone()))?.clone();
         snapshot.record.state = State::Committed(layer);
@@ -423,8 +424,8 @@ impl Snapshots {
 
     /// Ends the snapshot `name`. Its directory remains, without a record.
     ///
-    /// Returns [`Error::NotFound`], [`Error::State`] if another is on top of it or it is in use by
-    /// another call, [`Error::Mounted`] if something is mounted in it, or the system's errors.
+    /// Returns [`Error::NotFound`], [`Error::State`] if a snapshot is on top of it or a call uses
+    /// it, [`Error::Mounted`] if something is mounted in it, or the system's errors.
     pub fn remove(&mut self, name: &str) -> Result<Snapshot> {
         let snapshot = self.get(name)?.clone();
         let on_top = |other: &Snapshot| other.record.parent == name && other.record.name != name;
@@ -440,7 +441,7 @@ impl Snapshots {
         check_unmounted(&snapshot.upper())?;
         Record::erase(&snapshot.dir)?;
         if let Err(error) = self.disk.sync(&snapshot.dir) {
-            // After a crash it may be there again, and can be removed again.
+            // After a crash it may reappear, and can be removed again.
             warn(&error);
         }
         self.snapshots.remove(name);
@@ -452,11 +453,10 @@ impl Snapshots {
         Ok(snapshot)
     }
 
-    /// Replaces labels of the snapshot `name`: those named in `paths`, such as `labels.a`, by those in
-    /// `labels`; all if `paths` is empty or has `labels`.
+    /// Replaces labels of the snapshot `name` with those in `labels`: the ones in `paths`, such as
+    /// `labels.a`, or all if `paths` is empty or contains `labels`.
     ///
-    /// Returns [`Error::NotFound`], [`Error::State`], or [`Error::Invalid`] for fields that cannot
-    /// change.
+    /// Returns [`Error::NotFound`], [`Error::State`], or [`Error::Invalid`] for immutable fields.
     pub fn update(&mut self, name: &str, labels: Labels, paths: &[String]) -> Result<Snapshot> {
         let mut snapshot = self.usable(name)?.clone();
         let kept = &mut snapshot.record.labels;
@@ -474,7 +474,7 @@ impl Snapshots {
                 None => kept.remove(label),
             };
         }
-        // Labels that cannot be used would fail each later call.
+        // Unusable labels would make each later call fail.
         IdMap::of(&snapshot.record)?;
         snapshot.record.updated = now();
         self.write(&snapshot)?;
@@ -483,7 +483,7 @@ impl Snapshots {
     }
 }
 
-/// Removes the directories `dirs` and their images, and continues after errors.
+/// Removes the directories `dirs` and their images. Continues after errors.
 pub fn sweep(dirs: &[PathBuf], images: &Images) -> Result<()> {
     let mut result = Ok(());
     for dir in dirs {
@@ -503,10 +503,10 @@ fn is_empty(dir: &Path) -> Result<bool> {
     Ok(entries.take(1).count() == 0)
 }
 
-/// Returns the number that a directory has as its name.
+/// Returns the number in a directory's name.
 fn number(name: &OsStr) -> Option<u64> {
     let name = name.to_str()?;
     let number: u64 = name.parse().ok()?;
-    // In the only form that is written, and with a next number.
+    // Only in the form that we write, and below the maximum.
     (number < u64::MAX && number.to_string() == name).then_some(number)
 }

@@ -2,13 +2,13 @@
 
 //! The snapshotter: implementation of the service's calls.
 //!
-//! The snapshots are locked while a record is written, and never while an image is made or loaded. So
-//! calls that take long do not hold up others; only calls that load images, and calls that make them, wait for each
-//! other.
+//! The snapshots are locked while a record is written, but never while an image is made or loaded.
+//! So long calls do not delay others, except that calls that load images wait for each other, as do
+//! calls that make images.
 //!
-//! containerd calls [`Snapshotter::commit`] inside a transaction of its metadata, and calls that wait for images outside of
-//! it. So a commit only writes a record. [`Snapshotter::finish`] makes the image after the answer, and calls for
-//! snapshots on top of the layer wait for it.
+//! containerd calls [`Snapshotter::commit`] inside a transaction of its metadata, but calls that
+//! wait for images outside of one. So a commit only writes a record. [`Snapshotter::finish`] makes
+//! the image after the answer, and calls for snapshots on top of the layer wait for the image.
 
 use crate::api::{Info, Kind, Labels, Mount};
 use crate::config::Config;
@@ -34,46 +34,45 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, TryLockError};
 use tonic::Code;
 
-/// The snapshotter. All methods may block, and may be called by several threads at the same time.
+/// The snapshotter. All methods may block, and may be called concurrently.
 pub struct Snapshotter {
     snapshots: Mutex<Snapshots>,
     images: Images,
     /// Held while an image is made: one at a time.
     making: Mutex<Making>,
-    /// Held while images are unloaded to make room for another one, until that is loaded.
+    /// Held while images are unloaded to make room for another, until that image is loaded.
     evicting: Mutex<()>,
     /// Held while packs are removed.
     collecting: Mutex<()>,
-    /// The number of failed attempts.
     failures: AtomicU64,
-    /// How many calls failed, by code.
+    /// Number of failed calls by code.
     failed: Mutex<BTreeMap<String, u64>>,
-    /// Bytes that all images may take, or 0.
+    /// Bytes that all images may use, or 0 for no limit.
     limit: u64,
 }
 
 /// The last failed attempt to make an image for each layer, with its number.
 type Making = HashMap<String, (u64, Code, String)>;
 
-/// The content of a layer that is applied to a snapshot.
+/// The content of a layer to apply to a snapshot.
 pub enum Content {
-    /// An archive of a layer in this file.
+    /// The file with the layer's archive.
     Archive(PathBuf),
-    /// An image of another store.
+    /// Another store's image.
     Image {
-        /// Containerd's store of content.
+        /// containerd's content store.
         dir: PathBuf,
         /// Digests of the image and of its packs.
         digests: Vec<String>,
     },
 }
 
-/// Longest options of a mount: a page, without the names of options that containerd adds.
+/// Maximum length of mount options: a page, minus the names of options that containerd adds.
 const OPTIONS_MAX: usize = 4000;
 
 impl Snapshotter {
-    /// Opens the snapshots of an earlier run, and removes the remains of a crash. [`Snapshotter::tidy`] removes the others.
-    /// Records are written to `disk`.
+    /// Opens the snapshots of an earlier run, and removes the remains of a crash;
+    /// [`Snapshotter::tidy`] removes the rest. Records are written to `disk`.
     pub fn open(config: &Config, memory: Box<dyn Loader>, disk: Box<dyn Disk>) -> Result<Self> {
         let dir = config.root.join("snapshots");
         let mut builder = DirBuilder::new();
@@ -94,8 +93,8 @@ impl Snapshotter {
         })
     }
 
-    /// Removes what the snapshots of an earlier run do not need from the store, and makes images that are pending. Other calls
-    /// can be served at the same time, because this may take long.
+    /// Removes store data that no snapshot needs, then makes pending images. Runs beside other
+    /// calls, because this can take a long time.
     pub fn tidy(&self) {
         self.images.collect();
         let pending = lock(&self.snapshots).pending();
@@ -139,21 +138,21 @@ impl Snapshotter {
         text
     }
 
-    /// Returns the bytes of the images of `snapshots` and of their packs, by SHA-256.
+    /// Returns the sizes of the images of `snapshots` and of their packs, by SHA-256.
     fn parts_of(&self, snapshots: &[Snapshot]) -> BTreeMap<String, u64> {
         let parts = snapshots.iter().map(|other| self.images.parts(&other.dir));
         parts.flat_map(Result::unwrap_or_default).collect()
     }
 
-    /// Loads the image with this SHA-256 of a snapshot, unless it is in memory. If it does not fit, unload images that
-    /// nothing uses, if they are enough. They are loaded again when they are needed.
+    /// Loads a snapshot's image, which has this SHA-256, unless it is in memory. If it does not
+    /// fit, unloads unused images, provided they are enough. They are loaded again when needed.
     fn load(&self, snapshot: &Snapshot, sha256: &str) -> Result<()> {
         let load = || self.images.load(&snapshot.dir, sha256);
         match load() {
             Err(error) if error.missing_memory(0).is_some() => {}
             loaded => return loaded,
         }
-        // Another call may have unloaded all of them for the same image, and not have loaded it yet.
+        // Another call may have unloaded all of them for this image, but not loaded it yet.
         let _evicting = lock(&self.evicting);
         let mut error = match load() {
             Err(error) if error.missing_memory(0).is_some() => error,
@@ -169,7 +168,7 @@ impl Snapshotter {
         unused.retain(is_there);
         others.retain(|other| is_there(other) && unused.iter().all(|it| it.dir != other.dir));
         let (mut free, used) = (self.parts_of(&unused), self.parts_of(&others));
-        // Parts that are in memory need no more of it.
+        // Parts that are already in memory need nothing.
         let new = parts
             .iter()
             .filter(|(sha256, _)| !used.contains_key(*sha256) && !free.contains_key(*sha256));
@@ -180,7 +179,7 @@ impl Snapshotter {
             return Err(error);
         }
         for other in unused {
-            // A call that needs it from now on waits until it is unloaded, and then loads it.
+            // From now on, a call that needs the image waits until it is unloaded, and reloads it.
             let is_unused = || lock(&self.snapshots).is_unused(&other);
             match self.images.evict(&other.dir, &is_unused) {
                 Ok(true) => {}
@@ -198,7 +197,7 @@ impl Snapshotter {
         Err(error)
     }
 
-    /// Creates a snapshot on top of the committed snapshot `parent`, or of nothing if that is empty.
+    /// Creates a snapshot on top of the committed snapshot `parent`, if that is not empty.
     pub fn create(
         &self,
         key: &str,
@@ -222,7 +221,7 @@ impl Snapshotter {
         })
     }
 
-    /// Keeps the committed snapshot `parent`, if that is not empty, from being removed. Waits until its image is made.
+    /// Prevents removal of the committed snapshot `parent`, if not empty. Waits for its image.
     fn pin(&self, parent: &str) -> Result<Pin<'_>> {
         let layer = lock(&self.snapshots).pin(parent)?;
         let snapshotter = self;
@@ -232,7 +231,7 @@ impl Snapshotter {
         Ok(pin)
     }
 
-    /// Loads the layer of `pin`, if there is one. Returns where it is mounted.
+    /// Loads the layer of `pin`, if any. Returns where it is mounted.
     fn load_pinned(&self, pin: &Pin<'_>) -> Result<Option<PathBuf>> {
         let Some(snapshot) = &pin.layer else {
             return Ok(None);
@@ -244,16 +243,16 @@ impl Snapshotter {
         Ok(Some(snapshot.layer()))
     }
 
-    /// Returns the attributes of the root directory of a layer.
+    /// Returns the attributes of a layer's root directory.
     fn root_of(&self, snapshot: &Snapshot) -> Result<Metadata> {
         let dir = snapshot.layer();
         std::fs::metadata(&dir).map_err(Error::io(&dir, "examine"))
     }
 
-    /// Returns how to mount the active snapshot or the view `key`. Loads its layers if they are not in
-    /// memory.
+    /// Returns the mounts for the active snapshot or the view `key`. Loads its layers if they are
+    /// not in memory.
     ///
-    /// Returns [`Error::NotFound`], [`Error::State`] if it is committed, or if a layer cannot be
+    /// Returns [`Error::NotFound`], or [`Error::State`] if it is committed or if a layer cannot be
     /// loaded.
     pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
         let snapshot = lock(&self.snapshots).usable(key)?.clone();
@@ -269,10 +268,12 @@ impl Snapshotter {
         mounts(&snapshot, self.load_pinned(&pin)?)
     }
 
-    /// Makes the image of a layer for the active snapshot that writes to the directory `upper`. Its commit needs no more
-    /// than its record. Returns digest and size of the layer without compression, or `None` if no such snapshot is empty.
+    /// Makes a layer's image for the active snapshot with the directory `upper`, so that a commit
+    /// only writes a record. Returns the uncompressed layer's digest and size, or `None` if no such
+    /// snapshot is empty.
     ///
-    /// Returns [`Error::NotFound`] if the snapshot is removed, and [`Error::Gone`] if it is not `wanted` before it begins.
+    /// Returns [`Error::NotFound`] if the snapshot is removed, [`Error::Gone`] if not `wanted` at
+    /// first.
     pub fn apply(
         &self,
         upper: &Path,
@@ -303,12 +304,12 @@ impl Snapshotter {
                 let why = "is on top of another layer; an image of daxfs has all files, and is the only layer";
                 return Err(Error::state(&snapshot.record.name, why));
             }
-            // containerd fetches the packs at the same time.
+            // containerd fetches the packs meanwhile.
             Exported::wait(dir, digests, &still)?;
         }
         let applied = {
             let _making = lock(&self.making);
-            // Another call may have applied a layer, and committed it, or removed the snapshot.
+            // Another call may have applied and committed a layer, or removed the snapshot.
             still().and_then(|()| {
                 // An earlier attempt may have been killed.
                 self.images.forget(dir)?;
@@ -330,12 +331,13 @@ impl Snapshotter {
                 })
             })
         };
-        // Removals may have left it to this call.
+        // Removals may have left this to us.
         self.collect();
         applied
     }
 
-    /// Makes the image of the snapshot in `dir` of the archive of a layer. Returns it, and digest and size of the archive.
+    /// Makes the image of `dir` from a layer's archive. Returns it, and the archive's digest and
+    /// size.
     fn unpack(
         &self,
         dir: &Path,
@@ -346,7 +348,7 @@ impl Snapshotter {
         let mut told = Default::default();
         let made = self.images.make(dir, below, |builder| {
             let (options, warn) = (Options::new(dir), &mut |warning| warn(&warning));
-            // containerd leaves out what an archive says of its root directory.
+            // containerd ignores an archive's entry for the root directory.
             let root = builder.tree.node(ROOT).attributes;
             told = layer(builder, archive, &options, &Silent, warn)?;
             builder.tree.nodes[ROOT as usize].attributes = root;
@@ -355,8 +357,8 @@ impl Snapshotter {
         Ok((made, (format!("sha256:{}", hex(&told.0)), told.1)))
     }
 
-    /// Makes the active snapshot `key` the committed snapshot `name`: write its files to disk, and then its record.
-    /// [`Snapshotter::bring_up`] makes its image, and loads it.
+    /// Commits the active snapshot `key` as `name`: writes its files to disk, then its record.
+    /// [`Snapshotter::bring_up`] makes its image and loads it.
     pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
         self.images.memory.check()?;
         let snapshot = lock(&self.snapshots).uncommitted(name, key)?.clone();
@@ -367,16 +369,17 @@ impl Snapshotter {
         }
         lock(&self.snapshots).commit(name, key, labels)?;
         if let State::Applied(_) = snapshot.record.state {
-            // They are empty. The next start removes what is left.
+            // These are empty. The next start removes the rest.
             forget_changes(&snapshot).unwrap_or_else(|error| warn(&error));
         }
         Ok(())
     }
 
-    /// Makes the image of the committed snapshot `name`, if it has none, and loads it. The image below it is unloaded if nothing
-    /// uses it.
+    /// Makes the image of the committed snapshot `name`, if it has none, and loads it. Unloads an
+    /// unused parent.
     ///
-    /// Returns the errors of [`Snapshotter::finish`], or why the image cannot be loaded; the next call that needs it tries again.
+    /// Returns the errors of [`Snapshotter::finish`], or why the image cannot be loaded. A later
+    /// call that needs the image retries.
     pub fn bring_up(&self, name: &str) -> Result<()> {
         self.finish(name)?;
         let making = lock(&self.making);
@@ -393,7 +396,7 @@ impl Snapshotter {
         if is_gone {
             self.discard(snapshot.dir);
         }
-        // Removals may have left it to this call.
+        // Removals may have left this to us.
         self.collect();
         if is_gone {
             return Ok(());
@@ -410,21 +413,22 @@ impl Snapshotter {
         !found.is_ok_and(|it| it.dir == snapshot.dir)
     }
 
-    /// Makes the image of the committed snapshot `name`, if it has none. If it cannot be made, the next call tries again.
+    /// Makes the image of the committed snapshot `name`, if it has none. A later call retries a
+    /// failure.
     ///
-    /// Returns [`Error::Unmade`] also if another call has failed while this one waited for it.
+    /// Returns [`Error::Unmade`] even if it was another call that failed while this one waited.
     pub fn finish(&self, name: &str) -> Result<()> {
         if self.pending(name)?.is_none() {
             return Ok(());
         }
         let before = self.failures.load(Ordering::Acquire);
         let made = self.make(name, before, &mut lock(&self.making));
-        // Removals may have left it to this call.
+        // Removals may have left this to us.
         self.collect();
         made
     }
 
-    /// Returns the committed snapshot `name` and the directory of the one below it, if it has no image.
+    /// Returns the committed snapshot `name` and the directory of its parent, if it has no image.
     fn pending(&self, name: &str) -> Result<Option<(Snapshot, Option<PathBuf>)>> {
         let snapshots = lock(&self.snapshots);
         let snapshot = match snapshots.get(name) {
@@ -435,7 +439,7 @@ impl Snapshotter {
         Ok(Some((snapshot, below.map(|below| below.dir))))
     }
 
-    /// Does as [`Snapshotter::finish`], which was called after `before` failed attempts.
+    /// Like [`Snapshotter::finish`], after `before` failed attempts.
     fn make(&self, name: &str, before: u64, making: &mut Making) -> Result<()> {
         let Some((snapshot, below)) = self.pending(name)? else {
             return Ok(());
@@ -451,7 +455,7 @@ impl Snapshotter {
             }
         }
         let make = || -> Result<_> {
-            // An earlier run may have failed after the image was made.
+            // An earlier run may have failed after making the image.
             self.images.forget(&snapshot.dir)?;
             let inodes = measure(&snapshot.upper())?.inodes;
             self.images
@@ -478,7 +482,7 @@ impl Snapshotter {
                 return Err(unmade(code, why));
             }
         };
-        // Otherwise the next start makes it again if it finds the old record.
+        // Otherwise, if the next start finds the old record, it makes the image again.
         if let Err(error) = durable.and_then(|()| forget_changes(&snapshot)) {
             warn(&error);
         }
@@ -488,8 +492,8 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Unloads the image of the snapshot `parent`, which another one is on top of, unless it is in use. They have most packs
-    /// in common.
+    /// Unloads the image of the snapshot `parent`, below another one, unless it is in use. The two
+    /// share most packs.
     fn unload_below(&self, parent: &str) {
         let Ok(Some(below)) = lock(&self.snapshots).below(parent) else {
             return;
@@ -500,7 +504,7 @@ impl Snapshotter {
         }
     }
 
-    /// Removes the snapshot `name`, and gives its memory back.
+    /// Removes the snapshot `name`, and frees its memory.
     pub fn remove(&self, name: &str) -> Result<()> {
         let snapshot = lock(&self.snapshots).remove(name)?;
         self.discard(snapshot.dir);
@@ -510,7 +514,7 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Removes the packs that no image needs. If an image is being made, that call does it.
+    /// Removes the packs that no image needs. If an image is being made, that call does this.
     fn collect(&self) {
         let _collecting = lock(&self.collecting);
         match self.making.try_lock() {
@@ -519,7 +523,7 @@ impl Snapshotter {
         }
     }
 
-    /// Removes the directory `dir`, which has no record, with its image.
+    /// Removes the directory `dir`, which has no record, and its image.
     fn discard(&self, dir: PathBuf) {
         if let Err(error) = sweep(&[dir], &self.images) {
             warn(&error);
@@ -539,7 +543,7 @@ impl Snapshotter {
         Ok(lock(&self.snapshots).usable(name)?.record.info())
     }
 
-    /// Changes labels, as [`Snapshots::update`].
+    /// Changes labels, like [`Snapshots::update`].
     pub fn update(&self, info: Info, paths: &[String]) -> Result<Info> {
         let mut snapshots = lock(&self.snapshots);
         Ok(snapshots
@@ -559,8 +563,8 @@ impl Snapshotter {
         found
     }
 
-    /// Returns the space that the snapshot `name` takes, without snapshots below it: what a layer has added to the store,
-    /// or the space on disk.
+    /// Returns the space that the snapshot `name` occupies, without snapshots below it: what a
+    /// layer added to the store, or space on disk.
     pub fn usage(&self, name: &str) -> Result<Size> {
         loop {
             let snapshot = lock(&self.snapshots).usable(name)?.clone();
@@ -572,7 +576,7 @@ impl Snapshotter {
                 State::View => Ok(Size::default()),
                 State::Active | State::Pending => measure(&snapshot.upper()),
             };
-            // The image may have been made, and the directory removed.
+            // Meanwhile, the image may have been made and the directory removed.
             if lock(&self.snapshots).get(name)?.record.state == snapshot.record.state {
                 return size;
             }
@@ -594,7 +598,7 @@ impl Drop for Pin<'_> {
     }
 }
 
-/// Returns how to mount `snapshot`, on top of an image that is mounted on the directory `below`.
+/// Returns the mounts for `snapshot`, on top of an image that is mounted on `below`.
 fn mounts(snapshot: &Snapshot, below: Option<PathBuf>) -> Result<Vec<Mount>> {
     let writable = snapshot.record.kind() == Kind::Active;
     let (kind, source, options) = match below {
@@ -613,9 +617,9 @@ fn mounts(snapshot: &Snapshot, below: Option<PathBuf>) -> Result<Vec<Mount>> {
     }])
 }
 
-/// Returns the options of the mount of an active snapshot on top of the image on the directory `lower`.
+/// Returns the mount options of an active snapshot on top of the image at the directory `lower`.
 fn options(snapshot: &Snapshot, lower: &Path) -> Result<Vec<String>> {
-    // An upper directory may be used with the same layer in another mount. It has the data of all of its files.
+    // An upper directory has all of its files' data, and may be reused on another mount.
     let mut options = vec![
         "index=off".to_owned(),
         "metacopy=off".to_owned(),
@@ -625,8 +629,8 @@ fn options(snapshot: &Snapshot, lower: &Path) -> Result<Vec<String>> {
     ];
     let lower = text(lower)?;
     match IdMap::of(&snapshot.record)? {
-        // containerd 2.1 makes an idmapped mount of the parent of the only layer, with all mounts below it, and
-        // then unmounts the parent only. With a dot, the parent is the layer.
+        // containerd 2.1 makes an idmapped mount of the only layer's parent, including all mounts
+        // below, and then unmounts only the parent. With a dot, the parent is the layer.
         Some(map) => {
             options.extend(map.options());
             options.push(format!("lowerdir={lower}/."));

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Directory trees that others write to and mount on: walks that stay below one directory and in one
-//! mount.
+//! Directory trees that others write to and mount on: walks that stay below one directory and in
+//! one mount.
 //!
-//! A container, or a user who builds an image, may mount other directories below a snapshot, and the
-//! mounts propagate to it. So no walk crosses a mount or follows a symbolic link, whatever changes during it.
+//! Containers, or users who build images, may mount other directories below a snapshot, and these
+//! mounts propagate to it. So walks never cross mounts or follow symlinks, even if these change
+//! meanwhile.
 
 use crate::error::{Error, Result};
 use daxfs_extract::cursor::{names_in, Cursor, DIRECTORY};
@@ -17,7 +18,7 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Space and inodes that a tree takes.
+/// Space and inodes of a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
     /// Bytes.
@@ -26,14 +27,14 @@ pub struct Size {
     pub inodes: u64,
 }
 
-/// Returns where a mount in `text` is that is at `dir`, which has no symbolic links, or below it.
+/// Returns the mount point of a mount in `text` at or below `dir`, which has no symbolic links.
 fn below(text: &[u8], dir: &Path) -> Option<PathBuf> {
     let mut places = mountinfo::mounts(text).map(|mount| mount.mount_point);
     places.find(|place| place.starts_with(dir))
 }
 
-/// Returns `dir` without symbolic links, as mounts are listed, and the list of mounts; or `None` if it does not exist.
-/// Returns an error if something is mounted at `dir` or below it.
+/// Returns `dir` without symbolic links, as mounts are listed, and the list of mounts, or `None` if
+/// it does not exist. Fails if something is mounted at or below `dir`.
 fn unmounted(dir: &Path) -> Result<Option<(PathBuf, Vec<u8>)>> {
     let found = match dir.canonicalize() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -49,9 +50,8 @@ fn unmounted(dir: &Path) -> Result<Option<(PathBuf, Vec<u8>)>> {
     }
 }
 
-/// Returns an error if something is mounted at `dir` or below it, or if a mount anywhere uses one of these
-/// directories: a bind mount, or an overlay that writes to it. Only mounts in this mount namespace are
-/// found.
+/// Fails if something is mounted at or below `dir`, or if any mount uses one of these directories:
+/// a bind mount, or an overlay that writes to it. Finds only mounts in this mount namespace.
 fn check_unused(dir: &Path) -> Result<()> {
     let Some((found, text)) = unmounted(dir)? else {
         return Ok(());
@@ -64,7 +64,7 @@ fn check_unused(dir: &Path) -> Result<()> {
     }
 }
 
-/// Returns where a mount in `text` is that uses the directory with the names `names`, or one below it.
+/// Returns the mount point of a mount in `text` that uses the directory `names` or one below it.
 /// The last name has no symbolic links, and the directory is in the mount number `id`.
 fn user(text: &[u8], names: &[&Path], id: u64) -> Option<PathBuf> {
     let own = mountinfo::mounts(text).find(|mount| mount.id == id);
@@ -85,19 +85,19 @@ fn user(text: &[u8], names: &[&Path], id: u64) -> Option<PathBuf> {
         .map(|mount| mount.mount_point)
 }
 
-/// Returns an error if something is mounted at `dir` or below it.
+/// Fails if something is mounted at or below `dir`.
 pub fn check_unmounted(dir: &Path) -> Result<()> {
     unmounted(dir).map(|_| ())
 }
 
-/// Removes the directory `dir` with all that it contains, if it exists. If something is mounted there or below it, or a
-/// mount elsewhere uses it, nothing is removed; later mounts stay.
+/// Removes the directory `dir` with all its contents, if it exists. Removes nothing if something is
+/// mounted at or below it, or if a mount elsewhere uses it; later mounts stay.
 pub fn remove_tree(dir: &Path) -> Result<()> {
     check_unused(dir)?;
     remove(dir)
 }
 
-/// Removes the directory `dir` with all that it contains, if it exists, but nothing that is mounted on it or below.
+/// Removes the directory `dir` with its contents, if it exists, except for mounts on it or below.
 fn remove(dir: &Path) -> Result<()> {
     let (parent, name) = match (dir.parent(), dir.file_name()) {
         (Some(parent), Some(name)) => (parent, name),
@@ -108,7 +108,7 @@ fn remove(dir: &Path) -> Result<()> {
         above => above.map_err(|error| Error::io(parent, "open")(error.into()))?,
     };
     let names = vec![CString::new(name.as_bytes()).unwrap_or_default()];
-    // The file that is removed.
+    // The file being removed.
     let mut path = parent.to_owned();
     let removed = Cursor::in_mount(above).each(names, &mut |at, name, left| {
         let mut flags = AtFlags::REMOVEDIR;
@@ -116,7 +116,7 @@ fn remove(dir: &Path) -> Result<()> {
             path.push(OsStr::from_bytes(name.to_bytes()));
             match at.enter(name.to_bytes()) {
                 Ok(()) => return Ok(true),
-                // A file or a symbolic link, or it is gone.
+                // It is a file or symbolic link, or is gone.
                 Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => flags = AtFlags::empty(),
                 Err(error) => return Err(error),
             }
@@ -131,11 +131,12 @@ fn remove(dir: &Path) -> Result<()> {
     removed.map_err(|error| Error::io(&path, "remove")(error.into()))
 }
 
-/// Returns the space on disk that the files in `dir` take. Files that disappear during the call may count, and mounts
-/// below do not.
+/// Returns the space on disk of the files in `dir`. Files that disappear during the call may count,
+/// mounts below do not.
 pub fn measure(dir: &Path) -> Result<Size> {
     let (mut blocks, mut moved) = (HashMap::new(), HashSet::new());
-    // A process that moves directories all the time must not prevent the call. The last attempt may miss files then.
+    // Do not let a process that keeps moving directories prevent this; the last attempt may miss
+    // files.
     for _ in 0..10 {
         match count(dir, &mut blocks, &mut moved) {
             Ok(()) => break,
@@ -149,8 +150,8 @@ pub fn measure(dir: &Path) -> Result<Size> {
     })
 }
 
-/// Adds the `blocks` of all files in `dir`, but for directories in `moved`. If a directory is moved, or its parent mounted
-/// on, while its files are counted, add it to those, and fail.
+/// Adds the `blocks` of all files in `dir`, except below `moved`. If a directory moves meanwhile,
+/// or its parent is mounted on, adds it to `moved` and fails.
 fn count(
     dir: &Path,
     blocks: &mut HashMap<Identity, u64>,
@@ -200,7 +201,7 @@ mod tests {
         rustix::mount::mount_bind(from, place).unwrap();
     }
 
-    /// A tree, and a directory beside it with a file that must remain.
+    /// A tree, and beside it a directory with a file that must remain.
     fn place() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let top = tempfile::TempDir::new().unwrap();
         let (tree, host) = (top.path().join("tree"), top.path().join("host"));
@@ -212,7 +213,7 @@ mod tests {
         (top, tree, host)
     }
 
-    /// Measures `tree`, with 2,000 files in `dir`, and calls `change` whenever that is opened.
+    /// Measures `tree`, with 2,000 files in `dir`, and calls `change` whenever `dir` is opened.
     fn measure_with(tree: &Path, dir: &Path, change: &mut dyn FnMut()) -> Size {
         for number in 0..2000 {
             std::fs::write(dir.join(number.to_string()), "").unwrap();
@@ -234,7 +235,7 @@ mod tests {
     fn trees_without_mounts() {
         let (_top, tree, host) = place();
         std::fs::hard_link(tree.join("file"), tree.join("home/same")).unwrap();
-        // Deeper than a path may be long, or files may usually be open.
+        // Deeper than paths may be long, or than files may usually be open.
         let mut deep = open(&tree, OFlags::PATH, Mode::empty()).unwrap();
         let name = "n".repeat(200);
         for _ in 0..1100 {
@@ -245,7 +246,7 @@ mod tests {
         // The tree itself, home, below, file and link.
         assert_eq!(size.inodes, 1105);
         assert!(size.bytes >= 1 << 20 && size.bytes < 16 << 20, "{size:?}");
-        // A directory that moves all the time hides nothing.
+        // A directory that keeps moving hides nothing.
         let mut places = ["home/below", "below", "n/below"].map(|place| tree.join(place));
         std::fs::create_dir(tree.join("n")).unwrap();
         let size = measure_with(&tree, &places[0].clone(), &mut || {
@@ -269,7 +270,7 @@ mod tests {
         }
         let (top, tree, host) = place();
         let before = measure(&tree).unwrap();
-        // Of the same filesystem, so device numbers do not tell them apart.
+        // On the same filesystem, so that device numbers do not distinguish them.
         bind(&host, &tree.join("home/below"));
         assert!(check_unmounted(&tree).is_err());
         assert_eq!(measure(&tree).unwrap().inodes, before.inodes - 1);
@@ -284,7 +285,7 @@ mod tests {
         assert!(error.to_string().contains("home/below"), "{error}");
         assert!(tree.join("file").exists(), "part of it was removed");
 
-        // A mount that appears after the check.
+        // A mount appears after the check.
         let crosses = |place: &str| {
             let error = remove(&tree).unwrap_err().to_string();
             let said = format!("{place}: cannot remove: Invalid cross-device link");
@@ -292,7 +293,7 @@ mod tests {
             assert!(host.join("dir/precious").exists());
         };
         crosses("/tree/home/below");
-        // The tree itself.
+        // On the tree itself.
         bind(&host, &tree);
         assert!(remove_tree(&tree).is_err());
         crosses("/tree");

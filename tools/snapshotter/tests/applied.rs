@@ -16,7 +16,7 @@ const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
-/// Writes files to the directory `dir`: their names and content.
+/// Writes files to the directory `dir`, by name and content.
 pub fn write(dir: &Path, files: &[(&str, &str)]) {
     for (name, content) in files {
         let path = dir.join(name);
@@ -25,7 +25,7 @@ pub fn write(dir: &Path, files: &[(&str, &str)]) {
     }
 }
 
-/// A layer with these files, as containerd has it: its descriptor, and the SHA-256 of the archive.
+/// Returns a layer with these files, as in containerd: its descriptor, and the archive's SHA-256.
 fn layer(machine: &Machine, kind: &str, files: &[(&str, &str)]) -> (Descriptor, String) {
     let place = tempfile::TempDir::new().unwrap();
     write(place.path(), files);
@@ -46,7 +46,7 @@ fn layer(machine: &Machine, kind: &str, files: &[(&str, &str)]) -> (Descriptor, 
     (store(machine, kind, &blob), sum)
 }
 
-/// Puts a blob into the content store of containerd.
+/// Adds a blob to containerd's content store.
 pub fn store(machine: &Machine, kind: &str, blob: &[u8]) -> Descriptor {
     let sha256 = hex(&Sha256::digest(blob));
     let descriptor = Descriptor {
@@ -61,7 +61,7 @@ pub fn store(machine: &Machine, kind: &str, blob: &[u8]) -> Descriptor {
     descriptor
 }
 
-/// Returns the file of a blob in the content store of containerd.
+/// Returns the file of a blob in containerd's content store.
 pub fn blob_of(machine: &Machine, descriptor: &Descriptor) -> PathBuf {
     let blobs = "containerd/io.containerd.content.v1.content/blobs/sha256";
     machine
@@ -96,7 +96,7 @@ pub fn names(dir: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Compressed and plain layers give the files that containerd unpacks, also after a restart between the calls.
+/// Compressed and plain layers give the files that containerd would unpack, even across restarts.
 #[tokio::test]
 async fn layers() {
     let mut machine = Machine::new().await;
@@ -120,7 +120,7 @@ async fn layers() {
     let mounts = machine.prepare("container", "change").await.unwrap();
     let expected = ["dir", "dir/new", "kept"].map(String::from);
     assert_eq!(names(&lower(&mounts)), expected.into());
-    // Not the 0700 that the archives have for their roots.
+    // Not 0700, the mode of the archives' roots.
     let root = upper(&mounts).metadata().unwrap();
     assert_eq!(root.permissions().mode() & 0o7777, 0o755);
     assert_eq!(machine.memory.count(), 1);
@@ -133,7 +133,7 @@ async fn layers() {
     );
 }
 
-/// Layers without files, and bytes after the end of a layer, which belong to its SHA-256.
+/// Layers without files, and bytes after the end of a layer, which its SHA-256 covers.
 #[tokio::test]
 async fn odd_layers() {
     let machine = Machine::new().await;
@@ -195,13 +195,13 @@ async fn left_to_others() {
         apply(&machine, &good, &[elsewhere]).await,
         Code::Unimplemented,
     );
-    // It has files already.
+    // The snapshot already has files.
     std::fs::write(upper(&mounts).join("file"), "other").unwrap();
     refused(apply(&machine, &good, &mounts).await, Code::Unimplemented);
     machine.commit("layer", "key").await.unwrap();
 }
 
-/// A damaged archive leaves nothing, and a snapshot has one layer.
+/// A damaged archive leaves nothing, and a snapshot accepts only one layer.
 #[tokio::test]
 async fn failures() {
     let machine = Machine::new().await;
@@ -218,7 +218,7 @@ async fn failures() {
         apply(&machine, &good, &mounts).await,
         Code::FailedPrecondition,
     );
-    // Files beside the layer would be lost.
+    // Files besides the layer would be lost.
     std::fs::write(upper(&mounts).join("late"), "").unwrap();
     refused(
         machine.commit("layer", "key").await,
@@ -231,7 +231,7 @@ async fn failures() {
     }
 }
 
-/// One of several calls for a snapshot applies its layer, and the others do not touch it.
+/// One of several concurrent calls for a snapshot applies its layer, and the others leave it alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_same_time() {
     let machine = Machine::new().await;

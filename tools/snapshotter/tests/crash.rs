@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! State that survives the end of the daemon, of the machine, and errors in the middle.
+//! State that survives the end of the daemon, of the machine, and errors along the way.
 
 use crate::rules::nothing;
 use crate::{labels, lower, refused, refused_for, upper, Machine, Unpacked};
@@ -32,7 +32,7 @@ async fn snapshots_survive_a_restart() {
     let before = changed.await.unwrap();
     assert_eq!(before.labels, labels(&[("a", "c")]));
 
-    // Memory is lost; images are loaded again when they are needed.
+    // Memory is lost; images are loaded again when needed.
     let machine = machine.restart().await;
     assert_eq!(machine.list().await.unwrap(), ["active", "one", "two"]);
     assert_eq!(machine.stat("active").await.unwrap(), before);
@@ -43,7 +43,7 @@ async fn snapshots_survive_a_restart() {
     machine.commit("three", "active").await.unwrap();
     let view = machine.view("view", "three").await.unwrap();
     assert_eq!(std::fs::read(upper(&view).join("kept")).unwrap(), b"kept");
-    // Numbers of directories are not used again.
+    // Numbers of directories are not reused.
     assert_eq!(machine.directories().len(), 4);
 }
 
@@ -69,7 +69,7 @@ async fn a_start_removes_what_a_crash_has_left() {
     std::fs::create_dir(active.join("layer")).unwrap();
     std::fs::create_dir_all(layer.join("fs/dir")).unwrap();
     std::fs::create_dir_all(layer.join("work/work")).unwrap();
-    // Somebody else's.
+    // Not ours.
     std::fs::create_dir(snapshots.join("lost+found")).unwrap();
 
     let machine = machine.restart().await;
@@ -87,7 +87,7 @@ async fn a_start_removes_what_a_crash_has_left() {
     assert_eq!(names(&store.join("images")), ["1.daxfs"]);
     assert_eq!(names(&store.join("packs")).len(), 1);
     assert_eq!(machine.list().await.unwrap(), ["active", "layer"]);
-    // The commit works now, and the number 77 is not used again.
+    // The commit works now, and the number 77 is not reused.
     machine.commit("done", "active").await.unwrap();
     let mounts = machine.prepare("next", "done").await.unwrap();
     assert_eq!(
@@ -127,7 +127,7 @@ async fn damaged_files_are_named() {
     assert!(error.contains("another process uses this store"), "{error}");
 }
 
-/// An image that is intact, but not the one that was committed.
+/// An intact image that is not the committed one.
 #[tokio::test]
 async fn exchanged_images() {
     let machine = Machine::new().await;
@@ -143,7 +143,7 @@ async fn exchanged_images() {
     machine.prepare("new", "b").await.unwrap();
 }
 
-/// Records of another version stay as they are, and the message says so.
+/// Records of another version stay unchanged, and the message reports them.
 #[tokio::test]
 async fn other_versions() {
     let mut machine = Machine::new().await;
@@ -167,7 +167,7 @@ async fn other_versions() {
     }
 }
 
-/// One damaged directory does not keep others from being used.
+/// One damaged directory does not make others unusable.
 #[tokio::test]
 async fn damage_stays_where_it_is() {
     let machine = Machine::new().await;
@@ -179,12 +179,12 @@ async fn damage_stays_where_it_is() {
     machine.prepare("on lost", "lost").await.unwrap();
     let snapshots = machine.place.path().join("root/snapshots");
     let record = |number: &str| snapshots.join(number).join("snapshot.json");
-    // A value of a wrong type, and no JSON.
+    // A value of a wrong type, and invalid JSON.
     let text = std::fs::read_to_string(record("2")).unwrap();
     let text = text.replace("\"sha256\": \"", "\"sha256\": 1, \"sha\": \"");
     std::fs::write(record("2"), text).unwrap();
     std::fs::write(record("5"), "{").unwrap();
-    // Two with one name, and one below itself.
+    // Two with the same name, and one below itself.
     std::fs::create_dir_all(snapshots.join("90/fs")).unwrap();
     let text = std::fs::read_to_string(record("4")).unwrap();
     std::fs::write(record("90"), text.replace("on bad", "twice")).unwrap();
@@ -196,7 +196,7 @@ async fn damage_stays_where_it_is() {
         .replace("\"on bad\"", "\"o\"")
         .replace("\"bad\"", "\"o\"");
     std::fs::write(record("92"), circle).unwrap();
-    // No directories of snapshots.
+    // Not directories of snapshots.
     std::fs::write(snapshots.join("93"), "file").unwrap();
     std::fs::create_dir(snapshots.join("18446744073709551615")).unwrap();
     std::fs::create_dir(snapshots.join("007")).unwrap();
@@ -227,13 +227,13 @@ async fn damage_stays_where_it_is() {
         machine.remove(name).await.unwrap();
     }
     assert_eq!(machine.list().await.unwrap(), ["good", "newer"]);
-    // Nothing that has a record went without being removed.
+    // Nothing with a record disappeared without being removed.
     assert!(record("5").exists() && (record("90").exists() != record("91").exists()));
     assert!(!record("2").exists() && snapshots.join("93").exists());
     machine.cleanup().await.unwrap();
 }
 
-/// Changes of a committed snapshot are removed only if its image is whole.
+/// A committed snapshot's changes are deleted only once its image is complete.
 #[tokio::test]
 async fn changes_without_an_image_remain() {
     let machine = Machine::new().await;
@@ -278,7 +278,7 @@ async fn changes_without_an_image_remain() {
     assert!(!dir.exists());
 }
 
-/// A disk on which some operations fail: the numbers of syncs and of replacements, since it was made.
+/// A disk on which some operations fail, given by the numbers of syncs and replacements so far.
 #[derive(Default)]
 pub struct Faulty {
     pub syncs: Vec<usize>,
@@ -306,10 +306,11 @@ impl Disk for Faulty {
     }
 }
 
-/// Whatever fails while a commit and its image are recorded, the next start finds the files or their image.
+/// Whatever fails while a commit and its image are recorded, the next start finds files or image.
 #[test]
 fn the_disk_fails_during_a_commit() {
-    // Prepare replaces once and syncs twice. Then come the commit, and its undoing or the record of the image.
+    // Prepare replaces once and syncs twice. Then the commit, and its rollback or the image's
+    // record.
     let cases: [(&[usize], &[usize], bool, bool); 7] = [
         (&[], &[1], false, false),
         (&[2], &[], false, false),
@@ -352,7 +353,7 @@ fn the_disk_fails_during_a_commit() {
         assert_eq!(dir.join("file").exists(), !sure, "{case}");
         drop(snapshotter);
 
-        // After a crash, either record may be there if it is not sure.
+        // After a crash, an uncertain record may be the old or the new one.
         let again = Snapshotter::open(&config, memory(), Box::new(RealDisk)).unwrap();
         if again.stat("layer").is_err() {
             again.commit("layer", "key", Labels::new()).unwrap();
@@ -366,7 +367,7 @@ fn the_disk_fails_during_a_commit() {
     }
 }
 
-/// A crash between a commit and the record of its image loses nothing: the next start makes the image.
+/// After a crash between a commit and the record of its image, the next start makes the image.
 #[tokio::test]
 async fn crashes_before_the_image_is_made() {
     let mut machine = Machine::new().await;
@@ -392,7 +393,7 @@ async fn crashes_before_the_image_is_made() {
                 copies.arg("-a").arg(dir.join("fs")).arg(&aside);
                 assert!(copies.status().unwrap().success());
                 machine.snapshotter.finish(name).unwrap();
-                // The files are still there, and so may be the old record.
+                // The files are still there, and the old record may be, too.
                 std::fs::rename(&aside, dir.join("fs")).unwrap();
                 if name == "whole" {
                     std::fs::write(dir.join("snapshot.json"), record).unwrap();
@@ -422,7 +423,7 @@ async fn crashes_before_the_image_is_made() {
     }
 }
 
-/// A record that was removed counts as removed, though the disk cannot say so.
+/// A removed record counts as removed, even if the disk cannot confirm it.
 #[test]
 fn the_disk_fails_during_a_removal() {
     let place = tempfile::TempDir::new().unwrap();
@@ -462,7 +463,7 @@ fn a_commit_keeps_what_is_mounted() {
     std::fs::write(container.join("after"), "after").unwrap();
     drop(snapshotter);
 
-    // Neither does the next start, nor the removal of the snapshot.
+    // Nor by the next start, or by removing the snapshot.
     let snapshotter =
         Snapshotter::open(&config, Box::new(Unpacked::default()), Box::new(RealDisk)).unwrap();
     snapshotter.stat("layer").unwrap();
@@ -476,14 +477,14 @@ fn a_commit_keeps_what_is_mounted() {
     assert!(!dir.parent().unwrap().exists());
 }
 
-/// Memory that takes long to unload: until `go` says so.
+/// Memory that takes long to unload: until `go`.
 struct Slow {
     begun: Mutex<Sender<()>>,
     go: Mutex<Receiver<()>>,
 }
 
 impl Slow {
-    /// Returns such memory, with a receiver of what has begun, and a sender that lets it go on.
+    /// Returns such memory, a receiver of started operations, and a sender that lets them continue.
     fn new() -> (Self, Receiver<()>, Sender<()>) {
         let ((begin, begun), (go, wait)) = (channel(), channel());
         let memory = Slow {
@@ -519,8 +520,8 @@ impl Loader for Slow {
     }
 }
 
-/// A call that waits for an image takes the error of the attempt that it waits for, and does not repeat it. The next call
-/// tries again.
+/// A call that waits for an image returns the error of that attempt without repeating it. The next
+/// call tries again.
 #[test]
 fn failures_are_shared() {
     let (memory, begun, go) = Slow::new();
@@ -536,7 +537,7 @@ fn failures_are_shared() {
         begun.recv().unwrap();
         let others = [(); 2].map(|()| scope.spawn(|| snapshotter.finish("layer")));
         std::thread::sleep(Duration::from_millis(200));
-        // The image is forgotten before the attempt and after it.
+        // The image is forgotten before and after the attempt.
         go.send(()).unwrap();
         begun.recv().unwrap();
         go.send(()).unwrap();
@@ -556,8 +557,8 @@ fn failures_are_shared() {
     assert_eq!(snapshotter.stat("layer").unwrap().kind(), Kind::Committed);
 }
 
-/// While an image is made, its snapshot is committed, other calls proceed, and calls that need the image wait. A removal
-/// and a cleanup do not, and neither the image nor its directory remains.
+/// While an image is made, its snapshot is committed, and only calls that need the image wait.
+/// After a removal and a cleanup, which do not wait, neither the image nor its directory remains.
 #[test]
 fn calls_while_an_image_is_made() {
     let (memory, begun, go) = Slow::new();
@@ -583,7 +584,7 @@ fn calls_while_an_image_is_made() {
                 go.send(()).unwrap();
                 go.send(()).unwrap();
                 remove.join().unwrap().unwrap();
-                // The image was made of the files as they were, or not at all.
+                // The image was made from the original files, or not at all.
                 begun.recv().unwrap();
                 go.send(()).unwrap();
             } else {
@@ -593,7 +594,7 @@ fn calls_while_an_image_is_made() {
                 let error = snapshotter.remove("layer").unwrap_err();
                 assert_eq!(error.code(), Code::FailedPrecondition);
                 go.send(()).unwrap();
-                // The memory of this test cannot mount the layer.
+                // This test's memory cannot mount the layer.
                 let error = view.join().unwrap().unwrap_err().to_string();
                 assert!(error.contains("/layer: cannot examine"), "{error}");
             }

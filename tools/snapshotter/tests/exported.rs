@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Images of other stores that are applied to snapshots. tests/published fetches them from a registry.
+//! Other stores' images that are applied to snapshots. tests/published pulls them from a registry.
 
 use crate::applied::{apply, blob_of, names, store, write};
 use crate::{lower, refused, refused_for, Machine};
@@ -13,8 +13,8 @@ use std::path::Path;
 use std::time::Duration;
 use tonic::Code;
 
-/// Puts an image of these files, names and content, and its packs into the content store of containerd. Returns the
-/// descriptors of the image and of the packs.
+/// Adds an image of these files, by name and content, and its packs to containerd's content store.
+/// Returns their descriptors.
 fn image(machine: &Machine, files: &[(&str, &str)]) -> (Descriptor, Vec<Descriptor>) {
     let place = tempfile::TempDir::new().unwrap();
     let (tree, layout) = (place.path().join("tree"), place.path().join("layout"));
@@ -43,13 +43,13 @@ fn image(machine: &Machine, files: &[(&str, &str)]) -> (Descriptor, Vec<Descript
     (image, packs)
 }
 
-/// Says in the descriptor of an image which packs it has.
+/// Annotates the image's descriptor with its packs.
 fn annotate(image: &mut Descriptor, packs: &[Descriptor]) {
     let digests: Vec<&str> = packs.iter().map(|pack| &*pack.digest).collect();
     image.annotations.insert(PACKS.into(), digests.join(","));
 }
 
-/// Checks that the store has nothing.
+/// Checks that the store is empty.
 fn nothing_left(machine: &Machine) {
     for inner in ["packs", "images"] {
         let inner = machine.place.path().join("root/store").join(inner);
@@ -57,7 +57,7 @@ fn nothing_left(machine: &Machine) {
     }
 }
 
-/// An image is the only layer of a container, and others are on top of it. An image without content has no packs.
+/// An image is a container's only layer, and others are stacked on it. An empty image has no packs.
 #[tokio::test]
 async fn images() {
     let machine = Machine::new().await;
@@ -113,13 +113,13 @@ async fn packs_come_late() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         std::fs::rename(&away, &pack).unwrap();
     };
-    // No client waits for a call that is given up, so its snapshot can have another one.
+    // No client waits for an abandoned call, so its snapshot is available to another one.
     let early = tokio::time::timeout(Duration::from_millis(500), apply(&machine, &image, &mounts));
     early.await.unwrap_err();
     let (applied, ()) = tokio::join!(apply(&machine, &image, &mounts), late());
     applied.unwrap();
     machine.commit("layer", "key").await.unwrap();
-    // The last one never comes.
+    // The last one never arrives.
     std::fs::rename(&pack, &away).unwrap();
     let blobs = std::fs::File::open(pack.parent().unwrap()).unwrap();
     let earlier = std::time::SystemTime::now() - Duration::from_secs(61);

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 use tonic::Code;
 
-/// The same files give the same image, so the same memory content on each machine. Whiteouts and the root have the time of
-/// unpacking.
+/// The same files give the same image on each machine, although whiteouts and the root have the
+/// time of unpacking.
 #[tokio::test]
 async fn images_are_the_same_each_time() {
     let machine = Machine::new().await;
@@ -32,7 +32,7 @@ async fn images_are_the_same_each_time() {
     assert!(images[0] == images[1], "the images differ");
 }
 
-/// The root of a container has the attributes of its image's.
+/// A container's root has the attributes of its image's root.
 #[tokio::test]
 async fn roots_keep_their_attributes() {
     let root = rustix::process::geteuid().is_root();
@@ -55,7 +55,7 @@ async fn roots_keep_their_attributes() {
     }
 }
 
-/// containerd maps the lower layer of a container in a user namespace; the upper directory has owners of the host.
+/// containerd maps a container's lower layer in a user namespace; the upper has the host's owners.
 #[tokio::test]
 async fn user_namespaces() {
     let machine = Machine::new().await;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Tests of the service through its socket, on a machine without the kernel module: rules, records,
-//! images. Instead of being mounted, images are unpacked. `tests/containerd` tests the rest with
+//! Tests the service through its socket, on a machine without the kernel module: rules, records,
+//! images. Images are unpacked instead of mounted. `tests/containerd` tests the rest with
 //! containerd itself.
 
 mod applied;
@@ -41,12 +41,12 @@ use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-/// A directory on disk in place of memory, with a limit.
+/// A directory on disk that stands in for memory, with a limit.
 #[derive(Clone, Default)]
 pub struct Unpacked {
-    /// Each image that is loaded: the bytes of it and its packs, by SHA-256.
+    /// The loaded images, each with the size of the image and its packs, by SHA-256.
     loaded: Arc<Mutex<BTreeMap<PathBuf, BTreeMap<String, u64>>>>,
-    /// Bytes that all may have, if not 0.
+    /// Bytes that all images may use, if not 0.
     limit: Arc<Mutex<u64>>,
 }
 
@@ -59,7 +59,7 @@ impl Unpacked {
         self.loaded.lock().unwrap().len()
     }
 
-    /// Returns the bytes of all images and packs.
+    /// Returns the size of all images and packs.
     fn bytes(&self) -> u64 {
         let loaded = self.loaded.lock().unwrap();
         let all: BTreeMap<_, _> = loaded.values().flatten().collect();
@@ -85,7 +85,7 @@ impl Loader for Unpacked {
             };
             return Err(full.into());
         }
-        // Unpacked images of an earlier run are not mounts, so they are unpacked again.
+        // An earlier run's unpacked images are not mounts, so unpack them again.
         let _ = std::fs::remove_dir_all(dir);
         let image = dir.with_extension("whole");
         let output = daxfs_files::Output::create(&image)?;
@@ -147,13 +147,13 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
         .collect()
 }
 
-/// Checks that a call has failed with `code`.
+/// Checks that a call failed with `code`.
 #[track_caller]
 fn refused<T>(answer: Answer<T>, code: Code) {
     refused_for("the call", answer, code);
 }
 
-/// Checks that a call for `case` has failed with `code`.
+/// Checks that a call for `case` failed with `code`.
 #[track_caller]
 fn refused_for<T>(case: &str, answer: Answer<T>, code: Code) {
     let status = answer.err().unwrap_or_else(|| Status::ok("it succeeded"));
@@ -165,7 +165,7 @@ impl Machine {
         Self::start(TempDir::new().unwrap()).await
     }
 
-    /// Returns a snapshotter without a server, in a directory of its own.
+    /// Returns a snapshotter without a server, in its own directory.
     fn alone(memory: impl Loader) -> (TempDir, Config, Snapshotter) {
         let place = TempDir::new().unwrap();
         let config = Self::config(place.path());
@@ -190,7 +190,7 @@ impl Machine {
         let address = format!("unix:{}", config.socket.display());
         let open = || Snapshotter::open(&config, Box::new(memory.clone()), Box::new(RealDisk));
         let mut opened = open();
-        // A child of another test may have the lock for a moment, before it runs its program.
+        // Another test's child may briefly hold the lock before it runs its program.
         while matches!(&opened, Err(error) if error.to_string().contains("another process")) {
             tokio::time::sleep(Duration::from_millis(10)).await;
             opened = open();
@@ -222,12 +222,12 @@ impl Machine {
         }
     }
 
-    /// Ends the server, and starts another.
+    /// Stops the server, and starts another.
     async fn restart(self) -> Self {
         drop((self.client, self.differ));
         self.end.send(()).unwrap();
         self.server.await.unwrap().unwrap();
-        // Its threads may not have ended.
+        // Its threads may still be running.
         while Arc::strong_count(&self.snapshotter) > 1 {
             tokio::task::yield_now().await;
         }
@@ -287,7 +287,8 @@ impl Machine {
         self.commit_with(name, key, Labels::new()).await
     }
 
-    /// Commits a snapshot, and waits until the image is made and loaded. Returns the errors of both.
+    /// Commits a snapshot, and waits until its image is made and loaded. Returns both calls'
+    /// errors.
     async fn commit_with(&self, name: &str, key: &str, labels: Labels) -> Answer<()> {
         let request = CommitSnapshotRequest {
             snapshotter: "daxfs".into(),
@@ -367,7 +368,7 @@ impl Machine {
         self.client.clone().cleanup(request).await.map(|_| ())
     }
 
-    /// Prepares `key`, writes a file of its name and `fill`, and commits it as `name`.
+    /// Prepares `key`, writes a file of its name and calls `fill`, and commits it as `name`.
     async fn layer(&self, name: &str, parent: &str, fill: impl FnOnce(&Path)) {
         let key = format!("extract {name}");
         let mounts = self.prepare(&key, parent).await.unwrap();
@@ -375,7 +376,7 @@ impl Machine {
         std::fs::write(upper.join(name), name).unwrap();
         fill(&upper);
         self.commit(name, &key).await.unwrap();
-        // The service may have made the image first, and still remove the changes.
+        // The service may have made the image first, and still be removing the changes.
         while upper.exists() {
             tokio::task::yield_now().await;
         }

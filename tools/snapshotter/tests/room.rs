@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Layers that nothing uses make room in memory for others.
+//! Unused layers make room in memory for others.
 
 use crate::{lower, refused, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::Labels;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use tonic::Code;
 
-/// Returns the numbers of the directories of snapshots with loaded images.
+/// Returns the numbers of the snapshot directories with loaded images.
 fn loaded(memory: &Unpacked) -> Vec<u64> {
     let number = |dir: &PathBuf| -> u64 {
         let name = dir.parent().unwrap().file_name().unwrap();
@@ -26,7 +26,7 @@ fn loaded(memory: &Unpacked) -> Vec<u64> {
     numbers
 }
 
-/// Layers that nothing uses make room, those first that were unused for the longest time. Images below others are not
+/// Unused layers make room, least recently used first. Images below others are not in memory.
 /// in memory.
 #[tokio::test]
 async fn unused_layers_make_room() {
@@ -37,11 +37,11 @@ async fn unused_layers_make_room() {
     let size = machine.usage("a").await.unwrap().size as u64;
     let loaded = || loaded(&machine.memory);
     assert_eq!(loaded(), [1, 2, 3]);
-    // Two packs, and an image that replaces the one below it.
+    // Two packs, and an image that replaces the one below.
     machine.layer("above", "b", |_| ()).await;
     assert_eq!(loaded(), [1, 3, 4]);
     machine.remove("above").await.unwrap();
-    // A view of b, and a was used after c.
+    // A view of b; a was used after c.
     machine.view("view", "b").await.unwrap();
     machine.view("gone", "a").await.unwrap();
     machine.remove("gone").await.unwrap();
@@ -51,7 +51,7 @@ async fn unused_layers_make_room() {
     assert_eq!(loaded(), [1, 2, 7]);
     machine.layer("e", "", |_| ()).await;
     assert_eq!(loaded(), [2, 7, 8]);
-    // They come back.
+    // They are loaded again.
     let mounts = machine.prepare("active", "a").await.unwrap();
     assert!(lower(&mounts).join("a").exists());
     assert_eq!(loaded(), [1, 2, 8]);
@@ -64,7 +64,7 @@ async fn unused_layers_make_room() {
     assert_eq!(loaded(), [1, 2, 7]);
 }
 
-/// An image that would not fit even then leaves the others in memory, also if they have packs that others need.
+/// An image that would not fit even then unloads nothing, whatever packs the others share.
 #[tokio::test]
 async fn nothing_is_unloaded_in_vain() {
     let machine = Machine::new().await;
@@ -77,7 +77,7 @@ async fn nothing_is_unloaded_in_vain() {
     machine.layer("c", "", |_| ()).await;
     assert_eq!(loaded(&machine.memory), [1, 2, 4]);
     machine.memory.set_limit(machine.memory.bytes() + 4096);
-    // b and a have a pack of 1 MiB in common, which the view keeps.
+    // b and a share a pack of 1 MiB, which the view keeps.
     let mounts = machine.prepare("large", "").await.unwrap();
     large(8)(&upper(&mounts));
     let _ = machine.commit("layer", "large").await;
@@ -89,7 +89,7 @@ async fn nothing_is_unloaded_in_vain() {
     assert_eq!(loaded(&machine.memory), [5]);
 }
 
-/// A layer that can never fit is refused by the sizes of its files, before they are read.
+/// A layer that can never fit is refused based on its files' sizes, before they are read.
 #[tokio::test]
 async fn enormous_layers() {
     let machine = Machine::new().await;
@@ -101,7 +101,7 @@ async fn enormous_layers() {
     refused(answer, Code::ResourceExhausted);
 }
 
-/// The end of a use counts, not when it began.
+/// The end of a use counts, not its start.
 #[tokio::test]
 async fn last_use() {
     let machine = Machine::new().await;
@@ -118,7 +118,7 @@ async fn last_use() {
     machine.layer("e", "", |_| ()).await;
     assert_eq!(loaded(&machine.memory), [1, 6, 7]);
 
-    // Nothing is loaded after a restart.
+    // After a restart, nothing is loaded.
     let machine = machine.restart().await;
     machine.memory.set_limit(3 * size + size / 2);
     for name in ["e", "b", "a", "c"] {
@@ -128,7 +128,7 @@ async fn last_use() {
     assert_eq!(loaded(&machine.memory), [1, 2, 3]);
 }
 
-/// Memory that calls functions before it does something.
+/// Memory that calls functions before each operation.
 pub struct Hooked<L, E> {
     pub memory: Unpacked,
     pub load: L,
@@ -167,7 +167,7 @@ fn commit(snapshotter: &Snapshotter, name: &str, parent: &str, size: usize) -> R
     snapshotter.bring_up(name)
 }
 
-/// A call uses a layer after it was chosen to be unloaded: it stays.
+/// A layer that a call uses after it was chosen to be unloaded stays.
 #[test]
 fn a_layer_that_is_used_meanwhile() {
     let memory = Unpacked::default();
@@ -194,7 +194,7 @@ fn a_layer_that_is_used_meanwhile() {
     assert_eq!(loaded(&memory), [1, 3]);
 }
 
-/// Another call makes room for the same image, and loads it, after there was none for this call.
+/// Another call makes room for the same image and loads it, after this call found none.
 #[test]
 fn calls_that_make_room_for_the_same_image() {
     let memory = Unpacked::default();
@@ -230,7 +230,7 @@ fn calls_that_make_room_for_the_same_image() {
     assert_eq!(loaded(&memory), [1]);
 }
 
-/// A disk that is full is not a lack of memory.
+/// A full disk is not a lack of memory.
 #[test]
 fn a_full_disk() {
     let memory = Unpacked::default();
@@ -249,7 +249,7 @@ fn a_full_disk() {
     assert_eq!(loaded(&memory), [1]);
 }
 
-/// Parts that are in memory need no room, if the system says only that it has none.
+/// Parts in memory need no room, even if the system reports only that there is none.
 #[test]
 fn parts_that_are_loaded() {
     let memory = Unpacked::default();
@@ -292,7 +292,7 @@ fn long_roots() {
     let why = "use a root with a shorter name";
     assert!(error.to_string().contains(why), "{error}");
     assert_eq!(snapshotter.list().len(), 1);
-    // The reason does not get lost if the snapshot cannot be removed again.
+    // The reason is reported even if the snapshot cannot be removed again.
     drop(snapshotter);
     let snapshotter = Snapshotter::open(&config, Box::new(memory), Box::new(Stuck)).unwrap();
     let new = snapshotter.create("key", "a", State::Active, Labels::new());

@@ -16,7 +16,7 @@ async fn mounts_of_views_and_of_active_snapshots() {
     machine.layer("two", "one", nothing).await;
     machine.layer("three", "two", nothing).await;
 
-    // Images have all files, so a view needs no overlay.
+    // Images contain all files, so a view needs no overlay.
     let one = machine.view("view one", "one").await.unwrap();
     assert_eq!(
         (one[0].r#type.as_str(), &one[0].options[..]),
@@ -123,7 +123,7 @@ async fn what_is_refused() {
             Code::NotFound,
         );
     }
-    // Nothing of that has left anything.
+    // None of these calls left anything.
     assert_eq!(machine.list().await.unwrap(), ["active", "layer", "view"]);
     assert_eq!(machine.directories().len(), 3);
 }
@@ -138,7 +138,7 @@ async fn lists() {
             .await
             .unwrap();
     }
-    // They come in several parts.
+    // They arrive in several parts.
     let all = machine.list().await.unwrap();
     assert_eq!(
         (all.len(), all[0].as_str(), all[250].as_str()),

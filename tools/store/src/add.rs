@@ -29,10 +29,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Packs that are written before their content is synced: they are open until then.
+/// Maximum number of packs to write, and to keep open, before their content is synced.
 pub(crate) const TOGETHER: usize = 128;
 
-/// Objects of an image: how many there are, and their bytes.
+/// Number and total size of objects of an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Total {
     /// Number of objects.
@@ -53,24 +53,24 @@ impl Total {
 pub struct Added {
     /// Its SHA-256.
     pub sha256: String,
-    /// Objects that were written to new packs.
+    /// Objects written to new packs.
     pub new: Total,
-    /// Objects that were in the store.
+    /// Objects already in the store.
     pub known: Total,
-    /// Number of packs that the image needs.
+    /// Number of packs of the image.
     pub packs: usize,
     /// Bytes of the image and of the new packs.
     pub written: u64,
 }
 
-/// Makes the output of an image, which may replace a damaged file, and removes it after a signal.
+/// Creates the output of an image, which may replace a damaged file. A signal removes the output.
 pub type Guard<'a> = &'a dyn Fn(&Path) -> daxfs_files::Result<Output>;
 
 impl Store {
-    /// Adds `tree` as the image `name`. Calls `create` to make the output of each image.
+    /// Adds `tree` as the image `name`. Calls `create` for the output of each image.
     ///
-    /// The image appears when it and all objects are complete and durable. Fails if there is an image
-    /// of this name, or if a file changes while it is read.
+    /// The image appears once it and all objects are complete and durable. Fails if an image of
+    /// this name exists, or if a file changes while it is read.
     pub fn add(
         &self,
         name: &str,
@@ -81,8 +81,8 @@ impl Store {
         self.add_known(name, (tree, Known::new()), create, progress)
     }
 
-    /// Like [`Store::add`], but adds what `merge` makes of the files of the image `below`, as the lower layer of other
-    /// overlays.
+    /// Like [`Store::add`], but adds what `merge` makes of the files of the image `below`, as the
+    /// lower layer of other overlays.
     pub fn add_layer<E: From<Error>>(
         &self,
         name: &str,
@@ -116,7 +116,7 @@ impl Store {
         })
     }
 
-    /// Returns where the new image `name` will be. Fails if there is an image of this name.
+    /// Returns the path for a new image `name`. Fails if an image of this name exists.
     pub(crate) fn new_image(&self, name: &str) -> Result<PathBuf> {
         let path = self.image(name)?;
         if path.symlink_metadata().is_ok() {
@@ -135,9 +135,9 @@ impl Store {
         let _change = lock(&self.change);
         let before = self.names("packs")?;
         let made = write();
-        // The image may be in place if only its directory could not be synced.
+        // If only its directory could not be synced, the image may be in place.
         if made.is_err() && path.symlink_metadata().is_err() {
-            // No image needs the packs that were complete. gc removes what remains.
+            // No image needs the completed packs. gc removes the rest.
             for sha256 in self.names("packs")?.difference(&before) {
                 let _ = std::fs::remove_file(self.pack(sha256));
                 lock(&self.read).forget(sha256);
@@ -162,7 +162,7 @@ impl Store {
         for (sum, size) in &objects {
             total[usize::from(places.contains_key(sum))].add(*size);
         }
-        // The next version is likely to need what other packs also have, and less likely what is new.
+        // The next version likely needs objects that other packs also have, more than new ones.
         let stored = packs.iter().flat_map(|pack| pack.objects());
         let stored: HashSet<Sum> = stored.map(|(sum, _)| *sum).collect();
         let mut lists = [Vec::new(), Vec::new()];
@@ -219,7 +219,7 @@ impl Store {
         })
     }
 
-    /// Gives the complete image `output`, which has the SHA-256 `sha256` and needs the packs `needs`, the name `name`.
+    /// Puts the complete image `output` at `name`, given its SHA-256 and the packs that it needs.
     pub(crate) fn put_image(
         &self,
         name: &str,
@@ -228,26 +228,26 @@ impl Store {
         needs: Vec<PackRef>,
         progress: &dyn Progress,
     ) -> Result<()> {
-        // Content of packs is durable when they get their names. Their names are durable before the image, also those that
-        // are from a command that was killed.
+        // Packs get their names once their content is durable. Make the names durable before the
+        // image, including those from a killed command.
         sync(&self.dir.join("packs"))?;
         output.commit(progress)?;
         let mut read = lock(&self.read);
         read.images.insert(name.into(), (sha256.into(), needs));
-        // Each object takes 56 bytes of memory, and 2 µs to be read again.
+        // Rereading an object takes 2 µs; keeping it would need 56 bytes of memory.
         read.packs.clear();
         Ok(())
     }
 
-    /// Refuses a tree that is larger than the filesystem of the store, before all of it is read: a small
-    /// archive may have files of any size.
+    /// Fails if a tree is larger than the store's filesystem, before reading all of it: a small
+    /// archive may contain files of any size.
     fn check_room(&self, name: &str, files: &[Regular]) -> Result<()> {
         let sizes = files.iter().map(|file| file.size);
         let size = sizes.fold(0, u64::saturating_add);
         let found = statvfs(&self.dir);
         let found = found.map_err(|error| failed(&self.dir, "examine", error.into()))?;
         let room = found.f_blocks.saturating_mul(found.f_frsize);
-        // Some filesystems say nothing, such as ramfs.
+        // Some filesystems, such as ramfs, report nothing.
         if size > room && room > 0 {
             let why = format!(
                 "has {size} bytes, and the filesystem of the store {room}; leave files out with --exclude, or move the store to a larger one"
@@ -257,7 +257,7 @@ impl Store {
         Ok(())
     }
 
-    /// Returns all packs that are not damaged, and that have `objects` with their sizes.
+    /// Returns all packs that are undamaged and agree with the sizes of `objects`.
     fn usable_packs(&self, objects: &BTreeMap<Sum, u64>) -> Result<Vec<Arc<Pack>>> {
         let mut packs = Vec::new();
         let names: Vec<String> = self.names("packs")?.into_iter().collect();
@@ -276,9 +276,9 @@ impl Store {
         Ok(packs)
     }
 
-    /// Writes a pack of `objects`, which are files of `tree`. Returns it and its bytes.
+    /// Writes a pack of `objects`, which are files of `tree`. Returns the pack and its size.
     ///
-    /// Fails if a file has changed, or if content that is `known` is damaged.
+    /// Fails if a file has changed, or if `known` content is damaged.
     fn write_pack(
         &self,
         tree: &Tree,
@@ -290,16 +290,16 @@ impl Store {
         let packed = pack::tree(tree, objects)?;
         let sums = objects.iter().map(|new| new.sum);
         let options = Options {
-            // Files of a directory are close together, although the names of objects are hashes.
+            // Keep a directory's files close together, although the names of objects are hashes.
             by_node: true,
-            // Derived from the pack's bytes, it would cost a second SHA-256 of them.
+            // Deriving it from the pack's bytes would cost a second SHA-256 of them.
             uuid: Some(derive_uuid(&combine(sums))),
             ..pack::options()
         };
         let summary = make(&packed, &options, output, progress)?;
         let name = shown_path(&self.pack(&hex(&summary.digest)));
         let opened = written(output, summary.total_size, name)?;
-        // A file may have changed after it was hashed, without a trace in its times. Content of packs was not hashed.
+        // A file may have changed unnoticed after it was hashed. Content of packs was not hashed.
         let is_doubtful = |node: &Node| {
             tree.origins[node.origin as usize].may_change() || sum_in_pack(node, known).is_some()
         };
@@ -332,8 +332,8 @@ impl Store {
         File::open(&dir).map_err(|error| failed(&dir, "open", error))
     }
 
-    /// Gives the complete packs `made` their names, in place of damaged ones, when their content is durable.
-    /// [`Store::put_image`] makes the names durable.
+    /// Gives the complete packs `made` their names once their content is durable, replacing damaged
+    /// packs. [`Store::put_image`] makes the names durable.
     pub(crate) fn put_packs(
         &self,
         dir: &File,
@@ -346,7 +346,7 @@ impl Store {
         for (mut output, pack) in made {
             let sha256 = hex(&pack.reference.sha256);
             let path = self.pack(&sha256);
-            // Nothing replaces a link that leads nowhere.
+            // Nothing else replaces a dangling link.
             if !path.exists() {
                 let _ = std::fs::remove_file(&path);
             }
@@ -360,7 +360,7 @@ impl Store {
     }
 }
 
-/// Reports to a step that has begun how far its parts are.
+/// Reports the progress of parts to a step that has begun.
 struct Advance<'a>(&'a dyn Progress);
 
 impl Progress for Advance<'_> {
@@ -371,7 +371,7 @@ impl Progress for Advance<'_> {
     }
 }
 
-/// Returns true if a pack that cannot be read for the reason `error` may not be damaged. A link that leads nowhere is.
+/// Returns true if a pack that fails to open with `error` may be intact. A dangling link is not.
 pub(crate) fn may_be_good(error: &Error) -> bool {
     match error {
         Error::System { source, .. } => {
@@ -382,8 +382,8 @@ pub(crate) fn may_be_good(error: &Error) -> bool {
     }
 }
 
-/// Names the packs that the image of `tree` needs, sorted, and the object of each of its regular `files`. `places` has
-/// the index in `packs` of each. Returns the number of packs that are needed.
+/// Assigns the needed packs, sorted, to the image of `tree`, and to each of its regular `files` its
+/// object. `places` has the index of each in `packs`. Returns the number of needed packs.
 fn compose(
     tree: &mut Tree,
     files: &[(Sum, NodeId, u64)],
@@ -413,11 +413,11 @@ fn compose(
 struct Regular {
     node: NodeId,
     size: u64,
-    /// The SHA-256 of its content, if it is known.
+    /// The SHA-256 of its content, if known.
     sum: Option<Sum>,
 }
 
-/// Returns all regular files of `tree` that are not empty, directory by directory. Objects in packs are `known`.
+/// Returns all non-empty regular files of `tree` by directory. `known` are those in packs.
 fn regular(tree: &Tree, known: &Known) -> Vec<Regular> {
     let file = |node: NodeId| match tree.node(node).kind {
         Kind::Regular { size, .. } if size > 0 => Some(Regular {
@@ -430,7 +430,7 @@ fn regular(tree: &Tree, known: &Known) -> Vec<Regular> {
     tree.order().into_iter().filter_map(file).collect()
 }
 
-/// Returns the SHA-256 of a file that a pack has.
+/// Returns the SHA-256 of a file whose content is in a pack.
 fn sum_in_pack(node: &Node, known: &Known) -> Option<Sum> {
     match node.kind {
         Kind::Regular {
@@ -441,7 +441,7 @@ fn sum_in_pack(node: &Node, known: &Known) -> Option<Sum> {
     }
 }
 
-/// Returns the SHA-256 of each of the regular files of `tree`, with its size.
+/// Returns the SHA-256 and size of each of the regular files of `tree`.
 fn hash(
     tree: &Tree,
     files: Vec<Regular>,
@@ -460,7 +460,7 @@ fn hash(
     hashed.collect()
 }
 
-/// Fails if `pack` has one of `objects` with another size.
+/// Fails if `pack` has one of `objects` with a different size.
 fn check_sizes(objects: &BTreeMap<Sum, u64>, pack: &Pack) -> Result<()> {
     for (sum, Object { size, .. }) in pack.objects() {
         if let Some(wanted) = objects.get(sum).filter(|wanted| *wanted != size) {
@@ -475,7 +475,7 @@ fn check_sizes(objects: &BTreeMap<Sum, u64>, pack: &Pack) -> Result<()> {
     Ok(())
 }
 
-/// Returns the objects of a pack that are `wanted`, and have another SHA-256 than their names say.
+/// Returns the `wanted` objects of a pack whose SHA-256 differs from their name.
 pub fn wrong_objects<S: daxfs_files::memory::Storage + Sync>(
     reader: &Reader<'_, S>,
     wanted: impl Fn(&Sum) -> bool,
@@ -509,7 +509,7 @@ mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::{FileExt, PermissionsExt};
 
-    /// Returns a directory, with the empty directory `source`, and a store in it.
+    /// Returns a directory with the empty directory `source` and a store in it.
     fn place() -> (tempfile::TempDir, PathBuf, Store) {
         let directory = tempfile::tempdir().unwrap();
         let source = directory.path().join("source");
@@ -518,7 +518,7 @@ mod tests {
         (directory, source, store)
     }
 
-    /// A pack that was damaged when it was read is written again.
+    /// A pack found damaged is written again.
     #[test]
     fn distrusted_packs() {
         let (_directory, source, store) = place();
@@ -539,7 +539,7 @@ mod tests {
         assert_eq!(add("e"), 1);
         assert!(std::fs::read(store.pack(&id)).unwrap() == good);
         assert_eq!(add("f"), 0);
-        // So is one that is a link which leads nowhere.
+        // So is a dangling link.
         for target in ["nowhere", &format!("{id}.daxfs")] {
             std::fs::remove_file(store.pack(&id)).unwrap();
             std::os::unix::fs::symlink(target, store.pack(&id)).unwrap();
@@ -548,7 +548,7 @@ mod tests {
         }
     }
 
-    /// Files of one directory are together in a pack, in any order of the names of objects.
+    /// Files of one directory are together in a pack, whatever the order of the objects' names.
     #[test]
     fn neighbours() {
         let (_directory, source, store) = place();
@@ -577,11 +577,11 @@ mod tests {
                 .filter(|two| places[two[0].0] != places[two[1].0])
                 .count();
         }
-        // Each pack may start in another directory than the one before ends in.
+        // Each pack may start in another directory than the previous one ended in.
         assert!(changes <= 3 && packs.len() < 16, "{changes}, {packs:?}");
     }
 
-    /// An addition that fails leaves no pack.
+    /// A failed addition leaves no pack.
     #[test]
     fn failed_additions() {
         let (directory, source, store) = place();
@@ -625,8 +625,8 @@ mod tests {
         assert!(store.parts("b").is_ok());
     }
 
-    /// A file that changes after it was hashed is noticed, even if its size and time do not tell: in a directory, and in an
-    /// image that others may write to.
+    /// A file that changes after it was hashed is noticed even if its size and time do not change,
+    /// in a directory and in an image that others may write to.
     #[test]
     fn changed_files() {
         let (directory, source, store) = place();

@@ -3,14 +3,14 @@
 //! Packs on demand: a server loads a pack when a file in it is opened for the first time.
 //!
 //! Such an image is mounted without packs. The server listens to fanotify(7) on its superblock, so
-//! it hears of each open(2) and execve(2) before the driver does, also of those through overlayfs.
-//! It loads the pack, attaches it to the mount, and lets the opener go on. If the server ends, the
-//! kernel lets all openers go on, and the driver refuses files whose pack is missing (`ENOMEDIUM`).
+//! it sees each open(2) and execve(2) before the driver, even those through overlayfs. It loads the
+//! pack, attaches it to the mount, and lets the opener continue. If the server exits, the kernel
+//! lets all openers continue, but the driver refuses files whose pack is missing (`ENOMEDIUM`).
 //!
-//! One server has all mounts of a store. mount.daxfs hands it a new mount through a socket, before
-//! anybody can open files there; mounts that have lost their server are found in
-//! /proc/self/mountinfo. The server keeps no file of a mount open, so umount(8) works as always,
-//! and inotify(7) tells that a mount is gone.
+//! One server handles all mounts of a store. mount.daxfs hands a new mount to the server through a
+//! socket, before anybody can open files there. A new server finds orphaned mounts in
+//! /proc/self/mountinfo. The server keeps no file of a mount open, so umount(8) works as usual, and
+//! inotify(7) reports that a mount is gone.
 
 use crate::files::{failed, lock};
 use crate::store::Store;
@@ -47,16 +47,16 @@ use std::time::Duration;
 /// The directory of the servers' sockets. Only root can enter it.
 const RUN: &str = "/run/daxfs";
 
-/// Seconds for which a server without mounts waits for the next one.
+/// Seconds that a server without mounts waits for the next one.
 const IDLE: i64 = 5;
 
-/// How long mount.daxfs waits for the server, and the server for mount.daxfs.
+/// How long mount.daxfs waits for the server, and how long the server waits for mount.daxfs.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(5)];
 
-/// Open files that wait for packs, at most. More are refused.
+/// Maximum number of opens that wait for packs. Further ones are refused.
 const WAITING: usize = 1 << 16;
 
-/// Asks whether this many bytes can be loaded, and fails if there is no room.
+/// Fails if there is no room to load this many bytes.
 pub type AskRoom = Box<dyn Fn(u64) -> Result<()> + Send + Sync>;
 
 /// A mounted image with missing packs.
@@ -68,7 +68,7 @@ struct Served {
     missing: Mutex<BTreeSet<usize>>,
 }
 
-/// An open that waits for a pack of the image, by its number.
+/// An open that waits for the image's pack with this index.
 type Waiting = (Arc<Served>, usize, FanotifyEvent);
 
 /// The server of a store.
@@ -79,15 +79,14 @@ pub struct Server {
     fanotify: Fanotify,
     inotify: OwnedFd,
     listener: UnixListener,
-    /// By device number.
     mounts: Mutex<HashMap<u64, Arc<Served>>>,
-    /// Opens that wait for a pack that is being loaded.
+    /// Opens that wait for packs being loaded.
     loading: Mutex<HashMap<[u8; 32], Vec<Waiting>>>,
     answering: Mutex<()>,
     _lock: File,
 }
 
-/// Logs what root must know. The text is written at once, so that it is one record of /dev/kmsg.
+/// Logs a message for root. Writes the text with one call, so that /dev/kmsg has one record.
 fn log(store: &Path, text: &str) {
     let line = format!("daxfs: {}: {text}\n", shown_path(store));
     let _ = io::stderr().write_all(line.as_bytes());
@@ -98,8 +97,8 @@ fn socket(domain: &str) -> PathBuf {
 }
 
 impl Server {
-    /// Becomes the server of the store in the directory `dir`, and serves mounts that have none.
-    /// Asks `room` before it loads a pack. Returns `None` if another process is the server.
+    /// Becomes the server of the store in the directory `dir`, and serves mounts without a server.
+    /// Checks `room` before loading a pack. Returns `None` if another process is the server.
     pub fn start(dir: &Path, room: AskRoom) -> Result<Option<Arc<Self>>> {
         let store = dir.canonicalize().map_err(|e| failed(dir, "open", e))?;
         Store::open(&store)?;
@@ -170,19 +169,19 @@ impl Server {
             match self.listener.accept() {
                 Ok((stream, _)) => self.take(stream),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The system lacks memory or descriptors for a moment.
+                // The system is temporarily short of memory or descriptors.
                 Err(_) => thread::sleep(Duration::from_millis(100)),
             }
             let mut space = [MaybeUninit::uninit(); 512];
             let mut events = inotify::Reader::new(&self.inotify, &mut space);
             while let Ok(event) = events.next() {
-                // Each event of a watch comes with its end.
+                // The end of a watch produces an event, too.
                 lock(&self.mounts).retain(|_, served| served.watch != event.wd());
             }
         }
     }
 
-    /// Takes a mount from mount.daxfs, and answers with a line, which is empty if it is served.
+    /// Accepts a mount from mount.daxfs, and answers with a line, which is empty on success.
     fn take(&self, mut stream: UnixStream) {
         let _ = stream.set_read_timeout(Some(PATIENCE[1]));
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -202,7 +201,7 @@ impl Server {
         }
     }
 
-    /// Serves mounts of the store that miss packs.
+    /// Serves the store's mounts that lack packs.
     fn find_mounts(&self) {
         let text = read_of("self").unwrap_or_default();
         let of_store = |mount: &daxfs_load::mountinfo::Mount<'_>| {
@@ -224,7 +223,7 @@ impl Server {
         }
     }
 
-    /// Serves the mount with the directory `root`, if it misses packs.
+    /// Serves the mount with the directory `root`, if it lacks packs.
     fn add(&self, root: BorrowedFd<'_>) -> Result<()> {
         let fail = |what: &'static str| {
             move |error: Errno| Error::system("", what, "; mount the image again", error)
@@ -262,7 +261,7 @@ impl Server {
         };
         let path = store.image(&name)?;
         let packs = Packs::of_file(&ImageFile::open(&path)?, &[])?;
-        // It does not keep the mount.
+        // A watch does not keep the mount busy.
         let link = format!("/proc/self/fd/{}", root.as_raw_fd());
         let watch = inotify::add_watch(&self.inotify, link, WatchFlags::DELETE_SELF);
         let served = Served {
@@ -274,7 +273,7 @@ impl Server {
         };
         lock(&self.mounts).insert(device, Arc::new(served));
         let flags = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
-        // Its descriptor is none for files (O_PATH).
+        // `root` is O_PATH, so it cannot be marked directly.
         let marked = self.mark(flags, root, Some("."));
         let errno = |error| Errno::from_raw_os_error(error as i32);
         marked.map_err(|error| fail("cannot listen to opens there")(errno(error)))
@@ -285,11 +284,11 @@ impl Server {
         self.fanotify.mark(flags, open, file, path)
     }
 
-    /// Reads events, for ever. This never opens a file: a loader may wait for the answer if it
-    /// opens one through a mount that is served, by way of an overlay for example.
+    /// Reads events forever. Never opens a file: if the file were on a served mount, for example
+    /// through an overlay, opening it would wait for this function.
     fn read_events(self: &Arc<Self>) {
         loop {
-            // An event that cannot be read was answered with an error.
+            // An unreadable event was answered with an error.
             for event in self.fanotify.read_events().unwrap_or_default() {
                 let is_own = event.pid() == std::process::id() as i32;
                 match self.wanted(&event) {
@@ -301,7 +300,7 @@ impl Server {
         }
     }
 
-    /// Returns the image and the number of the missing pack that has the opened file.
+    /// Returns the image and the index of the missing pack with the opened file.
     fn wanted(&self, event: &FanotifyEvent) -> Option<(Arc<Served>, usize)> {
         let found = fstat(event.fd()?).ok()?;
         let served = Arc::clone(lock(&self.mounts).get(&found.st_dev)?);
@@ -314,7 +313,7 @@ impl Server {
         is_missing.then_some((served, index))
     }
 
-    /// Has the event wait for its pack, and the pack loaded, unless that is under way.
+    /// Queues the event until its pack is loaded, and loads the pack unless that is under way.
     fn wait(self: &Arc<Self>, waiting: Waiting) {
         let sum = waiting.0.packs.sum(waiting.1);
         let mut loading = lock(&self.loading);
@@ -332,7 +331,7 @@ impl Server {
         }
     }
 
-    /// Loads the pack `sum` for all that wait for it.
+    /// Loads the pack `sum` for all who wait for it.
     fn load(&self, sum: &[u8; 32]) {
         let mut error = None;
         loop {
@@ -352,7 +351,7 @@ impl Server {
             }
             match error.as_ref().map(errno_of) {
                 None => self.let_go(event),
-                // The driver says that it is missing.
+                // The driver reports that the pack is missing.
                 Some(None) => self.answer(event, Response::FAN_ALLOW),
                 Some(Some(errno)) => self.answer(event, deny(errno)),
             }
@@ -379,20 +378,20 @@ impl Server {
         Ok(())
     }
 
-    /// Lets the opener go on, and later ones without asking.
+    /// Lets the opener continue, and later ones without asking.
     fn let_go(&self, event: FanotifyEvent) {
         let flags = MarkFlags::FAN_MARK_ADD
             | MarkFlags::FAN_MARK_IGNORED_MASK
             | MarkFlags::FAN_MARK_EVICTABLE;
         if let Some(file) = event.fd() {
-            // Without the mark it asks again.
+            // If the mark fails, the next open asks again.
             let _ = self.mark(flags, file, None);
         }
         self.answer(event, Response::FAN_ALLOW);
     }
 
-    /// Answers, and closes the file before, because it keeps the mount busy. Until then, an event
-    /// that gets its number is behind this one in the kernel's list, and not answered.
+    /// Answers, after closing the file, which keeps the mount busy. An event that reuses the file's
+    /// number meanwhile is behind this one in the kernel's list, so it is not answered by mistake.
     fn answer(&self, event: FanotifyEvent, response: Response) {
         let Some(number) = event.fd().map(|file| file.as_raw_fd()) else {
             return;
@@ -400,17 +399,17 @@ impl Server {
         let _alone = lock(&self.answering);
         drop(event);
         let words = [number.to_ne_bytes(), response.bits().to_ne_bytes()];
-        // It fails if the opener was killed.
+        // This fails if the opener was killed.
         let _ = rustix::io::write(&self.fanotify, words.as_flattened());
     }
 }
 
-/// Returns a refusal with `errno`, one of those that fanotify(7) takes.
+/// Returns a denial with `errno`, which must be one that fanotify(7) accepts.
 fn deny(errno: Errno) -> Response {
     Response::from_bits_retain(Response::FAN_DENY.bits() | ((errno.raw_os_error() as u32) << 24))
 }
 
-/// Returns what open(2) says about `error`, `None` for `ENOMEDIUM`.
+/// Returns the error that open(2) reports for `error`, or `None` for `ENOMEDIUM`.
 fn errno_of(error: &Error) -> Option<Errno> {
     let (Error::System { source, .. } | Error::Mount { source, .. }) = error else {
         return match error {
@@ -445,7 +444,7 @@ fn place_of(device: u64, who: &str) -> Option<PathBuf> {
     })
 }
 
-/// Has the server of the store in `dir` serve `mount`. Calls `start` to start one if there is none.
+/// Hands `mount` to the server of the store in `dir`. Calls `start` if there is no server.
 pub fn hand_over(dir: &Path, mount: BorrowedFd<'_>, start: fn(&Path) -> Result<()>) -> Result<()> {
     let path = socket(&domain_of(dir)?);
     let fail = |error| failed(&path, "talk to the server on", error);
@@ -481,7 +480,7 @@ pub fn hand_over(dir: &Path, mount: BorrowedFd<'_>, start: fn(&Path) -> Result<(
                            (daxfs store serve), and try again";
                 return Err(Error::refused(shown_path(dir), why));
             }
-            // It was about to end.
+            // The server was about to exit.
             Err(_) | Ok(0) => {}
             Ok(1) => return Ok(()),
             Ok(_) => return Err(Error::refused("", answer.trim_end().to_owned())),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Stores on devices, and in files that are a machine's memory. All kernels that have the device mount the images.
+//! Stores on devices, and in files that back a VM's memory. Every attached kernel can mount images.
 //!
-//! In the table an image has its own name, and a pack the name that [`pack_name`] gives it.
+//! In the table, an image has its own name, and a pack the one from [`pack_name`].
 
 use crate::listing::{add_packs, Listed, Listing};
 use crate::pack::{packs, whole_metadata, PackRef};
@@ -24,20 +24,20 @@ use std::path::{Path, PathBuf};
 /// A store on a device.
 pub struct Device(pub PathBuf);
 
-/// An image that was added, see [`Device::add`].
+/// The result of [`Device::add`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
     /// Its SHA-256.
     pub sha256: String,
     /// Number of its packs that were copied.
     pub new: usize,
-    /// Bytes of the image and of these packs.
+    /// Bytes of the image and of the copied packs.
     pub bytes: u64,
-    /// Number of its packs that the device had already.
+    /// Number of its packs that were already on the device.
     pub known: usize,
 }
 
-/// Returns the images of `table` that are not removed; with `packs`, its packs.
+/// Returns the images of `table` that are not removed, or with `packs` its packs.
 fn live(table: &Table, packs: bool) -> impl Iterator<Item = &Entry> {
     let images = table.images.iter();
     images.filter(move |image| !image.removed && is_pack(&image.name) == packs)
@@ -46,7 +46,7 @@ fn live(table: &Table, packs: bool) -> impl Iterator<Item = &Entry> {
 impl Device {
     /// Returns true if `table` and the device have the pack with this record.
     ///
-    /// Fails if the device has something else with its name.
+    /// Fails if something else on the device has the pack's name.
     fn has(&self, table: &Table, record: &layout::Pack) -> Result<bool> {
         let name = pack_name(&hex(&record.sha256));
         let Some(found) = table.find(&name) else {
@@ -61,7 +61,7 @@ impl Device {
             Ok(_) => "another image than its name says".to_owned(),
             Err(error) => error.to_string(),
         };
-        // gc may have removed it, and another process may have used its space again.
+        // gc may have removed the pack, and another process may have reused its space.
         match Overview::load(&self.0)?.table.find(&name) {
             Some(now) if now == found => {
                 let why = format!(
@@ -76,7 +76,7 @@ impl Device {
         }
     }
 
-    /// Adds the `packs` that the device does not have, from the directory `beside`.
+    /// Adds those of `packs` that the device lacks, from the directory `beside`.
     fn put_packs(
         &self,
         image: &Path,
@@ -115,12 +115,12 @@ impl Device {
         Ok(())
     }
 
-    /// Adds the image file `input` as `name`, as it is, and before it the packs that it needs and the device does not
-    /// have. They are beside the file as a store in a directory has them. `reuse` says which removed images give their
-    /// space.
+    /// Adds the image file `input` as `name`, unchanged, after those of its packs that the device
+    /// lacks. The packs lie beside the file as in a store's directory. `reuse` selects the removed
+    /// images whose space may be reused.
     ///
-    /// Each change survives power loss. Fails if the store has an image with this name. Packs that were copied before an
-    /// error remain for the next call, or until [`Device::gc`].
+    /// Each change survives power loss. Fails if the store has an image of this name. Packs that
+    /// were copied before an error remain for the next call, or until [`Device::gc`].
     pub fn add(&self, name: &str, input: &Path, reuse: Reuse) -> Result<Copied> {
         check_name(name)?;
         if is_pack(name) {
@@ -149,7 +149,7 @@ impl Device {
         let names: Vec<String> = names.collect();
         let mut put = || self.put_packs(input, &packs, beside.as_deref(), reuse, &mut copied);
         put()?;
-        // gc may have removed some before there is an image that needs them.
+        // gc may have removed some packs that no image needed yet.
         while !catalog::add(&self.0, name, &image, &names, reuse)? {
             put()?;
         }
@@ -157,7 +157,7 @@ impl Device {
         Ok(copied)
     }
 
-    /// Makes `name` the image that is mounted without a name.
+    /// Makes `name` the image to mount if no name is given.
     pub fn activate(&self, name: &str) -> Result<()> {
         catalog::change(&self.0, |device, table| {
             let image = live(table, false).find(|image| image.name == name);
@@ -186,14 +186,14 @@ impl Device {
         Ok((hex(&opened.superblock.sha256), packs(&opened)?))
     }
 
-    /// Returns all images, in the order of their places, see [`crate::Place::list`].
+    /// Returns all images, sorted by place, see [`crate::Place::list`].
     pub fn list(&self, report: &mut dyn FnMut(Error)) -> Result<Listing> {
         let overview = Overview::load(&self.0)?;
         let table = &overview.table;
         let length = |pack: &str| table.find(&pack_name(pack)).map(Entry::length);
         let mut images = Vec::new();
         for image in table.images.iter().filter(|image| !is_pack(&image.name)) {
-            // The packs of a removed image may be gone.
+            // A removed image's packs may be gone.
             let needs = (!image.removed).then(|| self.needs(image)).transpose();
             let (sha256, packs) = match needs {
                 Ok(needs) => needs.unzip(),
@@ -261,8 +261,8 @@ impl Device {
         })
     }
 
-    /// Verifies the table and all images and packs, see [`crate::Place::verify`]. Images that have data themselves are
-    /// compared with their SHA-256.
+    /// Verifies the table and all images and packs, see [`crate::Place::verify`]. Images with data
+    /// of their own are compared with their SHA-256.
     pub fn verify(
         &self,
         progress: &dyn Progress,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Escapes marks of overlayfs in trees that are the lower layer of an overlay, as overlayfs itself does
+//! Escapes overlayfs's marks in trees that are an overlay's lower layer, as overlayfs itself does
 //! (Documentation/filesystems/overlayfs.rst, "Nesting overlayfs mounts").
 
 use daxfs_image::error::Result;
@@ -19,7 +19,7 @@ fn own(name: &str, value: &[u8]) -> OwnedXattr {
     }
 }
 
-/// Fails if `tree` has a mark of overlayfs that cannot be escaped.
+/// Fails if `tree` contains a mark of overlayfs that cannot be escaped.
 pub fn refuse_marks(tree: &Tree) -> Result<()> {
     for (node, id) in tree.nodes.iter().zip(0..) {
         let refuse = |id, why: &str| Err(daxfs_files::Error::refused(&tree.path(id), why).into());
@@ -28,7 +28,7 @@ pub fn refuse_marks(tree: &Tree) -> Result<()> {
         if names.any(|name| name.len() + 8 > XATTR_NAME_MAX) {
             return refuse(id, "has an extended attribute of overlayfs with a name that cannot be escaped for its length; remove it");
         }
-        // It can have one value only.
+        // The escaped attribute can have only one value.
         let opaque = own("opaque", b"x");
         let other = |xattr: &OwnedXattr| same_name(xattr, &opaque) && *xattr != opaque;
         if set.iter().any(other) {
@@ -50,9 +50,9 @@ fn whiteouts<'a>(tree: &'a Tree, node: &'a Node) -> impl Iterator<Item = NodeId>
     nodes.filter(|&id| tree.nodes[id as usize].kind.is_whiteout())
 }
 
-/// Escapes the attributes and whiteouts that overlayfs would obey, so that an overlay on top of `tree` shows them as they
-/// are now. Whiteouts become empty files with an attribute, and their directories get one. [`refuse_marks`] refuses what
-/// cannot be escaped.
+/// Escapes the attributes and whiteouts that overlayfs would obey, so that an overlay on top of
+/// `tree` shows them unchanged. Whiteouts become empty files with an attribute, and their
+/// directories get one, too. [`refuse_marks`] refuses marks that cannot be escaped.
 pub fn escape(tree: &mut Tree) {
     let escape = |set: &XattrSet| -> XattrSet {
         let escape = |xattr: &OwnedXattr| match escaped(xattr) {
@@ -83,7 +83,7 @@ pub fn escape(tree: &mut Tree) {
     }
 }
 
-/// Adds an attribute to `set`, unless that has it.
+/// Adds an attribute to `set`, unless `set` has it already.
 fn put(set: &mut XattrSet, xattr: OwnedXattr) {
     if !set.iter().any(|other| same_name(other, &xattr)) {
         set.push(xattr);
@@ -94,7 +94,7 @@ fn same_name(one: &OwnedXattr, other: &OwnedXattr) -> bool {
     (one.prefix, &one.name) == (other.prefix, &other.name)
 }
 
-/// Returns the name under which the attribute is stored, if overlayfs would obey it otherwise.
+/// Returns the name under which to store the attribute, if overlayfs would obey it otherwise.
 fn escaped(xattr: &OwnedXattr) -> Option<Box<[u8]>> {
     overlay::own_name(xattr).map(|_| [OVERLAY, &xattr.name].concat().into())
 }
@@ -113,7 +113,7 @@ mod tests {
         minor: 0,
     };
 
-    /// Returns the tree of a directory with these attributes, that has the whiteout `removed` and a FIFO.
+    /// Returns the tree of a directory with these attributes, the whiteout `removed` and a FIFO.
     fn tree(marks: &[OwnedXattr]) -> Tree {
         let mut builder = Builder::new();
         builder.tree.origins.push(Origin::nothing("test".as_ref()));
@@ -138,7 +138,7 @@ mod tests {
         builder.finish()
     }
 
-    /// Returns the attributes of a file of `tree`: `NAME=VALUE` without the start of overlayfs's names.
+    /// Returns the attributes of a file of `tree`: `NAME=VALUE` without overlayfs's prefix.
     fn marks(tree: &Tree, name: &[u8]) -> Vec<String> {
         let mut nodes = tree.nodes.iter();
         let node = nodes.find(|node| tree.name(&node.name) == name).unwrap();
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(tree.nodes.iter().filter(|node| empty(node)).count(), 1);
     }
 
-    /// Marks that are present are kept, and those that cannot be escaped are refused.
+    /// Existing marks are kept, and those that cannot be escaped are refused.
     #[test]
     fn present_marks() {
         let mut marked = tree(&[own("opaque", b"x")]);

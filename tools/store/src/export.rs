@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Images of a store that are written to an OCI layout.
+//! Writes images of a store to an OCI layout.
 //!
-//! Documentation/store.rst describes the manifest: that of a container image whose first layer is the image, and the others are
-//! its packs, in the order of the image's table.
+//! Documentation/store.rst describes the manifest: a container image's, whose first layer is the
+//! image, and whose other layers are its packs, in the order of the image's table.
 
 use crate::add::{Guard, Total};
 use crate::layout::{enter, output, Layout, IMAGE};
@@ -22,24 +22,23 @@ use std::io::{self, Cursor, Read, Seek};
 use std::iter;
 use std::path::Path;
 
-/// Annotation of an image with the digests of its packs, which a differ is not told otherwise.
+/// Annotation of an image with its packs' digests, which a differ cannot learn otherwise.
 pub const PACKS: &str = "org.daxfs.packs";
 const PACK: &str = "application/vnd.daxfs.pack.v1";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
-/// An image that was written to a layout.
+/// An image written to a layout.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Published {
     /// Its SHA-256.
     pub sha256: String,
-    /// Blobs that were written: the image, packs and descriptions.
+    /// Blobs written: the image, packs and descriptions.
     pub new: Total,
-    /// Blobs that the layout had.
+    /// Blobs already in the layout.
     pub known: Total,
 }
 
-/// Writes an image to a layout.
 struct Publisher<'a> {
     layout: Layout,
     create: Guard<'a>,
@@ -54,7 +53,7 @@ impl Publisher<'_> {
         let sha256 = sha256(&mut from).map_err(failed)?;
         let size = from.stream_position().map_err(failed)?;
         let path = dir.join("blobs/sha256").join(&sha256);
-        // Another program may have left a part of it.
+        // Another program may have left part of the blob.
         let is_whole = |found: Metadata| found.is_file() && found.len() == size;
         if path.symlink_metadata().is_ok_and(is_whole) {
             self.published.known.add(size);
@@ -66,14 +65,13 @@ impl Publisher<'_> {
         Ok(json!({ "mediaType": kind, "digest": format!("sha256:{sha256}"), "size": size }))
     }
 
-    /// Adds the blob with this value.
     fn put_json(&mut self, kind: &str, value: &Value) -> Result<Value> {
         self.put(kind, Cursor::new(value.to_string()))
     }
 
-    /// Writes a file, which appears when it is complete and durable.
+    /// Writes a file, which appears once it is complete and durable.
     fn write(&self, path: &Path, mut from: impl Read) -> Result<()> {
-        // It would be followed.
+        // A symlink would be followed.
         if path.is_symlink() {
             std::fs::remove_file(path).map_err(|error| output(path, "remove", error))?;
         }
@@ -85,10 +83,10 @@ impl Publisher<'_> {
 }
 
 impl Store {
-    /// Adds the image `name` to the layout in the directory `dir`, where it is called `reference`: blobs that the layout
-    /// lacks, and then its name, which another image may have had. Calls `create` to make each file. It gets the
-    /// configuration of `container`, the name of a container image in the layout for this `platform`, or else one that names
-    /// only this machine's platform.
+    /// Adds the image `name` to the layout in the directory `dir` as `reference`: blobs that the
+    /// layout lacks, and then the reference, which may replace another. Calls `create` for each
+    /// file. Copies the configuration of `container`, an image in the layout, for `platform`, or
+    /// else writes one that has only this machine's platform.
     ///
     /// Fails if the image or a pack is damaged or missing.
     pub fn export(

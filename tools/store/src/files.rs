@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Files, their errors, and locks.
+//! Files, their errors and locks.
 
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
@@ -15,12 +15,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static PATIENT: AtomicBool = AtomicBool::new(false);
 
-/// From now on, waits for processes that use a store or a layout, instead of failing.
+/// Makes later calls wait for processes that use a store or a layout, instead of failing.
 pub fn wait_for_others() {
     PATIENT.store(true, Ordering::Relaxed);
 }
 
-/// Locks `dir` by `file`, also for others who share it. Another process that does `what` may have it.
+/// Locks `dir` through `file`, maybe `shared`. Messages say that another process does `what`.
 pub(crate) fn occupy(dir: &Path, file: &File, shared: bool, what: &str) -> Result<()> {
     let (now, later) = match shared {
         true => (
@@ -49,7 +49,7 @@ pub(crate) fn occupy(dir: &Path, file: &File, shared: bool, what: &str) -> Resul
     locked.map_err(|error| failed(dir, "lock", error.into()))
 }
 
-/// Locks a mutex that protects data which are valid at any time.
+/// Locks a mutex whose data is valid at any time.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -62,8 +62,8 @@ pub fn length(path: &Path) -> Result<u64> {
         .len())
 }
 
-/// Makes the name of the directory `dir` durable. A read-only filesystem, on which `dir` may be a mount, often cannot sync
-/// directories, and has nothing to write.
+/// Makes the name of the directory `dir` durable. A read-only filesystem, which may be mounted on
+/// `dir`, often cannot sync directories, and has nothing to write.
 pub fn sync_parent(dir: &Path) -> io::Result<()> {
     match File::open(dir.join("..")).and_then(|parent| parent.sync_all()) {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
@@ -78,14 +78,14 @@ pub fn sync(path: &Path) -> Result<()> {
         .map_err(|error| failed(path, "sync the directory", error))
 }
 
-/// Makes all content durable that was written to the filesystem of `dir`, which was opened before.
+/// Makes all content durable that was written to the filesystem of `dir` since `dir` was opened.
 ///
-/// Fails if any of it could not be written. Much faster than fsync(2) of many files, each of which waits for the disk.
+/// Fails if any write failed. Much faster than fsync(2) of many files, which all wait for the disk.
 pub fn sync_content(dir: &File, path: &Path) -> Result<()> {
     syncfs(dir).map_err(|error| failed(path, "sync the filesystem of the directory", error.into()))
 }
 
-/// Returns the error of an operation on the file `path`.
+/// Returns the error for an operation on the file `path`.
 pub fn failed(path: &Path, operation: &str, error: io::Error) -> Error {
     let remedy = match error.kind() {
         io::ErrorKind::NotFound if operation == "examine" => {

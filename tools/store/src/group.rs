@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Groups the objects of an image into packs. Documentation/store.rst says what the constants cost.
+//! Groups an image's objects into packs. Documentation/store.rst explains what the constants cost.
 
 use crate::pack::{New, Pack, Sum};
 use daxfs_reader::layout;
@@ -8,31 +8,31 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes of objects from which a pack ends where its content says.
+/// Minimum bytes of objects before a pack ends where its content decides.
 const LEAST: u64 = 256 << 10;
 
-/// Bytes after these, on average, until a pack ends.
+/// Average number of bytes from there to the end of a pack.
 const MORE: u64 = 256 << 10;
 
-/// Most bytes of objects that share a pack.
+/// Maximum bytes of objects that share a pack.
 const MOST: u64 = 1 << 20;
 
-/// Bytes from which an object has a pack of its own.
+/// Minimum size of an object that gets its own pack.
 const LARGE: u64 = 512 << 10;
 
-/// Bytes that an image needs for each byte in its packs that it does not need, at least.
+/// Bytes that an image must need for each byte in its packs that it does not need.
 const SPARE: u64 = 50;
 
-/// Bytes that all packs of an image may have beside what it needs, however small it is.
+/// Bytes that an image's packs may always contain in excess of its needs, however small it is.
 const SPARE_LEAST: u64 = 64 << 10;
 
-/// Number of new packs of an image, and of packs that it uses beside these, at most.
+/// Maximum number of new packs of an image, and of existing packs that it uses besides.
 const USED_MAX: usize = layout::PACKS_MAX as usize / 2;
 
-/// Returns the index in `packs` of the pack to use for each object. Objects that have to be stored again are not in it.
+/// Returns for each object the index in `packs` of its pack. Objects to store again are missing.
 ///
-/// A pack is in memory as a whole. Packs that the image needs least of come last, and are left out if the bytes that it
-/// does not need were more than one of [`SPARE`] and [`SPARE_LEAST`], or more than those that it needs of the pack.
+/// Packs are loaded as a whole, so those with the least excess come first. A pack is skipped if the
+/// image needs less than half of it, or if all excess would exceed [`SPARE`] and [`SPARE_LEAST`].
 pub fn choose(objects: &BTreeMap<Sum, u64>, packs: &[Arc<Pack>]) -> HashMap<Sum, usize> {
     let wanted = |pack: &Pack| -> u64 {
         let wanted = pack.objects().filter(|(sum, _)| objects.contains_key(*sum));
@@ -45,7 +45,7 @@ pub fn choose(objects: &BTreeMap<Sum, u64>, packs: &[Arc<Pack>]) -> HashMap<Sum,
         .filter(|(wanted, _)| *wanted > 0)
         .collect();
     candidates.sort_by(|&(wanted, index), &(other, with)| {
-        // Compare the parts of them that are needed.
+        // Compare the needed shares of the packs.
         let part = u128::from(wanted) * u128::from(packs[with].bytes);
         let other_part = u128::from(other) * u128::from(packs[index].bytes);
         let larger = other_part.cmp(&part).then(other.cmp(&wanted));
@@ -72,9 +72,9 @@ pub fn choose(objects: &BTreeMap<Sum, u64>, packs: &[Arc<Pack>]) -> HashMap<Sum,
     chosen
 }
 
-/// Splits `lists`, all new objects of an image, into the objects of packs. If these were too many, all are larger.
+/// Splits `lists`, all new objects of an image, into packs, larger ones if there would be too many.
 pub fn split(lists: &[Vec<New>]) -> Vec<&[New]> {
-    // By powers of two: the next version is likely to have packs of the same size.
+    // Grow by powers of two, so that the next version is likely to have packs of the same size.
     let splits = (0..).map(|power| -> Vec<_> {
         let packs = lists.iter().flat_map(|list| {
             let packs = split_by(list, 1 << power).into_iter();
@@ -86,10 +86,11 @@ pub fn split(lists: &[Vec<New>]) -> Vec<&[New]> {
     fitting.next().unwrap_or_default()
 }
 
-/// Splits `objects`, in the order of their times, into the objects of packs that are `grown` times as large as usual.
+/// Splits `objects`, sorted by time, into packs `grown` times as large as usual.
 ///
-/// Files of one package or build have the same time, and come and go together. So a pack ends where the time changes, or
-/// after an object that its name selects, larger objects more often: then packs of other versions end there as well.
+/// Files of one package or build have the same time, and come and go together. So a pack ends where
+/// the time changes, or at an object that its name selects, where other versions' packs end as
+/// well.
 fn split_by(objects: &[New], grown: u64) -> Vec<Range<usize>> {
     let [least, more, most, large] = [LEAST, MORE, MOST, LARGE].map(|bytes| bytes * grown);
     let mut packs = Vec::new();
@@ -127,7 +128,7 @@ mod tests {
     use sha2::{Digest, Sha256};
     use std::collections::BTreeSet;
 
-    /// Returns objects of 1,000 to 101,000 bytes with these numbers; six of them have the same time.
+    /// Returns objects of 1,000 to 101,000 bytes with these numbers; every six have the same time.
     fn objects(numbers: Range<u64>) -> Vec<New> {
         let object = |number: u64| {
             let sum = Sum::from(Sha256::digest(number.to_le_bytes()));
@@ -169,7 +170,7 @@ mod tests {
         assert!(mean > LEAST && mean < MOST, "{mean}");
     }
 
-    /// Packs end at the same objects after a few others were removed.
+    /// Packs end at the same objects after a few others are removed.
     #[test]
     fn ends() {
         let mut all = objects(0..1000);
@@ -196,7 +197,7 @@ mod tests {
         }
     }
 
-    /// Packs are used as long as they have little that is not needed, and those with least of that come first.
+    /// Packs are used as long as most of them is needed, those with the least excess first.
     #[test]
     fn choices() {
         let all = objects(0..1000);
@@ -212,7 +213,8 @@ mod tests {
             };
             Arc::new(Pack::new(reference, objects))
         };
-        // The image has the objects 0 to 499. It needs 99, 95 and 90 of 100 objects of the packs, and all of one.
+        // The image has objects 0 to 499: 99, 95 and 90 of 100 objects of the packs, and all of
+        // one.
         let packs = [400..501, 305..405, 110..210, 0..100].map(pack);
         let wanted = |range: Range<usize>| -> BTreeMap<Sum, u64> {
             let objects = all[range].iter();
@@ -228,9 +230,9 @@ mod tests {
             indices.into_iter().collect::<Vec<_>>()
         };
         assert_eq!(used(&wanted(0..500), &packs), [0, 1, 2, 3]);
-        // The first pack is not used if another one also has what is needed of it.
+        // The first pack is not used if another one also has its needed objects.
         assert_eq!(used(&wanted(0..490), &packs), [1, 2, 3]);
-        // Less than half of a pack is not used.
+        // A pack is not used if less than half of it is needed.
         assert!(used(&wanted(0..40), &packs).is_empty());
     }
 }

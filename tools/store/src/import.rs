@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Images of a store that are read from an OCI layout, or from containerd's store of content.
+//! Reads images of a store from an OCI layout, or from containerd's content store.
 
 use crate::add::{may_be_good, Added, Guard, Total, TOGETHER};
 use crate::layout::IMAGE;
@@ -20,20 +20,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An image of a store in a layout.
+/// A store's image in a layout.
 pub struct Exported(Blobs);
 
 impl Exported {
-    /// Returns the image in containerd's store of content, the directory `dir`: the digests of the image and of its packs.
+    /// Returns the image with these digests, its own and its packs', in containerd's content store
+    /// `dir`.
     ///
     /// Fails if one is missing.
     pub fn of(dir: &Path, digests: &[String]) -> Result<Self> {
         Ok(Exported(Blobs::of(dir, IMAGE, digests)?))
     }
 
-    /// Waits for blobs of [`Exported::of`] that containerd fetches, as long as `still` succeeds.
+    /// Waits for blobs of [`Exported::of`] while containerd fetches them and `still` succeeds.
     ///
-    /// Fails if one is missing, and containerd fetches nothing.
+    /// Fails if one is missing and containerd fetches nothing.
     pub fn wait<E: From<Error>>(
         dir: &Path,
         digests: &[String],
@@ -50,14 +51,14 @@ impl Exported {
         Ok(())
     }
 
-    /// Returns the bytes of the image and of each of its packs.
+    /// Returns the size of the image and of each of its packs.
     pub fn sizes(&self) -> impl Iterator<Item = u64> + '_ {
         self.0.sizes()
     }
 
-    /// Finds the image that `path` names, as [`OciImage::find`] does, in a directory.
+    /// Finds the image that `path` names, like [`OciImage::find`], in a directory.
     ///
-    /// Returns `None` if it is of another kind.
+    /// Returns `None` if it is an image of another kind.
     pub fn find(path: &Path, options: &Options<'_>) -> Result<Option<Self>> {
         let image = OciImage::find(path, options, &Silent, &mut |_| ())?;
         let is_image = image.types().next() == Some(IMAGE);
@@ -66,10 +67,10 @@ impl Exported {
 }
 
 impl Store {
-    /// Adds `exported`, an image of another store, as the image `name`, bit by bit, see [`Store::add`]. Packs that the
-    /// store has are not read.
+    /// Adds `exported`, an image of another store, as the image `name`, bit for bit, see
+    /// [`Store::add`]. Does not read packs that the store already has.
     ///
-    /// Fails if the image or a new pack differs from its digests, or breaks a rule.
+    /// Fails if the image or a new pack does not match its digest, or breaks a rule.
     pub fn import(
         &self,
         name: &str,
@@ -141,7 +142,7 @@ impl Store {
         Ok(added)
     }
 
-    /// Copies the pack that is the layer `part`. Returns it with the bytes of that layer.
+    /// Copies the pack in the layer `part`. Returns it with the size of the layer.
     fn import_pack(
         &self,
         needed: &PackRef,
@@ -163,7 +164,7 @@ impl Store {
     }
 }
 
-/// Returns whether containerd has written to its store of content in the directory `dir` in the last minute.
+/// Returns whether containerd has written to its content store in `dir` within the last minute.
 fn is_fetched(dir: &Path) -> bool {
     let found = std::fs::read_dir(dir.join("ingest")).into_iter().flatten();
     let files = found.filter_map(|entry| Some(entry.ok()?.path().join("data")));
@@ -172,7 +173,7 @@ fn is_fetched(dir: &Path) -> bool {
     ages.any(|age| age < Duration::from_secs(60))
 }
 
-/// Calls `check`, and returns the first error that it reports or returns.
+/// Calls `check`, and returns the first error that `check` reports or returns.
 fn first<T>(check: impl FnOnce(&mut dyn FnMut(Error)) -> Result<T>) -> Result<T> {
     let mut found = None;
     let result = check(&mut |error| _ = found.get_or_insert(error));

@@ -2,7 +2,7 @@
 
 //! Trees of images, and layers on top of them.
 //!
-//! A layer becomes the image of the whole tree, so that a container's overlay has one lower layer.
+//! A layer becomes an image of the whole tree, so that a container's overlay has one lower layer.
 
 use crate::pack::Sum;
 use crate::store::Store;
@@ -16,11 +16,11 @@ use mkdaxfs::writer::tree::{NodeId, Tree};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// Objects of files with content in packs: by the origin in the tree, and the offset in it.
+/// Objects of files whose content is in packs, by origin in the tree and offset in the origin.
 pub type Known = HashMap<(u32, u64), Sum>;
 
 impl Store {
-    /// Returns the tree of the image `name`, with the content that its packs have, as overlayfs shows it.
+    /// Returns the tree of the image `name`, with content from its packs, as overlayfs shows it.
     pub fn tree(&self, name: &str) -> Result<Tree> {
         Ok(self.whole_tree(name)?.0)
     }
@@ -31,7 +31,7 @@ impl Store {
         Ok((tree, known))
     }
 
-    /// Returns the number of inodes of the image `name`, which an overlay on top of it shows as they are.
+    /// Returns the number of inodes of the image `name`, which an overlay on top shows unchanged.
     ///
     /// Fails if one has a mark that overlayfs obeys.
     pub fn lower_inodes(&self, name: &str) -> Result<u64> {
@@ -47,7 +47,7 @@ impl Store {
         Ok(tree.nodes.len() as u64)
     }
 
-    /// Returns the tree of the image `name` as it is stored, with the content that its packs have.
+    /// Returns the tree of the image `name` as stored, with content from its packs.
     fn stored_tree(&self, name: &str) -> Result<(Tree, Known)> {
         let path = self.image(name)?;
         let (_, needed) = self.needs_of(name)?;
@@ -72,7 +72,7 @@ impl Store {
         Ok((tree, known))
     }
 
-    /// Returns a builder on the files of the image `below`, as overlayfs shows them, or of nothing, and their objects.
+    /// Returns a builder on the visible files of the image `below`, if any, and their objects.
     pub fn on(&self, below: Option<&str>) -> Result<(Builder, Known)> {
         match below {
             Some(below) => {
@@ -84,9 +84,9 @@ impl Store {
     }
 }
 
-/// Merges `layer`, the tree of the upper directory of an overlay, into the tree of `builder`, as overlayfs shows it.
+/// Merges `layer`, the tree of an overlay's upper directory, into `builder`, as overlayfs shows it.
 ///
-/// Fails if the upper directory has data of files elsewhere, by `metacopy` or `redirect_dir`.
+/// Fails if files in the directory have data elsewhere, by `metacopy` or `redirect_dir`.
 pub fn merge_upper(builder: &mut Builder, mut layer: Tree) -> Result<()> {
     let mut marks = Marks::default();
     for (node, id) in layer.nodes.iter().zip(0..) {
@@ -114,7 +114,7 @@ pub fn merge_upper(builder: &mut Builder, mut layer: Tree) -> Result<()> {
     Ok(())
 }
 
-/// Gives all files of `tree` the attributes that overlayfs shows.
+/// Reduces the attributes of all files of `tree` to those that overlayfs shows.
 fn see(tree: &mut Tree) {
     let count = tree.xattrs.len();
     let sets: Vec<u32> = (0..count)
@@ -141,7 +141,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
     use std::path::Path;
 
-    /// Returns the tree of a new directory with these files: names and content.
+    /// Returns the tree of a new directory with these files, by name and content.
     fn tree(place: &Path, files: &[(&str, &str)]) -> Tree {
         let directory = tempfile::tempdir_in(place).unwrap().keep();
         for (name, content) in files {
@@ -184,7 +184,7 @@ mod tests {
         minor: 0,
     };
 
-    /// Damaged content of a pack is not stored again, and the pack is named.
+    /// Damaged content of a pack is not stored again, and the error names the pack.
     #[test]
     fn damaged_content() {
         let place = tempfile::tempdir().unwrap();
@@ -205,7 +205,7 @@ mod tests {
         assert!(store.trusted_pack(&id).is_err());
     }
 
-    /// Only images without marks of overlayfs can be lower layers.
+    /// Only images without overlayfs's marks can be lower layers.
     #[test]
     fn marks() {
         let place = tempfile::tempdir().unwrap();
@@ -294,7 +294,7 @@ mod tests {
                 .objects,
             7
         );
-        // Data that is elsewhere.
+        // The data is elsewhere.
         for name in [b"overlay.metacopy", b"overlay.redirect"] {
             let mut layer = tree(place.path(), &[("file", "")]);
             mark(&mut layer, "file", name, b"/x");

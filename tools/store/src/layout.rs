@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! OCI layouts, as programs such as skopeo carry them to registries and back.
+//! OCI layouts, as programs such as skopeo copy them to and from registries.
 
 use crate::files::{occupy, sync_parent};
 use crate::store::is_remains;
@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Type of an image. containerd takes what begins so for a layer, and hands it to the differ.
+/// Type of an image. containerd treats types with this prefix as layers, and calls the differ.
 pub const IMAGE: &str = "application/vnd.oci.image.layer.v1.daxfs";
 /// Annotation with the name of an image in a layout.
 pub(crate) const NAME: &str = "org.opencontainers.image.ref.name";
@@ -25,13 +25,13 @@ const DESCRIPTION: u64 = 16 << 20;
 pub(crate) struct Layout(pub PathBuf);
 
 impl Layout {
-    /// Opens the layout, or makes it in a directory that is missing or empty. Returns the lock that keeps other
-    /// exports out.
+    /// Opens the layout, or creates it in a missing or empty directory. Returns the lock that
+    /// excludes other exports.
     pub fn create(&self) -> Result<File> {
         let dir = &self.0;
         let blobs = dir.join("blobs/sha256");
         let is_new = std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
-        // A killed export may have left nothing else.
+        // A killed export may have left only this.
         if !is_new && !dir.join("blobs").is_dir() {
             let why = "is neither an OCI layout nor an empty directory; name another one";
             return Err(Error::refused(shown_path(dir), why));
@@ -59,9 +59,9 @@ impl Layout {
         Ok(found.unwrap_or_else(|| Map::from_iter([("schemaVersion".into(), 2.into())])))
     }
 
-    /// Returns the configuration of the container image that is called `name`, for `platform` or for this machine.
+    /// Returns the configuration of the container image `name` for `platform`, or for this machine.
     ///
-    /// Fails if it is not a container image, or one for daxfs.
+    /// Fails if it is not a container image, or if it is one for daxfs.
     pub fn config(&self, name: &str, platform: Option<Platform>) -> Result<Value> {
         let options = Options {
             platform,
@@ -79,7 +79,7 @@ impl Layout {
         Ok(config.into())
     }
 
-    /// Returns the index in the file `path`, if there is one.
+    /// Returns the index in the file `path`, if any.
     fn read(&self, path: &Path) -> Result<Option<Map<String, Value>>> {
         let mut text = Vec::new();
         let read = open_now(path).and_then(|file| file.take(DESCRIPTION).read_to_end(&mut text));
@@ -94,10 +94,10 @@ impl Layout {
     }
 }
 
-/// Enters `manifest` into an index as the image `name`, in place of another one.
+/// Enters `manifest` into an index as the image `name`, replacing a previous one.
 pub(crate) fn enter(index: &mut Map<String, Value>, name: &str, mut manifest: Value) {
     manifest["annotations"] = json!({ NAME: name });
-    // Programs in Go write an empty list as null.
+    // Go programs write an empty list as null.
     let images = index.get("manifests").and_then(Value::as_array);
     let mut images = images.cloned().unwrap_or_default();
     images.retain(|image| image["annotations"][NAME] != name);
@@ -105,7 +105,7 @@ pub(crate) fn enter(index: &mut Map<String, Value>, name: &str, mut manifest: Va
     index.insert("manifests".into(), images.into());
 }
 
-/// Returns the error of an operation on a file of a layout.
+/// Returns the error for an operation on a layout's file.
 pub(crate) fn output(path: &Path, operation: &'static str, error: io::Error) -> Error {
     daxfs_files::Error::output(path, operation, error).into()
 }

@@ -2,21 +2,22 @@
 
 //! A store keeps each file's content once, however many images contain it.
 //!
-//! * `STORE/packs/SHA256.daxfs` is a *pack*: an image of *objects*, files named by the SHA-256 of their content, in the
-//!   order of the tree. The pack's name is the SHA-256 of the image. Documentation/store.rst has the rules for what is in one.
-//! * `STORE/images/NAME.daxfs` is the *composed image* of a tree: its regular files that are not empty are in packs. Its
-//!   table of packs has the SHA-256 of each. So the SHA-256 of the image, or its signature, covers all of its content.
-//! * `STORE/active` is a link to the image that is mounted without a name.
-//! * `STORE/lock` is locked by those who change the store.
+//! * `STORE/packs/SHA256.daxfs` is a *pack*: an image of *objects*, files named by the SHA-256 of
+//!   their content, in the order of the tree. The pack's name is the image's SHA-256.
+//!   Documentation/store.rst describes what goes into a pack.
+//! * `STORE/images/NAME.daxfs` is the *composed image* of a tree: its non-empty regular files are
+//!   in packs, whose SHA-256 is in the image's table. So the image's SHA-256 or signature covers
+//!   everything.
+//! * `STORE/active` is a link to the image that is mounted if no name is given.
+//! * `STORE/lock` is locked by processes that change the store.
 //!
-//! Files are complete when they appear, and an image appears after its packs. Their content
-//! does not change afterwards; a signature may be added. [`Store::remove`] and [`Store::gc`] remove
-//! whole files.
+//! Files are complete when they appear, and an image appears after its packs. Their content never
+//! changes, but a signature may be added. [`Store::remove`] and [`Store::gc`] remove whole files.
 //!
-//! [`Store`] has the files, [`mount()`] puts them into memory, each once in a machine. [`Device`] is a store on a device,
-//! from which other kernels mount them; [`Place`] is either one.
-//! [`Store::export`] writes an image into an OCI layout, and [`Store::import`] adds one from there.
-//! [`Store::add_layer`] makes an image of a layer of a container, on top of another image.
+//! [`Store`] manages the files, and [`mount()`] loads them, each once per machine. [`Device`] is a
+//! store on a device, from which other kernels mount images; [`Place`] is either. [`Store::export`]
+//! writes an image to an OCI layout, [`Store::import`] adds one from there. [`Store::add_layer`]
+//! adds an image with a container's layer on top of another image.
 
 mod add;
 mod demand;

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 pub struct Listed {
     /// Its name.
     pub name: String,
-    /// Its SHA-256; `None` if it was removed from a device.
+    /// Its SHA-256; `None` for an image removed from a device.
     pub sha256: Option<String>,
     /// Bytes of the image and of its packs.
     pub size: u64,
@@ -20,9 +20,9 @@ pub struct Listed {
     pub own: u64,
     /// Its packs.
     pub packs: Vec<PackRef>,
-    /// It is mounted without a name.
+    /// Whether it is mounted if no name is given.
     pub active: bool,
-    /// Its entry in the table of a device.
+    /// Its entry in a device's table.
     pub entry: Option<Entry>,
 }
 
@@ -30,11 +30,11 @@ pub struct Listed {
 pub struct Listing {
     /// The images.
     pub images: Vec<Listed>,
-    /// Its device.
+    /// The store's device, if it is on one.
     pub device: Option<Overview>,
 }
 
-/// Adds the bytes of their packs to the sizes of `images`, which have their own bytes. `length` returns the bytes of a pack.
+/// Adds the sizes of packs, which `length` returns, to those of `images`, so far without packs.
 pub(crate) fn add_packs(images: &mut [Listed], length: impl Fn(&str) -> u64) {
     let mut users = HashMap::<String, usize>::new();
     for pack in images.iter().flat_map(|image| &image.packs) {

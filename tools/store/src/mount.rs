@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Mounting images of stores.
+//! Mounts images of stores.
 //!
-//! Images of a store share packs in memory: the store is their domain in the kernel. Packs that it
-//! does not have are loaded. Nothing is recorded, and a crash leaves nothing.
+//! Images of a store share packs in memory: the store is their domain in the kernel. Missing packs
+//! are loaded. Nothing is recorded, so a crash leaves nothing behind.
 
 use crate::demand::hand_over;
 use crate::files::failed;
@@ -15,24 +15,24 @@ use daxfs_load::{Kind, Loaded, Loading, Room};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// How an image is mounted.
+/// How to mount an image.
 #[derive(Clone, Debug, Default)]
 pub struct Demands {
-    /// SHA-256 that the image must have.
+    /// Required SHA-256 of the image.
     pub digest: Option<String>,
-    /// Demand a signature of the image that the kernel trusts.
+    /// Whether to require a signature that the kernel trusts.
     pub signed: bool,
-    /// Options of the mount: `nosuid`, `nodev`, `noexec` and the like.
+    /// Mount options: `nosuid`, `nodev`, `noexec` and the like.
     pub options: Vec<String>,
-    /// Load packs when files in them are opened. Starts a server for that, if the store has none.
+    /// Starts a server for the store if it has none. If given, packs are loaded on first use.
     pub on_demand: Option<fn(&Path) -> Result<()>>,
 }
 
-/// Mounts the image `name` of `store` on the directory `dir`. Loads it, and its packs that are not in memory. Before that,
-/// calls `room` with the bytes to load.
+/// Mounts the image `name` of `store` on the directory `dir`. Loads the image and those of its
+/// packs that are not in memory, after calling `room` with the bytes to load.
 ///
-/// The kernel compares the image with its SHA-256, and each piece of it and of its packs with its
-/// sums before its first use.
+/// The kernel compares the image with its SHA-256, and each piece of the image and its packs with
+/// its sum before the piece is first used.
 pub fn mount(
     store: &Store,
     name: &str,

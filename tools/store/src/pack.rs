@@ -18,32 +18,32 @@ use mkdaxfs::writer::origin::Origin;
 use mkdaxfs::writer::tree::{self, Attributes, Kind, Node, NodeId, Tree, ROOT};
 use std::path::Path;
 
-/// SHA-256 of the content of an object.
+/// SHA-256 of an object's content.
 pub type Sum = [u8; 32];
 
 const BUFFER: usize = 64 << 10;
 
-/// A reference to a pack, as an image has it in its table.
+/// A reference to a pack, as in an image's table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PackRef {
-    /// SHA-256 of the pack, which is its name: hexadecimal digits.
+    /// SHA-256 of the pack, which is its name, in hexadecimal digits.
     pub sha256: String,
     /// Bytes of the pack.
     pub size: u64,
 }
 
-/// Where a pack has an object.
+/// The place of an object in a pack.
 #[derive(Clone, Copy)]
 pub struct Object {
     /// Its bytes.
     pub size: u64,
-    /// The offset of the first one.
+    /// The offset of its data.
     pub data: u64,
     /// Its inode number.
     pub ino: u32,
 }
 
-/// An object to store: its name, its bytes, and the modification time in seconds of `node`, a file with it.
+/// An object to store: name, size, and modification time in seconds of `node`, which has it.
 #[derive(Clone, Copy)]
 pub struct New {
     pub sum: Sum,
@@ -54,9 +54,9 @@ pub struct New {
 
 /// A pack with its objects.
 pub struct Pack {
-    /// Its name and its bytes, as images have them in their tables.
+    /// Its name and size, as in images' tables.
     pub reference: tree::Pack,
-    /// Bytes of all of its objects.
+    /// Total size of its objects.
     pub bytes: u64,
     /// Its objects, sorted.
     objects: Vec<(Sum, Object)>,
@@ -65,7 +65,7 @@ pub struct Pack {
 impl Pack {
     /// Reads the metadata of the pack `sha256` in the file `path`.
     ///
-    /// Fails if they are damaged, or if something else is in it.
+    /// Fails if the metadata is damaged, or if the file is something else.
     pub fn open(path: &Path, sha256: &str) -> Result<Self> {
         let opened = Opened::open(path)?;
         match hex(&opened.superblock.sha256) == sha256 {
@@ -116,13 +116,13 @@ impl Pack {
     }
 }
 
-/// Returns the error for the pack `name` with another SHA-256 than its name says.
+/// Returns the error for the pack `name` whose SHA-256 differs from its name.
 pub fn wrong_pack(name: String) -> Error {
     let why = "is not the pack with this SHA-256; restore it from a copy, or remove the images that need it, run daxfs store gc, and add them again";
     Error::refused(name, why)
 }
 
-/// Compares the metadata of the image `name` with their checksum.
+/// Compares the metadata of the image `name` with its checksum.
 pub fn whole_metadata<S: Storage>(reader: &Reader<'_, S>, name: &str) -> Result<()> {
     let whole = reader
         .image
@@ -139,7 +139,7 @@ pub fn written(output: &Output, size: u64, name: String) -> Result<Opened> {
 
 /// Returns the packs of the image `opened`.
 ///
-/// Fails if its metadata are damaged: packs that it does not name are removed.
+/// Fails if the image's metadata is damaged, because packs that it does not list are removed.
 pub fn packs(opened: &Opened) -> Result<Vec<PackRef>> {
     let reader = opened.reader();
     whole_metadata(&reader, &opened.name)?;
@@ -150,14 +150,14 @@ pub fn packs(opened: &Opened) -> Result<Vec<PackRef>> {
     Ok(packs.collect())
 }
 
-/// Returns the name of the object with this SHA-256: in base64url, because a pack has the names in memory.
+/// Returns an object's name: its SHA-256 in base64url, because a pack keeps the names in memory.
 pub fn object_name(sum: &Sum) -> String {
     URL_SAFE_NO_PAD.encode(sum)
 }
 
 /// Calls `visit` with each object of a pack.
 ///
-/// Fails if something else is in the image.
+/// Fails if the image contains anything else.
 pub fn each_object<S: Storage>(
     reader: &Reader<'_, S>,
     mut visit: impl FnMut(Sum, &daxfs_reader::Inode) -> Result<()>,
@@ -180,9 +180,9 @@ pub fn each_object<S: Storage>(
     Ok(())
 }
 
-/// Returns the options of all images of a store. Sums let mounts verify each piece before its first use, so it is not read
-/// back when it is written. Gaps are in memory
-/// like all of a pack, and few files may be there to fill them.
+/// Returns the options of all images of a store. The sums let mounts verify each piece before its
+/// first use, so images are not read back after writing. They are dense, because gaps need memory
+/// like the rest of a pack, and there may be few files to fill them.
 pub fn options() -> Options {
     Options {
         sums: true,
@@ -194,8 +194,8 @@ pub fn options() -> Options {
     }
 }
 
-/// Returns the tree of a pack of `objects`: regular files of `tree`, with their content, in this order. The pack does not
-/// depend on `tree` otherwise.
+/// Returns the tree of a pack of `objects`: the content of regular files of `tree`, in this order.
+/// The pack depends on nothing else in `tree`.
 pub fn tree(tree: &Tree, objects: &[New]) -> Result<Tree> {
     let attributes = |permissions| Attributes {
         permissions,
@@ -206,7 +206,7 @@ pub fn tree(tree: &Tree, objects: &[New]) -> Result<Tree> {
     };
     let mut builder = Builder::new();
     builder.tree.origins = tree.origins.iter().map(Origin::share).collect();
-    // If a pack is mounted by itself, nobody but root gets at files of the images that are private.
+    // If a pack is mounted on its own, only root can read files that are private in the images.
     builder.describe(ROOT, attributes(0o700), 0);
     let mut entries = Vec::with_capacity(objects.len());
     for &New { sum, node, .. } in objects {

@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 
 /// Where a store is.
 pub enum Place {
-    /// In a directory, or in one that will be made.
+    /// In a directory, which may not exist yet.
     Directory(PathBuf),
-    /// On a device, or in a file that is a machine's memory.
+    /// On a device, or in a file that backs a VM's memory.
     Device(Device),
 }
 
 impl Place {
-    /// Returns where the store `path` is: on a device or in a file if there is one.
+    /// Returns the store `path`: on a device or in a file, if `path` is one.
     pub fn new(path: &Path) -> Self {
         match path.metadata() {
             Ok(found) if !found.is_dir() => Place::Device(Device(path.into())),
@@ -29,8 +29,8 @@ impl Place {
         }
     }
 
-    /// Makes an empty store: on the device or in the file `path`, in a new file of `size` bytes, or else in a directory.
-    /// `force` overwrites what a device has.
+    /// Creates an empty store: on the device or in the file `path`, in a new file of `size` bytes,
+    /// or in a directory. `force` overwrites the content of a device.
     pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
         match Self::new(path) {
             Place::Directory(path) if size.is_none() => {
@@ -47,7 +47,7 @@ impl Place {
         }
     }
 
-    /// Makes `name` the image that is mounted without a name.
+    /// Makes `name` the image to mount if no name is given.
     pub fn activate(&self, name: &str) -> Result<()> {
         match self {
             Place::Directory(path) => Store::change(path)?.activate(name),
@@ -55,8 +55,8 @@ impl Place {
         }
     }
 
-    /// Returns all images. Calls `report` for each damaged image, which is left out, and for each one that needs a
-    /// missing pack.
+    /// Returns all images. Calls `report` for each damaged image, which is left out, and for each
+    /// one with a missing pack.
     pub fn list(&self, report: &mut dyn FnMut(Error)) -> Result<Listing> {
         match self {
             Place::Directory(path) => Ok(Listing {
@@ -67,7 +67,7 @@ impl Place {
         }
     }
 
-    /// Removes the image `name`. Its packs remain until [`Place::gc`], and mounts keep what they have.
+    /// Removes the image `name`. Its packs remain until [`Place::gc`], and mounts still work.
     pub fn remove(&self, name: &str) -> Result<()> {
         match self {
             Place::Directory(path) => Store::change(path)?.remove(name),

@@ -20,12 +20,12 @@ use std::os::unix::fs::{symlink, DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// The link to the image that is mounted without a name.
+/// The link to the image that is mounted if no name is given.
 const ACTIVE: &str = "active";
 
 const SUFFIX: &str = ".daxfs";
 
-/// Returns the error for a directory that has no store, or does not exist.
+/// Returns the error for a directory that is missing or has no store.
 fn no_store(dir: &Path) -> Error {
     let why = match dir.symlink_metadata() {
         Ok(_) => "is not a store; daxfs store init makes one",
@@ -34,8 +34,8 @@ fn no_store(dir: &Path) -> Error {
     Error::refused(shown_path(dir), why)
 }
 
-/// Checks that only this user and root can put links into the directory `dir`: a process that changes the store would
-/// follow them, and write to files of others or remove them.
+/// Checks that only this user and root can create links in the directory `dir`: a process that
+/// changes the store would follow them, and overwrite or remove others' files.
 fn check_owner(dir: &Path) -> Result<()> {
     let found = dir.metadata().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => no_store(dir),
@@ -54,49 +54,49 @@ fn check_owner(dir: &Path) -> Result<()> {
     Err(Error::refused(shown_path(dir), why))
 }
 
-/// A store.
+/// A store in a directory.
 pub struct Store {
     pub(crate) dir: PathBuf,
     _lock: Option<File>,
     pub(crate) read: Mutex<Read>,
-    /// Locked while files are added, and packs removed that no image needs.
+    /// Locked while files are added, and while unneeded packs are removed.
     pub(crate) change: Mutex<()>,
 }
 
-/// Files that were read. They do not change.
+/// The files read so far, which do not change.
 #[derive(Default)]
 pub(crate) struct Read {
     pub(crate) packs: BTreeMap<String, Arc<Pack>>,
-    /// Packs that were found damaged when their content was needed.
+    /// Packs found damaged when their content was needed.
     distrusted: BTreeSet<String>,
     pub(crate) images: BTreeMap<String, Needs>,
 }
 
 impl Read {
-    /// Forgets the pack `sha256`: its file is replaced or removed.
+    /// Forgets the pack `sha256`, whose file is replaced or removed.
     pub(crate) fn forget(&mut self, sha256: &str) {
         self.packs.remove(sha256);
         self.distrusted.remove(sha256);
     }
 }
 
-/// SHA-256 of an image, and the packs that it needs.
+/// SHA-256 of an image, and its packs.
 pub(crate) type Needs = (String, Vec<PackRef>);
 
-/// Packs and files that [`Store::gc`] has removed.
+/// Packs and files removed by [`Store::gc`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Freed {
     /// Number of packs.
     pub packs: usize,
-    /// Number of files that commands had left.
+    /// Number of files left by killed commands.
     pub remains: usize,
     /// Their bytes.
     pub bytes: u64,
 }
 
 impl Store {
-    /// Opens the store in the directory `dir`, to change it. Makes it if the directory is missing or
-    /// empty.
+    /// Opens the store in the directory `dir` to change it. Creates it if the directory is missing
+    /// or empty.
     ///
     /// Fails if another process uses the store, unless this one [waits](crate::wait_for_others).
     pub fn create(dir: &Path) -> Result<Self> {
@@ -119,14 +119,14 @@ impl Store {
         let lock = dir.join("lock");
         if !lock.exists() {
             let mut entries = std::fs::read_dir(dir).map_err(|e| failed(dir, "read", e))?;
-            // Another process may have made the store.
+            // Another process may have created the store meanwhile.
             if entries.next().is_some() && !lock.exists() {
                 let why = "is neither a store nor an empty directory; name another directory";
                 return Err(Error::refused(shown_path(dir), why));
             }
-            // A directory without a lock may be one that was made before power was lost.
+            // A directory without a lock may have been created just before a power loss.
             sync_parent(dir).map_err(|error| failed(dir, "sync the directory above", error))?;
-            // Others could hold the lock for ever.
+            // With another mode, others could hold the lock forever.
             let mut options = File::options();
             let made = options.write(true).create(true).mode(0o600).open(&lock);
             made.map_err(|error| failed(&lock, "make the file", error))?;
@@ -138,8 +138,8 @@ impl Store {
         Self::change(dir)
     }
 
-    /// Opens the store in the directory `dir`, to list and mount images. Others may change it: files appear complete, and
-    /// only those that no image needs disappear before their image.
+    /// Opens the store in the directory `dir` to list and mount images. Others may change it: files
+    /// appear complete, and a file disappears before its image only if no image needs it.
     pub fn open(dir: &Path) -> Result<Self> {
         Self::lock(dir, None)
     }
@@ -151,7 +151,7 @@ impl Store {
         Self::lock(dir, Some(true))
     }
 
-    /// Opens the store in the directory `dir`, to remove files.
+    /// Opens the store in the directory `dir` to remove files.
     ///
     /// Fails if another process changes or verifies the store, unless this one waits.
     pub fn change(dir: &Path) -> Result<Self> {
@@ -164,13 +164,13 @@ impl Store {
         Self::lock(dir, Some(false))
     }
 
-    /// Opens the store, and locks it, maybe shared with others who do the same.
+    /// Opens the store and locks it, shared or exclusively, or for `None` not at all.
     fn lock(dir: &Path, shared: Option<bool>) -> Result<Self> {
         let path = dir.join("lock");
-        // A FIFO would keep this waiting.
+        // A FIFO would block the open.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
         let lock = match File::options().read(true).custom_flags(flags).open(&path) {
-            // Others than its owner may list and mount.
+            // Users other than its owner may list and mount.
             Err(error) if shared.is_none() && error.kind() == io::ErrorKind::PermissionDenied => {
                 None
             }
@@ -190,22 +190,22 @@ impl Store {
         })
     }
 
-    /// Returns which directory the store is.
+    /// Returns the identity of the store's directory.
     pub fn identity(&self) -> Result<Identity> {
         let found = stat(&self.dir);
         let found = found.map_err(|error| failed(&self.dir, "examine", error.into()))?;
         Ok(identity(&found))
     }
 
-    /// Returns where the image `name` is, or will be.
+    /// Returns the path of the image `name`, which need not exist.
     ///
-    /// Fails if that is no name for an image.
+    /// Fails if an image cannot have this name.
     pub fn image(&self, name: &str) -> Result<PathBuf> {
         check_name(name)?;
         Ok(self.dir.join("images").join(format!("{name}{SUFFIX}")))
     }
 
-    /// Returns where the pack `sha256` is.
+    /// Returns the path of the pack `sha256`.
     pub(crate) fn pack(&self, sha256: &str) -> PathBuf {
         self.dir.join("packs").join(format!("{sha256}{SUFFIX}"))
     }
@@ -223,7 +223,7 @@ impl Store {
         self.names("images")
     }
 
-    /// Returns the names of the files in the directory `inner` that end as images, without that end.
+    /// Returns the names of the image files in the directory `inner`, without their suffix.
     pub(crate) fn names(&self, inner: &str) -> Result<BTreeSet<String>> {
         let names = self.files(inner)?.into_iter().filter_map(|path| {
             let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
@@ -232,7 +232,7 @@ impl Store {
         Ok(names.collect())
     }
 
-    /// Returns the files in the directory `inner`. Directories there belong to somebody else.
+    /// Returns the files in the directory `inner`. Directories in it are not ours.
     pub(crate) fn files(&self, inner: &str) -> Result<Vec<PathBuf>> {
         let dir = self.dir.join(inner);
         let entries = match std::fs::read_dir(&dir) {
@@ -248,8 +248,8 @@ impl Store {
         paths.map_err(|error| failed(&dir, "read", error))
     }
 
-    /// Returns the SHA-256 of each image and the packs that it needs, by name. Calls `report` for each damaged image, which
-    /// is left out, and for each one that needs a missing pack.
+    /// Returns the SHA-256 and the packs of each image, by name. Calls `report` for each damaged
+    /// image, which is left out, and for each one with a missing pack.
     fn needs(&self, report: &mut dyn FnMut(Error)) -> Result<BTreeMap<String, Needs>> {
         let mut found = BTreeMap::new();
         for name in self.names("images")? {
@@ -260,7 +260,7 @@ impl Store {
                 .cloned();
             let path = self.image(&name);
             if path.is_ok_and(|path| path.symlink_metadata().is_err()) {
-                // Another process has removed it.
+                // Another process has removed the image.
                 continue;
             }
             if let Some(PackRef { sha256, .. }) = missing {
@@ -274,19 +274,19 @@ impl Store {
         Ok(found)
     }
 
-    /// Returns the SHA-256 of the image `name` and the packs that it needs.
+    /// Returns the SHA-256 and the packs of the image `name`.
     pub fn needs_of(&self, name: &str) -> Result<Needs> {
         if let Some(known) = lock(&self.read).images.get(name) {
             return Ok(known.clone());
         }
         let opened = self.open_image(name)?;
         let needs = (hex(&opened.superblock.sha256), packs(&opened)?);
-        // An addition since then may have inserted what it has made.
+        // A concurrent addition may have inserted its own result.
         let mut read = lock(&self.read);
         Ok(read.images.entry(name.into()).or_insert(needs).clone())
     }
 
-    /// Returns the SHA-256 and the bytes of the image `name` and of each pack that it needs.
+    /// Returns the SHA-256 and size of the image `name` and of each of its packs.
     pub fn parts(&self, name: &str) -> Result<Vec<(String, u64)>> {
         let (sha256, packs) = self.needs_of(name)?;
         let packs = packs.into_iter().map(|pack| {
@@ -314,7 +314,7 @@ impl Store {
         Ok(pack)
     }
 
-    /// Returns the pack `sha256`, for one more image that needs it.
+    /// Returns the pack `sha256` for use by a new image.
     pub(crate) fn trusted_pack(&self, sha256: &str) -> Result<Arc<Pack>> {
         if lock(&self.read).distrusted.contains(sha256) {
             let why = "was damaged when it was read; restore it from a copy";
@@ -331,7 +331,7 @@ impl Store {
         });
         let needs = self.needs(report)?.into_iter();
         let listed = needs.filter_map(|(name, (sha256, packs))| {
-            // Another process may have removed it.
+            // Another process may have removed the image.
             let size = length(&self.image(&name).ok()?).ok()?;
             Some(Listed {
                 active: active.as_ref() == Some(&name),
@@ -348,9 +348,9 @@ impl Store {
         Ok(listed)
     }
 
-    /// Returns the name of the image that is mounted without a name, if one is active.
+    /// Returns the name of the image that is mounted if no name is given, if one is active.
     ///
-    /// Fails if something else than the link to an image is in its place.
+    /// Fails if anything but a link to an image is in its place.
     pub fn active(&self) -> Result<Option<String>> {
         let link = self.dir.join(ACTIVE);
         let target = match std::fs::read_link(&link) {
@@ -370,7 +370,7 @@ impl Store {
         )
     }
 
-    /// Makes `name` the image that is mounted without a name.
+    /// Makes `name` the image to mount if no name is given.
     pub fn activate(&self, name: &str) -> Result<()> {
         if !self.image(name)?.exists() {
             return Err(missing(name));
@@ -382,7 +382,7 @@ impl Store {
         }
         let (link, new) = (self.dir.join(ACTIVE), self.dir.join(".active.tmp"));
         let _ = std::fs::remove_file(&new);
-        // A link cannot be synced by itself. Without a journal its name could be on disk before it.
+        // A link cannot be synced itself. Without a journal, its name could reach the disk first.
         symlink(format!("images/{name}{SUFFIX}"), &new)
             .and_then(|()| File::open(&self.dir))
             .and_then(|dir| Ok(rustix::fs::syncfs(dir)?))
@@ -391,7 +391,7 @@ impl Store {
         sync(&self.dir)
     }
 
-    /// Removes the image `name`. Its packs remain until [`Store::gc`]. This does not wait for additions.
+    /// Removes the image `name`. Its packs remain until [`Store::gc`]. Does not wait for additions.
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.image(name)?;
         if path.exists()
@@ -412,13 +412,13 @@ impl Store {
         }
     }
 
-    /// Removes the packs that no image needs, and the remains of additions that did not end. Images
-    /// in memory stay there.
+    /// Removes the packs that no image needs, and the remains of interrupted additions. Images in
+    /// memory stay there.
     ///
-    /// Calls `report` for each damaged image, and for each one that needs a missing pack. Keeps all packs if an image is damaged,
-    /// because the packs that it needs are not known.
+    /// Calls `report` for each damaged image, and for each one with a missing pack. Keeps all packs
+    /// if an image is damaged, because the packs that it needs are unknown.
     pub fn gc(&self, report: &mut dyn FnMut(Error)) -> Result<Freed> {
-        // Images that are read now are not read while additions wait.
+        // Read the images now, so that additions need not wait for that.
         let _ = self.needs(&mut |_| ());
         let _change = lock(&self.change);
         let needs = self.needs(report)?;
@@ -460,7 +460,7 @@ impl Store {
     }
 }
 
-/// Returns true for a file that a command has left that was killed.
+/// Returns true for a file left by a killed command.
 pub(crate) fn is_remains(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     name.starts_with(b".mkdaxfs-") && name.ends_with(b".tmp")
@@ -481,7 +481,7 @@ pub(crate) fn keeps_all(path: &Path) -> Error {
     Error::refused(shown_path(path), why)
 }
 
-/// Returns the error for an image that is not there.
+/// Returns the error for a missing image.
 fn missing(name: &str) -> Error {
     let why = "no such image in the store; daxfs store list lists them";
     Error::refused(name, why)

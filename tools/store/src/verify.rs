@@ -16,7 +16,7 @@ use daxfs_reader::catalog::pack_name;
 use daxfs_reader::Content;
 use std::collections::{BTreeMap, HashMap};
 
-/// Numbers of the images, packs and objects that were verified.
+/// Numbers of verified images, packs and objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
     /// Number of images.
@@ -53,8 +53,8 @@ impl Store {
     }
 }
 
-/// Verifies `packs`, which come with their names, and `images`. On a device, images may have data, and packs have other
-/// names.
+/// Verifies `packs`, given with their names, and `images`. On a device, images may contain data,
+/// and packs have different names.
 pub(crate) fn verify(
     packs: impl Iterator<Item = (String, Result<Opened>)>,
     images: impl Iterator<Item = Result<Opened>>,
@@ -87,7 +87,7 @@ pub(crate) fn verify(
     verified
 }
 
-/// Checks all of a composed image.
+/// Checks a composed image completely.
 pub(crate) fn whole_image(
     opened: &Opened,
     found: &BTreeMap<String, Sizes>,
@@ -131,7 +131,7 @@ pub(crate) fn whole_image(
     })
 }
 
-/// Bytes of a pack, and of its objects by their inode numbers.
+/// Size of a pack, and of its objects by inode number.
 pub(crate) type Sizes = (u64, HashMap<u32, u64>);
 
 pub(crate) fn sizes(pack: &Pack) -> Sizes {
@@ -140,7 +140,7 @@ pub(crate) fn sizes(pack: &Pack) -> Sizes {
     (pack.reference.total_size, objects.collect())
 }
 
-/// Checks all of an image, and that it has `sums`, by which mounts verify its pieces.
+/// Checks an image completely, including `sums`, with which mounts verify its pieces.
 pub(crate) fn whole(opened: &Opened, sums: bool, progress: &dyn Progress) -> Result<()> {
     progress.step("reading", opened.superblock.total_size);
     if let Some(finding) = first(&opened.source) {
@@ -155,7 +155,7 @@ pub(crate) fn whole(opened: &Opened, sums: bool, progress: &dyn Progress) -> Res
     Ok(())
 }
 
-/// Checks all of the pack `name`, and returns its SHA-256 with its objects. Reports damaged objects.
+/// Checks the pack `name` completely. Returns its SHA-256 and its objects. Reports damaged objects.
 pub(crate) fn whole_pack(
     opened: Opened,
     name: &str,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Builds images record by record, right or wrong, without the writer that is tested.
+//! Builds images record by record, valid or not, without the writer under test.
 
 use daxfs_check::acl;
 use daxfs_files::digest::combine;
@@ -69,7 +69,7 @@ impl Builder {
         ino
     }
 
-    /// Adds a regular file of `size` bytes with the data of inode `ino` of pack number `pack`, 1 for the first.
+    /// Adds a regular file of `size` bytes whose data is inode `ino` of pack number `pack`, from 1.
     pub fn in_pack(&mut self, size: u64, pack: u32, ino: u32) -> u32 {
         let number = self.inode(REGULAR | 0o644, size, 0);
         let inode = &mut self.inodes[number as usize - 1];
@@ -88,8 +88,7 @@ impl Builder {
         ino
     }
 
-    /// Makes the inode `ino` a directory of `entries`; children that are directories must exist
-    /// already.
+    /// Makes the inode `ino` a directory of `entries`; child directories must already exist.
     pub fn directory(&mut self, ino: u32, parent: u32, mut entries: Vec<(Vec<u8>, u32)>) {
         entries.sort_by(|a, b| (name_hash(&a.0), &a.0).cmp(&(name_hash(&b.0), &b.0)));
         let first = self.dirents.len();
@@ -245,7 +244,7 @@ pub fn seal(image: &mut [u8]) {
     seal_signature(image);
 }
 
-/// Sets the checksum of the signature that follows the image, if there is one.
+/// Sets the checksum of the signature that follows the image, if any.
 fn seal_signature(image: &mut [u8]) -> Option<()> {
     let superblock = Superblock::load(&&*image).ok()?;
     let start = usize::try_from(superblock.signature_offset()).ok()?;
@@ -280,8 +279,8 @@ pub fn set_digest(image: &mut [u8]) -> Vec<[u8; 32]> {
     sums
 }
 
-/// Sets the SHA-256 of the valid `image`, which has the feature, append the table of sums, and after
-/// it the signature `cms` if there is one.
+/// Sets the SHA-256 of the valid `image`, which has the feature, and appends the table of sums and
+/// the signature `cms`, if any.
 pub fn append(image: &mut Vec<u8>, cms: &[u8]) {
     let sums = set_digest(image);
     let digest = superblock(image).sha256;
@@ -322,8 +321,8 @@ pub mod in_pack {
     pub const LAST: u32 = FIFO;
 }
 
-/// Returns a pack with files of each kind that a composed image can name, rightly or wrongly. [`append`] or
-/// [`set_digest`] is still to be called.
+/// Returns a pack with files of each kind that a composed image can name, rightly or wrongly. Call
+/// [`append`] or [`set_digest`] on it.
 pub fn pack() -> Vec<u8> {
     let mut builder = Builder {
         compat: layout::COMPAT_SUMS,
@@ -374,8 +373,8 @@ pub fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     value
 }
 
-/// Returns the specimen with more at the end of each table: packed files, a shared one, one with its data in `pack`, sets
-/// of several attributes, access control lists. [`append`] is still to be called.
+/// Returns the specimen with more in each table: packed files, a shared file, one with data in
+/// `pack`, sets of several attributes, access control lists. Call [`append`] on it.
 pub fn rich(pack: &[u8]) -> Vec<u8> {
     let mut builder = tables();
     builder.compat = layout::COMPAT_SUMS;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Tables of stores made of arbitrary bytes.
+//! Tables of stores made from arbitrary bytes.
 
 use daxfs_reader::catalog::{
     CatalogEntry, CatalogHead, Table, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAGIC, CATALOG_SIZE,
@@ -11,12 +11,12 @@ const ENTRIES: usize = 63;
 
 const COPY: usize = size_of::<CatalogHead>() + ENTRIES * size_of::<CatalogEntry>();
 
-/// Takes `bytes` for the copies of a table, one after the other, and reads it. The first byte
-/// says which of them get a correct head and checksum.
+/// Reads `bytes` as the copies of a table, one after the other. The first byte selects which of
+/// them get a correct head and checksum.
 ///
 /// # Panics
 ///
-/// If the reader has a bug: if it accepts images that overlap or are outside the memory.
+/// If the reader has a bug: if it accepts images that overlap or exceed the memory.
 pub fn read(bytes: &[u8]) {
     let Some((&first, rest)) = bytes.split_first() else {
         return;
@@ -46,7 +46,7 @@ pub fn read(bytes: &[u8]) {
     }
 }
 
-/// Checks the rules that a valid table follows.
+/// Checks that a valid table follows the rules.
 pub fn check_rules(table: &Table) {
     let mut images: Vec<_> = table.images.iter().collect();
     images.sort_by_key(|image| image.range.start);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Does everything with an image that the program can do, also for the fuzz target.
+//! Runs every function of the program on an image, also for the fuzz target.
 
 use crate::specimen;
 use daxfs::commands::fsck::examine;
@@ -19,12 +19,12 @@ use std::sync::LazyLock;
 
 static PACK: LazyLock<Vec<u8>> = LazyLock::new(specimen::pack);
 
-/// Does everything with an image and the pack of the specimens, and returns the messages.
+/// Runs everything on an image and the specimens' pack, and returns the messages.
 pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
     everything_with(bytes, &PACK, directory)
 }
 
-/// Does everything with an image and its `pack`, and returns the messages.
+/// Runs everything on an image and its `pack`, and returns the messages.
 pub fn everything_with(bytes: &[u8], pack: &[u8], directory: &Path) -> Vec<String> {
     let mut said = Vec::new();
     let mut findings = 0;
@@ -74,7 +74,7 @@ pub fn everything_with(bytes: &[u8], pack: &[u8], directory: &Path) -> Vec<Strin
         let target = directory.join("target");
         let made = to_directory(&reader, &root, &target, false, &interrupt);
         if made.is_ok() && fs::remove_dir_all(&target).is_err() {
-            // A mode that keeps its owner out.
+            // A mode may lock its owner out.
             let rights = Command::new("chmod")
                 .args(["-R", "u+rwX"])
                 .arg(&target)
@@ -83,7 +83,7 @@ pub fn everything_with(bytes: &[u8], pack: &[u8], directory: &Path) -> Vec<Strin
             fs::remove_dir_all(&target).unwrap();
         }
         note(made.map(|_| ()));
-        // Neither the target nor anything else is left of a failure.
+        // A failure leaves neither the target nor anything else.
         assert_eq!(directory.read_dir().unwrap().count(), 0);
     }
     for line in &said {

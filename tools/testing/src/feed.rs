@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Archives and container images out of any bytes at all, and all that is done with them; also for
-//! the fuzz target.
+//! Makes archives and container images from any bytes, and processes them; also for the fuzz
+//! target.
 //!
-//! The bytes are a program of sorts: how to put together members of all kinds, damaged here and
-//! there, so that a few of them lead deep. The first says what comes out: a tar archive of members
-//! or of the bytes as they are, layers.
+//! The bytes are a kind of program that assembles members of all types, damaged here and there, so
+//! that even a few bytes lead deep. The first byte selects the result: a tar archive of members or
+//! of the raw bytes, or layers.
 
 use daxfs_files::digest::hex;
 use daxfs_files::{Error, Output, Silent};
@@ -19,15 +19,14 @@ use std::path::{Path, PathBuf};
 
 const BLOCK: usize = 512;
 
-/// Trees with more content than this are not made into images, which would take too long.
+/// Trees with more content are not made into images, which would take too long.
 const CONTENT: u64 = 4 << 20;
 
-/// Reads what `input` says, in `directory`, and makes images of it.
+/// Reads the archive or image that `input` describes, in `directory`, and makes images of it.
 ///
 /// # Panics
 ///
-/// If anything goes wrong that must not: an image that is not valid, a message of several lines, a
-/// file that remains.
+/// If there is an invalid image, a message of several lines, or a leftover file.
 pub fn feed(input: &[u8], directory: &Path) {
     let Some((&mode, rest)) = input.split_first() else {
         return;
@@ -60,7 +59,7 @@ pub fn feed(input: &[u8], directory: &Path) {
     assert_eq!(directory.read_dir().unwrap().count(), 0);
 }
 
-/// Every tree that was read becomes an image, or fails with an error that the user can act on.
+/// Makes an image of a tree, or fails with an error that the user can act on.
 fn image(tree: &Tree, directory: &Path) {
     let options = options::Options {
         tails: match tree.nodes.len() % 3 {
@@ -68,8 +67,8 @@ fn image(tree: &Tree, directory: &Path) {
             1 => Tails::Small,
             _ => Tails::All,
         },
-        // Nearly all images would be padding, and writing and checking that would take nearly all
-        // the time.
+        // Otherwise nearly all images would be padding, and writing and checking it would dominate
+        // the run time.
         padding: 4096,
         ..Default::default()
     };
@@ -122,14 +121,14 @@ pub fn member(name: &[u8], kind: u8, link: &[u8], mode: u32, data: &[u8]) -> Vec
     block
 }
 
-/// Puts the checksum of a header right.
+/// Corrects the checksum of a header.
 pub fn seal(block: &mut [u8]) {
     block[148..156].fill(b' ');
     let sum: u32 = block[..BLOCK].iter().map(|&byte| u32::from(byte)).sum();
     block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
 }
 
-/// Puts the checksums of all headers right, as far as they can be told from data.
+/// Corrects the checksums of all headers that can be distinguished from data.
 fn sealed(mut archive: Vec<u8>) -> Vec<u8> {
     let mut at = 0;
     while at + BLOCK <= archive.len() {
@@ -147,7 +146,7 @@ fn sealed(mut archive: Vec<u8>) -> Vec<u8> {
     archive
 }
 
-/// Returns the records of a pax header, which is the data of a member of kind `x` or `g`.
+/// Returns the records of a pax header, which are the data of a member of type `x` or `g`.
 pub fn records(pairs: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (key, value) in pairs {
@@ -163,7 +162,7 @@ pub fn records(pairs: &[(&str, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// Returns a sparse member as old GNU tar wrote it, with its map in two blocks.
+/// Returns a sparse member in old GNU tar's format, with its map in two blocks.
 fn gnu_sparse() -> Vec<u8> {
     let mut bytes = member(b"old-sparse", b'S', b"", 0o644, &[7; 1024]);
     for (at, text) in [(386, 0), (398, 512), (410, 8192), (422, 512)] {
@@ -298,7 +297,7 @@ impl Program<'_> {
         }
     }
 
-    /// Returns an archive of the next members, up to the byte that ends it.
+    /// Returns an archive of the next members, up to the byte that ends the archive.
     fn archive(&mut self) -> Vec<u8> {
         let members = members();
         let mut archive = Vec::new();
@@ -339,7 +338,7 @@ fn blobs(program: &[u8]) -> (Vec<(String, Vec<u8>)>, Vec<u8>) {
         blobs.push((digest, bytes));
         text
     };
-    // The texts first, so that a short program reaches them.
+    // Texts come first, so that a short program reaches them.
     let mut damages: Vec<Vec<u8>> = Vec::new();
     for _ in 0..2 {
         let count = usize::from(program.byte() % 4) * 3;

@@ -2,12 +2,12 @@
 
 //! Fixtures of the tests and fuzz targets of all crates.
 //!
-//! * [`builder`]: images made record by record, without the writer
-//! * [`reader`]: everything that the reader can do to an image
-//! * [`everything`]: everything that the program `daxfs` can do to an image
-//! * [`spec`]: random trees; [`listing`]: lists of directories and images, for comparisons
-//! * [`place`]: programs that run in a directory, with their output and errors
-//! * [`feed`]: archives and container images made of any bytes; [`overlay`]: images made of any bytes
+//! * [`builder`]: images built record by record, without the writer
+//! * [`reader`]: runs every function of the reader on an image
+//! * [`everything`]: runs every function of the program `daxfs` on an image
+//! * [`spec`]: random trees; [`listing`]: lists directories and images, for comparisons
+//! * [`place`]: runs programs in a directory, and returns their output and errors
+//! * [`feed`]: archives and container images from any bytes; [`overlay`]: images from any bytes
 
 #![allow(missing_docs)]
 
@@ -36,7 +36,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Fails if a file of `package`'s tests is not a module of theirs; `main` is their text.
+/// Fails if a file of `package`'s tests is not a module in `main`, the text of their root.
 pub fn every_file_is_named(package: &str, main: &str) {
     for entry in std::fs::read_dir(Path::new(package).join("tests")).unwrap() {
         let path = entry.unwrap().path();
@@ -48,7 +48,7 @@ pub fn every_file_is_named(package: &str, main: &str) {
     }
 }
 
-/// Returns the path, mode and content of everything below `directory`, to be compared.
+/// Returns the path, mode and content of everything below `directory`, for comparisons.
 pub fn snapshot(directory: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
     use std::os::unix::fs::MetadataExt;
     let mut found = Vec::new();
@@ -71,8 +71,8 @@ pub fn snapshot(directory: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
     found
 }
 
-/// Returns true if this process can mount. Otherwise runs the test `name` of this program in a process that
-/// can, and returns false: the test has ended.
+/// Returns true if this process can mount. Otherwise runs this program's test `name` in a process
+/// that can, and returns false: the test has ended.
 pub fn can_mount(name: &str) -> bool {
     if std::env::var_os("DAXFS_CAN_MOUNT").is_some() {
         return true;
@@ -100,29 +100,29 @@ pub fn can_mount(name: &str) -> bool {
     false
 }
 
-/// Returns a directory for images: in memory where that is possible, since every image is synced.
+/// Returns a directory for images, in memory if possible, because every image is synced.
 pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap()
 }
 
-/// Creates a directory for a fuzz target, which ends without removing it. scripts/fuzz sets `TMPDIR`.
+/// Creates a directory for a fuzz target, which never removes it. scripts/fuzz sets `TMPDIR`.
 pub fn fuzz_directory() -> PathBuf {
     tempfile::tempdir().unwrap().keep()
 }
 
-/// Returns the options that the tool takes by default.
+/// Returns the tool's default options.
 pub fn options() -> Options {
     Options::default()
 }
 
-/// Makes an image of `tree` at `image`.
+/// Writes an image of `tree` to `image`.
 pub fn image_of(tree: &Path, image: &Path) -> daxfs_files::Result<Summary> {
     image_with(tree, image, &options())
 }
 
-/// Makes an image of `tree` at `image`.
+/// Writes an image of `tree` to `image`.
 pub fn image_with(tree: &Path, image: &Path, options: &Options) -> daxfs_files::Result<Summary> {
     let output = Output::create(image)?;
     let tree = scan::scan(tree, output.directory()?, |warning| panic!("{warning}"))?;
@@ -131,9 +131,9 @@ pub fn image_with(tree: &Path, image: &Path, options: &Options) -> daxfs_files::
     Ok(summary)
 }
 
-/// Makes a composed image of `tree` at `image`. `packs` are images of the same tree: `choose` returns the index of the
-/// one with the content of a file, by the file's number, or `None` for the image itself. Returns the indices of the
-/// packs that are used, in the order of the image's table.
+/// Writes a composed image of `tree` to `image`. `packs` are images of the same tree: `choose` maps
+/// a file's number to the index of the pack with its content, or to `None` for the image itself.
+/// Returns the indices of the used packs, in the order of the image's table.
 pub fn composed_of(
     tree: &Path,
     image: &Path,
@@ -182,7 +182,7 @@ pub fn composed_of(
     used
 }
 
-/// Returns the listing of the image in the file `image`, which must keep every rule.
+/// Returns the listing of the image in the file `image`, which must follow every rule.
 pub fn listing_of(image: &Path) -> listing::Listing {
     let file = std::fs::File::open(image).unwrap();
     let memory = Region::of(&file).unwrap();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Lists a whole tree, from an image through the reader or from a directory through the system, in
-//! the same terms, so that the two can be compared.
+//! the same form, so that the two can be compared.
 
 use daxfs_reader::{Content, FileType, Image, Inode, Memory, Problem, Superblock};
 use rustix::fs::{lgetxattr, llistxattr};
@@ -10,10 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-/// Content that is longer is compared by its hash alone.
+/// Longer content is compared only by its hash.
 const LONG: u64 = 1 << 20;
 
-/// Target of a path.
+/// The file at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub mode: u32,
@@ -21,9 +21,9 @@ pub struct Entry {
     pub gid: u32,
     pub size: u64,
     pub mtime: (i64, u32),
-    /// Names within the tree; of a directory, 2 and one for each subdirectory.
+    /// Names within the tree; for a directory, 2 plus the number of subdirectories.
     pub nlink: u32,
-    /// Which entries are the same file: the first path that leads there.
+    /// The first path of the same file.
     pub same_as: Vec<u8>,
     pub content: What,
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -42,12 +42,12 @@ pub enum What {
 /// Paths relative to the root, which has the empty one.
 pub type Listing = BTreeMap<Vec<u8>, Entry>;
 
-/// Lists the image in `memory`, by walking its directories and looking every name up as well.
+/// Lists the image in `memory` by walking its directories and looking up every name.
 pub fn of_image<M: Memory>(memory: &M) -> Listing {
     of_composed(memory, &[])
 }
 
-/// Lists the image in `memory`, as [`of_image`] does, with content in `packs`.
+/// Like [`of_image`], but with content in `packs`.
 pub fn of_composed<M: Memory>(memory: &M, packs: &[&M]) -> Listing {
     let superblocks = packs.iter().map(|pack| Superblock::load(*pack).unwrap());
     let superblocks: Vec<_> = superblocks.collect();

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Common parts of the fuzz targets of images and the test that replays the corpus: they make an image of an
-//! input, and mutate an input with knowledge of the format.
+//! Common parts of the image fuzz targets and the test that replays the corpus: they turn an input
+//! into an image, and mutate inputs with knowledge of the format.
 //!
-//! An input is laid over the specimen, a small valid image, by exclusive or; the empty input is the
-//! specimen. Its first byte says whether the checksums are corrected afterwards. Then come the
-//! superblock's record, the tables but the data, and what follows the image: its table of sums and
-//! its signature. Last come the place of the table of packs, and the table. The other bytes say nothing.
+//! An input is overlaid on the specimen, a small valid image, by exclusive or; the empty input is
+//! the specimen. The first byte selects whether the checksums are corrected afterwards. The
+//! superblock's record follows, the tables except the data, and what follows the image: its table
+//! of sums and its signature; finally the extent of the table of packs, and the table. Further
+//! bytes are unused.
 
 use crate::random::Random;
 use crate::{builder, catalog, reader, specimen};
@@ -21,22 +22,22 @@ use std::ops::{ControlFlow, Range};
 use std::sync::LazyLock;
 use zerocopy::FromBytes;
 
-/// Bytes of the superblock that an input reaches.
+/// Bytes of the superblock that an input covers.
 const HEAD: usize = 256;
 
-/// Bytes after the image that an input reaches: the table of sums and the signature.
+/// Bytes after the image that an input covers: the table of sums and the signature.
 const TAIL: usize = 1024;
 
-/// Where the superblock says where the table of packs is.
+/// Offset of the superblock's extent of the table of packs.
 const PACKS: usize = PACKS_OFFSET as usize;
 
 const TABLES: usize = 4096;
 
-/// The pack of the specimens, and a specimen.
+/// The specimens' pack, and a specimen.
 static PACK: LazyLock<Vec<u8>> = LazyLock::new(specimen::pack);
 static COMPOSED: LazyLock<Vec<u8>> = LazyLock::new(specimen::unpadded);
 
-/// One input in this many leaves wrong checksums.
+/// One in this many inputs keeps wrong checksums.
 const UNSEALED: u8 = 8;
 
 /// Reads the signature of the image with this `superblock`, if it has one.
@@ -49,8 +50,8 @@ fn signature(image: &&[u8], superblock: &daxfs_reader::Superblock) {
     }
 }
 
-/// Reads and checks `image`, which may hold anything, and its signature. Also takes it for the table of a store, for a composed
-/// image with the pack of the specimens, and for the pack of the specimen.
+/// Reads and checks `image`, which may contain anything, and its signature. Also reads it as the
+/// table of a store, as a composed image with the specimens' pack, and as the specimen's pack.
 ///
 /// # Panics
 ///
@@ -79,7 +80,7 @@ pub fn read_and_check(image: &[u8]) {
     });
 }
 
-/// Returns the parts of a specimen that an input reaches, in the order of the input.
+/// Returns the parts of a specimen that an input covers, in the order of the input.
 fn parts(specimen: &[u8]) -> [Range<usize>; 5] {
     let superblock = builder::superblock(specimen);
     let tables_end = range(&superblock.xattrs).end.next_multiple_of(64);
@@ -93,12 +94,12 @@ fn parts(specimen: &[u8]) -> [Range<usize>; 5] {
     ]
 }
 
-/// Returns the place of the table of packs in the specimen; empty if it has none.
+/// Returns the place of the table of packs in the specimen, empty if there is none.
 fn packs(specimen: &[u8]) -> Range<usize> {
     range(&Extent::read_from_prefix(&specimen[PACKS..]).unwrap().0)
 }
 
-/// Returns `specimen` with `input` laid over it.
+/// Returns `specimen` with `input` overlaid.
 pub fn overlaid(specimen: &[u8], input: &[u8]) -> Vec<u8> {
     let mut image = specimen.to_vec();
     let (seal, overlay) = match input.split_first() {
@@ -127,7 +128,7 @@ pub fn damaged(specimen: &[u8], seeds: &[u32]) -> Vec<u8> {
     overlaid(specimen, &data[..size])
 }
 
-/// Returns the index in an input of the byte at `place` of the specimen, which an input reaches.
+/// Returns the index in an input of the byte for `place` in the specimen, which must be covered.
 fn index(specimen: &[u8], place: usize) -> usize {
     let mut before = 1;
     for part in parts(specimen) {
@@ -186,7 +187,7 @@ fn xattrs(specimen: &[u8]) -> Vec<(usize, Fields)> {
     records
 }
 
-/// Chooses a field of the image: the offset and length in bytes.
+/// Chooses a field of the image; returns its offset and length in bytes.
 fn field(specimen: &[u8], random: &mut Random) -> (usize, usize) {
     let superblock = builder::superblock(specimen);
     let (start, fields) = match random.below(10) {
@@ -243,8 +244,8 @@ fn load(image: &[u8], (at, length): (usize, usize)) -> u64 {
 }
 
 /// Changes one field of the image that the first `size` bytes of `data` make of `specimen`, and
-/// return the new size. The value is one that readers may get wrong: a limit, another field's
-/// value, an end of a table, or the old one with a small difference.
+/// returns the new size. The value is one that readers may get wrong: a limit, another field's
+/// value, the end of a table, or the old value with a small difference.
 pub fn mutate(specimen: &[u8], data: &mut [u8], size: usize, seed: u32) -> usize {
     let mut random = Random(seed.into());
     let image = overlaid(specimen, &data[..size]);
@@ -270,7 +271,6 @@ pub fn mutate(specimen: &[u8], data: &mut [u8], size: usize, seed: u32) -> usize
     let new_size = size.max(end);
     data[size..new_size].fill(0);
     if size == 0 {
-        // Correct the checksums.
         data[0] = 1;
     }
     for (number, byte) in value.to_le_bytes()[..length].iter().enumerate() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Runs programs as a user does: by lines of the shell, in a directory of their own.
+//! Runs programs as a user does: with lines of the shell, in a directory of their own.
 
 use crate::listing::Listing;
 use crate::{assert_same, listing_of, scratch, snapshot};
@@ -49,20 +49,20 @@ impl Run {
     }
 }
 
-/// A directory, and a program that is under test.
+/// A directory and a program under test.
 pub struct Place {
     directory: tempfile::TempDir,
     programs: tempfile::TempDir,
 }
 
 impl Place {
-    /// Makes a directory, and runs `script` in it. `names` are names of `program` there.
+    /// Creates a directory, and runs `script` in it. `names` are names of `program` there.
     pub fn new(program: &str, names: &[&str], script: &str) -> Self {
         let place = Place {
             directory: scratch(),
             programs: scratch(),
         };
-        // Other users may also run it.
+        // Let other users run it, too.
         chmod(place.programs.path(), 0o755);
         for name in names {
             std::os::unix::fs::symlink(program, place.programs.path().join(name)).unwrap();
@@ -71,7 +71,7 @@ impl Place {
         place
     }
 
-    /// Adds a program, by its own name.
+    /// Adds a program under its own name.
     pub fn with(self, program: &Path) -> Self {
         let name = program.file_name().unwrap();
         std::os::unix::fs::symlink(program, self.programs.path().join(name)).unwrap();
@@ -109,12 +109,12 @@ impl Place {
         names
     }
 
-    /// Returns the listing of the image `name`, which must keep every rule.
+    /// Returns the listing of the image `name`, which must follow every rule.
     pub fn listing(&self, name: &str) -> Listing {
         listing_of(&self.path(name))
     }
 
-    /// Checks that two images are the same, byte by byte.
+    /// Checks that two images are identical.
     #[track_caller]
     pub fn same(&self, found: &str, wanted: &str) {
         if self.read(found) != self.read(wanted) {
@@ -136,7 +136,7 @@ impl Place {
         command
     }
 
-    /// Runs a line of the shell.
+    /// Runs a shell command line.
     pub fn run(&self, line: impl AsRef<OsStr>) -> Run {
         let mut command = self.command("bash");
         command.arg("-c").arg(line).output().unwrap().into()
@@ -159,7 +159,7 @@ impl Place {
         run
     }
 
-    /// Runs a line, which must fail with status 1 and one line on standard error that contains
+    /// Runs a line, which must fail with status 1 and a single line on standard error that contains
     /// `part`. Returns that line.
     #[track_caller]
     pub fn fails(&self, line: impl AsRef<OsStr>, part: &str) -> String {
@@ -171,8 +171,8 @@ impl Place {
         run.stderr
     }
 
-    /// Makes mistakes: each row is a line of the shell, the exit status and a part of the message, with
-    /// bars between them. Each must print one line on standard error, no more, and change no file.
+    /// Makes mistakes. Each row is a shell command line, its exit status and part of the message,
+    /// separated by bars. Each must print exactly one line on standard error, and change no file.
     #[track_caller]
     pub fn mistakes(&self, rows: &str) {
         let before = snapshot(self.directory.path());
@@ -193,7 +193,7 @@ impl Place {
         }
     }
 
-    /// Sets up a loop device of the file `name`, if that is possible.
+    /// Sets up a loop device for the file `name`, if possible.
     pub fn loop_device(&self, name: &str) -> Option<Loop> {
         let run = self.run(format!("losetup --find --show {name}"));
         if run.status != 0 {
@@ -226,17 +226,17 @@ pub fn chmod(path: impl AsRef<Path>, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Returns true if tests may do what only root may.
+/// Returns true if tests have root's privileges.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Says that a test, or part of it, was not done.
+/// Reports that a test, or part of it, was skipped.
 pub fn skip(why: &str) {
     println!("SKIP: {why}");
 }
 
-/// Returns true if there is such a program. Says that a test is not done if there is none.
+/// Returns true if the program exists. Reports a skipped test otherwise.
 pub fn available(program: &str) -> bool {
     let mut command = Command::new("sh");
     let found = command.args(["-c", "command -v \"$0\" >/dev/null", program]);

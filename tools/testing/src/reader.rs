@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Does everything to an image that the reader can do, in the order of a mount and a walk.
+//! Runs every function of the reader on an image, in the order of a mount and a walk.
 
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::{
@@ -8,32 +8,32 @@ use daxfs_reader::{
     XATTR_NAME_MAX,
 };
 
-/// More entries than this of one directory are not looked at.
+/// Maximum number of entries of a directory to look at.
 const ENTRIES: u32 = 2000;
 
-/// More positions than this of one directory, and more entries from each, are not compared.
+/// Maximum number of positions of a directory, and of entries from each, to compare.
 const STARTS: usize = 64;
 
-/// More attributes than this of one set are not looked at, and not looked up.
+/// Maximum numbers of attributes of a set to look at, and to look up.
 const XATTRS: usize = 1000;
 const LOOKUPS: usize = 32;
 
-/// Every error that the reader finds, its own metadata checksum not among them. The memory may
+/// Returns every error that the reader finds, except a wrong metadata checksum. The memory may
 /// change.
 pub fn read_everything<M: Memory>(memory: &M) -> Vec<Error> {
     read(memory, false)
 }
 
-/// Like [`read_everything`], with memory that does not change.
+/// Like [`read_everything`], but for memory that does not change.
 ///
 /// # Panics
 ///
-/// If two functions of the reader give different answers.
+/// If two functions of the reader disagree.
 pub fn read_and_compare<M: Memory>(memory: &M) -> Vec<Error> {
     read(memory, true)
 }
 
-/// Reads all files of the image in `memory` that have their data in `pack`, whatever its number. Returns the errors.
+/// Reads all files of the image in `memory` with data in `pack`, under any number. Returns errors.
 pub fn read_from_pack<M: Memory>(memory: &M, pack: &M) -> Vec<Error> {
     let superblocks = (Superblock::load(memory), Superblock::load(pack));
     let (Ok(superblock), Ok(superblock_of_pack)) = superblocks else {
@@ -88,7 +88,7 @@ fn read_inode<M: Memory>(
             errors.extend(image.symlink(target, &mut buffer).err());
         }
         Content::Regular { data } if inode.size > 0 => {
-            // The image must reach to the end of the last block.
+            // The image must extend to the end of the last block.
             let block = u64::from(image.superblock().block_size);
             let end = (data + inode.size).next_multiple_of(block);
             assert!((data % block == 0 || inode.packed) && end <= image.memory().size());
@@ -122,7 +122,7 @@ fn read_inode<M: Memory>(
                 assert_eq!(entry.position, position);
                 match image.inode(entry.ino) {
                     Ok(child) => {
-                        // As a listing goes on that ended there.
+                        // A listing may resume at the position where it ended.
                         starts.extend(child.directory().map(|inner| inner.position));
                         errors.extend(image.entry_inode(&directory, &entry).err());
                     }
@@ -147,7 +147,7 @@ fn owned(entry: Result<(Dirent, &[u8])>) -> Listed {
     entry.map(|(entry, name)| (entry, name.to_vec()))
 }
 
-/// Lists `directory` from entry `start` on, in both ways. It must give the rest of `listed`, the
+/// Lists `directory` from entry `start` in both ways. The result must be the rest of `listed`, the
 /// whole list.
 fn list_from<M: Memory>(
     image: &Image<'_, M>,
@@ -179,7 +179,7 @@ fn list_from<M: Memory>(
         },
     );
     passed.extend(result.err().map(Err));
-    // It ends with the first error.
+    // The list ends with the first error.
     let until = rest.iter().position(|listed| listed.is_err());
     let wanted = until.map_or(rest.len(), |until| until + 1).min(STARTS);
     let complete = listed.len() == directory.entries as usize || rest.len() >= STARTS;
@@ -189,7 +189,7 @@ fn list_from<M: Memory>(
     );
 }
 
-/// Lists the attributes of `inode`, read each name and value, and looks them up by name.
+/// Lists the attributes of `inode`, reads each name and value, and looks them up by name.
 fn read_xattrs<M: Memory>(
     image: &Image<'_, M>,
     inode: &Inode,
@@ -230,7 +230,7 @@ fn read_xattrs<M: Memory>(
             .find(|(xattr, is)| (xattr.prefix, &is[..]) == (prefix, name));
         match found {
             Ok(Some(found)) => assert_eq!(Some(found), expected.map(|(xattr, _)| *xattr)),
-            // One that is not in its place, or follows an invalid one, need not be found.
+            // A misplaced attribute, or one after an invalid one, need not be found.
             found => assert!(!valid || (found == Ok(None) && expected.is_none())),
         }
     };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Random trees: a description, and how to put it on disk in one order or another.
+//! Random trees: their descriptions, and how to create them on disk in either order.
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -27,14 +27,13 @@ pub struct Item {
 /// Type of a file.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// Bytes of data at some offset, and the size.
+    /// Data at some offset, and the size.
     File(u64, Vec<u8>, u64),
     Directory(BTreeMap<Vec<u8>, Item>),
     Symlink(Vec<u8>),
     Fifo,
     Socket,
-    /// Another name of the file that comes at this place in the tree, if it is one that may have
-    /// two.
+    /// Another name for the file at this index in the tree, if such a file may have two names.
     HardLink(usize),
 }
 
@@ -92,7 +91,7 @@ pub fn tree() -> impl Strategy<Value = Item> {
     item(btree_map(name(), directory, 0..20).prop_map(Kind::Directory))
 }
 
-/// Puts `item` at `path`, the entries of directories from the last to the first if `backwards`.
+/// Creates `item` at `path`, and the entries of directories from last to first if `backwards`.
 /// Returns whether everything could be stored.
 pub fn create(item: &Item, path: &Path, backwards: bool) -> bool {
     let mut all = Vec::new();
@@ -126,7 +125,7 @@ pub fn create(item: &Item, path: &Path, backwards: bool) -> bool {
             complete &= attributes(item, path);
         }
     }
-    // Children come before their parents: they would change their times.
+    // Children come before their parents, whose times they would change.
     all.sort_by_key(|(_, path)| std::cmp::Reverse(path.components().count()));
     for (item, path) in &all {
         if matches!(item.kind, Kind::Directory(_)) {
@@ -171,7 +170,7 @@ fn attributes(item: &Item, path: &Path) -> bool {
         }
     }
     if !matches!(item.kind, Kind::Symlink(_)) {
-        // Who is not root must be able to read it.
+        // A user who is not root must be able to read it.
         let more = match item.kind {
             _ if rustix::process::geteuid().is_root() => 0,
             Kind::Directory(_) => 0o700,

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Images that use every feature of the format, which fuzzing starts from.
+//! Images that use every feature of the format, from which fuzzing starts.
 
 use crate::{builder, reader};
 use daxfs_reader::layout::Superblock;
 use std::mem::offset_of;
 
-/// The message in the signature of the specimens, of another image.
+/// The message in the specimens' signature, which is for another image.
 const MESSAGE: &[u8] = &[0x30; 587];
 
-/// Returns the pack of the specimens.
+/// Returns the specimens' pack.
 pub fn pack() -> Vec<u8> {
     let mut image = builder::pack();
     builder::append(&mut image, MESSAGE);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Checks the places of files' data, and that nothing is between them.
+//! Checks the places of files' data, and that the gaps between them are zero.
 
 use super::Checker;
 use daxfs_files::memory::Storage;
@@ -9,8 +9,8 @@ use std::mem::offset_of;
 use std::ops::ControlFlow;
 
 impl<S: Storage> Checker<'_, '_, S> {
-    /// Checks that no byte belongs to two files, unless one of them names the other as its original;
-    /// no block does, unless both are packed. The rest of the data must be zero.
+    /// Checks that no two files share a byte, unless one names the other as its original, nor a
+    /// block, unless both are packed. The rest of the data must be zero.
     pub(super) fn check_data(&mut self) -> ControlFlow<()> {
         let table = self.image.superblock().data;
         let block = u64::from(self.image.superblock().block_size);

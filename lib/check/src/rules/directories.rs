@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Checks the directories: their places, their entries, and that each can be found by its name.
+//! Checks the directories: their places, their entries, and that a look-up finds each entry.
 
 use super::Checker;
 use daxfs_files::memory::Storage;
@@ -23,7 +23,7 @@ impl<S: Storage> Checker<'_, '_, S> {
             pending.push_back(directory);
         }
         while let Some(directory) = pending.pop_front() {
-            // One for ".".  ".." and the name are counted where they are seen.
+            // One for `.`; `..` and the directory's name are counted when they are seen.
             let links = &mut self.inodes[directory.ino as usize - 1].links;
             *links = links.saturating_add(1);
             if directory.ino == root {
@@ -119,7 +119,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         }
     }
 
-    /// Counts the link of `entry`, and visits the directory that it names.
+    /// Counts the link of `entry` and visits the directory that `entry` refers to.
     fn enter(
         &mut self,
         directory: &Directory,
@@ -129,7 +129,7 @@ impl<S: Storage> Checker<'_, '_, S> {
     ) -> ControlFlow<()> {
         let index = entry.ino as usize - 1;
         if !self.inodes.get(index).is_some_and(|seen| seen.valid) {
-            // Reported already, when the inodes were checked.
+            // The check of the inodes has reported it.
             return ControlFlow::Continue(());
         }
         let Some(inode) = self.load_inode(entry.ino)? else {

@@ -11,7 +11,7 @@ use std::mem::offset_of;
 use std::ops::ControlFlow;
 
 impl<S: Storage> Checker<'_, '_, S> {
-    /// Checks each inode by itself, and records facts for the other checks.
+    /// Checks each inode on its own, and records facts for the later checks.
     pub(super) fn check_inodes(&mut self) -> ControlFlow<()> {
         let root = self.image.root();
         self.ok(root)?;
@@ -116,7 +116,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         })
     }
 
-    /// Checks the link count of each inode. The directories must have been checked before.
+    /// Checks each inode's link count. The directories must have been checked before.
     pub(super) fn check_links(&mut self) -> ControlFlow<()> {
         let root = self.image.superblock().root;
         for index in 0..self.inodes.len() {
@@ -126,7 +126,7 @@ impl<S: Storage> Checker<'_, '_, S> {
             if !seen.valid {
                 continue;
             }
-            // The subdirectories of a directory that was not walked were not counted.
+            // Without a walk, a directory's subdirectories were not counted.
             let reached = if seen.directory {
                 seen.walk
             } else {

@@ -2,8 +2,8 @@
 
 //! Checks an image against every rule of the format.
 //!
-//! The rules of `Documentation/format.rst` apply, including the reader's. Time and memory are
-//! proportional to the size of the image; no field of an image can make them grow faster.
+//! The rules of `Documentation/format.rst` apply, including those that the reader enforces. Time
+//! and memory are proportional to the image's size, whatever its fields contain.
 
 mod data;
 mod directories;
@@ -42,7 +42,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// Returns where it is, in bytes from the start of the image.
+    /// Returns where the violation is, in bytes from the start of the image.
     pub fn offset(&self) -> u64 {
         match self {
             Finding::Reader(error) => error.offset,
@@ -51,14 +51,14 @@ impl Finding {
     }
 }
 
-/// Checks the image in `memory`, and calls `report` for every violation until it breaks. Content is
-/// not compared with the image's SHA-256; [`digest`](mod@daxfs_files::digest) does that.
+/// Checks the image in `memory` and calls `report` for each violation until `report` breaks. Does
+/// not compare the content with the image's SHA-256; [`digest`](mod@daxfs_files::digest) does.
 pub fn check<S: Storage>(memory: &S, report: &mut dyn FnMut(Finding) -> ControlFlow<()>) {
     check_with_packs(memory, &[], report);
 }
 
-/// Like [`check`], but also compares files with their originals in the image's `packs`, each at its place in the
-/// table. Files of packs that are missing are not compared. The packs themselves are not checked.
+/// Like [`check`], but also compares files with their originals in the image's `packs`, which are
+/// in the order of its table, except in missing packs. Does not check the packs themselves.
 pub fn check_with_packs<S: Storage>(
     memory: &S,
     packs: &[Option<Image<'_, S>>],
@@ -92,11 +92,11 @@ pub fn check_with_packs<S: Storage>(
         extents: Vec::new(),
         xattrs: Vec::new(),
     };
-    // It ends early only if `report` breaks.
+    // Ends early only if `report` breaks.
     let _ = checker.run();
 }
 
-/// Returns the first violation that [`check`] finds in `memory`, if there is one.
+/// Returns the first violation that [`check`] finds in `memory`, if any.
 pub fn first<S: Storage>(memory: &S) -> Option<Finding> {
     let mut finding = None;
     check(memory, &mut |found| {
@@ -109,18 +109,15 @@ pub fn first<S: Storage>(memory: &S) -> Option<Finding> {
 /// Facts about an inode.
 #[derive(Clone, Copy, Default)]
 struct Seen {
-    /// It is valid.
     valid: bool,
     directory: bool,
-    /// Its link count.
     nlink: u32,
-    /// Links that were found: names, and for directories also `.` and the subdirectories' `..`.
+    /// Links found: names, and for directories also `.` and the subdirectories' `..`.
     links: u32,
-    /// Whether a directory may be walked: valid, and no other has its records.
+    /// Whether a directory may be walked: it is valid and shares its records with no other.
     walk: bool,
 }
 
-/// A file's data.
 struct DataRange {
     offset: u64,
     size: u64,
@@ -130,16 +127,16 @@ struct DataRange {
 
 struct Checker<'a, 'b, S> {
     image: Image<'a, S>,
-    /// The packs of the image that are known, each at its place in the table.
+    /// The known packs of the image, in the order of its table.
     packs: Vec<Option<Image<'a, S>>>,
-    /// For each pack in the table: a file has its data there.
+    /// For each pack in the table, whether a file has its data there.
     used_packs: Vec<bool>,
     report: &'b mut dyn FnMut(Finding) -> ControlFlow<()>,
     /// Inode number 1 comes first.
     inodes: Vec<Seen>,
     directories: Vec<Directory>,
     extents: Vec<DataRange>,
-    /// Offsets of the xattr sets, each with an inode that has it.
+    /// Offsets of the xattr sets, each with an inode that uses it.
     xattrs: Vec<(u64, u32)>,
 }
 
@@ -209,7 +206,7 @@ impl<S: Storage> Checker<'_, '_, S> {
             superblock.names,
             superblock.xattrs,
         ];
-        // Without packs this table has no place.
+        // Images without packs have no such table.
         tables.extend(is_composed.then_some(superblock.packs));
         tables.push(superblock.data);
         for table in tables {
@@ -229,7 +226,7 @@ impl<S: Storage> Checker<'_, '_, S> {
             if let Err(error) = self.image.memory().read(at, piece) {
                 return self.report(error);
             }
-            // The whole piece is compared at once.
+            // Compare whole pieces first: most are zero.
             if *piece != ZEROS[..piece.len()] {
                 let bytes = (at..).zip(piece.iter());
                 let found = bytes.clone().find(|(_, &byte)| byte != 0);
@@ -237,7 +234,7 @@ impl<S: Storage> Checker<'_, '_, S> {
                 return self.rule("unused byte is not zero", offset, byte.into());
             }
             at += piece.len() as u64;
-            // Skip holes. Most ranges are short: do not look for holes after their end.
+            // Skip holes. Most ranges are short, so do not look for holes beyond their end.
             if at < end {
                 match self.image.memory().data(at) {
                     Ok(data) => at = data,
@@ -248,7 +245,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         ControlFlow::Continue(())
     }
 
-    /// Returns the offset of the record of inode `ino`.
+    /// Returns the offset of inode `ino`'s record.
     fn inode_offset(&self, ino: u32) -> u64 {
         self.image.superblock().inodes.offset + u64::from(ino - 1) * layout::INODE_SIZE
     }

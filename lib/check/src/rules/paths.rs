@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Finds the file that a place in an image belongs to.
+//! Finds the file that owns a place in an image.
 
 use daxfs_files::memory::Storage;
 use daxfs_reader::layout;
@@ -9,19 +9,19 @@ use daxfs_reader::{Content, Image, Inode};
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
-/// The files of an image, by their places in it, without damaged ones.
+/// The undamaged files of an image, by their places in it.
 pub struct Paths {
     inodes: Range<u64>,
     root: u32,
-    /// Parent and name of each inode that can be reached from the root.
+    /// Parent and name of each inode that is reachable from the root.
     names: HashMap<u32, (u32, Box<[u8]>)>,
-    /// Bytes that belong to an inode, in the order of their starts.
+    /// Ranges of bytes that belong to an inode, sorted by start.
     ranges: Vec<(Range<u64>, u32)>,
 }
 
 impl Paths {
-    /// Walks through `image`. Visits no more entries than its table has, even if directories share
-    /// them.
+    /// Walks `image`. Visits at most as many entries as its table has, even if directories share
+    /// entries.
     pub fn new<S: Storage>(image: &Image<'_, S>) -> Self {
         let superblock = image.superblock();
         let mut paths = Paths {
@@ -86,7 +86,7 @@ impl Paths {
         }
     }
 
-    /// Returns the path of a file that the byte at `offset` belongs to, if it belongs to one.
+    /// Returns the path of a file that owns the byte at `offset`, if any.
     pub fn find(&self, offset: u64) -> Option<Vec<u8>> {
         if self.inodes.contains(&offset) {
             let ino = (offset - self.inodes.start) / layout::INODE_SIZE + 1;
@@ -103,7 +103,7 @@ impl Paths {
         let mut names = Vec::new();
         let mut at = ino;
         while at != self.root {
-            // Each inode was found through its parent, so that this comes to the root.
+            // Each inode was found through its parent, so this ends at the root.
             let (parent, name) = self.names.get(&at)?;
             names.push(&name[..]);
             at = *parent;

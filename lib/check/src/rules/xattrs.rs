@@ -14,9 +14,9 @@ use std::ops::ControlFlow;
 /// The access control lists in a set.
 #[derive(Default)]
 struct Lists {
-    /// The permission bits that the access list says.
+    /// The permission bits that the access list implies.
     access: Option<u16>,
-    /// There is a default list.
+    /// Whether there is a default list.
     default: bool,
 }
 
@@ -41,7 +41,7 @@ impl<S: Storage> Checker<'_, '_, S> {
             let Some(set) = self.ok(set)? else {
                 continue;
             };
-            // The reader refuses a set that reaches beyond the table.
+            // The reader refuses a set that extends beyond the table.
             let lists = self.set(&inode, offset, &set)?;
             self.lists(&lists, group)?;
             let length = u64::from(set.length.get());
@@ -53,7 +53,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         self.zeros(end, table.end())
     }
 
-    /// Checks a set by itself. Returns the access control lists in it.
+    /// Checks a set on its own. Returns its access control lists.
     fn set(
         &mut self,
         inode: &Inode,
@@ -104,7 +104,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         ControlFlow::Continue(lists)
     }
 
-    /// Checks an attribute that is an access control list by itself, and adds it to `lists`.
+    /// Checks an attribute if it is an access control list, and adds the list to `lists`.
     fn list(&mut self, offset: u64, xattr: &Xattr, lists: &mut Lists) -> ControlFlow<()> {
         let access = match xattr.prefix {
             XattrPrefix::AclAccess => true,
@@ -127,8 +127,8 @@ impl<S: Storage> Checker<'_, '_, S> {
         ControlFlow::Continue(())
     }
 
-    /// Checks that all inodes of a group may have these lists, and have the permission bits that the
-    /// access list says.
+    /// Checks that every inode of a group may have these lists and has the permission bits that the
+    /// access list implies.
     fn lists(&mut self, lists: &Lists, group: &[(u64, u32)]) -> ControlFlow<()> {
         if lists.access.is_none() && !lists.default {
             return ControlFlow::Continue(());
@@ -157,7 +157,7 @@ impl<S: Storage> Checker<'_, '_, S> {
     fn entry(&mut self, offset: u64, xattr: &Xattr, name: &[u8]) -> ControlFlow<()> {
         let prefix = xattr.prefix.text();
         let whole = !prefix.ends_with('.');
-        // Linux counts the prefix.
+        // Linux's limit includes the prefix.
         let is_long = prefix.len() + name.len() > XATTR_NAME_MAX;
         if whole != name.is_empty() || name.contains(&0) || is_long {
             let length = xattr.name_len.into();

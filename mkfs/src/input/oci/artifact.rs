@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Layers of artifacts: files, and archives of files.
+//! Layers of artifacts: files and archives of files.
 
 use super::super::archive;
 use super::super::member::{components, Member, Placer, What};
@@ -15,7 +15,7 @@ use daxfs_files::{shown, Error, Progress, Reason};
 use prost_types::Timestamp;
 use serde::Deserialize;
 
-/// An artifact that is added to a tree.
+/// An artifact to add to a tree.
 pub struct Artifact<'a> {
     pub builder: &'a mut Builder,
     pub budget: &'a Budget,
@@ -24,7 +24,7 @@ pub struct Artifact<'a> {
 }
 
 impl Artifact<'_> {
-    /// Adds the members of an archive, which must be below the directory `within`. Their names begin with it.
+    /// Adds the members of an archive. Their names must begin with the directory `within`.
     pub fn archive(
         &mut self,
         blob: &Blob,
@@ -65,7 +65,7 @@ impl Artifact<'_> {
     }
 }
 
-/// Returns the error for a layer, which was refused for itself, or for an error of the tree.
+/// Returns the error for a layer: the tree's own error, or a refusal of the layer.
 fn refused(blob: &Blob, why: Reason) -> Error {
     match why.downcast::<Error>() {
         Ok(error) => *error,
@@ -73,7 +73,7 @@ fn refused(blob: &Blob, why: Reason) -> Error {
     }
 }
 
-/// Returns the names in the path of a layer.
+/// Returns the names in a layer's path.
 fn names(path: &str) -> Result<Vec<&[u8]>, Reason> {
     if path.starts_with('/') {
         let why = "is absolute; make the artifact in the directory of its files";
@@ -82,7 +82,7 @@ fn names(path: &str) -> Result<Vec<&[u8]>, Reason> {
     components(path.as_bytes())
 }
 
-/// Returns the file that a layer is.
+/// Returns the file that a layer contains.
 fn member(blob: &Blob, path: String, metadata: Option<&str>) -> Result<Member, Reason> {
     names(&path)?;
     let metadata = metadata.map(serde_json::from_str::<Metadata>).transpose();
@@ -106,7 +106,7 @@ fn member(blob: &Blob, path: String, metadata: Option<&str>) -> Result<Member, R
     })
 }
 
-/// ModelPack's metadata of a file. The defaults also apply to a file without metadata.
+/// ModelPack's metadata of a file. The defaults also apply without metadata.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Metadata {
@@ -117,7 +117,6 @@ struct Metadata {
 }
 
 impl Metadata {
-    /// Returns the time of the file.
     fn time(&self) -> Result<(i64, u32), Reason> {
         // Go writes its zero value for an unknown time.
         if self.mtime.is_empty() || self.mtime.starts_with("0001-01-01T00:00:00") {
@@ -127,9 +126,9 @@ impl Metadata {
     }
 }
 
-/// Returns the seconds since 1970, and nanoseconds, of a time as RFC 3339 has it: `2025-04-23T19:57:41.5+02:00`.
+/// Returns the seconds and nanoseconds of an RFC 3339 time: `2025-04-23T19:57:41.5+02:00`.
 fn time(text: &str) -> Option<(i64, u32)> {
-    // The parser takes a time without a zone for one in UTC, and more than years of four digits.
+    // The parser treats a time without a zone as UTC, and accepts years with more than four digits.
     text.get(19..)?.find(['Z', '+', '-'])?;
     if text.as_bytes()[10] != b'T' || text.contains(' ') {
         return None;

@@ -21,13 +21,13 @@ use std::cell::RefCell;
 use std::io;
 use std::path::Path;
 
-/// Prefix of whiteouts: marks of removed files.
+/// Prefix of whiteouts, which mark removed files.
 const WHITEOUT: &[u8] = b".wh.";
 
 /// Prefix of other marks.
 const META: &[u8] = b".wh..wh.";
 
-/// Directory of AUFS with files that other names are hard links to.
+/// AUFS's directory of files that are hard-linked under other names.
 const LINKS: &[u8] = b".wh..wh.plnk";
 
 /// A verified layer.
@@ -68,13 +68,13 @@ pub(in super::super) fn flatten(
     Ok(())
 }
 
-/// Merges the layer of a container image in the file `path` into the tree of `builder`, as overlayfs shows it.
+/// Merges the layer in the file `path` into the tree of `builder`, as overlayfs shows it.
 ///
-/// Returns SHA-256 and size of the layer without compression. The configuration of the image has this SHA-256.
+/// Returns SHA-256 and size of the uncompressed layer; the image's configuration has the SHA-256.
 ///
 /// # Errors
 ///
-/// As [`read`](crate::input::read) of the archive.
+/// Those of [`read`](crate::input::read) for the archive.
 pub fn layer(
     builder: &mut Builder,
     path: &Path,
@@ -102,7 +102,8 @@ pub fn layer(
     Ok((sha256.finalize().into(), size))
 }
 
-/// Adds `layer` to the tree. Passes its bytes to `told`, decompressed, unless it returns false.
+/// Adds `layer` to the tree. Passes its decompressed bytes to `told`; false if it is not
+/// compressed.
 fn add(
     builder: &mut Builder,
     layer: &Blob,
@@ -129,7 +130,7 @@ fn add(
     Ok(is_told)
 }
 
-/// Adds the files of a layer to the tree below `root`. Returns its marks.
+/// Adds a layer's files to the tree below `root`. Returns the layer's marks.
 fn read(
     builder: &mut Builder,
     root: NodeId,
@@ -155,7 +156,7 @@ fn read(
                 return Err(reader.error(at, "a mark of a removed file names none"));
             }
             Some(name) => Some(Some(name)),
-            // Overlayfs's own mark.
+            // Overlayfs's own whiteout.
             None => match &member.what {
                 What::File(kind) if kind.is_whiteout() => Some(Some(name)),
                 _ => None,

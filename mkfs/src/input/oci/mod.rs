@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Container images and artifacts of files: OCI layouts, and archives of them.
+//! Container images and artifacts of files, in OCI layouts and archives of them.
 
 mod artifact;
 mod layers;
@@ -29,22 +29,23 @@ use std::path::{Path, PathBuf};
 pub use types::is_layer;
 use types::{is_config, Config, Descriptor, Form, Index, Manifest};
 
-/// Limit of nested indices.
+/// Maximum depth of nested indices.
 const DEPTH: usize = 8;
 
 /// An image or artifact in an OCI layout.
 pub struct OciImage {
     layout: Layout,
-    /// Images in the index that has it.
+    /// The images in the index that lists it.
     images: Vec<Descriptor>,
     chosen: Descriptor,
     manifest: Manifest,
 }
 
 impl OciImage {
-    /// Finds the image that `path` names: a directory or an archive, and after a colon the name of one of its images.
+    /// Finds the image `path`: a directory or an archive, and after a colon the name of an image in
+    /// it.
     ///
-    /// Fails if its manifest does not have its digest.
+    /// Fails if the manifest does not match its digest.
     pub fn find(
         path: &Path,
         options: &Options<'_>,
@@ -84,7 +85,7 @@ impl OciImage {
         Err(layout.refused("has indices that lead to one another; it is not a valid image"))
     }
 
-    /// Returns the type of each layer, the lowest first.
+    /// Returns the type of each layer, lowest first.
     pub fn types(&self) -> impl ExactSizeIterator<Item = &str> {
         self.manifest.layers().iter().map(|it| &*it.media_type)
     }
@@ -97,7 +98,7 @@ impl OciImage {
         }
     }
 
-    /// Returns whether the index says its platform.
+    /// Returns whether the index lists its platform.
     fn has_platform(&self) -> bool {
         self.chosen.platform().is_some()
     }
@@ -116,7 +117,7 @@ impl OciImage {
         json(parts, &config.digest, &content)
     }
 
-    /// Checks that the image is for the wanted platform, if the index does not say it.
+    /// Checks that the image is for the wanted platform, unless the index has answered that.
     fn check_platform(&self, config: &Config) -> Result<()> {
         // Many programs write no platform into the index.
         let wanted = self.layout.platform.as_ref();
@@ -130,7 +131,7 @@ impl OciImage {
         }
     }
 
-    /// Verifies the layers, and returns them, the lowest first.
+    /// Verifies the layers, and returns them, lowest first.
     pub(super) fn layers(&self, progress: &dyn Progress) -> Result<Vec<Layer>> {
         let (layout, chosen, manifest) = (&self.layout, &self.chosen, &self.manifest);
         let part = |part, progress| layout.part(&self.images, chosen, part, progress);
@@ -149,7 +150,7 @@ impl OciImage {
             }
         }
         let (mut verified, mut seen) = (Vec::new(), HashSet::new());
-        // All are open while the image is made, and one of them twice.
+        // All stay open while the image is made, and one of them twice.
         daxfs_files::make_room(layers.len());
         let forms = manifest.forms();
         let known = forms.iter().flatten();
@@ -164,7 +165,7 @@ impl OciImage {
                 let (kind, remedy) = (&layer.media_type, layer.remedy());
                 layout.refused(format!("has a layer of the type {kind}{remedy}"))
             })?;
-            // A layer of an artifact may be named twice, which changes nothing.
+            // An artifact may list a layer twice, which changes nothing.
             if form == Form::Changes || seen.insert((&layer.digest, form.clone())) {
                 progress.step("verifying", layer.size);
                 let blob = part(layer, progress)?;
@@ -175,14 +176,15 @@ impl OciImage {
     }
 }
 
-/// Blobs of an image, the lowest layer first.
+/// Blobs of an image, lowest layer first.
 pub struct Blobs {
     parts: Parts,
     blobs: Vec<Descriptor>,
 }
 
 impl Blobs {
-    /// Returns the blobs of a type with these digests in the directory `dir`, containerd's store of content.
+    /// Returns the blobs of a type with these digests in containerd's content store, the directory
+    /// `dir`.
     ///
     /// Fails if one is missing.
     pub fn of(dir: &Path, kind: &str, digests: &[String]) -> Result<Self> {
@@ -196,7 +198,7 @@ impl Blobs {
         Ok(Blobs { parts, blobs })
     }
 
-    /// Returns the file of the first blob with one of these digests that is not in the directory `dir`.
+    /// Returns the file of the first blob in `digests` that is missing in the directory `dir`.
     pub fn missing(dir: &Path, digests: &[String]) -> Result<Option<PathBuf>> {
         let parts = Parts::of_content(dir);
         for digest in digests {
@@ -208,14 +210,14 @@ impl Blobs {
         Ok(None)
     }
 
-    /// Returns the bytes of each blob.
+    /// Returns the size of each blob.
     pub fn sizes(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
         self.blobs.iter().map(|it| it.size)
     }
 
-    /// Writes the blob with this number, from 0 on, to `to`. Returns its file and its bytes.
+    /// Writes blob `index`, counted from 0, to `to`. Returns its file and its size.
     ///
-    /// Fails if it does not have its digest.
+    /// Fails if it does not match its digest.
     pub fn copy(
         &self,
         number: usize,
@@ -229,7 +231,7 @@ impl Blobs {
     }
 }
 
-/// Splits a path from the name that follows it, unless a file of the whole name exists.
+/// Splits a path from the name after it, unless a file with the whole name exists.
 pub(super) fn reference(path: &Path) -> (&Path, Option<&str>) {
     let whole = path.as_os_str().as_bytes();
     let name = |at: usize| std::str::from_utf8(&whole[at + 1..]).ok();
@@ -246,7 +248,7 @@ pub(super) fn reference(path: &Path) -> (&Path, Option<&str>) {
     (path, None)
 }
 
-/// An OCI layout to read one image from.
+/// An OCI layout from which to read one image.
 struct Layout {
     parts: Parts,
     /// Images and indices in the outermost index.
@@ -259,7 +261,8 @@ impl Layout {
         Error::refused(self.parts.path(), why.into())
     }
 
-    /// Returns the images called `name`: by digest, also in nested indices, by whole name, or by a part of it.
+    /// Returns the images that `name` selects: by digest, even nested ones, or by all or part of a
+    /// name.
     fn called(&self, name: &str) -> Vec<Descriptor> {
         let all = |fits: &dyn Fn(&Descriptor) -> bool| -> Vec<Descriptor> {
             self.images.iter().filter(|it| fits(it)).cloned().collect()
@@ -271,7 +274,7 @@ impl Layout {
                     return vec![descriptor];
                 }
                 if descriptor.is_index() && seen.insert(descriptor.digest.clone()) {
-                    // It may be left out of the layout.
+                    // The layout may lack it.
                     let nested = self.describe::<Index>(&descriptor);
                     pending.extend(nested.map_or(Vec::new(), Index::images));
                 }
@@ -286,7 +289,7 @@ impl Layout {
         all(&|it| it.tag() == Some(name) || it.name().is_some_and(|it| it.ends_with(&end)))
     }
 
-    /// Returns names that select each of `images`.
+    /// Returns names that each select one of `images`.
     fn offer(&self, images: &[&Descriptor]) -> String {
         let name = |it: &&Descriptor| {
             let name = it.name().filter(|name| {
@@ -298,9 +301,9 @@ impl Layout {
         images.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
-    /// Returns the error for images of other platforms than the wanted one.
+    /// Returns the error for images that are for other platforms than the wanted one.
     fn unfit<'a>(&self, wanted: &Platform, platforms: impl Iterator<Item = &'a Platform>) -> Error {
-        // A shell takes parentheses for its own.
+        // A shell interprets parentheses.
         let quoted = |platform: &Platform| match platform.to_string() {
             text if text.contains('(') => format!("'{text}'"),
             text => text,
@@ -316,8 +319,8 @@ impl Layout {
         }
     }
 
-    /// Returns the platform of an image, or those of all images of an index. If `deep`, configurations say those that no
-    /// index says, as for containerd. What is left out of the layout has none.
+    /// Returns the platforms of an image or index, except of missing parts. If `deep`,
+    /// configurations provide the platforms that no index lists, as in containerd.
     fn platforms(&self, image: &Descriptor, deep: bool) -> Vec<Platform> {
         let (mut pending, mut seen, mut found) = (vec![image.clone()], HashSet::new(), Vec::new());
         while let Some(it) = pending.pop() {
@@ -340,16 +343,16 @@ impl Layout {
         found
     }
 
-    /// Returns the selected image or index of `images`.
+    /// Returns the selected image or index among `images`.
     fn choose<'a>(&self, images: &'a [Descriptor]) -> Result<&'a Descriptor> {
-        // An image with several names has an entry for each.
+        // An image with several names has one entry per name.
         let mut seen = HashSet::new();
         let mut left = unattached(images);
         left.retain(|descriptor| seen.insert(&descriptor.digest));
-        // The only image is chosen unless a platform is named that it does not fit.
+        // A single image is chosen, unless it does not match the requested platform.
         if left.len() > usize::from(self.platform.is_none()) {
             let wanted = self.platform.clone().unwrap_or_else(Platform::here);
-            // Names are a better choice than this machine's platform.
+            // If names differ, they are a better choice than this machine's platform.
             let deep = self.platform.is_some() || left.iter().all(|it| it.name() == left[0].name());
             let known: Vec<_> = left.iter().map(|it| self.platforms(it, deep)).collect();
             let rank = |known: &Vec<_>| known.iter().filter_map(|is| wanted.rank(is)).max();
@@ -372,7 +375,7 @@ impl Layout {
         }
     }
 
-    /// Verifies a part of `chosen`, which is a manifest of `images`, and returns it.
+    /// Verifies and returns a part of `chosen`, which is a manifest among `images`.
     fn part(
         &self,
         images: &[Descriptor],
@@ -387,7 +390,8 @@ impl Layout {
         error.map_or_else(|| blob(&self.parts, part, &mut io::sink(), progress), Err)
     }
 
-    /// Returns the error for a part of `chosen` that is missing if it is one of several `images` for platforms.
+    /// Returns the error for a missing part of `chosen`, if it is one of several platforms'
+    /// `images`.
     fn incomplete(&self, images: &[Descriptor], chosen: &Descriptor) -> Option<Error> {
         let is_complete = |image: &&Descriptor| {
             let manifest = self.describe::<Manifest>(image);
@@ -412,15 +416,15 @@ impl Layout {
         )))
     }
 
-    /// Returns the index or manifest of `descriptor`.
+    /// Returns the index or manifest that `descriptor` describes.
     fn describe<T: for<'de> Deserialize<'de>>(&self, descriptor: &Descriptor) -> Result<T> {
         let content = parts::read(&blob(&self.parts, descriptor, &mut io::sink(), &Silent)?)?;
         json(&self.parts, &descriptor.digest, &content)
     }
 }
 
-/// Returns `images` without attachments of others, so that an image with a signature is still the
-/// only one.
+/// Returns `images` without attachments to others, so that an image with a signature still counts
+/// as the only one.
 fn unattached(images: &[Descriptor]) -> Vec<&Descriptor> {
     let all = || images.iter();
     match all().all(Descriptor::is_attached) {
@@ -436,7 +440,7 @@ fn json<T: for<'de> Deserialize<'de>>(parts: &Parts, name: &str, bytes: &[u8]) -
     })
 }
 
-/// Returns the file of the blob of a descriptor.
+/// Returns the file that has a descriptor's blob.
 fn file(parts: &Parts, descriptor: &Descriptor) -> Result<String> {
     let digest = &descriptor.digest;
     let parsed = types::parse(digest).ok_or_else(|| {
@@ -449,7 +453,7 @@ fn file(parts: &Parts, descriptor: &Descriptor) -> Result<String> {
     Ok(format!("blobs/{kind}/{digits}"))
 }
 
-/// Writes the blob of a descriptor to `to`, and returns it if it has its digest.
+/// Writes a descriptor's blob to `to`, and returns the blob if it matches its digest.
 fn blob(
     parts: &Parts,
     descriptor: &Descriptor,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The parts of a container image, in a directory or in an archive.
+//! The parts of a container image, in a directory or an archive.
 
 use super::super::blob::{Blob, Raw};
 use super::super::member::{components, What};
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Size limit of a description, which is read into memory.
 pub const DESCRIPTION: u64 = 16 << 20;
 
-/// The remedy for a missing or damaged blob of containerd, which keeps it as long as an image has it.
+/// The remedy for a missing or damaged blob in containerd, which keeps blobs that images use.
 pub const PULL: &str = "remove the container images that have it, and pull them again";
 
 /// The parts of a container image, by name.
@@ -27,10 +27,9 @@ pub struct Parts {
 
 enum Within {
     Directory,
-    /// The directory of containerd's store of content.
+    /// The directory of containerd's content store.
     Content,
     Archive {
-        /// The archive.
         whole: Blob,
         /// Offset and size of each member.
         members: HashMap<Vec<u8>, (u64, u64)>,
@@ -38,7 +37,7 @@ enum Within {
 }
 
 impl Parts {
-    /// Returns the parts in containerd's store of content, the directory `path`.
+    /// Returns the parts in containerd's content store, the directory `path`.
     pub fn of_content(path: &Path) -> Self {
         Parts {
             path: path.into(),
@@ -86,22 +85,22 @@ impl Parts {
         })
     }
 
-    /// Returns its name in messages.
+    /// Returns the name for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Returns what to do about a damaged blob.
+    /// Returns the remedy for a damaged blob.
     pub fn remedy(&self) -> &'static str {
         match self.within {
-            // Programs that write layouts keep an existing file.
+            // Programs that write layouts do not replace existing files.
             Within::Directory => "remove this file, and copy the image to the layout again",
             Within::Content => PULL,
             Within::Archive { .. } => "get the archive again",
         }
     }
 
-    /// Returns true if the store has the part `name`.
+    /// Returns true if the part `name` exists.
     pub fn has(&self, name: &str) -> bool {
         match &self.within {
             Within::Directory | Within::Content => self.path.join(name).exists(),
@@ -143,7 +142,7 @@ impl Parts {
         }
     }
 
-    /// Returns the content of the part called `name`, a description in JSON.
+    /// Returns the content of the part `name`, a description in JSON.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         read(&self.get(name)?)
     }
@@ -202,7 +201,7 @@ mod tests {
     use crate::input::budget::tests::{member, reading, refused};
     use crate::input::budget::Budget;
 
-    /// The parts of an image count as the files of an archive do.
+    /// An image's parts count like an archive's files.
     #[test]
     fn parts() {
         let names: Vec<String> = (0..8)

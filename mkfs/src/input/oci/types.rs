@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The fields that matter of the descriptions of container images and artifacts.
+//! The relevant fields of the descriptions of container images and artifacts.
 
 use crate::input::platform::Platform;
 use daxfs_files::digest::is_hex;
@@ -13,7 +13,7 @@ const TITLE: &str = "org.opencontainers.image.title";
 /// Annotations by name.
 pub type Annotations = HashMap<String, String>;
 
-/// Returns the kind of a digest such as `sha256:...` and its hexadecimal digits, which are safe in file names.
+/// Splits a digest like `sha256:...` into its kind and hexadecimal digits, both safe in file names.
 pub fn parse(digest: &str) -> Option<(&str, &str)> {
     let (kind, digits) = digest.split_once(':')?;
     let bytes = match kind {
@@ -37,7 +37,7 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// Describes a blob of unknown size.
+    /// Creates the descriptor of a blob of unknown size.
     pub fn new(kind: &str, digest: &str) -> Self {
         Descriptor {
             media_type: kind.into(),
@@ -49,34 +49,33 @@ impl Descriptor {
         }
     }
 
-    /// Returns the platform of the image, if the index says it.
+    /// Returns the platform of the image, if the index lists it.
     pub fn platform(&self) -> Option<&Platform> {
         let platform = self.platform.as_ref();
         platform.filter(|platform| platform.is_known())
     }
 
-    /// Returns the value of an annotation.
     fn annotation(&self, name: &str) -> Option<&str> {
         let annotations = self.annotations.as_ref()?;
         annotations.get(name).map(String::as_str)
     }
 
-    /// Returns the tag of the image, which other images may have as well.
+    /// Returns the tag of the image, which may not be unique.
     pub fn tag(&self) -> Option<&str> {
         self.annotation("org.opencontainers.image.ref.name")
     }
 
-    /// Returns the whole name of the image if containerd or docker wrote it, and its tag otherwise.
+    /// Returns the full name of the image if containerd or docker wrote it, otherwise its tag.
     pub fn name(&self) -> Option<&str> {
         let whole = self.annotation("io.containerd.image.name");
         whole.or_else(|| self.tag())
     }
 
-    /// Returns true for the manifest of an attachment, such as an image's signature, which has no
-    /// name.
+    /// Returns true for the manifest of a nameless attachment, such as an image's signature.
     pub fn is_attached(&self) -> bool {
         let kind = self.artifact_type.as_deref();
-        // `cosign save` writes image and imageIndex, and sigs, atts and sboms about them.
+        // `cosign save` writes image and imageIndex, and sigs, atts and sboms for their
+        // attachments.
         let role = self.annotation("kind").unwrap_or_default();
         let role = role.strip_prefix("dev.cosignproject.cosign/");
         self.name().is_none() && kind.is_some_and(|kind| !is_config(kind))
@@ -84,9 +83,9 @@ impl Descriptor {
             || self.annotation("vnd.docker.reference.type").is_some()
     }
 
-    /// Returns the path of the file that the layer is: as ModelPack's
-    /// [annotations.md](https://github.com/modelpack/model-spec/blob/main/docs/annotations.md) has it, also before the
-    /// prefix changed, or as oras does.
+    /// Returns the path of the file in the layer, in ModelPack's
+    /// [annotations.md](https://github.com/modelpack/model-spec/blob/main/docs/annotations.md) with
+    /// its present or former prefix, or in oras's annotation.
     fn path(&self) -> Option<&str> {
         let names = ["org.cncf.model.filepath", "org.cnai.model.filepath", TITLE];
         let mut paths = names.iter().filter_map(|name| self.annotation(name));
@@ -94,8 +93,8 @@ impl Descriptor {
     }
 
     /// Returns true for an archive of files: `*.v1.tar`, `.tar+gzip` and `.tar+zstd` in ModelPack's
-    /// [spec.md](https://github.com/modelpack/model-spec/blob/main/docs/spec.md), and what docker/model-runner unpacks
-    /// in pkg/distribution/internal/bundle/unpack.go.
+    /// [spec.md](https://github.com/modelpack/model-spec/blob/main/docs/spec.md), and the types
+    /// that docker/model-runner unpacks in pkg/distribution/internal/bundle/unpack.go.
     fn is_archive(&self) -> bool {
         let kind = self.media_type.strip_prefix("application/vnd.");
         let kind = kind.unwrap_or_default();
@@ -105,7 +104,8 @@ impl Descriptor {
             || matches!(kind, "docker.ai.dir.tar" | "docker.ai.vllm.config.tar")
     }
 
-    /// Returns what follows the type of a layer that is not understood: why, and what makes a directory of it.
+    /// Returns the remedy for an unsupported layer: why, and how to make a directory of its
+    /// content.
     pub fn remedy(&self) -> String {
         let is = |word| self.media_type.contains(word);
         let remedy = if is("encrypted") {
@@ -149,7 +149,7 @@ impl Descriptor {
     }
 }
 
-/// Returns true for the type of an archive with the changes of a layer.
+/// Returns true for the type of an archive of a layer's changes.
 pub fn is_layer(kind: &str) -> bool {
     matches!(
         kind.strip_prefix("application/vnd.").unwrap_or_default(),
@@ -183,7 +183,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// Returns the manifests, and the indices below this one.
+    /// Returns the manifests, and the nested indices.
     pub fn images(self) -> Vec<Descriptor> {
         let mut all = self.manifests.unwrap_or_default();
         all.retain(|descriptor| descriptor.is_index() || descriptor.is_manifest());
@@ -191,10 +191,10 @@ impl Index {
     }
 }
 
-/// How a layer is read.
+/// How to read a layer.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Form {
-    /// An archive of the changes to the layers below.
+    /// An archive of changes to the layers below.
     Changes,
     /// An archive of files below this directory.
     Archive(String),
@@ -213,26 +213,26 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Returns the layers, the lowest first.
+    /// Returns the layers, lowest first.
     pub fn layers(&self) -> &[Descriptor] {
         self.layers.as_deref().unwrap_or_default()
     }
 
-    /// Returns the layers, the lowest first.
+    /// Returns the layers, lowest first.
     pub fn into_layers(self) -> Vec<Descriptor> {
         self.layers.unwrap_or_default()
     }
 
-    /// Returns how each layer is read, or `None` for an unknown one.
+    /// Returns how to read each layer, `None` if it is unsupported.
     pub fn forms(&self) -> Vec<Option<Form>> {
         self.layers().iter().map(|it| self.form(it)).collect()
     }
 
-    /// Returns how a layer is read.
+    /// Returns how to read a layer.
     ///
-    /// A container has changes only. Layers of other manifests are archives of their types, or files with names. oras
-    /// packs a directory, and then says that it has to be unpacked, whatever its type is: `descriptorFromDir()` and
-    /// `pushDir()` in oras-go, content/file/file.go.
+    /// Containers consist of changes only. Layers of other manifests are archives, according to
+    /// their types, or files with names. oras packs a directory and marks it for unpacking,
+    /// whatever its type: `descriptorFromDir()` and `pushDir()` in oras-go, content/file/file.go.
     fn form(&self, layer: &Descriptor) -> Option<Form> {
         let changes = is_layer(&layer.media_type).then_some(Form::Changes);
         if is_config(&self.config.media_type) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Reads tar streams: ustar, pax and GNU tar's, with extensions of other programs.
+//! Reads tar streams: ustar, pax and GNU tar's, with other programs' extensions.
 
 mod pax;
 mod sparse;
@@ -20,43 +20,42 @@ use daxfs_reader::{FileType, OwnedXattr};
 use pax::Records;
 use tar::{EntryType, Header};
 
-/// Bytes of a block.
 pub(super) const BLOCK: usize = 512;
 
-/// Size limit of the extended headers of a member, which are read into memory.
+/// Size limit of a member's extended headers, which are read into memory.
 const EXTENDED: u64 = 64 << 20;
 
-/// Limit of what global extended headers give to each member, so that the work for a member does
-/// not depend on them.
+/// Maximum number of bytes that global extended headers add to each member, so that the work for a
+/// member does not depend on them.
 const GLOBAL: usize = 4096;
 
 /// Why sparse files in older formats are refused.
 const OLD_SPARSE: &str =
     "a sparse file has a format that is not 1.0; make the archive with --sparse-version=1.0";
 
-/// Reads the members of an archive, one after the other.
+/// Reads the members of an archive one by one.
 pub(super) struct TarReader<'a> {
     stream: Stream<'a>,
     budget: &'a Budget,
     /// Records of global extended headers.
     global: Records,
-    /// Pieces of the sparse files so far.
+    /// Pieces of the sparse files read so far.
     pieces: Vec<Piece>,
     /// Parts of members that images cannot store.
     losses: Losses,
     warnings: Vec<String>,
-    /// Set once the end mark was read.
+    /// Whether the end mark was read.
     ended: bool,
-    /// Skip blocks of zeros, which end an archive, to read those after it.
+    /// Whether to skip blocks of zeros, which end an archive, and read those after them.
     pub ignore_zeros: bool,
 }
 
-/// A header, and the extended headers before it.
+/// A header with the extended headers before it.
 struct Head {
     header: Header,
-    /// Offset of the first header that belongs to the member.
+    /// Offset of the member's first header.
     at: u64,
-    /// Set if it had an extended header.
+    /// Whether there was an extended header.
     pax: bool,
     records: Records,
 }
@@ -75,8 +74,8 @@ impl<'a> TarReader<'a> {
         }
     }
 
-    /// Returns the error for the member that begins at `at`, which was refused for itself, or for an error of the tree or
-    /// the archive.
+    /// Returns the error for the member at `at`: the tree's or archive's own error, or a refusal of
+    /// the member.
     pub fn refused(&self, at: u64, why: Reason) -> Error {
         match why.downcast::<Error>() {
             Ok(error) => *error,
@@ -84,7 +83,7 @@ impl<'a> TarReader<'a> {
         }
     }
 
-    /// Returns an error about the member that begins at `at`.
+    /// Returns an error about the member at `at`.
     pub fn error(&self, at: u64, why: impl std::fmt::Display) -> Error {
         Error::refused(self.stream.path(), format!("{why} (member at byte {at})"))
     }
@@ -100,8 +99,8 @@ impl<'a> TarReader<'a> {
         Ok((container, warnings))
     }
 
-    /// Refuses an archive that has no members, unless it is `named` an archive and nothing else. Disk
-    /// images often start with zeros, as an archive ends.
+    /// Fails if the archive is empty, unless it is `named` an archive and has no other content.
+    /// Disk images often start with zeros, which also end an archive.
     pub fn check_empty(&mut self, named: bool) -> Result<()> {
         if self.stream.position() == 0 {
             let why = "is empty and not an archive";
@@ -122,7 +121,7 @@ impl<'a> TarReader<'a> {
         }
     }
 
-    /// Returns the type of the input, which begins with `start` and is read up to there.
+    /// Returns the type of the input, which begins with `start`, the bytes read so far.
     fn foreign(&mut self, start: &[u8]) -> Result<Option<&'static str>> {
         let mut head = start.to_vec();
         head.resize(HEAD, 0);
@@ -140,7 +139,7 @@ impl<'a> TarReader<'a> {
         Error::refused(self.stream.path(), why)
     }
 
-    /// Returns the next member, if there is one.
+    /// Returns the next member, if any.
     pub fn next(&mut self) -> Result<Option<Member>> {
         while let Some(head) = self.head()? {
             if let Some(member) = self.member(head)? {
@@ -167,7 +166,7 @@ impl<'a> TarReader<'a> {
         let bytes = header.as_bytes();
         if length == 0 {
             if at == 0 {
-                // Layers without changes may be so.
+                // Layers without changes may look like this.
                 return Ok(None);
             }
             if self.stream.has_garbage() {
@@ -188,7 +187,7 @@ impl<'a> TarReader<'a> {
         }
         let mut next = Vec::new();
         if *bytes == [0; BLOCK] {
-            // A second one ends the archive; it may be missing.
+            // A second block of zeros ends the archive, but may be missing.
             next.resize(BLOCK, 0);
             self.stream.read(&mut next)?;
             if next == [0; BLOCK] {
@@ -204,7 +203,7 @@ impl<'a> TarReader<'a> {
             }
             if at == 0 {
                 let what = self.foreign(&[bytes, &next[..]].concat())?;
-                // Its first header is damaged.
+                // The first header is damaged.
                 return Err(
                     self.no_archive(what.filter(|_| header.as_bytes()[257..262] != *b"ustar"))
                 );
@@ -222,10 +221,10 @@ impl<'a> TarReader<'a> {
         Ok(length < BLOCK || block == [0; BLOCK] || has_sum(&block))
     }
 
-    /// Reads headers up to and including a member's.
+    /// Reads headers up to and including the member's own.
     fn head(&mut self) -> Result<Option<Head>> {
         let at = self.stream.position();
-        // In whichever order they come: those of pax count most, then GNU tar's, then those of all members.
+        // In any order: pax headers take precedence over GNU tar's, and these over global ones.
         let (mut own, mut path, mut link) = (Vec::<Vec<u8>>::new(), None, None);
         let (mut pending, mut left) = (false, EXTENDED);
         while let Some(header) = self.header()? {
@@ -264,7 +263,7 @@ impl<'a> TarReader<'a> {
         let why = "its extended headers have no member";
         match (pending, self.ended) {
             (false, _) => Ok(None),
-            // Some programs write them for a file that they leave out then.
+            // Some programs write extended headers and then leave the file out.
             (true, true) => {
                 self.warnings.push(self.error(at, why).to_string());
                 Ok(None)
@@ -273,8 +272,7 @@ impl<'a> TarReader<'a> {
         }
     }
 
-    /// Returns the content of an extended header.
-    /// A member's may have `left` more bytes.
+    /// Returns the content of an extended header. A member may have `left` more bytes of them.
     fn extended(&mut self, at: u64, size: u64, left: &mut u64) -> Result<Vec<u8>> {
         let rest = left.checked_sub(size);
         let why = || format!("its extended headers have more than {EXTENDED} bytes");
@@ -285,8 +283,7 @@ impl<'a> TarReader<'a> {
         Ok(bytes)
     }
 
-    /// Skips the padding of the last block of `size` bytes; it may be missing at the end of the
-    /// archive.
+    /// Skips the padding after `size` bytes, which may be missing at the end of the archive.
     fn pad(&mut self, size: u64) -> Result<()> {
         let mut block = [0; BLOCK];
         let length = (size.next_multiple_of(BLOCK as u64) - size) as usize;
@@ -306,7 +303,7 @@ impl<'a> TarReader<'a> {
         u32::try_from(value).map_err(|_| self.error(at, format!("its {name} is {value}")))
     }
 
-    /// Returns the member of a header, or `None` if images have nothing like it.
+    /// Returns a header's member, or `None` if images have nothing like it.
     fn member(&mut self, mut head: Head) -> Result<Option<Member>> {
         let at = head.at;
         let header = head.header.clone();
@@ -321,11 +318,12 @@ impl<'a> TarReader<'a> {
             Some(size) => size,
             None => self.field(at, "size", &old.size)?,
         };
-        // Other types have no content, even if the header has a size.
+        // Other types have no content, even if the header gives a size.
         let kind = header.entry_type();
         let what = match kind.as_byte() {
             b'1' => {
-                // Of pax, the size is that of content. Elsewhere it is the file's, with or without its content.
+                // In pax, the size is the content's. Elsewhere it is the file's, even without
+                // content.
                 if !head.pax && (header.as_ustar().is_none() || size > 0 && self.is_next()?) {
                     size = 0;
                 }
@@ -336,13 +334,13 @@ impl<'a> TarReader<'a> {
             b'4' => What::File(self.device(&head, FileType::BlockDevice)?),
             b'5' => What::File(Kind::Directory(Vec::new())),
             b'6' => What::File(Kind::Fifo),
-            // A label of the archive.
+            // The archive's label.
             b'V' => return self.content(size).map(|()| None),
             b'M' => {
                 let why = "is continued from another volume; join the volumes first";
                 return Err(self.error(at, why));
             }
-            // An incremental archive has the names in a directory.
+            // An incremental archive stores the names in a directory.
             b'D' => {
                 self.content(size)?;
                 What::File(Kind::Directory(Vec::new()))
@@ -362,14 +360,14 @@ impl<'a> TarReader<'a> {
         let mtime = head.records.mtime.or_else(seconds);
         let mtime = mtime.ok_or_else(|| self.error(at, "its time is malformed"))?;
         let mut permissions = (self.field(at, "mode", &old.mode)? & 0o7777) as u16;
-        // As Linux has it, whatever another system wrote.
+        // As in Linux, whatever another system wrote.
         if matches!(what, What::File(Kind::Symlink(_))) {
             permissions = 0o777;
         }
         let uid = self.id(at, "owner", &old.uid, head.records.uid)?;
         let gid = self.id(at, "group", &old.gid, head.records.gid)?;
         let mut xattrs = XattrSet::new();
-        // A hard link has the attributes of its target.
+        // A hard link shares its target's attributes.
         if let What::File(kind) = &what {
             xattrs = self
                 .xattrs(&path, head)
@@ -391,13 +389,12 @@ impl<'a> TarReader<'a> {
         }))
     }
 
-    /// Skips content.
     fn content(&mut self, size: u64) -> Result<()> {
         self.stream.skip(size)?;
         self.pad(size)
     }
 
-    /// Keeps the content of a regular file; the archive has `stored` bytes of it.
+    /// Stores the content of a regular file, which occupies `stored` bytes in the archive.
     fn regular(&mut self, head: &Head, kind: EntryType, stored: u64) -> Result<Kind> {
         let at = head.at;
         let records = &head.records;
@@ -435,7 +432,7 @@ impl<'a> TarReader<'a> {
         })
     }
 
-    /// Returns the device of a member. The kernel has majors of 12 bits and minors of 20.
+    /// Returns a member's device. The kernel has 12-bit majors and 20-bit minors.
     fn device(&self, head: &Head, file_type: FileType) -> Result<Kind> {
         // These fields have the same offset in all formats.
         let bytes = head.header.as_bytes();
@@ -453,7 +450,7 @@ impl<'a> TarReader<'a> {
         })
     }
 
-    /// Returns the extended attributes of a member.
+    /// Returns a member's extended attributes.
     fn xattrs(&mut self, path: &[u8], head: Head) -> std::result::Result<XattrSet, Reason> {
         let mut set = XattrSet::new();
         if head.records.libarchive && !head.records.schily {
@@ -499,9 +496,9 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// Returns whether a block has the sum of a header.
+/// Returns whether a block has a header's checksum.
 fn has_sum(bytes: &[u8; BLOCK]) -> bool {
-    // Both sums are in use. The field itself counts as blanks.
+    // Both checksums are in use. The field itself counts as blanks.
     let field = 148..156;
     let (mut unsigned, mut signed) = (0i64, 0i64);
     for (place, &byte) in bytes.iter().enumerate() {
@@ -512,14 +509,14 @@ fn has_sum(bytes: &[u8; BLOCK]) -> bool {
     number(&bytes[field]).is_some_and(|sum| sum == unsigned || sum == signed)
 }
 
-/// Returns the number in a header's field if it is not negative.
+/// Returns the number in a header's field unless it is negative.
 fn unsigned(field: &[u8]) -> Option<u64> {
     number(field).and_then(|value| u64::try_from(value).ok())
 }
 
-/// Returns the number in a header's field: octal digits, or, if the first bit is set, binary.
+/// Returns the number in a header's field: octal, or binary if the first bit is set.
 ///
-/// Digits end at a NUL or a blank. Some programs leave other bytes after it, or nothing before it.
+/// Digits end at a NUL or a blank. Some programs put other bytes after that, or nothing before it.
 fn number(field: &[u8]) -> Option<i64> {
     let (&first, rest) = field.split_first()?;
     if first & 0x80 != 0 {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The records of extended headers, of POSIX's pax(1) and of extensions.
+//! The records of extended headers, from POSIX's pax(1) and from extensions.
 
 use super::sparse::decimal;
 use daxfs_files::{shown, Reason};
 use daxfs_reader::layout::XATTR_COUNT_MAX;
 use std::collections::btree_map::{BTreeMap, Entry};
 
-/// Records of extended headers for the next member, or for all following ones.
+/// Records of extended headers, for the next member or for all that follow.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
     pub path: Option<Vec<u8>>,
@@ -18,15 +18,15 @@ pub struct Records {
     pub mtime: Option<(i64, u32)>,
     pub major: Option<u32>,
     pub minor: Option<u32>,
-    /// Extended attributes by their full names.
+    /// Extended attributes by full name.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Set if there are records `LIBARCHIVE.xattr`, which bsdtar writes beside `SCHILY.xattr`, or alone.
+    /// Whether there are `LIBARCHIVE.xattr` records, bsdtar's besides or without `SCHILY.xattr`.
     pub libarchive: bool,
-    /// Set if there are records `SCHILY.xattr`.
+    /// Whether there are `SCHILY.xattr` records.
     pub schily: bool,
     /// Access control lists as text: access, default.
     pub acls: [Option<Vec<u8>>; 2],
-    /// GNU tar's records for sparse files: the name, the bytes of the whole file, and the format.
+    /// GNU tar's records for sparse files: name, size of the whole file, and format.
     pub sparse_name: Option<Vec<u8>>,
     pub sparse_size: Option<u64>,
     pub sparse_major: Option<u64>,
@@ -35,7 +35,7 @@ pub struct Records {
 impl Records {
     /// Adds the records in `bytes`.
     pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), Reason> {
-        // The length of the record in bytes, a blank, key=value and a newline.
+        // A record is its length in bytes, a blank, key=value and a newline.
         while !bytes.is_empty() && bytes.iter().any(|&byte| byte != 0) {
             let wrong = || "an extended header is malformed";
             let blank = bytes.iter().take(20).position(|&byte| byte == b' ');
@@ -85,7 +85,7 @@ impl Records {
             b"GNU.sparse.major" => self.sparse_major = number()?,
             b"SCHILY.acl.access" => self.acls[0] = bytes(),
             b"SCHILY.acl.default" => self.acls[1] = bytes(),
-            // Lists of NFSv4, which images do not have.
+            // NFSv4 lists, which images cannot store.
             b"SCHILY.acl.ace" if value.is_empty() => (),
             b"SCHILY.acl.ace" => self.xattr(b"system.nfs4_acl", Vec::new(), true)?,
             b"RHT.security.selinux" => {
@@ -105,7 +105,7 @@ impl Records {
         Ok(())
     }
 
-    /// Sets an attribute. Keeps an existing one unless `replace`.
+    /// Sets an attribute. Keeps an existing value unless `replace`.
     fn xattr(&mut self, name: &[u8], value: Vec<u8>, replace: bool) -> Result<(), Reason> {
         let room = self.xattrs.len() < XATTR_COUNT_MAX as usize;
         match self.xattrs.entry(name.into()) {
@@ -120,7 +120,7 @@ impl Records {
         Ok(())
     }
 
-    /// Returns the memory that names, links, attributes and maps take, in bytes.
+    /// Returns the bytes of memory that names, links, attributes and maps occupy.
     pub fn bytes(&self) -> usize {
         let texts = [&self.path, &self.link, &self.sparse_name];
         let texts = texts.into_iter().chain(&self.acls).flatten();
@@ -132,8 +132,9 @@ impl Records {
     }
 }
 
-/// Returns the name of an extended attribute, in which GNU tar and bsdtar encode `%` and `=`. A record does not say which
-/// program wrote it, so `%25` and `%3D` are decoded in the names of other programs as well, as GNU tar does.
+/// Returns the name of an extended attribute, in which GNU tar and bsdtar encode `%` and `=`. Like
+/// GNU tar, decodes `%25` and `%3D` from any program, because the record does not identify its
+/// writer.
 fn decoded(mut name: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     loop {
@@ -148,7 +149,7 @@ fn decoded(mut name: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Parses seconds with decimals, which count away from zero. Rounds times to nanoseconds towards the
+/// Parses seconds with decimals, which count away from zero. Rounds to nanoseconds towards the
 /// past.
 fn time(text: &[u8]) -> Option<(i64, u32)> {
     let (negative, text) = match text.strip_prefix(b"-") {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The maps of sparse members: the ranges of the file in the archive.
+//! The maps of sparse members: which ranges of the file the archive contains.
 
 use super::super::stream::Stream;
 use super::{unsigned, BLOCK};
@@ -9,14 +9,14 @@ use crate::writer::origin::Piece;
 use daxfs_files::Reason;
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
 
-/// Why the map of a member is refused.
+/// Why a member's map is refused.
 pub const MALFORMED: &str = "the map of a sparse file is malformed";
 
 /// Offset and length of each piece.
 pub type Map = Vec<(u64, u64)>;
 
-/// Reads the map in a header of GNU's old format and in the blocks after it. Returns it and the size
-/// of the file.
+/// Reads the map in a header of GNU's old format and in the blocks after it. Returns the map and
+/// the size of the file.
 pub fn old(
     header: &GnuHeader,
     stream: &mut Stream<'_>,
@@ -43,12 +43,12 @@ pub fn old(
     Ok((map, size))
 }
 
-/// Reads the map before the data of a member in version 1.0; `size` is the size of both. Returns it
-/// and its size.
+/// Reads the map before a member's data in version 1.0; together they are `size` bytes. Returns the
+/// map and its size.
 pub fn new(stream: &mut Stream<'_>, size: u64, budget: &Budget) -> Result<(Map, u64), Reason> {
     let mut block = [0; BLOCK];
     let (mut at, mut used) = (BLOCK, 0);
-    // The number of pieces, then two numbers for each; a newline after every number.
+    // The number of pieces, then two numbers per piece, each followed by a newline.
     let mut numbers: Vec<u64> = Vec::new();
     let mut digits: Vec<u8> = Vec::new();
     loop {
@@ -83,8 +83,8 @@ pub fn new(stream: &mut Stream<'_>, size: u64, budget: &Budget) -> Result<(Map, 
     Ok((pairs.collect(), used))
 }
 
-/// Returns the pieces of `map`: contiguous bytes from `offset` on, `stored` in all. The
-/// file has `size` bytes.
+/// Returns the pieces of `map` in a file of `size` bytes: contiguous bytes from `offset`, `stored`
+/// in total.
 pub fn pieces(map: &Map, offset: u64, stored: u64, size: u64) -> Result<Vec<Piece>, Reason> {
     let mut pieces = Vec::new();
     let (mut end, mut total) = (0, 0u64);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Conversion of access control lists from text, as in archives, to the kernel's form.
+//! Converts access control lists from text, as in archives, to the kernel's form.
 
 use daxfs_check::acl::{Entry, List, GROUP, GROUP_OBJ, MASK, NOBODY, OTHER, USER, USER_OBJ};
 use daxfs_files::Reason;

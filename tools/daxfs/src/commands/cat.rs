@@ -26,7 +26,7 @@ pub struct Cat {
     image: ImageAt,
     #[command(flatten)]
     packs: PackFiles,
-    /// The files in it; symbolic links are followed within the image
+    /// Files in the image; symbolic links are followed within it
     #[arg(required = true)]
     paths: Vec<OsString>,
 }

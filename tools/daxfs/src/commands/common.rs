@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the commands share.
+//! Code shared by the commands.
 
 use clap::error::ErrorKind;
 use daxfs_files::region::Region;
@@ -40,7 +40,7 @@ impl ImageAt {
     }
 }
 
-/// Says `why` a command line is refused.
+/// Prints `why` a command line is refused.
 pub fn wrong_usage(why: &str) -> Result<ExitCode> {
     let error = clap::Error::raw(ErrorKind::ArgumentConflict, why);
     Ok(usage("daxfs", &error, USAGE))
@@ -54,7 +54,7 @@ pub fn print(line: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Calls `action` with a reader of the image. It writes to standard output.
+/// Calls `action` with a reader of the image and standard output.
 pub fn on_image(
     image: &Opened,
     action: impl FnOnce(&Reader<'_, Region>, &mut Out) -> Result<()>,
@@ -62,7 +62,7 @@ pub fn on_image(
     let mut out = Out::open();
     let reader = image.reader();
     let done = action(&reader, &mut out).and_then(|()| reader.check_replaced());
-    // Output before an error is also useful.
+    // Even before an error, output is useful.
     let finished = out.finish();
     done?;
     finished?;

@@ -19,9 +19,9 @@ use std::process::ExitCode;
 
 /// Compare two images
 ///
-/// Prints a line for each difference of types, modes, owners, times, devices, targets, content,
-/// extended attributes and hard links. To compare with a directory, make an image of it:
-/// mkdaxfs --quiet DIR - | daxfs diff base.img -
+/// Prints a line for each difference in types, modes, owners, times, devices, targets, content,
+/// extended attributes and hard links. To compare with a directory, make an image of it: mkdaxfs
+/// --quiet DIR - | daxfs diff base.img -
 #[derive(Args)]
 #[command(after_help = "\
 Exit status:
@@ -36,12 +36,12 @@ pub struct Diff {
     first: PathBuf,
     /// The second image
     second: PathBuf,
-    /// The images start at these bytes of their files or devices
+    /// Start of the images in their files or devices
     ///
-    /// Given twice, the first one is for the first image, the second for the second.
+    /// If you give it twice, the first is for the first image, the second for the second.
     #[arg(long, value_name = "BYTES", value_parser = values::size)]
     offset: Vec<u64>,
-    /// The images have these names in the stores on their devices or in their files
+    /// Use the images with these names in the stores on their devices or in their files
     #[arg(long = "image", value_name = "NAME")]
     names: Vec<String>,
     #[command(flatten)]
@@ -86,7 +86,7 @@ impl Diff {
     }
 }
 
-/// Bytes of content that are compared at a time.
+/// Bytes of content to compare at a time.
 const PIECE: usize = 256 << 10;
 
 /// Aspects that a comparison can ignore.
@@ -124,7 +124,7 @@ pub fn diff<S: Storage>(
         back: HashMap::new(),
         buffers: (vec![0; PIECE], vec![0; PIECE]),
     };
-    // Directories to compare with their paths, the next one last.
+    // Directories to compare, with their paths, the next one last.
     let mut pending = vec![(b"/".to_vec(), a.root()?, b.root()?)];
     while let Some((path, first, second)) = pending.pop() {
         if !comparison.pair(&path, &first, &second)? {
@@ -198,7 +198,7 @@ impl<S: Storage> Comparison<'_, S> {
             return self.say(path, &what).map(|()| false);
         }
         let permissions = (a.permissions(), b.permissions());
-        // The mode of a symlink means nothing.
+        // A symlink's mode has no meaning.
         if permissions.0 != permissions.1
             && !self.ignores(Aspect::Mode)
             && kind != FileType::Symlink

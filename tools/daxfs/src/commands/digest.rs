@@ -10,9 +10,9 @@ use std::process::ExitCode;
 
 /// Print the SHA-256 of an image, for the mount option digest=
 ///
-/// It covers all bytes of the image, but for the superblock's own SHA-256 and checksum, so it
-/// is not what sha256sum prints. If the superblock has another one, the image is damaged, and
-/// this fails.
+/// The digest covers all bytes of the image except the superblock's own SHA-256 and checksum, so
+/// sha256sum prints something else. If the superblock has a different digest, the image is damaged,
+/// and this command fails.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -15,9 +15,8 @@ use std::process::ExitCode;
 
 /// Print the superblock and all files of an image in JSON
 ///
-/// You get one object with the members superblock and files, sorted by path, one file on each
-/// line. Names and values are strings if they are UTF-8, and objects with the member base64
-/// otherwise.
+/// Prints one object with the members superblock and files, sorted by path, one file per line.
+/// Names and values are strings if they are UTF-8, otherwise objects with the member base64.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -41,8 +40,8 @@ impl Dump {
     }
 }
 
-/// Writes the superblock and every file in JSON, in the order of paths; with the SHA-256 of each
-/// file's content if `sums`.
+/// Writes the superblock and every file in JSON, sorted by path, with the SHA-256 of each file's
+/// content if `sums`.
 pub fn dump<S: Storage>(reader: &Reader<'_, S>, sums: bool, out: &mut impl Write) -> Result<()> {
     let header = record::header(reader, None)?;
     let root = reader.root()?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `extract`: to a directory, or to an archive that appears when it is complete.
+//! `extract`: extracts to a directory, or to an archive that appears once complete.
 
 use super::common::ImageAt;
 use clap::Args;
@@ -23,10 +23,10 @@ use std::process::ExitCode;
 
 /// Extract an image to a directory or a tar archive
 ///
-/// You get owners (as root), modes, times, extended attributes, hard links, devices and holes
-/// back; a line on standard error names what cannot be restored. TARGET must be new or an empty
-/// directory. It appears when it is complete, and a failure leaves nothing. No image can make
-/// this command write outside TARGET. An existing archive is replaced only with --force.
+/// Restores owners (as root), modes, times, extended attributes, hard links, devices and holes, and
+/// lists on standard error what it cannot restore. TARGET must be new or an empty directory. It
+/// appears once it is complete, and a failure leaves nothing behind. No image can make this command
+/// write outside TARGET. Only --force replaces an existing archive.
 ///
 /// Archives are in PAX format with extended attributes (SCHILY.xattr), access control lists
 /// (SCHILY.acl), nanoseconds and sparse files; GNU tar restores all of that with --xattrs
@@ -43,7 +43,7 @@ pub struct Extract {
     image: ImageAt,
     #[command(flatten)]
     packs: PackFiles,
-    /// The directory, or with --tar the archive; - is standard output
+    /// Directory, or with --tar the archive; - for standard output
     target: PathBuf,
     /// Write a tar archive
     #[arg(short, long)]
@@ -95,8 +95,7 @@ impl Extract {
     }
 }
 
-/// Writes a tar archive: to standard output, to a file that appears when it is complete, or to a
-/// device.
+/// Writes a tar archive: to standard output, to a device, or to a file that appears once complete.
 fn archive(
     reader: &Reader<'_, Region>,
     start: &Inode,
@@ -117,7 +116,7 @@ fn archive(
     }
     let name = shown_path(target);
     let failed = |error: std::io::Error| extract::unwritten(&name, error);
-    // Replace the file that a symbolic link leads to, not the link, unless another user made it.
+    // Replace a symbolic link's target, not the link, unless another user made the link.
     let target = &match replace::is_planted(target).map_err(failed)? {
         false => target.canonicalize().unwrap_or_else(|_| target.into()),
         true => target.into(),

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Exit status: errors were found, and stay.
+/// Exit status: errors were found and remain.
 pub const UNCORRECTED: u8 = 4;
 /// Exit status: the check itself failed.
 pub const OPERATIONAL: u8 = 8;
@@ -36,8 +36,8 @@ Exit status:
 
 /// Check images against every rule of the format
 ///
-/// Checks the structure, all checksums, and the SHA-256 of the whole image and of its packs.
-/// Images cannot be repaired: restore a damaged image from a copy, or make it again.
+/// Checks the structure, all checksums, and the SHA-256 of the whole image and of its packs. Images
+/// cannot be repaired: restore a damaged image from a copy, or make it again.
 #[derive(Args)]
 #[command(after_help = format!("{EXIT}\n\nExamples:\n  daxfs fsck base.img /dev/pmem0"))]
 pub struct Fsck {
@@ -69,7 +69,7 @@ pub struct Helper {
     /// The images or devices
     #[arg(required_unless_present = "version")]
     images: Vec<PathBuf>,
-    /// Ignored, like -p, -n, -y, -r, -f and -v: images are checked, and never repaired
+    /// Ignored, like -p, -n, -y, -r, -f and -v: images are checked, never repaired
     #[arg(short = 'a', short_aliases = ['p', 'n', 'y', 'r', 'f', 'v'], action = ArgAction::Count)]
     ignored: u8,
     /// Print the version
@@ -87,7 +87,7 @@ impl Helper {
     }
 }
 
-/// Checks the images at the place `at` in each of `paths`, and returns fsck's exit status.
+/// Checks the images at `at` in each of `paths`, and returns fsck's exit status.
 fn fsck(paths: &[PathBuf], at: &At, packs: &PackFiles, quiet: bool) -> u8 {
     let mut packs = match packs.open() {
         Ok(given) => Packs {
@@ -109,14 +109,14 @@ fn fsck(paths: &[PathBuf], at: &At, packs: &PackFiles, quiet: bool) -> u8 {
 }
 
 struct Packs {
-    /// Packs that the user has named.
+    /// Packs that the user named.
     given: Vec<Arc<Opened>>,
-    /// For the SHA-256 of each pack that was read: the exit status.
+    /// The exit status for each pack checked so far, by SHA-256.
     checked: HashMap<[u8; 32], u8>,
 }
 
 impl Packs {
-    /// Checks each pack of `image`. Returns the exit status, and how many are damaged or unreadable.
+    /// Checks each pack of `image`. Returns the exit status, and the number of bad packs.
     fn check(&mut self, image: &Opened) -> (u8, usize) {
         let (mut status, mut bad) = (0, 0);
         for pack in &image.packs {
@@ -135,7 +135,7 @@ impl Packs {
     }
 }
 
-/// Says `why` a pack is damaged or unreadable. Returns the exit status.
+/// Prints `why` a pack is damaged or unreadable. Returns the exit status.
 fn bad_pack(why: &Error) -> u8 {
     eprintln!("{why}");
     match why {
@@ -144,20 +144,20 @@ fn bad_pack(why: &Error) -> u8 {
     }
 }
 
-/// Says `why` the check itself failed. Returns the exit status.
+/// Prints `why` the check itself failed. Returns the exit status.
 fn failed(why: &Error) -> u8 {
     eprintln!("fsck.daxfs: {why}");
     OPERATIONAL
 }
 
-/// Checks the image at the place `at` in `path`, and its packs. Returns the exit status.
+/// Checks the image at `at` in `path`, and its packs. Returns the exit status.
 fn one(path: &Path, at: &At, packs: &mut Packs, quiet: bool) -> u8 {
     let name = at.name_in(path);
     let source = match source::open_at(path, at) {
         Ok(source) => source,
         Err(why) => return failed(&why),
     };
-    // The kind of file says more than an offset and a value.
+    // The kind of file is more helpful than an offset and a value.
     let superblock = match superblock(&source, &name) {
         Err(why @ Error::Foreign { .. }) => {
             eprintln!("fsck.daxfs: {why}");
@@ -181,8 +181,8 @@ fn one(path: &Path, at: &At, packs: &mut Packs, quiet: bool) -> u8 {
     status | report(&image.source, &open.collect::<Vec<_>>(), bad, &name, quiet)
 }
 
-/// Checks the image `name` in `source`, prints what is found, and returns the exit status. `bad` of its packs are damaged or
-/// unreadable.
+/// Checks the image `name` in `source`, prints the findings, and returns the exit status. `bad` is
+/// the number of its damaged or unreadable packs.
 fn report(
     source: &Region,
     packs: &[Option<Image<'_, Region>>],
@@ -226,7 +226,7 @@ fn report(
     status
 }
 
-/// Prints `text` to standard output. Returns the exit status: 0, or that this failed.
+/// Prints `text` to standard output. Returns the exit status: 0, or that printing failed.
 fn say(text: &str) -> u8 {
     match daxfs_files::stdout::say(text) {
         Ok(()) => 0,
@@ -239,9 +239,9 @@ fn say(text: &str) -> u8 {
 
 /// A violation of a rule.
 pub struct Violation<'a> {
-    /// Path of the file, if it is known.
+    /// Path of the file, if known.
     pub path: Option<&'a [u8]>,
-    /// The image cannot be read there.
+    /// Whether the image is unreadable there.
     pub unreadable: bool,
     /// The problem.
     pub text: String,
@@ -256,8 +256,8 @@ impl fmt::Display for Violation<'_> {
     }
 }
 
-/// Checks the image in `source` against every rule, and its files against `packs`, which has the known packs, each at
-/// its place in the table. Calls `report` for each violation. Returns the superblock if it is valid.
+/// Checks the image in `source` against every rule, and its files against `packs`, in the order of
+/// the table. Calls `report` for each violation. Returns the superblock if it is valid.
 pub fn examine<S: Storage + Sync>(
     source: &S,
     packs: &[Option<Image<'_, S>>],
@@ -271,7 +271,7 @@ pub fn examine<S: Storage + Sync>(
             report(violation);
         }
     };
-    // Problems of the whole image's bytes.
+    // Problems with the bytes of the whole image.
     let whole = |text: String, unreadable| Violation {
         path: None,
         unreadable,
@@ -279,7 +279,7 @@ pub fn examine<S: Storage + Sync>(
     };
     thread::scope(|scope| {
         scope.spawn(|| {
-            // Most images have no findings: create it for the first one.
+            // Create this only for the first finding, since most images have none.
             let mut paths = None;
             check_with_packs(source, packs, &mut |finding| {
                 let unreadable =

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `fuse`: serve an image through FUSE, on machines without the module.
+//! `fuse`: serves an image through FUSE, on machines without the module.
 
 mod filesystem;
 
@@ -39,11 +39,11 @@ const THREADS: usize = 8;
 
 /// Serve an image through FUSE, without the kernel module
 ///
-/// If you are not root, you need fusermount3 (Debian's package fuse3). Files look as they do
-/// with the module, but reads go through this process and the page cache. Unmount with umount
-/// or fusermount3 -u. In fstab(5), use the type fuse.daxfs; in a service of systemd,
-/// --foreground, which says when the image is mounted (Type=notify). If the process is killed,
-/// the mount stays, and all access fails with ENOTCONN until you unmount it.
+/// If you are not root, you need fusermount3 (Debian's package fuse3). Files look as they do with
+/// the module, but reads go through this process and the page cache. Unmount with umount or
+/// fusermount3 -u. In fstab(5), use the type fuse.daxfs; in a systemd service, use --foreground and
+/// Type=notify. If the process is killed, the mount remains, and all access fails with ENOTCONN
+/// until you unmount it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -63,7 +63,7 @@ pub struct Fuse {
     /// and generic ones of mount(8); the default is nosuid,nodev
     #[arg(short, long, value_delimiter = ',')]
     options: Vec<String>,
-    /// Write a line to standard output when the image is mounted
+    /// Write a line to standard output once the image is mounted
     #[arg(long, hide = true)]
     ready: bool,
 }
@@ -85,11 +85,11 @@ impl Fuse {
     }
 }
 
-/// Serves `image`, which is in the file `source`, at `dir` with the mount options `words` until it is unmounted. If
-/// `ready`, write a line to standard output when it is mounted, for the process that started this one.
+/// Serves `image` from the file `source` at `dir`, with the mount options `words`, until it is
+/// unmounted. If `ready`, writes a line to standard output once mounted, for the parent process.
 fn serve(image: Opened, source: &Path, dir: &Path, words: &[String], ready: bool) -> Result<()> {
     let (acl, owner, options) = parse(words)?;
-    // Other damage is an error when it is accessed; without a root there is nothing to mount.
+    // Other damage causes errors on access, but without a root there is nothing to mount.
     image.reader().root()?;
     image.require_packs()?;
     examine(dir)?;
@@ -106,7 +106,7 @@ fn serve(image: Opened, source: &Path, dir: &Path, words: &[String], ready: bool
         };
         Error::system(&name, "cannot mount", remedy, error)
     };
-    // Before the mount: afterwards a look-up would wait for an answer.
+    // Do this before the mount; afterwards, a look-up would wait for our answer.
     let mount_point = dir.canonicalize().map_err(fail)?;
     let mut config = Config::default();
     let threads = thread::available_parallelism().map_or(1, |threads| threads.get());
@@ -116,7 +116,7 @@ fn serve(image: Opened, source: &Path, dir: &Path, words: &[String], ready: bool
     let served = ImageFs::new(image, owner);
     let device = File::options().read(true).write(true).open(DEVICE);
     let session = match fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC) {
-        // fusermount3 may.
+        // fusermount3 has permission.
         Err(Errno::PERM) => {
             device.map_err(fail)?;
             config.mount_options = for_fusermount(source, &options);
@@ -143,15 +143,15 @@ fn serve(image: Opened, source: &Path, dir: &Path, words: &[String], ready: bool
                 session = Some(begun.and_then(Session::spawn).map_err(fail)?);
                 Ok(())
             })?;
-            // It was called.
+            // The session exists if it was called.
             session.ok_or_else(|| fail(Errno::NOTCONN.into()))?
         }
     };
     let id = mount_id(&mount_point).map_err(fail)?;
     let unmount = move |_| {
-        // Never unmount another mount at the same place.
+        // Never unmount another mount in the same place.
         if mount_id(&mount_point).is_ok_and(|now| now == id) {
-            // While files are open it stays mounted, and the next signal tries again.
+            // While files are open, it stays mounted, and the next signal tries again.
             detach(&mount_point);
         }
     };
@@ -161,15 +161,15 @@ fn serve(image: Opened, source: &Path, dir: &Path, words: &[String], ready: bool
         tell_parent("/dev/null")
             .map_err(|error| Error::system("", "cannot go on in the background", "", error))?;
     }
-    // In the background, the parent's exit tells.
+    // In the background, systemd watches the parent's exit.
     if let (false, Err(error)) = (ready, notify()) {
         eprintln!("daxfs: warning: cannot notify systemd: {error}");
     }
     ended(session).map_err(|error| Error::system(&name, "stopped serving", "", error))
 }
 
-/// Unmounts the topmost mount on `place`, which is absolute and leads through no symlinks, unless it is
-/// in use. A user who is not root needs fusermount3.
+/// Unmounts the topmost mount on `place`, an absolute path without symlinks, unless it is in use. A
+/// user who is not root needs fusermount3.
 fn detach(mount_point: &Path) {
     if rustix::mount::unmount(mount_point, UnmountFlags::NOFOLLOW) == Err(Errno::PERM) {
         let mut fusermount = Command::new("fusermount3");
@@ -183,8 +183,8 @@ fn detach(mount_point: &Path) {
 
 /// Waits until the mount of `session` is gone.
 ///
-/// Dropping a session unmounts any file system at its mount point, even if its own mount is gone.
-/// So do not drop it.
+/// Do not drop the session: that would unmount any filesystem at its mount point, even after its
+/// own mount is gone.
 fn ended(mut session: BackgroundSession) -> io::Result<()> {
     let nothing = thread::spawn(|| Ok(()));
     let guard = std::mem::replace(&mut session.guard, nothing);
@@ -193,7 +193,7 @@ fn ended(mut session: BackgroundSession) -> io::Result<()> {
     guard.join().map_err(panicked)?
 }
 
-/// Reports to the parent that all is ready, and detaches from its terminal. Errors go to `log`.
+/// Reports readiness to the parent, and detaches from its terminal. Errors go to `log`.
 pub fn tell_parent(log: &str) -> io::Result<()> {
     let mut stdout = io::stdout();
     stdout.write_all(b"\n")?;
@@ -243,8 +243,8 @@ pub fn in_background(
     })
 }
 
-/// Starts this program with `arguments`, and waits until it is ready, see [`tell_parent`]. Returns false if it ended before,
-/// with an error that it has reported.
+/// Starts this program with `arguments`, and waits until it is ready, see [`tell_parent`]. Returns
+/// false if it exits before that, after reporting its error.
 pub fn start(arguments: &[OsString], stdin: Stdio) -> Result<bool> {
     let mut child = Command::new("/proc/self/exe")
         .arg0("daxfs")
@@ -263,7 +263,7 @@ pub fn start(arguments: &[OsString], stdin: Stdio) -> Result<bool> {
     Ok(is_ready)
 }
 
-/// Sorts mount options. Like fusermount3, leaves out set-user-ID bits and devices by default.
+/// Sorts mount options. Like fusermount3, excludes set-user-ID bits and devices by default.
 fn parse(words: &[String]) -> Result<(SessionACL, Owner, MountOptions)> {
     let safe = ["nosuid", "nodev"].map(str::to_owned);
     let options = MountOptions::parse(&[&safe, words].concat());
@@ -297,7 +297,7 @@ fn parse(words: &[String]) -> Result<(SessionACL, Owner, MountOptions)> {
     Ok((acl, owner, options))
 }
 
-/// Describes the mount of the image `source` to the kernel. `device` is open for it.
+/// Describes the mount of the image `source` to the kernel, with the open `device`.
 fn describe(
     fs: &OwnedFd,
     source: &Path,
@@ -313,7 +313,7 @@ fn describe(
     let mut own = vec![
         pair("subtype", "daxfs".into()),
         pair("fd", device.as_raw_fd().to_string()),
-        // A directory.
+        // The root is a directory.
         pair("rootmode", "40000".into()),
         pair("user_id", geteuid().as_raw().to_string()),
         pair("group_id", getegid().as_raw().to_string()),
@@ -327,7 +327,7 @@ fn describe(
     set(fs, &options.generic)
 }
 
-/// Returns options for fusermount3, which ignores those that it does not grant.
+/// Returns options for fusermount3, which ignores those that it does not permit.
 fn for_fusermount(source: &Path, options: &MountOptions) -> Vec<MountOption> {
     let words = [
         (MountAttrFlags::MOUNT_ATTR_NOEXEC, "noexec"),
@@ -341,7 +341,7 @@ fn for_fusermount(source: &Path, options: &MountOptions) -> Vec<MountOption> {
     let mut all: Vec<_> = given
         .map(|(_, word)| MountOption::CUSTOM(word.into()))
         .collect();
-    // fusermount3 takes these characters as its own otherwise.
+    // fusermount3 would interpret these characters.
     let name = source.to_string_lossy().replace('\\', r"\\");
     all.extend([
         MountOption::RO,

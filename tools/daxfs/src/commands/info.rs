@@ -46,7 +46,7 @@ impl Info {
     }
 }
 
-/// How `info` shows an image.
+/// Output format of `info`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// Text.
@@ -130,7 +130,7 @@ fn info_text(
     }
     if let Some(signature) = signature {
         let Table { length, offset } = signature.table;
-        // The last second that a certificate can have.
+        // The latest second that a certificate can contain.
         let end = signature.line().expires.min(253_402_300_799);
         let end = time(end as i64, 0);
         writeln!(
@@ -141,7 +141,7 @@ fn info_text(
     Ok(())
 }
 
-/// Returns the properties that udev's own probes set, so that `/dev/disk/by-label` and `by-uuid`
+/// Writes the properties that udev's own probes set, so that `/dev/disk/by-label` and `by-uuid`
 /// lead here.
 fn info_udev(superblock: &Superblock, out: &mut impl Write) -> io::Result<()> {
     let uuid = Uuid::from_bytes(superblock.uuid);

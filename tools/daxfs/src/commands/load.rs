@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `load`: load an image file into memory, and mount it.
+//! `load`: loads an image file into memory, and mounts it.
 
 use super::common::{print, wrong_usage};
 use clap::Args;
@@ -13,17 +13,17 @@ use std::str::FromStr;
 
 /// Load an image file into memory and mount it
 ///
-/// You need as much memory as the image is large, until you unmount. By default it is a sealed
-/// memfd, whose content can never change.
+/// You need as much memory as the image is large, until you unmount. By default, the memory is a
+/// sealed memfd, whose content can never change.
 ///
 /// With --into phys=ADDRESS,size=BYTES, the image goes into this physical memory, which other
-/// kernels can also mount, and you get the command that mounts it. Use memory that was reserved
-/// at boot (memmap=SIZE$ADDRESS), where the kernel lets programs map /dev/mem, or a part of a
-/// pmem device or of a DAX device in devdax mode.
+/// kernels can also mount, and you get the command that mounts it. Use memory reserved at boot
+/// (memmap=SIZE$ADDRESS), if the kernel lets programs map /dev/mem, or part of a pmem device or of
+/// a DAX device in devdax mode.
 ///
-/// With --serve SOCKET, the command stays, and gives the descriptor of the memory to each
-/// process that connects to this socket, such as by daxfs_memory() of libdaxfs. A service of
-/// systemd is ready when the image is mounted (Type=notify).
+/// With --serve SOCKET, the command keeps running, and passes the memory's descriptor to each
+/// process that connects to this socket, for example with daxfs_memory() of libdaxfs. In a systemd
+/// service, use Type=notify: the service is ready once the image is mounted.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -40,18 +40,19 @@ pub struct Load {
     /// The kind of memory: memfd, hugetlb, heap, or phys=ADDRESS,size=BYTES
     ///
     /// memfd is a sealed memfd. hugetlb is one of huge pages; enough of them must be free
-    /// (/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages). heap is a buffer of the system's dma-heap.
+    /// (/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages). heap is a buffer of the system's
+    /// dma-heap.
     #[arg(long, value_name = "MEMORY", default_value = "memfd")]
     into: Destination,
-    /// Overwrite whatever the physical memory holds
+    /// Overwrite any content of the physical memory
     ///
-    /// Without this option, nothing but an image and zeros is overwritten.
+    /// By default, only an image or zeros are overwritten.
     #[arg(short, long)]
     force: bool,
-    /// Give the descriptor of the memory to others at this socket, until this program ends
+    /// Share the memory's descriptor with others at this socket, until this program ends
     ///
-    /// Users who may write the socket may connect: root, with the usual umask. A process with the descriptor can read all of
-    /// the image, and write it if it is in a dma-buf.
+    /// Users with write permission for the socket can connect: only root, with the usual umask.
+    /// With the descriptor, a process can read the whole image, and write it if it is in a dma-buf.
     #[arg(long, value_name = "SOCKET")]
     serve: Option<PathBuf>,
     /// Mount options, as for mount(8)
@@ -85,7 +86,7 @@ impl Load {
     }
 }
 
-/// Memory for an image, as `load --into` names it.
+/// Memory for an image, as given to `load --into`.
 #[derive(Clone, Copy, Debug)]
 pub enum Destination {
     /// Memory of the mount.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `locate`: where files of mounted images are.
+//! `locate`: locates files of mounted images in memory.
 
 use super::common::print;
 use clap::Args;
@@ -15,9 +15,9 @@ use std::process::ExitCode;
 
 /// Show where files of mounted images are in memory
 ///
-/// Prints the offset of each file's bytes in the memory that was mounted (a device, dma-buf,
-/// memfd, or the range of phys=), their number, and the file's name. If they are in a pack of
-/// the image, this fails: daxfs stat names the pack.
+/// Prints each file's offset in the mounted memory (a device, dma-buf, memfd, or the range of
+/// phys=), its length, and its name. If a file's bytes are in a pack of the image, this fails;
+/// daxfs stat shows the pack.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -35,10 +35,10 @@ impl Locate {
     }
 }
 
-/// Returns a line about where the file `path` is in the mounted memory.
+/// Returns a line with the place of the file `path` in the mounted memory.
 fn place(path: &Path) -> Result<String> {
     let name = shown_path(path);
-    // Devices of the image would be opened.
+    // Otherwise a device node in the image would be opened.
     if fs::metadata(path).is_ok_and(|status| !status.is_file()) {
         return Err(Error::refused(name, "is not a regular file"));
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `ls`: list files of an image.
+//! `ls`: lists files of an image.
 
 use super::common::{on_image, ImageAt};
 use clap::Args;
@@ -30,7 +30,7 @@ Examples:
 pub struct Ls {
     #[command(flatten)]
     image: ImageAt,
-    /// The file or directory in it
+    /// File or directory in the image
     #[arg(default_value = "/")]
     path: OsString,
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub struct Ls {
     help: Option<bool>,
 }
 
-/// How `ls` lists.
+/// Options of `ls`.
 #[derive(Args, Clone, Copy, Default)]
 pub struct Listing {
     /// Also show mode, links, owner, group, size and time
@@ -109,7 +109,7 @@ pub fn ls<S: Storage>(
     }
 }
 
-/// Prints the line of a listing for one file, with the name `name`.
+/// Prints a listing's line for one file, called `name`.
 fn line<S: Storage>(
     reader: &Reader<'_, S>,
     inode: &Inode,

@@ -45,16 +45,16 @@ Exit status:
 Examples:
   daxfs ls -l base.img /etc";
 
-/// Look into daxfs images, check and sign them, put them into memory
+/// Inspect, check and sign daxfs images, and load them into memory
 ///
-/// Name an image file, a block device, a DAX device in devdax mode, or - for standard input; a
-/// pipe is first copied to a temporary file in TMPDIR or /tmp. If the image does not start at
-/// the first byte, say --offset; if it is one of a store on a device, --image. You need neither
-/// root nor the kernel module, except for load and to mount from a store. No command changes an
-/// image; sign adds a signature.
+/// Name an image file, a block device, a DAX device in devdax mode, or - for standard input; a pipe
+/// is first copied to a temporary file in TMPDIR or /tmp. If the image does not start at the first
+/// byte, use --offset; if it is in a store on a device, use --image. You need neither root nor the
+/// kernel module, except to load images and to mount from a store. No command changes an image;
+/// sign adds a signature.
 ///
-/// Mount images with mount(8). daxfs.schema.json in share/doc/daxfs-doc, below /usr or
-/// /usr/local, describes what --json prints.
+/// Mount images with mount(8). daxfs.schema.json in share/doc/daxfs-doc, below /usr or /usr/local,
+/// describes the output of --json.
 #[derive(Parser)]
 #[command(name = "daxfs", version, max_term_width = 100, after_help = EXIT)]
 pub struct Args {
@@ -84,11 +84,11 @@ pub enum Command {
     Share(share::Share),
     /// Keep images in a store: in a directory or on a device
     ///
-    /// In a directory, images share the content of equal files, on disk and in memory. On a
-    /// device, such as /dev/pmem0, a DAX device in devdax mode or a file that virtual machines
-    /// map, all kernels that have it can mount the images. mount(8) mounts the active image, or
-    /// another one with image=NAME. One process at a time changes a store, others wait, and all
-    /// changes survive power loss. store.rst in share/doc/daxfs-doc has more.
+    /// In a directory, images share the content of equal files, on disk and in memory. On a device,
+    /// such as /dev/pmem0, a DAX device in devdax mode or a file that virtual machines map, every
+    /// attached kernel can mount the images. mount(8) mounts the active image, or with image=NAME
+    /// another one. A store is changed by one process at a time while others wait, and all changes
+    /// survive power loss. See store.rst in share/doc/daxfs-doc.
     #[command(after_help = "\
 Exit status:
   0 done, 1 failed, 2 wrong usage.
@@ -134,7 +134,7 @@ const MOUNT_USAGE: u8 = 1;
 /// Exit status of `diff` for trouble.
 const TROUBLE: u8 = 2;
 
-/// Runs the program under the name by which it was called.
+/// Runs the program by the name it was called with.
 pub fn main() -> ExitCode {
     daxfs_image::warning::send_to(|warning| eprintln!("daxfs: warning: {warning}"));
     survive_limits();

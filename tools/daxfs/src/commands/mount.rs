@@ -25,13 +25,13 @@ use std::process::{ExitCode, Stdio};
 
 /// Mount a daxfs image; called by mount(8)
 ///
-/// An image file is loaded into a sealed memfd first, as daxfs load does. From a store, the
-/// image of the option image=NAME is mounted, or the active one, and the packs of it that are
-/// not in memory are loaded. If another image has packs, name a file or device for each with
-/// pack=FILE. All else goes back to mount(8).
+/// An image file is first loaded into a sealed memfd, as with daxfs load. From a store, image=NAME
+/// or the active image is mounted, after loading those of its packs that are not in memory. For
+/// other images with packs, name the file or device of each with pack=FILE. Everything else goes
+/// back to mount(8).
 ///
-/// With the type fuse.daxfs (mount.fuse.daxfs), the image is served as by daxfs fuse, with its
-/// options and pack=FILE; what root mounts is for all users then.
+/// With the type fuse.daxfs (mount.fuse.daxfs), the image is served like with daxfs fuse, with the
+/// same options and pack=FILE. If root mounts it, all users have access.
 #[derive(Parser)]
 #[command(
     name = "mount.daxfs",
@@ -48,20 +48,20 @@ Examples:
   mount -t daxfs -o pack=objects.img index.img /mnt"
 )]
 pub struct Helper {
-    /// An image file, a device or a store
+    /// Image file, device or store
     source: PathBuf,
-    /// The mount point
+    /// Mount point
     dir: PathBuf,
     /// Mount options
     #[arg(short, value_delimiter = ',')]
     options: Vec<String>,
-    /// Ignored, like -w, -s and -n: mounts are always read-only, unknown options always refused, and /etc/mtab not written
+    /// Ignored, like -w, -s and -n: mounts are read-only, options checked, /etc/mtab is not written
     #[arg(short = 'r', short_aliases = ['w', 's', 'n'], action = ArgAction::Count)]
     ignored: u8,
     /// Do everything but mount
     #[arg(short)]
     fake: bool,
-    /// Say more; with -f, print the options for the kernel
+    /// Print more; with -f, print the options for the kernel
     #[arg(short)]
     verbose: bool,
     /// Filesystem type
@@ -77,12 +77,12 @@ impl Helper {
     }
 }
 
-/// Runs `mount.fuse.daxfs`, which mount(8) calls: serve an image through FUSE, in the background. As with other
-/// filesystems, what root mounts is for all users, with devices and set-user-ID bits.
+/// Runs `mount.fuse.daxfs`, which mount(8) calls: serves an image through FUSE, in the background.
+/// As with other filesystems, root mounts for all users, with devices and set-user-ID bits.
 pub fn fuse_helper(args: &Helper) -> Result<ExitCode> {
     let (mut given, mut words) = (args.words(), Vec::new());
     if given.iter().any(|word| word == "remount") {
-        // FUSE takes none of its own options again, which mount(8) repeats.
+        // mount(8) repeats FUSE's own options, which FUSE does not accept again.
         let own = |word: &String| MountOptions::parse(std::slice::from_ref(word)).filesystem;
         given.retain(|word| word == "remount" || own(word).is_empty());
         given.push("ro".into());
@@ -111,20 +111,20 @@ pub fn fuse_helper(args: &Helper) -> Result<ExitCode> {
     }
 }
 
-/// What `mount.daxfs` is asked for.
+/// What `mount.daxfs` must do.
 enum Task {
-    /// New options for a mount. Its image stays in its memory.
+    /// Change the options of a mount, whose image stays in its memory
     Remount,
-    /// An image file
+    /// Mount an image file
     File,
-    /// An image of the store in a directory
+    /// Mount an image of the store in a directory
     Store,
-    /// An image on a device, which may have a store, or in memory that options name
+    /// Mount an image on a device, which may have a store, or in memory that options name
     Device,
 }
 
-/// Runs `mount.daxfs`, which mount(8) calls: loads an image file into a memfd and mounts it, mounts an image
-/// of a store, gives packs to one, or passes anything else back to mount(8).
+/// Runs `mount.daxfs`, which mount(8) calls: loads an image file into a memfd and mounts it, mounts
+/// an image of a store, attaches packs, or passes everything else back to mount(8).
 pub fn helper(args: &Helper) -> Result<()> {
     let mut words = args.words();
     let task = match &args.source {
@@ -144,7 +144,7 @@ pub fn helper(args: &Helper) -> Result<()> {
         Task::Store => return from_store(args),
         Task::Remount => {
             let packs = MountOptions::parse(&words).packs;
-            // mount(8) repeats what /proc/mounts shows, and fstab has. Without a name the image
+            // mount(8) repeats the options in /proc/mounts and fstab. Without a name the image
             // stays, whichever is active.
             if value(&words, "image").is_some() && args.source.is_dir() {
                 words.retain(|word| !word.starts_with("image="));
@@ -155,7 +155,7 @@ pub fn helper(args: &Helper) -> Result<()> {
                 Chosen::find(&args.source, &mut words)?;
             }
             words.retain(|word| word != "load=demand");
-            // The kernel takes no places again.
+            // The kernel does not accept places again.
             let is_given = |pack: &str| !is_for_kernel(pack) || pack.contains(':');
             words.retain(|word| !word.strip_prefix("pack=").is_some_and(is_given));
             if !args.fake && !packs.is_empty() {
@@ -163,7 +163,7 @@ pub fn helper(args: &Helper) -> Result<()> {
             }
         }
         Task::Device => {
-            // With phys=, the source is any word.
+            // With phys=, the source is an arbitrary word.
             let missing = args.source.symlink_metadata().err();
             match missing.filter(|error| error.kind() == ErrorKind::NotFound) {
                 Some(error) if value(&words, "phys").is_none() => {
@@ -190,7 +190,7 @@ pub fn helper(args: &Helper) -> Result<()> {
     Err(pass_on(args, "daxfs", &words))
 }
 
-/// Starts a server in the background that loads packs of the store in `dir` on demand.
+/// Starts a background server that loads packs of the store in `dir` on demand.
 fn start_server(dir: &Path) -> Result<()> {
     let arguments = ["store", "serve", "--ready", "--"].map(OsString::from);
     match start(&[&arguments[..], &[dir.into()]].concat(), Stdio::null())? {
@@ -202,7 +202,7 @@ fn start_server(dir: &Path) -> Result<()> {
     }
 }
 
-/// Mounts the image of a store that the option `image=` names, or the active one.
+/// Mounts the store's image from the option `image=`, or the active one.
 fn from_store(args: &Helper) -> Result<()> {
     let mut demands = Demands::default();
     let mut image = None;
@@ -237,7 +237,7 @@ fn from_store(args: &Helper) -> Result<()> {
     Ok(())
 }
 
-/// Runs mount(8) without a helper for the filesystem type `kind`. Returns only if that fails.
+/// Runs mount(8) for the filesystem type `kind` without a helper. Returns only on failure.
 fn pass_on(args: &Helper, kind: &str, words: &[String]) -> Error {
     let mut mount = std::process::Command::new("mount");
     mount.arg("-i");
@@ -246,7 +246,7 @@ fn pass_on(args: &Helper, kind: &str, words: &[String]) -> Error {
             mount.arg(flag);
         }
     }
-    // Of other users mount(8) takes a mount point in fstab, and nothing else.
+    // From other users, mount(8) accepts only a mount point in fstab.
     if geteuid().is_root() {
         mount.args(["-t", kind]);
         if !words.is_empty() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `share`: arguments for QEMU, so that any number of virtual machines share one image file, which none of them can write.
+//! `share`: QEMU arguments with which any number of virtual machines share an image file read-only.
 
 use clap::Args;
 use daxfs_files::stdout::say;
@@ -20,9 +20,9 @@ const UNIT: u64 = 2 << 20;
 /// Share an image among virtual machines that cannot write to it
 ///
 /// Runs COMMAND with QEMU's arguments for a virtio-pmem device with the image, or prints them,
-/// quoted for a shell. All machines that you start with the same file use one copy, which QEMU
-/// maps read-only. In the guest, mount /dev/pmem0. If the file is a store, machines see the
-/// images that daxfs store adds to it while they run.
+/// quoted for a shell. All machines that you start with the same file share one copy, which QEMU
+/// maps read-only. In the guest, mount /dev/pmem0. If the file is a store, running machines see the
+/// images that daxfs store adds to it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -30,7 +30,7 @@ Examples:
   args=$(daxfs share base.img) && eval \"qemu-system-x86_64 -m 1G,maxmem=4G $args\"
   daxfs share images -- qemu-system-x86_64 -m 1G,maxmem=4G ...")]
 pub struct Share {
-    /// The image file, or a file that is a store, see daxfs-store(8)
+    /// Image file, or file that contains a store, see daxfs-store(8)
     image: PathBuf,
     /// Number of the device among the machine's virtio-pmem devices
     #[arg(short, long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..32))]
@@ -60,10 +60,10 @@ impl Share {
     }
 }
 
-/// Returns the arguments that give a machine the virtio-pmem device `number` with the file `path`, which has an image or is
-/// a store.
+/// Returns the arguments for a virtio-pmem device `number` with the file `path`, an image or a
+/// store.
 ///
-/// With `readonly=on`, QEMU opens the file for reading only and makes its memory ROM for the guest.
+/// With `readonly=on`, QEMU opens the file read-only, and its memory is ROM for the guest.
 ///
 /// Fails if the file does not suit the device, or if its path is not UTF-8.
 fn arguments(path: &Path, number: u8) -> Result<[String; 4]> {
@@ -86,10 +86,10 @@ fn arguments(path: &Path, number: u8) -> Result<[String; 4]> {
         );
         return Err(Error::refused(name, why));
     }
-    // A comma ends a value, two commas mean one.
+    // A comma ends a value; two commas stand for one.
     let file = absolute(path)?.replace(',', ",,");
     let id = format!("daxfs-pmem{number}");
-    // Aligned as huge pages are, here as in the guest.
+    // Aligned to huge pages, both here and in the guest.
     let backend = format!(
         "memory-backend-file,id={id},mem-path={file},size={size},share=on,readonly=on,align=2M"
     );
@@ -97,7 +97,7 @@ fn arguments(path: &Path, number: u8) -> Result<[String; 4]> {
     Ok(["-object".into(), backend, "-device".into(), device])
 }
 
-/// Returns the absolute path of `path`, which must be text for the options of hypervisors.
+/// Returns the absolute path of `path`, which must be UTF-8 for hypervisors' options.
 fn absolute(path: &Path) -> Result<String> {
     let absolute = std::path::absolute(path)
         .map_err(|error| Error::system(shown_path(path), "cannot find its path", "", error))?;
@@ -107,7 +107,7 @@ fn absolute(path: &Path) -> Result<String> {
     })
 }
 
-/// Joins `arguments` to a line that a shell reads as these words.
+/// Joins `arguments` to a line that a shell splits into the same words.
 fn words(arguments: &[String]) -> String {
     let quoted = arguments.iter().map(|word| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=,./:@%+".contains(&byte);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `sign`: sign an image.
+//! `sign`: signs an image.
 
 use super::common::{print, USAGE};
 use clap::Args;
@@ -11,13 +11,13 @@ use std::process::ExitCode;
 
 /// Sign an image
 ///
-/// The signature, a CMS message (PKCS#7) of the image's SHA-256, follows the image in its file
-/// and replaces another one. Neither the image nor its SHA-256, which is printed, changes. A
-/// damaged image, or one that other data follow, is refused.
+/// The signature, a CMS message (PKCS#7) of the image's SHA-256, follows the image in its file and
+/// replaces an earlier signature. The image and its SHA-256, which is printed, do not change.
+/// Damaged images, and images that other data follows, are refused.
 ///
-/// openssl(1) makes the signature. It must be able to read KEY: RSA of 2048 to 4096 bits, or
-/// ECDSA on the curve P-256 or P-384, because the kernel knows no others. Sign a file, not a
-/// device; daxfs load and mount(8) copy the signature with the image.
+/// openssl(1) makes the signature. The key must be RSA of 2048 to 4096 bits, or ECDSA on the curve
+/// P-256 or P-384, because the kernel supports no others. Sign a file, not a device; daxfs load and
+/// mount(8) copy the signature with the image.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -36,20 +36,20 @@ pub struct Sign {
     /// Its certificate, in PEM or DER
     #[arg(short, long, requires = "key")]
     cert: Option<PathBuf>,
-    /// A certificate of an authority between the signer and those that verifiers trust; may be
-    /// repeated
+    /// Certificate of an authority between the signer and the authorities that verifiers trust; may
+    /// be repeated
     #[arg(long, value_name = "CERT", requires = "key")]
     chain: Vec<PathBuf>,
-    /// Use this CMS message in DER, which another program has made
+    /// Attach this CMS message in DER, made by another program
     ///
-    /// It must sign the line of the image and SECOND, and contain the certificate of the signer. Certificates are
-    /// not verified.
+    /// The message must sign the line of the image and SECOND, and contain the signer's
+    /// certificate. Certificates are not verified.
     #[arg(long, value_name = "CMS", conflicts_with = "key", requires = "expires")]
     attach: Option<PathBuf>,
-    /// Last second in which the signature counts, since 1970
+    /// Last second, since 1970, in which the signature is valid
     ///
-    /// The signature covers it. With --key the default is the end of the certificates in the signature, and it
-    /// cannot be later.
+    /// The signature covers it. With --key, the default and the maximum is the end of the
+    /// certificates in the signature.
     #[arg(long, value_name = "SECOND")]
     expires: Option<u64>,
 }
@@ -59,7 +59,7 @@ impl Sign {
         let by = match (&self.attach, self.expires, &self.key, &self.cert) {
             (Some(file), Some(expires), ..) => By::Message(file, expires),
             (None, _, Some(key), Some(cert)) => By::Key(key, cert, &self.chain, self.expires),
-            // The options require one another.
+            // The options require each other.
             _ => return Ok(ExitCode::from(USAGE)),
         };
         print(&sign(&self.image, by)?)

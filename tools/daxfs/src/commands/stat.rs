@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `stat`: show all metadata of files.
+//! `stat`: shows all metadata of files.
 
 use super::common::{on_image, ImageAt};
 use clap::Args;
@@ -27,7 +27,7 @@ pub struct Stat {
     image: ImageAt,
     #[command(flatten)]
     packs: PackFiles,
-    /// The files in it
+    /// Files in the image
     #[arg(required = true)]
     paths: Vec<OsString>,
     /// Follow a symbolic link

@@ -29,7 +29,7 @@ use uuid::Uuid;
 /// A command on a store, and its options.
 #[derive(Args)]
 pub struct StoreArgs {
-    /// Fail if another process uses the store in a directory, or exports to the layout, instead of waiting for it
+    /// Fail instead of waiting for another process that uses the store or exports to the layout
     #[arg(long, global = true)]
     no_wait: bool,
     #[command(subcommand)]
@@ -50,10 +50,10 @@ impl StoreArgs {
 enum StoreCommand {
     /// Make an empty store
     ///
-    /// STORE is a directory; a block device such as /dev/pmem0 or a DAX device in devdax mode;
-    /// or a file that is the memory of virtual machines. A device loses its content. Unless you
-    /// give --force, anything but zeros and a daxfs image is kept; of a device, the first 2 MiB
-    /// and the last MiB are examined.
+    /// STORE is a directory; a block device such as /dev/pmem0 or a DAX device in devdax mode; or a
+    /// file that backs the memory of virtual machines. A device loses its content. Unless you use
+    /// --force, only zeros and a daxfs image are overwritten; on a device, the first 2 MiB and the
+    /// last MiB are examined.
     #[command(after_help = "\
 Examples:
   daxfs store init /srv/store
@@ -62,10 +62,10 @@ Examples:
     Init {
         /// The store
         store: PathBuf,
-        /// Make a new file of this size
+        /// Create a new file of this size
         #[arg(long, value_parser = values::size)]
         size: Option<u64>,
-        /// Overwrite whatever the device or file holds, also another store
+        /// Overwrite any content of the device or file, even another store
         #[arg(short, long)]
         force: bool,
     },
@@ -73,13 +73,13 @@ Examples:
     Add(StoreAdd),
     /// Write an image and its packs into an OCI layout, for registries
     ///
-    /// STORE is a directory. Blobs that the layout has are not written again. Programs such as
-    /// skopeo copy layouts to registries and back, and move only what the other side lacks. Add
-    /// the image to another store with add STORE NAME oci:DIR; it keeps its SHA-256 and its
+    /// STORE is a directory. Blobs that the layout already has are not written again. Programs such
+    /// as skopeo copy layouts to and from registries, and transfer only what the other side lacks.
+    /// Add the image to another store with add STORE NAME oci:DIR; it keeps its SHA-256 and its
     /// signature.
     ///
-    /// With --container, the image has the configuration of a container image in the layout, and containerd with
-    /// daxfs-snapshotter runs it like that one.
+    /// With --container, the image gets the configuration of a container image in the layout, and
+    /// containerd with daxfs-snapshotter runs it like that one.
     #[command(after_help = "\
 Examples:
   daxfs store export /srv/store base-2 oci:layout
@@ -92,19 +92,19 @@ Examples:
         store: PathBuf,
         /// Name of the image
         name: String,
-        /// A layout, which is made if it does not exist, and the image's name in it [default: NAME]
+        /// Layout, which is created if necessary, and the image's name in it [default: NAME]
         #[arg(value_name = "oci:DIR[:REFERENCE]")]
         layout: String,
-        /// Give it the configuration of the container image with this name in the layout
+        /// Use the configuration of the container image with this name in the layout
         #[arg(long, value_name = "REFERENCE")]
         container: Option<String>,
         /// Platform to select from a container image for several platforms [default: this machine's]
         #[arg(long, value_name = "OS/ARCH[/VARIANT]", requires = "container")]
         platform: Option<Platform>,
     },
-    /// Choose the image that is mounted without a name
+    /// Choose the image to mount if no name is given
     ///
-    /// Mounts that exist keep their image. To roll back, activate the old one.
+    /// Existing mounts keep their image. To roll back, activate the old one.
     #[command(after_help = "\
 Examples:
   daxfs store activate /srv/store base-2")]
@@ -116,9 +116,9 @@ Examples:
     },
     /// List the images
     ///
-    /// SIZE is an image with all of its packs, OWN what removing it would free: the image and
-    /// the packs that no other image needs. On a block device, STATE says if this kernel has
-    /// the image mounted; it cannot know about other kernels that share the memory.
+    /// SIZE is an image with all of its packs, OWN what removing it would free: the image and the
+    /// packs that no other image needs. On a block device, STATE shows whether this kernel has
+    /// mounted the image; other kernels that share the memory are unknown.
     #[command(after_help = "\
 Examples:
   daxfs store list /srv/store
@@ -132,8 +132,9 @@ Examples:
     },
     /// Remove an image
     ///
-    /// Mounts of it stay. If it was active, no image is. In a directory, gc removes content
-    /// that no other image needs; on a device, add uses the space again when no mount uses it.
+    /// Existing mounts keep working. If the image was active, none is afterwards. In a directory,
+    /// gc removes content that no other image needs; on a device, add reuses the space once it is
+    /// unmounted.
     #[command(after_help = "\
 Examples:
   daxfs store remove /srv/store base-1 && daxfs store gc /srv/store")]
@@ -143,9 +144,9 @@ Examples:
         /// Name of the image
         name: String,
     },
-    /// Remove packs that no image needs, and the remains of commands that were killed
+    /// Remove packs that no image needs, and the remains of killed commands
     ///
-    /// A pack stays as long as an image needs any object of it.
+    /// A pack stays as long as an image needs any object in it.
     #[command(after_help = "\
 Examples:
   daxfs store gc /srv/store")]
@@ -153,11 +154,12 @@ Examples:
         /// The store
         store: PathBuf,
     },
-    /// Load packs of images that are mounted with load=demand, when their files are opened
+    /// Load packs of images mounted with load=demand when their files are opened
     ///
-    /// mount(8) starts this in the background. Run it yourself to choose when it starts and which control group pays for
-    /// the memory, in a service of systemd for example (Type=notify). It finds mounts whose server has ended.
-    /// If it ends, programs go on with the packs that are loaded, and opens of other files fail with ENOMEDIUM.
+    /// mount(8) starts this in the background. Run it yourself to choose when it starts and which
+    /// control group is charged for the memory, for example in a systemd service (Type=notify). It
+    /// takes over mounts whose server has ended. If it ends, programs continue with the loaded
+    /// packs, and opening other files fails with ENOMEDIUM.
     #[command(after_help = "\
 Examples:
   daxfs store serve /srv/store &
@@ -172,7 +174,7 @@ Examples:
     /// Verify all images and packs
     ///
     /// Checks every image and pack against the rules of the format and its SHA-256, and every
-    /// object against the SHA-256 that is its name.
+    /// object against the SHA-256 in its name.
     #[command(after_help = "\
 Examples:
   daxfs store verify /srv/store")]
@@ -184,16 +186,16 @@ Examples:
 
 /// Add an image
 ///
-/// To a store in a directory, which is made if need be, you can add what mkdaxfs(8) reads;
-/// content that the store has is not stored again. An image that export has put into an OCI
-/// layout is added as it is, with its signature, and with the packs that the store lacks.
+/// A store in a directory, which is created if necessary, accepts all inputs of mkdaxfs(8) and does
+/// not store content again that it already has. It adds an image from export's OCI layout
+/// unchanged, with the signature and the packs that the store lacks.
 ///
-/// To a device or file, you can add a daxfs image, which is copied as it is, with its
-/// signature. If it is composed, give STORE/images/NAME.daxfs of a store in a directory: the
-/// packs that the device lacks are copied as well.
+/// A device or file accepts a daxfs image, which is copied unchanged, with its signature. If the
+/// image is composed, use STORE/images/NAME.daxfs of a store in a directory: the packs that the
+/// device lacks are copied as well.
 ///
-/// The image appears when all of it is complete and synced. Prints its SHA-256, and how much
-/// was new.
+/// The image appears once all of it is complete and synced. Prints its SHA-256, and how much was
+/// new.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -210,22 +212,22 @@ pub struct StoreAdd {
     /// ones
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<OsString>,
-    /// Make it the image that is mounted without a name
+    /// Make it the image to mount if no name is given
     #[arg(short, long)]
     activate: bool,
     /// When to overwrite removed images of a device [default: unmounted]
     #[arg(long, value_enum, value_name = "WHEN")]
     reuse: Option<Reuse>,
-    /// Leave out files that match, and everything below them, as mkdaxfs(8) does; may be repeated
+    /// Leave out files that match, and everything below them, like mkdaxfs(8); may be repeated
     #[arg(long, short = 'e', value_name = "PATTERN")]
     exclude: Vec<String>,
     /// Leave mount points empty: do not descend into other filesystems
     #[arg(long, short = 'x')]
     one_file_system: bool,
-    /// Store the files that symlinks of directories lead to, as mkdaxfs(8) does
+    /// Store the files that symlinks of directories lead to, like mkdaxfs(8)
     #[arg(long)]
     dereference: bool,
-    /// Read on after the end of an archive, as mkdaxfs(8) does
+    /// Read on after the end of an archive, like mkdaxfs(8)
     #[arg(long)]
     ignore_zeros: bool,
     /// Platform to select from a container image for several platforms [default: this machine's]
@@ -265,7 +267,7 @@ impl StoreCommand {
     }
 }
 
-/// Problems that were found.
+/// Problems found.
 #[derive(Default)]
 struct Problems(usize);
 
@@ -306,7 +308,7 @@ fn add(args: &StoreAdd) -> Result<ExitCode> {
     }
 }
 
-/// Writes an image of a store in a directory into an OCI layout.
+/// Writes an image of a store in a directory to an OCI layout.
 fn export(
     store: &Path,
     name: &str,
@@ -319,7 +321,7 @@ fn export(
         let why = "has a colon, after which skopeo and others look for the image's name; use another directory";
         return Err(Error::refused(shown_path(Path::new(rest)), why));
     }
-    // As skopeo does.
+    // Like skopeo.
     let parts = rest.map(|rest| rest.split_once(':').unwrap_or((rest, name)));
     let (dir, reference) = match parts {
         Some((dir, reference)) if !dir.is_empty() && !reference.is_empty() => (dir, reference),
@@ -360,7 +362,7 @@ fn cleanup() -> Result<Cleanup> {
     Cleanup::new().map_err(|error| Error::system("", "cannot handle signals", "", error))
 }
 
-/// Fails if there are options for inputs that are read.
+/// Fails if there are options for reading inputs.
 fn refuse_options(args: &StoreAdd, why: &'static str) -> Result<()> {
     for (option, given) in [
         ("--exclude", !args.exclude.is_empty()),
@@ -376,7 +378,7 @@ fn refuse_options(args: &StoreAdd, why: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// Returns the image of another store that is the only input.
+/// Returns another store's image if it is the only input.
 fn exported(
     inputs: &[OsString],
     options: &mkdaxfs::input::Options<'_>,
@@ -424,14 +426,14 @@ fn add_tree(args: &StoreAdd) -> Result<ExitCode> {
         let why = "is for devices; daxfs store gc frees the space of a store in a directory";
         return Err(Error::refused("--reuse", why));
     }
-    // Others never change what is in a store, whatever the umask says.
+    // Others must never change a store, whatever the umask is.
     let written = Mode::WGRP | Mode::WOTH;
     umask(umask(written) | written);
     let exclude = Exclude::new(args.exclude.clone());
     let exclude = exclude.map_err(|why| Error::refused("--exclude", why.to_string()))?;
     let cleanup = cleanup()?;
     let store = Store::create(&args.store)?;
-    // Report a wrong name before anything is read.
+    // Report an invalid name before reading anything.
     store.image(&args.name)?;
     let bar = Bar::new(false);
     let options = mkdaxfs::input::Options {
@@ -485,7 +487,7 @@ fn list(path: &Path, json: bool) -> Result<ExitCode> {
     Ok(problems.status())
 }
 
-/// Returns the store as `list --json` prints it.
+/// Returns the store for `list --json`.
 fn report(path: &Path, listing: &Listing) -> Value {
     let device = listing.device.as_ref();
     let images = listing.images.iter().map(|image| {
@@ -501,7 +503,7 @@ fn report(path: &Path, listing: &Listing) -> Value {
             "offset": entry.map(|entry| entry.range.start),
             "length": entry.map(Entry::length),
             "removed": entry.map(|entry| entry.removed),
-            // Absent if that is not known, as for a file.
+            // Absent if unknown, as for a file.
             "mounted": entry.and_then(|entry| device?.is_mounted(entry)),
         }))
     });

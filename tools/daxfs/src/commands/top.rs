@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `top`: counters of all mounted images, from sysfs.
+//! `top`: shows counters of all mounted images, from sysfs.
 
 mod show;
 
@@ -18,10 +18,10 @@ use std::{fs, io};
 /// Show how mounted images are used
 ///
 /// Counters start at the mount. READS and BYTES count reads, FAULTS page faults that mapped
-/// something, PMD those that mapped a huge page (2 MiB with pages of 4 KiB), SIGBUS failed
-/// faults, and ERRORS errors in the image. --prometheus shows all counters, those in
-/// /sys/fs/daxfs (see daxfs(5)). --packs shows the packs of each image: SHA-256, bytes, where
-/// it is in memory, and how many pieces of 2 MiB were found good, and bad.
+/// something, PMD those that mapped a huge page (2 MiB with pages of 4 KiB), SIGBUS failed faults,
+/// and ERRORS errors in the image. --prometheus shows all counters in /sys/fs/daxfs (see daxfs(5)).
+/// --packs shows the packs of each image: SHA-256, size, place in memory, and the numbers of good
+/// and bad pieces of 2 MiB.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -43,9 +43,9 @@ const SYSFS: &str = "/sys/fs/daxfs";
 pub struct Counter {
     /// Its file.
     pub name: &'static str,
-    /// Its metric for Prometheus, between `daxfs_` and `_total`. Counters of one metric are next to each other.
+    /// Its Prometheus metric, between `daxfs_` and `_total`. A metric's counters are adjacent.
     pub metric: &'static str,
-    /// Label that distinguishes it within its metric, with the comma before it.
+    /// Label that distinguishes it within its metric, with a leading comma.
     pub label: &'static str,
 }
 
@@ -76,22 +76,22 @@ pub const COUNTERS: [Counter; 11] = [
 pub struct Mounted {
     /// Device number, `MAJOR:MINOR`.
     pub device: String,
-    /// The source of the mount. It is empty if this process may not know it.
+    /// The source of the mount, empty if this process must not know it.
     pub source: OsString,
-    /// Where this process sees it.
+    /// Where this process sees it mounted.
     pub mount_points: Vec<PathBuf>,
     /// Bytes of the image.
     pub size: u64,
     /// Number of inodes.
     pub inodes: u64,
-    /// The values of [`COUNTERS`]. The module may not have all.
+    /// The values of [`COUNTERS`], some of which the module may lack.
     pub counters: [Option<u64>; COUNTERS.len()],
-    /// A line for each of its packs. It is empty if this process may not know them.
+    /// A line for each of its packs, empty if this process must not know them.
     pub packs: String,
 }
 
-/// Reads the counters of all mounted images in `sysfs`, sorted by device number. `mountinfo` says where the images are
-/// mounted. Images that are unmounted during the call are left out.
+/// Reads the counters of all mounted images in `sysfs`, sorted by device number. `mountinfo` lists
+/// the mount points. Images that are unmounted during the call are left out.
 pub fn read(sysfs: &Path, mountinfo: &[u8]) -> io::Result<Vec<Mounted>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(sysfs)? {
@@ -101,14 +101,14 @@ pub fn read(sysfs: &Path, mountinfo: &[u8]) -> io::Result<Vec<Mounted>> {
     Ok(found)
 }
 
-/// Returns the parts of a device number, for sorting.
+/// Splits a device number for sorting.
 fn number(device: &str) -> Option<(u32, u32)> {
     let (major, minor) = device.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 impl Mounted {
-    /// Reads the files of a mount; `None` if it is gone, or not a mount.
+    /// Reads the files of a mount; `None` if it is gone, or is no mount.
     pub fn read(directory: &Path, mountinfo: &[u8]) -> Option<Self> {
         let device = directory.file_name()?.to_str()?.to_owned();
         number(&device)?;
@@ -130,19 +130,19 @@ impl Mounted {
             device,
         };
         mounted.mount_points = seen.into_iter().map(|mount| mount.mount_point).collect();
-        // If another mount has got the number since, the files above may be of both.
+        // If another mount has reused the number, the files above may be from both.
         let same = fs::metadata(directory).ok()?.ino() == identity;
         same.then_some(mounted)
     }
 
-    /// Returns the value of the counter `name`, or `None` if the module does not have it.
+    /// Returns the value of the counter `name`, or `None` if the module lacks it.
     fn counter(&self, name: &str) -> Option<u64> {
         let mut found = COUNTERS.iter().zip(self.counters);
         found.find(|(counter, _)| counter.name == name)?.1
     }
 }
 
-/// Returns the content of the file `name` without the newline at its end.
+/// Returns the content of the file `name` without the final newline.
 fn line(directory: &Path, name: &str) -> Option<OsString> {
     let mut bytes = fs::read(directory.join(name)).ok()?;
     if bytes.last() == Some(&b'\n') {
@@ -179,7 +179,7 @@ fn all() -> Result<Vec<Mounted>> {
 mod tests {
     use super::*;
 
-    /// Makes the files of a mount that has been read `reads` times.
+    /// Creates the files of a mount that was read `reads` times.
     fn mount(sysfs: &Path, device: &str, reads: u64) {
         let directory = sysfs.join(device);
         fs::create_dir_all(&directory).unwrap();
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(found[1].mount_points, [Path::new("/b"), Path::new("/c d")]);
         assert_eq!(found[1].counter("reads"), Some(10));
 
-        // A mount that is gone, or going, is left out.
+        // A mount that is gone, or going away, is left out.
         fs::remove_file(sysfs.path().join("0:40/size")).unwrap();
         fs::remove_dir_all(sysfs.path().join("259:0")).unwrap();
         assert!(read(sysfs.path(), MOUNTS).unwrap().is_empty());

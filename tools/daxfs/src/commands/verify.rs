@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `verify`: verify the signature and the content of an image.
+//! `verify`: verifies the signature and the content of an image.
 
 use super::common::{print, ImageAt};
 use clap::Args;
@@ -12,11 +12,11 @@ use std::process::ExitCode;
 
 /// Verify the signature and the content of an image
 ///
-/// Give the certificate of the signer, or of an authority that leads to the signer's through
-/// certificates in the signature. All of them must be valid now, and the signature must not
-/// have expired. Then the whole image is compared with the signed SHA-256, which is printed,
-/// and all packs with theirs: those of the image's store, or those that you name. openssl(1)
-/// verifies the signature and ignores revocation lists and the key usage in certificates.
+/// Use the certificate of the signer, or of an authority that leads to the signer's through
+/// certificates in the signature. All of them must be valid now, and the signature must not have
+/// expired. Then the whole image is compared with the signed SHA-256, which is printed, and all
+/// packs with theirs: those in the image's store, or those that you name. openssl(1) verifies the
+/// signature, and ignores revocation lists and the key usage in certificates.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -26,7 +26,7 @@ pub struct Verify {
     image: ImageAt,
     #[command(flatten)]
     packs: PackFiles,
-    /// A certificate that is trusted, in PEM or DER; may be repeated
+    /// Trusted certificate, in PEM or DER; may be repeated
     #[arg(short, long, required = true)]
     cert: Vec<PathBuf>,
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 /// The program.
 const DAXFS: &str = env!("CARGO_BIN_EXE_daxfs");
 
-/// Makes a directory, runs `script` in it, and lets lines of the shell find the program by all its names.
+/// Creates a directory, runs `script` in it, and makes the program available under all its names.
 pub fn place(script: &str) -> Place {
     Place::new(
         DAXFS,
@@ -28,10 +28,10 @@ pub fn fixture() -> Place {
     place
 }
 
-/// The first and the last second in which a certificate is valid.
+/// The first and last second of a certificate's validity.
 pub const DECADES: &str = "20000101000000Z 20990101000000Z";
 
-/// Returns a script that makes the files `name.key` and `name.pem`, a certificate that `issuer` has signed, or the owner.
+/// Returns a script that creates `name.key` and `name.pem`, signed by `issuer` or by its owner.
 pub fn certificate(name: &str, issuer: &str, times: &str) -> String {
     let (start, end) = times.split_once(' ').unwrap();
     let by = if issuer == name {

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Writing the table of a store.
+//! Writes the table of a store.
 
 use super::medium::Medium;
 use daxfs_reader::catalog::{Table, CATALOG_COPIES};
 use std::io;
 
-/// Writes the changed `table` over the inactive copy on `medium`, which becomes the active one. Power
-/// loss leaves the table as it was before, or as it is now.
+/// Writes the changed `table` over the inactive copy on `medium`, which becomes the active one.
+/// Power loss leaves either the old table or the new one.
 ///
-/// Fails with the device's errors, and if another process has changed the table since it was
-/// loaded.
+/// Fails on the device's errors, and if another process has changed the table since it was loaded.
 pub fn commit(table: &mut Table, medium: &mut impl Medium) -> io::Result<()> {
     // Write everything that the new state refers to before the state itself.
     medium.sync()?;
@@ -24,8 +23,8 @@ pub fn commit(table: &mut Table, medium: &mut impl Medium) -> io::Result<()> {
     store(table, medium)
 }
 
-/// Writes `table` to a device that has none. Until this is done, the device has nothing
-/// that can be mounted, and no store before the first copy, which is written last.
+/// Writes `table` to a device that has none. The first copy comes last, and until then the device
+/// contains no store and nothing that can be mounted.
 pub fn create(table: &mut Table, medium: &mut impl Medium) -> io::Result<()> {
     for start in CATALOG_COPIES {
         medium.write(start, &[0; 4096])?;

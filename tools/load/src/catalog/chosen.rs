@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Finds the image of a store on a device that a mount names, for the kernel knows only its place.
+//! Finds the image that a mount names in a store on a device, because the kernel needs its place.
 
 use super::medium::{Access, Disk};
 use crate::query::uuid;
@@ -23,13 +23,13 @@ pub struct Chosen {
     image: Listed,
 }
 
-/// Returns the value of the mount option `name`, the last one if there are several.
+/// Returns the value of the mount option `name`, the last one if it is repeated.
 pub fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
     let value = |word: &'a String| word.strip_prefix(name)?.strip_prefix('=');
     words.iter().rev().find_map(value)
 }
 
-/// Opens the device `source`, which may have a store, unless the mount has its memory from elsewhere.
+/// Opens the device `source`, which may have a store, unless the mount uses other memory.
 fn open(source: &Path, words: &[String]) -> Result<Option<Disk>> {
     match source.metadata().map(|found| found.file_type()) {
         Ok(kind)
@@ -43,8 +43,8 @@ fn open(source: &Path, words: &[String]) -> Result<Option<Disk>> {
 }
 
 impl Chosen {
-    /// Finds the image that a mount of `source` with the options `words` names: with `image=`, or
-    /// the active one if `source` has a store. Replaces that option by its place and those of its
+    /// Finds the image for a mount of `source` with the options `words`: by `image=`, or the active
+    /// one if `source` has a store. Replaces that option with the image's place and those of its
     /// packs.
     pub fn find(source: &Path, words: &mut Vec<String>) -> Result<Option<Self>> {
         let name = value(words, "image").map(str::to_owned);
@@ -54,7 +54,7 @@ impl Chosen {
         }
         let opened = match (open(source, words), &name) {
             (Ok(opened), _) => opened,
-            // Leave the error to the kernel.
+            // Let the kernel report the error.
             (Err(_), None) => None,
             (Err(Error::System { name, source, .. }), Some(_)) => {
                 let remedy = "; give fsoffset= and fslength= in place of image=: \
@@ -91,7 +91,7 @@ impl Chosen {
         words.retain(|word| !word.starts_with("image="));
         words.push(format!("fsoffset={:#x}", image.range.start));
         words.push(format!("fslength={:#x}", image.length()));
-        // The kernel says what is wrong with an image.
+        // The kernel reports what is wrong with an image.
         let opened = super::open(source, image);
         let packs = opened.and_then(|opened| opened.reader().packs());
         for pack in packs.unwrap_or_default() {
@@ -105,11 +105,11 @@ impl Chosen {
         Ok(Some(Chosen { disk, image }))
     }
 
-    /// Checks that the store still has the image, and that `mount` is one of it. Before the space
-    /// of an image is used again, the table is changed first, and sysfs, which shows `mount`, is
-    /// searched for mounts of the image after that.
+    /// Checks that the store still has the image, and that `mount` shows it. This is safe, because
+    /// whoever reuses an image's space first changes the table, and then searches sysfs, which
+    /// lists `mount`, for mounts of the image.
     ///
-    /// Fails with `ESTALE` if not, and with the errors of reading the table.
+    /// Fails with `ESTALE` if not, and if the table cannot be read.
     pub fn check(&mut self, mount: BorrowedFd<'_>) -> Result<()> {
         let forgotten = self.disk.bytes.forget();
         let Chosen { disk, image, .. } = self;

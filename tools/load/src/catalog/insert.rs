@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Adding an image to a store on a device.
+//! Adds an image to a store on a device.
 
 use super::change::commit;
 use super::medium::Medium;
@@ -15,7 +15,7 @@ use std::ops::Range;
 
 const PIECE: usize = 1 << 20;
 
-/// Takes the bytes of an image, with the offset of each piece.
+/// Receives the bytes of an image piece by piece, each with its offset.
 pub type Put<'a> = dyn FnMut(u64, &[u8]) -> io::Result<()> + 'a;
 
 /// An image to add.
@@ -24,38 +24,38 @@ pub struct New<'a> {
     pub name: &'a str,
     /// UUID of the image.
     pub uuid: [u8; 16],
-    /// Bytes of the image with its sums and signature.
+    /// Bytes of the image including its sums and signature.
     pub size: u64,
-    /// Bytes of a block of the image.
+    /// Block size of the image.
     pub block: u64,
-    /// Passes all bytes of the image, from the first to the last.
+    /// Passes all bytes of the image, in order.
     pub copy: &'a dyn Fn(&mut Put<'_>) -> Result<()>,
 }
 
-/// Users of a medium, apart from the images that its table lists.
+/// Users of a medium, besides the images in its table.
 pub struct Users<'a> {
-    /// Ranges that are not free, whatever the table says.
+    /// Ranges that are in use, whatever the table lists.
     pub ranges: &'a [Range<u64>],
-    /// Says whether a removed image has users.
+    /// Returns whether a removed image has users.
     pub state: &'a dyn Fn(&Listed) -> State,
 }
 
-/// State of the users of a removed image.
+/// Whether a removed image has users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It has none, so its space is free.
+    /// No users, so its space is free.
     Unused,
-    /// This kernel has it mounted.
+    /// Mounted by this kernel.
     Mounted,
-    /// There may be some.
+    /// Possibly.
     Unknown,
 }
 
-/// Copies `new` into free space of `medium`, called `device` in messages, and adds it to the medium's `table`. `users`
-/// keep their space.
+/// Copies `new` into free space of `medium`, called `device` in messages, and adds it to the
+/// medium's `table`. `users` keep their space.
 ///
-/// Returns [`Error::Full`] without enough room. Fails if the medium cannot be written or does not
-/// store the data.
+/// Returns [`Error::Full`] if there is not enough room. Fails if the medium cannot be written or
+/// does not store the data.
 pub fn insert(
     medium: &mut impl Medium,
     device: &str,
@@ -70,15 +70,15 @@ pub fn insert(
     table.images.retain(|image| !unused(image));
     let full = is_full(table);
     let free = table.free(users.ranges);
-    // The smallest range that has room: small images fill what others leave.
+    // The smallest range that is large enough: small images fill the gaps that others leave.
     let fits = |range: &Range<u64>| range.start.next_multiple_of(align) + length <= range.end;
     let rooms = free.iter().filter(|&range| !full && fits(range));
     let Some(found) = rooms.min_by_key(|range| range.end - range.start) else {
         return Err(no_room(device, table, &free, length, users));
     };
     let start = found.start.next_multiple_of(align);
-    // After this, no new mount can use the space, whichever copy counts: the other copy has the
-    // image as removed, or not at all.
+    // From now on no new mount can use the space, whichever copy is active: the other copy lists
+    // the image as removed, or not at all.
     if table.images.len() != before {
         commit(table, medium).map_err(cannot_write)?;
     }
@@ -127,12 +127,12 @@ fn stored(medium: &impl Medium, range: Range<u64>) -> io::Result<[u8; 32]> {
     })
 }
 
-/// Returns true if the table has no entry for another image.
+/// Returns true if the table has no free entry.
 fn is_full(table: &Table) -> bool {
     table.images.len() >= CATALOG_MAX
 }
 
-/// Returns the error for an image of `length` bytes that has no room on `device`, with `free` bytes free.
+/// Returns the error for an image of `length` bytes, too large for `device` with `free` bytes free.
 fn no_room(
     device: &str,
     table: &Table,

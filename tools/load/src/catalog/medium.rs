@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Media of a store: a block device, a DAX device in devdax mode, or a file.
+//! Media of stores: block devices, DAX devices in devdax mode, and files.
 
 use crate::file::cannot_write;
 use daxfs_files::region::{examine, Region};
@@ -17,9 +17,9 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Memory that bytes are written to.
+/// Writable memory.
 pub trait Medium: Memory {
-    /// Reads `into.len()` bytes at `offset`, as [`Memory::read`], with the error of the device.
+    /// Reads `into.len()` bytes at `offset`, like [`Memory::read`], but returns the device's error.
     fn get(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.read(offset, into).map_err(io::Error::other)
     }
@@ -27,11 +27,11 @@ pub trait Medium: Memory {
     /// Writes `bytes` at `offset`.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Waits until all that was written is safe from power loss.
+    /// Waits until all written bytes are safe from power loss.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Forgets what is cached, if there is a cache, after [`Medium::sync`], so that the device is read next. Another
-    /// kernel may have written it.
+    /// Drops any cache, after [`Medium::sync`], so that the next read comes from the device, which
+    /// another kernel may have written.
     fn forget(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -57,12 +57,12 @@ impl Medium for Region {
 
 /// An open device or file.
 pub struct Disk {
-    /// Name in messages.
+    /// Name for messages.
     pub name: String,
     /// Name of the device below /sys/dev; `None` for a file.
     pub device: Option<String>,
-    /// Other kernels usually do not have it: it is a block device. A file or a device in devdax mode
-    /// is often the memory of a virtual machine.
+    /// Whether other kernels usually have no access, as to a block device. A file or a device in
+    /// devdax mode often backs a virtual machine's memory.
     pub private: bool,
     /// Its bytes.
     pub bytes: Region,
@@ -70,23 +70,23 @@ pub struct Disk {
     _lock: Option<File>,
 }
 
-/// Purpose of opening a [`Disk`].
+/// Why a [`Disk`] is opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Only reads.
+    /// To read.
     Read,
-    /// Reads while no process changes it with this program.
+    /// To read while no other process changes it with this program.
     Keep,
     /// To change it, while no other process does so with this program.
     Change,
-    /// Changes of a device that must not be mounted.
+    /// To change a device that must not be mounted.
     Alone,
 }
 
 impl Disk {
     /// Opens `path` for `access`.
     ///
-    /// Fails if it cannot hold images, or is in use and must not be.
+    /// Fails if it cannot hold images, or if it is in use although `access` excludes that.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
         let name = shown_path(path);
         let write = matches!(access, Access::Change | Access::Alone);
@@ -95,7 +95,7 @@ impl Disk {
                 .is_ok_and(|found| found.file_type().is_block_device())
         };
         let alone = match access == Access::Alone && is_block() {
-            // Fails while a block device is mounted.
+            // EXCL fails while a block device is mounted.
             true => OFlags::EXCL,
             false => OFlags::empty(),
         };
@@ -158,7 +158,7 @@ impl Disk {
             bytes,
             _lock: lock,
         };
-        // Write back other processes' dirty pages before a change counts.
+        // Write back other processes' dirty pages before committing a change.
         let synced = if write { disk.bytes.sync() } else { Ok(()) };
         synced
             .and_then(|()| disk.bytes.forget())
@@ -171,7 +171,7 @@ impl Disk {
         daxfs_image::catalog::load(&self.bytes, &self.name)
     }
 
-    /// Warns if a copy is damaged: the table may have the state before the last change.
+    /// Warns if a copy is damaged, because the table may be the one before the last change.
     pub fn warn_damaged(&self, table: &Table) {
         if let Some(error) = table.damaged {
             let name = &self.name;

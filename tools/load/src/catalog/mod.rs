@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Stores on devices: block devices, DAX devices in devdax mode, and files that are a machine's memory.
+//! Stores on devices: block devices, DAX devices in devdax mode, and files that back a VM's memory.
 //!
-//! The table at the start of the device says where each image and pack is; Documentation/store.rst
-//! has the format, and why an update survives power loss.
+//! The table at the start of the device lists the place of each image and pack.
+//! Documentation/store.rst describes its format, and why an update survives power loss.
 
 mod change;
 mod chosen;
@@ -29,7 +29,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-/// When the space of removed images is used again.
+/// When to reuse the space of removed images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Reuse {
     /// Never, because other kernels that share the memory may have mounted them
@@ -40,7 +40,7 @@ pub enum Reuse {
     Always,
 }
 
-/// Returns the ranges of `disk`, with these `images`, that this kernel has mounted.
+/// Returns the ranges of `disk` that this kernel has mounted, given the listed `images`.
 fn mounted(disk: &Disk, images: &[Listed]) -> Result<Vec<Range<u64>>> {
     let Some(device) = disk.device.as_deref() else {
         return Ok(Vec::new());
@@ -63,10 +63,10 @@ fn load_to_change(disk: &Disk) -> Result<Table> {
     Ok(table)
 }
 
-/// Makes a store on the device `path`, or on a new file of `size` bytes. Without `force`, nothing that is
-/// known is overwritten.
+/// Creates a store on the device `path`, or in a new file of `size` bytes. Unless `force`,
+/// overwrites no known content.
 ///
-/// Fails if there is something else, if an image is mounted, or if it cannot be written.
+/// Fails if there is other content, if an image is mounted, or if writing fails.
 pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
     let Some(size) = size else {
         return init_existing(path, force);
@@ -84,7 +84,7 @@ pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
     let file = file.map_err(cannot_make)?;
     let made = file.set_len(size).map_err(cannot_make);
     let made = made.and_then(|()| init_existing(path, force));
-    // The name of the file also survives power loss.
+    // The file's name must survive power loss, too.
     let directory = File::open(parent_of(path));
     let made = made.and_then(|()| {
         let done = directory.and_then(|directory| directory.sync_all());
@@ -96,7 +96,7 @@ pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
     made
 }
 
-/// Refuses a device or file of `size` bytes that is too small.
+/// Fails if a device or file of `size` bytes is too small.
 fn check_size(name: &str, size: u64) -> Result<()> {
     let least = CATALOG_SIZE + HUGE_SIZE;
     if size < least {
@@ -127,18 +127,19 @@ fn init_existing(path: &Path, force: bool) -> Result<()> {
     done.map_err(|error| cannot_write(&disk.name, "", error))
 }
 
-/// Returns the error of adding an image to `device`, which has one with the name `name`.
+/// Returns the error for adding an image whose name `name` is taken on `device`.
 pub fn taken(device: &str, name: &str) -> Error {
     let why =
         format!("has an image '{name}' already; choose another name, or remove that one first");
     Error::refused(device, why)
 }
 
-/// Adds `image` to the store on the device `path` as `name`. `reuse` says which removed images give their space. Returns
-/// false if the store has this pack, or not all that `needs` names.
+/// Adds `image` to the store on the device `path` as `name`. `reuse` selects the removed images
+/// whose space may be reused. Returns false if the store already has this pack, or lacks one in
+/// `needs`.
 ///
-/// Fails with [`Error::Full`] without enough room, if the store has another image of this name, or if the device cannot
-/// be used.
+/// Fails with [`Error::Full`] if there is not enough room, if the store has another image `name`,
+/// or if the device cannot be used.
 pub fn add(
     path: &Path,
     name: &str,
@@ -161,13 +162,13 @@ pub fn add(
                    which writes the copy, or give --reuse always if nobody uses the device";
         return Err(Error::refused(&disk.name, why));
     }
-    // After the table was loaded: a removal that it has was on the device before this.
+    // Only now: a removal that the loaded table lists reached the device before this.
     let mounted = mounted(&disk, &table.images)?;
     let private = disk.private;
     let state = |removed: &Listed| match reuse {
         _ if is_mounted(&mounted, &removed.range) => State::Mounted,
         Reuse::Always => State::Unused,
-        // The users of a file or a device in devdax mode are unknown: a virtual machine, for example.
+        // A file's or devdax device's users are unknown; one may be a virtual machine.
         Reuse::Unmounted if private => State::Unused,
         Reuse::Unmounted | Reuse::Never => State::Unknown,
     };
@@ -185,14 +186,14 @@ pub fn add(
     insert(&mut disk.bytes, &disk.name, &mut table, &new, &users).map(|()| true)
 }
 
-/// Returns true if some of `range` is mounted.
+/// Returns true if part of `range` is mounted.
 fn is_mounted(mounted: &[Range<u64>], range: &Range<u64>) -> bool {
     let overlaps = |other: &Range<u64>| other.start < range.end && range.start < other.end;
     mounted.iter().any(overlaps)
 }
 
-/// Changes the table of the store on the device `path` by `edit`, which gets the name of the device in messages. A damaged
-/// copy is also written again. No other process changes the store in between.
+/// Changes the table of the store on the device `path` with `edit`, which receives the device's
+/// name for messages. Also rewrites a damaged copy. No other process changes the store meanwhile.
 pub fn change<T>(path: &Path, edit: impl FnOnce(&str, &mut Table) -> Result<T>) -> Result<T> {
     let mut disk = Disk::open(path, Access::Change)?;
     let mut table = load_to_change(&disk)?;
@@ -209,7 +210,7 @@ pub struct Overview {
     disk: Disk,
     /// The table.
     pub table: Table,
-    /// Ranges that this kernel has mounted, if that is known.
+    /// Ranges that this kernel has mounted, if known.
     mounted: Option<Vec<Range<u64>>>,
 }
 
@@ -235,18 +236,18 @@ impl Overview {
         })
     }
 
-    /// Returns the name of the device in messages.
+    /// Returns the name of the device for messages.
     pub fn device(&self) -> &str {
         &self.disk.name
     }
 
-    /// Returns whether this kernel has `image` mounted, if that is known.
+    /// Returns whether this kernel has mounted `image`, if known.
     pub fn is_mounted(&self, image: &Listed) -> Option<bool> {
         let mounted = self.mounted.as_ref();
         mounted.map(|mounted| is_mounted(mounted, &image.range))
     }
 
-    /// Returns the bytes of the largest range that is free.
+    /// Returns the size of the largest free range.
     pub fn free(&self) -> u64 {
         let free = self.table.free(self.mounted.as_deref().unwrap_or_default());
         let sizes = free.iter().map(|range| range.end - range.start);
@@ -254,7 +255,7 @@ impl Overview {
     }
 }
 
-/// Opens `image`, which the store on the device `path` has.
+/// Opens `image` in the store on the device `path`.
 pub fn open(path: &Path, image: &Listed) -> Result<Opened> {
     let mut source = daxfs_image::source::open(path)?;
     (source.start, source.size) = (image.range.start, image.range.end - image.range.start);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Images that this kernel has mounted, by /sys/fs/daxfs.
+//! Images that this kernel has mounted, according to /sys/fs/daxfs.
 
 use daxfs_reader::catalog::Listed;
 use daxfs_reader::layout::HUGE_SIZE;
@@ -14,24 +14,24 @@ use std::path::Path;
 /// `f_type` of sysfs: `SYSFS_MAGIC` of linux/magic.h.
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 
-/// Bytes of an image for each byte of its table of sums and its signature, at least. The figures of
-/// a mount do not include these two.
+/// Minimum number of bytes of an image per byte of its table of sums and its signature. The figures
+/// of a mount do not include these two.
 const SHARE_OF_SUMS: u64 = 4096;
 
-/// Returns the ranges of `device`, a name below /sys/dev, that are mounted, in no order. The range of a `listed` image is
-/// the one in the list, unless a longer image is still mounted there. Other ranges end after the sums and the signature of
-/// the image, or later.
+/// Returns the mounted ranges of `device`, a name below /sys/dev, in any order. A `listed` image
+/// has the range in the list, unless a longer image is still mounted there. Other ranges end after
+/// the image's sums and signature, or later.
 ///
 /// Fails if sysfs is not mounted, or if the kernel's daxfs has no statistics.
 pub fn ranges(device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
     ranges_in(Path::new("/sys/fs"), device, listed)
 }
 
-/// Like [`ranges`], with another directory than /sys/fs.
+/// Like [`ranges`], but with a directory in place of /sys/fs.
 fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
     let mounts = match fs::read_dir(parent.join("daxfs")) {
-        // Without the module nothing is mounted. Without sysfs, or with a module that has no statistics, nothing is
-        // known.
+        // Without the module nothing is mounted. Without sysfs, or if the module has no statistics,
+        // we do not know.
         Err(error) if error.kind() == ErrorKind::NotFound && is_sysfs(parent)? && !is_loaded()? => {
             return Ok(Vec::new())
         }
@@ -44,14 +44,14 @@ fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<R
         let used = match used {
             Ok((image, packs)) => image.into_iter().chain(packs),
             Err(error) => match Errno::from_io_error(&error) {
-                // A mount that went away has no files left. One may have been open.
+                // After unmounting, a mount's files are gone, even if one was open.
                 Some(Errno::NOENT | Errno::NODEV) => continue,
                 _ => return Err(error),
             },
         };
         for (start, size) in used {
             let known = listed.binary_search_by_key(&start, |image| image.range.start);
-            // An image that was mounted before may have been longer.
+            // An image that was mounted earlier may have been longer.
             let end = known.map(|index| listed[index].range.end.max(start.saturating_add(size)));
             found.push(start..end.unwrap_or_else(|_| end_of(start, size)));
         }
@@ -68,8 +68,8 @@ fn is_sysfs(path: &Path) -> io::Result<bool> {
     Ok(statfs(path)?.f_type as u64 == SYSFS_MAGIC)
 }
 
-/// Returns where the image of the mount with the figures in `path` starts, and its bytes without sums,
-/// if it is on `device`.
+/// Returns the start of the image mounted with the figures in `path`, and its size without sums, if
+/// it is on `device`.
 fn range_of(path: &Path, device: &str) -> io::Result<Option<(u64, u64)>> {
     let text = |name: &str| fs::read_to_string(path.join(name));
     if text("device")?.trim_end() != device {
@@ -84,10 +84,10 @@ fn range_of(path: &Path, device: &str) -> io::Result<Option<(u64, u64)>> {
     Ok(Some((number("offset")?, number("size")?)))
 }
 
-/// Returns where the packs on `device` of the mount with the figures in `path` start, and their
-/// bytes without sums.
+/// Returns the start and size, without sums, of each pack on `device` of the mount with the figures
+/// in `path`.
 fn packs_of(path: &Path, device: &str) -> io::Result<Vec<(u64, u64)>> {
-    // An image without packs has no such file, as a mount that went away.
+    // An image without packs has no such file, nor has an unmounted one.
     let text = match fs::read_to_string(path.join("packs")) {
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
         text => text?,
@@ -107,7 +107,7 @@ fn packs_of(path: &Path, device: &str) -> io::Result<Vec<(u64, u64)>> {
     found.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
-/// Returns where an image of `size` bytes ends at most, with sums and padding.
+/// Returns the largest possible end of an image of `size` bytes, with sums and padding.
 fn end_of(start: u64, size: u64) -> u64 {
     let sums = size / SHARE_OF_SUMS + HUGE_SIZE / 2;
     let length = size

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Requests of the kernel, with the same answers as the module's.
+//! Handles the kernel's requests, with the same answers as the module's.
 
 use daxfs_files::eprintln;
 use daxfs_files::region::Region;
@@ -25,7 +25,7 @@ const BLOCK: u32 = 4096;
 /// Positions in a directory: 0 and 1 are `.` and `..`, the entries follow.
 const DOTS: u64 = 2;
 
-/// The owner and the group of all files, where the options say so.
+/// The owner and group of all files, if set by options.
 #[derive(Default)]
 pub struct Owner {
     pub uid: Option<u32>,
@@ -59,7 +59,7 @@ impl ImageFs {
         self.image().source(inode, pack)
     }
 
-    /// Swaps the root's number with 1, which FUSE has for it.
+    /// Swaps the root's number with 1, the root in FUSE.
     fn swap(&self, ino: u64) -> u64 {
         let root = self.image.superblock.root.into();
         match ino {
@@ -69,7 +69,7 @@ impl ImageFs {
         }
     }
 
-    /// Logs `error` of the inode `ino`, and returns the error for the kernel.
+    /// Logs `error` for the inode `ino`, and returns the error for the kernel.
     fn report(&self, ino: u64, error: daxfs_reader::Error) -> Errno {
         eprintln!("daxfs: {}: inode {ino}: {error}", self.image.name);
         match error.problem {
@@ -78,7 +78,7 @@ impl ImageFs {
         }
     }
 
-    /// Fails if another image has taken the place of `image`.
+    /// Fails if another image has replaced `image`.
     fn check_replaced(&self, image: &Image<'_, Region>) -> Result<()> {
         match image.is_replaced() {
             false => Ok(()),
@@ -128,7 +128,7 @@ impl ImageFs {
             uid: self.owner.uid.unwrap_or(inode.uid),
             gid: self.owner.gid.unwrap_or(inode.gid),
             rdev: match inode.content {
-                // As the kernel packs 12 and 20 bits into 32.
+                // The kernel's packing of 12 and 20 bits into 32.
                 Content::Device { major, minor } => {
                     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
                 }
@@ -143,8 +143,7 @@ impl ImageFs {
         if name.len() > layout::NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        // The kernel looks for these when it opens a handle: of any inode, and of a directory's
-        // parent.
+        // To open a handle, the kernel looks these up: `.` of any inode, `..` of a directory.
         if name == "." {
             return self.inode(parent).map(Some);
         }
@@ -158,8 +157,8 @@ impl ImageFs {
         child.map_err(|error| self.report(directory.ino.into(), error))
     }
 
-    /// Passes the entries of a directory from `offset` on to `add`: position of the next, inode
-    /// number, type, name; until that has no more room.
+    /// Passes the entries of a directory from `offset` on to `add`, each with the position of the
+    /// next one, inode number, type and name, until `add` is full.
     fn list(
         &self,
         ino: INodeNo,
@@ -188,7 +187,7 @@ impl ImageFs {
         self.check_replaced(&self.image())
     }
 
-    /// Returns the names, or the value of `wanted`, of a file's extended attributes.
+    /// Returns the names of a file's extended attributes, or the value of `wanted`.
     fn xattrs(&self, request: &Request, ino: INodeNo, wanted: Option<&[u8]>) -> Result<Vec<u8>> {
         let inode = self.inode(ino)?;
         let failed = |error| self.report(inode.ino.into(), error);
@@ -204,7 +203,7 @@ impl ImageFs {
     }
 }
 
-/// Returns the bytes of `image` that the regular file `inode` takes, 0 for other files.
+/// Returns the bytes of `image` that the regular file `inode` occupies, 0 for other files.
 fn allocated(image: &Image<'_, Region>, inode: &Inode) -> u64 {
     let block = image.superblock().block_size.into();
     match inode.content {
@@ -260,7 +259,7 @@ impl Filesystem for ImageFs {
             // Handles stay valid: inode numbers come from the image and never change.
             InitFlags::FUSE_EXPORT_SUPPORT,
         ] {
-            // Older kernels may lack it.
+            // Older kernels may lack this.
             let _ = config.add_capabilities(wanted);
         }
         Ok(())
@@ -269,7 +268,8 @@ impl Filesystem for ImageFs {
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let attributes = self.find(parent, name).and_then(|found| match found {
             Some(inode) => Ok(self.attributes(&inode)),
-            // Inode number 0 lets the kernel cache that the name does not exist. It ignores the rest.
+            // Inode number 0 lets the kernel cache that the name does not exist. It ignores the
+            // rest.
             None => Ok(FileAttr {
                 ino: INodeNo(0),
                 ..self.attributes(&self.inode(parent)?)

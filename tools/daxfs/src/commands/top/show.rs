@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! How `top` shows counters: a table, and the text format of Prometheus.
+//! Shows `top`'s counters: as a table, or in Prometheus's text format.
 
 use super::{Counter, Mounted, COUNTERS};
 use daxfs_image::text::{human, shown, shown_path};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
-/// Writes a table of what was counted since each image was mounted. With `packs`, lists those of
-/// each image.
+/// Writes a table of the counts since each image was mounted. With `packs`, lists the packs of each
+/// image.
 pub fn text(mounts: &[Mounted], packs: bool, out: &mut impl Write) -> io::Result<()> {
     if mounts.is_empty() {
         return writeln!(out, "no image is mounted");
@@ -57,7 +57,7 @@ fn row(mounted: &Mounted) -> String {
     )
 }
 
-/// Returns where an image is mounted, or else what it was mounted from, or its device number.
+/// Returns the mount point of an image, or else its source, or its device number.
 fn mounted_on(mounted: &Mounted) -> String {
     match (mounted.mount_points.is_empty(), mounted.source.is_empty()) {
         (true, true) => return format!("({})", mounted.device),
@@ -79,7 +79,7 @@ fn help(metric: &str) -> &'static str {
     }
 }
 
-/// Writes the text format of Prometheus. The device number is all that stays the same as long as the counters do.
+/// Writes Prometheus's text format. Only the device number stays the same as long as the counters.
 pub fn prometheus(mounts: &[Mounted], out: &mut impl Write) -> io::Result<()> {
     let head = |out: &mut dyn Write, metric: &str, help: &str, kind: &str| {
         writeln!(out, "# HELP {metric} {help}")?;
@@ -91,7 +91,7 @@ pub fn prometheus(mounts: &[Mounted], out: &mut impl Write) -> io::Result<()> {
         head(out, &metric, help, "counter")?;
         for mounted in mounts {
             for &Counter { name, label, .. } in counters {
-                // The module may not have it.
+                // The module may lack it.
                 let Some(value) = mounted.counter(name) else {
                     continue;
                 };
@@ -131,7 +131,7 @@ pub fn prometheus(mounts: &[Mounted], out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the value of a label: UTF-8, with a backslash before what would end it.
+/// Returns the value of a label: UTF-8, with a backslash before characters that would end it.
 fn escaped(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.replace('\\', "\\\\");
