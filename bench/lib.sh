@@ -45,7 +45,7 @@ make_program() {
 
 known_peers() {
 	echo daxfs daxfs-store daxfs-memfd erofs-dax erofs-aligned erofs erofs-file erofs-share ext4 ext4-dax xfs-dax squashfs \
-		tmpfs daxfs-directories overlayfs
+		tmpfs daxfs-directories overlayfs daxfs-user daxfs-fuse squashfuse erofsfuse
 }
 
 # once FILE COMMAND...: make FILE with "COMMAND FILE.new", unless the same command has made it, from the same files.

@@ -6,6 +6,7 @@
  *   measure tree DIRECTORY   costs of bench/run's tree, one "name<tab>value" a line: it has "large" of 64 MiB, "sizes"
  *                            with MAPPED files of each size that is mapped, "many" with FILES files, and "static", a
  *                            program that exits at once
+ *   measure many DIRECTORY COUNT NAME   the cost of a file in "many" to each of COUNT processes that read all at once
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -332,23 +333,49 @@ static void stats(void)
 	report("look-up of a missing name", now() - start, FILES);
 }
 
-static void small_files(void)
+static void read_small_files(void)
 {
+	char name[64], bytes[8192];
 	unsigned int i;
-	int64_t start;
-	char name[64];
 	int fd;
 
-	drop_caches();
-	start = now();
 	for (i = 0; i < FILES; i++) {
 		name_file(name, sizeof(name), i * STEP);
 		fd = open(name, O_RDONLY);
-		if (fd < 0 || read(fd, chunk, 8192) < 0)
+		if (fd < 0 || read(fd, bytes, sizeof(bytes)) < 0)
 			err(1, "%s", name);
 		close(fd);
 	}
+}
+
+static void small_files(void)
+{
+	int64_t start;
+
+	drop_caches();
+	start = now();
+	read_small_files();
 	report("open, read, close, cold, per file", now() - start, FILES);
+}
+
+static void many_at_once(const char *directory, int count, const char *name)
+{
+	int64_t start = now();
+	int i, status;
+
+	if (chdir(directory))
+		err(1, "%s", directory);
+	for (i = 0; i < count; i++) {
+		if (!fork()) {
+			read_small_files();
+			_exit(0);
+		}
+	}
+	for (i = 0; i < count; i++) {
+		if (wait(&status) < 0 || status)
+			errx(1, "a reader failed");
+	}
+	report(name, now() - start, count * FILES);
 }
 
 static void execs(void)
@@ -395,8 +422,11 @@ static void measure_tree(const char *directory)
 
 int main(int argc, char **argv)
 {
-	if (argc != 3 || strcmp(argv[1], "tree"))
-		errx(2, "usage: measure tree DIRECTORY");
-	measure_tree(argv[2]);
+	if (argc == 3 && !strcmp(argv[1], "tree"))
+		measure_tree(argv[2]);
+	else if (argc == 5 && !strcmp(argv[1], "many"))
+		many_at_once(argv[2], atoi(argv[3]), argv[4]);
+	else
+		errx(2, "usage: measure tree DIRECTORY, or measure many DIRECTORY COUNT NAME");
 	return 0;
 }
