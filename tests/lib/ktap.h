@@ -30,20 +30,14 @@ enum { KTAP_PASS = 0, KTAP_FAIL = 1, KTAP_SKIP = 4 };
 struct ktap_test {
 	const char *name;
 	void (*run)(void);
-	/* Return false if the source that run_on_sources() has set cannot have this point; NULL for all. */
-	bool (*fits)(void);
 	int line;
 } __attribute__((aligned(8)));
 
-/*
- * Define a point, or one for some sources only. ktap_run() runs all points of the program's file, from its start to
- * its end.
- */
-#define POINT(name, title) POINT_IF(name, title, NULL)
-#define POINT_IF(name, title, fits) \
+/* Define a point. ktap_run() runs all points of the program's file, from its start to its end. */
+#define POINT(name, title) \
 	static void ktap_do_##name(void); \
 	static struct ktap_test ktap_test_##name \
-		__attribute__((section("ktap_points"), used, aligned(8))) = { title, ktap_do_##name, fits, __LINE__ }; \
+		__attribute__((section("ktap_points"), used, aligned(8))) = { title, ktap_do_##name, __LINE__ }; \
 	static void ktap_do_##name(void)
 
 /* The linker defines these for a section. */
@@ -59,9 +53,6 @@ struct ktap_point {
 /* One for all files of a program. */
 __attribute__((weak)) struct ktap_point *ktap_point;
 
-/* A file for what background processes print, or -1: they do not have the standard output. */
-__attribute__((weak)) int ktap_background = -1;
-
 /* Check a condition. If it does not hold, the point fails but continues. */
 #define CHECK(condition) ktap_check((condition), __FILE__, __LINE__, #condition)
 
@@ -75,13 +66,6 @@ __attribute__((weak)) int ktap_background = -1;
 /* Check that two integers are equal. */
 #define CHECK_EQ(got, want) \
 	ktap_check_equal((long long)(got), (long long)(want), __FILE__, __LINE__, #got)
-
-/* Check that a system call fails with an errno. */
-#define CHECK_FAILS(call, error) \
-	do { \
-		errno = 0; \
-		ktap_check_errno((call) == -1, error, __FILE__, __LINE__, #call); \
-	} while (0)
 
 /* End the point as skipped. */
 #define SKIP(...) \
@@ -112,27 +96,6 @@ static inline bool ktap_check_equal(long long got, long long want, const char *f
 	return got == want;
 }
 
-static inline bool ktap_check_errno(bool failed, int want, const char *file, int line,
-				    const char *what)
-{
-	int got = failed ? errno : 0;
-
-	if (got == want)
-		return true;
-	printf("# %s:%d: expected %s to fail with %s, got %s\n", file, line, what, strerror(want),
-	       got ? strerror(got) : "success");
-	fflush(stdout);
-	ktap_point->failed = true;
-	return false;
-}
-
-/* End the program, which cannot run here. */
-static inline void ktap_skip_all(const char *reason)
-{
-	printf("KTAP version 1\n1..0 # SKIP %s\n", reason);
-	exit(KTAP_SKIP);
-}
-
 /* Print how long a point took that started at @start, if that is a second or more. */
 static inline void ktap_duration(const struct timespec *start)
 {
@@ -145,29 +108,12 @@ static inline void ktap_duration(const struct timespec *start)
 		printf("# took %.1f s\n", seconds);
 }
 
-/* Print what background processes have printed since the last call. */
-static inline void ktap_print_background(void)
-{
-	char text[512];
-	ssize_t length;
-
-	for (off_t at = 0; (length = pread(ktap_background, text, sizeof(text), at)) > 0; at += length)
-		fwrite(text, 1, length, stdout);
-	if (length == 0 && ftruncate(ktap_background, 0))
-		perror("# ftruncate");
-}
-
 static inline int ktap_one(unsigned int number, const struct ktap_test *test)
 {
-	const char *wanted = getenv("DAXFS_POINTS");
 	struct timespec start;
 	int status;
 	pid_t pid;
 
-	if (wanted && !strstr(test->name, wanted)) {
-		printf("ok %u - %s # SKIP not in DAXFS_POINTS\n", number, test->name);
-		return KTAP_SKIP;
-	}
 	*ktap_point = (struct ktap_point){};
 	fflush(stdout);
 	clock_gettime(CLOCK_MONOTONIC, &start);
@@ -183,7 +129,6 @@ static inline int ktap_one(unsigned int number, const struct ktap_test *test)
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	ktap_print_background();
 	ktap_duration(&start);
 	if (WIFSIGNALED(status)) {
 		printf("# killed by signal %d (%s)\n", WTERMSIG(status),
@@ -207,14 +152,6 @@ static inline int ktap_compare(const void *left, const void *right)
 	return ((const struct ktap_test *)left)->line - ((const struct ktap_test *)right)->line;
 }
 
-/* Return the program's points, in their order, and set *@count. */
-static inline const struct ktap_test *ktap_list(size_t *count)
-{
-	*count = __stop_ktap_points - __start_ktap_points;
-	qsort(__start_ktap_points, *count, sizeof(*__start_ktap_points), ktap_compare);
-	return __start_ktap_points;
-}
-
 /* To be called before the first point, by programs that do not call ktap_run(). */
 static inline void ktap_start(void)
 {
@@ -226,28 +163,19 @@ static inline void ktap_start(void)
 	}
 }
 
-/* Print the totals. Return the program's exit status. */
-static inline int ktap_totals(const unsigned int results[KTAP_SKIP + 1])
-{
-	printf("# totals: pass:%u fail:%u skip:%u\n", results[KTAP_PASS], results[KTAP_FAIL],
-	       results[KTAP_SKIP]);
-	if (results[KTAP_FAIL])
-		return KTAP_FAIL;
-	return results[KTAP_PASS] ? KTAP_PASS : KTAP_SKIP;
-}
-
 /* Run all points. Return the program's exit status. */
 static inline int ktap_run(void)
 {
 	unsigned int results[KTAP_SKIP + 1] = {};
-	size_t count;
-	const struct ktap_test *tests = ktap_list(&count);
+	size_t count = __stop_ktap_points - __start_ktap_points;
 
+	qsort(__start_ktap_points, count, sizeof(*__start_ktap_points), ktap_compare);
 	ktap_start();
 	printf("KTAP version 1\n1..%zu\n", count);
 	for (size_t i = 0; i < count; i++)
-		results[ktap_one(i + 1, &tests[i])]++;
-	return ktap_totals(results);
+		results[ktap_one(i + 1, &__start_ktap_points[i])]++;
+	printf("# totals: pass:%u fail:%u skip:%u\n", results[KTAP_PASS], results[KTAP_FAIL], results[KTAP_SKIP]);
+	return results[KTAP_FAIL] ? KTAP_FAIL : results[KTAP_PASS] ? KTAP_PASS : KTAP_SKIP;
 }
 
 #endif

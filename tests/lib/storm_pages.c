@@ -39,7 +39,7 @@ void storm_load_files(void)
 		if (i == STORM_FILES - 1)
 			REQUIRE(read(fd, file->content, file->size) == (ssize_t)file->size);
 		else
-			pattern_fill(file->content, file->size, seed_of(i), 0);
+			pattern_fill(file->content, file->size, seed_of(i));
 	}
 	close(fd);
 }
