@@ -241,11 +241,11 @@ def become(uid, gid, groups=(), namespace=False):
         own_namespace()
 
 
-def own_namespace():
-    """Be root of a new user namespace, which has the user only, and of a mount namespace."""
+def own_namespace(flags=0):
+    """Be root of a new user namespace, which has the user only, and of other namespaces by clone(2)'s flags."""
     maps = ("setgroups", "deny"), ("uid_map", f"0 {os.getuid()} 1"), ("gid_map", f"0 {os.getgid()} 1")
     call("prctl", 4, 1, 0, 0, 0)  # PR_SET_DUMPABLE
-    os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNS)
+    os.unshare(os.CLONE_NEWUSER | flags)
     for name, text in maps:
         write(f"/proc/self/{name}", text)
 
