@@ -24,6 +24,8 @@ pub struct Config {
     /// Start in a separate mount namespace.
     #[serde(rename = "private-mounts")]
     pub private_mounts: bool,
+    /// When packs of images are loaded.
+    pub load: Load,
     /// Memory that all images together may take.
     pub memory: Limit,
 }
@@ -36,9 +38,21 @@ impl Default for Config {
             containerd: "/var/lib/containerd".into(),
             metrics: PathBuf::new(),
             private_mounts: false,
+            load: Load::default(),
             memory: Limit::default(),
         }
     }
+}
+
+/// When packs of images are loaded.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Load {
+    /// Before the image is mounted
+    #[default]
+    All,
+    /// When a file in them is opened
+    Demand,
 }
 
 /// A limit.
