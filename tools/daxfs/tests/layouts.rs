@@ -322,7 +322,9 @@ fn for_containers() {
     place.write("layout/index.json", index.to_string());
     place.write("layout/oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}");
 
-    place.ok("daxfs store add store base-1 oci:layout:1");
+    // Its layers are the files that mkdaxfs makes of them.
+    place.ok("daxfs store add store base-1 oci:layout:1; daxfs store add store plain layer.tar");
+    place.same("store/images/plain.daxfs", "store/images/base-1.daxfs");
     // The second time, nothing changes.
     for new in ["5 blobs (", "0 blobs ("] {
         let export = "daxfs store export --container 1 store base-1 oci:layout:1-daxfs";

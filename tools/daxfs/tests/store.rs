@@ -3,11 +3,10 @@
 //! Stores in directories, without the kernel. tests/store mounts their images.
 
 use crate::json::check;
-use crate::reports::mkdaxfs;
 use crate::support::{available, chmod, is_root, place, who, Place};
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
-use daxfs_testing::{can_mount, feed};
+use daxfs_testing::feed;
 use rustix::fs::{flock, FlockOperation};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -60,30 +59,6 @@ fn is_empty(place: &Place) {
 fn write(place: &Place, name: &str, content: &[u8]) {
     fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
     place.write(name, content);
-}
-
-/// The layers of a container image are merged as mkdaxfs merges them.
-#[test]
-fn layers_of_container_images() {
-    if !available("python3") {
-        return;
-    }
-    let place = place("").with(&mkdaxfs());
-    let functions = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reports/lib.sh");
-    place.ok(format!(
-        ". {functions}
-        archive 1.tar a/ a/old=1 b=1 c/ c/same=1 c/link%c/same
-        archive 2.tar a/ a/.wh..wh..opq= a/new=2 .wh.b= d@a
-        layout -n 1 1.tar 2.tar && mkdaxfs -q oci:layout:1 image"
-    ));
-    let wanted = "/\n/a\n/a/new\n/c\n/c/link\n/c/same\n/d\n";
-    for (name, source) in [("layers", "oci:layout:1"), ("image", "image")] {
-        place.ok(format!("daxfs store add store {name} {source}"));
-        let list = place.ok(format!("daxfs ls -R store/images/{name}.daxfs"));
-        assert_eq!(list.text(), wanted, "{name}");
-    }
-    place.ok("cmp store/images/layers.daxfs store/images/image.daxfs");
-    verify(&place);
 }
 
 #[test]
@@ -140,31 +115,6 @@ fn options_of_inputs() {
     for directory in ["other/images", "other/packs"] {
         assert_eq!(place.names(directory), [""; 0]);
     }
-}
-
-/// An overlay may give inodes other numbers when the kernel has forgotten them. Each remount forgets the unused ones;
-/// overlayfs refuses those by fsconfig(2).
-#[test]
-fn changing_numbers() {
-    if !can_mount("store::changing_numbers") {
-        return;
-    }
-    let place = place("mkdir lower upper overlay").with(&mkdaxfs());
-    let script = "mount -t tmpfs tmpfs lower; mount -t tmpfs tmpfs upper; mkdir upper/upper upper/work
-        for dir in lower/{1..40}; do mkdir -p $dir/{1..40}; echo $dir >$dir/1/file; done
-        mount -t overlay -o userxattr,xino=off,lowerdir=lower,upperdir=upper/upper,workdir=upper/work overlay overlay
-        daxfs store add store whole overlay
-        export LIBMOUNT_FORCE_MOUNT2=always
-        trap ': >end; wait; umount -l overlay upper lower' EXIT
-        while [ ! -e end ] && mount -o remount overlay; do :; done &
-        for n in 1 2 3; do daxfs store add store $n overlay && cmp store/images/{whole,$n}.daxfs; done";
-    let output = place
-        .command("bash")
-        .args(["-ec", script])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
 #[test]
@@ -513,31 +463,6 @@ fn dense_packs() {
         .filter_map(|file| file["data_offset"].as_u64())
         .collect();
     assert_eq!(offsets, [huge as u64]);
-}
-
-/// An image needs any number of packs.
-#[test]
-fn many_packs() {
-    let place = versions();
-    for number in 0..70 {
-        let content = vec![number; 100 + usize::from(number)];
-        write(&place, &format!("all/{number}"), &content);
-        write(&place, &format!("{number}/file"), &content);
-    }
-    place.ok("for name in {0..69}; do daxfs store add store $name $name || exit; done");
-    let said = "0 objects (0) are new, 70 (9.2K) were present; 70 packs\n";
-    add(&place, "all", "all", said);
-    verify(&place);
-}
-
-/// No image and no temporary file remains of an addition for which there is no room.
-#[test]
-fn no_room() {
-    let place = versions();
-    let run = place.run("ulimit -f 100; exec daxfs store add store x v1");
-    assert_ne!(run.status, 0);
-    is_empty(&place);
-    add(&place, "x", "v1", "");
 }
 
 /// Other users cannot lock a store, also in a directory that they can read. A store without directories is one whose
