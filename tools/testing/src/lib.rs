@@ -6,6 +6,7 @@
 //! * [`reader`]: everything that the reader can do to an image
 //! * [`everything`]: everything that the program `daxfs` can do to an image
 //! * [`spec`]: random trees; [`listing`]: lists of directories and images, for comparisons
+//! * [`memory`]: memory that fails or changes
 //! * [`place`]: programs that run in a directory, with their output and errors
 //! * [`feed`]: archives and container images made of any bytes; [`overlay`]: images made of any bytes
 
@@ -16,6 +17,7 @@ pub mod catalog;
 pub mod everything;
 pub mod feed;
 pub mod listing;
+pub mod memory;
 pub mod overlay;
 pub mod place;
 mod random;
