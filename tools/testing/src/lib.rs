@@ -51,26 +51,10 @@ pub fn every_file_is_named(package: &str, main: &str) {
 }
 
 /// Returns the path, mode and content of everything below `directory`, to be compared.
-pub fn snapshot(directory: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
-    use std::os::unix::fs::MetadataExt;
-    let mut found = Vec::new();
-    let mut pending = vec![directory.to_path_buf()];
-    while let Some(directory) = pending.pop() {
-        for entry in directory.read_dir().unwrap() {
-            let path = entry.unwrap().path();
-            let metadata = path.symlink_metadata().unwrap();
-            let content = match metadata.is_file() {
-                true => std::fs::read(&path).unwrap(),
-                false => Vec::new(),
-            };
-            if metadata.is_dir() {
-                pending.push(path.clone());
-            }
-            found.push((path, metadata.mode(), content));
-        }
-    }
-    found.sort();
-    found
+pub fn snapshot(directory: &Path) -> Vec<(Vec<u8>, u32, listing::What)> {
+    let found = listing::of_directory(directory).into_iter();
+    let found = found.map(|(path, entry)| (path, entry.mode, entry.content));
+    found.collect()
 }
 
 /// Returns true if this process can mount. Otherwise runs the test `name` of this program in a process that
