@@ -12,7 +12,7 @@
 
 use crate::api::{Info, Kind, Labels, Mount};
 use crate::config::Config;
-use crate::error::{warn, Error, Result};
+use crate::error::{warn, warn_of, Error, Result};
 use crate::files::forget_changes;
 use crate::idmap::IdMap;
 use crate::images::{upper, Images};
@@ -99,10 +99,9 @@ impl Snapshotter {
     pub fn tidy(&self) {
         self.images.collect();
         let pending = lock(&self.snapshots).pending();
-        let finished = pending.iter().map(|name| self.bring_up(name));
-        finished
-            .filter_map(Result::err)
-            .for_each(|error| warn(&error));
+        for name in pending {
+            warn_of(self.bring_up(&name));
+        }
     }
 
     /// Counts a call that failed with `code`.
@@ -215,11 +214,7 @@ impl Snapshotter {
         };
         let record = Record::new(key, parent, state, labels);
         let snapshot = lock(&self.snapshots).create(record, like.as_ref())?;
-        mounts(&snapshot, below).inspect_err(|_| {
-            if let Err(error) = self.remove(key) {
-                warn(&error);
-            }
-        })
+        mounts(&snapshot, below).inspect_err(|_| warn_of(self.remove(key)))
     }
 
     /// Keeps the committed snapshot `parent`, if that is not empty, from being removed. Waits until its image is made.
@@ -323,11 +318,7 @@ impl Snapshotter {
                     lock(&self.snapshots).apply(&snapshot, layer)?;
                     Ok(Some(told))
                 });
-                applied.inspect_err(|_| {
-                    if let Err(error) = self.images.forget(dir) {
-                        warn(&error);
-                    }
-                })
+                applied.inspect_err(|_| warn_of(self.images.forget(dir)))
             })
         };
         // Removals may have left it to this call.
@@ -368,7 +359,7 @@ impl Snapshotter {
         lock(&self.snapshots).commit(name, key, labels)?;
         if let State::Applied(_) = snapshot.record.state {
             // They are empty. The next start removes what is left.
-            forget_changes(&snapshot).unwrap_or_else(|error| warn(&error));
+            warn_of(forget_changes(&snapshot));
         }
         Ok(())
     }
@@ -464,9 +455,7 @@ impl Snapshotter {
         let durable = match make() {
             Ok(made) => made,
             Err(error) => {
-                if let Err(error) = self.images.forget(&snapshot.dir) {
-                    warn(&error);
-                }
+                warn_of(self.images.forget(&snapshot.dir));
                 // A removal does not wait for this.
                 if self.is_gone(&snapshot) {
                     return Ok(());
@@ -479,9 +468,7 @@ impl Snapshotter {
             }
         };
         // Otherwise the next start makes it again if it finds the old record.
-        if let Err(error) = durable.and_then(|()| forget_changes(&snapshot)) {
-            warn(&error);
-        }
+        warn_of(durable.and_then(|()| forget_changes(&snapshot)));
         if self.is_gone(&snapshot) {
             self.discard(snapshot.dir);
         }
@@ -495,9 +482,7 @@ impl Snapshotter {
             return;
         };
         let is_unused = || lock(&self.snapshots).is_unused(&below);
-        if let Err(error) = self.images.evict(&below.dir, &is_unused) {
-            warn(&error);
-        }
+        warn_of(self.images.evict(&below.dir, &is_unused));
     }
 
     /// Removes the snapshot `name`, and gives its memory back.
@@ -521,9 +506,7 @@ impl Snapshotter {
 
     /// Removes the directory `dir`, which has no record, with its image.
     fn discard(&self, dir: PathBuf) {
-        if let Err(error) = sweep(&[dir], &self.images) {
-            warn(&error);
-        }
+        warn_of(sweep(&[dir], &self.images));
     }
 
     /// Removes what earlier calls of [`Snapshotter::remove`] could not.
