@@ -6,7 +6,7 @@
 //! container sees, including lower layers', so an overlay needs only one lower layer.
 
 use crate::config::Config;
-use crate::error::{warn, Error, Result};
+use crate::error::{warn, warn_of, Error, Result};
 use crate::loader::Loader;
 use crate::record::Layer;
 use crate::room::Room;
@@ -165,9 +165,7 @@ impl Images {
 
     /// Removes the packs that no image needs.
     pub fn collect(&self) {
-        if let Err(error) = self.store.gc(&mut |error| warn(&error)) {
-            warn(&error);
-        }
+        warn_of(self.store.gc(&mut |error| warn(&error)));
     }
 
     /// Removes images that do not belong to the snapshots in the directories `dirs`.
