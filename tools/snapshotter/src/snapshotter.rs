@@ -287,7 +287,7 @@ impl Snapshotter {
         };
         self.images.memory.check()?;
         let pin = self.pin(&snapshot.record.parent)?;
-        let below = pin.layer.as_ref().map(|layer| &*layer.dir);
+        let below = pin.layer.as_ref();
         let dir = &snapshot.dir;
         let still = || match find()? {
             _ if !wanted() => Err(Error::Gone),
@@ -332,7 +332,7 @@ impl Snapshotter {
     fn unpack(
         &self,
         dir: &Path,
-        below: Option<&Path>,
+        below: Option<&Snapshot>,
         archive: &Path,
     ) -> Result<(Layer, (String, u64))> {
         self.images.check_room(dir, below, 0)?;
@@ -419,15 +419,15 @@ impl Snapshotter {
         made
     }
 
-    /// Returns the committed snapshot `name` and the directory of its parent, if it has no image.
-    fn pending(&self, name: &str) -> Result<Option<(Snapshot, Option<PathBuf>)>> {
+    /// Returns the committed snapshot `name` and the one below it, if it has no image.
+    fn pending(&self, name: &str) -> Result<Option<(Snapshot, Option<Snapshot>)>> {
         let snapshots = lock(&self.snapshots);
         let snapshot = match snapshots.get(name) {
             Ok(snapshot) if snapshot.record.state == State::Pending => snapshot.clone(),
             _ => return Ok(None),
         };
         let below = snapshots.below(&snapshot.record.parent)?;
-        Ok(Some((snapshot, below.map(|below| below.dir))))
+        Ok(Some((snapshot, below)))
     }
 
     /// Like [`Snapshotter::finish`], after `before` failed attempts.
@@ -449,11 +449,11 @@ impl Snapshotter {
             // An earlier run may have failed after making the image.
             self.images.forget(&snapshot.dir)?;
             let inodes = measure(&snapshot.upper())?.inodes;
-            self.images
-                .check_room(&snapshot.dir, below.as_deref(), inodes)?;
+            let below = below.as_ref();
+            self.images.check_room(&snapshot.dir, below, inodes)?;
             let tree = upper(&snapshot.upper(), &snapshot.dir)?;
             let merge = |builder: &mut Builder| Ok(merge_upper(builder, tree)?);
-            let layer = self.images.make(&snapshot.dir, below.as_deref(), merge)?;
+            let layer = self.images.make(&snapshot.dir, below, merge)?;
             lock(&self.snapshots).finish(&snapshot, layer)
         };
         let durable = match make() {

@@ -623,8 +623,35 @@ mod tests {
         assert!(store.parts("b").is_ok());
     }
 
-    /// A file that changes after it was hashed is noticed even if its size and time do not change,
-    /// in a directory and in an image that others may write to.
+    /// A pack that is modified after it was verified is exported neither then nor later.
+    #[test]
+    fn modified_exports() {
+        let (directory, source, store) = place();
+        std::fs::write(source.join("file"), "content").unwrap();
+        let tree = mkdaxfs::input::scan::scan(&source, None, |_| ()).unwrap();
+        let create = |path: &Path| Output::create(path);
+        store.add("image", tree, &create, &Silent).unwrap();
+        let layout = directory.path().join("layout");
+        let export =
+            |create: Guard<'_>| store.export("image", &layout, "image", None, create, &Silent);
+        let pack = store.files("packs").unwrap().remove(0);
+        let good = std::fs::read(&pack).unwrap();
+        let image = std::cell::Cell::new(true);
+        let error = export(&|path| {
+            if !image.replace(false) {
+                std::fs::write(&pack, vec![0; good.len()]).unwrap();
+            }
+            Output::create(path)
+        });
+        assert!(error.unwrap_err().to_string().contains("program changed"));
+        std::fs::write(&pack, &good).unwrap();
+        export(&create).unwrap();
+        let mut blobs = layout.join("blobs/sha256").read_dir().unwrap();
+        assert!(blobs.any(|blob| std::fs::read(blob.unwrap().path()).unwrap() == good));
+    }
+
+    /// A file that changes after it was hashed is noticed, even if its size and time do not tell: in a directory, and in an
+    /// image that others may write to.
     #[test]
     fn changed_files() {
         let (directory, source, store) = place();

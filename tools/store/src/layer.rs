@@ -49,7 +49,7 @@ impl Store {
 
     /// Returns the tree of the image `name` as stored, with content from its packs.
     fn stored_tree(&self, name: &str) -> Result<(Tree, Known)> {
-        let path = self.image(name)?;
+        let opened = self.open_image(name)?;
         let (_, needed) = self.needs_of(name)?;
         let mut packs = Vec::with_capacity(needed.len());
         for pack in &needed {
@@ -58,9 +58,10 @@ impl Store {
         // The input opens each file twice.
         make_room(2 * packs.len());
         let paths: Vec<PathBuf> = packs.iter().map(|(path, _)| path.clone()).collect();
-        let input = [Input::Composed(path, paths)];
+        let input = [Input::Composed(self.image(name)?, paths)];
         let options = Options::new(&self.dir);
         let tree = mkdaxfs::input::read(&input, &options, &Silent, &mut |_| ())?;
+        opened.reader().check_replaced()?;
         let mut known = Known::new();
         for (path, pack) in &packs {
             let mut origins = (0..).zip(&tree.origins);
