@@ -44,8 +44,8 @@ make_program() {
 }
 
 known_peers() {
-	echo daxfs daxfs-store daxfs-memfd erofs-dax erofs-aligned erofs erofs-file erofs-share ext4 ext4-dax xfs-dax squashfs \
-		tmpfs daxfs-directories overlayfs
+	echo daxfs daxfs-store daxfs-memfd erofs-dax erofs-aligned erofs erofs-share ext4 ext4-dax xfs-dax squashfs \
+		tmpfs daxfs-directories overlayfs daxfs-user daxfs-fuse squashfuse erofsfuse
 }
 
 # once FILE COMMAND...: make FILE with "COMMAND FILE.new", unless the same command has made it, from the same files.
@@ -118,16 +118,6 @@ make_erofs-dax() {
 # Data of each file at multiples of 2 MiB of the device, which one entry of the page tables can map.
 make_erofs-aligned() {
 	make_erofs "$1" "$2" -E noinline_data --dsunit=512
-}
-
-# An ext4 that holds an EROFS image.
-make_erofs-file() {
-	local file=$2 status
-	rm -rf "$file.tree" && mkdir "$file.tree" && make_erofs "$1" "$file.tree/image" &&
-		of_peers mke2fs -q -t ext4 -b 4096 -d "$file.tree" "$file" "$(megabytes "$file.tree" 64)M"
-	status=$?
-	rm -rf "$file.tree"
-	return $status
 }
 
 # With fingerprints of all files, which page-cache sharing needs.

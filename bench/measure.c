@@ -6,6 +6,7 @@
  *   measure tree DIRECTORY   costs of bench/run's tree, one "name<tab>value" a line: it has "large" of 64 MiB, "sizes"
  *                            with MAPPED files of each size that is mapped, "many" with FILES files, and "static", a
  *                            program that exits at once
+ *   measure many DIRECTORY   open, read and close each file in "many"
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -217,9 +218,9 @@ static void mapped_files(void)
 	}
 }
 
-enum { SPLICE, WRITE, VMSPLICE };
+enum { SPLICE, SENDFILE, WRITE, VMSPLICE };
 
-/* Move large through a pipe to /dev/null. */
+/* Move large to /dev/null, through a pipe but for sendfile, which brings its own. */
 static void piped(const char *what, int how)
 {
 	int fd = open("large", O_RDONLY), null = open("/dev/null", O_WRONLY);
@@ -233,22 +234,24 @@ static void piped(const char *what, int how)
 	if (fd < 0 || null < 0 || pipe(ends) || fcntl(ends[1], F_SETPIPE_SZ, CHUNK) < 0)
 		err(1, "pipe");
 	start = now();
-	map = how == SPLICE ? NULL : mmap(NULL, LARGE, PROT_READ, MAP_SHARED, fd, 0);
+	map = how < WRITE ? NULL : mmap(NULL, LARGE, PROT_READ, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
 		err(1, "mmap of large");
 	while (offset < LARGE) {
 		part.iov_base = map + offset;
 		if (how == SPLICE)
 			moved = splice(fd, &offset, ends[1], NULL, CHUNK, 0);
+		else if (how == SENDFILE)
+			moved = sendfile(null, fd, &offset, CHUNK);
 		else if (how == WRITE)
 			moved = write(ends[1], map + offset, CHUNK);
 		else
 			moved = vmsplice(ends[1], &part, 1, 0);
 		if (moved <= 0)
 			err(1, "%s", what);
-		if (how != SPLICE)
+		if (how >= WRITE)
 			offset += moved;
-		if (splice(ends[0], NULL, null, NULL, moved, 0) != moved)
+		if (how != SENDFILE && splice(ends[0], NULL, null, NULL, moved, 0) != moved)
 			err(1, "splice to /dev/null");
 	}
 	if (map)
@@ -256,24 +259,6 @@ static void piped(const char *what, int how)
 	report(what, now() - start, LARGE / PAGE);
 	close(ends[0]);
 	close(ends[1]);
-	close(null);
-	close(fd);
-}
-
-static void sent(void)
-{
-	int fd = open("large", O_RDONLY), null = open("/dev/null", O_WRONLY);
-	off_t offset = 0;
-	int64_t start;
-
-	if (fd < 0 || null < 0)
-		err(1, "large");
-	start = now();
-	while (offset < LARGE) {
-		if (sendfile(null, fd, &offset, CHUNK) <= 0)
-			err(1, "sendfile of large");
-	}
-	report("sendfile to /dev/null, per 4 KiB", now() - start, LARGE / PAGE);
 	close(null);
 	close(fd);
 }
@@ -332,22 +317,28 @@ static void stats(void)
 	report("look-up of a missing name", now() - start, FILES);
 }
 
-static void small_files(void)
+static void read_small_files(void)
 {
+	char name[64], bytes[8192];
 	unsigned int i;
-	int64_t start;
-	char name[64];
 	int fd;
 
-	drop_caches();
-	start = now();
 	for (i = 0; i < FILES; i++) {
 		name_file(name, sizeof(name), i * STEP);
 		fd = open(name, O_RDONLY);
-		if (fd < 0 || read(fd, chunk, 8192) < 0)
+		if (fd < 0 || read(fd, bytes, sizeof(bytes)) < 0)
 			err(1, "%s", name);
 		close(fd);
 	}
+}
+
+static void small_files(void)
+{
+	int64_t start;
+
+	drop_caches();
+	start = now();
+	read_small_files();
 	report("open, read, close, cold, per file", now() - start, FILES);
 }
 
@@ -370,10 +361,8 @@ static void execs(void)
 	report("vfork, exec, exit of a static program", now() - start, EXECS);
 }
 
-static void measure_tree(const char *directory)
+static void measure_tree(void)
 {
-	if (chdir(directory))
-		err(1, "%s", directory);
 	chunk = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (chunk == MAP_FAILED)
@@ -383,7 +372,7 @@ static void measure_tree(const char *directory)
 	random_reads("random pread of 64 B", 64);
 	mapped();
 	piped("splice to /dev/null, per 4 KiB", SPLICE);
-	sent();
+	piped("sendfile to /dev/null, per 4 KiB", SENDFILE);
 	piped("write of a mapping to a pipe, per 4 KiB", WRITE);
 	piped("vmsplice of a mapping to a pipe, per 4 KiB", VMSPLICE);
 	mapped_files();
@@ -395,8 +384,13 @@ static void measure_tree(const char *directory)
 
 int main(int argc, char **argv)
 {
-	if (argc != 3 || strcmp(argv[1], "tree"))
-		errx(2, "usage: measure tree DIRECTORY");
-	measure_tree(argv[2]);
+	if (argc != 3 || (strcmp(argv[1], "tree") && strcmp(argv[1], "many")))
+		errx(2, "usage: measure tree|many DIRECTORY");
+	if (chdir(argv[2]))
+		err(1, "%s", argv[2]);
+	if (argv[1][0] == 't')
+		measure_tree();
+	else
+		read_small_files();
 	return 0;
 }

@@ -2,26 +2,25 @@
 
 //! daxfs: a read-only filesystem for memory.
 //!
-//! One contiguous region of byte-addressable memory holds an image. Inodes, directory entries and
-//! file data are read from it by loads. The modules; each uses only modules after it:
+//! An image fills one contiguous region of byte-addressable memory. We read inodes, directory
+//! entries and file data from it by loads. The modules; each uses only modules after it:
 //!
 //! * [`super_block`], [`dir`], [`file`], [`xattr`]: the filesystem, which implements the traits of
 //!   [`linux::fs`]
 //! * [`inode`]: inodes of an image
 //! * [`lazy`]: images that are verified while they are used
-//! * [`packs`]: images with data of another image's files
+//! * [`packs`]: memory that several images share the data of their files in
 //! * [`mount`]: a mounted image
 //! * [`verify`], [`signature`]: comparing an image with a trusted SHA-256, and who signed it
 //! * [`source`], [`options`]: opening the memory, mount options
-//! * [`usage`], [`backing`]: counters, memory with an image or a pack
+//! * [`usage`], [`backing`]: counters, the memory of an image or a pack
 //! * [`memory`]: memory that can hold an image, and the only way to read it
 //! * [`prelude`]: what most files above `linux` use
 //! * [`image`]: the format and its reader, which the user-space tools compile too
 //! * [`linux`]: the kernel behind safe types
 //! * [`bindings`]: the C interface, generated
 //!
-//! Kconfig can leave out parts. `without/` has what other code then finds instead, and
-//! [`options`] refuses mount options that need such a part.
+//! Kconfig can leave out parts. [`options`] refuses mount options that need such a part.
 
 #![deny(unsafe_code)]
 
@@ -82,7 +81,7 @@ impl kernel::InPlaceModule for Module {
         try_pin_init!(Self {
             registration <- linux::fs::Registration::new(module, mount::Shared {
                 directory: usage::Directory::in_fs(c"daxfs")?,
-                memory: memory::Resources::new()?,
+                _memory: memory::Resources::new()?,
                 keyring: signature::Keyring::new(c".daxfs")?,
                 lanes: verify::Lanes::new()?,
             }),

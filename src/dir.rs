@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Directories of a mounted image, and file handles.
+//! Looks names up, lists directories, and opens file handles.
 
 use crate::image::{
     Directory,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Regular files of a mounted image.
+//! Reads, splices and maps regular files.
 
 use crate::inode::{
     self,
@@ -26,8 +26,8 @@ use crate::mount::{
 use crate::prelude::*;
 use crate::usage::Event;
 
-/// Reads `length` bytes at `position` of a file in a pack, or of an image with pieces that are
-/// verified before their first use. Not inlined, so that all other reads need fewer registers.
+/// Reads `length` bytes at `position` of a file in a pack, or in an image whose pieces are verified
+/// before their first use. Not inlined, so that all other reads need fewer registers.
 #[inline(never)]
 fn read_indirect(
     file: &INode<DaxFs>,

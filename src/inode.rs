@@ -28,7 +28,7 @@ pub(crate) struct Data {
     pub(crate) xattrs: u64,
 }
 
-/// The object that an inode stands for.
+/// What an inode stands for.
 pub(crate) enum Object {
     /// A directory.
     Directory(Directory),
@@ -42,16 +42,16 @@ pub(crate) enum Object {
 
 /// The data of a regular file.
 pub(crate) struct FileData {
-    /// Offset of the first byte in the image or pack that has them.
+    /// Where they start in the image or pack.
     pub(crate) data: u64,
     /// Number of bytes, from the first on, in pages that hold nothing else and so can be mapped: a
     /// multiple of the page size. All that follow are mapped as copies.
     pub(crate) mappable: u64,
-    /// Number of the inode that owns the data, in that image. Other files may share them.
+    /// The inode there that owns the data. Other files may share them.
     pub(crate) owner: u32,
 }
 
-/// A regular file with the data of an inode of a pack.
+/// A regular file that shares the data of an inode of a pack.
 pub(crate) struct PackFile {
     /// The pack, counted from 0.
     pack: u32,
@@ -239,7 +239,7 @@ fn attributes(
     })
 }
 
-/// Returns the data of a regular file that was opened, and the memory that has them.
+/// Returns the data of a regular file that was opened, and the memory they are in.
 ///
 /// Errors: `EIO` if it is another file.
 #[inline]
@@ -255,8 +255,8 @@ pub(crate) fn content(file: &INode<DaxFs>) -> Result<(&FileData, Home<'_>)> {
     }
 }
 
-/// Reports an `error` of the content of `file`, unless its memory goes away. Returns the error
-/// code. It names the pack, if that has the content.
+/// Reports an `error` in the content of `file`, and its pack if it is in one, unless the memory
+/// goes away. Returns the error code.
 #[cold]
 pub(crate) fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
     match content(file) {

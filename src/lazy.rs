@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Reads and faults of an image with pieces that are verified before their first use.
+//! Reads and faults of memory whose pieces are verified before their first use.
 
 use crate::backing::Backing;
 use crate::inode::{
@@ -16,12 +16,12 @@ use crate::mount::{
 use crate::prelude::*;
 use crate::usage::Event;
 
-/// The number of bad pieces of an image or a pack that are logged one by one.
+/// How many bad pieces of an image or a pack to log one by one.
 const BAD_LOGGED: usize = 16;
 
 impl Home<'_> {
-    /// Makes bytes usable: verify the piece that holds the byte at `offset`. Returns how many of
-    /// `length` bytes are in this piece; 0 if it is not verified yet and `wait` is not set.
+    /// Verifies the piece that holds the byte at `offset`, unless that is done. Returns how many of
+    /// `length` bytes are in it; 0 if it is not verified yet and `wait` is not set.
     ///
     /// Errors: [`Problem::Piece`] if the piece does not match its SHA-256, [`Problem::Unreadable`].
     /// Known errors are returned without waiting.
@@ -100,8 +100,8 @@ impl Gate for Home<'_> {
     }
 }
 
-/// Reads `length` bytes at `offset` of the memory `home`, which has the data of `file`. Its pieces
-/// are verified before use; `wait` is as for [`FileOperations::read_iter`].
+/// Reads `length` bytes of `file`, at `offset` of `home`. Verifies pieces before use; `wait` is as
+/// for [`FileOperations::read_iter`].
 pub(crate) fn read_pieces(
     file: &INode<DaxFs>,
     home: Home<'_>,

@@ -5,12 +5,10 @@
 use crate::backing::Backing;
 use crate::linux;
 use crate::linux::block::BlockDevice;
-use crate::memory::{
-    phys,
-    Resources, //
-};
+#[cfg(CONFIG_DAXFS_FS_PHYS)]
+use crate::memory::phys;
+use crate::memory::Resources;
 use crate::options::{
-    show_part,
     Checks,
     Named,
     Options, //
@@ -30,19 +28,19 @@ pub(crate) struct DaxFs;
 
 impl Operations for DaxFs {}
 
-/// Data that all mounts share.
+/// What all mounts share.
 pub(crate) struct Shared {
-    /// Directory for statistics, which has one for each superblock.
+    /// Each superblock makes a directory with its statistics in it.
     pub(crate) directory: Directory,
-    /// Resources that regions need.
-    pub(crate) memory: Resources,
-    /// Certificates of those who sign images.
+    /// Dropped after the last region.
+    pub(crate) _memory: Resources,
+    /// Certificates of people who sign images.
     pub(crate) keyring: Keyring,
-    /// Turns of those who verify pieces of root's mounts.
+    /// For pieces of root's mounts.
     pub(crate) lanes: Lanes,
 }
 
-/// Which memory a mount has named.
+/// The memory that the user named.
 pub(crate) struct Place {
     pub(crate) named: Named,
     /// The part of it that `fsoffset=` and `fslength=` name.
@@ -60,12 +58,13 @@ impl Place {
         match self.named {
             Named::Device => {}
             // The part would say more.
+            #[cfg(CONFIG_DAXFS_FS_PHYS)]
             Named::Phys(start, size) if !phys::show(seq, start, size) => return,
             Named::Phys(..) => {}
             Named::Descriptor(name) => kernel::seq_print!(seq, ",{}", name),
         }
-        if let Some(range) = &self.part {
-            show_part(seq, range);
+        if let Some(Range { start, end }) = &self.part {
+            kernel::seq_print!(seq, ",fsoffset={:#x},fslength={:#x}", start, end - start);
         }
     }
 }
@@ -75,14 +74,13 @@ pub(crate) struct Mounted {
     /// Its counters. Dropped first: it shows figures of the superblock.
     pub(crate) usage: Usage,
     pub(crate) backing: Backing,
-    /// The image's packs, which have no packs themselves.
+    /// Packs cannot have packs themselves.
     pub(crate) packs: Arc<Packs>,
-    /// The memory that it has named.
     pub(crate) place: Place,
-    /// If an ordinary user has mounted it, its turns to verify pieces. Nothing of it is logged or
-    /// shown to others then.
+    /// If an ordinary user mounted it, the locks for its pieces. Others then see nothing of it, and
+    /// the log neither.
     pub(crate) of_user: Option<Lanes>,
-    /// The checks that the first mount has made, before any of the image was used.
+    /// What the first mount checked before it used any of the image.
     pub(crate) checks: Checks,
     /// The block device, if the memory is one's. It keeps its number. Dropped last.
     pub(crate) bdev: Option<BlockDevice>,
@@ -108,7 +106,7 @@ impl Mounted {
     }
 }
 
-/// The memory that has data of a file: that of its own image, or of a pack.
+/// Where the data of a file are: in its own image or in a pack.
 #[derive(Clone, Copy)]
 pub(crate) struct Home<'a> {
     /// The superblock of the file.
@@ -117,7 +115,7 @@ pub(crate) struct Home<'a> {
 }
 
 impl<'a> Home<'a> {
-    /// Returns the memory of the image itself.
+    /// In the image itself.
     #[inline]
     pub(crate) fn own(sb: &'a SuperBlock<DaxFs>) -> Self {
         let backing = &sb.data().backing;

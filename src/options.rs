@@ -2,10 +2,7 @@
 
 //! Mount options.
 
-use crate::memory::{
-    Descriptor,
-    Resources, //
-};
+use crate::memory::Descriptor;
 use crate::packs::{
     Domain,
     Given,
@@ -24,16 +21,16 @@ pub(crate) struct Options {
     pub(crate) phys: Option<u64>,
     /// Length of the range that `phys=` starts, in bytes.
     pub(crate) size: Option<u64>,
-    /// Memory that holds the image, of a file descriptor, and the name of the option. Without one
-    /// of these, the mount's source is a device that does.
+    /// Memory behind a file descriptor, and the name of the option. Without this and `phys=`, the
+    /// mount's source is a device that holds the image.
     pub(crate) descriptor: Option<(&'static str, KBox<dyn Descriptor>)>,
-    /// The part of the source that the image may have.
+    /// The part of the source that may hold the image.
     pub(crate) part: Part,
     /// The checks to make at mount.
     pub(crate) checks: Checks,
     /// The domain in which the image shares packs.
     pub(crate) domain: Option<Domain>,
-    /// Packs of the image.
+    /// Packs that the mount brings.
     pub(crate) packs: KVVec<Given>,
     /// The ordinary user who mounts, or `None` for root.
     pub(crate) user: Option<User>,
@@ -46,7 +43,7 @@ pub(crate) enum Named {
     Device,
     /// By `phys=` and `size=`: address and length in bytes.
     Phys(u64, u64),
-    /// By an option with this name that takes a file descriptor.
+    /// By a file descriptor, with the option of this name.
     Descriptor(&'static str),
 }
 
@@ -60,7 +57,7 @@ pub(crate) struct Checks {
     pub(crate) proof: Proof,
 }
 
-/// The options that take a file descriptor: what it must be, and how to get its memory.
+/// Options with a file descriptor: what that must be, and how to get its memory.
 #[allow(clippy::type_complexity)]
 const DESCRIPTORS: &[(&str, &str, fn(i32, &File) -> Result<KBox<dyn Descriptor>>)] = &[
     #[cfg(CONFIG_DAXFS_FS_DMABUF)]
@@ -105,7 +102,6 @@ impl Options {
     pub(crate) fn parse(
         &mut self,
         param: &Param<'_>,
-        resources: &Resources,
         remount: Option<Domain>,
     ) -> Result<(), Refusal> {
         let refuse = |reason: fmt::Arguments<'_>| Err(Refusal::new(EINVAL, reason));
@@ -167,18 +163,13 @@ impl Options {
                 if self.packs.len() >= layout::PACKS_MAX as usize {
                     return refuse(fmt!("an image has at most {} packs", layout::PACKS_MAX));
                 }
-                let pack =
-                    match &param.value {
-                        Value::Descriptor(fd, file) => {
-                            let pack = Pack::of_file(file, resources, self.user);
-                            Given::New(pack.map_err(|refusal| {
-                                refusal.of(fmt!("pack (file descriptor {fd})"))
-                            })?)
-                        }
-                        _ => self
-                            .parse_pack(text, remount)
-                            .ok_or_else(|| takes("SHA256, or SHA256:OFFSET:LENGTH"))??,
-                    };
+                let pack = if let Value::Descriptor(fd, file) = &param.value {
+                    let refuse = |refusal: Refusal| refusal.of(fmt!("pack (file descriptor {fd})"));
+                    Given::New(Pack::of_file(file, self.user).map_err(refuse)?)
+                } else {
+                    let pack = self.parse_pack(text, remount);
+                    pack.ok_or_else(|| takes("SHA256, or SHA256:OFFSET:LENGTH"))??
+                };
                 self.packs.push(pack, GFP_KERNEL_ACCOUNT)?;
             }
             b"image" => {
@@ -262,12 +253,12 @@ fn parse_bytes(text: &[u8]) -> Option<u64> {
         .checked_mul(1 << shift)
 }
 
-/// The part of the source that the image may have, while options are parsed.
+/// The part of the source that may hold the image, while options are parsed.
 #[derive(Default)]
 pub(crate) struct Part {
-    /// First byte of the image on the source.
+    /// Where the image starts on the source.
     offset: Option<u64>,
-    /// Bytes of the source from there on.
+    /// How many bytes from there on.
     length: Option<u64>,
 }
 
@@ -326,10 +317,4 @@ impl Part {
             )),
         }
     }
-}
-
-/// Shows `part` as mount options.
-pub(crate) fn show_part(seq: &SeqFile, part: &Range<u64>) {
-    let Range { start, end } = part;
-    kernel::seq_print!(seq, ",fsoffset={:#x},fslength={:#x}", start, end - start);
 }

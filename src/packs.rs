@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Packs: images with data of another image's files.
+//! Packs: memory that several images share the data of their files in.
 //!
-//! A pack is memory, its superblock and the state of its pieces, no mount. It belongs to a
-//! *domain*, in which images share it; the last one that has it frees it. An image names its packs
-//! by SHA-256. It is given them by descriptors or places on its own device, or takes those that are
-//! loaded into its domain: a SHA-256 that is known gives access to nothing else.
+//! A pack is memory, its superblock and the state of its pieces, no mount. Images of one *domain*
+//! share it, and the last one frees it. An image lists its packs by SHA-256. A mount brings them as
+//! descriptors or as places on its own device, or finds them in its domain: whoever knows a SHA-256
+//! gets nothing else by it.
 //!
-//! Each piece of a pack is compared with its SHA-256 before its first use. So a pack has the
-//! content that its name says, whoever has brought it, and a proof of an image covers its packs.
+//! We compare each piece of a pack with its SHA-256 before its first use. So it does not matter who
+//! brought a pack, and a proof of an image covers its packs.
 
 use crate::backing::{
     load_superblock,
@@ -23,24 +23,23 @@ use crate::linux::block::{
 use crate::memory::{
     dax,
     LeaseRef,
-    Region,
-    Resources, //
+    Region, //
 };
 use crate::prelude::*;
 use crate::verify::Pieces;
 use kernel::sync::SetOnce;
 
-/// Interval at which a place that another mount is opening is looked at again.
+/// How long to wait for another mount that is opening the same place.
 const INTERVAL: Delta = Delta::from_millis(10);
 
-/// Number of times that a mount looks at such places.
+/// How often to wait before the mount fails.
 const TRIES: u32 = 200;
 
 /// The SHA-256 of a pack.
 pub(crate) type Sum = [u8; 32];
 
-/// A name, padded with NUL, in a user namespace, whose number is 0 for the initial one. A name that
-/// a user gives has no slash, others do.
+/// A name, padded with NUL, and the number of a user namespace, 0 for the initial one. Users choose
+/// names without a slash, and devices are named with one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Domain([u8; 64], u32);
 
@@ -58,7 +57,7 @@ impl Domain {
         Self::of(name.to_bytes(), 0)
     }
 
-    /// Returns a domain that no other mount has.
+    /// Makes a domain for one mount alone.
     pub(crate) fn own() -> Self {
         static NEXT: Atomic<u64> = Atomic::new(1);
         let mut name = [0; 64];
@@ -74,7 +73,7 @@ impl Domain {
         Some(Domain(padded, namespace))
     }
 
-    /// Returns the name that a user has given it.
+    /// Returns the name, if a user chose it.
     pub(crate) fn name(&self) -> Option<&str> {
         let end = self.0.iter().position(|&byte| byte == 0)?;
         let name = core::str::from_utf8(&self.0[..end]).ok()?;
@@ -86,7 +85,7 @@ impl Domain {
 pub(crate) struct Pack {
     /// Its memory and pieces.
     pub(crate) backing: Backing,
-    /// Where it is: `memfd`, or the device and the offset there in bytes.
+    /// `memfd`, or the device and the offset there in bytes.
     place: CString,
     /// Set if the memory is a sealed memfd, which does not change.
     is_sealed: bool,
@@ -94,8 +93,7 @@ pub(crate) struct Pack {
     _bdev: Option<BlockDevice>,
 }
 
-/// Memory that may hold a pack, after the block device if it is one's, which must be dropped last,
-/// and where it is.
+/// Memory that may hold a pack, and where it is. If a block device comes with it, drop that last.
 pub(crate) type Opened = (Option<BlockDevice>, Region, CString);
 
 impl Pack {
@@ -104,11 +102,10 @@ impl Pack {
     /// Errors: The errors of `open` and of [`load_superblock`]; `EOPNOTSUPP` if the image cannot be
     /// a pack, `EBADMSG` if its sums are wrong, `ENOMEM`.
     pub(crate) fn new(
-        resources: &Resources,
         user: Option<User>,
         open: impl FnOnce(&LeaseRef) -> Result<Opened, Refusal>,
     ) -> Result<Arc<Self>, Refusal> {
-        let (_bdev, region, place) = open(&resources.start(user)?)?;
+        let (_bdev, region, place) = open(&LeaseRef::new(user)?)?;
         let superblock = load_superblock(&region)?;
         if superblock.packs.length != 0 {
             refuse!(Errno::NotSupported => "a pack cannot have packs itself");
@@ -131,14 +128,10 @@ impl Pack {
     /// Opens the pack in `file`: a sealed memfd, or a block device with DAX.
     ///
     /// Errors: As [`Pack::new`]; `EINVAL` if it is neither, `EPERM` if seals are missing.
-    pub(crate) fn of_file(
-        file: &File,
-        resources: &Resources,
-        user: Option<User>,
-    ) -> Result<Arc<Self>, Refusal> {
+    pub(crate) fn of_file(file: &File, user: Option<User>) -> Result<Arc<Self>, Refusal> {
         #[cfg(CONFIG_DAXFS_FS_MEMFD)]
         if let Ok(memfd) = crate::memory::memfd::get(0, file) {
-            return Pack::new(resources, user, |lease_ref| {
+            return Pack::new(user, |lease_ref| {
                 let place = CString::try_from_fmt(fmt!("memfd"))?;
                 Ok((None, memfd.open(lease_ref)?, place))
             });
@@ -148,7 +141,7 @@ impl Pack {
                 "the file of a pack is neither a memfd nor, for root, a block device, open for \
                  reading");
         };
-        Pack::new(resources, None, |lease_ref| {
+        Pack::new(None, |lease_ref| {
             let (region, bdev) = dax::open_block(number, None, lease_ref)?;
             let device = name_of(Some(SourceKind::BlockDevice(number)))?;
             let place = CString::try_from_fmt(fmt!("{}+0", &*device))?;
@@ -162,11 +155,11 @@ impl Pack {
     }
 }
 
-/// A pack that a mount is given.
+/// A pack that a mount brings.
 pub(crate) enum Given {
     /// It is loaded into the domain.
     Loaded(PackRef),
-    /// It is in memory, and may be loaded into the domain as well.
+    /// It is in memory, and the domain may know it already.
     New(Arc<Pack>),
     /// It is at these bytes of the image's own device, unless it is loaded.
     At(Sum, Range<u64>),
@@ -186,7 +179,7 @@ impl Given {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Key(Sum, Domain);
 
-/// A loaded pack, and the number of references to it.
+/// A loaded pack, and how many [`PackRef`] refer to it.
 struct Entry {
     pack: Arc<Pack>,
     users: usize,
@@ -289,7 +282,7 @@ impl Drop for PackRef {
     }
 }
 
-/// Loads the table of packs of `image`. This copy is what is proved, and what is used.
+/// Loads the table of packs of `image`. We prove this copy, and use it.
 ///
 /// Errors: `EUCLEAN` if it is invalid, or names a pack twice; `EIO`, `ENOMEM`.
 pub(crate) fn table<M: Memory>(image: &Image<'_, M>) -> Result<KVVec<layout::Pack>, Refusal> {
@@ -315,7 +308,7 @@ pub(crate) struct Packs {
     pub(crate) table: KVVec<layout::Pack>,
     /// The packs, in the order of the table. One that is missing is attached once, and stays.
     attached: KVVec<SetOnce<PackRef>>,
-    /// The domain in which the image shares them.
+    /// Where the image shares them.
     pub(crate) domain: Domain,
     /// Set if all must be in sealed memory: the image is, and was proved, so that it never changes.
     must_be_sealed: bool,

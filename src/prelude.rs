@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What most files above [`linux`](crate::linux) use: its filesystem, and the image.
+//! Names for most files above [`linux`](crate::linux).
 
 pub(crate) use crate::image::{
     self,

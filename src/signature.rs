@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Signatures of images: who may have made an image that is mounted.
+//! Signatures of images: whose images we mount.
 
 use crate::image::{
     signature::Section,
@@ -42,7 +42,7 @@ pub(crate) fn verify(image: &Image<'_, impl Memory>, keyring: &Keyring) -> Resul
     Ok(())
 }
 
-/// Returns what an `error` of [`Keyring::verify`] means.
+/// Explains an `error` of [`Keyring::verify`], and what to do about it.
 fn reason(error: Error) -> &'static str {
     let is = |errno: Errno| error == errno.into();
     if is(Errno::NoKey) {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Opening the memory that a mount names.
+//! Opens the memory that a mount names.
 
 use crate::backing::name_of;
 use crate::linux::block::BlockDevice;
+#[cfg(CONFIG_DAXFS_FS_PHYS)]
+use crate::memory::phys;
 use crate::memory::{
     dax,
-    phys,
     LeaseRef,
     Region, //
 };
@@ -16,13 +17,11 @@ use crate::options::{
 };
 use crate::prelude::*;
 
-/// Facts about the source of a mount.
+/// What we found out about the source of a mount.
 pub(crate) struct Found {
     /// The device that is the source, unless an option names the memory.
     pub(crate) device: Option<SourceKind>,
-    /// The range of physical addresses that `phys=` names.
-    range: Option<phys::Range>,
-    /// The part of the source that the image may have, if not all of it.
+    /// The part of the source that may hold the image, if not all of it.
     pub(crate) part: Option<Range<u64>>,
 }
 
@@ -45,7 +44,6 @@ pub(crate) fn super_kind(
     }
     let mut found = Found {
         device: None,
-        range: None,
         part: options.part.of(match options.named() {
             Named::Device => Some(u64::MAX),
             Named::Phys(_, size) => Some(size),
@@ -56,11 +54,11 @@ pub(crate) fn super_kind(
     let key = |holder, first| {
         part.map(|part| SuperKind::Keyed(Key([holder, first + part.start, part.end - part.start])))
     };
+    #[cfg(CONFIG_DAXFS_FS_PHYS)]
     if let Named::Phys(start, size) = options.named() {
         // Before a superblock is found that another process has mounted.
-        let range = phys::Range::new(start, size)
+        phys::check(start, size)
             .map_err(|refusal| refusal.of(fmt!("phys={start:#x},size={size:#x}")))?;
-        found.range = Some(range);
         let kind = key(u64::MAX, start).unwrap_or(SuperKind::New);
         return Ok((kind, found));
     }
@@ -99,29 +97,29 @@ pub(crate) fn open(
     context: &Context,
 ) -> Result<(Region, Option<BlockDevice>), Refusal> {
     let of_device = |refusal| of_device(refusal, &part, context);
-    let region = match (&options.descriptor, found.range) {
+    let region = match (&options.descriptor, found.device) {
         (Some((name, descriptor)), _) => descriptor
             .open(lease_ref)
             .map_err(|refusal| refusal.of(fmt!("{name}"))),
-        (None, Some(range)) => {
-            if part.as_ref().is_some_and(|part| part.end > range.size) {
-                return Err(of_device(EINVAL.into()));
-            }
-            // A part has its own place in /proc/iomem.
-            let range = part.map_or(range, |part| range.part(part));
-            phys::open(range, lease_ref).map_err(|refusal| {
-                refusal.of(fmt!("phys={:#x},size={:#x}", range.start, range.size))
-            })
+        (None, Some(SourceKind::BlockDevice(number))) => {
+            let (region, bdev) =
+                dax::open_block(number, part.clone(), lease_ref).map_err(of_device)?;
+            return Ok((region, Some(bdev)));
         }
-        (None, None) => match found.device {
-            Some(SourceKind::BlockDevice(number)) => {
-                let (region, bdev) =
-                    dax::open_block(number, part.clone(), lease_ref).map_err(of_device)?;
-                return Ok((region, Some(bdev)));
-            }
-            Some(SourceKind::CharDevice(number)) => {
-                let node = || context.open_source();
-                dax::open_char(number, node, part.clone(), lease_ref).map_err(of_device)
+        (None, Some(SourceKind::CharDevice(number))) => {
+            let node = || context.open_source();
+            dax::open_char(number, node, part.clone(), lease_ref).map_err(of_device)
+        }
+        _ => match (options.named(), &part) {
+            #[cfg(CONFIG_DAXFS_FS_PHYS)]
+            (Named::Phys(_, size), Some(part)) if part.end > size => Err(of_device(EINVAL.into())),
+            // A part has its own place in /proc/iomem.
+            #[cfg(CONFIG_DAXFS_FS_PHYS)]
+            (Named::Phys(first, size), part) => {
+                let part = part.clone().unwrap_or(0..size);
+                let (start, size) = (first + part.start, part.end - part.start);
+                phys::open(start, size, lease_ref)
+                    .map_err(|refusal| refusal.of(fmt!("phys={start:#x},size={size:#x}")))
             }
             _ => Err(ENOTBLK.into()),
         },

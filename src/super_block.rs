@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Superblocks: mounting, remounting, and showing a mount.
+//! Mounts, remounts, and shows an image.
 
 use crate::backing::{
     load_superblock,
@@ -15,6 +15,7 @@ use crate::linux::check_signal;
 use crate::memory::{
     buffer,
     ExtentClaim,
+    LeaseRef,
     Region, //
 };
 use crate::mount::{
@@ -50,7 +51,7 @@ use crate::{
 };
 use zerocopy::IntoBytes;
 
-/// Number of pieces of a user's mount that can be verified at the same time.
+/// How many pieces of a user's mount can be verified at the same time.
 const USER_LANES: usize = 4;
 
 /// Returns true if the module's parameter demands a signature of every image. It does not change
@@ -59,7 +60,7 @@ pub(crate) fn signatures_required() -> bool {
     crate::module_parameters::require_signatures.value().ne(&0)
 }
 
-/// Makes the `checks` of a mount of `image`, of its metadata only if they are to be compared.
+/// Makes the `checks` of a mount of `image`, and compares its `metadata` if that is set.
 ///
 /// Errors: `EBADMSG` if a check fails, `EIO` if the image cannot be read, the errors of
 /// [`Proof`](crate::verify::Proof), `EINTR`, `ENOMEM`.
@@ -77,8 +78,8 @@ fn prove(
     checks.proof.prove(image, keyring)
 }
 
-/// Checks that the first mount has proved all that a remount demands. sync(2) waits for a remount,
-/// so nothing is compared again but the SHA-256 that was proved.
+/// Checks that the first mount proved all that a remount demands. sync(2) waits for a remount, so
+/// we compare nothing again but the SHA-256 that was proved.
 ///
 /// Errors: `EBUSY` if not, `EBADMSG` if that is another one, `EINVAL` if the options have no
 /// effect.
@@ -120,8 +121,8 @@ fn prove_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> {
     prove(&image, &sb.shared().keyring, checks, metadata)
 }
 
-/// Returns the memory of an image with the `table` of packs that was loaded from it, so that what
-/// is proved is the table that is used.
+/// Returns the memory of an image with the `table` of packs that was loaded from it, so that we
+/// prove the table that we use.
 fn loaded<'a>(
     region: &'a Region,
     superblock: &image::Superblock,
@@ -134,10 +135,10 @@ fn loaded<'a>(
     }
 }
 
-/// Checks the image in `region`, which is `bdev`'s if that is given, and returns the data of its
-/// superblock.
+/// Checks the image in `region`, and returns the data of its superblock. The memory is `bdev`'s, if
+/// that is given.
 fn load(
-    registration: &Registration<DaxFs>,
+    shared: &Shared,
     (region, bdev): (Region, Option<BlockDevice>),
     options: &Options,
     found: Found,
@@ -149,7 +150,7 @@ fn load(
     let image = Image::new(&memory, &superblock);
     let checks = options.checks;
     let metadata = checks.metadata.unwrap_or(true);
-    prove(&image, &registration.shared.keyring, &checks, metadata)?;
+    prove(&image, &shared.keyring, &checks, metadata)?;
     let pieces = checks.proof.pieces(&image)?;
     image.root()?;
     let name = source::shared_name(options, &found)?;
@@ -164,9 +165,8 @@ fn load(
     };
     let is_fixed = place.is_sealed() && checks.proof.has_digest();
     let packs = Arc::new(Packs::new(table, domain, is_fixed)?, GFP_KERNEL_ACCOUNT)?;
-    let resources = &registration.shared.memory;
     packs.attach(&options.packs, |part| {
-        Pack::new(resources, context.user(), |lease_ref| {
+        Pack::new(context.user(), |lease_ref| {
             let range = Some(part.clone());
             let (region, bdev) = source::open(options, &found, range, lease_ref, context)?;
             let name = name.as_ref().ok_or_else(
@@ -234,13 +234,11 @@ impl FileSystem for DaxFs {
     }
 
     fn parse_param(
-        registration: &Registration<DaxFs>,
         options: &mut Options,
         param: &Param<'_>,
         sb: Option<&SuperBlock<Self>>,
     ) -> Result<(), Refusal> {
-        let domain = sb.map(|sb| sb.data().packs.domain);
-        options.parse(param, &registration.shared.memory, domain)
+        options.parse(param, sb.map(|sb| sb.data().packs.domain))
     }
 
     fn super_kind(options: &Options, context: &Context) -> Result<(SuperKind, Found), Refusal> {
@@ -249,15 +247,15 @@ impl FileSystem for DaxFs {
     }
 
     fn open(
-        registration: &Registration<DaxFs>,
+        shared: &Shared,
         options: &Options,
         found: Found,
         context: &Context,
     ) -> Result<Mounted, Refusal> {
-        let lease_ref = registration.shared.memory.start(context.user())?;
+        let lease_ref = LeaseRef::new(context.user())?;
         let part = found.part.clone();
         let opened = source::open(options, &found, part, &lease_ref, context)?;
-        load(registration, opened, options, found, context)
+        load(shared, opened, options, found, context)
             .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
 

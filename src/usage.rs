@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Figures and counters of each mounted image, in sysfs. `Documentation/ABI/testing/sysfs-fs-daxfs`
-//! describes the files.
+//! Shows figures and counters of each mounted image in sysfs, in the files that
+//! `Documentation/ABI/testing/sysfs-fs-daxfs` describes.
 
 use crate::backing::{
     name_of,
@@ -13,8 +13,7 @@ pub(crate) use crate::linux::sysfs::Directory;
 use crate::linux::sysfs::{
     Content,
     File,
-    Show,
-    Shown, //
+    Show, //
 };
 use crate::memory::MapMethod;
 use crate::packs::Packs;
@@ -66,8 +65,8 @@ struct Figures {
 
 impl Usage {
     /// Makes the figures of the image in `backing`, which was mounted from `source`: from the byte
-    /// `offset` of `device`, if it is on one. `is_fixed` says that its content, and that of its
-    /// `packs`, has the SHA-256 that its superblock says, and cannot change.
+    /// `offset` of `device`, if it is on one. If it `is_fixed`, its content and its `packs` match
+    /// the SHA-256 in its superblock, and cannot change.
     pub(crate) fn new(
         source: &CStr,
         device: Option<SourceKind>,
@@ -98,7 +97,7 @@ impl Usage {
             packs: packs.clone(),
             counters: Counters::new()?,
         };
-        Ok(Usage(Show::new(figures)?))
+        Ok(Usage(Show::new(figures, FILES)?))
     }
 
     /// Shows the figures in the directory `major:minor` of `parent`: the numbers of `device`.
@@ -126,22 +125,22 @@ impl Usage {
     }
 }
 
-/// Returns a file with a value, which everybody can read.
+/// Lets everybody read a value.
 const fn file(name: &'static CStr, value: fn(&Figures) -> Result<CString>) -> File<Figures> {
     File(name, 0o444, Content::Value(value))
 }
 
-/// Returns a value that only root can read.
+/// Lets only root read a value.
 const fn of_root(name: &'static CStr, content: Content<Figures>) -> File<Figures> {
     File(name, 0o400, content)
 }
 
-/// Returns what shows a value.
+/// Formats a value.
 fn text(value: impl fmt::Display) -> Result<CString> {
     CString::try_from_fmt(fmt!("{value}"))
 }
 
-/// A file with the value of a counter.
+/// Lets everybody read a counter.
 macro_rules! counter {
     ($name:literal, $event:ident) => {
         file($name, |figures| {
@@ -150,31 +149,29 @@ macro_rules! counter {
     };
 }
 
-impl Shown for Figures {
-    const FILES: &'static [File<Self>] = &[
-        // The path may be one of another mount namespace.
-        of_root(c"source", Content::Value(|figures| text(&*figures.source))),
-        // Who can supply an image gets content by its SHA-256.
-        of_root(c"digest", Content::Value(|figures| text(&*figures.digest))),
-        of_root(
-            c"packs",
-            Content::Lines(|figures, index| figures.packs.line(index)),
-        ),
-        file(c"device", |figures| text(&*figures.device)),
-        file(c"offset", |figures| text(figures.offset)),
-        file(c"mapping", |figures| text(figures.mapping)),
-        file(c"size", |figures| text(figures.size)),
-        file(c"inodes", |figures| text(figures.inodes)),
-        counter!(c"reads", Read),
-        counter!(c"read_bytes", ReadByte),
-        counter!(c"faults_pte", PteFault),
-        counter!(c"faults_around", AroundFault),
-        counter!(c"faults_pmd", PmdFault),
-        counter!(c"faults_failed", FailedFault),
-        counter!(c"faults_poisoned", PoisonedFault),
-        counter!(c"errors_io", IoError),
-        counter!(c"errors_corrupted", InvalidRecord),
-        counter!(c"pieces_verified", VerifiedPiece),
-        counter!(c"pieces_bad", BadPiece),
-    ];
-}
+const FILES: &[File<Figures>] = &[
+    // The path may be one of another mount namespace.
+    of_root(c"source", Content::Value(|figures| text(&*figures.source))),
+    // Who can supply an image gets content by its SHA-256.
+    of_root(c"digest", Content::Value(|figures| text(&*figures.digest))),
+    of_root(
+        c"packs",
+        Content::Lines(|figures, index| figures.packs.line(index)),
+    ),
+    file(c"device", |figures| text(&*figures.device)),
+    file(c"offset", |figures| text(figures.offset)),
+    file(c"mapping", |figures| text(figures.mapping)),
+    file(c"size", |figures| text(figures.size)),
+    file(c"inodes", |figures| text(figures.inodes)),
+    counter!(c"reads", Read),
+    counter!(c"read_bytes", ReadByte),
+    counter!(c"faults_pte", PteFault),
+    counter!(c"faults_around", AroundFault),
+    counter!(c"faults_pmd", PmdFault),
+    counter!(c"faults_failed", FailedFault),
+    counter!(c"faults_poisoned", PoisonedFault),
+    counter!(c"errors_io", IoError),
+    counter!(c"errors_corrupted", InvalidRecord),
+    counter!(c"pieces_verified", VerifiedPiece),
+    counter!(c"pieces_bad", BadPiece),
+];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Comparing an image with a trusted SHA-256: all of it, or each piece before its first use.
+//! Compares an image with a trusted SHA-256: all of it, or each piece before its first use.
 
 use crate::image::{
     Memory,
@@ -51,7 +51,7 @@ enum Verify {
 }
 
 impl Proof {
-    /// Returns one that demands a `signature` or nothing.
+    /// Demands a `signature` or nothing.
     pub(crate) fn demanding(signature: bool) -> Self {
         Proof {
             signature,
@@ -75,7 +75,7 @@ impl Proof {
         Ok(())
     }
 
-    /// Refuses options that have no effect.
+    /// Refuses options without effect.
     ///
     /// Errors: `EINVAL` if there is nothing to verify.
     pub(crate) fn validate(&self) -> Result<(), Refusal> {
@@ -114,8 +114,8 @@ impl Proof {
         self.compare(image.superblock())
     }
 
-    /// Returns the pieces of `image`, if each is to be verified before its first use. Those that
-    /// hold metadata are.
+    /// Returns the pieces of `image`, if each is to be verified before its first use, and verifies
+    /// those that hold metadata.
     pub(crate) fn pieces(&self, image: &Image<'_, impl Memory>) -> Result<Option<Pieces>, Refusal> {
         if !self.compares(Verify::Lazy) {
             return Ok(None);
@@ -211,13 +211,13 @@ pub(crate) fn parse_digest(text: &[u8]) -> Option<[u8; 32]> {
     Some(digest)
 }
 
-/// Returns why a mount or a remount is refused that demands more than the first mount.
+/// Refuses a mount or a remount that demands more than the first mount.
 fn mounted_already(how: &str) -> Refusal {
     refusal!(EBUSY => "mounted already {how}";
         "unmount it, and images that use it as a pack, everywhere first")
 }
 
-/// Refuses to go on if a signal is pending.
+/// Gives up if a signal is pending.
 fn signal() -> Result<(), Refusal> {
     check_signal().map_err(Into::into)
 }
@@ -260,12 +260,11 @@ fn whole(image: &Image<'_, impl Memory>) -> Result<(), Refusal> {
     compare(&whole.finish(), &image.superblock().sha256)
 }
 
-/// Turns of those who verify pieces: a thread takes that of its piece, so threads that use
-/// different pieces seldom wait for each other. There are two for each possible processor, and some
-/// for each mount of an ordinary user, for whose threads nobody else waits.
+/// Locks with a buffer each, one of which a thread holds while it verifies a piece. The piece says
+/// which, so threads seldom wait for each other. All mounts of root share two for each possible
+/// processor. Each mount of an ordinary user gets some for itself, so nobody else waits there.
 ///
-/// Each has a buffer, and is locked while a piece is verified. Only the memory of the image is read
-/// under it.
+/// Under such a lock, only read the memory of the image.
 pub(crate) struct Lanes(KVec<Pin<KBox<Mutex<KVec<u8>>>>>);
 
 impl Lanes {
@@ -273,7 +272,7 @@ impl Lanes {
         Self::of_count((2 * nr_cpu_ids() as usize).next_power_of_two())
     }
 
-    /// Makes `count` turns, a power of two, but not too many.
+    /// Makes `count` locks, a power of two, but not too many.
     pub(crate) fn of_count(count: usize) -> Result<Self> {
         let count = count.min(LANES_MAX);
         let mut lanes = KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
@@ -285,7 +284,7 @@ impl Lanes {
         Ok(Lanes(lanes))
     }
 
-    /// Returns the turn of piece `index` of `pieces`.
+    /// Returns the lock for piece `index` of `pieces`.
     fn of(&self, pieces: &Pieces, index: u64) -> image::Result<&Mutex<KVec<u8>>> {
         let number = pieces.sums.as_ptr() as usize / 64 + index as usize;
         let lane = self.0.get(number & self.0.len().wrapping_sub(1));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Extended attributes and access control lists of a mounted image.
+//! Reads extended attributes and access control lists.
 
 use crate::image::layout::XattrPrefix;
 use crate::image::XATTR_NAME_MAX;

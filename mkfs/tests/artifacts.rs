@@ -59,7 +59,22 @@ fn raw(place: &Place, layout: &Layout, path: &str) -> Value {
     )
 }
 
-/// Adds an artifact of `layers` to the layout.
+/// Returns the layer of a file with these bytes, by its title.
+fn file(layout: &Layout, path: &str, bytes: impl AsRef<[u8]>) -> Value {
+    layer(layout, "octet-stream", bytes, json!({ TITLE: path }))
+}
+
+/// Returns the layer of the archive `tar`, of the type `kind`.
+fn archive(layout: &Layout, tar: &str, kind: &str) -> Value {
+    let mut layer = layout.layer(tar, "");
+    layer["mediaType"] = json!(format!("application/vnd.{kind}"));
+    layer
+}
+
+/// The files of the archive a.tar, as [`shown`] lists them.
+const A: &str = "a:755:0 a/b:755:0 a/b/__init__.py:644:0 a/b/one:644:2 a/config.json:600:3";
+
+/// Puts an artifact of `layers` into the layout.
 fn artifact(layout: &Layout, layers: &[Value]) {
     let config = layout.blob(&oci("empty.v1+json"), b"{}");
     layout.index(&[layout.configured(&config, layers)]);
@@ -146,23 +161,16 @@ fn modelpack() {
 #[test]
 fn metadata() {
     let (place, layout) = model();
-    let file = |path: &str, metadata: &str| {
-        layer(
-            &layout,
-            "vnd.cncf.model.doc.v1.raw",
-            "x",
-            json!({PATH: path, METADATA: metadata}),
-        )
+    let doc = "vnd.cncf.model.doc.v1.raw";
+    let described = |path: &str, metadata: &str| {
+        let annotations = json!({PATH: path, METADATA: metadata});
+        layer(&layout, doc, "x", annotations)
     };
-    let plain = layer(
-        &layout,
-        "vnd.cncf.model.doc.v1.raw",
-        "x",
-        json!({PATH: "plain"}),
-    );
+    let plain = layer(&layout, doc, "x", json!({PATH: "plain"}));
     let set = r#"{"mode": 2541, "uid": 7, "gid": 8, "mtime": "1969-12-31T23:59:59.25Z"}"#;
     let none = r#"{"mode": 0, "mtime": "0001-01-01T00:00:00Z", "files": 1}"#;
-    artifact(&layout, &[plain, file("d/set", set), file("none", none)]);
+    let files = [plain, described("d/set", set), described("none", none)];
+    artifact(&layout, &files);
     assert_eq!(shown(&place), "d:755:0 d/set:4755:1 none:644:1 plain:644:1");
     let listing = place.listing("out");
     let set = &listing[&b"d/set"[..]];
@@ -175,7 +183,7 @@ fn metadata() {
         (r#"{"mode": -1}"#, "the metadata of 'x' is not understood"),
         (r#"{"mtime": "yesterday"}"#, "'yesterday' is not a time"),
     ] {
-        artifact(&layout, &[file("x", metadata)]);
+        artifact(&layout, &[described("x", metadata)]);
         place.fails("mkdaxfs oci:layout new", why);
     }
 }
@@ -198,20 +206,15 @@ fn docker() {
         shown(&place)
     };
     // Archives, and files with names.
-    let archive = |tar: &str, kind: &str| {
-        let mut layer = layout.layer(tar, "");
-        layer["mediaType"] = json!(format!("application/vnd.docker.ai.{kind}"));
-        layer
-    };
+    let archive = |kind: &str| archive(&layout, "a.tar", &format!("docker.ai.{kind}"));
     let mixed = [
         layer("safetensors", "w", json!({PATH: "unet/model.safetensors"})),
         layer("model.file", "{}", json!({PATH: "unet/config.json"})),
-        archive("a.tar", "dir.tar"),
+        archive("dir.tar"),
     ];
-    let a = "a:755:0 a/b:755:0 a/b/__init__.py:644:0 a/b/one:644:2 a/config.json:600:3";
-    let wanted = format!("{a} unet:755:0 unet/config.json:644:2 unet/model.safetensors:644:1");
+    let wanted = format!("{A} unet:755:0 unet/config.json:644:2 unet/model.safetensors:644:1");
     assert_eq!(show(&mixed), wanted);
-    assert_eq!(show(&[archive("a.tar", "vllm.config.tar")]), a);
+    assert_eq!(show(&[archive("vllm.config.tar")]), A);
     let unnamed = layer("gguf.v3", "x", Value::Null);
     layout.index(&[layout.configured(&config, &[unnamed])]);
     let why = "a layer of the type application/vnd.docker.ai.gguf.v3 without the name of a file; put blobs/sha256/2d71";
@@ -233,10 +236,9 @@ fn oras() {
         file("vnd.oci.image.layer.v1.tar", "same"),
     );
     artifact(&layout, &[packed.clone(), weights.clone(), same.clone()]);
-    let a = "a:755:0 a/b:755:0 a/b/__init__.py:644:0 a/b/one:644:2 a/config.json:600:3";
     assert_eq!(
         shown(&place),
-        format!("{a} same:644:2 weights.gguf:644:48888")
+        format!("{A} same:644:2 weights.gguf:644:48888")
     );
     // An archive that must stay one.
     let mut kept = packed.clone();
@@ -247,7 +249,7 @@ fn oras() {
     for title in [".", "./a/", "a//."] {
         packed["annotations"][TITLE] = json!(title);
         artifact(&layout, &[packed.clone()]);
-        assert_eq!(shown(&place), a, "{title}");
+        assert_eq!(shown(&place), A, "{title}");
     }
     packed["annotations"][TITLE] = json!("a/b");
     artifact(&layout, &[packed]);
@@ -282,78 +284,44 @@ fn names() {
             assert!(said.contains("layout/blobs/sha256/2d71"), "{said}");
         }
     }
-    let mut outside = layout.layer("b.tar", "");
-    outside["mediaType"] = json!("application/vnd.cncf.model.doc.v1.tar");
-    let long = "x".repeat(300);
-    artifact(
-        &layout,
-        &[
-            outside,
-            layer(&layout, "octet-stream", "x", json!({TITLE: long})),
-        ],
-    );
-    place.fails(
-        "mkdaxfs oci:layout new",
-        "has a name of more than 255 bytes",
-    );
+    let outside = archive(&layout, "b.tar", "cncf.model.doc.v1.tar");
+    let long = file(&layout, &"x".repeat(300), "x");
+    artifact(&layout, &[outside, long]);
+    let why = "has a name of more than 255 bytes";
+    place.fails("mkdaxfs oci:layout new", why);
 }
 
 /// Files of two layers with one name, or one below the other.
 #[test]
 fn clashes() {
     let (place, layout) = model();
-    let file =
-        |path: &str, bytes: &str| layer(&layout, "octet-stream", bytes, json!({TITLE: path}));
-    let archive = |tar: &str| {
-        let mut layer = layout.layer(tar, "");
-        layer["mediaType"] = json!("application/vnd.cncf.model.code.v1.tar");
-        layer
+    // Archives, and files with their content after "=".
+    let layers = |words: &str| -> Vec<Value> {
+        let layer = |word: &str| match word.split_once('=') {
+            Some((path, bytes)) => file(&layout, path, bytes),
+            None => archive(&layout, word, "cncf.model.code.v1.tar"),
+        };
+        words.split(' ').map(layer).collect()
     };
     let also = "is also in layout/blobs/sha256/";
     let not = "is not a directory, but a file in layout/blobs/sha256/";
-    for (layers, why) in [
-        (
-            [file("x", "1"), file("./x", "2")],
-            format!("'x' {also}6b86"),
-        ),
-        ([file("x", "1"), file("x/y", "2")], format!("'x' {not}6b86")),
-        (
-            [file("x/y", "1"), file("x", "2")],
-            format!("'x' {also}6b86"),
-        ),
-        (
-            [archive("a.tar"), file("a/b/one", "1")],
-            format!("'one' {also}"),
-        ),
-        (
-            [file("a/b/one", "1"), archive("a.tar")],
-            format!("'one' {also}6b86"),
-        ),
-        (
-            [file("a/b", "1"), archive("a.tar")],
-            format!("'b' {also}6b86"),
-        ),
-        ([file("a", "1"), archive("b.tar")], format!("'a' {not}6b86")),
-        (
-            [archive("a.tar"), archive("b.tar")],
-            format!("'__init__.py' {also}"),
-        ),
+    for (words, name, why, digest) in [
+        ("x=1 ./x=2", "x", also, "6b86"),
+        ("x=1 x/y=2", "x", not, "6b86"),
+        ("x/y=1 x=2", "x", also, "6b86"),
+        ("a.tar a/b/one=1", "one", also, ""),
+        ("a/b/one=1 a.tar", "one", also, "6b86"),
+        ("a/b=1 a.tar", "b", also, "6b86"),
+        ("a=1 b.tar", "a", not, "6b86"),
+        ("a.tar b.tar", "__init__.py", also, ""),
     ] {
-        artifact(&layout, &layers);
+        artifact(&layout, &layers(words));
+        let why = format!("'{name}' {why}{digest}");
         let said = place.fails("mkdaxfs oci:layout new", &why);
         assert_eq!(said.matches("blobs/sha256/").count(), 2, "{said}");
     }
-    // The same layer twice, and the same file under two names.
-    artifact(
-        &layout,
-        &[
-            file("x", "1"),
-            file("x", "1"),
-            archive("a.tar"),
-            archive("a.tar"),
-            file("y", "1"),
-        ],
-    );
+    // The same layer twice, and the same file with two names.
+    artifact(&layout, &layers("x=1 x=1 a.tar a.tar y=1"));
     assert!(shown(&place).ends_with("x:644:1 y:644:1"));
     // An earlier input is replaced.
     place.ok("mkdir -p below/x; echo 1 >below/y; echo 1 >below/z; rm out; mkdaxfs -q below oci:layout out");
@@ -387,9 +355,8 @@ fn others() {
     let mut titled = layout.layer("a.tar", "");
     titled["annotations"] = json!({TITLE: "a.tar"});
     layout.index(&[layout.manifest(&[titled.clone()])]);
-    let a = "a:755:0 a/b:755:0 a/b/__init__.py:644:0 a/b/one:644:2 a/config.json:600:3";
-    assert_eq!(shown(&place), a);
-    let file = layer(&layout, "octet-stream", "x", json!({TITLE: "x"}));
+    assert_eq!(shown(&place), A);
+    let file = file(&layout, "x", "x");
     layout.index(&[layout.manifest(&[titled, file.clone()])]);
     place.fails("mkdaxfs oci:layout new", "application/octet-stream, which is not a tar archive; make a directory of the image with oras pull");
     // An old image, whose configuration has no type.
@@ -399,16 +366,14 @@ fn others() {
     );
     let layers = ["a.tar", "marks.tar"].map(|tar| layout.layer(tar, ""));
     layout.index(&[layout.configured(&config, &layers)]);
-    assert_eq!(shown(&place), a.replace(" a/b/one:644:2", ""));
-    // A model's archive has no whiteouts.
-    let models = layers.map(|mut layer| {
-        layer["mediaType"] = json!("application/vnd.cncf.model.code.v1.tar");
-        layer
-    });
+    assert_eq!(shown(&place), A.replace(" a/b/one:644:2", ""));
+    // An archive of a model has no marks.
+    let models = ["a.tar", "marks.tar"];
+    let models = models.map(|tar| archive(&layout, tar, "cncf.model.code.v1.tar"));
     artifact(&layout, &models);
     assert_eq!(
         shown(&place),
-        a.replace("a/b/__init__", "a/b/.wh.one:644:0 a/b/__init__")
+        A.replace("a/b/__init__", "a/b/.wh.one:644:0 a/b/__init__")
     );
     // A container's changes would replace files.
     let changes = layout.layer("b.tar", "");
@@ -442,21 +407,16 @@ fn others() {
 #[test]
 fn many_and_large() {
     let (place, layout) = model();
-    let file =
-        |path: &str, bytes: &[u8]| layer(&layout, "octet-stream", bytes, json!({TITLE: path}));
-    artifact(&layout, &[file("large", &vec![7; 128 << 20])]);
+    artifact(&layout, &[file(&layout, "large", vec![7; 128 << 20])]);
     make_within(20 << 20, &place, "oci:layout");
-    let many: Vec<_> = (0..300)
-        .map(|n| file(&format!("{n}"), format!("{n}").as_bytes()))
-        .collect();
+    let many = (0..300).map(|n| file(&layout, &n.to_string(), n.to_string()));
+    let many: Vec<_> = many.collect();
     artifact(&layout, &many);
     place.ok("ulimit -Sn 100; mkdaxfs -q --force oci:layout image");
     assert_eq!(place.listing("image").len(), 301);
     if !is_root() {
         return;
     }
-    place.fails(
-        "ulimit -n 100; mkdaxfs -q oci:layout new",
-        "Too many open files",
-    );
+    let line = "ulimit -n 100; mkdaxfs -q oci:layout new";
+    place.fails(line, "Too many open files");
 }

@@ -2,7 +2,7 @@
 
 //! The command line: exit statuses, messages, options, and no leftover files.
 
-use crate::support::{chmod, is_root, place, skip, Place};
+use crate::support::{available, chmod, is_root, place, skip, Place};
 use daxfs_reader::layout::Superblock;
 use daxfs_testing::builder::superblock;
 use std::os::unix::fs::MetadataExt;
@@ -159,4 +159,22 @@ fn unreadable_files() {
         assert_eq!(place.names("output"), [""; 0]);
     }
     chmod(place.path("output"), 0o755);
+}
+
+/// A bar appears on a terminal after a second, even while nothing arrives from a pipe.
+#[test]
+fn progress() {
+    if !available("script") {
+        return;
+    }
+    let place = place("");
+    let shown = |wait: &str, options: &str| {
+        let line = format!("{wait} | mkdaxfs {options} - image");
+        let run = place.run(format!(": >log; TERM=vt100 script -f -q -c '{line}' log"));
+        assert!(run.text().contains("mkdaxfs: standard input"), "{run:?}");
+        run.text().contains("reading") && run.text().contains("0 B")
+    };
+    // On a busy machine it may take longer.
+    assert!(shown("until grep -q reading log; do sleep 0.1; done", ""));
+    assert!(!shown("sleep 1.6", "--quiet"));
 }

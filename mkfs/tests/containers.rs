@@ -39,6 +39,13 @@ END
 
 const TARS: [&str; 3] = ["one.tar", "two.tar", "three.tar"];
 
+/// The processor of this machine.
+const HERE: &str = if cfg!(target_arch = "x86_64") {
+    "amd64"
+} else {
+    "arm64"
+};
+
 /// Returns the layers, the image of all of them, and an empty layout.
 fn layers() -> Option<(Place, Layout)> {
     let place = available("python3").then(|| place(LAYERS))?;
@@ -119,13 +126,8 @@ fn which_image() {
          mkdaxfs oci:layout:other new | 1 | has no image called 'other'; it has: whole, example",
     );
     // For several processors, in a nested index.
-    let arch = if cfg!(target_arch = "x86_64") {
-        "amd64"
-    } else {
-        "arm64"
-    };
     let both = [
-        platform(whole.clone(), arch),
+        platform(whole.clone(), HERE),
         platform(first.clone(), "s390x"),
         platform(first.clone(), "unknown"),
     ];
@@ -170,11 +172,8 @@ fn damaged_layouts() {
     refused("does not have its digest sha256:");
     wrong.push(0);
     fs::write(&blob, &wrong).unwrap();
-    refused(&format!(
-        "has {} bytes instead of {}",
-        wrong.len(),
-        bytes.len()
-    ));
+    let (found, size) = (wrong.len(), bytes.len());
+    refused(&format!("has {found} bytes instead of {size}"));
     fs::remove_file(&blob).unwrap();
     refused("has no 'blobs/sha256/");
     fs::write(&blob, &bytes).unwrap();
@@ -254,22 +253,11 @@ fn variants() {
         ("arm64/v8", "arm64"),
         ("aarch64", "arm64"),
     ] {
-        has(
-            &place,
-            &format!("--platform linux/{wanted} oci:layout"),
-            name,
-        );
+        let input = format!("--platform linux/{wanted} oci:layout");
+        has(&place, &input, name);
     }
     for input in ["oci:layout", "oci:oci.tar", "oci:- <oci.tar"] {
-        has(
-            &place,
-            input,
-            if cfg!(target_arch = "x86_64") {
-                "plain"
-            } else {
-                "arm64"
-            },
-        );
+        has(&place, input, &HERE.replace("amd64", "plain"));
     }
     // A variant that the processor may not run is not chosen automatically.
     layout.index(&[all[0].clone(), all[5].clone()]);
@@ -302,15 +290,10 @@ fn offered_names() {
         names.split(", ").map(str::to_string).collect()
     };
     // docker save of two images.
-    layout.index(&[
-        whole(0, "docker.io/library/a:latest"),
-        whole(1, "example.org/b:latest"),
-    ]);
+    let names = ["docker.io/library/a:latest", "example.org/b:latest"];
+    layout.index(&[whole(0, names[0]), whole(1, names[1])]);
     for input in ["oci:layout", "oci:layout:latest"] {
-        assert_eq!(
-            offered(input),
-            ["docker.io/library/a:latest", "example.org/b:latest"]
-        );
+        assert_eq!(offered(input), names);
     }
     for name in ["docker.io/library/a:latest", "library/a:latest", "a:latest"] {
         has(&place, &format!("oci:layout:{name}"), "a");
@@ -370,10 +353,8 @@ fn empty_layers() {
         assert_eq!(place.listing("out").len(), 1);
     }
     for input in ["empty", "tar:empty", "oci:empty"] {
-        place.fails(
-            format!("mkdaxfs {input} new"),
-            "empty: is empty and not an archive",
-        );
+        let why = "empty: is empty and not an archive";
+        place.fails(format!("mkdaxfs {input} new"), why);
     }
 }
 
@@ -392,13 +373,10 @@ fn one_platform_of_several() {
     for input in ["oci:layout", "oci:oci.tar"] {
         has(&place, &format!("--platform linux/amd64 {input}"), "a");
         for missing in ["arm64", "mips"] {
-            let why = format!(
-                "lacks parts of the image for linux/{missing}, and has all for linux/amd64; choose"
-            );
-            place.fails(
-                format!("mkdaxfs --platform linux/{missing} {input} new"),
-                &why,
-            );
+            let line = format!("mkdaxfs --platform linux/{missing} {input} new");
+            let why = "and has all for linux/amd64; choose";
+            let said = place.fails(line, why);
+            assert!(said.contains(&format!("lacks parts of the image for linux/{missing}")));
         }
     }
 }
@@ -407,20 +385,16 @@ fn one_platform_of_several() {
 #[test]
 fn other_layers() {
     let (place, layout, _) = small(&["a"]);
+    let encrypted = "vnd.oci.image.layer.v1.tar+gzip+encrypted";
     for (kind, remedy) in [
         ("vnd.erofs.layer.v1", "fsck.erofs --extract="),
         ("vnd.stacker.image.layer.squashfs+zstd", "unsquashfs -d"),
-        (
-            "vnd.oci.image.layer.v1.tar+gzip+encrypted",
-            "--decryption-key",
-        ),
+        (encrypted, "--decryption-key"),
     ] {
         let kind = format!("application/{kind}");
         layout.index(&[layout.manifest(&[layout.blob(&kind, b"x")])]);
-        let said = place.fails(
-            "mkdaxfs oci:layout new",
-            &format!("the type {kind}, which is not"),
-        );
+        let why = format!("the type {kind}, which is not");
+        let said = place.fails("mkdaxfs oci:layout new", &why);
         assert!(said.contains(remedy), "{said}");
     }
 }
@@ -433,10 +407,8 @@ fn other_writers() {
     let config = layout.blob(&oci("config.v1+json"), config);
     let manifest = json!({"config": config, "layers": null}).to_string();
     layout.index(&[layout.blob(&oci("manifest.v1+json"), manifest.as_bytes())]);
-    place.fails(
-        "mkdaxfs oci:layout new",
-        "has an image with 0 of its 1 layers",
-    );
+    let why = "has an image with 0 of its 1 layers";
+    place.fails("mkdaxfs oci:layout new", why);
     place.write("layout/index.json", r#"{"manifests": null}"#);
     place.fails("mkdaxfs oci:layout new", "has no image");
     // An index may contain an unknown platform.

@@ -179,11 +179,8 @@ fn sparse_and_large_files() {
     };
     assert!(inode.size == size && inode.is_huge());
     let mut bytes = [0; 8];
-    for (at, expected) in [
-        (size / 2 + 12344, b"\0middle\0"),
-        (size - 5, b"\0\0end\0\0\0"),
-        (0, &[0; 8]),
-    ] {
+    let middle = (size / 2 + 12344, b"\0middle\0");
+    for (at, expected) in [middle, (size - 5, b"\0\0end\0\0\0"), (0, &[0; 8])] {
         file.read_exact_at(&mut bytes, data + at).unwrap();
         assert_eq!(&bytes, expected);
     }

@@ -101,10 +101,8 @@ fn file_size_limit() {
     }
     // The temporary file of an archive from a pipe.
     let why = "output: cannot write a temporary file: File too large; raise the limit";
-    place.fails(
-        "ulimit -f 1024; tar -C tree -c . | mkdaxfs - output/image",
-        why,
-    );
+    let line = "ulimit -f 1024; tar -C tree -c . | mkdaxfs - output/image";
+    place.fails(line, why);
     assert_eq!(place.names("output"), [""; 0]);
 }
 

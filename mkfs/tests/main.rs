@@ -17,7 +17,6 @@ mod library;
 mod links;
 mod lists;
 mod memory_use;
-mod messages;
 mod mistakes;
 mod outputs;
 mod private;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Look-up and listing of directories.
+//! Looks up names, and lists directories.
 
 use super::error::{
     Error,
@@ -24,14 +24,14 @@ use zerocopy::{
     IntoBytes, //
 };
 
-/// Number of entries in a cache line. A look-up loads them together.
+/// How many entries share a cache line. A look-up loads them together.
 const GROUP: u64 = 4;
 
-/// Number of interpolation steps before a search falls back to bisection, so that no image can make
-/// it slow. A directory of a million names takes four.
+/// How many steps to interpolate before bisecting, so that no image can make a search slow. A
+/// directory of a million names needs four.
 const INTERPOLATIONS: u32 = 12;
 
-/// Number of bytes of a name that are compared at a time.
+/// How many bytes of a name to compare at a time.
 const CHUNK: usize = 32;
 
 /// A validated directory entry. Its name is checked when it is read.
@@ -222,15 +222,15 @@ impl<M: Memory> Image<'_, M> {
     }
 }
 
-/// Number of records that are loaded at a time: eight cache lines.
+/// How many records to load at a time: eight cache lines.
 const RECORDS: usize = 32;
 
-/// Number of bytes of names that are loaded at a time, at least [`NAME_MAX`]. Names have the order
-/// of their entries, so one load serves many.
+/// How many bytes of names to load at a time, at least [`NAME_MAX`]. Names follow the order of
+/// their entries, so one load serves many.
 const NAMES: usize = 512;
 
-/// Number of bytes of the buffer for names. It is padded, so that the compiler needs no check that
-/// a name which starts at one of the first [`NAMES`] bytes is in the buffer.
+/// Size of the buffer for names. It is padded, so that the compiler need not check that a name
+/// which starts at one of the first [`NAMES`] bytes is in the buffer.
 const BUFFER: usize = NAMES + NAME_MAX;
 
 /// The entries of a directory, in order.

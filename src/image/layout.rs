@@ -205,7 +205,7 @@ impl Superblock {
     }
 }
 
-/// A pack: an image with data of this one's files. It has no packs itself.
+/// A pack: an image that this one's files may keep their data in. It has no packs itself.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Access to the bytes of an image.
+//! Copies bytes of an image.
 
 use super::error::{
     Error,
@@ -14,7 +14,7 @@ use zerocopy::{
 
 /// Memory that holds an image, and that others may write at any time.
 ///
-/// It can only be copied from, never referenced. Validate the copy.
+/// Nothing refers to it: copy what you need, and validate the copy.
 pub trait Memory {
     /// Returns the size in bytes. It never changes.
     fn size(&self) -> u64;

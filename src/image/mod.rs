@@ -3,8 +3,8 @@
 //! The on-image format and its reader.
 //!
 //! An image is a superblock and five tables: inodes, directory entries, names, extended attributes
-//! and data. A sixth lists its packs, the images that have data of its files. This module uses no
-//! kernel types and no `unsafe`. The kernel module and the user-space tools compile the same files.
+//! and data. A sixth lists its packs, where files may keep their data instead. The kernel module
+//! and the user-space tools compile the same files, so here are no kernel types and no `unsafe`.
 
 #![deny(unsafe_code)]
 
@@ -137,15 +137,11 @@ impl<'a, M: Memory> Image<'a, M> {
         let mut piece = layout::piece(index, self.superblock.total_size);
         if index == 0 {
             // Hash the loaded records, not the memory: later reads use them.
-            let record = self.superblock.record.without_sums();
+            let record = self.superblock.record();
             take(record.as_bytes())?;
             piece.start = record.as_bytes().len() as u64;
-            let packs = &self.superblock.packs;
-            if packs.length != 0 {
-                let place = layout::Extent {
-                    offset: packs.offset.into(),
-                    length: packs.length.into(),
-                };
+            if self.superblock.packs.length != 0 {
+                let place = layout::Extent::from(self.superblock.packs);
                 take(place.as_bytes())?;
                 piece.start += place.as_bytes().len() as u64;
             }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The signature of an image: where it is, and the line of text that is signed.
+//! Finds the signature of an image, and makes the line of text that it signs.
 //!
 //! A signature is a CMS message (RFC 5652, the successor of PKCS#7), which Documentation/format.rst
 //! describes. Nothing here looks into it: the kernel and the tools verify it, each with its own

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Validation of the superblock.
+//! Loads and validates the superblock.
 
 use super::error::{
     Error,
@@ -42,6 +42,15 @@ impl Table {
     }
 }
 
+impl From<Table> for layout::Extent {
+    fn from(Table { offset, length }: Table) -> Self {
+        layout::Extent {
+            offset: offset.into(),
+            length: length.into(),
+        }
+    }
+}
+
 /// A validated superblock, in native integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Superblock {
@@ -77,8 +86,6 @@ pub struct Superblock {
     pub metadata_crc: u32,
     /// SHA-256 of the image, see [`Image::piece`](super::Image::piece).
     pub sha256: [u8; 32],
-    /// The record that all of this is from.
-    pub record: layout::Superblock,
 }
 
 impl Superblock {
@@ -180,13 +187,37 @@ impl Superblock {
             data,
             metadata_crc: raw.metadata_crc.get(),
             sha256: raw.sha256,
-            record: raw,
         };
         // Inode numbers have 32 bits, and 0 is invalid.
         if superblock.inode_count() > u64::from(u32::MAX) {
             refuse!(inodes, Table, superblock.inodes.length);
         }
         Ok(superblock)
+    }
+
+    /// Returns the record as it counts in the image's SHA-256: with `sha256` and `crc` zero.
+    pub fn record(&self) -> layout::Superblock {
+        layout::Superblock {
+            magic: layout::MAGIC,
+            version: layout::VERSION.into(),
+            block_size: self.block_size.into(),
+            compat: self.compat.into(),
+            incompat: self.incompat.into(),
+            total_size: self.total_size.into(),
+            build_sec: self.build_time.0.into(),
+            build_nsec: self.build_time.1.into(),
+            root: self.root.into(),
+            uuid: self.uuid,
+            label: self.label,
+            inodes: self.inodes.into(),
+            dirents: self.dirents.into(),
+            names: self.names.into(),
+            xattrs: self.xattrs.into(),
+            data: self.data.into(),
+            metadata_crc: self.metadata_crc.into(),
+            sha256: [0; 32],
+            crc: 0.into(),
+        }
     }
 
     /// Loads the place of the table of packs, which is after `free`.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Extended attributes of an inode.
+//! Reads the extended attributes of an inode.
 
 use super::error::{
     Error,

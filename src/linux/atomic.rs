@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Loads on the paths of reads, look-ups and page faults.
+//! Fast loads for reads, look-ups and page faults.
 //!
-//! [`Atomic::load`] calls a function of C unless the kernel is built with link-time optimization.
-//! That takes 2.8 % more instructions for a look-up.
+//! [`Atomic::load`] calls a function of C unless the kernel is built with link-time optimization,
+//! which would cost a look-up 2.8 % more instructions.
 
 use core::sync::atomic::{
     fence,

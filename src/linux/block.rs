@@ -21,9 +21,9 @@ pub(crate) fn number_of(file: &File) -> Option<bindings::dev_t> {
 owned! {
     /// A block device that this module has opened.
     ///
-    /// The block layer lets one holder claim a device any number of times. All these have the same
-    /// holder, which is not a superblock: it exists before the superblock, and several images on a
-    /// device share it. It excludes other filesystems, and is called when the device dies.
+    /// The block layer lets one holder claim a device any number of times, so all of ours have the
+    /// same. It cannot be a superblock: we need it before there is one, and several images on a
+    /// device share it. It excludes other filesystems, and hears when the device dies.
     pub(crate) struct BlockDevice(file, bdev_fput);
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Notifiers of buses (`include/linux/device/bus.h`).
+//! Watches buses (`include/linux/device/bus.h`).
 
 use crate::linux::prelude::*;
 use kernel::device::Device;
 
-/// Identity of a device while it exists.
+/// Identifies a device while it exists.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeviceId(usize);
 

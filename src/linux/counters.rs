@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Per-CPU counters. Adding to one takes a few instructions and no lock.
+//! Per-CPU counters: add to one in a few instructions and without a lock.
 
 use crate::linux::prelude::*;
 

@@ -3,6 +3,7 @@
 //! Dma-bufs: memory of a device, or of a heap that devices share
 //! (`include/linux/dma-buf.h`, `include/linux/dma-resv.h`).
 
+use super::fs::*;
 use super::mm::{
     cache_mode,
     MapMethod,
@@ -75,8 +76,7 @@ impl Clone for DmaBuf {
 }
 
 owned! {
-    /// A device that represents the CPU. The interface of `kernel::faux` differs between 7.2 and
-    /// 7.3.
+    /// A device in place of the CPU. The interface of `kernel::faux` differs between 7.2 and 7.3.
     struct FauxDevice(faux_device, faux_device_destroy);
 }
 
@@ -107,29 +107,19 @@ struct Private<F> {
     is_pinned: Atomic<bool>,
 }
 
-/// A step of using a buffer.
-#[derive(Clone, Copy)]
-pub(crate) enum Step {
-    /// Attaching a device to the buffer.
-    Attach,
-    /// Pinning the buffer.
-    Pin,
-    /// Waiting for the device that writes it.
-    Wait,
-    /// Mapping it into the kernel.
-    Map,
-    /// Beginning CPU access.
-    Begin,
-    /// Finding the cache attributes of its pages: the kernel does not agree on one.
-    Cache,
+/// Returns why a buffer is refused if the exporter fails at `step`.
+#[cold]
+fn failed(step: &str, remedy: &'static str, error: Error) -> Refusal {
+    match error {
+        // The system call must not be restarted: the mount context cannot be used again.
+        ERESTARTSYS | EINTR => refusal!(EINTR => "{step} was interrupted"),
+        error => refusal!(error => "{step} failed: {error:?}"; remedy),
+    }
 }
-
-/// The step that failed, and the error, which is the exporter's.
-pub(crate) struct Failed(pub(crate) Step, pub(crate) Error);
 
 /// A dma-buf that is attached, and may also be pinned, mapped, and accessible to the processor.
 ///
-/// Each has a device of its own: debugfs shows who uses a buffer.
+/// We make a device for each, because debugfs shows which device uses a buffer.
 ///
 /// # Invariants
 ///
@@ -165,32 +155,32 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
     /// VFS.
     ///
     /// Errors: The exporter's errors, `ENOMEM`.
-    pub(crate) fn new(buffer: DmaBuf, device: &CStr, revoked: F) -> Result<Self, Failed> {
-        let attach = || -> Result<Self> {
-            let device = FauxDevice::new(device)?;
-            let private = Private {
-                revoked,
-                is_pinned: Atomic::new(false),
-            };
-            let private = KBox::new(private, GFP_KERNEL)?;
-            let pointer = ptr::from_ref(&*private).cast_mut().cast();
-            let (raw, operations) = (buffer.0.as_ptr(), &Self::OPERATIONS);
-            // SAFETY: The buffer, the device and the private data live until `drop` detaches the
-            // device. The table is static. The reservation lock is not held.
-            let attachment = from_err_ptr(unsafe {
-                bindings::dma_buf_dynamic_attach(raw, device.as_raw(), operations, pointer)
-            })?;
-            // INVARIANT: The device was attached above, and nothing else has been done.
-            Ok(Attachment {
-                attachment: NonNull::new(attachment).ok_or(EINVAL)?,
-                map: None,
-                is_accessible: false,
-                private,
-                _device: device,
-                buffer,
-            })
+    pub(crate) fn new(buffer: DmaBuf, device: &CStr, revoked: F) -> Result<Self, Refusal> {
+        let device = FauxDevice::new(device)?;
+        let private = Private {
+            revoked,
+            is_pinned: Atomic::new(false),
         };
-        attach().map_err(|error| Failed(Step::Attach, error))
+        let private = KBox::new(private, GFP_KERNEL)?;
+        let pointer = ptr::from_ref(&*private).cast_mut().cast();
+        let (raw, operations) = (buffer.0.as_ptr(), &Self::OPERATIONS);
+        // SAFETY: The buffer, the device and the private data live until `drop` detaches the
+        // device. The table is static. The reservation lock is not held.
+        let attachment = from_err_ptr(unsafe {
+            bindings::dma_buf_dynamic_attach(raw, device.as_raw(), operations, pointer)
+        });
+        let remedy = "allocate it so that it can be shared with other devices";
+        let attachment =
+            attachment.map_err(|error| failed("attaching to the buffer", remedy, error))?;
+        // INVARIANT: The device was attached above, and nothing else has been done.
+        Ok(Attachment {
+            attachment: NonNull::new(attachment).ok_or(EINVAL)?,
+            map: None,
+            is_accessible: false,
+            private,
+            _device: device,
+            buffer,
+        })
     }
 
     /// Handles the exporter's announcement that the memory moves. It holds the reservation lock.
@@ -211,8 +201,7 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
     ///
     /// Errors: The exporter's errors, also because it cannot map the buffer; `EINTR` if a signal
     /// arrived first; `EBUSY` if this was called before.
-    pub(crate) fn prepare(&mut self) -> Result<(), Failed> {
-        let failed = |step| move |error| Failed(step, error);
+    pub(crate) fn prepare(&mut self) -> Result<(), Refusal> {
         let buffer = self.buffer.0.as_ptr();
         let pin = || {
             if self.private.is_pinned.load(Acquire) {
@@ -225,23 +214,31 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
             self.private.is_pinned.store(true, Release);
             Ok(())
         };
-        self.buffer.locked(pin).map_err(failed(Step::Pin))?;
-        self.buffer.wait().map_err(failed(Step::Wait))?;
+        let remedy = "free some memory of the device, or allocate it in system memory";
+        let pinned = self.buffer.locked(pin);
+        pinned.map_err(|error| failed("pinning the buffer", remedy, error))?;
+        let moved = self.buffer.wait();
+        moved.map_err(|error| failed("waiting for the device", "mount again", error))?;
         let mut map = bindings::iosys_map::default();
         // SAFETY: The dma-buf is valid, and `locked` calls this under its reservation lock.
         let vmap = || to_result(unsafe { bindings::dma_buf_vmap(buffer, &mut map) });
-        self.buffer.locked(vmap).map_err(failed(Step::Map))?;
+        let remedy = "use a udmabuf, a heap, or a driver that supports it";
+        let mapped = self.buffer.locked(vmap);
+        mapped.map_err(|error| failed("mapping the buffer into the kernel", remedy, error))?;
         // INVARIANT: The buffer was mapped above.
         self.map = Some(map);
         // SAFETY: The dma-buf is valid and its reservation lock is not held.
         let begun = unsafe { bindings::dma_buf_begin_cpu_access(buffer, DIRECTION) };
-        to_result(begun).map_err(failed(Step::Begin))?;
+        let remedy = "allocate the buffer where the processor can read it";
+        to_result(begun).map_err(|error| failed("beginning CPU access", remedy, error))?;
         // INVARIANT: CPU access was begun above.
         self.is_accessible = true;
-        match self.mappable() {
-            Some(_) => Ok(()),
-            None => Err(Failed(Step::Cache, Errno::NotSupported.into())),
+        if self.mappable().is_none() {
+            refuse!(Errno::NotSupported =>
+                "the exporter caches its pages in different ways, or shares them with the host";
+                "use one buffer for each, of encrypted memory");
         }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Error codes that the kernel crate does not have.
+//! Error codes that the kernel crate lacks.
 
 use crate::bindings;
 use kernel::error::Error;
@@ -14,7 +14,7 @@ pub(crate) enum Errno {
     /// `EFSCORRUPTED`: structure needs cleaning.
     Corrupted = bindings::EUCLEAN as isize,
     HwPoison = bindings::EHWPOISON as isize,
-    /// Wrong medium type. The kernel crate has it from 7.3 on.
+    /// Wrong medium type. The kernel crate knows it from 7.3 on.
     MediumType = bindings::EMEDIUMTYPE as isize,
     KeyExpired = bindings::EKEYEXPIRED as isize,
     KeyRevoked = bindings::EKEYREVOKED as isize,

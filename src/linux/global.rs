@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Static mutexes.
+//! Static mutexes that initialize themselves.
 //!
-//! `global_lock!` of the kernel crate makes one that must be initialized before its first use,
-//! which the compiler cannot check. These initialize themselves.
+//! Mutexes of the kernel crate's `global_lock!` must be initialized before their first use, which
+//! the compiler cannot check.
 
 use kernel::sync::atomic::{
     Acquire,
@@ -21,11 +21,11 @@ use kernel::time::{
     Delta, //
 };
 
-/// The mutex is not initialized.
+/// Not initialized yet.
 const NEW: i8 = 0;
 /// A thread is initializing it.
 const BUSY: i8 = 1;
-/// It can be used.
+/// Ready to lock.
 const READY: i8 = 2;
 
 /// A static mutex, see [`global_mutex`].

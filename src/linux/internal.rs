@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The internal filesystem: its inodes have the address spaces that files are mapped through.
+//! The internal filesystem. We map files through the address spaces of its inodes.
 //!
-//! It is mounted while memory is in use. Nothing can be looked up in it.
+//! It is mounted while we use memory. Nobody can look anything up in it.
 
 use crate::linux::prelude::*;
 use core::ptr::null_mut;
 
-/// The filesystem type. It is never registered, so users cannot mount it.
-struct Type(Opaque<bindings::file_system_type>);
-
-// SAFETY: Only the VFS accesses the type, and serializes its accesses.
-unsafe impl Sync for Type {}
-
+/// The filesystem type. It is never registered, so users cannot mount it. Only the VFS accesses it.
 #[expect(clippy::disallowed_methods)] // `as_char_ptr` is not const.
-static TYPE: Type = Type(Opaque::new(bindings::file_system_type {
+static mut TYPE: bindings::file_system_type = bindings::file_system_type {
     name: c"daxfs-internal".as_ptr().cast(),
     // Superblocks keep the module loaded. The VFS uses the type after the last unmount, until a
     // sync(2) that has found the superblock is done with it.
@@ -22,22 +17,12 @@ static TYPE: Type = Type(Opaque::new(bindings::file_system_type {
     init_fs_context: Some(init_context),
     kill_sb: Some(bindings::kill_anon_super),
     ..pin_init::zeroed()
-}));
-
-/// The mount, and the number of its pins.
-struct Mount {
-    mount: Opaque<*mut bindings::vfsmount>,
-    pins: Opaque<ffi::c_int>,
-}
-
-// SAFETY: The VFS changes both under a lock of its own. The mount does not change while there is a
-// pin, and is read by owners of one only.
-unsafe impl Sync for Mount {}
-
-static MOUNT: Mount = Mount {
-    mount: Opaque::new(null_mut()),
-    pins: Opaque::new(0),
 };
+
+/// The mount, and the number of its pins, which the VFS changes under a lock of its own. The mount
+/// does not change while there is a pin, and only owners of one read it.
+static mut MOUNT: *mut bindings::vfsmount = null_mut();
+static mut PINS: ffi::c_int = 0;
 
 /// Sets up a mount of a filesystem without files.
 ///
@@ -63,9 +48,9 @@ pub(crate) struct Internal(());
 impl Internal {
     /// Mounts it, if it is not mounted.
     pub(crate) fn mount() -> Result<Self> {
-        let (mount, pins) = (MOUNT.mount.get(), MOUNT.pins.get());
+        let (fs_type, mount, pins) = (&raw mut TYPE, &raw mut MOUNT, &raw mut PINS);
         // SAFETY: The type is complete, and its superblocks keep the module that it is part of.
-        to_result(unsafe { bindings::simple_pin_fs(TYPE.0.get(), mount, pins) })?;
+        to_result(unsafe { bindings::simple_pin_fs(fs_type, mount, pins) })?;
         // INVARIANT: The pin was made above.
         Ok(Internal(()))
     }
@@ -74,7 +59,7 @@ impl Internal {
 impl Drop for Internal {
     fn drop(&mut self) {
         // SAFETY: By the type invariant this owns a pin.
-        unsafe { bindings::simple_release_fs(MOUNT.mount.get(), MOUNT.pins.get()) };
+        unsafe { bindings::simple_release_fs(&raw mut MOUNT, &raw mut PINS) };
     }
 }
 
@@ -93,7 +78,7 @@ impl InternalInode {
     pub(super) fn new() -> Result<Self> {
         let internal = Internal::mount()?;
         // SAFETY: The mount is pinned, and keeps its superblock.
-        let inode = unsafe { bindings::new_inode((**MOUNT.mount.get()).mnt_sb) };
+        let inode = unsafe { bindings::new_inode((*MOUNT).mnt_sb) };
         // INVARIANT: The inode was made above.
         Ok(InternalInode {
             inode: NonNull::new(inode).ok_or(ENOMEM)?,

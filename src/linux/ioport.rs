@@ -2,6 +2,7 @@
 
 //! Ranges of physical addresses, as /proc/iomem shows them (`include/linux/ioport.h`).
 
+use super::fs::*;
 use crate::linux::prelude::*;
 
 /// Returns the last physical address of this machine.
@@ -16,19 +17,7 @@ pub(crate) fn is_in_one_resource(start: u64, size: u64) -> bool {
     unsafe { bindings::is_in_one_resource(start, start.wrapping_add(size).wrapping_sub(1)) }
 }
 
-/// Why a range cannot be requested.
-pub(crate) enum Unavailable {
-    /// All of it is System RAM.
-    Ram,
-    /// A part of it is System RAM.
-    PartlyRam,
-    /// It is not inside one resource.
-    NotOneResource,
-    /// It is requested already.
-    Busy,
-}
-
-/// A range of physical addresses that is requested from the kernel. Dropping it releases the range.
+/// A range of physical addresses that we requested from the kernel. Drop it to release the range.
 ///
 /// # Invariants
 ///
@@ -41,15 +30,22 @@ pub(crate) struct Requested {
 
 impl Requested {
     /// Requests the `size` bytes at `start`. /proc/iomem shows the `name`.
-    pub(crate) fn new(start: u64, size: u64, name: &'static CStr) -> Result<Self, Unavailable> {
+    ///
+    /// Errors: `EBUSY` if some of it is System RAM, or it is requested already; `EINVAL` if it is
+    /// not inside one resource.
+    pub(crate) fn new(start: u64, size: u64, name: &'static CStr) -> Result<Self, Refusal> {
         let any = bindings::IORES_DESC_NONE as usize;
         let ram = bindings::IORESOURCE_SYSTEM_RAM;
         // SAFETY: This compares the range with all resources, under their lock.
         let found = unsafe { bindings::region_intersects(start, size as usize, ram, any) };
-        match found {
-            bindings::REGION_DISJOINT => {}
-            bindings::REGION_MIXED => return Err(Unavailable::PartlyRam),
-            _ => return Err(Unavailable::Ram),
+        if found != bindings::REGION_DISJOINT {
+            let part = if found == bindings::REGION_MIXED {
+                "a part of "
+            } else {
+                ""
+            };
+            refuse!(EBUSY => "{part}the range is System RAM";
+                "reserve it at boot, with memmap=SIZE$ADDRESS");
         }
         // SAFETY: The name is static.
         let resource = unsafe {
@@ -61,12 +57,14 @@ impl Requested {
                 0,
             )
         };
+        if resource.is_null() && !is_in_one_resource(start, size) {
+            refuse!(EINVAL => "the range is not inside one range of /proc/iomem";
+                "name a part of one that is reserved");
+        }
         if resource.is_null() {
-            return Err(if is_in_one_resource(start, size) {
-                Unavailable::Busy
-            } else {
-                Unavailable::NotOneResource
-            });
+            refuse!(EBUSY =>
+                "the range belongs to a driver, or memory of the previous mount is still in use";
+                "see /proc/iomem");
         }
         // The range inherits the descriptor of the innermost resource around it. It contains no
         // other one, or it could not have been requested.

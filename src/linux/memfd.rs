@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Sealed memfds: memory that the kernel guarantees not to change
+//! Sealed memfds: memory that cannot change, as the kernel guarantees
 //! (`include/linux/memfd.h`, `include/linux/shmem_fs.h`).
 
 use super::mm::{
@@ -161,7 +161,7 @@ impl Drop for Folios {
 pub(crate) struct Content {
     base: NonNull<u8>,
     size: u64,
-    /// Bytes of the folios, of which the last one may be larger than what the file has of it.
+    /// Bytes of the folios. The last one may extend beyond the file.
     pub(crate) pinned: u64,
     is_hugetlb: bool,
     file: Memfd,

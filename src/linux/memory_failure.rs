@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Failures of memory, which the tracepoint `memory_failure_event` reports.
+//! Watches memory fail, by the tracepoint `memory_failure_event`.
 
 use crate::linux::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::linux::prelude::*;
 /// probes of a tracepoint run under SRCU.
 pub(crate) type Failed = fn(usize);
 
-/// A probe of the tracepoint. Dropping it unregisters the probe, and waits for it.
+/// A probe of the tracepoint. Drop it to unregister the probe, which waits for its calls.
 ///
 /// # Invariants
 ///

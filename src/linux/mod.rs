@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The kernel behind safe types, where the kernel crate has none.
+//! Safe types for parts of the kernel that the kernel crate does not cover.
 
 mod atomic;
 pub(crate) mod block;
@@ -41,7 +41,7 @@ pub(crate) use global::{
 use crate::linux::prelude::*;
 use kernel::task::Task;
 
-/// Returns this module (`THIS_MODULE`), null if it is built into the kernel.
+/// Returns `THIS_MODULE`, null if it is built into the kernel.
 const fn this_module() -> *mut bindings::module {
     #[cfg(MODULE)]
     {
@@ -55,7 +55,7 @@ const fn this_module() -> *mut bindings::module {
     ptr::null_mut()
 }
 
-/// Bytes that are shown as hexadecimal digits.
+/// Shows bytes as hexadecimal digits.
 pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Hex<'_> {
@@ -99,7 +99,7 @@ pub(crate) fn xxh32(bytes: &[u8]) -> u32 {
     unsafe { bindings::xxh32(bytes.as_ptr().cast(), bytes.len(), 0) }
 }
 
-/// Keeps the module loaded until the machine is started again.
+/// Keeps the module loaded until the next boot.
 pub(crate) fn keep_loaded() {
     // SAFETY: The module is loaded as long as its code runs.
     unsafe { bindings::__module_get(this_module()) };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! C objects that a value of Rust owns, or has a reference to.
+//! Values of Rust that own a C object or a reference to one.
 
 /// Defines a type for a C object that is its own, or for a reference to one. Dropping it calls the
 /// function.

@@ -6,7 +6,10 @@
 use super::ioport::Requested;
 use super::mm::{
     cache_mode,
-    poison::Frame,
+    poison::{
+        has_page,
+        Frame, //
+    },
     CacheMode,
     DaxRange,
     MapMethod,
@@ -29,17 +32,16 @@ pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
     /// Memory gets struct pages in multiples of this.
     const STEP: u64 = 2 << 20;
     let mut units = (start & !(STEP - 1)..start + size).step_by(STEP as usize);
-    // SAFETY: The function looks the number up.
-    units.all(|at| unsafe { bindings::pfn_valid((at >> bindings::PAGE_SHIFT) as usize) != 0 })
+    units.all(|at| has_page((at >> bindings::PAGE_SHIFT) as usize))
 }
 
 /// Called when memory of an [`OwnDax`] fails. The flags are memory_failure()'s.
 pub(crate) type PageFailed = dyn Fn(Frame<'_>, ffi::c_int) + Send + Sync;
 
-/// A requested range with struct pages, and a DAX device of this module for it.
+/// A requested range with struct pages, and a DAX device that we made for it.
 pub(crate) struct OwnDax(Pin<KBox<Mapped>>);
 
-/// The content of an [`OwnDax`], which the kernel has pointers to.
+/// The content of an [`OwnDax`], to which the kernel keeps pointers.
 ///
 /// # Invariants
 ///
@@ -180,7 +182,7 @@ impl Drop for Mapped {
     }
 }
 
-/// A requested range that is mapped without struct pages.
+/// A requested range, mapped without struct pages.
 ///
 /// # Invariants
 ///

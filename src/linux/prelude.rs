@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What most files use: names of the kernel crate and of the core library.
+//! Names of the kernel crate and the core library, for most files.
 
 // Nothing above has these.
 pub(in crate::linux) use super::owned::owned;

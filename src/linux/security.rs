@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Rights of the calling process, and users who mount.
+//! What the calling process may do, and who mounts.
 
 use crate::linux::prelude::*;
 
@@ -14,7 +14,7 @@ fn capable(capability: ffi::c_int) -> bool {
     unsafe { bindings::capable(capability) }
 }
 
-/// An ordinary user, who is root of a user namespace only.
+/// An ordinary user, who is root in a user namespace only.
 #[derive(Clone, Copy)]
 pub(crate) struct User {
     /// The user, in the initial user namespace.

@@ -2,16 +2,16 @@
 
 //! Data that readers use until it is taken away (`include/linux/srcu.h`).
 //!
-//! All values share one domain. A domain of their own would take 448 bytes of each possible
-//! processor and a grace period to clean up, for each mount and each pack. A reader does nothing
-//! but copy at most 16 MiB, map pages, or allocate memory, so nobody waits long for another's.
+//! All values share one domain. Domains of their own would cost each mount and each pack 448 bytes
+//! on each possible processor, and a grace period to clean up. A reader does nothing but copy at
+//! most 16 MiB, map pages, or allocate memory, so nobody waits long for another's.
 //!
-//! The kernel crate's SRCU has no readers without memory barriers. Those would replace the domain
-//! and [`Section`].
+//! Once the kernel crate's SRCU offers readers without memory barriers, drop the domain and
+//! [`Section`].
 
 use crate::linux::prelude::*;
 
-/// A value that can be taken away from its readers; each reader delays that.
+/// A value that we can take away from its readers; each reader delays that.
 ///
 /// # Invariants
 ///
@@ -150,7 +150,7 @@ impl Drop for Section {
     }
 }
 
-/// A reader of a [`Revocable`]. Do not wait while you have one.
+/// A reader of a [`Revocable`]. Drop it before you wait.
 pub(crate) struct Reader<'a, T> {
     data: ArcBorrow<'a, T>,
     #[allow(dead_code)] // Only its drop matters.

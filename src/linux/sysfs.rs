@@ -2,11 +2,11 @@
 
 //! Directories in sysfs, with one read-only file for each value.
 //!
-//! The kobject of a directory is allocated and freed by the kernel (`kobject_create_and_add()`), so
-//! no function of the module runs when its last reference goes, which may be after the module. A
-//! file's callback runs while kernfs holds an active reference to the file. Removing the directory
-//! waits for the callbacks in progress and prevents others: a process that has the file open then
-//! reads `ENODEV`.
+//! The kernel allocates and frees the kobject of a directory (`kobject_create_and_add()`), so none
+//! of our functions runs when its last reference goes, which may be after the module. A file's
+//! callback runs while kernfs holds an active reference to the file. Removing the directory waits
+//! for the callbacks in progress and prevents others: a process that keeps the file open then reads
+//! `ENODEV`.
 
 use crate::linux::prelude::*;
 
@@ -89,18 +89,12 @@ pub(crate) struct File<T>(
     pub(crate) Content<T>,
 );
 
-/// Something that a directory shows.
-pub(crate) trait Shown: Send + Sync + Sized + 'static {
-    /// The files of the directory.
-    const FILES: &'static [File<Self>];
-}
-
 /// Bytes of a line with its newline.
 const WIDTH: usize = 160;
 
 /// An attribute of a kobject, and its content.
 #[repr(C)]
-struct Attribute<T: Shown> {
+struct Attribute<T: 'static> {
     raw: bindings::bin_attribute,
     /// The object of this file.
     shown: NonNull<T>,
@@ -113,7 +107,7 @@ struct Attribute<T: Shown> {
 ///
 /// `attributes` are not moved, and `shown` of each is the content of `shown`. The files of
 /// `directory` belong to them.
-pub(crate) struct Show<T: Shown> {
+pub(crate) struct Show<T: 'static> {
     // Dropped first: its files use the others.
     directory: Option<Directory>,
     // Only read by the files.
@@ -122,16 +116,16 @@ pub(crate) struct Show<T: Shown> {
 }
 
 // SAFETY: The pointers in the attributes are to `shown`, which is `Send`.
-unsafe impl<T: Shown> Send for Show<T> {}
+unsafe impl<T: Send + Sync + 'static> Send for Show<T> {}
 // SAFETY: Files use `shown` by shared references only, and it is `Sync`.
-unsafe impl<T: Shown> Sync for Show<T> {}
+unsafe impl<T: Send + Sync + 'static> Sync for Show<T> {}
 
-impl<T: Shown> Show<T> {
-    /// Prepares the files of `shown`.
-    pub(crate) fn new(shown: T) -> Result<Self> {
+impl<T: Send + Sync + 'static> Show<T> {
+    /// Prepares `files` of `shown`.
+    pub(crate) fn new(shown: T, files: &'static [File<T>]) -> Result<Self> {
         let shown = KBox::new(shown, GFP_KERNEL_ACCOUNT)?;
-        let mut attributes = KVec::with_capacity(T::FILES.len(), GFP_KERNEL_ACCOUNT)?;
-        for File(name, mode, content) in T::FILES {
+        let mut attributes = KVec::with_capacity(files.len(), GFP_KERNEL_ACCOUNT)?;
+        for File(name, mode, content) in files {
             let mut raw: bindings::bin_attribute = pin_init::zeroed();
             // SAFETY: The place is valid for writing.
             unsafe { bindings::attr_init(&mut raw.attr) };
@@ -237,7 +231,7 @@ impl<T> Content<T> {
     }
 }
 
-impl<T: Shown> Deref for Show<T> {
+impl<T: 'static> Deref for Show<T> {
     type Target = T;
 
     fn deref(&self) -> &T {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The workqueue of this module, and work items that keep the module loaded.
+//! Our workqueue, and work items that keep the module loaded.
 //!
 //! The kernel crate cannot make a workqueue, and its work items do not hold the module.
 
@@ -24,7 +24,7 @@ static QUEUE: Atomic<*mut bindings::workqueue_struct> = Atomic::new(ptr::null_mu
 /// Number of jobs that are queued, or run.
 static JOBS: Atomic<usize> = Atomic::new(0);
 
-/// The workqueue. Dropping it waits for work items that are queued or running.
+/// The workqueue. Its drop waits for work items that are queued or running.
 ///
 /// # Invariants
 ///

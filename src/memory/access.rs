@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Reading a region.
+//! Reads a region.
 
 use super::LeaseRef;
 use crate::linux::mm::{
@@ -15,10 +15,10 @@ use crate::linux::{
 };
 use crate::prelude::*;
 
-/// Number of times that a page of a destination is faulted in before the read fails with `EFAULT`.
+/// How often to fault in a page of a destination before the read fails with `EFAULT`.
 const TRIES: u32 = 16;
 
-/// Largest number of bytes that are copied as one reader of the lease, which others may wait for.
+/// How many bytes to copy as one reader of the lease, which others may wait for.
 const MOST: usize = 16 << 20;
 
 /// One contiguous region of memory, which others may write at any time.
@@ -28,16 +28,16 @@ pub(crate) struct Region {
     pub(super) lease_ref: LeaseRef,
 }
 
-/// Memory that a file descriptor stands for.
+/// The memory behind a file descriptor.
 pub(crate) trait Descriptor: Send + Sync {
     /// Opens its region.
     fn open(&self, lease_ref: &LeaseRef) -> Result<Region, Refusal>;
 }
 
 impl Region {
-    /// Makes the region of the memory that the owner in the lease has mapped.
+    /// Makes a region of the memory that [`Lease::open`](super::lease::Lease::open) was given.
     ///
-    /// Errors: `EIO` if it has mapped none, or the lease is revoked.
+    /// Errors: `EIO` without memory, or if the lease is revoked.
     pub(super) fn of_owner(lease_ref: &LeaseRef) -> Result<Self> {
         Ok(Region {
             memory: *lease_ref.lease().memory.read()?.mappable(),
@@ -45,26 +45,25 @@ impl Region {
         })
     }
 
-    /// Returns the file that has the memory, at the same offsets, if a file has it.
+    /// Returns the file whose pages this memory is, at the same offsets, if it is a file's.
     pub(crate) fn file(&self) -> Option<ARef<File>> {
-        self.access().ok()?.memory().file().map(ARef::from)
+        self.access().ok()?.file().map(ARef::from)
     }
 
-    /// Keeps everybody from reading the memory, which nobody does any more: dropping the region
-    /// then need not wait for readers, if other regions that were retired before have done so.
+    /// Lets nobody read the memory any longer. Retire many regions before you drop the first, and
+    /// only that drop waits for readers.
     pub(crate) fn retire(&self) {
         self.lease_ref.lease().memory.revoke();
     }
 
-    /// Returns true if the memory is about to go away, or gone.
+    /// Returns true if the memory is gone, or about to go.
     pub(crate) fn revoked(&self) -> bool {
         self.lease_ref.lease().memory.is_revoked()
     }
 }
 
-/// Access to memory, which keeps the memory from going away. Do not keep it while you wait for
-/// anything but memory.
-pub(crate) struct Access<'a>(Reader<'a, Memory>);
+/// Keeps memory from going away. Drop it before you wait for anything but memory.
+pub(crate) type Access<'a> = Reader<'a, Memory>;
 
 impl Region {
     /// Keeps the memory from going away.
@@ -72,7 +71,7 @@ impl Region {
     /// Errors: `EIO` if it is about to go away, or gone.
     #[inline]
     pub(crate) fn access(&self) -> Result<Access<'_>> {
-        Access::new(&self.lease_ref)
+        self.lease_ref.lease().memory.read()
     }
 
     /// Copies `length` bytes at `offset` to `to`. Returns the number of bytes copied: fewer if the
@@ -142,24 +141,13 @@ impl Region {
     }
 }
 
-impl<'a> Access<'a> {
-    /// Keeps the memory of a lease from going away, like [`Region::access`].
-    #[inline(always)]
-    pub(super) fn new(lease_ref: &'a LeaseRef) -> Result<Self> {
-        Ok(Access(lease_ref.lease().memory.read()?))
-    }
-
-    #[inline]
-    pub(super) fn memory(&self) -> ArcBorrow<'_, Memory> {
-        self.0.borrow()
-    }
-
+impl Access<'_> {
     /// Returns how many of `length` bytes at `offset` can be read: those before the first page that
     /// is known to have failed.
     #[inline(always)]
     pub(crate) fn readable(&self, offset: u64, length: u64) -> u64 {
-        if self.0.may_have_failed() {
-            self.0.intact(offset, length)
+        if self.may_have_failed() {
+            self.intact(offset, length)
         } else {
             length
         }
@@ -173,19 +161,19 @@ impl<'a> Access<'a> {
     #[inline(always)]
     fn copy_to(self, offset: u64, length: usize, to: &mut IovIterDest<'_>) -> Result<usize> {
         let readable = self.readable(offset, length as u64) as usize;
-        self.0.copy_to(offset, readable, to).ok_or(EIO)
+        Memory::copy_to(&self, offset, readable, to).ok_or(EIO)
     }
 }
 
 impl image::Memory for Access<'_> {
     fn size(&self) -> u64 {
-        self.0.mappable().size()
+        self.mappable().size()
     }
 
     #[inline]
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
         let (problem, length) = (image::Problem::Unreadable, into.len() as u64);
-        if self.readable(offset, length) == length && self.0.read(offset, into) {
+        if self.readable(offset, length) == length && Memory::read(self, offset, into) {
             Ok(())
         } else {
             Err(image::Error::new(problem, offset, length))
@@ -202,7 +190,7 @@ impl image::Memory for Access<'_> {
     }
 }
 
-/// Reads that allow the memory to go away between them.
+/// Each read gets access of its own, so the memory may go away between them.
 impl image::Memory for Region {
     fn size(&self) -> u64 {
         self.memory.size()
@@ -228,7 +216,7 @@ impl image::Memory for Region {
 /// Number of bytes of a cache line.
 const LINE: usize = 64;
 
-/// Returns a buffer to check or hash an image with: for `length` bytes in parts of at most 16 KiB.
+/// Allocates a buffer to check or hash `length` bytes with, in parts of at most 16 KiB.
 pub(crate) fn buffer(length: u64) -> Result<KVec<[u8; LINE]>> {
     // Many images have less metadata than that. It is faster to initialize whole lines than bytes.
     let length = length.min(16384) as usize;

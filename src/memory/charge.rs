@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Memory that ordinary users' mounts keep pinned.
+//! Limits the memory that ordinary users' mounts keep pinned.
 
 use crate::linux::security::user_memory;
 use crate::prelude::*;
 
-/// The least to charge for an image or a pack, in bytes: each costs the kernel memory, too.
+/// The least to charge for an image or a pack, in bytes: each also costs memory in the kernel.
 const LEAST: u64 = 64 << 10;
 
 global_mutex! {

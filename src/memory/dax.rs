@@ -31,14 +31,13 @@ use crate::linux::dax::{
     Device,
     DeviceMemory,
     Held,
-    Node,
-    Unmapped, //
+    Node, //
 };
 use crate::linux::srcu;
 use crate::prelude::*;
 use kernel::device;
 
-/// Revokes the leases of all mounts on the block device `number`, which is dead.
+/// Revokes all leases on the block device `number`, which died.
 fn revoke(number: u32) {
     registry::revoke(|uses| uses.block == Some(number));
 }
@@ -67,35 +66,13 @@ fn open(
     Ok(Region::of_owner(lease_ref)?)
 }
 
-/// Returns why a device with unusable memory is refused.
-impl From<Unmapped> for Refusal {
-    fn from(why: Unmapped) -> Self {
-        match why {
-            Unmapped::Refused(at, error) if error == Errno::HwPoison.into() => {
-                refusal!(EIO => "byte {at:#x} cannot be read: the memory has failed";
-                    "write the block again to repair it")
-            }
-            Unmapped::Refused(at, error) => {
-                refusal!(error => "device refuses access to byte {at:#x}: {error:?}")
-            }
-            Unmapped::Stacked => {
-                refusal!(Errno::NotSupported => "stacked DAX devices are not supported";
-                    "mount the pmem device below it")
-            }
-            Unmapped::Break(at) => refusal!(EINVAL =>
-                "device is not mapped in one piece (break at byte {at:#x})";
-                "use a linear one"),
-        }
-    }
-}
-
-/// Returns why a mount of a character device without DAX is refused.
+/// Refuses a character device without DAX.
 fn no_fsdev() -> Refusal {
     refusal!(Errno::NotSupported => "no DAX device in fsdev mode";
         "bind it to the driver fsdev_dax (daxctl list shows its mode)")
 }
 
-/// Returns why `bdev` has no DAX device.
+/// Says why `bdev` offers no DAX device.
 fn no_dax(bdev: &BlockDevice) -> Refusal {
     if !bdev.has_dax() {
         return refusal!(Errno::NotSupported => "device does not support DAX";
@@ -117,7 +94,7 @@ fn check_end(part: &Range<u64>, size: u64) -> Result<(), Refusal> {
     }
 }
 
-/// Returns why bytes of a device cannot be held.
+/// Says why we cannot hold bytes of a device.
 fn not_held(error: Error) -> Refusal {
     match error {
         EBUSY => {

@@ -13,46 +13,9 @@ use super::{
 };
 use crate::linux::dma_buf::{
     Attachment,
-    DmaBuf,
-    Failed,
-    Step, //
+    DmaBuf, //
 };
 use crate::prelude::*;
-
-/// Returns why a buffer is refused if its exporter failed.
-impl From<Failed> for Refusal {
-    fn from(Failed(step, error): Failed) -> Self {
-        let (step, remedy) = match step {
-            Step::Attach => (
-                "attaching to the buffer",
-                "allocate it so that it can be shared with other devices",
-            ),
-            Step::Pin => (
-                "pinning the buffer",
-                "free some memory of the device, or allocate it in system memory",
-            ),
-            Step::Wait => ("waiting for the device", "mount again"),
-            Step::Map => (
-                "mapping the buffer into the kernel",
-                "use a udmabuf, a heap, or a driver that supports it",
-            ),
-            Step::Begin => (
-                "beginning CPU access",
-                "allocate the buffer where the processor can read it",
-            ),
-            Step::Cache => {
-                return refusal!(error =>
-                    "the exporter caches its pages in different ways, or shares them with the host";
-                    "use one buffer for each, of encrypted memory")
-            }
-        };
-        match error {
-            // The system call must not be restarted: the mount context cannot be used again.
-            ERESTARTSYS | EINTR => refusal!(EINTR => "{step} was interrupted"),
-            error => refusal!(error => "{step} failed: {error:?}"; remedy),
-        }
-    }
-}
 
 /// Gets the dma-buf of a file descriptor of the calling process.
 pub(crate) fn get(fd: i32, _file: &File) -> Result<KBox<dyn Descriptor>> {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The extents of a region that files have mapped.
+//! The extents of a region that files map.
 //!
-//! In a valid image extents do not overlap, and files with the same data share one extent. An
-//! extent that overlaps another one is refused, so that the DAX code never sees it.
+//! In a valid image extents do not overlap, and files with the same data share one extent. We
+//! refuse an extent that overlaps another one, so the DAX code never sees it.
 
 use crate::linux::mm::{
     Space,
@@ -18,9 +18,9 @@ const FORGET_PIECE: u64 = 64 << 20;
 
 /// A mapped extent.
 struct Extent {
-    /// Number of inodes in memory that map it.
+    /// How many inodes in memory map it.
     users: usize,
-    /// Number of bytes at its start that are forgotten, and that no page fault maps again.
+    /// How many bytes at its start are forgotten. No page fault maps them again.
     forgotten: u64,
     space: Arc<Space>,
 }
@@ -167,32 +167,30 @@ impl Extents {
     /// page during the sweep.
     pub(super) fn sweep(&self, unmap: bool) -> bool {
         let mut idle = true;
+        self.for_each(|start, _| idle &= self.forget(start, unmap));
+        idle
+    }
+
+    /// Unmaps the failed page frame `frame`, like [`Space::unmap_failed`]. Returns true if an
+    /// extent contains it.
+    pub(super) fn unmap_failed(&self, frame: usize, has: bool) -> bool {
+        let mut found = false;
+        self.for_each(|_, space| found |= space.unmap_failed(frame, has));
+        found
+    }
+
+    /// Calls `visit` with the start and the space of each extent, without the mutex.
+    fn for_each(&self, mut visit: impl FnMut(u64, Arc<Space>)) {
         let mut from = 0;
         loop {
             let tree = self.tree.lock();
             let Some(cursor) = tree.cursor_lower_bound(&from) else {
-                return idle;
-            };
-            let start = *cursor.current().0;
-            drop(tree);
-            idle &= self.forget(start, unmap);
-            from = start + 1;
-        }
-    }
-
-    /// Unmaps page frame `frame`, which has failed, as [`Space::unmap_failed`] does. Returns true
-    /// if an extent has it.
-    pub(super) fn unmap_failed(&self, frame: usize, has: bool) -> bool {
-        let (mut from, mut found) = (0, false);
-        loop {
-            let tree = self.tree.lock();
-            let Some(cursor) = tree.cursor_lower_bound(&from) else {
-                return found;
+                return;
             };
             let (&start, extent) = cursor.current();
             let space = extent.space.clone();
             drop(tree);
-            found |= space.unmap_failed(frame, has);
+            visit(start, space);
             from = start + 1;
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Mapped extents: claims of inodes on them, and page faults.
+//! Claims extents for inodes, and handles page faults on them.
 
 use super::access::Access;
 use super::{
@@ -19,7 +19,7 @@ use crate::linux::mm::{
 };
 use crate::prelude::*;
 
-/// An extent that an inode has claimed, and its address space. Dropping it releases the claim.
+/// A claimed extent, and its address space. Drop it to release the claim.
 pub(crate) type MappedExtent = FileMapping<ExtentClaim>;
 
 /// A claim on an extent.
@@ -62,14 +62,6 @@ impl Region {
     }
 }
 
-impl FileMapping<ExtentClaim> {
-    /// Keeps the memory from going away, as [`Region::access`] does.
-    #[inline]
-    pub(super) fn access(&self) -> Result<Access<'_>> {
-        Access::new(&self.claim().lease_ref)
-    }
-}
-
 impl Drop for ExtentClaim {
     fn drop(&mut self) {
         let lease = self.lease_ref.lease();
@@ -80,7 +72,7 @@ impl Drop for ExtentClaim {
     }
 }
 
-/// Bytes that one fault verifies at most: the pieces of an entry of 2 MiB.
+/// How many bytes one fault verifies at most: the pieces of an entry of 2 MiB.
 const MOST_VERIFIED: u64 = 2 * image::layout::DIGEST_PIECE;
 
 /// Says which bytes of a region processes may map.
@@ -96,6 +88,12 @@ pub(crate) trait Gate {
 }
 
 impl MappedExtent {
+    /// Keeps the memory from going away, as [`Region::access`] does.
+    #[inline]
+    fn access(&self) -> Result<Access<'_>> {
+        self.claim().lease_ref.lease().memory.read()
+    }
+
     /// Handles a page fault. Maps only pages that `gate` lets through.
     ///
     /// Errors: The fault gets SIGBUS if the gate refuses the page, or if the page has to be copied
@@ -149,10 +147,10 @@ impl MappedExtent {
         let usable =
             |first, length| gate.is_open(first, length) && access.readable(first, length) == length;
         Ok(match space.memory.method() {
-            _ if order == 0 => fault.map_pages(access.memory(), usable),
-            MapMethod::Dax(_) => fault.map_dax(access.memory()),
+            _ if order == 0 => fault.map_pages(access.borrow(), usable),
+            MapMethod::Dax(_) => fault.map_dax(access.borrow()),
             _ => fault
-                .insert_pmd(access.memory(), usable)
+                .insert_pmd(access.borrow(), usable)
                 .unwrap_or(FaultResult::FALLBACK),
         })
     }

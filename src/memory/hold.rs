@@ -6,8 +6,8 @@
 //! which it announces failures and its removal. Mounts of other parts join the hold, and the last
 //! one gives it up. Parts do not overlap: two address spaces must not have the same pages.
 //!
-//! Becoming the holder of a DAX character device may take as long as its pages have users. A mount
-//! has no superblock yet then, and holds no lock.
+//! Becoming the holder of a DAX character device may take until nobody uses its pages. That is
+//! before the mount makes a superblock, and without any lock.
 
 use super::lease::Lease;
 use super::registry;
@@ -28,13 +28,13 @@ global_mutex! {
     static HOLDS: KVec<Hold> = KVec::new();
 }
 
-/// Interval at which a pending hold is looked at again.
+/// How long to wait for a pending hold.
 const INTERVAL: Delta = Delta::from_millis(10);
 
-/// Number of times that a pending hold is looked at before a mount fails.
+/// How often to wait before the mount fails.
 const TRIES: u32 = 100;
 
-/// Handles what devices announce to their holders.
+/// Handles the announcements of devices.
 pub(super) struct Announced;
 
 /// A hold on a DAX device.
@@ -47,7 +47,7 @@ struct Hold {
     held: Option<Held<Announced>>,
     /// Set before the device is removed, so that no mount joins the hold.
     closed: bool,
-    /// The announcement of that, after which the device may have another holder.
+    /// The announcement of that, after which somebody else may become the holder.
     removed: Option<Removed>,
     /// Parts of the device that mounts use, in bytes.
     parts: KVec<Range<u64>>,
@@ -170,12 +170,12 @@ impl Drop for HeldPart {
     }
 }
 
-/// Returns the index of the hold with this holder, if there is one.
+/// Finds the hold of this holder.
 fn place_of(holds: &[Hold], holder: HolderId) -> Option<usize> {
     holds.iter().position(|hold| hold.holder == holder)
 }
 
-/// Gives up the hold at index `at`, which has no parts.
+/// Gives up the hold at index `at`, without parts.
 ///
 /// The next mount must not find the old holder, and a removal not a holder without a hold, so the
 /// caller holds the mutex.

@@ -2,12 +2,12 @@
 
 //! Leases: how long the memory of a region may be used.
 //!
-//! A lease exists before its memory is opened. The region that reads the memory, the owner of the
+//! We make a lease before we open its memory. The region that reads the memory, the owner of the
 //! memory, and the callbacks that announce its removal share it.
 //!
-//! * A lease is *revoked* before the memory goes away. From then on reads fail with `EIO` and
-//!   faults with SIGBUS. A work item waits for reads and faults in progress, unmaps everything, and
-//!   waits until pages have no users (direct I/O, a pipe). Then it drops the [`Owner`].
+//! * Whoever takes the memory away *revokes* the lease first. From then on reads fail with `EIO`
+//!   and faults with SIGBUS. A work item waits for reads and faults in progress, unmaps everything,
+//!   and waits until nobody uses a page (direct I/O, a pipe). Then it drops the [`Owner`].
 //! * Unmount *ends* the lease ([`LeaseRef`](super::LeaseRef)). If pages are still in use, the same
 //!   work item keeps the owner, and with it the module, until they are not. Unmount does not wait
 //!   for that.
@@ -56,7 +56,7 @@ const RESTS: i64 = 20;
 /// The longest time between two checks, in milliseconds.
 const LONGEST: i64 = 5000;
 
-/// Decides how long the memory of a region may be used. The work item releases it.
+/// Decides how long a region may be used. The work item releases its memory.
 pub(crate) type Lease = Job<LeaseData>;
 
 /// Memory that its owner uses, or will use, and that may go away.
@@ -73,7 +73,7 @@ pub(super) struct Uses {
     /// Start and size of physical memory of a PCI device.
     #[cfg(CONFIG_DAXFS_FS_PHYS)]
     pub(super) pci: Option<(u64, u64)>,
-    /// What its user pays for it.
+    /// What the user pays for it.
     #[cfg(CONFIG_DAXFS_FS_MEMFD)]
     pub(super) charge: Option<Charge>,
 }
@@ -93,15 +93,15 @@ pub(crate) struct LeaseData {
     ended: Mutex<bool>,
     /// Milliseconds after which the work item runs next, if pages are in use.
     interval: Atomic<u32>,
-    /// The ordinary user who pays for the memory.
+    /// Who pays for the memory, if an ordinary user does.
     user: Option<User>,
-    /// Number of references that keep the lease from ending.
+    /// How many references keep the lease from ending.
     pub(super) users: Atomic<usize>,
 }
 
 /// State of a lease's end.
 pub(super) enum Progress {
-    /// Pages are in use. [`Lease::proceed`] must be called later.
+    /// Pages are in use. Call [`Lease::proceed`] later.
     Busy,
     /// Nothing to do now.
     Idle,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A sealed memfd: its own folios are pinned and mapped.
+//! Sealed memfds: we pin and map their own folios.
 
 use super::{
     Descriptor,
@@ -13,7 +13,7 @@ use crate::linux::memfd::{
 };
 use crate::prelude::*;
 
-/// Gets the memfd of a file.
+/// Takes a file as a memfd.
 pub(crate) fn get(_fd: i32, file: &File) -> Result<KBox<dyn Descriptor>> {
     Ok(KBox::new(
         Memfd::new(file).ok_or(EINVAL)?,

@@ -2,15 +2,15 @@
 
 //! Memory that can hold an image.
 //!
-//! Opening a source ([`dax`], [`phys`], [`dmabuf`], [`memfd`]) gives a [`Region`]. Its [`lease`]
-//! says how long it may be used. To read it, call [`Region::access`]: metadata is copied through
+//! Open a source ([`dax`], [`phys`], [`dmabuf`], [`memfd`]) to get a [`Region`], and use it until
+//! its [`lease`] ends. To read it, call [`Region::access`]: metadata is copied through
 //! [`crate::image::Memory`], file content straight to the reader. Both survive a machine check.
 //!
 //! To map a file, claim its extent with [`Region::claim`]; [`fault`] handles page faults,
 //! [`extents`] knows what is mapped.
 //!
 //! DAX devices announce failures of memory to their holder, or list them as bad blocks, which
-//! readers of a [`lease`] notice. For other memory the kernel has no notifier, so [`resources`]
+//! readers of a [`lease`] notice. Nobody announces failures of other memory, so [`resources`]
 //! watches a tracepoint.
 
 mod access;
@@ -25,7 +25,7 @@ mod hold;
 mod lease;
 #[cfg(CONFIG_DAXFS_FS_MEMFD)]
 pub(crate) mod memfd;
-#[cfg_attr(not(CONFIG_DAXFS_FS_PHYS), path = "../without/phys.rs")]
+#[cfg(CONFIG_DAXFS_FS_PHYS)]
 pub(crate) mod phys;
 #[cfg(CONFIG_DAXFS_FS_PHYS)]
 mod range;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A reserved range of physical addresses.
+//! Reserved ranges of physical addresses.
 //!
-//! The range gets struct pages and its own DAX device. If the kernel cannot make them (on x86-64 it
-//! must be aligned to 2 MiB), or if they would take more than half of the available memory, the
-//! range is mapped without them. So is memory of a PCI device, which may be removed.
+//! We make struct pages and a DAX device for the range. If the kernel cannot make them (on x86-64
+//! the range must be aligned to 2 MiB), or if they would fill more than half of the available
+//! memory, we map the range without them, and so memory of a PCI device, which may be removed.
 
 use super::lease::Lease;
 use crate::prelude::*;
 
-pub(crate) use super::range::Range;
+pub(crate) use super::range::check;
 use super::range::{
     not_memory,
     removing,
@@ -33,7 +33,7 @@ use crate::linux::{
 };
 use kernel::page;
 
-/// Number of bytes to look at for their attributes before all of a range is mapped.
+/// How many bytes to map at first, to look at their attributes.
 const HEAD: u64 = 2 << 20;
 
 global_mutex! {
@@ -53,7 +53,7 @@ fn record(frame: usize) {
     }
 }
 
-/// Needed while ranges are mounted.
+/// Keep this while ranges are mounted.
 pub(super) struct Watch(#[allow(dead_code)] Option<Notifier>);
 
 impl Watch {
@@ -69,7 +69,7 @@ impl Drop for Watch {
     }
 }
 
-/// Shows a range as mount options. Only processes with `CAP_SYS_RAWIO` see physical addresses.
+/// Shows a range as mount options, with its addresses to a process with `CAP_SYS_RAWIO` only.
 /// Returns false for others.
 pub(crate) fn show(seq: &SeqFile, start: u64, size: u64) -> bool {
     let may_see = security::opener_has_raw_io(seq);
@@ -109,23 +109,22 @@ fn make_pages(
     })
 }
 
-/// Opens the region of `range`.
-pub(crate) fn open(range: Range, lease_ref: &LeaseRef) -> Result<Region, Refusal> {
+/// Opens the region of `size` bytes at physical address `start`.
+pub(crate) fn open(start: u64, size: u64, lease_ref: &LeaseRef) -> Result<Region, Refusal> {
     let lease = lease_ref.lease();
     let turn = RequestLock::wait();
     // Look at the attributes of the start before all of it is mapped.
-    let head = RequestedRange::new(range.part(0..range.size.min(HEAD)), &turn)?;
+    let head = RequestedRange::new(start, size.min(HEAD), &turn)?;
     let is_pci = head.is_pci;
     if !Frames::new(head.requested)?.is_cached() && !is_pci {
         return Err(not_memory());
     }
-    match make_pages(RequestedRange::new(range, &turn)?, lease, &turn) {
+    match make_pages(RequestedRange::new(start, size, &turn)?, lease, &turn) {
         Ok(own) => lease.open(KBox::new(own, GFP_KERNEL)?)?,
         Err(requested) => {
             pr_info!(
-                "phys={:#x}: no struct pages for this range: \
-                 no direct I/O and no ptrace on mappings\n",
-                range.start
+                "phys={start:#x}: no struct pages for this range: \
+                 no direct I/O and no ptrace on mappings\n"
             );
             lease.open(KBox::new(Frames::new(requested)?, GFP_KERNEL)?)?;
         }

@@ -2,16 +2,15 @@
 
 //! Which ranges of physical addresses may be used, and requests for them.
 //!
-//! The memory of a PCI device goes away with the device, and no reference to it keeps the device.
-//! The driver core calls a notifier of the bus before it removes the device, and the PCI core frees
-//! its resources after that. Both happen under a lock of all PCI devices, so do not wait without
-//! bound: such memory is mapped without struct pages, so that it cannot be pinned.
+//! Nothing that we could keep holds the memory of a PCI device. The driver core calls a notifier of
+//! the bus before it removes the device, and the PCI core frees its resources after that. Both
+//! happen under a lock of all PCI devices, where we must not wait without bound. So we map such
+//! memory without struct pages, and nobody can pin it.
 
 use super::registry;
 use crate::linux::ioport::{
     self,
-    Requested,
-    Unavailable, //
+    Requested, //
 };
 use crate::linux::{
     pagemap,
@@ -31,7 +30,7 @@ global_mutex! {
     static REQUESTING: () = ();
 }
 
-/// The turn to request and map a range. Until it is dropped, no other range is requested or mapped.
+/// The turn to request and map a range. Nobody else does until you drop it.
 pub(super) struct RequestLock(#[allow(dead_code)] GlobalGuard<REQUESTING>);
 
 impl RequestLock {
@@ -41,47 +40,28 @@ impl RequestLock {
     }
 }
 
-/// A range of physical addresses, in bytes.
+/// Checks that the process may use the `size` bytes at physical address `start`, and that they are
+/// whole pages of this machine.
 ///
-/// It has whole pages, one at least, and ends at an address of this machine. The process that named
-/// it may use physical addresses.
-#[derive(Clone, Copy)]
-pub(crate) struct Range {
-    pub(crate) start: u64,
-    pub(crate) size: u64,
+/// Errors: `EPERM` if the process may not use physical addresses, or else `EINVAL`.
+pub(crate) fn check(start: u64, size: u64) -> Result<(), Refusal> {
+    if !security::has_raw_io() {
+        refuse!(EPERM => "CAP_SYS_RAWIO is needed");
+    }
+    if security::is_locked_down() {
+        refuse!(EPERM => "the kernel is locked down");
+    }
+    if size == 0 || (start | size) % PAGE_SIZE as u64 != 0 {
+        refuse!(EINVAL => "address and size must be multiples of the page size, and not 0");
+    }
+    let end = start.checked_add(size);
+    if end.is_none_or(|end| end - 1 > ioport::last_address()) {
+        refuse!(EINVAL => "the range ends after the last address");
+    }
+    Ok(())
 }
 
-impl Range {
-    /// Returns the range of `size` bytes at `start`.
-    ///
-    /// Errors: `EPERM` if the process may not use physical addresses, or else `EINVAL`.
-    pub(crate) fn new(start: u64, size: u64) -> Result<Self, Refusal> {
-        if !security::has_raw_io() {
-            refuse!(EPERM => "CAP_SYS_RAWIO is needed");
-        }
-        if security::is_locked_down() {
-            refuse!(EPERM => "the kernel is locked down");
-        }
-        if size == 0 || (start | size) % PAGE_SIZE as u64 != 0 {
-            refuse!(EINVAL => "address and size must be multiples of the page size, and not 0");
-        }
-        let last = start.checked_add(size - 1);
-        if last.is_none_or(|last| last > ioport::last_address()) {
-            refuse!(EINVAL => "the range ends after the last address");
-        }
-        Ok(Range { start, size })
-    }
-
-    /// Returns the `part` of the range, which has whole pages and is in it.
-    pub(crate) fn part(&self, part: core::ops::Range<u64>) -> Self {
-        Range {
-            start: self.start + part.start,
-            size: part.end - part.start,
-        }
-    }
-}
-
-/// A range that is requested, and is memory as far as is known.
+/// A requested range, which is memory as far as we know.
 pub(super) struct RequestedRange {
     pub(super) requested: Requested,
     /// Set if the range is memory of a PCI device, which may be removed.
@@ -89,17 +69,16 @@ pub(super) struct RequestedRange {
 }
 
 impl RequestedRange {
-    /// Requests `range`, which must be memory.
+    /// Requests the `size` bytes at `start`, which must be memory.
     ///
     /// Errors: `EBUSY` if it is System RAM or belongs to a driver, `EINVAL` if it is not memory.
-    pub(super) fn new(range: Range, _turn: &RequestLock) -> Result<Self, Refusal> {
-        let Range { start, size } = range;
+    pub(super) fn new(start: u64, size: u64, _turn: &RequestLock) -> Result<Self, Refusal> {
         // On arm64, memory that the device tree or the firmware reserves has no descriptor. Unlike
         // registers it has struct pages.
         let reserved = cfg!(CONFIG_ARM64)
             && ioport::is_in_one_resource(start, size)
             && pagemap::has_struct_pages(start, size);
-        let requested = Requested::new(start, size, c"daxfs").map_err(unavailable)?;
+        let requested = Requested::new(start, size, c"daxfs")?;
         let reserved = reserved || requested.is_reserved();
         let is_pci = !reserved && pci::is_memory(start, size);
         if reserved || is_pci {
@@ -110,34 +89,7 @@ impl RequestedRange {
     }
 }
 
-/// Returns why a range is refused that cannot be requested.
-fn unavailable(why: Unavailable) -> Refusal {
-    let (errno, reason, remedy) = match why {
-        Unavailable::Ram => (
-            EBUSY,
-            "the range is System RAM",
-            "reserve it at boot, with memmap=SIZE$ADDRESS",
-        ),
-        Unavailable::PartlyRam => (
-            EBUSY,
-            "a part of the range is System RAM",
-            "reserve it at boot, with memmap=SIZE$ADDRESS",
-        ),
-        Unavailable::NotOneResource => (
-            EINVAL,
-            "the range is not inside one range of /proc/iomem",
-            "name a part of one that is reserved",
-        ),
-        Unavailable::Busy => (
-            EBUSY,
-            "the range belongs to a driver, or memory of the previous mount is still in use",
-            "see /proc/iomem",
-        ),
-    };
-    refusal!(errno => "{reason}"; remedy)
-}
-
-/// Returns why a range is refused that may have registers in it.
+/// Refuses a range that may contain registers.
 pub(super) fn not_memory() -> Refusal {
     refusal!(EINVAL =>
         "the range is not memory: neither reserved at boot nor a prefetchable region of a PCI \

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The list of all leases, and how they end.
+//! Lists all leases, and ends them.
 
 use super::lease::{
     Lease,
@@ -22,18 +22,7 @@ global_mutex! {
     static LEASES: Option<RBTree<usize, (Arc<Lease>, Internal)>> = None;
 }
 
-/// Makes a lease, of memory that `user` pays for, and adds it to the list.
-pub(super) fn start(user: Option<User>) -> Result<LeaseRef> {
-    let lease = Lease::new(user)?;
-    let entry = (lease.clone(), Internal::mount()?);
-    let node = RBTreeNode::new(key(&lease), entry, GFP_KERNEL_ACCOUNT)?;
-    LEASES.lock().get_or_insert_with(RBTree::new).insert(node);
-    // INVARIANT: The new lease has one user.
-    Ok(LeaseRef(lease))
-}
-
-/// A reference to a lease, which ends when the last clone is dropped. That must not happen under
-/// `s_umount`.
+/// A reference to a lease. Dropping the last clone ends the lease; do not do that under `s_umount`.
 ///
 /// # Invariants
 ///
@@ -41,6 +30,16 @@ pub(super) fn start(user: Option<User>) -> Result<LeaseRef> {
 pub(crate) struct LeaseRef(Arc<Lease>);
 
 impl LeaseRef {
+    /// Begins to use memory, which is not open yet, and which `user` pays for.
+    pub(crate) fn new(user: Option<User>) -> Result<Self> {
+        let lease = Lease::new(user)?;
+        let entry = (lease.clone(), Internal::mount()?);
+        let node = RBTreeNode::new(key(&lease), entry, GFP_KERNEL_ACCOUNT)?;
+        LEASES.lock().get_or_insert_with(RBTree::new).insert(node);
+        // INVARIANT: The new lease has one user.
+        Ok(LeaseRef(lease))
+    }
+
     /// Returns the lease. It does not end before the reference is dropped.
     pub(super) fn lease(&self) -> &Arc<Lease> {
         &self.0
@@ -76,7 +75,7 @@ fn remove(lease: &Arc<Lease>) {
     drop(node);
 }
 
-/// Returns a lease with an owner that uses what is `wanted`, if there is one.
+/// Finds a lease with an owner that uses what is `wanted`.
 pub(super) fn find_by(wanted: impl Fn(&Uses) -> bool) -> Option<Arc<Lease>> {
     let leases = LEASES.lock();
     let mut all = leases
@@ -111,7 +110,7 @@ pub(super) fn for_each(visit: impl Fn(&Arc<Lease>)) {
     }
 }
 
-/// Cleans up a lease that is revoked, or has pages in use after its end.
+/// Cleans up after a revocation, or after an end that left pages in use.
 impl Work for LeaseData {
     fn run(lease: &Arc<Lease>) -> Option<Jiffies> {
         match lease.proceed() {

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Resources for memory while the kernel module is loaded.
+//! What memory needs while the kernel module is loaded.
 
 use super::{
     dax,
-    phys,
-    registry,
-    LeaseRef, //
+    registry, //
 };
 use crate::linux::dax::make_and_kill;
 use crate::linux::memory_failure::Probe;
@@ -14,10 +12,11 @@ use crate::linux::mm::poison;
 use crate::linux::workqueue::WorkQueue;
 use crate::prelude::*;
 
-/// Resources that this module needs while the kernel module is loaded.
+/// The watches and the queue that every lease relies on. Drop them after the last region.
 pub(crate) struct Resources {
     // Dropped in this order.
-    _phys: phys::Watch,
+    #[cfg(CONFIG_DAXFS_FS_PHYS)]
+    _phys: super::phys::Watch,
     _failures: Option<Probe>,
     _queue: WorkQueue,
 }
@@ -34,19 +33,14 @@ impl Drop for Resources {
 }
 
 impl Resources {
-    /// Sets up the resources. Drops the result after the last region.
     pub(crate) fn new() -> Result<Self> {
         let queue = WorkQueue::new(c"daxfs")?;
         Ok(Resources {
-            _phys: phys::Watch::new()?,
+            #[cfg(CONFIG_DAXFS_FS_PHYS)]
+            _phys: super::phys::Watch::new()?,
             _failures: watch_failures(),
             _queue: queue,
         })
-    }
-
-    /// Begins to use memory, which is not open yet, and which `user` pays for.
-    pub(crate) fn start(&self, user: Option<User>) -> Result<LeaseRef> {
-        registry::start(user)
     }
 }
 
@@ -61,8 +55,7 @@ fn watch_failures() -> Option<Probe> {
     probe
 }
 
-/// Unmaps page frame `frame`, which has failed: when memory_failure() returns, no process should
-/// have the page.
+/// Unmaps the failed page frame `frame`: when memory_failure() returns, no process should map it.
 fn failed(frame: usize) {
     poison::set_any();
     registry::for_each(|lease| lease.frame_failed(frame));

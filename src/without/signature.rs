@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A kernel without CONFIG_DAXFS_FS_SIGNATURES refuses images that must be signed.
+//! Without CONFIG_DAXFS_FS_SIGNATURES we refuse every image that must be signed.
 
 use crate::image::Memory;
 use crate::prelude::*;

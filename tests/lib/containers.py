@@ -425,7 +425,7 @@ def configure_podman():
     for directory in "/etc/containers", "/var":
         os.makedirs(directory, exist_ok=True)
     command("mount", "-t", "tmpfs", "tmpfs", "/var")
-    os.mkdir("/var/tmp")
+    command("mkdir", "-m", "1777", "/var/tmp")
     Path("/etc/containers/policy.json").write_text(POLICY)
     Path(WORK, "containers.conf").write_text(PODMAN)
     os.environ["CONTAINERS_CONF"] = f"{WORK}/containers.conf"

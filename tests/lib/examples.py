@@ -45,6 +45,6 @@ ELSEWHERE = [
     ("store.rst", r"^daxfs sign |signature=required", "a key that the kernel trusts: signature"),
     ("usage.rst", r"bsdtar ", "mkfs/tests/lists.rs has its lists"),
     ("usage.rst", r"^daxfs: pmem0: ", "a message"),
-    ("users.rst", r"", "another user"),
+    ("users.rst", r"", "another user: rootless"),
     ("virtual-machines.rst", r"</?qemu:", "a file of libvirt, which no machine here has"),
 ]

@@ -238,10 +238,16 @@ def become(uid, gid, groups=(), namespace=False):
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     if namespace:
-        call("prctl", 4, 1, 0, 0, 0)  # PR_SET_DUMPABLE
-        os.unshare(os.CLONE_NEWUSER)
-        for name, text in ("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1"):
-            write(f"/proc/self/{name}", text)
+        own_namespace()
+
+
+def own_namespace(flags=0):
+    """Be root of a new user namespace, which has the user only, and of other namespaces by clone(2)'s flags."""
+    maps = ("setgroups", "deny"), ("uid_map", f"0 {os.getuid()} 1"), ("gid_map", f"0 {os.getgid()} 1")
+    call("prctl", 4, 1, 0, 0, 0)  # PR_SET_DUMPABLE
+    os.unshare(os.CLONE_NEWUSER | flags)
+    for name, text in maps:
+        write(f"/proc/self/{name}", text)
 
 
 def skip(reason):

@@ -88,50 +88,29 @@ impl<S: Storage> Storage for Cached<'_, S> {
 mod tests {
     use super::*;
     use daxfs_reader::Problem;
+    use daxfs_testing::memory::Hooked;
     use std::cell::Cell;
-
-    /// Memory that counts reads and has one unreadable byte.
-    struct Counting {
-        bytes: Vec<u8>,
-        bad: u64,
-        reads: Cell<u64>,
-    }
-
-    impl Memory for Counting {
-        fn size(&self) -> u64 {
-            self.bytes.len() as u64
-        }
-
-        fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
-            self.reads.set(self.reads.get() + 1);
-            let length = into.len() as u64;
-            if (offset..offset.saturating_add(length)).contains(&self.bad) {
-                return Err(image::Error::new(Problem::Unreadable, offset, length));
-            }
-            self.bytes.as_slice().read(offset, into)
-        }
-
-        daxfs_reader::hashes!();
-    }
-
-    impl Storage for Counting {}
 
     #[test]
     fn reads_what_the_memory_has() {
         let size = (WINDOWS as u64 + 4) * WINDOW + 1000;
-        let counting = Counting {
-            bytes: (0..size).map(|n| (n % 251) as u8).collect(),
-            bad: 3 * WINDOW + 100,
-            reads: Cell::new(0),
-        };
+        let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+        let (bad_byte, reads) = (3 * WINDOW + 100, Cell::new(0));
+        let memory = Hooked(&bytes, |offset, into: &mut [u8]| {
+            reads.set(reads.get() + 1);
+            match (offset..offset + into.len() as u64).contains(&bad_byte) {
+                true => Err(image::Error::new(Problem::Unreadable, offset, 0)),
+                false => Ok(()),
+            }
+        });
         let end = size - 2000;
-        let cached = Cached::new(&counting, end);
+        let cached = Cached::new(&memory, end);
         let mut into = [0; 64];
         let mut offset = 0;
         while offset + 64 <= size {
-            let bad = (offset..offset + 64).contains(&counting.bad);
+            let bad = (offset..offset + 64).contains(&bad_byte);
             assert_eq!(cached.read(offset, &mut into).is_err(), bad, "{offset}");
-            let wanted = &counting.bytes[offset as usize..offset as usize + 64];
+            let wanted = &bytes[offset as usize..offset as usize + 64];
             assert!(bad || into == *wanted, "{offset}");
             offset += 37;
         }
@@ -139,11 +118,11 @@ mod tests {
         assert!(cached.read(u64::MAX, &mut into).is_err());
         // Reads within a window are cached, reads after the end are not.
         cached.read(64, &mut into).unwrap();
-        counting.reads.set(0);
+        reads.set(0);
         cached.read(64, &mut into).unwrap();
         cached.read(1000, &mut into).unwrap();
-        assert_eq!(counting.reads.get(), 0);
+        assert_eq!(reads.get(), 0);
         cached.read(end, &mut into).unwrap();
-        assert_eq!(counting.reads.get(), 1);
+        assert_eq!(reads.get(), 1);
     }
 }

@@ -5,8 +5,9 @@
 
 use daxfs_check::check;
 use daxfs_files::memory::Storage;
-use daxfs_reader::{self as image, Memory, Problem};
+use daxfs_reader::{self as image, Problem};
 use daxfs_testing::builder::{seal, Builder, DIRECTORY, FIFO};
+use daxfs_testing::memory::Hooked;
 use daxfs_testing::overlay;
 use daxfs_testing::reader::read_everything;
 use daxfs_testing::specimen::specimen;
@@ -84,43 +85,23 @@ static WIDE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     builder.image()
 });
 
-/// Memory in which a bit occasionally flips, never the same way twice.
-struct Flickering<'a> {
-    bytes: &'a [u8],
-    state: Cell<u64>,
-}
-
-impl Memory for Flickering<'_> {
-    fn size(&self) -> u64 {
-        self.bytes.size()
-    }
-
-    fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
-        self.bytes.read(offset, into)?;
-        let random = self
-            .state
-            .get()
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        self.state.set(random);
-        let random = (random >> 32) as usize;
-        if offset >= 256 && !into.is_empty() {
-            match random % 32 {
-                0..=3 => {
-                    let at = (random >> 8) % into.len();
-                    into[at] ^= 1 << ((random >> 5) & 7);
-                }
-                4 => return Err(image::Error::new(Problem::Unreadable, offset, 0)),
-                _ => (),
+/// Changes a bit of what was read now and then, never the same twice, or fails.
+fn flicker(state: &Cell<u64>, offset: u64, into: &mut [u8]) -> image::Result<()> {
+    let random = state.get().wrapping_mul(6_364_136_223_846_793_005);
+    state.set(random.wrapping_add(1));
+    let random = (state.get() >> 32) as usize;
+    if offset >= 256 && !into.is_empty() {
+        match random % 32 {
+            0..=3 => {
+                let at = (random >> 8) % into.len();
+                into[at] ^= 1 << ((random >> 5) & 7);
             }
+            4 => return Err(image::Error::new(Problem::Unreadable, offset, 0)),
+            _ => (),
         }
-        Ok(())
     }
-
-    daxfs_reader::hashes!();
+    Ok(())
 }
-
-impl Storage for Flickering<'_> {}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
@@ -133,7 +114,8 @@ proptest! {
     #[test]
     fn flickering_memory(wide in any::<bool>(), seed in any::<u64>()) {
         let image = if wide { &WIDE } else { &SPECIMEN };
-        survive(&Flickering { bytes: image, state: Cell::new(seed) });
+        let state = Cell::new(seed);
+        survive(&Hooked(image, |offset, into: &mut [u8]| flicker(&state, offset, into)));
     }
 
     #[test]

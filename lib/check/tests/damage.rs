@@ -2,10 +2,10 @@
 
 //! Valid images with a few bytes changed, and what the reader and the checker report.
 
-use daxfs_check::{check, Finding};
+use daxfs_check::{check_with_packs, Finding};
 use daxfs_reader::hash::name_hash;
 use daxfs_reader::layout::Dirent;
-use daxfs_reader::{self as image, Problem};
+use daxfs_reader::{self as image, Image, Problem};
 use daxfs_testing::builder::{seal, specimen, superblock};
 use daxfs_testing::reader::read_everything;
 use std::mem::{offset_of, size_of};
@@ -70,30 +70,49 @@ pub fn with(changes: &[(u64, &[u8])]) -> Vec<u8> {
     image
 }
 
+/// Returns what the checker finds in `image`, without packs.
 pub fn findings(image: &[u8]) -> Vec<Finding> {
+    findings_with(image, None)
+}
+
+/// Returns what the checker finds in `image` with the pack `pack`.
+pub fn findings_with(image: &[u8], pack: Option<&[u8]>) -> Vec<Finding> {
+    let superblock = pack.map(|pack| image::Superblock::load(&pack).unwrap());
+    let pack = pack.as_ref().zip(superblock.as_ref());
+    let packs = pack.map(|(pack, superblock)| Some(Image::new(pack, superblock)));
     let mut findings = Vec::new();
-    check(&image, &mut |finding| {
+    check_with_packs(&image, packs.as_slice(), &mut |finding| {
         findings.push(finding);
         ControlFlow::Continue(())
     });
     findings
 }
 
+/// Checks that the reader and the checker find `problem` at `offset` of `image` with the pack `pack`.
+#[track_caller]
+pub fn has_problem(image: &[u8], pack: Option<&[u8]>, problem: Problem, offset: u64) {
+    let matches = |error: &image::Error| (error.problem, error.offset) == (problem, offset);
+    let errors = read_everything(&image);
+    let is_read = errors.iter().any(matches);
+    assert!(is_read, "{problem:?} at {offset:#x} not in {errors:?}");
+    let found = findings_with(image, pack);
+    let matches = |finding: &Finding| matches!(finding, Finding::Reader(error) if matches(error));
+    let is_found = found.iter().any(matches);
+    assert!(is_found, "{problem:?} at {offset:#x} not in {found:?}");
+}
+
+/// Checks that the checker finds a violation of the rule `what` at `offset` of `image` with the pack `pack`.
+#[track_caller]
+pub fn breaks_rule(image: &[u8], pack: Option<&[u8]>, what: &str, offset: u64) {
+    let found = findings_with(image, pack);
+    let expected = |finding: &Finding| matches!(finding, Finding::Rule { what: is, offset: at, .. } if *is == what && *at == offset);
+    let is_found = found.iter().any(expected);
+    assert!(is_found, "{what} at {offset:#x} not in {found:?}");
+}
+
 /// Checks that the reader and the checker find `problem` at `offset`.
 pub fn refused(changes: &[(u64, &[u8])], problem: Problem, offset: u64) {
-    let image = with(changes);
-    let matches = |error: &image::Error| error.problem == problem && error.offset == offset;
-    let errors = read_everything(&image.as_slice());
-    assert!(
-        errors.iter().any(matches),
-        "{problem:?} at {offset:#x} not in {errors:?}"
-    );
-    let findings = findings(&image);
-    let matches = |finding: &Finding| matches!(finding, Finding::Reader(error) if matches(error));
-    assert!(
-        findings.iter().any(matches),
-        "{problem:?} at {offset:#x} not in {findings:?}"
-    );
+    has_problem(&with(changes), None, problem, offset);
 }
 
 /// Checks that the reader and the checker find `problem` at `offset` if the field there has one of `values`.
@@ -107,20 +126,13 @@ pub fn wrong<T: IntoBytes + Immutable>(
     }
 }
 
-/// Checks that the checker finds a violation of the rule `what` at `offset` and nothing else, and
-/// that the reader accepts it.
+/// Checks that the checker finds a violation of the rule `what` at `offset`, and that the reader accepts it.
 pub fn violated(changes: &[(u64, &[u8])], what: &str, offset: u64) {
     assert_eq!(read_everything(&with(changes).as_slice()), []);
     checked(changes, what, offset);
 }
 
-/// Checks that the checker finds a violation of the rule `what` at `offset` and nothing else.
+/// Checks that the checker finds a violation of the rule `what` at `offset`.
 pub fn checked(changes: &[(u64, &[u8])], what: &str, offset: u64) {
-    let image = with(changes);
-    let findings = findings(&image);
-    let expected = |finding: &Finding| matches!(finding, Finding::Rule { what: is, offset: at, .. } if *is == what && *at == offset);
-    assert!(
-        findings.iter().any(expected),
-        "{what} at {offset:#x} not in {findings:?}"
-    );
+    breaks_rule(&with(changes), None, what, offset);
 }

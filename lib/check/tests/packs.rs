@@ -2,13 +2,13 @@
 
 //! Provokes every problem of composed images and their packs.
 
-use daxfs_check::{check_with_packs, Finding};
+use crate::damage::{breaks_rule, findings_with, has_problem};
+use daxfs_check::Finding;
 use daxfs_reader::layout::{self, Inode, Superblock, PACKS_OFFSET, PACK_SIZE};
-use daxfs_reader::{Image, Problem};
+use daxfs_reader::Problem;
 use daxfs_testing::builder::{self, ino, pack_of, seal, set_digest, superblock, tables, Builder};
 use daxfs_testing::reader::{read_everything, read_from_pack};
 use std::mem::offset_of;
-use std::ops::ControlFlow;
 use std::sync::LazyLock;
 use zerocopy::IntoBytes;
 
@@ -44,33 +44,18 @@ fn field(image: &[u8], ino: u32, field: usize) -> u64 {
     superblock(image).inodes.offset.get() + record + field as u64
 }
 
-/// Returns the checker's findings in `image` with the pack `pack`.
-fn findings(image: &[u8], pack: &[u8]) -> Vec<Finding> {
-    let superblock = daxfs_reader::Superblock::load(&pack).unwrap();
-    let packs = [Some(Image::new(&pack, &superblock))];
-    let mut findings = Vec::new();
-    check_with_packs(&image, &packs, &mut |finding| {
-        findings.push(finding);
-        ControlFlow::Continue(())
-    });
-    findings
+/// Returns what the checker finds in `image` with the pack of the images.
+fn findings(image: &[u8]) -> Vec<Finding> {
+    findings_with(image, Some(&PACK))
 }
 
 /// Checks that the reader and the checker find `problem` at `offset` of `image`.
 #[track_caller]
 fn refused(image: &[u8], problem: Problem, offset: u64) {
-    let errors = read_everything(&image);
-    let matches = |error: &daxfs_reader::Error| (error.problem, error.offset) == (problem, offset);
-    assert!(errors.iter().any(matches), "{problem:?} not in {errors:?}");
-    let findings = findings(image, &PACK);
-    let matches = |finding: &Finding| matches!(finding, Finding::Reader(error) if matches(error));
-    assert!(
-        findings.iter().any(matches),
-        "{problem:?} not in {findings:?}"
-    );
+    has_problem(image, Some(&PACK), problem, offset);
 }
 
-/// Checks that `image` with `bytes` at `offset` has `problem` there.
+/// Checks that `image` with `bytes` at `at` has `problem` at `offset`.
 #[track_caller]
 fn wrong(image: &[u8], at: u64, bytes: &[u8], problem: Problem, offset: u64) {
     let mut image = image.to_vec();
@@ -83,21 +68,16 @@ fn wrong(image: &[u8], at: u64, bytes: &[u8], problem: Problem, offset: u64) {
 #[track_caller]
 fn violated(image: &[u8], pack: &[u8], what: &str, offset: u64) {
     assert_eq!(read_everything(&image), []);
-    let findings = findings(image, pack);
-    let expected = |finding: &Finding| matches!(finding, Finding::Rule { what: is, offset: at, .. } if *is == what && *at == offset);
-    assert!(
-        findings.iter().any(expected),
-        "{what} at {offset:#x} not in {findings:?}"
-    );
+    breaks_rule(image, Some(pack), what, offset);
 }
 
 #[test]
 fn composed_is_valid() {
     let image = composed(|_| ()).image();
     assert_eq!(read_everything(&image.as_slice()), []);
-    assert_eq!(findings(&image, &PACK), []);
+    assert_eq!(findings(&image), []);
     assert_eq!(read_from_pack(&image.as_slice(), &PACK.as_slice()), []);
-    assert_eq!(findings(&PACK, &PACK), []);
+    assert_eq!(findings(&PACK), []);
 }
 
 #[test]
@@ -255,7 +235,7 @@ fn originals() {
         let errors = read_from_pack(&image.as_slice(), &PACK.as_slice());
         let error = daxfs_reader::Error::new(Problem::Original, at, original.into());
         assert_eq!(errors, [error], "{original} {size}");
-        assert_eq!(findings(&image, &PACK), [Finding::Reader(error)]);
+        assert_eq!(findings(&image), [Finding::Reader(error)]);
     }
     // An invalid inode of the pack, and one that is in another pack.
     for change in [
@@ -277,5 +257,5 @@ fn originals() {
     let image = composed(|inode| {
         (inode.original, inode.size) = (builder::in_pack::PACKED.into(), 100.into());
     });
-    assert_eq!(findings(&image.image(), &PACK), []);
+    assert_eq!(findings(&image.image()), []);
 }

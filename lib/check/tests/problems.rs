@@ -5,8 +5,9 @@
 
 use crate::damage::{findings, name_offset, position, refused, with, wrong, xattrs};
 use daxfs_reader::layout::{self, Dirent, Inode, Superblock, XattrEntry, XattrSet};
-use daxfs_reader::{self as image, Image, Memory, Problem};
+use daxfs_reader::{self as image, Image, Problem};
 use daxfs_testing::builder::{ino, specimen, superblock};
+use daxfs_testing::memory::Hooked;
 use daxfs_testing::reader::read_everything;
 use std::cell::Cell;
 use std::mem::{offset_of, size_of};
@@ -288,21 +289,12 @@ fn xattr_problems() {
 
 #[test]
 fn unreadable_memory() {
-    struct Failing<'a>(&'a [u8]);
-    impl Memory for Failing<'_> {
-        fn size(&self) -> u64 {
-            self.0.size()
-        }
-        fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
-            match offset {
-                4096.. => Err(image::Error::new(Problem::Unreadable, offset, 0)),
-                _ => self.0.read(offset, into),
-            }
-        }
-        daxfs_reader::hashes!();
-    }
+    let fail = |offset, _: &mut [u8]| match offset {
+        4096.. => Err(image::Error::new(Problem::Unreadable, offset, 0)),
+        _ => Ok(()),
+    };
     let image = specimen();
-    for error in read_everything(&Failing(&image)) {
+    for error in read_everything(&Hooked(&image, fail)) {
         assert_eq!(error.problem, Problem::Unreadable);
     }
 }
@@ -310,25 +302,14 @@ fn unreadable_memory() {
 /// The digest covers the loaded superblock, not later content of the memory.
 #[test]
 fn superblock_that_changes() {
-    struct Changing<'a>(&'a [u8], Cell<u32>);
-    impl Memory for Changing<'_> {
-        fn size(&self) -> u64 {
-            self.0.size()
-        }
-        fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
-            self.0.read(offset, into)?;
-            if offset == 0 {
-                self.1.set(self.1.get() + 1);
-                if self.1.get() > 1 {
-                    into[sb!(label) as usize] ^= 1;
-                }
-            }
-            Ok(())
-        }
-        daxfs_reader::hashes!();
-    }
     let bytes = specimen();
-    let memory = Changing(&bytes, Cell::new(0));
+    let reads = Cell::new(0);
+    let memory = Hooked(&bytes, |offset, into: &mut [u8]| {
+        if offset == 0 && reads.replace(reads.get() + 1) > 0 {
+            into[sb!(label) as usize] ^= 1;
+        }
+        Ok(())
+    });
     let superblock = image::Superblock::load(&memory).unwrap();
     let mut hashed = Vec::new();
     Image::new(&memory, &superblock)
@@ -339,5 +320,5 @@ fn superblock_that_changes() {
         .unwrap();
     let label = sb!(label) as usize;
     assert_eq!(hashed[label..label + 64], superblock.label);
-    assert_eq!(memory.1.get(), 1);
+    assert_eq!(reads.get(), 1);
 }

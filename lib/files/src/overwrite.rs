@@ -28,11 +28,6 @@ const PIECE: usize = 256 << 10;
 const SIGNATURES: &[(usize, &[u8], &str)] = &[
     (0, &CATALOG_MAGIC, "a store of images"),
     (257, b"ustar", "a tar archive"),
-    (0, b"\x1f\x8b", "a gzip file"),
-    (0, b"\x28\xb5\x2f\xfd", "a zstd file"),
-    (0, b"\xfd7zXZ\0", "an xz file"),
-    (0, b"BZh", "a bzip2 file"),
-    (0, b"\x04\x22\x4d\x18", "an lz4 file"),
     (0, b"PK\x03\x04", "a zip file"),
     (0, b"\x7fELF", "a program"),
     (0, b"070701", "a cpio archive"),
@@ -63,7 +58,29 @@ const SIGNATURES: &[(usize, &[u8], &str)] = &[
     (510, b"\x55\xaa", "a partition table"),
 ];
 
-/// Number of bytes that cover all signatures.
+/// Compressed files: how they start, the programs that print their content with `-dc`, and names.
+const COMPRESSED: &[(&[u8], &str, &str)] = &[
+    (b"\x1f\x8b", "gzip", "a gzip file"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "a zstd file"),
+    (b"\xfd7zXZ\0", "xz", "an xz file"),
+    (b"BZh", "bzip2", "a bzip2 file"),
+    (b"\x04\x22\x4d\x18", "lz4", "an lz4 file"),
+    (b"LZIP", "lzip", "an lzip file"),
+    (b"\x1f\x9d", "uncompress", "a file of compress(1)"),
+];
+
+fn compressed(start: &[u8]) -> Option<&(&[u8], &'static str, &'static str)> {
+    COMPRESSED
+        .iter()
+        .find(|(magic, ..)| start.starts_with(magic))
+}
+
+/// Returns the program that prints the content of a compressed file, which starts with `start`, with `-dc`.
+pub fn decompressor(start: &[u8]) -> Option<&'static str> {
+    compressed(start).map(|(_, program, _)| *program)
+}
+
+/// Bytes that the signatures reach.
 pub const HEAD: usize = 65608;
 
 /// Identifies a file or device, whatever its name: its type, the number of the device or of the
@@ -316,7 +333,8 @@ pub fn occupant(head: &[u8]) -> Option<&'static str> {
         let bytes = head.get(*offset..offset + magic.len());
         bytes == Some(*magic)
     });
-    found.map(|(_, _, name)| *name)
+    let name = compressed(head).map(|(.., name)| *name);
+    name.or_else(|| found.map(|(.., name)| *name))
 }
 
 fn occupied(path: &Path, head: &[u8], remedy: &str) -> Error {

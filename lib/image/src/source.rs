@@ -11,7 +11,7 @@ use daxfs_files::digest::{combine, hex, sums, wrong_sum};
 use daxfs_files::region::examine;
 use daxfs_files::region::Region;
 use daxfs_files::spool::spool;
-use daxfs_files::{occupant, scratch, Mapping, Progress, HEAD};
+use daxfs_files::{decompressor, occupant, scratch, Mapping, Progress, HEAD};
 use daxfs_reader::layout::MAGIC;
 use daxfs_reader::{Image, Memory, Problem, Superblock};
 use rustix::fs::{FileType, OFlags};
@@ -195,8 +195,7 @@ pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
             return Error::image(name, b"", error);
         }
         let looks = |kind: &str| {
-            let programs = ["gzip", "zstd", "xz", "bzip2", "lz4"];
-            let remedy = match programs.iter().find(|it| kind.contains(**it)) {
+            let remedy = match decompressor(&head) {
                 Some(program) if name == "standard input" => {
                     format!("pipe it through {program} -dc first")
                 }

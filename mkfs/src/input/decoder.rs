@@ -2,7 +2,7 @@
 
 //! Decompression of archives.
 
-use daxfs_files::{Error, Result};
+use daxfs_files::{decompressor, Error, Result};
 use flate2::bufread::GzDecoder;
 use liblzma::bufread::XzDecoder;
 use sha2::{Digest, Sha256};
@@ -23,23 +23,21 @@ pub(super) fn decoder<'a, R: BufRead + 'a>(
     reader: R,
     path: &Path,
 ) -> Result<std::result::Result<Frames<'a>, R>> {
-    let is = |magic: &[u8]| start.starts_with(magic);
-    let format = if is(&[0x1f, 0x8b]) {
-        Format::Gzip
-    } else if is(&[0x28, 0xb5, 0x2f, 0xfd]) || is_skippable(start) {
-        Format::Zstd
-    } else if is(b"\xfd7zXZ\0") {
-        Format::Xz
-    } else if let Some((_, program)) = OTHERS.iter().find(|(magic, _)| is(magic)) {
-        let why = "is compressed in a way that only";
-        let why = format!("{why} {program} knows; decompress it first with {program} -dc");
-        return Err(Error::refused(path, why));
-    } else {
-        return Ok(Err(reader));
+    let program = decompressor(start).or(is_skippable(start).then_some("zstd"));
+    let format = match program {
+        Some("gzip") => Format::Gzip,
+        Some("zstd") => Format::Zstd,
+        Some("xz") => Format::Xz,
+        Some(program) => {
+            let why = "is compressed in a way that only";
+            let why = format!("{why} {program} knows; decompress it first with {program} -dc");
+            return Err(Error::refused(path, why));
+        }
+        None => return Ok(Err(reader)),
     };
     let frames = Frames::new(format, Box::new(reader));
     frames
-        .map(Ok)
+        .map(|frames| Ok(Frames { program, ..frames }))
         .map_err(|error| Error::io(path, "decompress it", error))
 }
 
@@ -55,6 +53,8 @@ pub(super) enum Format {
 /// Decompresses consecutive frames. Ignores zeros after a frame, as gzip(1) does.
 pub(super) struct Frames<'a> {
     format: Format,
+    /// The program that decompresses them, too.
+    pub program: Option<&'static str>,
     /// `None` at the end.
     frame: Option<Frame<'a>>,
     /// Offset of the frame in the compressed data.
@@ -92,6 +92,7 @@ impl<'a> Frames<'a> {
     pub fn new(format: Format, reader: Box<dyn BufRead + 'a>) -> io::Result<Self> {
         Ok(Frames {
             format,
+            program: None,
             frame: Some(Frame::new(format, Counted { reader, at: 0 })?),
             start: 0,
             gave: false,
@@ -219,11 +220,3 @@ impl BufRead for Counted<'_> {
 fn is_skippable(start: &[u8]) -> bool {
     start.len() >= 4 && start[0] & 0xf0 == 0x50 && start[1..4] == [0x2a, 0x4d, 0x18]
 }
-
-/// Magic numbers of other compression formats.
-const OTHERS: [(&[u8], &str); 4] = [
-    (b"BZh", "bzip2"),
-    (b"LZIP", "lzip"),
-    (&[0x1f, 0x9d], "uncompress"),
-    (&[0x04, 0x22, 0x4d, 0x18], "lz4"),
-];

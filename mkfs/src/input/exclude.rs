@@ -143,25 +143,9 @@ mod tests {
     #[test]
     fn wrong_patterns() {
         assert!(Exclude::new([""; 0]).unwrap().is_none());
-        for wrong in [
-            "",
-            "/",
-            "//",
-            "[",
-            "{a",
-            "!keep.o",
-            "./x",
-            "a/./b",
-            "..",
-            "a/../b",
-            "a//b",
-            "a ",
-            "a\t",
-            "a\u{a0}",
-            "a \r",
-            "/ /",
-            "\u{feff}*.o",
-        ] {
+        let wrong = "|/|//|[|{a|!keep.o|./x|a/./b|..|a/../b|a//b|a |a\t|a\u{a0}|a \r|/ /|\
+            \u{feff}*.o";
+        for wrong in wrong.split('|') {
             assert!(Exclude::new([wrong]).is_err(), "{wrong}");
         }
     }

@@ -73,10 +73,13 @@ fn open(blob: &Blob) -> Result<(Region, Superblock)> {
 
 /// Returns the error for the image `path` whose pack `sha256` is missing.
 fn no_pack(path: &Path, sha256: &[u8; 32]) -> Error {
+    let image = match shown_path(path) {
+        name if name == "standard input" => "--pack PACK -".into(),
+        name => name,
+    };
     let why = format!(
-        "has file data in the pack with the SHA-256 {}, which mkdaxfs does not read; daxfs does: daxfs extract --tar {} - | mkdaxfs - IMAGE",
-        hex(sha256),
-        shown_path(path)
+        "has file data in the pack with the SHA-256 {}, which mkdaxfs does not read; daxfs does: daxfs extract --tar {image} - | mkdaxfs - IMAGE",
+        hex(sha256)
     );
     Error::refused(path, why)
 }

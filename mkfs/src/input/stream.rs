@@ -71,7 +71,15 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Returns the name for messages.
+    /// Returns the program that decompresses it, if it is compressed.
+    pub fn program(&self) -> Option<&'static str> {
+        match &self.bytes {
+            Bytes::Direct(..) => None,
+            Bytes::Spooled(frames, _) => frames.program,
+        }
+    }
+
+    /// Returns its name in messages.
     pub fn path(&self) -> &'a Path {
         self.path
     }

@@ -6,12 +6,52 @@
 use daxfs_files::{Output, Progress, Silent};
 use mkdaxfs::input::scan;
 use mkdaxfs::writer::make;
+use mkdaxfs::writer::tree::Tree;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
+
+/// Calls a function with the name of each step that starts, and without one when something is done.
+struct Watch<F>(F);
+
+impl<F: Fn(Option<&str>) + Sync> Progress for Watch<F> {
+    fn step(&self, name: &'static str, _total: u64) {
+        (self.0)(Some(name));
+    }
+
+    fn advance(&self, _bytes: u64) {
+        (self.0)(None);
+    }
+}
+
+/// Fails to make an image of `tree`, and returns the message. `watch` gets the temporary file of the image, and what
+/// [`Watch`] says.
+fn failure(tree: &Tree, watch: impl Fn(&Path, Option<&str>) + Sync) -> String {
+    let scratch = daxfs_testing::scratch();
+    let image = scratch.path().join("image");
+    let output = Output::create(&image).unwrap();
+    let temporary = output.temporary().unwrap();
+    let progress = Watch(|step: Option<&str>| watch(temporary, step));
+    let error = make(tree, &daxfs_testing::options(), &output, &progress).unwrap_err();
+    drop(output);
+    assert_eq!(scratch.path().read_dir().unwrap().count(), 0);
+    error
+        .to_string()
+        .replace(&format!("{}: ", image.display()), "")
+}
+
+fn scanned(root: &Path) -> Tree {
+    scan::scan(root, None, |warning| panic!("{warning}")).unwrap()
+}
+
+/// Gives the file another time.
+fn touch(file: &File) {
+    let later = SystemTime::now() + Duration::from_secs(10);
+    file.set_modified(later).unwrap();
+}
 
 /// Scans a tree with the file `a/file` of 10,000 bytes and the empty file `a/empty`, changes it,
 /// and returns the error of copying it.
@@ -21,16 +61,9 @@ fn after(change: impl FnOnce(&Path)) -> String {
     fs::create_dir_all(root.join("a")).unwrap();
     fs::write(root.join("a/file"), [1; 10_000]).unwrap();
     fs::write(root.join("a/empty"), []).unwrap();
-    let scratch = daxfs_testing::scratch();
-    let output = Output::create(&scratch.path().join("image")).unwrap();
-    let tree = scan::scan(&root, None, |warning| panic!("{warning}")).unwrap();
+    let tree = scanned(&root);
     change(&root);
-    let error = make(&tree, &daxfs_testing::options(), &output, &Silent).unwrap_err();
-    drop(output);
-    assert_eq!(scratch.path().read_dir().unwrap().count(), 0);
-    error
-        .to_string()
-        .replace(&format!("{}/", root.display()), "")
+    failure(&tree, |_, _| ()).replace(&format!("{}/", root.display()), "")
 }
 
 fn changed(how: &str) -> String {
@@ -54,11 +87,7 @@ fn files_that_change() {
         after(|root| open(root).write_all(b"x").unwrap()),
         changed("size 10000, then 10001")
     );
-    let later = SystemTime::now() + Duration::from_secs(10);
-    assert_eq!(
-        after(|root| open(root).set_modified(later).unwrap()),
-        changed("it was modified")
-    );
+    assert_eq!(after(|root| touch(&open(root))), changed("it was modified"));
     let gone = |root: &Path| fs::remove_file(root.join("a/file")).unwrap();
     assert_eq!(after(gone), changed("removed or replaced"));
     let other = |root: &Path| {
@@ -82,43 +111,21 @@ fn files_that_change() {
     assert_eq!(grown, changed("size 0, then 1").replace("file:", "empty:"));
 }
 
-/// Modifies a file as soon as part of it is copied.
-struct WhileCopied {
-    file: File,
-    copying: AtomicBool,
-}
-
-impl Progress for WhileCopied {
-    fn step(&self, name: &'static str, _total: u64) {
-        self.copying.store(name == "writing", Ordering::Relaxed);
-    }
-
-    fn advance(&self, _bytes: u64) {
-        if self.copying.swap(false, Ordering::Relaxed) {
-            let later = SystemTime::now() + Duration::from_secs(10);
-            self.file.set_modified(later).unwrap();
-        }
-    }
-}
-
 #[test]
 fn a_file_that_changes_while_it_is_copied() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("large");
     fs::write(&path, vec![3; 300_000]).unwrap();
-    let scratch = daxfs_testing::scratch();
-    let output = Output::create(&scratch.path().join("image")).unwrap();
-    let progress = WhileCopied {
-        file: File::options().append(true).open(&path).unwrap(),
-        copying: AtomicBool::new(false),
-    };
-    let tree = scan::scan(directory.path(), None, |warning| panic!("{warning}")).unwrap();
-    let error = make(&tree, &daxfs_testing::options(), &output, &progress);
-    let error = error.unwrap_err().to_string();
-    assert!(
-        error.contains("large: changed while it was read (it was modified)"),
-        "{error}"
-    );
+    let file = File::options().append(true).open(&path).unwrap();
+    let copying = AtomicBool::new(false);
+    // As soon as a part of it was copied.
+    let error = failure(&scanned(directory.path()), |_, step| match step {
+        Some(name) => copying.store(name == "writing", Ordering::Relaxed),
+        None if copying.swap(false, Ordering::Relaxed) => touch(&file),
+        None => (),
+    });
+    let why = "large: changed while it was read (it was modified)";
+    assert!(error.contains(why), "{error}");
 }
 
 /// An archive is read twice: for its members and for their content.
@@ -129,23 +136,16 @@ fn archives_that_change() {
     let archive = directory.path().join("archive.tar");
     let member = daxfs_testing::feed::member(b"file", b'0', b"", 0o644, &[1; 10_000]);
     fs::write(&archive, [member, vec![0; 1024]].concat()).unwrap();
-    let scratch = daxfs_testing::scratch();
-    let output = Output::create(&scratch.path().join("image")).unwrap();
-    let options = Options::new(scratch.path());
+    let options = Options::new(directory.path());
     let inputs = [Input::Any(archive.clone())];
-    let tree = read(&inputs, &options, &Silent, &mut |warning| {
-        panic!("{warning}")
-    });
-    let later = SystemTime::now() + Duration::from_secs(10);
+    let mut warn = |warning: String| panic!("{warning}");
+    let tree = read(&inputs, &options, &Silent, &mut warn).unwrap();
     let file = File::options().append(true).open(&archive).unwrap();
-    file.set_modified(later).unwrap();
-    let error = make(&tree.unwrap(), &daxfs_testing::options(), &output, &Silent);
-    let error = error.unwrap_err().to_string();
-    assert!(
-        error.contains("archive.tar: changed while it was read (it was modified); stop"),
-        "{error}"
-    );
-    // During the first read.
+    touch(&file);
+    let error = failure(&tree, |_, _| ());
+    let why = "archive.tar: changed while it was read (it was modified); stop";
+    assert!(error.contains(why), "{error}");
+    // While it is read for the first time.
     file.set_len(5000).unwrap();
     let error = read(&inputs, &options, &Silent, &mut |_| ()).map(|_| ());
     assert!(error.unwrap_err().to_string().contains("cut short"));
@@ -182,47 +182,23 @@ fn files_that_lie() {
     }
 }
 
-/// Changes one byte of the complete image just before it is read back.
-struct Faulty {
-    image: File,
-    offset: u64,
-}
-
-impl Progress for Faulty {
-    fn step(&self, name: &'static str, _total: u64) {
-        if name == "verifying" {
-            let mut byte = [0];
-            self.image.read_exact_at(&mut byte, self.offset).unwrap();
-            byte[0] ^= 1;
-            self.image.write_all_at(&byte, self.offset).unwrap();
-        }
-    }
-
-    fn advance(&self, _bytes: u64) {}
-}
-
 #[test]
 fn an_image_that_reads_back_differently() {
     let directory = tempfile::tempdir().unwrap();
-    let root = directory.path().join("tree");
-    fs::create_dir(&root).unwrap();
-    fs::write(root.join("small"), [1; 10_000]).unwrap();
-    fs::write(root.join("large"), vec![2; 5 << 20]).unwrap();
-    let scratch = daxfs_testing::scratch();
-    let path = scratch.path().join("image");
+    fs::write(directory.path().join("small"), [1; 10_000]).unwrap();
+    fs::write(directory.path().join("large"), vec![2; 5 << 20]).unwrap();
+    let tree = scanned(directory.path());
+    // One byte of the image changes when it is complete and about to be read back.
     let fails = |offset| {
-        let output = Output::create(&path).unwrap();
-        let temporary = output.temporary().unwrap();
-        let image = File::options().read(true).write(true).open(temporary);
-        let progress = Faulty {
-            image: image.unwrap(),
-            offset,
-        };
-        let tree = scan::scan(&root, None, |warning| panic!("{warning}")).unwrap();
-        let error = make(&tree, &daxfs_testing::options(), &output, &progress);
-        let start = format!("{}: invalid image: ", path.display());
-        let text = error.unwrap_err().to_string();
-        text.strip_prefix(&start).unwrap_or(&text).to_owned()
+        let text = failure(&tree, |image, step| {
+            if step == Some("verifying") {
+                let image = File::options().read(true).write(true).open(image).unwrap();
+                let mut byte = [0];
+                image.read_exact_at(&mut byte, offset).unwrap();
+                image.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+            }
+        });
+        text.replacen("invalid image: ", "", 1)
     };
     let differently = |start: u64, end: u64| {
         format!(

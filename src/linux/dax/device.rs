@@ -6,7 +6,7 @@ use crate::linux::block::BlockDevice;
 use crate::linux::mm::poison::Frame;
 use crate::linux::prelude::*;
 
-/// A DAX device, which may have been removed.
+/// A DAX device, present or removed.
 #[repr(transparent)]
 pub(crate) struct Device(Opaque<bindings::dax_device>);
 
@@ -46,7 +46,7 @@ pub(super) enum Mode {
     Any = bindings::DAX_RECOVERY_WRITE as isize,
 }
 
-/// Where memory of a device is.
+/// Where we found memory of a device.
 #[derive(Clone, Copy)]
 pub(super) struct Found {
     /// Number of contiguous pages, at least 1.
@@ -97,8 +97,8 @@ impl Device {
         Some((unsafe { Self::take(found) }?, start))
     }
 
-    /// Returns the number of contiguous bytes from the first on; 0 if the device is gone. DAX
-    /// devices have no function that returns their size.
+    /// Finds out how many bytes are contiguous from the first on; 0 if the device is gone. No
+    /// function tells the size of a DAX device.
     pub(crate) fn linear_size(&self) -> u64 {
         let (mut low, mut high) = (0, 1 << (u64::BITS - 1 - bindings::PAGE_SHIFT));
         // `low` pages are contiguous, `high` pages are not.

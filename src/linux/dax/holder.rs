@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The holders of DAX devices (`struct dax_holder_operations`).
+//! Holders of DAX devices (`struct dax_holder_operations`).
 
 use super::{
     device::Device,
@@ -9,7 +9,7 @@ use super::{
 use crate::linux::block::BlockDevice;
 use crate::linux::prelude::*;
 
-/// Identity of a holder, which no other one has. No object is at this address.
+/// Identifies a holder. No object is at this address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HolderId(usize);
 
@@ -36,7 +36,7 @@ pub(crate) trait Holder: Send + Sync + Sized + 'static {
     fn removed(removed: Removed) -> bool;
 }
 
-/// Announcement that the device of this holder is removed.
+/// Announces that the device of this holder is removed.
 pub(crate) struct Removed(HolderId);
 
 impl Removed {

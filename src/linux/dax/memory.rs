@@ -8,6 +8,7 @@ use super::device::{
     Mode, //
 };
 use crate::linux::block::BlockDevice;
+use crate::linux::fs::*;
 use crate::linux::mm::{
     poison::Frame,
     DaxRange,
@@ -17,18 +18,17 @@ use crate::linux::mm::{
 };
 use crate::linux::prelude::*;
 
-/// Number of pages that are asked for at a time, 1 TiB: the pmem driver counts the sectors of a
-/// request in 32 bits.
+/// How many pages to ask for at a time, 1 TiB: the pmem driver counts the sectors of a request in
+/// 32 bits.
 const MOST_PAGES: u64 = 1 << 40 >> bindings::PAGE_SHIFT;
 
-/// Why the memory of a device cannot be used.
-pub(crate) enum Unmapped {
-    /// The device refuses access to the byte at this offset.
-    Refused(u64, Error),
-    /// The device is stacked on others.
-    Stacked,
-    /// The byte at this offset does not follow the one before it.
-    Break(u64),
+/// Returns why a device is refused that refuses access to byte `at` with `error`.
+fn refused(at: u64, error: Error) -> Refusal {
+    if error == Errno::HwPoison.into() {
+        return refusal!(EIO => "byte {at:#x} cannot be read: the memory has failed";
+            "write the block again to repair it");
+    }
+    refusal!(error => "device refuses access to byte {at:#x}: {error:?}")
 }
 
 owned! {
@@ -60,7 +60,7 @@ struct Mapped {
     _pages: PageMap,
 }
 
-/// Memory of a device, once it is mapped, and `keep`, which is dropped after it.
+/// Memory of a device, once we have mapped it, and `keep`, which is dropped after it.
 ///
 /// # Invariants
 ///
@@ -94,13 +94,16 @@ impl<K> DeviceMemory<K> {
     /// fail. If the device is `bdev`'s, its list of bad blocks may grow later.
     ///
     /// The caller must delay the removal of the device.
-    pub(crate) fn map(&mut self, bdev: Option<&BlockDevice>) -> Result<(), Unmapped> {
+    pub(crate) fn map(&mut self, bdev: Option<&BlockDevice>) -> Result<(), Refusal> {
         let first = self.range.start >> bindings::PAGE_SHIFT;
         let start = self
             .device
             .direct_access(first, 1, Mode::Good)
-            .map_err(|error| Unmapped::Refused(0, error))?;
-        let pages = PageMap::of(start.frame, &self.device).ok_or(Unmapped::Stacked)?;
+            .map_err(|error| refused(0, error))?;
+        let Some(pages) = PageMap::of(start.frame, &self.device) else {
+            refuse!(Errno::NotSupported => "stacked DAX devices are not supported";
+                "mount the pmem device below it");
+        };
         // The list is in the object that has the page map: pmem is the only driver with both.
         let bdev = bdev.filter(|bdev| {
             Device::of_block(bdev).is_some_and(|(device, _)| ptr::eq(&*device, &*self.device))
@@ -110,14 +113,14 @@ impl<K> DeviceMemory<K> {
             let now = unsafe { number.as_ref() }.load(Acquire);
             (number, now)
         });
-        self.for_each_part(Unmapped::Refused, |page, found| {
+        self.for_each_part(refused, |page, found| {
             let at = page << bindings::PAGE_SHIFT;
             let address = start.address.as_ptr().wrapping_add(at as usize);
-            if found.address.as_ptr() == address && found.frame == start.frame + page as usize {
-                Ok(())
-            } else {
-                Err(Unmapped::Break(at))
+            if found.address.as_ptr() != address || found.frame != start.frame + page as usize {
+                refuse!(EINVAL => "device is not mapped in one piece (break at byte {at:#x})";
+                    "use a linear one");
             }
+            Ok(())
         })?;
         // INVARIANT: All pages of the range have been found.
         self.mapped = Some(Mapped {

@@ -18,8 +18,5 @@ pub(crate) use holder::{
     HolderId,
     Removed, //
 };
-pub(crate) use memory::{
-    DeviceMemory,
-    Unmapped, //
-};
+pub(crate) use memory::DeviceMemory;
 pub(crate) use node::Node;

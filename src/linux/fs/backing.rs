@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Backing files, which memory areas have instead of the open file.
+//! Backing files, which memory areas refer to instead of the open file.
 //!
 //! cachestat(2) looks for shadow entries of reclaimed pages in the address space of any open file
-//! (`f_mapping`), takes DAX's entries for such, and dereferences part of a page frame number. So
-//! only a file without a descriptor, which memory areas have (`vm_file`), has the address space
-//! that the file is mapped through.
+//! (`f_mapping`), mistakes DAX's entries for such, and dereferences part of a page frame number. So
+//! we hide the address space that a file is mapped through: only a file without a descriptor, which
+//! memory areas refer to (`vm_file`), leads to it.
 //!
-//! If cachestat(2) left DAX mappings out, open files could have that address space, and this file
-//! would go.
+//! Once cachestat(2) leaves DAX mappings out, delete this file and let open files lead there.
 //!
 //! C headers: `include/linux/backing-file.h`, `include/linux/fs.h`.
 

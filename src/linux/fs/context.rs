@@ -261,16 +261,12 @@ impl<T: Operations> VTable<T> {
         from_result(|| {
             // SAFETY: The VFS passes a valid parameter, and holds the context's mutex. The context
             // is one of a filesystem type of `T`. That of a remount keeps the root of a superblock.
-            let (param, (context, options), registration, sb) = unsafe {
+            let (param, (context, options), sb) = unsafe {
                 let root = (*fc).root;
-                (
-                    Param::from_raw(param),
-                    parts::<T>(fc),
-                    Registration::<T>::from_raw((*fc).fs_type),
-                    (!root.is_null()).then(|| SuperBlock::<T>::of(root)),
-                )
+                let sb = (!root.is_null()).then(|| SuperBlock::<T>::of(root));
+                (Param::from_raw(param), parts::<T>(fc), sb)
             };
-            T::parse_param(registration, options, &param, sb)
+            T::parse_param(options, &param, sb)
                 .map(|()| 0)
                 .map_err(|refusal| context.refuse(refusal))
         })
@@ -326,7 +322,7 @@ unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> Result<(), R
         let (known, reserved) = registration.find_or_reserve(key)?;
         let data = match known {
             0 => {
-                let data = T::open(registration, options, found, context)?;
+                let data = T::open(&registration.shared, options, found, context)?;
                 Some(KBox::new(data, GFP_KERNEL_ACCOUNT)?)
             }
             _ => None,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Directories, and file handles (`struct export_operations`).
+//! Directories and file handles (`struct export_operations`).
 
 use super::*;
 

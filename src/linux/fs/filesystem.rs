@@ -34,7 +34,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Mount options while they are parsed.
     type Options: Send + Sync;
 
-    /// Facts about the source of a mount.
+    /// What was found out about the source of a mount.
     type Found;
 
     /// Private data of a superblock. They are dropped without `s_umount`.
@@ -53,13 +53,10 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     ///
     /// Errors: `ENOPARAM` for an unknown option, which the VFS then looks for among its own.
     fn parse_param(
-        registration: &Registration<Self>,
         options: &mut Self::Options,
         param: &Param<'_>,
         sb: Option<&SuperBlock<Self>>,
-    ) -> Result<(), Refusal>
-    where
-        Self: Operations;
+    ) -> Result<(), Refusal>;
 
     /// Returns the kind of superblock that this mount needs, and what is known of its source.
     fn super_kind(
@@ -70,13 +67,11 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Opens the source, and returns the data of a new superblock. There is none yet, so this may
     /// take long: the VFS holds only the lock of the context.
     fn open(
-        registration: &Registration<Self>,
+        shared: &Self::Shared,
         options: &Self::Options,
         found: Self::Found,
         context: &Context,
-    ) -> Result<Self::Super, Refusal>
-    where
-        Self: Operations;
+    ) -> Result<Self::Super, Refusal>;
 
     /// Returns the block device that holds the filesystem, if there is one.
     fn block_device(data: &Self::Super) -> Option<&BlockDevice>;
@@ -124,7 +119,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     fn uuid(sb: &SuperBlock<Self>) -> &[u8; 16];
 }
 
-/// A registered filesystem type. Dropping it unregisters the type.
+/// A registered filesystem type. Drop it to unregister the type.
 ///
 /// # Invariants
 ///
@@ -241,7 +236,7 @@ impl<T: Operations> Registration<T> {
     }
 }
 
-/// A key that no superblock has. No other mount makes one with it.
+/// A key without a superblock. No other mount makes one with it.
 pub(super) struct Reserved<'a, T: Operations>(&'a Registration<T>, Key);
 
 impl<T: Operations> Reserved<'_, T> {

@@ -2,8 +2,8 @@
 
 //! Read-only filesystems: safe traits over the C interface of the VFS.
 //!
-//! A filesystem implements one trait for each kind of object, see [`Operations`]. [`Registration`]
-//! makes it known to the kernel.
+//! Implement one trait for each kind of object, see [`Operations`], and make the filesystem known
+//! to the kernel by a [`Registration`].
 //!
 //! C headers: `include/linux/fs.h`, `include/linux/fs_context.h`, `include/linux/exportfs.h`,
 //! `include/linux/xattr.h`.

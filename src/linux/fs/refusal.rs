@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Why a mount is refused, and errors of a mounted filesystem.
+//! Refuses mounts with a reason and a remedy, and reports errors of mounted filesystems.
 
 use super::*;
 
-/// Why a mount or a mount option is refused: the reason, what the user can do about it, and the
-/// error code.
+/// Why we refuse a mount or a mount option, what the user can do about it, and the error code.
 pub(crate) struct Refusal {
     // Texts are `None` if memory is short.
     pub(super) subject: Option<CString>,

@@ -148,14 +148,13 @@ impl<T: Operations> VTable<T> {
         dentry: *mut bindings::dentry,
         buf: *mut bindings::kstatfs,
     ) -> ffi::c_int {
-        // SAFETY: The caller passes a dentry of a mounted superblock.
-        let sb = unsafe { SuperBlock::<T>::of(dentry) };
+        // SAFETY: The VFS passes a dentry of a mounted superblock, and a buffer that belongs to this
+        // call.
+        let (sb, buf) = unsafe { (SuperBlock::<T>::of(dentry), &mut *buf) };
         let (pages, inodes) = T::statfs(sb);
         // The same value as uuid_to_fsid() gives.
         let uuid = u128::from_le_bytes(*T::uuid(sb));
         let fsid = uuid as u64 ^ (uuid >> 64) as u64;
-        // SAFETY: The VFS passes a buffer that belongs to this call.
-        let buf = unsafe { &mut *buf };
         buf.f_type = T::MAGIC as isize;
         buf.f_bsize = bindings::PAGE_SIZE as isize;
         buf.f_frsize = buf.f_bsize;
@@ -170,10 +169,10 @@ impl<T: Operations> VTable<T> {
         seq: *mut bindings::seq_file,
         root: *mut bindings::dentry,
     ) -> ffi::c_int {
-        // SAFETY: The VFS passes a seq_file that belongs to this call.
-        let seq = unsafe { SeqFile::from_raw(seq.cast()) };
-        // SAFETY: The caller passes the root of a mounted superblock.
-        T::show_options(unsafe { SuperBlock::<T>::of(root) }, seq);
+        // SAFETY: The VFS passes a seq_file that belongs to this call, and the root of a mounted
+        // superblock.
+        let (seq, sb) = unsafe { (SeqFile::from_raw(seq.cast()), SuperBlock::<T>::of(root)) };
+        T::show_options(sb, seq);
         0
     }
 }

@@ -165,14 +165,13 @@ impl<T: Operations> VTable<T> {
         buffer: *mut ffi::c_void,
         size: usize,
     ) -> ffi::c_int {
-        // SAFETY: The handlers are static. The VFS passes an inode that has been set up, and a
-        // NUL-terminated string, which live during this call.
-        let (number, inode, name) = unsafe {
-            let inode = INode::<T>::from_raw(inode);
-            ((*handler).flags as u8, inode, CStr::from_char_ptr(name))
+        // SAFETY: The handlers are static. The VFS passes an inode that has been set up, a
+        // NUL-terminated string, and a buffer, which live and belong to us during this call.
+        let (inode, number, name, mut value) = unsafe {
+            let (inode, name) = (INode::<T>::from_raw(inode), CStr::from_char_ptr(name));
+            let value = XattrBuffer::new(buffer.cast(), size);
+            (inode, (*handler).flags as u8, name, value)
         };
-        // SAFETY: The VFS passes a buffer that belongs to this call.
-        let mut value = unsafe { XattrBuffer::new(buffer.cast(), size) };
         match T::get_xattr(inode, number, name.to_bytes(), &mut value) {
             // A value has at most 64 KiB.
             Ok(()) => value.used as ffi::c_int,
@@ -186,10 +185,11 @@ impl<T: Operations> VTable<T> {
         buffer: *mut ffi::c_char,
         size: usize,
     ) -> isize {
-        // SAFETY: The caller passes a positive dentry.
-        let inode = unsafe { INode::<T>::of_dentry(dentry) };
-        // SAFETY: The VFS passes a buffer that belongs to this call.
-        let mut list = unsafe { XattrBuffer::new(buffer.cast(), size) };
+        // SAFETY: The VFS passes a positive dentry, and a buffer that belongs to this call.
+        let (inode, mut list) = unsafe {
+            let list = XattrBuffer::new(buffer.cast(), size);
+            (INode::<T>::of_dentry(dentry), list)
+        };
         match T::list_xattrs(inode, &mut list) {
             Ok(()) => list.used as isize,
             Err(error) => error.to_errno() as isize,

@@ -2,11 +2,11 @@
 
 //! Fault-around: a read fault on a page also maps the pages around it that can be mapped.
 //!
-//! The page cache does the same, from `vm_ops->map_pages`, which must not sleep. Pages that the DAX
-//! code does not know yet need memory for their entries. So here the fault handler does it.
+//! The page cache does the same, from `vm_ops->map_pages`, which must not sleep. The DAX code
+//! allocates entries for pages that are new to it, so we do it in the fault handler.
 //!
-//! A DAX fault that maps the pages around it, as far as the iomap goes, would replace all that is
-//! for DAX devices here, with iomaps that end where pages are not usable.
+//! Once a DAX fault maps the pages around it, as far as the iomap goes, drop all that is for DAX
+//! devices here, and let iomaps end where pages are not usable.
 
 use super::fault::Kept;
 use super::pmd::NoPmd;
@@ -64,7 +64,7 @@ impl<'a, C> Fault<'a, C> {
             }
         }
         let no_pmd = NoPmd::new(self, &kept);
-        if no_pmd.as_ref().is_some_and(|no_pmd| no_pmd.is_huge(self)) {
+        if no_pmd.is_some() && self.is_huge() {
             // SAFETY: The entry is set.
             return unsafe { self.result(bindings::VM_FAULT_NOPAGE) };
         }
@@ -201,9 +201,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
             .find(|result| result & bindings::VM_FAULT_OOM == 0)
             .unwrap_or(bindings::VM_FAULT_OOM);
         // A PMD entry that another thread has set maps the pages around as well.
-        // SAFETY: The fault is valid. The MM finds the PMD before it calls a handler of faults.
-        let is_huge = || unsafe { bindings::vmf_pmd_is_huge(fault.as_raw()) };
-        if result != bindings::VM_FAULT_NOPAGE || is_huge() {
+        if result != bindings::VM_FAULT_NOPAGE || fault.is_huge() {
             return result;
         }
         let first = fault.address() as u64 - (here - start) * PAGE_SIZE;

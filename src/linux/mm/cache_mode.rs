@@ -6,9 +6,9 @@
 //! Processes must map it with the same attributes, because mappings of a page that are cached
 //! differently may show different bytes.
 //!
-//! On x86-64 with a page attribute table the kernel also records the memory type of each page. It
-//! uses that record for page frames, instead of the attributes of the mapping. The page-table
-//! entries that are looked up here agree with the record.
+//! On x86-64 with a page attribute table the kernel also records the memory type of each page, and
+//! uses that for page frames, instead of the attributes of the mapping. The page-table entries that
+//! we look up here agree with it.
 
 use crate::linux::prelude::*;
 

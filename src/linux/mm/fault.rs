@@ -73,6 +73,12 @@ impl<'a, C> Fault<'a, C> {
         unsafe { &*self.vmf }
     }
 
+    /// Returns true if another thread has set a PMD entry since the MM last looked.
+    pub(super) fn is_huge(&self) -> bool {
+        // SAFETY: The fault is valid. The MM finds the PMD before it calls a handler of faults.
+        unsafe { bindings::vmf_pmd_is_huge(self.vmf) }
+    }
+
     /// Returns the page of the file, counted from 0.
     pub(crate) fn page(&self) -> u64 {
         self.fields().__bindgen_anon_1.pgoff as u64

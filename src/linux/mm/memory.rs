@@ -13,11 +13,10 @@ use super::{
 };
 use crate::linux::prelude::*;
 
-/// Number of bytes that are copied at a time from I/O memory, which cannot be copied to user space
-/// directly.
+/// How many bytes to copy at a time from I/O memory, which we cannot copy to user space directly.
 const IO_PIECE: usize = 256;
 
-/// Number of bytes of a destination that are faulted in at a time.
+/// How many bytes of a destination to fault in at a time.
 const PRESENT: usize = 2 << 20;
 
 /// How files of a region are mapped into processes.
@@ -97,7 +96,7 @@ pub(crate) fn fault_in(to: &mut IovIterDest<'_>, length: usize) -> bool {
     missing < length
 }
 
-/// Owner of mapped memory. Dropping it releases the memory.
+/// Owner of mapped memory. Drop it to release the memory.
 ///
 /// # Safety
 ///
@@ -134,7 +133,7 @@ pub(crate) unsafe trait Owner: Send + Sync {
     }
 }
 
-/// Mapped memory. A [`Space`](super::Space) that processes may map has a reference to it.
+/// Mapped memory. A [`Space`](super::Space) that processes may map keeps a reference to it.
 ///
 /// Copies of it survive a machine check, and are mixtures if others write the memory at the same
 /// time.

@@ -42,7 +42,4 @@ pub(crate) use space::{
     Span, //
 };
 
-use crate::bindings;
-
-/// Size of a page in bytes.
-pub(crate) const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
+pub(crate) use crate::bindings::PAGE_SIZE;

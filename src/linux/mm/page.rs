@@ -81,8 +81,7 @@ impl OwnPage {
     }
 }
 
-/// A page with a copy of other memory, which is made when it is needed, and made again when its
-/// memory has failed.
+/// A page with a copy of other memory. We make it on demand, and again when its memory fails.
 ///
 /// # Invariants
 ///

@@ -3,6 +3,7 @@
 //! PMD entries for memory without a DAX device.
 
 use super::fault::Kept;
+use super::poison::has_page;
 use super::{
     Fault,
     FaultResult,
@@ -31,12 +32,6 @@ fn whole<C>(fault: &Fault<'_, C>, space: &Space) -> Option<u64> {
         && start + (PMD_SIZE - 1) <= area_end
         && first * PAGE_SIZE + PMD_SIZE <= space.length;
     fits.then_some(first)
-}
-
-/// Returns true if page frame `frame` has a struct page.
-fn has_page(frame: usize) -> bool {
-    // SAFETY: The function looks the number up.
-    unsafe { bindings::pfn_valid(frame) != 0 }
 }
 
 /// Returns the lock that excludes PMD entries and pages: inserting pages takes it for reading,
@@ -71,12 +66,6 @@ impl<'f> NoPmd<'f> {
         unsafe { bindings::down_read(lock_of(kept.space)) };
         // INVARIANT: The lock was taken above.
         Some(NoPmd(kept.space))
-    }
-
-    /// Returns true if another thread has set a PMD entry since the MM last looked.
-    pub(super) fn is_huge<C>(&self, fault: &Fault<'_, C>) -> bool {
-        // SAFETY: The fault is valid. The MM finds the PMD before it calls a handler of faults.
-        unsafe { bindings::vmf_pmd_is_huge(fault.as_raw()) }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Memory that is known to have failed, by the numbers of its page frames.
 //!
 //! The kernel marks the struct page of failed memory. Checking it costs more than the rest of a
-//! small read, so only the pages of memory in which one has failed are checked.
+//! small read, so we check pages only in memory where one has failed.
 
 use crate::linux::prelude::*;
 
@@ -39,6 +39,12 @@ pub(crate) fn set_any() {
 pub(crate) fn set_unreported() {
     UNREPORTED.store(true, Release);
     set_any();
+}
+
+/// Returns true if page frame `frame` has a struct page.
+pub(in crate::linux) fn has_page(frame: usize) -> bool {
+    // SAFETY: The function looks the number up.
+    unsafe { bindings::pfn_valid(frame) != 0 }
 }
 
 /// A page frame of memory that this module uses, so that it may be marked.

@@ -2,10 +2,10 @@
 
 //! Address spaces that files are mapped through (`struct address_space`).
 //!
-//! The kernel's DAX code notes in each page which address space it belongs to, and can forget that
-//! only when the page has no users. An inode cannot wait for that: memory reclaim and unmount evict
-//! it. So an address space belongs to an internal inode, which cannot be looked up, and outlives
-//! the file's inode while one of its pages is in use.
+//! The kernel's DAX code notes the address space of each page, and can forget it only when nobody
+//! uses the page. An inode cannot wait for that: memory reclaim and unmount evict it. So we make an
+//! internal inode for each address space. Nobody can look it up, and it outlives the file's inode
+//! while one of its pages is in use.
 
 use super::{
     MapMethod,
@@ -223,7 +223,7 @@ impl Drop for Space {
     }
 }
 
-/// The address space of a file, which is not its inode's, and what the file has claimed it by.
+/// The address space of a file, which is not its inode's, and the file's claim to it.
 pub(crate) struct FileMapping<C> {
     // Dropped first.
     claim: C,

@@ -94,7 +94,7 @@ fn from_init_to_removal() {
     disk(&place)
         .write_all_at(&[1], 2 * CATALOG_SIZE - 1)
         .unwrap();
-    steps(&place, "verify disk | 1 | disk: one: ");
+    place.steps("daxfs store", "verify disk | 1 | disk: one: ");
     place.ok("daxfs store remove disk one");
     assert_eq!(names(&place), ["one removed", "two active"]);
     for command in ["activate", "remove"] {
@@ -183,27 +183,14 @@ fn place_of(place: &Place, name: &str) -> u64 {
     table.find(name).unwrap().range.start
 }
 
-/// Runs rows of `LINE | STATUS | PART` with `daxfs store`: exit status and output, or success.
-#[track_caller]
-fn steps(place: &Place, rows: &str) {
-    for row in rows.lines().map(str::trim_start) {
-        let mut fields = row.splitn(3, " | ");
-        let run = place.run(format!("daxfs store {}", fields.next().unwrap()));
-        let status = fields.next().unwrap_or("0").parse();
-        let said = [run.text(), &run.stderr].concat();
-        let is_said = said.contains(fields.next().unwrap_or_default());
-        assert!(Ok(run.status) == status && is_said, "{row}: {run:?}");
-    }
-}
-
-/// An image of a store in a directory is copied to a device with its packs, shared there.
+/// An image of a store in a directory is copied to a device with its packs, which the images there share.
 #[test]
 fn composed_images() {
     let place = versions();
     place.ok("for name in v1 v2; do daxfs store add store $name $name || exit; done");
     place.ok("cp store/images/v2.daxfs outside; ln -s store/images/v1.daxfs link");
-    steps(
-        &place,
+    place.steps(
+        "daxfs store",
         "init --size 32M disk
         add disk v1 link | 0 |   v1: 2 packs are new, 0 were present;
         add disk v2 store/images/v2.daxfs | 0 |   v2: 1 packs are new, 2 were present;
@@ -233,10 +220,8 @@ fn composed_images() {
     let files = old.iter().map(|pack| pack.as_str().unwrap());
     let files = files.map(|pack| format!("store/packs/{pack}.daxfs"));
     let other = files.min_by_key(|file| place.read(file).len()).unwrap();
-    // An image whose packs the device lacks must be in a store. Packs have other names than images.
-    steps(
-        &place,
-        &format!(
+    // An image with packs that the device does not have must be in a store. Packs have other names than images.
+    place.steps("daxfs store", &format!(
             "remove disk v2
             gc disk | 0 | removed 1 packs, 0 unfinished files (16K)
             add disk v2 outside | 1 | outside: needs pack {own}, which the device does not have; give STORE
@@ -250,8 +235,8 @@ fn composed_images() {
     let why = "has another SHA-256 than its name says";
     place.fails("daxfs store add disk v2 store/images/v2.daxfs", why);
     place.ok(format!("mv good store/packs/{own}.daxfs"));
-    steps(
-        &place,
+    place.steps(
+        "daxfs store",
         "add disk v2 store/images/v2.daxfs | 0 | 1 packs are new, 2 were present;
         add disk other outside | 0 | 0 packs are new, 3 were present;
         remove disk other",
@@ -259,9 +244,7 @@ fn composed_images() {
     // Damage is found and removed.
     let at = place_of(&place, &pack);
     disk(&place).write_all_at(&place.read(other), at).unwrap();
-    steps(
-        &place,
-        &format!(
+    place.steps("daxfs store", &format!(
             "verify disk | 1 | disk: {pack}: is not the pack with this SHA-256
             verify disk | 1 | disk: v2: pack {own} is missing or damaged
             add disk again outside | 1 | disk: {pack}: is damaged (another image than its name says); daxfs store remove
@@ -277,9 +260,9 @@ fn composed_images() {
     );
     let at = place_of(&place, "v2") + 4200;
     disk(&place).write_all_at(b"damage", at).unwrap();
-    // Without enough room, nothing remains that gc cannot find.
-    steps(
-        &place,
+    // Without enough room, nothing remains that gc does not find.
+    place.steps(
+        "daxfs store",
         "verify disk | 1 | : 1 problems
         list disk | 1 | disk: v2: metadata checksum mismatch
         gc disk | 1 | disk: keeps all packs, because images that cannot be read may need them; if
@@ -372,11 +355,9 @@ fn damage_is_said() {
         assert!(list(&place)["damaged"].is_string());
     };
     let run = |words: &str, status: i32, part: &str| {
-        let run = place.run(format!("daxfs store {words}"));
+        let run = place.says(format!("daxfs store {words}"), status, part);
         let said = "warning: disk: a copy of the store's table is damaged: ";
-        assert_eq!(run.status, status, "{words}: {run:?}");
         assert!(run.stderr.contains(said), "{words}: {run:?}");
-        assert!(run.stderr.contains(part), "{words}: {run:?}");
     };
     damage();
     run("add disk two one", 1, "activate or remove an image");
@@ -925,8 +906,7 @@ fn file_magic() {
     let place = store(1);
     if available("file") {
         let magic = concat!(env!("CARGO_MANIFEST_DIR"), "/../../debian/magic");
-        let text = place.ok(format!("file -m '{magic}' -b disk"));
         let said = "daxfs store of images, version 2, 4194304 bytes\n";
-        assert_eq!(text.text(), said);
+        place.prints(format!("file -m '{magic}' -b disk"), said);
     }
 }

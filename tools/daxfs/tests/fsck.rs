@@ -13,21 +13,17 @@ fn sums() {
     let mut options = options();
     options.sums = true;
     image_with(&place.path("source"), &place.path("image"), &options).unwrap();
-    assert!(place.ok("daxfs fsck image").text().contains(": clean, "));
+    place.prints("daxfs fsck image", ": clean, ");
     let mut bytes = place.read("image");
     let size = superblock(&bytes).total_size.get() as usize;
-    let info = place.ok("daxfs info image");
     let line = format!("Piece sums:     32 bytes from {size:#x}\n");
-    assert!(info.text().contains(&line), "{info:?}");
+    place.prints("daxfs info image", &line);
 
     bytes[size + 5] ^= 1;
     place.write("image", &bytes);
-    let damaged = place.run("daxfs fsck image");
-    assert_eq!((damaged.status, damaged.text()), (4, ""));
-    let said = &damaged.stderr;
-    assert!(
-        said.starts_with("image: SHA-256 of piece 0 is ") && said.contains(", the table says ")
-    );
+    let damaged = place.says("daxfs fsck image", 4, ", the table says ");
+    let start = "image: SHA-256 of piece 0 is ";
+    assert!(damaged.text().is_empty() && damaged.stderr.starts_with(start));
     // The table is not part of the image.
     place.ok("daxfs digest image");
 
@@ -38,20 +34,15 @@ fn sums() {
     place.ok("daxfs digest image");
     for end in [31, 0] {
         place.write("image", &bytes[..size + end]);
-        let cut = place.run("daxfs fsck image");
         let said = "image larger than the region that holds it";
-        assert!(cut.status == 4 && cut.stderr.contains(said), "{cut:?}");
+        place.says("daxfs fsck image", 4, said);
     }
 }
 
 #[test]
 fn fsck() {
     let place = fixture();
-    let clean = place.ok("daxfs fsck image");
-    assert!(
-        clean.text().starts_with("image: clean, 10 inodes, "),
-        "{clean:?}"
-    );
+    place.prints("daxfs fsck image", "image: clean, 10 inodes, ");
     assert_eq!(place.ok("daxfs fsck --quiet image").text(), "");
 
     // Data covered by nothing but the SHA-256.
@@ -70,12 +61,8 @@ fn fsck() {
     // Without a superblock.
     bytes[0] = 0;
     place.write("image", &bytes);
-    let none = place.run("daxfs fsck image");
-    assert!(
-        none.status == 4 && none.stderr.contains("not a daxfs image"),
-        "{none:?}"
-    );
-    assert_eq!(place.run("daxfs fsck image /missing").status, 12);
+    place.says("daxfs fsck image", 4, "not a daxfs image");
+    place.says("daxfs fsck image /missing", 12, "");
     place.ok("daxfs fsck --help");
 }
 
@@ -85,8 +72,8 @@ fn fsck_daxfs() {
     for options in ["-a", "-p", "-n -f -V", "-y"] {
         place.ok(format!("fsck.daxfs {options} image"));
     }
-    assert_eq!(place.run("fsck.daxfs -a").status, 16);
-    assert_eq!(place.run("fsck.daxfs /missing").status, 8);
+    place.says("fsck.daxfs -a", 16, "");
+    place.says("fsck.daxfs /missing", 8, "");
 }
 
 /// Findings name the affected file.
@@ -102,12 +89,8 @@ fn paths() {
     bytes[record.unwrap() + 4] = 7;
     seal(&mut bytes);
     place.write("image", &bytes);
-    let found = place.run("daxfs fsck image");
     let expected = "image: /dir/below/deep: wrong link count (offset ";
-    assert!(
-        found.status == 4 && found.stderr.contains(expected),
-        "{found:?}"
-    );
+    place.says("daxfs fsck image", 4, expected);
 }
 
 /// Each finding is reported.
@@ -121,7 +104,6 @@ fn findings() {
     bytes[start..start + length].fill(b'/');
     seal(&mut bytes);
     place.write("image", &bytes);
-    let all = place.run("daxfs fsck image");
-    let invalid = all.stderr.matches("invalid name").count();
-    assert!(all.status == 4 && invalid == 150, "{all:?}");
+    let all = place.says("daxfs fsck image", 4, "");
+    assert_eq!(all.stderr.matches("invalid name").count(), 150);
 }

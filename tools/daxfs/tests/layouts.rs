@@ -22,14 +22,7 @@ fn exported() -> Place {
     place
 }
 
-/// Runs a line, which must succeed and print `part`.
-#[track_caller]
-fn says(place: &Place, line: &str, part: &str) {
-    let run = place.ok(line);
-    assert!(run.text().contains(part), "{line}: {part:?}: {run:?}");
-}
-
-/// Returns a description from the layout.
+/// Returns a description in the layout.
 fn description(place: &Place, name: &str) -> Value {
     serde_json::from_slice(&place.read(name)).unwrap()
 }
@@ -83,21 +76,19 @@ fn refused(place: &Place, part: &str) -> String {
 fn there_and_back() {
     let place = versions();
     place.shell("for n in 1 2; do daxfs store add store base-$n v$n; done");
-    let export = |name: &str, to: &str, part: &str| {
-        says(
-            &place,
-            &format!("daxfs store export store {name} {to}"),
-            part,
-        );
-    };
-    // The image, two packs, the manifest and the configuration.
-    let first = ": 5 blobs (3.0M) are new, 0 (0) were present\n";
-    export("base-1", "oci:layout", &format!("base-1{first}"));
-    // The second one adds its version, and contains the large and the small file.
-    export("base-2", "oci:layout", "base-2: 4 blobs (");
+    // The image, two packs, the manifest and the configuration. The second one adds its version, and has the large file and
+    // the small one.
+    place.steps(
+        "daxfs store export store",
+        "base-1 oci:layout | 0 | base-1: 5 blobs (3.0M) are new, 0 (0) were present
+        base-2 oci:layout | 0 | base-2: 4 blobs (",
+    );
     let before = place.names(BLOBS);
-    export("base-2", "oci:layout", "base-2: 0 blobs (0) are new, 6 (");
-    export("base-2", "oci:layout:latest", "latest: 0 blobs (0) are new");
+    place.steps(
+        "daxfs store export store",
+        "base-2 oci:layout | 0 | base-2: 0 blobs (0) are new, 6 (
+        base-2 oci:layout:latest | 0 | latest: 0 blobs (0) are new",
+    );
     assert_eq!((place.names(BLOBS), before.len()), (before.clone(), 9));
     assert_eq!(place.names("layout"), ["blobs", "index.json", "oci-layout"]);
     for name in &before {
@@ -112,56 +103,34 @@ fn there_and_back() {
     index["annotations"] = json!({ "a": "b" });
     place.write("layout/index.json", index.to_string());
 
-    let add = |name: &str, from: &str, part: &str| {
-        let line = format!("daxfs store add other {name} oci:layout:{from}");
-        says(&place, &line, &format!("{name}: {part}"));
-        place.same(
-            &format!("other/images/{name}.daxfs"),
-            &format!("store/images/{}.daxfs", from.replace("latest", "base-2")),
-        );
-    };
-    add(
-        "base-1",
-        "base-1",
-        "3 objects (2.9M) are new, 0 (0) were present; 2 packs",
-    );
-    add(
-        "latest",
-        "latest",
-        "1 objects (2) are new, 3 (2.9M) were present; 3 packs",
-    );
     let digest = index["manifests"][1]["digest"].as_str().unwrap();
-    says(
-        &place,
-        &format!("daxfs store add -a other by-digest oci:layout:{digest}"),
-        "by-digest: 0 objects",
+    place.steps(
+        "daxfs store",
+        &format!(
+            "add other base-1 oci:layout:base-1 | 0 | base-1: 3 objects (2.9M) are new, 0 (0) were present; 2 packs
+            add other base-2 oci:layout:latest | 0 | base-2: 1 objects (2) are new, 3 (2.9M) were present; 3 packs
+            add -a other by-digest oci:layout:{digest} | 0 | by-digest: 0 objects
+            verify other | 0 | 3 images, 3 packs, 4 objects: 0 problems
+            list other | 0 | by-digest  active
+            add other base-1 oci:layout:base-1 | 1 | base-1: is in the store"
+        ),
     );
-    place.ok("diff -r store/packs other/packs");
-    says(
-        &place,
-        "daxfs store verify other",
-        "3 images, 3 packs, 4 objects: 0 problems",
+    place.ok("diff -r store/packs other/packs; for n in 1 2; do cmp {store,other}/images/base-$n.daxfs; done");
+    // The packs that only it needs are freed. A new image takes the name of another one.
+    place.steps(
+        "daxfs store",
+        "remove other base-2
+        remove other by-digest
+        gc other | 0 | removed 1 packs, 0 unfinished
+        export store base-1 oci:layout:latest | 0 | latest: 0 blobs
+        add other again oci:layout:base-1 | 0 | again: 0 objects
+        add other now oci:layout:latest",
     );
-    says(&place, "daxfs store list other", "\nby-digest  active ");
-    place.fails(
-        "daxfs store add other base-1 oci:layout:base-1",
-        "base-1: is in the store",
+    let index = description(&place, "layout/index.json");
+    assert_eq!(index["annotations"], json!({ "a": "b" }));
+    place.ok(
+        "cmp {store/images/base-1,other/images/again}.daxfs && cmp other/images/{now,again}.daxfs",
     );
-    // The packs that only this image needs are freed.
-    place.ok("daxfs store remove other latest && daxfs store remove other by-digest");
-    says(
-        &place,
-        "daxfs store gc other",
-        "removed 1 packs, 0 unfinished",
-    );
-    // A new image takes over another one's name.
-    export("base-1", "oci:layout:latest", "latest: 0 blobs");
-    assert_eq!(
-        description(&place, "layout/index.json")["annotations"],
-        json!({ "a": "b" })
-    );
-    add("again", "base-1", "0 objects");
-    place.ok("daxfs store add other now oci:layout:latest && cmp other/images/{now,again}.daxfs");
 }
 
 #[test]
@@ -173,12 +142,11 @@ fn signatures() {
     place.ok("daxfs store add other base-2 oci:layout:base-2");
     place.same("other/images/base-2.daxfs", "store/images/base-2.daxfs");
     place.ok("daxfs verify --cert owner.pem other/images/base-2.daxfs");
-    // The unsigned image is a different blob.
-    place.ok("daxfs store add store unsigned v2");
-    says(
-        &place,
-        "daxfs store export store unsigned oci:layout",
-        "unsigned: 3 blobs (",
+    // The image without a signature is another blob.
+    place.steps(
+        "daxfs store",
+        "add store unsigned v2
+        export store unsigned oci:layout | 0 | unsigned: 3 blobs (",
     );
 }
 
@@ -186,70 +154,46 @@ fn signatures() {
 fn damage() {
     let place = exported();
     let parts = parts(&place);
-    let again = "copy the image to the layout again";
     for part in &parts {
         let content = place.read(part);
         let mut damaged = content.clone();
         damaged[content.len() / 2] ^= 1;
         place.write(part, &damaged);
         refused(&place, &format!("{part}: does not have its digest sha256:"));
-        // The size does not reveal it.
-        says(
-            &place,
-            "daxfs store export store base-2 oci:layout",
-            ": 0 blobs",
-        );
+        // The size does not show it.
+        place.prints("daxfs store export store base-2 oci:layout", ": 0 blobs");
         place.write(part, &damaged[..100]);
         let said = refused(&place, &format!("{part}: has 100 bytes instead of "));
-        assert!(
-            said.contains(&format!("remove this file, and {again}")),
-            "{said}"
-        );
+        assert!(said.contains("remove this file, and copy the image to the layout again"));
         place.ok(format!("rm {part}"));
         let name = part.strip_prefix("layout/").unwrap();
         let why = "it is not a complete OCI image layout. Copy the image to it again";
         refused(&place, &format!("layout: has no '{name}'; {why}"));
-        says(
-            &place,
-            "daxfs store export store base-2 oci:layout",
-            ": 1 blobs (",
-        );
+        place.prints("daxfs store export store base-2 oci:layout", ": 1 blobs (");
         assert!(place.read(part) == content);
     }
     // Packs that the store has are not read.
     place.ok("daxfs store add some base-1 oci:layout:base-1");
     let large = parts[1..].iter().max_by_key(|part| place.read(part).len());
     place.ok(format!("rm {}", large.unwrap()));
-    says(
-        &place,
-        "daxfs store add some base-2 oci:layout:base-2",
-        "1 objects (2) are new",
-    );
-    // A damaged pack in the store is replaced.
+    let add = "daxfs store add some base-2 oci:layout:base-2";
+    place.prints(add, "1 objects (2) are new");
+    // A damaged one in the store is replaced.
     place.ok("daxfs store export store base-2 oci:layout; daxfs store remove some base-2");
     place.ok("mv store/packs good; cp -r some/packs store/packs; for pack in some/packs/*; do echo >$pack; done");
-    let run = place.run("daxfs store add some base-2 oci:layout:base-2");
-    assert_eq!(run.status, 0, "{run:?}");
-    assert_eq!(
-        run.stderr.matches("; it is replaced\n").count(),
-        3,
-        "{run:?}"
-    );
-    says(
-        &place,
-        "diff -r good some/packs; daxfs store verify some",
-        ": 0 problems",
-    );
-    // No damaged pack is published.
+    let run = place.says(add, 0, "; it is replaced\n");
+    let replaced = run.stderr.matches("; it is replaced\n").count();
+    assert_eq!(replaced, 3, "{run:?}");
+    let line = "diff -r good some/packs; daxfs store verify some";
+    place.prints(line, ": 0 problems");
+    // None is published.
     let pack = place.names("store/packs").remove(0);
     place.ok(format!(
         "rm -r layout; cp good/* store/packs; rm store/packs/{pack}"
     ));
     let export = "daxfs store export store base-2 oci:layout";
-    place.fails(
-        export,
-        &format!("base-2: needs pack {}, which is missing", &pack[..64]),
-    );
+    let why = format!("base-2: needs pack {}, which is missing", &pack[..64]);
+    place.fails(export, &why);
     let mut content = place.read(format!("good/{pack}"));
     *content.last_mut().unwrap() ^= 1;
     let middle = content.len() / 2;
@@ -378,11 +322,13 @@ fn for_containers() {
     place.write("layout/index.json", index.to_string());
     place.write("layout/oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}");
 
-    place.ok("daxfs store add store base-1 oci:layout:1");
-    // The second time changes nothing.
+    // Its layers are the files that mkdaxfs makes of them.
+    place.ok("daxfs store add store base-1 oci:layout:1; daxfs store add store plain layer.tar");
+    place.same("store/images/plain.daxfs", "store/images/base-1.daxfs");
+    // The second time, nothing changes.
     for new in ["5 blobs (", "0 blobs ("] {
         let export = "daxfs store export --container 1 store base-1 oci:layout:1-daxfs";
-        says(&place, export, &format!("1-daxfs: {new}"));
+        place.prints(export, &format!("1-daxfs: {new}"));
         let index = description(&place, "layout/index.json");
         let names = index["manifests"].as_array().unwrap().iter();
         let names = names.map(|it| &it["annotations"]["org.opencontainers.image.ref.name"]);

@@ -73,11 +73,15 @@ fn content() {
         |pack: &&str| digest.starts_with(place.ok(format!("daxfs digest {pack}")).text());
     let pack = ["first", "second"].into_iter().find(is_there).unwrap();
     assert_eq!(place.read(pack)[start..start + 10_000], [7; 10_000]);
-    place.ok(format!("daxfs diff {PACKS} image composed"));
-    place.ok(format!("daxfs diff {PACKS} composed composed"));
-    let clean = place.ok(format!("daxfs fsck {PACKS} composed"));
-    assert!(clean.text().ends_with(" bytes\n"), "{clean:?}");
-    place.ok(format!("daxfs fsck {PACKS} composed image"));
+    place.steps(
+        "daxfs",
+        &format!(
+            "diff {PACKS} image composed
+            diff {PACKS} composed composed
+            fsck {PACKS} composed | 0 |  bytes
+            fsck {PACKS} composed image"
+        ),
+    );
 
     // In a store, packs need not be named.
     let expected = files(&place, "image");
@@ -113,11 +117,7 @@ fn without_packs() {
     crate::json::check("daxfs-info-1", &json);
     assert_eq!(json["packs"].as_array().unwrap().len(), 2);
     crate::json::check("daxfs-dump-1", &place.ok("daxfs dump composed").json());
-    let clean = place.ok("daxfs fsck composed");
-    assert!(
-        clean.text().ends_with(", without 2 of 2 packs\n"),
-        "{clean:?}"
-    );
+    place.prints("daxfs fsck composed", ", without 2 of 2 packs\n");
 
     // The message contains the file, the pack, and the remedy.
     let missing = place.run("daxfs cat composed file");
@@ -131,48 +131,35 @@ fn without_packs() {
         missing.status == 1 && digests.iter().any(of_pack),
         "{missing:?}"
     );
-    for command in [
-        "extract composed there",
-        "extract --tar composed -",
-        "diff composed image",
+    place.shell("mkdir mnt");
+    for (command, status) in [
+        ("extract composed there", 1),
+        ("extract --tar composed -", 1),
+        ("diff composed image", 2),
+        ("fuse composed mnt", 1),
     ] {
-        let run = place.run(format!("daxfs {command}"));
-        assert_ne!(run.status, 0);
-        assert!(
-            run.stderr
-                .contains(", which is missing; name its file with --pack"),
-            "{run:?}"
-        );
+        let why = ", which is missing; name its file with --pack";
+        place.says(format!("daxfs {command}"), status, why);
     }
     assert!(!place.exists("there"));
-    place.shell("mkdir mnt");
-    let mount = place.run("daxfs fuse composed mnt");
-    assert!(
-        mount
-            .stderr
-            .contains(", which is missing; name its file with --pack"),
-        "{mount:?}"
-    );
 }
 
 #[test]
 fn wrong_packs() {
     let place = composed();
-    let said = "image: is not a pack of composed; daxfs info lists the packs of an image";
-    place.fails("daxfs cat --pack image composed file", said);
-    place.fails(format!("daxfs dump {PACKS} --pack image composed"), said);
-    let said = "first: is not a pack of image or image; daxfs info lists the packs of an image";
-    let run = place.run("daxfs diff --pack first image image");
-    assert!(run.status == 2 && run.stderr.contains(said), "{run:?}");
-    let run = place.run(format!("daxfs fsck {PACKS} --pack image composed"));
-    assert!(
-        run.status == 8 && run.stderr.contains("image: is not a pack of composed"),
-        "{run:?}"
+    place.steps(
+        "daxfs",
+        &format!(
+            "cat --pack image composed file | 1 | image: is not a pack of composed; daxfs info lists the packs of an image
+            dump {PACKS} --pack image composed | 1 | image: is not a pack of composed; daxfs info lists
+            diff --pack first image image | 2 | first: is not a pack of image or image; daxfs info lists
+            fsck {PACKS} --pack image composed | 8 | image: is not a pack of composed
+            cat --pack none composed file | 1 | none: cannot open
+            fsck {PACKS} composed"
+        ),
     );
-    place.fails("daxfs cat --pack none composed file", "none: cannot open");
 
-    // Data covered by nothing but the SHA-256.
-    place.ok(format!("daxfs fsck {PACKS} composed"));
+    // Data that nothing but the SHA-256 covers.
     let good = place.read("first");
     let mut bytes = good.clone();
     let data = superblock(&bytes).data.offset.get() as usize;
@@ -195,16 +182,10 @@ fn wrong_packs() {
     }
     seal(&mut bytes);
     place.write("first", &bytes);
-    let run = place.run(format!("daxfs dump --sums {PACKS} composed"));
-    assert!(
-        run.stderr.contains("data shared with an unsuitable file"),
-        "{run:?}"
-    );
-    let run = place.run(format!("daxfs fsck {PACKS} composed"));
-    assert!(
-        run.status == 4 && run.stderr.contains("data shared with an unsuitable file"),
-        "{run:?}"
-    );
+    for (command, status) in [("dump --sums", 1), ("fsck", 4)] {
+        let line = format!("daxfs {command} {PACKS} composed");
+        place.says(line, status, "data shared with an unsuitable file");
+    }
 }
 
 /// Unusable packs in a store hide neither each other nor the content of other packs.
@@ -270,10 +251,10 @@ fn composed_packs() {
     composed_of(&source, &image, &[&place.path("composed")], |_| Some(0));
     let said = "composed: has packs itself, so it cannot be a pack";
     place.fails("daxfs cat --pack composed twice file", said);
-    let run = place.run("daxfs fsck --pack composed twice");
-    assert!(
-        run.status == 4 && run.stderr.contains("pack has packs itself"),
-        "{run:?}"
+    place.says(
+        "daxfs fsck --pack composed twice",
+        4,
+        "pack has packs itself",
     );
 }
 
@@ -294,12 +275,9 @@ fn structure() {
     set_digest(&mut image);
     place.write("composed", &image);
     place.ok(format!("daxfs cat composed file {PACKS}"));
-    let fsck = |found: &str| {
-        let run = place.run(format!("daxfs fsck composed {PACKS}"));
-        assert!(run.status == 4 && run.stderr.contains(found), "{run:?}");
-    };
-    fsck("first: root inode is not a root directory");
-    fsck("composed: 1 of 2 packs damaged");
+    let fsck = |found: &str| place.says(format!("daxfs fsck composed {PACKS}"), 4, found);
+    let found = fsck("first: root inode is not a root directory");
+    assert!(found.stderr.contains("composed: 1 of 2 packs damaged"));
 
     // Reserved bytes of a record, and a pack listed twice.
     let good = image.clone();

@@ -70,22 +70,21 @@ fn commands_that_read() {
     place.ok("daxfs extract --no-same-owner --image base disk target");
     image_of(&place.path("target"), &place.path("again")).unwrap();
     place.ok("daxfs diff --ignore owner image again");
-    // From standard input, too.
-    let piped = place.ok("daxfs digest --offset 5003 - <middle");
-    assert_eq!(piped.text().trim_end(), digest(&place));
+    // Also standard input.
+    place.prints("daxfs digest --offset 5003 - <middle", &digest(&place));
 }
 
 /// Compares two images on one device.
 #[test]
 fn two_places() {
     let place = places();
-    place.ok("daxfs diff --image base --image base disk disk");
-    let run = place.run("daxfs diff --image first --image base disk disk");
-    assert_eq!(run.status, 1, "{run:?}");
-    place.ok("daxfs diff --image base disk image");
-    place.ok("daxfs diff --offset 5003 --offset 0 middle image");
-    place.mistakes(
-        "daxfs diff --image base --image base --image base disk disk | 2 | there are 2 images; give --offset or --image twice",
+    place.steps(
+        "daxfs diff",
+        "--image base --image base disk disk
+        --image first --image base disk disk | 1
+        --image base disk image
+        --offset 5003 --offset 0 middle image
+        --image base --image base --image base disk disk | 2 | there are 2 images; give --offset or --image twice",
     );
 }
 
@@ -111,12 +110,10 @@ fn nothing_there() {
     );
     // A store may also start in the middle, for example in a partition.
     place.shell("(head -c 512 /dev/zero; cat disk) >whole");
-    let found = place.ok("daxfs digest --offset 512 --image base whole");
-    assert_eq!(found.text().trim_end(), digest(&place));
-    // An image cannot extend beyond its place.
+    let line = "daxfs digest --offset 512 --image base whole";
+    place.prints(line, &digest(&place));
+    // An image does not reach beyond its place.
     place.shell("truncate -s $((5003 + $(stat -c %s image) - 1)) middle");
-    place.fails(
-        "daxfs info --offset 5003 middle",
-        "image larger than the region",
-    );
+    let why = "image larger than the region";
+    place.fails("daxfs info --offset 5003 middle", why);
 }

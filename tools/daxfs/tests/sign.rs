@@ -7,6 +7,7 @@ use daxfs_reader::layout::SIGNATURE_MAGIC;
 use daxfs_testing::{image_with, options};
 
 const SIGN: &str = "daxfs sign --key owner.key --cert owner.pem image";
+const PAST: &str = "20000101000000Z 20010101000000Z";
 const VERIFY: &str = "daxfs verify --cert owner.pem image";
 
 /// Creates a place with an image and the owner of a key.
@@ -19,12 +20,9 @@ fn owned() -> Place {
 #[test]
 fn commands() {
     let place = owned();
-    place.shell(certificate("old", "old", "20000101000000Z 20010101000000Z"));
-    place.shell(certificate(
-        "future",
-        "future",
-        "20900101000000Z 20990101000000Z",
-    ));
+    place.shell(certificate("old", "old", PAST));
+    let future = "20900101000000Z 20990101000000Z";
+    place.shell(certificate("future", "future", future));
     place.shell("openssl x509 -in owner.pem -outform DER -out owner.der");
     let sum = digest(&place) + "\n";
     place.fails(VERIFY, "not signed");
@@ -36,13 +34,9 @@ fn commands() {
     ] {
         assert_eq!(place.ok(line).text(), sum, "{line}");
     }
-    let has = |line: &str, part: &str| {
-        let run = place.ok(line);
-        assert!(run.text().contains(part), "{run:?}");
-    };
     // The default is the end of the certificate.
-    has("daxfs info image", ", expires 2099-01-01 00:00:00");
-    has("daxfs fsck image", ": clean, ");
+    place.prints("daxfs info image", ", expires 2099-01-01 00:00:00");
+    place.prints("daxfs fsck image", ": clean, ");
 
     // Signed by another program.
     let bytes = place.read("image");
@@ -86,15 +80,13 @@ fn commands() {
         "self-signed certificate",
     );
     place.ok(VERIFY);
-    has("daxfs info image", ", expires 2096-10-02 07:06:40");
+    place.prints("daxfs info image", ", expires 2096-10-02 07:06:40");
 
     let mut damaged = bytes.clone();
     damaged[at + 100] ^= 1;
     place.write("image", &damaged);
     place.fails(VERIFY, "malformed signature");
-    let found = place.run("daxfs fsck image");
-    let why = "malformed signature";
-    assert!(found.status == 4 && found.stderr.contains(why), "{found:?}");
+    place.says("daxfs fsck image", 4, "malformed signature");
     // An interrupted write leaves the signature of no image, which the next one replaces.
     damaged[at + 8..at + 40].fill(0);
     place.write("image", &damaged);
@@ -125,7 +117,7 @@ fn killed() {
 #[test]
 fn times() {
     let place = owned();
-    place.shell(certificate("old", "old", "20000101000000Z 20010101000000Z"));
+    place.shell(certificate("old", "old", PAST));
     let sum = digest(&place);
     for (owner, expires, why) in [
         ("owner", 1_000_000_000, "the signature has expired"),
@@ -147,33 +139,24 @@ fn chains() {
         place.shell(certificate(name, issuer, DECADES));
     }
     place.shell("mkdir forged; openssl x509 -in between.pem -outform DER -out between.der");
-    // Another authority with the same name.
-    place.shell(format!(
-        "cd forged; {}",
-        certificate("root", "root", DECADES)
-    ));
+    // Another authority of the same name.
+    let forged = certificate("root", "root", DECADES);
+    place.shell(format!("cd forged; {forged}"));
     let signed = "daxfs sign --key leaf.key --cert leaf.pem image";
     place.ok(format!("{signed} --chain between.der"));
     for trusted in ["root", "between", "leaf"] {
         place.ok(format!("daxfs verify --cert {trusted}.pem image"));
     }
-    place.fails(
-        "daxfs verify --cert forged/root.pem image",
-        "certificate verify error",
-    );
-    // The machine's own authorities do not count.
+    let why = "certificate verify error";
+    place.fails("daxfs verify --cert forged/root.pem image", why);
+    // The authorities of the machine do not count.
     place.shell(
         "mkdir authorities; cp root.pem between.pem authorities; openssl rehash authorities",
     );
-    place.fails(
-        format!("export SSL_CERT_DIR=$PWD/authorities SSL_CERT_FILE=$PWD/root.pem; {VERIFY}"),
-        "certificate verify error",
-    );
+    let machine = "SSL_CERT_DIR=$PWD/authorities SSL_CERT_FILE=$PWD/root.pem";
+    place.fails(format!("export {machine}; {VERIFY}"), why);
     place.ok(signed);
-    place.fails(
-        "daxfs verify --cert root.pem image",
-        "certificate verify error",
-    );
+    place.fails("daxfs verify --cert root.pem image", why);
     place.ok("daxfs verify --cert between.pem image");
 }
 

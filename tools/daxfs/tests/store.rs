@@ -3,11 +3,10 @@
 //! Stores in directories, without the kernel. tests/store mounts their images.
 
 use crate::json::check;
-use crate::reports::mkdaxfs;
 use crate::support::{available, chmod, is_root, place, who, Place};
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
-use daxfs_testing::{can_mount, feed};
+use daxfs_testing::feed;
 use rustix::fs::{flock, FlockOperation};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -29,25 +28,16 @@ pub fn versions() -> Place {
     )
 }
 
-/// Runs a line, which must succeed and print `part`. Returns its output.
-#[track_caller]
-fn says(place: &Place, line: &str, part: &str) -> String {
-    let run = place.ok(line);
-    let text = run.text();
-    assert!(text.contains(part), "{line}: {part:?} is not in {text:?}");
-    text.into()
-}
-
-/// Adds a source as the image `name`, and checks the printed line.
+/// Adds a source as the image `name`, and checks the line about it.
 #[track_caller]
 fn add(place: &Place, name: &str, source: &str, part: &str) -> String {
     let line = format!("daxfs store add store {name} {source}");
-    says(place, &line, &format!("{name}: {part}"))
+    place.prints(line, &format!("{name}: {part}"))
 }
 
 #[track_caller]
 fn verify(place: &Place) {
-    says(place, "daxfs store verify store", ": 0 problems\n");
+    place.prints("daxfs store verify store", ": 0 problems\n");
 }
 
 /// Removes images, and everything that nothing needs afterwards.
@@ -69,30 +59,6 @@ fn is_empty(place: &Place) {
 fn write(place: &Place, name: &str, content: &[u8]) {
     fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
     place.write(name, content);
-}
-
-/// A container image's layers are merged as by mkdaxfs.
-#[test]
-fn layers_of_container_images() {
-    if !available("python3") {
-        return;
-    }
-    let place = place("").with(&mkdaxfs());
-    let functions = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reports/lib.sh");
-    place.ok(format!(
-        ". {functions}
-        archive 1.tar a/ a/old=1 b=1 c/ c/same=1 c/link%c/same
-        archive 2.tar a/ a/.wh..wh..opq= a/new=2 .wh.b= d@a
-        layout -n 1 1.tar 2.tar && mkdaxfs -q oci:layout:1 image"
-    ));
-    let wanted = "/\n/a\n/a/new\n/c\n/c/link\n/c/same\n/d\n";
-    for (name, source) in [("layers", "oci:layout:1"), ("image", "image")] {
-        place.ok(format!("daxfs store add store {name} {source}"));
-        let list = place.ok(format!("daxfs ls -R store/images/{name}.daxfs"));
-        assert_eq!(list.text(), wanted, "{name}");
-    }
-    place.ok("cmp store/images/layers.daxfs store/images/image.daxfs");
-    verify(&place);
 }
 
 #[test]
@@ -117,16 +83,13 @@ fn versions_share_their_objects() {
     let number = |index: usize, member: &str| images[index][member].as_u64().unwrap();
     assert!(number(1, "size") > 3_000_000 && number(1, "own") < 100_000);
     assert!(first.starts_with(images[1]["sha256"].as_str().unwrap()));
-    says(&place, "daxfs store list store", "\nbase-1 ");
+    place.prints("daxfs store list store", "\nbase-1 ");
 
     // The first pack stays as long as an image needs it.
     for (name, files) in [("base-1", 0), ("again", 0), ("base-2", 3)] {
         place.ok(format!("daxfs store remove store {name}"));
-        says(
-            &place,
-            "daxfs store gc store",
-            &format!("removed {files} packs, 0 unfinished files"),
-        );
+        let removed = format!("removed {files} packs, 0 unfinished files");
+        place.prints("daxfs store gc store", &removed);
         verify(&place);
     }
     is_empty(&place);
@@ -139,55 +102,19 @@ fn options_of_inputs() {
         "mkdir a b out; echo a >a/file; head -c 300000 /dev/urandom >b/large; echo 1 >out/file
          for dir in a b; do tar -cf $dir.tar -C $dir .; done; cat a.tar b.tar >joined; ln -s ../out/file a/link",
     );
-    let warns = |line: &str, part: &str| {
-        let run = place.run(line);
-        assert!(run.status == 0 && run.stderr.contains(part), "{run:?}");
-    };
-    let left = "bytes after the end of the archive are left out; --ignore-zeros reads";
-    warns("daxfs store add store one joined", left);
-    add(
-        &place,
-        "both",
-        "--ignore-zeros joined",
-        "1 objects (293K) are new",
+    place.steps(
+        "daxfs store",
+        "add store one joined | 0 | bytes after the end of the archive are left out; --ignore-zeros reads
+        add --ignore-zeros store both joined | 0 | both: 1 objects (293K) are new
+        add store link a | 0 | leads out of the tree
+        add --dereference store file a | 0 | file: 1 objects (2) are new
+        add -e '!x' store none a | 1 | --exclude: the pattern '!x' starts with '!'",
     );
-    warns("daxfs store add store link a", "leads out of the tree");
-    add(&place, "file", "--dereference a", "1 objects (2) are new");
-    let why = "--exclude: the pattern '!x' starts with '!'";
-    place.fails("daxfs store add -e '!x' store none a", why);
-    let limited = "ulimit -f 100; daxfs store add other big b.tar";
-    place.fails(
-        limited,
-        "cannot set the size of the image: File too large; raise the limit",
-    );
+    let why = "cannot set the size of the image: File too large; raise the limit";
+    place.fails("ulimit -f 100; daxfs store add other big b.tar", why);
     for directory in ["other/images", "other/packs"] {
         assert_eq!(place.names(directory), [""; 0]);
     }
-}
-
-/// An overlay may renumber inodes that the kernel has forgotten, as each remount does with unused
-/// ones, except by fsconfig(2), which overlayfs refuses.
-#[test]
-fn changing_numbers() {
-    if !can_mount("store::changing_numbers") {
-        return;
-    }
-    let place = place("mkdir lower upper overlay").with(&mkdaxfs());
-    let script = "mount -t tmpfs tmpfs lower; mount -t tmpfs tmpfs upper; mkdir upper/upper upper/work
-        for dir in lower/{1..40}; do mkdir -p $dir/{1..40}; echo $dir >$dir/1/file; done
-        mount -t overlay -o userxattr,xino=off,lowerdir=lower,upperdir=upper/upper,workdir=upper/work overlay overlay
-        daxfs store add store whole overlay
-        export LIBMOUNT_FORCE_MOUNT2=always
-        trap ': >end; wait; umount -l overlay upper lower' EXIT
-        while [ ! -e end ] && mount -o remount overlay; do :; done &
-        for n in 1 2 3; do daxfs store add store $n overlay && cmp store/images/{whole,$n}.daxfs; done";
-    let output = place
-        .command("bash")
-        .args(["-ec", script])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
 #[test]
@@ -199,9 +126,8 @@ fn composed_images() {
     for pack in &packs {
         let digest = place.ok(format!("daxfs digest store/packs/{pack}"));
         assert_eq!(format!("{}.daxfs", digest.text().trim()), *pack);
-        // On a mount of it, only root sees anything.
-        let line = format!("daxfs stat store/packs/{pack} /");
-        says(&place, &line, "0700/d");
+        // Of a mount of it only root sees anything.
+        place.prints(format!("daxfs stat store/packs/{pack} /"), "0700/d");
     }
     // Each file's object is in a pack, its size and attributes are in the image.
     for file in ["small", "copy", "hard", "dir/large", "dir/version"] {
@@ -214,19 +140,14 @@ fn composed_images() {
         assert_eq!(found.len(), 1, "{file}");
         assert!(found[0].stdout == content, "{file}");
         let size = format!("Size: {}", content.len());
-        says(&place, &format!("daxfs stat image /{file}"), &size);
+        place.prints(format!("daxfs stat image /{file}"), &size);
     }
     // The image itself contains none of the content.
     assert!(place.read("image").len() < 16384);
-    let line = place.fails(
-        "daxfs store add store x image",
-        "has file data in the pack with the SHA-256 ",
-    );
-    assert!(
-        packs.iter().any(|pack| line.contains(&pack[..64])),
-        "{line}"
-    );
-    // The order of an archive does not matter.
+    let why = "has file data in the pack with the SHA-256 ";
+    let line = place.fails("daxfs store add store x image", why);
+    assert!(packs.iter().any(|pack| line.contains(&pack[..64])));
+    // The order of an archive makes no difference.
     place.ok("(cd v1 && find . | sort -r | tar --no-recursion --format=pax --xattrs -T - -cf ../reversed)");
     place.ok("daxfs store add reverse image reversed");
     place.ok("cmp store/images/image.daxfs reverse/images/image.daxfs");
@@ -269,8 +190,7 @@ fn attributes_of_overlayfs() {
         ("dir", "trusted.overlay.opaque=y"),
         ("dir/removed", "Type: character-device"),
     ] {
-        let line = format!("daxfs stat store/images/image.daxfs /{path}");
-        says(&place, &line, part);
+        place.prints(format!("daxfs stat store/images/image.daxfs /{path}"), part);
     }
     verify(&place);
 }
@@ -321,8 +241,8 @@ fn names_and_owners() {
     place.fails("daxfs store verify --no-wait store", other);
     place.fails("daxfs store remove --no-wait store base", other);
     place.fails("daxfs store activate --no-wait store base", other);
-    // Listing and mounting images does not wait for an addition.
-    says(&place, "daxfs store list store", "\nbase ");
+    // Those who list and mount images do not wait for one that adds others.
+    place.prints("daxfs store list store", "\nbase ");
 }
 
 #[test]
@@ -350,10 +270,9 @@ fn active_images() {
     // Anything else in its place is reported and replaced.
     let not_a_link = || {
         for command in ["list", "verify"] {
-            let run = place.run(format!("daxfs store {command} store"));
             let why =
                 "store/active: is not a link to an image of the store; remove it, or use daxfs";
-            assert!(run.status == 1 && run.stderr.contains(why), "{run:?}");
+            let run = place.says(format!("daxfs store {command} store"), 1, why);
             assert!(!run.text().is_empty(), "{run:?}");
         }
     };
@@ -370,9 +289,9 @@ fn active_images() {
     place.fails("daxfs store activate store v2", "v2: needs pack ");
     place.ok("rmdir store/packs; mv away store/packs; echo >store/images/empty.daxfs");
     place.fails("daxfs store activate store empty", "empty.daxfs: ");
-    let run = place.run("rm store/images/{empty,v2}.daxfs; daxfs store verify store");
+    let line = "rm store/images/{empty,v2}.daxfs; daxfs store verify store";
     let why = "store: v2 is active, but missing; use daxfs store activate";
-    assert!(run.status == 1 && run.stderr.contains(why), "{run:?}");
+    place.says(line, 1, why);
 }
 
 #[test]
@@ -384,13 +303,9 @@ fn damaged_files() {
     add(&place, "v2", "v2", "");
     let pack = place.read("large");
     let problems = |count: usize, part: &str| {
-        let run = place.run("daxfs store verify store");
+        let run = place.says("daxfs store verify store", 1, part);
         let expected = format!(": {count} problems\n");
-        assert!(
-            run.status == 1 && run.text().ends_with(&expected),
-            "{run:?}"
-        );
-        assert!(run.stderr.contains(part), "{part}: {run:?}");
+        assert!(run.text().ends_with(&expected), "{run:?}");
         assert_eq!(run.stderr.lines().count(), count, "{run:?}");
         run.stderr
     };
@@ -416,11 +331,10 @@ fn damaged_files() {
         place.write("large", damaged);
         problems(3, path);
         for (name, source) in [("other", "other"), ("v3", "v1")] {
-            let added = place.run(format!("daxfs store add store {name} {source}"));
-            assert_eq!(added.status, 0, "{added:?}");
+            let line = format!("daxfs store add store {name} {source}");
+            let added = place.says(line, 0, "daxfs store verify");
             let warning = format!("daxfs: warning: store/packs/{path}: ");
             assert!(added.stderr.starts_with(&warning), "{added:?}");
-            assert!(added.stderr.contains("daxfs store verify"), "{added:?}");
         }
         verify(&place);
         assert!(place.read("large") == pack);
@@ -497,30 +411,18 @@ fn damaged_files() {
 #[test]
 fn parts_of_packs() {
     let place = versions();
-    let again = "1 objects (196K) are new, 0 (0) were present; 1 packs";
+    let said = |[new, known]: [&str; 2], packs: u8| {
+        format!("{new} are new, {known} were present; {packs} packs")
+    };
+    let whole = said(["0 objects (0)", "1 (196K)"], 1);
+    let again = said(["1 objects (196K)", "0 (0)"], 1);
+    let small = said(["1 objects (20K)", "0 (0)"], 1);
+    let both = said(["1 objects (3.9M)", "1 (196K)"], 2);
     for (number, needed, more, other, said) in [
-        (
-            1,
-            200_001,
-            60_000,
-            0,
-            "0 objects (0) are new, 1 (196K) were present; 1 packs",
-        ),
-        (2, 200_002, 70_000, 0, again),
-        (
-            3,
-            20_000,
-            30_000,
-            0,
-            "1 objects (20K) are new, 0 (0) were present; 1 packs",
-        ),
-        (
-            4,
-            200_003,
-            70_001,
-            4_000_000,
-            "1 objects (3.9M) are new, 1 (196K) were present; 2 packs",
-        ),
+        (1, 200_001, 60_000, 0, &whole),
+        (2, 200_002, 70_000, 0, &again),
+        (3, 20_000, 30_000, 0, &small),
+        (4, 200_003, 70_001, 4_000_000, &both),
     ] {
         let all = format!("all-{number}");
         write(&place, &format!("{all}/needed"), &vec![number; needed]);
@@ -564,33 +466,8 @@ fn dense_packs() {
     assert_eq!(offsets, [huge as u64]);
 }
 
-/// An image may need any number of packs.
-#[test]
-fn many_packs() {
-    let place = versions();
-    for number in 0..70 {
-        let content = vec![number; 100 + usize::from(number)];
-        write(&place, &format!("all/{number}"), &content);
-        write(&place, &format!("{number}/file"), &content);
-    }
-    place.ok("for name in {0..69}; do daxfs store add store $name $name || exit; done");
-    let said = "0 objects (0) are new, 70 (9.2K) were present; 70 packs\n";
-    add(&place, "all", "all", said);
-    verify(&place);
-}
-
-/// Without room, a failed addition leaves no image and no temporary file.
-#[test]
-fn no_room() {
-    let place = versions();
-    let run = place.run("ulimit -f 100; exec daxfs store add store x v1");
-    assert_ne!(run.status, 0);
-    is_empty(&place);
-    add(&place, "x", "v1", "");
-}
-
-/// Other users cannot lock a store, even a readable one. If the first addition was killed, a store
-/// has no directories.
+/// Other users cannot lock a store, also in a directory that they can read. A store without directories is one whose
+/// first addition was killed.
 #[test]
 fn new_stores() {
     let place = versions();
@@ -612,7 +489,7 @@ fn directories() {
     add(&place, "v1", "v1", "");
     place.ok(ours);
     add(&place, "v2", "v2", "1 objects");
-    says(&place, "daxfs store list store", "\nv1 ");
+    place.prints("daxfs store list store", "\nv1 ");
     verify(&place);
     remove(&place, "v1 v2");
     for inner in ["images", "packs"] {
@@ -636,11 +513,7 @@ fn durable_stores() {
     let calls = String::from_utf8(place.read("calls")).unwrap();
     let top = place.path("store/..").canonicalize().unwrap();
     let store = top.join("store");
-    let at = |part: &str| {
-        calls
-            .find(part)
-            .unwrap_or_else(|| panic!("{part}: {calls}"))
-    };
+    let at = |part: &str| calls.find(part).expect(part);
     let synced = |path: &Path| at(&format!("<{}>) ", path.display()));
     let lock = at("\"store/lock\", O_WRONLY|O_CREAT");
     assert!(synced(&top) < lock && lock < synced(&store), "{calls}");
@@ -719,16 +592,10 @@ fn kills() {
     let mut killed = 0;
     for round in 0..60 {
         let number = round % 4;
-        write(
-            &place,
-            &format!("source-{number}/file"),
-            &vec![round as u8; 500_000],
-        );
-        write(
-            &place,
-            &format!("source-{number}/small"),
-            &[round as u8; 10],
-        );
+        for (name, size) in [("file", 500_000), ("small", 10)] {
+            let content = vec![round as u8; size];
+            write(&place, &format!("source-{number}/{name}"), &content);
+        }
         let words = match random(4) {
             0 => "gc store".to_owned(),
             1 => format!("remove store image-{number}"),
@@ -736,11 +603,8 @@ fn kills() {
         };
         let mut command = place.command("daxfs");
         command.arg("store").args(words.split(' '));
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
         std::thread::sleep(Duration::from_micros(random(most).into()));
         child.kill().unwrap();
         let was_killed = child.wait().unwrap().signal() == Some(9);

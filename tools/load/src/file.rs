@@ -129,7 +129,7 @@ impl ImageFile {
             }
             if offset == 0 {
                 same = bytes.starts_with(&self.block);
-                let record = self.superblock.record.without_sums();
+                let record = self.superblock.record();
                 hash.update(record.as_bytes());
                 bytes = &bytes[record.as_bytes().len()..];
             }

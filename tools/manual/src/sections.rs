@@ -3,7 +3,6 @@
 //! The sections of a page after the options, from a program's help.
 
 use clap::Command;
-use std::fmt::Write;
 
 /// Text in sections. A line is a heading if it starts at the margin, follows an empty line and ends
 /// with a colon. Lines that start with two blanks are examples under the heading "Examples", and
@@ -30,10 +29,8 @@ impl Sections<'_> {
             if let Some(heading) = heading {
                 close(&mut page, &mut open);
                 examples = heading.ends_with("xamples");
-                put(
-                    &mut page,
-                    format_args!(".SH {}\n", quoted(&heading.to_uppercase())),
-                );
+                let heading = escaped(&heading.to_uppercase());
+                page += &format!(".SH \"{heading}\"\n");
             } else if line.trim().is_empty() {
                 close(&mut page, &mut open);
                 if !page.is_empty() && !page.ends_with(".PP\n") {
@@ -44,14 +41,12 @@ impl Sections<'_> {
                     page.push_str(".EX\n");
                     open = true;
                 }
-                put(&mut page, format_args!("{}\n", escaped(&line[2..])));
+                page += &format!("{}\n", escaped(&line[2..]));
             } else if let Some((word, meaning)) = entry(line) {
-                put(
-                    &mut page,
-                    format_args!(".TP\n\\fB{}\\fR\n{}\n", escaped(word), escaped(meaning)),
-                );
+                let (word, meaning) = (escaped(word), escaped(meaning));
+                page += &format!(".TP\n\\fB{word}\\fR\n{meaning}\n");
             } else {
-                put(&mut page, format_args!("{}\n", escaped(line.trim())));
+                page += &format!("{}\n", escaped(line.trim()));
             }
         }
         close(&mut page, &mut open);
@@ -83,21 +78,9 @@ pub fn see_also(pages: &[&str]) -> String {
     for (n, page) in pages.iter().enumerate() {
         let (name, section) = page.split_once('(').unwrap_or((page, ""));
         let comma = if n + 1 < pages.len() { "," } else { "" };
-        put(
-            &mut text,
-            format_args!(".BR {} ({section}{comma}\n", escaped(name)),
-        );
+        text += &format!(".BR {} ({section}{comma}\n", escaped(name));
     }
     text
-}
-
-fn put(text: &mut String, what: std::fmt::Arguments<'_>) {
-    // Writing to a string does not fail.
-    let _ = text.write_fmt(what);
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", escaped(text))
 }
 
 fn escaped(text: &str) -> String {

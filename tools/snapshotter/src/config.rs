@@ -24,6 +24,8 @@ pub struct Config {
     /// Whether to start in a separate mount namespace.
     #[serde(rename = "private-mounts")]
     pub private_mounts: bool,
+    /// When to load the packs of images.
+    pub load: Load,
     /// Limit on the memory of all images together.
     pub memory: Limit,
 }
@@ -36,9 +38,21 @@ impl Default for Config {
             containerd: "/var/lib/containerd".into(),
             metrics: PathBuf::new(),
             private_mounts: false,
+            load: Load::default(),
             memory: Limit::default(),
         }
     }
+}
+
+/// When packs of images are loaded.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Load {
+    /// Before the image is mounted
+    #[default]
+    All,
+    /// When a file in them is opened
+    Demand,
 }
 
 /// A limit.

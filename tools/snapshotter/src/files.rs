@@ -2,7 +2,7 @@
 
 //! The directories of a snapshot.
 
-use crate::error::{warn, Error, Result};
+use crate::error::{warn_of, Error, Result};
 use crate::idmap::IdMap;
 use crate::images::Images;
 use crate::record::{Snapshot, State};
@@ -43,9 +43,7 @@ pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), 
             ));
         }
     };
-    if let Err(error) = removed {
-        warn(&error);
-    }
+    warn_of(removed);
     Ok(())
 }
 

@@ -6,12 +6,14 @@
 //! container sees, including lower layers', so an overlay needs only one lower layer.
 
 use crate::config::Config;
-use crate::error::{warn, Error, Result};
+use crate::error::{warn, warn_of, Error, Result};
 use crate::loader::Loader;
-use crate::record::Layer;
+use crate::record::{Layer, Snapshot, State};
 use crate::room::Room;
 use crate::tree::remove_tree;
+use daxfs_files::digest::hex;
 use daxfs_files::{Output, Overwrite, Silent};
+use daxfs_image::source::Opened;
 use daxfs_store::{Exported, Store};
 use mkdaxfs::input::{read, Input};
 use mkdaxfs::writer::build::Builder;
@@ -50,10 +52,10 @@ impl Images {
         })
     }
 
-    /// Checks that there is memory to add `inodes` to the image of `below` for the snapshot in
-    /// `dir`. Without it, the kernel would kill this process, and after a restart again.
-    pub fn check_room(&self, dir: &Path, below: Option<&Path>, inodes: u64) -> Result<()> {
-        let image = below.map(|below| self.store.image(name(below)));
+    /// Checks that there is memory to make the image of the snapshot in `dir`: `inodes` on top of the image of the snapshot
+    /// `below`. Without it the kernel kills this process, and the next one, which makes the same image.
+    pub fn check_room(&self, dir: &Path, below: Option<&Snapshot>, inodes: u64) -> Result<()> {
+        let image = below.map(|below| self.store.image(name(&below.dir)));
         let below = match image {
             Some(image) => image?.metadata().map_or(0, |it| it.len()),
             None => 0,
@@ -62,21 +64,27 @@ impl Images {
         Ok(self.room.check_making(name(dir), needed)?)
     }
 
-    /// Makes the image of the snapshot in `dir` from what `merge` adds to the image of `below`.
+    /// Makes the image of the snapshot in `dir`: what `merge` adds to the image of the snapshot `below`.
     pub fn make(
         &self,
         dir: &Path,
-        below: Option<&Path>,
+        below: Option<&Snapshot>,
         merge: impl FnOnce(&mut Builder) -> Result<()>,
     ) -> Result<Layer> {
         if let Some(below) = below {
-            self.parts(below)?;
+            self.parts(&below.dir)?;
         }
         let mut inodes = 0;
         let added = self.store.add_layer(
             name(dir),
-            below.map(name),
+            below.map(|below| name(&below.dir)),
             |builder| -> Result<()> {
+                // The files below were read from that image.
+                let read = below.map(|below| (&below.dir, &below.record.state));
+                if let Some((dir, State::Committed(layer))) = read {
+                    let opened = Opened::open(&self.store.image(name(dir))?)?;
+                    self.check(dir, &hex(&opened.superblock.sha256), &layer.sha256)?;
+                }
                 let before = builder.tree.nodes.len();
                 merge(builder)?;
                 let layer = &builder.tree.nodes[before..];
@@ -124,13 +132,19 @@ impl Images {
         // The kernel compares the image with this SHA-256.
         let needs = self.store.needs_of(name(dir));
         let (found, _) = needs.map_err(|error| Error::in_snapshot(dir, error))?;
+        self.check(dir, &found, sha256)?;
+        self.memory.load(&self.store, name(dir), &dir.join("layer"))
+    }
+
+    /// Checks that the image `found` is that of the snapshot in `dir`, `sha256`.
+    fn check(&self, dir: &Path, found: &str, sha256: &str) -> Result<()> {
         if found != sha256 {
             return Err(Error::Damaged {
                 path: self.store.image(name(dir))?,
                 why: format!("has the SHA-256 {found}, and its snapshot {sha256}; restore it from a copy, or remove the snapshot"),
             });
         }
-        self.memory.load(&self.store, name(dir), &dir.join("layer"))
+        Ok(())
     }
 
     /// Returns the sizes of the image of `dir` and of its packs, by SHA-256. Fails if one is
@@ -165,9 +179,7 @@ impl Images {
 
     /// Removes the packs that no image needs.
     pub fn collect(&self) {
-        if let Err(error) = self.store.gc(&mut |error| warn(&error)) {
-            warn(&error);
-        }
+        warn_of(self.store.gc(&mut |error| warn(&error)));
     }
 
     /// Removes images that do not belong to the snapshots in the directories `dirs`.

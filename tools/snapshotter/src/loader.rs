@@ -6,7 +6,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::room::Room;
 use daxfs_load::mountinfo;
-use daxfs_store::{lock, mount, Demands, Store};
+use daxfs_store::{lock, mount, Demands, Server, Store};
 use rustix::fs::StatxAttributes;
 use rustix::io::Errno;
 use rustix::mount::{fsopen, unmount as umount, FsOpenFlags, UnmountFlags};
@@ -52,6 +52,7 @@ pub struct KernelLoader {
     room: Mutex<Room>,
     /// The locks of images, by directory, each held while its image is loaded or unloaded.
     gates: Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>,
+    load: config::Load,
 }
 
 impl KernelLoader {
@@ -60,7 +61,24 @@ impl KernelLoader {
         KernelLoader {
             room: Mutex::new(Room::new(config)),
             gates: Mutex::default(),
+            load: config.load,
         }
+    }
+
+    /// Loads packs on demand, in threads, if `config` says so.
+    pub fn serve(config: &config::Config) -> Result<()> {
+        if config.load == config::Load::All {
+            return Ok(());
+        }
+        let (path, room) = (config.root.join("store"), Room::new(config));
+        drop(Store::create(&path)?);
+        let room = move |needed| room.check("a pack", needed, false);
+        let Some(server) = Server::start(&path, Box::new(room))? else {
+            let why = "another process serves its packs; end it (daxfs store serve)";
+            return Err(Error::Unsupported(format!("{}: {why}", path.display())));
+        };
+        std::thread::spawn(move || server.run(true));
+        Ok(())
     }
 
     /// Checks that containers see this process's mounts: it is in the machine's mount namespace, or
@@ -140,7 +158,11 @@ impl Loader for KernelLoader {
             }
             let memory = lock(&self.room);
             let room = |needed| memory.check(name, needed, false);
-            mount(store, name, dir, &Demands::default(), &room)?;
+            let demands = Demands {
+                on_demand: (self.load == config::Load::Demand).then_some(no_server as fn(&Path) -> _),
+                ..Demands::default()
+            };
+            mount(store, name, dir, &demands, &room)?;
             Ok(())
         })
     }
@@ -156,6 +178,13 @@ impl Loader for KernelLoader {
     fn is_loaded(&self, dir: &Path) -> bool {
         is_mounted(dir).unwrap_or(false)
     }
+}
+
+/// Fails, because only this process may load packs of its store.
+fn no_server(store: &Path) -> daxfs_image::Result<()> {
+    let why = "its server has ended; restart daxfs-snapshotter";
+    let store = daxfs_files::shown_path(store);
+    Err(daxfs_image::Error::refused(store, why))
 }
 
 /// Returns whether something is mounted on `dir`.

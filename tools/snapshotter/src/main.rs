@@ -25,6 +25,7 @@ fn run(args: Args) -> Result<()> {
     let memory = KernelLoader::new(&config);
     memory.check()?;
     KernelLoader::check_namespace(config.private_mounts)?;
+    KernelLoader::serve(&config)?;
     let snapshotter = Arc::new(Snapshotter::open(
         &config,
         Box::new(memory),

@@ -6,7 +6,7 @@
 //! removes. So a snapshot begins and ends when its record appears and disappears.
 
 use crate::api::{Kind, Labels};
-use crate::error::{warn, Error, Result};
+use crate::error::{warn, warn_of, Error, Result};
 use crate::files::{fill, make, recover};
 use crate::idmap::IdMap;
 use crate::images::Images;
@@ -55,16 +55,9 @@ impl Snapshots {
         let swept = found.leftovers().and_then(|dirs| sweep(&dirs, images));
         let numbered = found.numbered()?;
         let dirs = numbered.iter().map(|(_, dir)| &**dir).collect();
-        for error in [swept, images.keep(&dirs)]
-            .into_iter()
-            .filter_map(Result::err)
-        {
-            warn(&error);
-        }
+        [swept, images.keep(&dirs)].into_iter().for_each(warn_of);
         for snapshot in found.snapshots.values() {
-            if let Err(error) = found.usable(&snapshot.record.name) {
-                warn(&error);
-            }
+            warn_of(found.usable(&snapshot.record.name));
         }
         Ok(found)
     }
@@ -288,10 +281,9 @@ impl Snapshots {
         let filled = fill(&snapshot, like);
         let written = filled.and_then(|()| self.write(&snapshot));
         if let Err(error) = written.and_then(|()| self.disk.sync(&self.dir)) {
-            // The next start retries this.
-            for undone in [Record::erase(&snapshot.dir), remove_tree(&snapshot.dir)] {
-                undone.unwrap_or_else(|error| warn(&error));
-            }
+            // The next start retries.
+            warn_of(Record::erase(&snapshot.dir));
+            warn_of(remove_tree(&snapshot.dir));
             return Err(error);
         }
         let name = &snapshot.record.name;
@@ -369,8 +361,8 @@ impl Snapshots {
         let mut applied = found.clone();
         applied.record.state = State::Applied(layer);
         if let Err(error) = self.write(&applied) {
-            // The record may be on disk although its image is removed.
-            self.write(found).unwrap_or_else(|error| warn(&error));
+            // It may be on disk, and its image is removed.
+            warn_of(self.write(found));
             return Err(error);
         }
         self.snapshots.insert(name.clone(), applied);
@@ -393,9 +385,7 @@ impl Snapshots {
             dir: old.dir.clone(),
         };
         if let Err(error) = self.write(&snapshot) {
-            if let Err(error) = self.write(&old) {
-                warn(&error);
-            }
+            warn_of(self.write(&old));
             return Err(error);
         }
         self.snapshots.remove(key);
@@ -440,10 +430,8 @@ impl Snapshots {
         }
         check_unmounted(&snapshot.upper())?;
         Record::erase(&snapshot.dir)?;
-        if let Err(error) = self.disk.sync(&snapshot.dir) {
-            // After a crash it may reappear, and can be removed again.
-            warn(&error);
-        }
+        // After a crash it may be there again, and can be removed again.
+        warn_of(self.disk.sync(&snapshot.dir));
         self.snapshots.remove(name);
         self.uses.remove(name);
         if !snapshot.record.is_layer() {

@@ -12,7 +12,7 @@
 
 use crate::api::{Info, Kind, Labels, Mount};
 use crate::config::Config;
-use crate::error::{warn, Error, Result};
+use crate::error::{warn, warn_of, Error, Result};
 use crate::files::forget_changes;
 use crate::idmap::IdMap;
 use crate::images::{upper, Images};
@@ -98,10 +98,9 @@ impl Snapshotter {
     pub fn tidy(&self) {
         self.images.collect();
         let pending = lock(&self.snapshots).pending();
-        let finished = pending.iter().map(|name| self.bring_up(name));
-        finished
-            .filter_map(Result::err)
-            .for_each(|error| warn(&error));
+        for name in pending {
+            warn_of(self.bring_up(&name));
+        }
     }
 
     /// Counts a call that failed with `code`.
@@ -214,11 +213,7 @@ impl Snapshotter {
         };
         let record = Record::new(key, parent, state, labels);
         let snapshot = lock(&self.snapshots).create(record, like.as_ref())?;
-        mounts(&snapshot, below).inspect_err(|_| {
-            if let Err(error) = self.remove(key) {
-                warn(&error);
-            }
-        })
+        mounts(&snapshot, below).inspect_err(|_| warn_of(self.remove(key)))
     }
 
     /// Prevents removal of the committed snapshot `parent`, if not empty. Waits for its image.
@@ -292,7 +287,7 @@ impl Snapshotter {
         };
         self.images.memory.check()?;
         let pin = self.pin(&snapshot.record.parent)?;
-        let below = pin.layer.as_ref().map(|layer| &*layer.dir);
+        let below = pin.layer.as_ref();
         let dir = &snapshot.dir;
         let still = || match find()? {
             _ if !wanted() => Err(Error::Gone),
@@ -324,11 +319,7 @@ impl Snapshotter {
                     lock(&self.snapshots).apply(&snapshot, layer)?;
                     Ok(Some(told))
                 });
-                applied.inspect_err(|_| {
-                    if let Err(error) = self.images.forget(dir) {
-                        warn(&error);
-                    }
-                })
+                applied.inspect_err(|_| warn_of(self.images.forget(dir)))
             })
         };
         // Removals may have left this to us.
@@ -341,7 +332,7 @@ impl Snapshotter {
     fn unpack(
         &self,
         dir: &Path,
-        below: Option<&Path>,
+        below: Option<&Snapshot>,
         archive: &Path,
     ) -> Result<(Layer, (String, u64))> {
         self.images.check_room(dir, below, 0)?;
@@ -369,8 +360,8 @@ impl Snapshotter {
         }
         lock(&self.snapshots).commit(name, key, labels)?;
         if let State::Applied(_) = snapshot.record.state {
-            // These are empty. The next start removes the rest.
-            forget_changes(&snapshot).unwrap_or_else(|error| warn(&error));
+            // They are empty. The next start removes what is left.
+            warn_of(forget_changes(&snapshot));
         }
         Ok(())
     }
@@ -428,15 +419,15 @@ impl Snapshotter {
         made
     }
 
-    /// Returns the committed snapshot `name` and the directory of its parent, if it has no image.
-    fn pending(&self, name: &str) -> Result<Option<(Snapshot, Option<PathBuf>)>> {
+    /// Returns the committed snapshot `name` and the one below it, if it has no image.
+    fn pending(&self, name: &str) -> Result<Option<(Snapshot, Option<Snapshot>)>> {
         let snapshots = lock(&self.snapshots);
         let snapshot = match snapshots.get(name) {
             Ok(snapshot) if snapshot.record.state == State::Pending => snapshot.clone(),
             _ => return Ok(None),
         };
         let below = snapshots.below(&snapshot.record.parent)?;
-        Ok(Some((snapshot, below.map(|below| below.dir))))
+        Ok(Some((snapshot, below)))
     }
 
     /// Like [`Snapshotter::finish`], after `before` failed attempts.
@@ -458,19 +449,17 @@ impl Snapshotter {
             // An earlier run may have failed after making the image.
             self.images.forget(&snapshot.dir)?;
             let inodes = measure(&snapshot.upper())?.inodes;
-            self.images
-                .check_room(&snapshot.dir, below.as_deref(), inodes)?;
+            let below = below.as_ref();
+            self.images.check_room(&snapshot.dir, below, inodes)?;
             let tree = upper(&snapshot.upper(), &snapshot.dir)?;
             let merge = |builder: &mut Builder| Ok(merge_upper(builder, tree)?);
-            let layer = self.images.make(&snapshot.dir, below.as_deref(), merge)?;
+            let layer = self.images.make(&snapshot.dir, below, merge)?;
             lock(&self.snapshots).finish(&snapshot, layer)
         };
         let durable = match make() {
             Ok(made) => made,
             Err(error) => {
-                if let Err(error) = self.images.forget(&snapshot.dir) {
-                    warn(&error);
-                }
+                warn_of(self.images.forget(&snapshot.dir));
                 // A removal does not wait for this.
                 if self.is_gone(&snapshot) {
                     return Ok(());
@@ -482,10 +471,8 @@ impl Snapshotter {
                 return Err(unmade(code, why));
             }
         };
-        // Otherwise, if the next start finds the old record, it makes the image again.
-        if let Err(error) = durable.and_then(|()| forget_changes(&snapshot)) {
-            warn(&error);
-        }
+        // Otherwise the next start makes it again if it finds the old record.
+        warn_of(durable.and_then(|()| forget_changes(&snapshot)));
         if self.is_gone(&snapshot) {
             self.discard(snapshot.dir);
         }
@@ -499,9 +486,7 @@ impl Snapshotter {
             return;
         };
         let is_unused = || lock(&self.snapshots).is_unused(&below);
-        if let Err(error) = self.images.evict(&below.dir, &is_unused) {
-            warn(&error);
-        }
+        warn_of(self.images.evict(&below.dir, &is_unused));
     }
 
     /// Removes the snapshot `name`, and frees its memory.
@@ -525,9 +510,7 @@ impl Snapshotter {
 
     /// Removes the directory `dir`, which has no record, and its image.
     fn discard(&self, dir: PathBuf) {
-        if let Err(error) = sweep(&[dir], &self.images) {
-            warn(&error);
-        }
+        warn_of(sweep(&[dir], &self.images));
     }
 
     /// Removes what earlier calls of [`Snapshotter::remove`] could not.

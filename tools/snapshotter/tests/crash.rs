@@ -3,11 +3,11 @@
 //! State that survives the end of the daemon, of the machine, and errors along the way.
 
 use crate::rules::nothing;
-use crate::{labels, lower, refused, refused_for, upper, Machine, Unpacked};
+use crate::{active, labels, lower, refused, refused_for, says, upper, view, Machine, Unpacked};
 use daxfs_snapshotter::api::{Kind, Labels};
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::loader::{KernelLoader, Loader};
-use daxfs_snapshotter::record::{Disk, RealDisk, Record, State};
+use daxfs_snapshotter::record::{Disk, RealDisk, Record};
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
 use daxfs_testing::can_mount;
@@ -109,9 +109,8 @@ async fn damaged_files_are_named() {
     let image = machine.image(&dir);
     std::fs::write(&image, "no image").unwrap();
     let machine = machine.restart().await;
-    let status = machine.prepare("new", "layer").await.unwrap_err();
-    assert_eq!(status.code(), Code::DataLoss);
-    assert!(status.message().contains("images/1.daxfs"), "{status}");
+    let answer = machine.prepare("new", "layer").await;
+    says("damaged", answer, Code::DataLoss, "images/1.daxfs");
     std::fs::remove_file(&image).unwrap();
     refused(machine.prepare("new", "layer").await, Code::DataLoss);
     assert_eq!(machine.list().await.unwrap(), ["layer"]);
@@ -137,9 +136,8 @@ async fn exchanged_images() {
     let dirs = machine.directories();
     std::fs::copy(machine.image(&dirs[1]), machine.image(&dirs[0])).unwrap();
     let machine = machine.restart().await;
-    let status = machine.prepare("new", "a").await.unwrap_err();
-    assert_eq!(status.code(), Code::DataLoss);
-    assert!(status.message().contains("images/1.daxfs"), "{status}");
+    let answer = machine.prepare("new", "a").await;
+    says("exchanged", answer, Code::DataLoss, "images/1.daxfs");
     machine.prepare("new", "b").await.unwrap();
 }
 
@@ -159,9 +157,8 @@ async fn other_versions() {
     ] {
         std::fs::write(&record, &text).unwrap();
         machine = machine.restart().await;
-        let status = machine.stat("layer").await.unwrap_err();
         let why = format!("records have version {found} instead of 4");
-        assert!(status.message().contains(&why), "{status}");
+        says("stat", machine.stat("layer").await, Code::DataLoss, &why);
         assert_eq!(std::fs::read_to_string(&record).unwrap(), text);
         assert!(machine.image(&machine.directories()[0]).exists());
     }
@@ -211,15 +208,14 @@ async fn damage_stays_where_it_is() {
         "o",
     ];
     for name in damaged {
-        let status = machine.stat(name).await.unwrap_err();
-        assert_eq!(status.code(), Code::DataLoss, "{name}: {status}");
+        refused_for(name, machine.stat(name).await, Code::DataLoss);
         refused_for(name, machine.usage(name).await, Code::DataLoss);
         refused_for(name, machine.mounts(name).await, Code::DataLoss);
         refused_for(name, machine.prepare("new", name).await, Code::DataLoss);
         refused_for(name, machine.commit("new", name).await, Code::DataLoss);
     }
-    let status = machine.stat("on bad").await.unwrap_err();
-    assert!(status.message().contains("2/snapshot.json"), "{status}");
+    let answer = machine.stat("on bad").await;
+    says("on bad", answer, Code::DataLoss, "2/snapshot.json");
     refused(machine.stat("lost").await, Code::NotFound);
     machine.prepare("new", "good").await.unwrap();
     machine.commit("newer", "new").await.unwrap();
@@ -256,9 +252,7 @@ async fn changes_without_an_image_remain() {
     std::fs::remove_file(&images[2]).unwrap();
     let machine = machine.restart().await;
     for (name, dir) in ["short", "other", "gone"].iter().zip(&dirs) {
-        let status = machine.stat(name).await.unwrap_err();
-        assert_eq!(status.code(), Code::DataLoss, "{name}: {status}");
-        assert!(status.message().contains("/fs"), "{name}: {status}");
+        says(name, machine.stat(name).await, Code::DataLoss, "/fs");
         assert!(dir.join("fs/changed").exists(), "{name}");
     }
     assert!(images[0].exists() && images[1].exists());
@@ -334,10 +328,7 @@ fn the_disk_fails_during_a_commit() {
         };
         let memory = || Box::new(Unpacked::default());
         let snapshotter = Snapshotter::open(&config, memory(), Box::new(disk)).unwrap();
-        let mounts = snapshotter
-            .create("key", "", State::Active, Labels::new())
-            .unwrap();
-        let dir = upper(&mounts);
+        let dir = upper(&active(&snapshotter, "key", "").unwrap());
         std::fs::write(dir.join("file"), "precious").unwrap();
         let result = snapshotter.commit("layer", "key", Labels::new());
         assert_eq!(result.is_ok(), committed, "{case}: {result:?}");
@@ -358,10 +349,7 @@ fn the_disk_fails_during_a_commit() {
         if again.stat("layer").is_err() {
             again.commit("layer", "key", Labels::new()).unwrap();
         }
-        let mounts = again
-            .create("new", "layer", State::Active, Labels::new())
-            .unwrap();
-        let file = lower(&mounts).join("file");
+        let file = lower(&active(&again, "new", "layer").unwrap()).join("file");
         assert_eq!(std::fs::read(file).unwrap(), b"precious", "{case}");
         assert!(!dir.exists(), "{case}");
     }
@@ -434,14 +422,10 @@ fn the_disk_fails_during_a_removal() {
     };
     let memory = Box::new(Unpacked::default());
     let snapshotter = Snapshotter::open(&config, memory, Box::new(disk)).unwrap();
-    snapshotter
-        .create("key", "", State::Active, Labels::new())
-        .unwrap();
+    active(&snapshotter, "key", "").unwrap();
     snapshotter.remove("key").unwrap();
     assert_eq!(snapshotter.stat("key").unwrap_err().code(), Code::NotFound);
-    snapshotter
-        .create("key", "", State::Active, Labels::new())
-        .unwrap();
+    active(&snapshotter, "key", "").unwrap();
 }
 
 /// A container's directory is not removed while it is mounted.
@@ -451,8 +435,7 @@ fn a_commit_keeps_what_is_mounted() {
         return;
     }
     let (place, config, snapshotter) = Machine::alone(Unpacked::default());
-    let mounts = snapshotter.create("key", "", State::Active, Labels::new());
-    let dir = upper(&mounts.unwrap());
+    let dir = upper(&active(&snapshotter, "key", "").unwrap());
     let container = place.path().join("a container");
     std::fs::create_dir(&container).unwrap();
     rustix::mount::mount_bind(&dir, &container).unwrap();
@@ -526,8 +509,8 @@ impl Loader for Slow {
 fn failures_are_shared() {
     let (memory, begun, go) = Slow::new();
     let (place, _, snapshotter) = &Machine::alone(memory);
-    let made = snapshotter.create("key", "", State::Active, Labels::new());
-    std::fs::write(upper(&made.unwrap()).join("file"), "content").unwrap();
+    let dir = upper(&active(snapshotter, "key", "").unwrap());
+    std::fs::write(dir.join("file"), "content").unwrap();
     snapshotter.commit("layer", "key", Labels::new()).unwrap();
     let images = place.path().join("root/store/images");
     std::fs::remove_dir(&images).unwrap();
@@ -563,10 +546,8 @@ fn failures_are_shared() {
 fn calls_while_an_image_is_made() {
     let (memory, begun, go) = Slow::new();
     let (place, _, snapshotter) = &Machine::alone(memory);
-    let create = |key, parent| snapshotter.create(key, parent, State::View, Labels::new());
     for removed in [false, true] {
-        let active = snapshotter.create("key", "", State::Active, Labels::new());
-        let dir = upper(&active.unwrap());
+        let dir = upper(&active(snapshotter, "key", "").unwrap());
         std::fs::write(dir.join("file"), "content").unwrap();
         snapshotter.commit("layer", "key", Labels::new()).unwrap();
         std::thread::scope(|scope| {
@@ -588,7 +569,7 @@ fn calls_while_an_image_is_made() {
                 begun.recv().unwrap();
                 go.send(()).unwrap();
             } else {
-                let view = scope.spawn(|| create("view", "layer").map(drop));
+                let view = scope.spawn(|| view(snapshotter, "view", "layer").map(drop));
                 std::thread::sleep(Duration::from_millis(100));
                 assert!(!view.is_finished(), "a view did not wait");
                 let error = snapshotter.remove("layer").unwrap_err();

@@ -2,10 +2,10 @@
 
 //! Content of layers' images.
 
+use crate::rules::nothing;
 use crate::{labels, lower, option, refused_for, upper, Machine};
 use rustix::fs::{makedev, mknodat, FileType, Mode, CWD};
 use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
-use std::path::Path;
 use std::time::UNIX_EPOCH;
 use tonic::Code;
 
@@ -32,7 +32,30 @@ async fn images_are_the_same_each_time() {
     assert!(images[0] == images[1], "the images differ");
 }
 
-/// A container's root has the attributes of its image's root.
+/// A layer is made on top of the image that its parent had, also if that of another layer took its place.
+#[tokio::test]
+async fn images_that_are_replaced() {
+    let mut machine = Machine::new().await;
+    machine.layer("one", "", nothing).await;
+    machine.layer("two", "one", nothing).await;
+    let [one, two] = [0, 1].map(|at| machine.image(&machine.directories()[at]));
+    machine.prepare("key", "two").await.unwrap();
+    let good = std::fs::read(&two).unwrap();
+    std::fs::copy(&one, &two).unwrap();
+    let answer = machine.commit("three", "key").await;
+    refused_for("replaced", answer, Code::DataLoss);
+    std::fs::write(&two, &good[..good.len() / 2]).unwrap();
+    let answer = machine.prepare("container", "three").await;
+    refused_for("cut", answer, Code::DataLoss);
+    machine = machine.restart().await;
+    let answer = machine.prepare("container", "three").await;
+    refused_for("after a restart", answer, Code::DataLoss);
+    std::fs::write(&two, good).unwrap();
+    let mounts = machine.prepare("container", "three").await.unwrap();
+    assert!(["one", "two"].map(|name| lower(&mounts).join(name).exists()) == [true; 2]);
+}
+
+/// The root of a container has the attributes of its image's.
 #[tokio::test]
 async fn roots_keep_their_attributes() {
     let root = rustix::process::geteuid().is_root();
@@ -59,7 +82,6 @@ async fn roots_keep_their_attributes() {
 #[tokio::test]
 async fn user_namespaces() {
     let machine = Machine::new().await;
-    let nothing = |_: &Path| {};
     machine.layer("base", "", nothing).await;
     let plain = machine.prepare("plain", "base").await.unwrap();
     assert_eq!(option(&plain, "uidmap"), None);

@@ -25,7 +25,7 @@ use daxfs_snapshotter::api::{
 use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::loader::Loader;
-use daxfs_snapshotter::record::RealDisk;
+use daxfs_snapshotter::record::{RealDisk, State};
 use daxfs_snapshotter::server::serve;
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
@@ -156,8 +156,36 @@ fn refused<T>(answer: Answer<T>, code: Code) {
 /// Checks that a call for `case` failed with `code`.
 #[track_caller]
 fn refused_for<T>(case: &str, answer: Answer<T>, code: Code) {
+    says(case, answer, code, "");
+}
+
+/// Checks that a call for `case` has failed with `code`, and that its message contains `part`.
+#[track_caller]
+fn says<T>(case: &str, answer: Answer<T>, code: Code, part: &str) {
     let status = answer.err().unwrap_or_else(|| Status::ok("it succeeded"));
     assert_eq!(status.code(), code, "{case}: {status}");
+    assert!(status.message().contains(part), "{case}: {status}");
+}
+
+/// Creates an active snapshot.
+fn active(snapshotter: &Snapshotter, key: &str, parent: &str) -> Result<Vec<Mount>> {
+    snapshotter.create(key, parent, State::Active, Labels::new())
+}
+
+/// Creates a view.
+fn view(snapshotter: &Snapshotter, key: &str, parent: &str) -> Result<Vec<Mount>> {
+    snapshotter.create(key, parent, State::View, Labels::new())
+}
+
+/// Calls the service with a request that has these fields.
+macro_rules! ask {
+    ($machine:expr, $call:ident, $request:ident $(, $field:ident)*) => {{
+        let request = $request {
+            snapshotter: "daxfs".into(),
+            $($field: $field.into(),)*
+        };
+        $machine.client.clone().$call(request).await
+    }};
 }
 
 impl Machine {
@@ -254,33 +282,19 @@ impl Machine {
     }
 
     async fn prepare_with(&self, key: &str, parent: &str, labels: Labels) -> Answer<Vec<Mount>> {
-        let request = PrepareSnapshotRequest {
-            snapshotter: "daxfs".into(),
-            key: key.into(),
-            parent: parent.into(),
-            labels,
-        };
-        let answer = self.client.clone().prepare(request).await?;
-        Ok(answer.into_inner().mounts)
+        let answer = ask!(self, prepare, PrepareSnapshotRequest, key, parent, labels);
+        Ok(answer?.into_inner().mounts)
     }
 
     async fn view(&self, key: &str, parent: &str) -> Answer<Vec<Mount>> {
-        let request = ViewSnapshotRequest {
-            snapshotter: "daxfs".into(),
-            key: key.into(),
-            parent: parent.into(),
-            labels: Labels::new(),
-        };
-        Ok(self.client.clone().view(request).await?.into_inner().mounts)
+        let labels = Labels::new();
+        let answer = ask!(self, view, ViewSnapshotRequest, key, parent, labels);
+        Ok(answer?.into_inner().mounts)
     }
 
     async fn mounts(&self, key: &str) -> Answer<Vec<Mount>> {
-        let request = MountsRequest {
-            snapshotter: "daxfs".into(),
-            key: key.into(),
-        };
-        let answer = self.client.clone().mounts(request).await?;
-        Ok(answer.into_inner().mounts)
+        let answer = ask!(self, mounts, MountsRequest, key);
+        Ok(answer?.into_inner().mounts)
     }
 
     async fn commit(&self, name: &str, key: &str) -> Answer<()> {
@@ -290,49 +304,32 @@ impl Machine {
     /// Commits a snapshot, and waits until its image is made and loaded. Returns both calls'
     /// errors.
     async fn commit_with(&self, name: &str, key: &str, labels: Labels) -> Answer<()> {
-        let request = CommitSnapshotRequest {
-            snapshotter: "daxfs".into(),
-            name: name.into(),
-            key: key.into(),
-            labels,
-        };
-        self.client.clone().commit(request).await?;
+        ask!(self, commit, CommitSnapshotRequest, name, key, labels)?;
         let (snapshotter, name) = (self.snapshotter.clone(), name.to_owned());
         let finished = tokio::task::spawn_blocking(move || snapshotter.bring_up(&name));
         Ok(finished.await.unwrap()?)
     }
 
     async fn remove(&self, key: &str) -> Answer<()> {
-        let request = RemoveSnapshotRequest {
-            snapshotter: "daxfs".into(),
-            key: key.into(),
-        };
-        self.client.clone().remove(request).await.map(|_| ())
+        ask!(self, remove, RemoveSnapshotRequest, key).map(|_| ())
     }
 
     async fn stat(&self, key: &str) -> Answer<Info> {
-        let request = StatSnapshotRequest {
-            snapshotter: "daxfs".into(),
-            key: key.into(),
-        };
-        let answer = self.client.clone().stat(request).await?;
-        Ok(answer.into_inner().info.unwrap())
+        let answer = ask!(self, stat, StatSnapshotRequest, key);
+        Ok(answer?.into_inner().info.unwrap())
     }
 
     async fn update(&self, name: &str, labels: Labels, paths: &[&str]) -> Answer<Info> {
-        let request = UpdateSnapshotRequest {
-            snapshotter: "daxfs".into(),
-            info: Some(Info {
-                name: name.into(),
-                labels,
-                ..Info::default()
-            }),
-            update_mask: Some(FieldMask {
-                paths: paths.iter().map(|path| (*path).into()).collect(),
-            }),
+        let info = Info {
+            name: name.into(),
+            labels,
+            ..Info::default()
         };
-        let answer = self.client.clone().update(request).await?;
-        Ok(answer.into_inner().info.unwrap())
+        let update_mask = FieldMask {
+            paths: paths.iter().map(|path| (*path).into()).collect(),
+        };
+        let answer = ask!(self, update, UpdateSnapshotRequest, info, update_mask);
+        Ok(answer?.into_inner().info.unwrap())
     }
 
     async fn list(&self) -> Answer<Vec<String>> {
@@ -341,11 +338,9 @@ impl Machine {
     }
 
     async fn infos(&self) -> Answer<Vec<Info>> {
-        let request = ListSnapshotsRequest {
-            snapshotter: "daxfs".into(),
-            ..Default::default()
-        };
-        let mut stream = self.client.clone().list(request).await?.into_inner();
+        let filters = Vec::<String>::new();
+        let answer = ask!(self, list, ListSnapshotsRequest, filters);
+        let mut stream = answer?.into_inner();
         let mut infos = Vec::new();
         while let Some(part) = stream.message().await? {
             infos.extend(part.info);
@@ -354,18 +349,11 @@ impl Machine {
     }
 
     async fn usage(&self, key: &str) -> Answer<UsageResponse> {
-        let request = UsageRequest {
-            snapshotter: "daxfs".into(),
-            key: key.into(),
-        };
-        Ok(self.client.clone().usage(request).await?.into_inner())
+        Ok(ask!(self, usage, UsageRequest, key)?.into_inner())
     }
 
     async fn cleanup(&self) -> Answer<()> {
-        let request = CleanupRequest {
-            snapshotter: "daxfs".into(),
-        };
-        self.client.clone().cleanup(request).await.map(|_| ())
+        ask!(self, cleanup, CleanupRequest).map(|_| ())
     }
 
     /// Prepares `key`, writes a file of its name and calls `fill`, and commits it as `name`.

@@ -2,11 +2,11 @@
 
 //! Unused layers make room in memory for others.
 
-use crate::{lower, refused, upper, Machine, Unpacked};
+use crate::{active, lower, refused, upper, view, Machine, Unpacked};
 use daxfs_snapshotter::api::Labels;
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::loader::Loader;
-use daxfs_snapshotter::record::{Disk, RealDisk, State};
+use daxfs_snapshotter::record::{Disk, RealDisk};
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
 use std::io;
@@ -161,7 +161,7 @@ where
 
 /// Commits a layer with a file of its name and this size.
 fn commit(snapshotter: &Snapshotter, name: &str, parent: &str, size: usize) -> Result<()> {
-    let mounts = snapshotter.create("key", parent, State::Active, Labels::new())?;
+    let mounts = active(snapshotter, "key", parent)?;
     std::fs::write(upper(&mounts).join(name), vec![name.as_bytes()[0]; size]).unwrap();
     snapshotter.commit(name, "key", Labels::new())?;
     snapshotter.bring_up(name)
@@ -179,7 +179,7 @@ fn a_layer_that_is_used_meanwhile() {
         evict: move || {
             let snapshotter = user.get().unwrap();
             // Only the first call can do this.
-            let _ = snapshotter.create("late", "a", State::View, Labels::new());
+            let _ = view(snapshotter, "late", "a");
         },
     };
     let (_place, _, snapshotter) = Machine::alone(hooked);
@@ -204,8 +204,7 @@ fn calls_that_make_room_for_the_same_image() {
         memory: memory.clone(),
         load: move |_: &Path| match other.get() {
             Some(snapshotter) if first.swap(false, Relaxed) => {
-                let view = snapshotter.create("other", "a", State::View, Labels::new());
-                view.unwrap();
+                view(snapshotter, "other", "a").unwrap();
                 let full = daxfs_image::Error::Full {
                     name: "a".into(),
                     missing: 4096,
@@ -225,8 +224,7 @@ fn calls_that_make_room_for_the_same_image() {
     commit(&snapshotter, "b", "", 1).unwrap();
     assert_eq!(loaded(&memory), [2]);
     assert!(itself.set(snapshotter.clone()).is_ok());
-    let view = snapshotter.create("view", "a", State::View, Labels::new());
-    view.unwrap();
+    view(&snapshotter, "view", "a").unwrap();
     assert_eq!(loaded(&memory), [1]);
 }
 
@@ -268,8 +266,7 @@ fn parts_that_are_loaded() {
     };
     let (_place, _, snapshotter) = Machine::alone(hooked);
     commit(&snapshotter, "a", "", 1 << 20).unwrap();
-    let view = snapshotter.create("view", "a", State::View, Labels::new());
-    view.unwrap();
+    view(&snapshotter, "view", "a").unwrap();
     commit(&snapshotter, "unused", "", 300_000).unwrap();
     short.store(true, Relaxed);
     commit(&snapshotter, "above", "a", 100_000).unwrap();
@@ -286,8 +283,7 @@ fn long_roots() {
     let snapshotter =
         Snapshotter::open(&config, Box::new(memory.clone()), Box::new(RealDisk)).unwrap();
     commit(&snapshotter, "a", "", 1).unwrap();
-    let new = snapshotter.create("key", "a", State::Active, Labels::new());
-    let error = new.unwrap_err();
+    let error = active(&snapshotter, "key", "a").unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition);
     let why = "use a root with a shorter name";
     assert!(error.to_string().contains(why), "{error}");
@@ -295,8 +291,7 @@ fn long_roots() {
     // The reason is reported even if the snapshot cannot be removed again.
     drop(snapshotter);
     let snapshotter = Snapshotter::open(&config, Box::new(memory), Box::new(Stuck)).unwrap();
-    let new = snapshotter.create("key", "a", State::Active, Labels::new());
-    let error = new.unwrap_err().to_string();
+    let error = active(&snapshotter, "key", "a").unwrap_err().to_string();
     assert!(error.contains(why), "{error}");
     assert_eq!(snapshotter.list().len(), 2);
 }

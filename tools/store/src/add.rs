@@ -518,16 +518,22 @@ mod tests {
         (directory, source, store)
     }
 
-    /// A pack found damaged is written again.
+    /// Adds the image `name` of the directory `source`.
+    fn add(store: &Store, source: &Path, name: &str, create: Guard<'_>) -> Result<Added> {
+        let tree = mkdaxfs::input::scan::scan(source, None, |_| ()).unwrap();
+        store.add(name, tree, create, &Silent)
+    }
+
+    fn create(path: &Path) -> daxfs_files::Result<Output> {
+        Output::create(path)
+    }
+
+    /// A pack that was damaged when it was read is written again.
     #[test]
     fn distrusted_packs() {
         let (_directory, source, store) = place();
         std::fs::write(source.join("file"), "content").unwrap();
-        let create = |path: &Path| Output::create(path);
-        let add = |name: &str| {
-            let tree = mkdaxfs::input::scan::scan(&source, None, |_| ()).unwrap();
-            store.add(name, tree, &create, &Silent).unwrap().new.objects
-        };
+        let add = |name: &str| add(&store, &source, name, &create).unwrap().new.objects;
         assert_eq!((add("a"), add("b")), (1, 0));
         let id = store.names("packs").unwrap().pop_first().unwrap();
         let good = std::fs::read(store.pack(&id)).unwrap();
@@ -561,9 +567,7 @@ mod tests {
                 std::fs::write(source.join(dir).join(number.to_string()), content).unwrap();
             }
         }
-        let tree = mkdaxfs::input::scan::scan(&source, None, |_| ()).unwrap();
-        let create = |path: &Path| Output::create(path);
-        store.add("image", tree, &create, &Silent).unwrap();
+        add(&store, &source, "image", &create).unwrap();
         let mut changes = 0;
         let packs = store.names("packs").unwrap();
         for sha256 in &packs {
@@ -586,20 +590,16 @@ mod tests {
     fn failed_additions() {
         let (directory, source, store) = place();
         std::fs::write(source.join("file"), "content").unwrap();
-        let add = |name: &str, create: Guard<'_>| {
-            let tree = mkdaxfs::input::scan::scan(&source, None, |_| ()).unwrap();
-            store.add(name, tree, create, &Silent)
-        };
-        add("a", &|path| Output::create(path)).unwrap();
+        add(&store, &source, "a", &create).unwrap();
         let packs = store.names("packs").unwrap();
         std::fs::write(source.join("other"), "other").unwrap();
         let fails = |path: &Path| match path.starts_with(directory.path().join("store/images")) {
-            true => Output::create(&directory.path().join("none/image")),
-            false => Output::create(path),
+            true => create(&directory.path().join("none/image")),
+            false => create(path),
         };
-        add("b", &fails).unwrap_err();
+        add(&store, &source, "b", &fails).unwrap_err();
         assert_eq!(store.names("packs").unwrap(), packs);
-        add("b", &|path| Output::create(path)).unwrap();
+        add(&store, &source, "b", &create).unwrap();
         assert_eq!(store.names("packs").unwrap().len(), 2);
     }
 
@@ -607,26 +607,51 @@ mod tests {
     #[test]
     fn removal_during_addition() {
         let (_directory, source, store) = place();
-        let add = |name: &str, create: Guard<'_>| {
-            std::fs::write(source.join("file"), name).unwrap();
-            let tree = mkdaxfs::input::scan::scan(&source, None, |_| ()).unwrap();
-            store.add(name, tree, create, &Silent).unwrap();
-        };
-        add("a", &|path| Output::create(path));
+        std::fs::write(source.join("file"), "a").unwrap();
+        add(&store, &source, "a", &create).unwrap();
+        std::fs::write(source.join("file"), "b").unwrap();
         let removed = std::cell::Cell::new(false);
-        add("b", &|path| {
+        let remove = |path: &Path| {
             if !removed.replace(true) {
                 store.remove("a").unwrap();
             }
-            Output::create(path)
-        });
+            create(path)
+        };
+        add(&store, &source, "b", &remove).unwrap();
         assert_eq!(store.names("packs").unwrap().len(), 2);
         assert_eq!(store.gc(&mut |error| panic!("{error}")).unwrap().packs, 1);
         assert!(store.parts("b").is_ok());
     }
 
-    /// A file that changes after it was hashed is noticed even if its size and time do not change,
-    /// in a directory and in an image that others may write to.
+    /// A pack that is modified after it was verified is exported neither then nor later.
+    #[test]
+    fn modified_exports() {
+        let (directory, source, store) = place();
+        std::fs::write(source.join("file"), "content").unwrap();
+        let tree = mkdaxfs::input::scan::scan(&source, None, |_| ()).unwrap();
+        let create = |path: &Path| Output::create(path);
+        store.add("image", tree, &create, &Silent).unwrap();
+        let layout = directory.path().join("layout");
+        let export =
+            |create: Guard<'_>| store.export("image", &layout, "image", None, create, &Silent);
+        let pack = store.files("packs").unwrap().remove(0);
+        let good = std::fs::read(&pack).unwrap();
+        let image = std::cell::Cell::new(true);
+        let error = export(&|path| {
+            if !image.replace(false) {
+                std::fs::write(&pack, vec![0; good.len()]).unwrap();
+            }
+            Output::create(path)
+        });
+        assert!(error.unwrap_err().to_string().contains("program changed"));
+        std::fs::write(&pack, &good).unwrap();
+        export(&create).unwrap();
+        let mut blobs = layout.join("blobs/sha256").read_dir().unwrap();
+        assert!(blobs.any(|blob| std::fs::read(blob.unwrap().path()).unwrap() == good));
+    }
+
+    /// A file that changes after it was hashed is noticed, even if its size and time do not tell: in a directory, and in an
+    /// image that others may write to.
     #[test]
     fn changed_files() {
         let (directory, source, store) = place();
@@ -650,11 +675,11 @@ mod tests {
             file.set_modified(modified).unwrap();
         };
         for (input, file, at) in [(&source, &file, 0), (&image, &image, at)] {
-            let create = |path: &Path| {
+            let late = |path: &Path| {
                 change(file, at);
-                Output::create(path)
+                create(path)
             };
-            let error = store.add("image", tree(input), &create, &Silent);
+            let error = store.add("image", tree(input), &late, &Silent);
             let error = error.unwrap_err().to_string();
             assert!(error.contains("file: changed while it was read"), "{error}");
             for inner in ["images", "packs"] {
@@ -662,7 +687,6 @@ mod tests {
             }
         }
         // The second time, nothing changes.
-        let create = |path: &Path| Output::create(path);
-        store.add("image", tree(&source), &create, &Silent).unwrap();
+        add(&store, &source, "image", &create).unwrap();
     }
 }

@@ -18,7 +18,7 @@ use daxfs_image::text::shown_path;
 use mkdaxfs::input::Platform;
 use serde_json::{json, Value};
 use std::fs::{File, Metadata};
-use std::io::{self, Cursor, Read, Seek};
+use std::io::{self, Cursor, Read, Seek, Write};
 use std::iter;
 use std::path::Path;
 
@@ -50,7 +50,7 @@ impl Publisher<'_> {
     fn put(&mut self, kind: &str, mut from: impl Read + Seek) -> Result<Value> {
         let dir = &self.layout.0;
         let failed = |error| output(dir, "copy to the layout", error);
-        let sha256 = sha256(&mut from).map_err(failed)?;
+        let sha256 = copy(&mut from, io::sink()).map_err(failed)?;
         let size = from.stream_position().map_err(failed)?;
         let path = dir.join("blobs/sha256").join(&sha256);
         // Another program may have left part of the blob.
@@ -59,7 +59,7 @@ impl Publisher<'_> {
             self.published.known.add(size);
         } else {
             from.rewind().map_err(failed)?;
-            self.write(&path, from)?;
+            self.write(&path, from, Some(&sha256))?;
             self.published.new.add(size);
         }
         Ok(json!({ "mediaType": kind, "digest": format!("sha256:{sha256}"), "size": size }))
@@ -69,15 +69,18 @@ impl Publisher<'_> {
         self.put(kind, Cursor::new(value.to_string()))
     }
 
-    /// Writes a file, which appears once it is complete and durable.
-    fn write(&self, path: &Path, mut from: impl Read) -> Result<()> {
-        // A symlink would be followed.
+    /// Writes a file, which appears when it is complete and durable, and must have the SHA-256 `sha256`.
+    fn write(&self, path: &Path, from: impl Read, sha256: Option<&str>) -> Result<()> {
+        // It would be followed.
         if path.is_symlink() {
             std::fs::remove_file(path).map_err(|error| output(path, "remove", error))?;
         }
         let new = (self.create)(path)?;
-        let copied = io::copy(&mut from, &mut new.file());
-        copied.map_err(|error| output(path, "write", error))?;
+        let copied = copy(from, &mut new.file()).map_err(|error| output(path, "write", error))?;
+        if sha256.is_some_and(|sha256| sha256 != copied) {
+            let why = "another program changed what it is a copy of; try again";
+            return Err(Error::refused(shown_path(path), why));
+        }
         Ok(new.commit(&Silent)?)
     }
 }
@@ -136,6 +139,7 @@ impl Store {
             opened.verify(progress)?;
             let file = File::open(&path).map_err(|error| cannot_open(&opened.name, error))?;
             layers.push(publisher.put(kind, file)?);
+            opened.reader().check_replaced()?;
         }
         let packs = layers[1..]
             .iter()
@@ -151,21 +155,24 @@ impl Store {
         enter(&mut index, reference, manifest);
         let version = dir.join("oci-layout");
         if !version.is_file() || version.is_symlink() {
-            publisher.write(&version, &b"{\"imageLayoutVersion\":\"1.0.0\"}"[..])?;
+            publisher.write(&version, &b"{\"imageLayoutVersion\":\"1.0.0\"}"[..], None)?;
         }
         let index = Value::from(index).to_string();
-        publisher.write(&dir.join("index.json"), index.as_bytes())?;
+        publisher.write(&dir.join("index.json"), index.as_bytes(), None)?;
         Ok(publisher.published)
     }
 }
 
-/// Returns the SHA-256 of all bytes of `from`.
-fn sha256(mut from: impl Read) -> io::Result<String> {
+/// Copies all bytes of `from`, and returns their SHA-256.
+fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<String> {
     let mut buffer = vec![0; BUFFER];
     let sum = digest::sha256(|add| loop {
         match from.read(&mut buffer) {
             Ok(0) => return Ok(()),
-            Ok(length) => add(&buffer[..length]),
+            Ok(length) => {
+                add(&buffer[..length]);
+                to.write_all(&buffer[..length])?;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

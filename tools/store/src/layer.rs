@@ -49,7 +49,7 @@ impl Store {
 
     /// Returns the tree of the image `name` as stored, with content from its packs.
     fn stored_tree(&self, name: &str) -> Result<(Tree, Known)> {
-        let path = self.image(name)?;
+        let opened = self.open_image(name)?;
         let (_, needed) = self.needs_of(name)?;
         let mut packs = Vec::with_capacity(needed.len());
         for pack in &needed {
@@ -58,9 +58,10 @@ impl Store {
         // The input opens each file twice.
         make_room(2 * packs.len());
         let paths: Vec<PathBuf> = packs.iter().map(|(path, _)| path.clone()).collect();
-        let input = [Input::Composed(path, paths)];
+        let input = [Input::Composed(self.image(name)?, paths)];
         let options = Options::new(&self.dir);
         let tree = mkdaxfs::input::read(&input, &options, &Silent, &mut |_| ())?;
+        opened.reader().check_replaced()?;
         let mut known = Known::new();
         for (path, pack) in &packs {
             let mut origins = (0..).zip(&tree.origins);
@@ -141,7 +142,20 @@ mod tests {
     use std::os::unix::fs::FileExt;
     use std::path::Path;
 
-    /// Returns the tree of a new directory with these files, by name and content.
+    /// Returns a directory, and a store in it.
+    fn place() -> (tempfile::TempDir, Store) {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::create(&place.path().join("store")).unwrap();
+        (place, store)
+    }
+
+    /// Verifies the store, which must be whole.
+    fn verified(store: &Store) -> crate::Verified {
+        let verified = store.verify(&Silent, &mut |error| panic!("{error}"));
+        verified.unwrap()
+    }
+
+    /// Returns the tree of a new directory with these files: names and content.
     fn tree(place: &Path, files: &[(&str, &str)]) -> Tree {
         let directory = tempfile::tempdir_in(place).unwrap().keep();
         for (name, content) in files {
@@ -187,8 +201,7 @@ mod tests {
     /// Damaged content of a pack is not stored again, and the error names the pack.
     #[test]
     fn damaged_content() {
-        let place = tempfile::tempdir().unwrap();
-        let store = Store::create(&place.path().join("store")).unwrap();
+        let (place, store) = place();
         let base = [("large", "eeee"), ("small", "s")];
         add(&store, "1", None, tree(place.path(), &base)).unwrap();
         let id = store.names("packs").unwrap().pop_first().unwrap();
@@ -208,8 +221,7 @@ mod tests {
     /// Only images without overlayfs's marks can be lower layers.
     #[test]
     fn marks() {
-        let place = tempfile::tempdir().unwrap();
-        let store = Store::create(&place.path().join("store")).unwrap();
+        let (place, store) = place();
         let with = |name: &str, change: &dyn Fn(&mut Tree)| {
             let mut tree = tree(place.path(), &[("dir/file", "a"), ("gone", "b")]);
             change(&mut tree);
@@ -225,23 +237,15 @@ mod tests {
         };
         assert_eq!(with("plain", &|_| ()).unwrap(), 4);
         assert_eq!(with("escaped", &escaped).unwrap(), 4);
-        for (name, change, path) in [
-            (
-                "opaque",
-                &opaque as &dyn Fn(&mut Tree),
-                "dir: is a whiteout, or has",
-            ),
-            ("whiteout", &whiteout, "gone: is a whiteout"),
-        ] {
-            let error = with(name, change).unwrap_err().to_string();
-            assert!(error.contains(path), "{error}");
-        }
+        let error = with("opaque", &opaque).unwrap_err().to_string();
+        assert!(error.contains("dir: is a whiteout, or has"), "{error}");
+        let error = with("whiteout", &whiteout).unwrap_err().to_string();
+        assert!(error.contains("gone: is a whiteout"), "{error}");
     }
 
     #[test]
     fn layers() {
-        let place = tempfile::tempdir().unwrap();
-        let store = Store::create(&place.path().join("store")).unwrap();
+        let (place, store) = place();
         let base = [
             ("dir/gone", "a"),
             ("dir/kept", "b"),
@@ -268,33 +272,17 @@ mod tests {
         let total = |objects, bytes| Total { objects, bytes };
         assert_eq!((added.new, added.known), (total(2, 2), total(2, 5)));
         assert_eq!(added.packs, 2);
-        let expected = [
-            "dir",
-            "dir/kept",
-            "dir/new",
-            "file",
-            "large",
-            "opaque",
-            "opaque/new",
-        ];
-        assert_eq!(names(&store, "2"), expected.map(String::from).into());
+        let expected = "dir dir/kept dir/new file large opaque opaque/new".split(' ');
+        let expected: BTreeSet<_> = expected.map(String::from).collect();
+        assert_eq!(names(&store, "2"), expected);
         let whole = store.tree("2").unwrap();
         let set = |path| &whole.xattrs[whole.nodes[find(&whole, path)].attributes.xattrs as usize];
         assert_eq!(set("opaque"), &XattrSet::new());
         assert_eq!(set("dir"), &XattrSet::new());
-        assert_eq!(
-            set("file").first().map(|xattr| &*xattr.name),
-            Some(&b"other"[..])
-        );
+        assert_eq!(set("file")[0].name[..], b"other"[..]);
         assert_eq!(overlay::value(set("dir/new"), "redirect"), Some(&b"/x"[..]));
-        assert_eq!(
-            store
-                .verify(&Silent, &mut |error| panic!("{error}"))
-                .unwrap()
-                .objects,
-            7
-        );
-        // The data is elsewhere.
+        assert_eq!(verified(&store).objects, 7);
+        // Data that is elsewhere.
         for name in [b"overlay.metacopy", b"overlay.redirect"] {
             let mut layer = tree(place.path(), &[("file", "")]);
             mark(&mut layer, "file", name, b"/x");
@@ -303,14 +291,13 @@ mod tests {
         }
         store.remove("1").unwrap();
         store.gc(&mut |error| panic!("{error}")).unwrap();
-        assert_eq!(names(&store, "2"), expected.map(String::from).into());
+        assert_eq!(names(&store, "2"), expected);
     }
 
     /// A layer hides one name of a file with two names.
     #[test]
     fn hidden_links() {
-        let place = tempfile::tempdir().unwrap();
-        let store = Store::create(&place.path().join("store")).unwrap();
+        let (place, store) = place();
         let base = tempfile::tempdir_in(&place).unwrap();
         for (first, second) in [("a/x", "b/x"), ("d/x", "c/x")] {
             for path in [first, second] {
@@ -339,8 +326,7 @@ mod tests {
     /// Each layer adds a pack, and an image needs no other packs.
     #[test]
     fn many_layers() {
-        let place = tempfile::tempdir().unwrap();
-        let store = Store::create(&place.path().join("store")).unwrap();
+        let (place, store) = place();
         let count = 70_usize;
         for layer in 0..count {
             let text = format!("{layer}");
@@ -353,12 +339,6 @@ mod tests {
         }
         let last = (count - 1).to_string();
         assert_eq!(names(&store, &last).len(), count);
-        assert_eq!(
-            store
-                .verify(&Silent, &mut |error| panic!("{error}"))
-                .unwrap()
-                .images,
-            count
-        );
+        assert_eq!(verified(&store).images, count);
     }
 }

@@ -210,7 +210,7 @@ impl Store {
         self.dir.join("packs").join(format!("{sha256}{SUFFIX}"))
     }
 
-    fn open_image(&self, name: &str) -> Result<Opened> {
+    pub(crate) fn open_image(&self, name: &str) -> Result<Opened> {
         let path = self.image(name)?;
         if !path.exists() {
             return Err(missing(name));

@@ -179,7 +179,15 @@ fn gnu_sparse() -> Vec<u8> {
 }
 
 fn members() -> Vec<Vec<u8>> {
-    let pax = |kind, pairs: &[(&str, &[u8])]| member(b"pax", kind, b"", 0o644, &records(pairs));
+    let pax = |kind, text: &str| {
+        let pairs = text.split(' ').map(|pair| pair.split_once('=').unwrap());
+        let pairs: Vec<_> = pairs.map(|(key, value)| (key, value.as_bytes())).collect();
+        member(b"pax", kind, b"", 0o644, &records(&pairs))
+    };
+    let long = |kind, letter, count| {
+        let name = [&b"dir/"[..], &vec![letter; count], b"\0"].concat();
+        member(b"././@LongLink", kind, b"", 0, &name)
+    };
     let file = |name: &[u8], data: &[u8]| member(name, b'0', b"", 0o4755, data);
     let mut sparse_map = b"2\n0\n5\n9000\n5\n".to_vec();
     sparse_map.resize(BLOCK, 0);
@@ -197,75 +205,33 @@ fn members() -> Vec<Vec<u8>> {
         member(b"dev", b'3', b"", 0o600, b""),
         member(b"disk", b'4', b"", 0o600, b""),
         member(b"fifo", b'6', b"", 0o600, b""),
-        member(
-            b"././@LongLink",
-            b'L',
-            b"",
-            0,
-            &[&b"dir/"[..], &[b'n'; 200], b"\0"].concat(),
-        ),
-        member(
-            b"././@LongLink",
-            b'K',
-            b"",
-            0,
-            &[&b"dir/"[..], &[b't'; 300], b"\0"].concat(),
-        ),
+        long(b'L', b'n', 200),
+        long(b'K', b't', 300),
         gnu_sparse(),
         pax(
             b'x',
-            &[
-                ("path", b"dir/pax"),
-                ("mtime", b"1600000000.123456789"),
-                ("size", b"7"),
-                ("uid", b"4000000000"),
-            ],
+            "path=dir/pax mtime=1600000000.123456789 size=7 uid=4000000000",
+        ),
+        pax(b'x', "SCHILY.xattr.user.name=value\n linkpath=hard"),
+        pax(
+            b'x',
+            "SCHILY.acl.access=user::rw-,user:7:r--,group::r--,mask::r--,other::--- \
+             SCHILY.acl.default=user::rwx,group::---,other::---",
         ),
         pax(
             b'x',
-            &[
-                ("SCHILY.xattr.user.name", b"value\n"),
-                ("linkpath", b"hard"),
-            ],
-        ),
-        pax(
-            b'x',
-            &[
-                (
-                    "SCHILY.acl.access",
-                    b"user::rw-,user:7:r--,group::r--,mask::r--,other::---",
-                ),
-                ("SCHILY.acl.default", b"user::rwx,group::---,other::---"),
-            ],
-        ),
-        pax(
-            b'x',
-            &[
-                ("GNU.sparse.major", b"1"),
-                ("GNU.sparse.minor", b"0"),
-                ("GNU.sparse.name", b"new"),
-                ("GNU.sparse.realsize", b"9005"),
-            ],
+            "GNU.sparse.major=1 GNU.sparse.minor=0 GNU.sparse.name=new GNU.sparse.realsize=9005",
         ),
         file(b"GNUSparseFile.0/new", &sparse_map),
         pax(
             b'x',
-            &[
-                ("GNU.sparse.size", b"20000"),
-                ("GNU.sparse.map", b"0,3,10000,4"),
-                ("GNU.sparse.name", b"mapped"),
-            ],
+            "GNU.sparse.size=20000 GNU.sparse.map=0,3,10000,4 GNU.sparse.name=mapped",
         ),
         pax(
             b'x',
-            &[
-                ("GNU.sparse.size", b"200"),
-                ("GNU.sparse.numblocks", b"1"),
-                ("GNU.sparse.offset", b"20"),
-                ("GNU.sparse.numbytes", b"7"),
-            ],
+            "GNU.sparse.size=200 GNU.sparse.numblocks=1 GNU.sparse.offset=20 GNU.sparse.numbytes=7",
         ),
-        pax(b'g', &[("mtime", b"-1.5"), ("comment", b"all")]),
+        pax(b'g', "mtime=-1.5 comment=all"),
         file(b"dir/.wh.file", b""),
         file(b"dir/.wh..wh..opq", b""),
         file(b".wh.dir", b""),

@@ -2,12 +2,13 @@
 
 //! Fixtures of the tests and fuzz targets of all crates.
 //!
-//! * [`builder`]: images built record by record, without the writer
-//! * [`reader`]: runs every function of the reader on an image
-//! * [`everything`]: runs every function of the program `daxfs` on an image
-//! * [`spec`]: random trees; [`listing`]: lists directories and images, for comparisons
-//! * [`place`]: runs programs in a directory, and returns their output and errors
-//! * [`feed`]: archives and container images from any bytes; [`overlay`]: images from any bytes
+//! * [`builder`]: images made record by record, without the writer
+//! * [`reader`]: everything that the reader can do to an image
+//! * [`everything`]: everything that the program `daxfs` can do to an image
+//! * [`spec`]: random trees; [`listing`]: lists of directories and images, for comparisons
+//! * [`memory`]: memory that fails or changes
+//! * [`place`]: programs that run in a directory, with their output and errors
+//! * [`feed`]: archives and container images made of any bytes; [`overlay`]: images made of any bytes
 
 #![allow(missing_docs)]
 
@@ -16,6 +17,7 @@ pub mod catalog;
 pub mod everything;
 pub mod feed;
 pub mod listing;
+pub mod memory;
 pub mod overlay;
 pub mod place;
 mod random;
@@ -48,27 +50,11 @@ pub fn every_file_is_named(package: &str, main: &str) {
     }
 }
 
-/// Returns the path, mode and content of everything below `directory`, for comparisons.
-pub fn snapshot(directory: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
-    use std::os::unix::fs::MetadataExt;
-    let mut found = Vec::new();
-    let mut pending = vec![directory.to_path_buf()];
-    while let Some(directory) = pending.pop() {
-        for entry in directory.read_dir().unwrap() {
-            let path = entry.unwrap().path();
-            let metadata = path.symlink_metadata().unwrap();
-            let content = match metadata.is_file() {
-                true => std::fs::read(&path).unwrap(),
-                false => Vec::new(),
-            };
-            if metadata.is_dir() {
-                pending.push(path.clone());
-            }
-            found.push((path, metadata.mode(), content));
-        }
-    }
-    found.sort();
-    found
+/// Returns the path, mode and content of everything below `directory`, to be compared.
+pub fn snapshot(directory: &Path) -> Vec<(Vec<u8>, u32, listing::What)> {
+    let found = listing::of_directory(directory).into_iter();
+    let found = found.map(|(path, entry)| (path, entry.mode, entry.content));
+    found.collect()
 }
 
 /// Returns true if this process can mount. Otherwise runs this program's test `name` in a process

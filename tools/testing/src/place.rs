@@ -171,8 +171,40 @@ impl Place {
         run.stderr
     }
 
-    /// Makes mistakes. Each row is a shell command line, its exit status and part of the message,
-    /// separated by bars. Each must print exactly one line on standard error, and change no file.
+    /// Runs a line, which must end with `status` and say `part` on standard error.
+    #[track_caller]
+    pub fn says(&self, line: impl AsRef<OsStr>, status: i32, part: &str) -> Run {
+        let run = self.run(&line);
+        let is_said = run.status == status && run.stderr.contains(part);
+        assert!(is_said, "{:?}: {part}: {run:?}", line.as_ref());
+        run
+    }
+
+    /// Runs a line, which must succeed and print `part`. Returns all that it prints.
+    #[track_caller]
+    pub fn prints(&self, line: impl AsRef<OsStr>, part: &str) -> String {
+        let text = self.ok(&line).text().to_owned();
+        assert!(text.contains(part), "{:?}: {part}: {text}", line.as_ref());
+        text
+    }
+
+    /// Runs `program` with the arguments of each row, `ARGUMENTS | STATUS | PART`: it must end with the status and print the
+    /// part, also as an error. Arguments alone must succeed.
+    #[track_caller]
+    pub fn steps(&self, program: &str, rows: &str) {
+        for row in rows.lines().map(str::trim_start) {
+            let mut fields = row.splitn(3, " | ");
+            let run = self.run(format!("{program} {}", fields.next().unwrap()));
+            let status = fields.next().unwrap_or("0").parse();
+            let said = [&run.stdout, run.stderr.as_bytes()].concat();
+            let said = String::from_utf8_lossy(&said);
+            let is_said = said.contains(fields.next().unwrap_or_default());
+            assert!(Ok(run.status) == status && is_said, "{row}: {run:?}");
+        }
+    }
+
+    /// Makes mistakes: each row is a line of the shell, the exit status and a part of the message, with
+    /// bars between them. Each must print one line on standard error, no more, and change no file.
     #[track_caller]
     pub fn mistakes(&self, rows: &str) {
         let before = snapshot(self.directory.path());

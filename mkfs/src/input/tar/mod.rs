@@ -197,9 +197,18 @@ impl<'a> TarReader<'a> {
         }
         if !has_sum(bytes) {
             if at == 0 && bytes.starts_with(&MAGIC) {
-                let why = "is a daxfs image, not an archive; leave out tar:, or decompress it first, as in \
-                    zstd -dc FILE | mkdaxfs - IMAGE";
-                return Err(Error::refused(self.stream.path(), why));
+                let path = self.stream.path();
+                let remedy = match (self.stream.program(), shown_path(path)) {
+                    (None, _) => "leave out tar:".to_owned(),
+                    (Some(program), name) if name == "standard input" => {
+                        format!("pipe it through {program} -dc first")
+                    }
+                    (Some(program), name) => {
+                        format!("decompress it first: {program} -dc {name} | mkdaxfs - IMAGE")
+                    }
+                };
+                let why = format!("is a daxfs image, not an archive; {remedy}");
+                return Err(Error::refused(path, why));
             }
             if at == 0 {
                 let what = self.foreign(&[bytes, &next[..]].concat())?;

@@ -196,16 +196,8 @@ mod tests {
         ] {
             assert_eq!(time(text.as_bytes()), Some(expected), "{text}");
         }
-        for wrong in [
-            "",
-            "-",
-            ".5",
-            "x",
-            "1.x",
-            "1e5",
-            "--1",
-            "99999999999999999999",
-        ] {
+        let wrong = "|-|.5|x|1.x|1e5|--1|99999999999999999999";
+        for wrong in wrong.split('|') {
             assert_eq!(time(wrong.as_bytes()), None, "{wrong}");
         }
     }

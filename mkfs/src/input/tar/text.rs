@@ -94,17 +94,10 @@ mod tests {
         let plain = b"user::rw-,group::r--,other::---";
         assert_eq!(binary(plain).unwrap().unwrap().len(), 4 + 3 * 8);
         assert_eq!(binary(b"").unwrap(), None);
-        for wrong in [
-            "user",
-            "user:a:b:c:d",
-            "x::r--",
-            "user::rwz",
-            "mask:5:r--",
-            "user:no such user:r--",
-            "user::rwx",
-            "user::rwx,group::r--,group:1:r--,other::---",
-            "user::rwx,user::rwx,group::r--,other::---",
-        ] {
+        let wrong = "user|user:a:b:c:d|x::r--|user::rwz|mask:5:r--|user:no such user:r--|\
+            user::rwx|user::rwx,group::r--,group:1:r--,other::---|\
+            user::rwx,user::rwx,group::r--,other::---";
+        for wrong in wrong.split('|') {
             assert!(binary(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }

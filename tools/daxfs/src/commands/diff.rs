@@ -153,6 +153,7 @@ pub fn diff<S: Storage>(
         }
         pending.extend(inner.into_iter().rev());
     }
+    a.check_replaced().and(b.check_replaced())?;
     Ok(comparison.differ)
 }
 

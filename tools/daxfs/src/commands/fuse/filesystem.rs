@@ -366,7 +366,8 @@ impl Filesystem for ImageFs {
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let superblock = &self.image.superblock;
-        let blocks = superblock.total_size / u64::from(BLOCK);
+        let packs = self.image.open_packs().map(|it| it.superblock.total_size);
+        let blocks = packs.fold(superblock.total_size, u64::saturating_add) / u64::from(BLOCK);
         reply.statfs(blocks, 0, 0, superblock.inode_count(), 0, BLOCK, 255, BLOCK);
     }
 
