@@ -59,7 +59,7 @@ fn raw(place: &Place, layout: &Layout, path: &str) -> Value {
     )
 }
 
-/// Returns the layer of a file with these bytes, by its title.
+/// Returns the layer of a file with these bytes, named by its title.
 fn file(layout: &Layout, path: &str, bytes: impl AsRef<[u8]>) -> Value {
     layer(layout, "octet-stream", bytes, json!({ TITLE: path }))
 }
@@ -74,7 +74,7 @@ fn archive(layout: &Layout, tar: &str, kind: &str) -> Value {
 /// The files of the archive a.tar, as [`shown`] lists them.
 const A: &str = "a:755:0 a/b:755:0 a/b/__init__.py:644:0 a/b/one:644:2 a/config.json:600:3";
 
-/// Puts an artifact of `layers` into the layout.
+/// Adds an artifact of `layers` to the layout.
 fn artifact(layout: &Layout, layers: &[Value]) {
     let config = layout.blob(&oci("empty.v1+json"), b"{}");
     layout.index(&[layout.configured(&config, layers)]);
@@ -320,7 +320,7 @@ fn clashes() {
         let said = place.fails("mkdaxfs oci:layout new", &why);
         assert_eq!(said.matches("blobs/sha256/").count(), 2, "{said}");
     }
-    // The same layer twice, and the same file with two names.
+    // The same layer twice, and the same file under two names.
     artifact(&layout, &layers("x=1 x=1 a.tar a.tar y=1"));
     assert!(shown(&place).ends_with("x:644:1 y:644:1"));
     // An earlier input is replaced.
@@ -367,7 +367,7 @@ fn others() {
     let layers = ["a.tar", "marks.tar"].map(|tar| layout.layer(tar, ""));
     layout.index(&[layout.configured(&config, &layers)]);
     assert_eq!(shown(&place), A.replace(" a/b/one:644:2", ""));
-    // An archive of a model has no marks.
+    // A model's archive has no whiteouts.
     let models = ["a.tar", "marks.tar"];
     let models = models.map(|tar| archive(&layout, tar, "cncf.model.code.v1.tar"));
     artifact(&layout, &models);

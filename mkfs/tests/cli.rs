@@ -174,7 +174,7 @@ fn progress() {
         assert!(run.text().contains("mkdaxfs: standard input"), "{run:?}");
         run.text().contains("reading") && run.text().contains("0 B")
     };
-    // On a busy machine it may take longer.
+    // On a busy machine, this may take longer.
     assert!(shown("until grep -q reading log; do sleep 0.1; done", ""));
     assert!(!shown("sleep 1.6", "--quiet"));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The same files give the same image from every kind of input: random trees as directory, tar
-//! archive, layers of a container image, and image.
+//! Equal files give the same image from every kind of input: random trees as directory, tar
+//! archive, container layers, and image.
 
 use crate::support::layout::Layout;
 use crate::support::place;
@@ -21,7 +21,7 @@ fn storable(item: &mut Item) {
     }
 }
 
-/// Makes the image `at` of inputs. Returns the number of warnings.
+/// Makes the image `at` from inputs. Returns the number of warnings.
 fn image(inputs: &[Input], at: &Path) -> usize {
     let output = Output::create(at).unwrap();
     let options = Options {
@@ -48,7 +48,7 @@ proptest! {
         let [source, noise, tar, below] = ["tree", "noise", "tree.tar", "noise.tar"].map(|name| place.path(name));
         spec::create(&tree, &source, false);
         spec::create(&other, &noise, true);
-        // A layer that hides all that is below it, twice.
+        // A layer that hides everything below, twice.
         let options = "--format=posix --xattrs --xattrs-include='*'";
         place.shell(format!(
             "tar {options} {} -cf tree.tar -C tree .; tar {options} -cf noise.tar -C noise .
@@ -74,7 +74,7 @@ proptest! {
             place.same("out", "first");
         }
 
-        // One over the other is the same for every kind, also where that leaves files out.
+        // Stacking one on the other gives the same for every kind, even if that leaves files out.
         let both = [Input::Directory(noise.clone()), Input::Directory(source.clone())];
         let warnings = image(&both, &place.path("merged"));
         for pair in [

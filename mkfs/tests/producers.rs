@@ -18,8 +18,8 @@ fn umoci() {
     };
     fixture::make(&place, can);
     let rootless = if is_root() { "" } else { "--rootless" };
-    // Only root can create the fixture's devices and trusted extended attributes. In its sticky directory not even root may open
-    // a file with O_CREAT (fs.protected_regular).
+    // Only root can create the fixture's devices and trusted extended attributes. In its sticky
+    // directory, not even root may open a file with O_CREAT (fs.protected_regular).
     place.shell(format!(
         r#"
         umoci init --layout layout; umoci new --image layout:empty

@@ -85,7 +85,7 @@ static WIDE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     builder.image()
 });
 
-/// Changes a bit of what was read now and then, never the same twice, or fails.
+/// Occasionally flips a bit of what was read, never the same way twice, or fails.
 fn flicker(state: &Cell<u64>, offset: u64, into: &mut [u8]) -> image::Result<()> {
     let random = state.get().wrapping_mul(6_364_136_223_846_793_005);
     state.set(random.wrapping_add(1));

@@ -70,12 +70,12 @@ pub fn with(changes: &[(u64, &[u8])]) -> Vec<u8> {
     image
 }
 
-/// Returns what the checker finds in `image`, without packs.
+/// Returns the checker's findings in `image`, without packs.
 pub fn findings(image: &[u8]) -> Vec<Finding> {
     findings_with(image, None)
 }
 
-/// Returns what the checker finds in `image` with the pack `pack`.
+/// Returns the checker's findings in `image` with the pack `pack`.
 pub fn findings_with(image: &[u8], pack: Option<&[u8]>) -> Vec<Finding> {
     let superblock = pack.map(|pack| image::Superblock::load(&pack).unwrap());
     let pack = pack.as_ref().zip(superblock.as_ref());
@@ -88,7 +88,7 @@ pub fn findings_with(image: &[u8], pack: Option<&[u8]>) -> Vec<Finding> {
     findings
 }
 
-/// Checks that the reader and the checker find `problem` at `offset` of `image` with the pack `pack`.
+/// Checks that reader and checker find `problem` at `offset` in `image` with the pack `pack`.
 #[track_caller]
 pub fn has_problem(image: &[u8], pack: Option<&[u8]>, problem: Problem, offset: u64) {
     let matches = |error: &image::Error| (error.problem, error.offset) == (problem, offset);
@@ -101,7 +101,7 @@ pub fn has_problem(image: &[u8], pack: Option<&[u8]>, problem: Problem, offset: 
     assert!(is_found, "{problem:?} at {offset:#x} not in {found:?}");
 }
 
-/// Checks that the checker finds a violation of the rule `what` at `offset` of `image` with the pack `pack`.
+/// Checks that the checker finds a violation of `what` at `offset` in `image` with `pack`.
 #[track_caller]
 pub fn breaks_rule(image: &[u8], pack: Option<&[u8]>, what: &str, offset: u64) {
     let found = findings_with(image, pack);
@@ -115,7 +115,7 @@ pub fn refused(changes: &[(u64, &[u8])], problem: Problem, offset: u64) {
     has_problem(&with(changes), None, problem, offset);
 }
 
-/// Checks that the reader and the checker find `problem` at `offset` if the field there has one of `values`.
+/// Checks that reader and checker find `problem` at `offset` if the field there is one of `values`.
 pub fn wrong<T: IntoBytes + Immutable>(
     offset: u64,
     problem: Problem,
@@ -126,7 +126,7 @@ pub fn wrong<T: IntoBytes + Immutable>(
     }
 }
 
-/// Checks that the checker finds a violation of the rule `what` at `offset`, and that the reader accepts it.
+/// Checks that the checker finds a violation of `what` at `offset`, but the reader accepts it.
 pub fn violated(changes: &[(u64, &[u8])], what: &str, offset: u64) {
     assert_eq!(read_everything(&with(changes).as_slice()), []);
     checked(changes, what, offset);

@@ -176,7 +176,7 @@ fn some_names_collide() {
     exercise(&names, &missing);
 }
 
-/// Returns the largest number of reads of a look-up, of present and of missing names.
+/// Returns the maximum number of reads per look-up, over existing and missing names.
 fn most_reads(names: &[Vec<u8>], missing: &[Vec<u8>]) -> u32 {
     let bytes = directory_of(names);
     let count = Cell::new(0);

@@ -44,7 +44,7 @@ fn field(image: &[u8], ino: u32, field: usize) -> u64 {
     superblock(image).inodes.offset.get() + record + field as u64
 }
 
-/// Returns what the checker finds in `image` with the pack of the images.
+/// Returns the checker's findings in `image` with the images' pack.
 fn findings(image: &[u8]) -> Vec<Finding> {
     findings_with(image, Some(&PACK))
 }

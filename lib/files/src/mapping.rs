@@ -24,7 +24,8 @@ pub struct Mapping {
 
 // SAFETY: The mapping belongs to the process, and any thread may access it and unmap it.
 unsafe impl Send for Mapping {}
-// SAFETY: With `&self`, bytes are read by pread(2), which any number of threads may call, and cache lines are written back.
+// SAFETY: With `&self`, bytes are only read by pread(2), which any number of threads may call, and
+// cache lines are written back.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {

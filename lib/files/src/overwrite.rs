@@ -58,7 +58,7 @@ const SIGNATURES: &[(usize, &[u8], &str)] = &[
     (510, b"\x55\xaa", "a partition table"),
 ];
 
-/// Compressed files: how they start, the programs that print their content with `-dc`, and names.
+/// Compressed files: magic number, program that prints the content with `-dc`, and name.
 const COMPRESSED: &[(&[u8], &str, &str)] = &[
     (b"\x1f\x8b", "gzip", "a gzip file"),
     (b"\x28\xb5\x2f\xfd", "zstd", "a zstd file"),
@@ -75,12 +75,12 @@ fn compressed(start: &[u8]) -> Option<&(&[u8], &'static str, &'static str)> {
         .find(|(magic, ..)| start.starts_with(magic))
 }
 
-/// Returns the program that prints the content of a compressed file, which starts with `start`, with `-dc`.
+/// Returns the program that, with `-dc`, decompresses a file that starts with `start`.
 pub fn decompressor(start: &[u8]) -> Option<&'static str> {
     compressed(start).map(|(_, program, _)| *program)
 }
 
-/// Bytes that the signatures reach.
+/// Number of bytes that cover all signatures.
 pub const HEAD: usize = 65608;
 
 /// Identifies a file or device, whatever its name: its type, the number of the device or of the

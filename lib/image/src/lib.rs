@@ -2,7 +2,7 @@
 
 //! Images as the programs use them: opened by name, with errors that say what to do.
 //!
-//! * [`source`]: files, devices and pipes with images, and their SHA-256; [`reader`]: files in images
+//! * [`source`]: files, devices and pipes with images; their SHA-256; [`reader`]: files in images
 //! * [`packs`]: the packs of composed images
 //! * [`sign`]: signatures of images; [`attach`]: their place in files
 //! * [`catalog`]: stores on devices and in files; [`mod@locate`]: where files of mounted images are

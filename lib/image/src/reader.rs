@@ -282,7 +282,8 @@ impl<'a, S: Storage> Reader<'a, S> {
         reader.check_replaced()
     }
 
-    /// Passes the content of the regular file `inode` to `sink`, with zeros for holes. Stops when `sink` fails.
+    /// Passes the regular file `inode`'s content to `sink`, with zeros for holes. Stops if `sink`
+    /// fails.
     pub fn content(
         &self,
         inode: &Inode,

@@ -53,7 +53,7 @@ pub(super) enum Format {
 /// Decompresses consecutive frames. Ignores zeros after a frame, as gzip(1) does.
 pub(super) struct Frames<'a> {
     format: Format,
-    /// The program that decompresses them, too.
+    /// A program that decompresses them.
     pub program: Option<&'static str>,
     /// `None` at the end.
     frame: Option<Frame<'a>>,

@@ -71,7 +71,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Returns the program that decompresses it, if it is compressed.
+    /// Returns a program that decompresses the stream, if it is compressed.
     pub fn program(&self) -> Option<&'static str> {
         match &self.bytes {
             Bytes::Direct(..) => None,
@@ -79,7 +79,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Returns its name in messages.
+    /// Returns the name for messages.
     pub fn path(&self) -> &'a Path {
         self.path
     }

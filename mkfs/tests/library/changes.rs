@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// Calls a function with the name of each step that starts, and without one when something is done.
+/// Calls a function with the name of each starting step, and with `None` on progress.
 struct Watch<F>(F);
 
 impl<F: Fn(Option<&str>) + Sync> Progress for Watch<F> {
@@ -27,8 +27,8 @@ impl<F: Fn(Option<&str>) + Sync> Progress for Watch<F> {
     }
 }
 
-/// Fails to make an image of `tree`, and returns the message. `watch` gets the temporary file of the image, and what
-/// [`Watch`] says.
+/// Fails to make an image of `tree`, and returns the message. `watch` receives the image's
+/// temporary file and the calls of [`Watch`].
 fn failure(tree: &Tree, watch: impl Fn(&Path, Option<&str>) + Sync) -> String {
     let scratch = daxfs_testing::scratch();
     let image = scratch.path().join("image");
@@ -47,7 +47,7 @@ fn scanned(root: &Path) -> Tree {
     scan::scan(root, None, |warning| panic!("{warning}")).unwrap()
 }
 
-/// Gives the file another time.
+/// Changes the file's time.
 fn touch(file: &File) {
     let later = SystemTime::now() + Duration::from_secs(10);
     file.set_modified(later).unwrap();
@@ -118,7 +118,7 @@ fn a_file_that_changes_while_it_is_copied() {
     fs::write(&path, vec![3; 300_000]).unwrap();
     let file = File::options().append(true).open(&path).unwrap();
     let copying = AtomicBool::new(false);
-    // As soon as a part of it was copied.
+    // As soon as part of it is copied.
     let error = failure(&scanned(directory.path()), |_, step| match step {
         Some(name) => copying.store(name == "writing", Ordering::Relaxed),
         None if copying.swap(false, Ordering::Relaxed) => touch(&file),
@@ -145,7 +145,7 @@ fn archives_that_change() {
     let error = failure(&tree, |_, _| ());
     let why = "archive.tar: changed while it was read (it was modified); stop";
     assert!(error.contains(why), "{error}");
-    // While it is read for the first time.
+    // During the first read.
     file.set_len(5000).unwrap();
     let error = read(&inputs, &options, &Silent, &mut |_| ()).map(|_| ());
     assert!(error.unwrap_err().to_string().contains("cut short"));
@@ -188,7 +188,7 @@ fn an_image_that_reads_back_differently() {
     fs::write(directory.path().join("small"), [1; 10_000]).unwrap();
     fs::write(directory.path().join("large"), vec![2; 5 << 20]).unwrap();
     let tree = scanned(directory.path());
-    // One byte of the image changes when it is complete and about to be read back.
+    // One byte of the complete image changes just before it is read back.
     let fails = |offset| {
         let text = failure(&tree, |image, step| {
             if step == Some("verifying") {

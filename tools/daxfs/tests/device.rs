@@ -183,7 +183,7 @@ fn place_of(place: &Place, name: &str) -> u64 {
     table.find(name).unwrap().range.start
 }
 
-/// An image of a store in a directory is copied to a device with its packs, which the images there share.
+/// An image of a store in a directory is copied to a device with its packs, shared there.
 #[test]
 fn composed_images() {
     let place = versions();
@@ -220,7 +220,7 @@ fn composed_images() {
     let files = old.iter().map(|pack| pack.as_str().unwrap());
     let files = files.map(|pack| format!("store/packs/{pack}.daxfs"));
     let other = files.min_by_key(|file| place.read(file).len()).unwrap();
-    // An image with packs that the device does not have must be in a store. Packs have other names than images.
+    // An image whose packs the device lacks must be in a store. Packs have other names than images.
     place.steps("daxfs store", &format!(
             "remove disk v2
             gc disk | 0 | removed 1 packs, 0 unfinished files (16K)
@@ -260,7 +260,7 @@ fn composed_images() {
     );
     let at = place_of(&place, "v2") + 4200;
     disk(&place).write_all_at(b"damage", at).unwrap();
-    // Without enough room, nothing remains that gc does not find.
+    // Without enough room, nothing remains that gc cannot find.
     place.steps(
         "daxfs store",
         "verify disk | 1 | : 1 problems

@@ -22,7 +22,7 @@ fn exported() -> Place {
     place
 }
 
-/// Returns a description in the layout.
+/// Returns a description from the layout.
 fn description(place: &Place, name: &str) -> Value {
     serde_json::from_slice(&place.read(name)).unwrap()
 }
@@ -76,8 +76,8 @@ fn refused(place: &Place, part: &str) -> String {
 fn there_and_back() {
     let place = versions();
     place.shell("for n in 1 2; do daxfs store add store base-$n v$n; done");
-    // The image, two packs, the manifest and the configuration. The second one adds its version, and has the large file and
-    // the small one.
+    // The image, two packs, the manifest and the configuration. The second one adds its version,
+    // and contains the large and the small file.
     place.steps(
         "daxfs store export store",
         "base-1 oci:layout | 0 | base-1: 5 blobs (3.0M) are new, 0 (0) were present
@@ -116,7 +116,7 @@ fn there_and_back() {
         ),
     );
     place.ok("diff -r store/packs other/packs; for n in 1 2; do cmp {store,other}/images/base-$n.daxfs; done");
-    // The packs that only it needs are freed. A new image takes the name of another one.
+    // The packs that only this image needs are freed. A new image takes over another one's name.
     place.steps(
         "daxfs store",
         "remove other base-2
@@ -142,7 +142,7 @@ fn signatures() {
     place.ok("daxfs store add other base-2 oci:layout:base-2");
     place.same("other/images/base-2.daxfs", "store/images/base-2.daxfs");
     place.ok("daxfs verify --cert owner.pem other/images/base-2.daxfs");
-    // The image without a signature is another blob.
+    // The unsigned image is a different blob.
     place.steps(
         "daxfs store",
         "add store unsigned v2
@@ -160,7 +160,7 @@ fn damage() {
         damaged[content.len() / 2] ^= 1;
         place.write(part, &damaged);
         refused(&place, &format!("{part}: does not have its digest sha256:"));
-        // The size does not show it.
+        // The size does not reveal it.
         place.prints("daxfs store export store base-2 oci:layout", ": 0 blobs");
         place.write(part, &damaged[..100]);
         let said = refused(&place, &format!("{part}: has 100 bytes instead of "));
@@ -178,7 +178,7 @@ fn damage() {
     place.ok(format!("rm {}", large.unwrap()));
     let add = "daxfs store add some base-2 oci:layout:base-2";
     place.prints(add, "1 objects (2) are new");
-    // A damaged one in the store is replaced.
+    // A damaged pack in the store is replaced.
     place.ok("daxfs store export store base-2 oci:layout; daxfs store remove some base-2");
     place.ok("mv store/packs good; cp -r some/packs store/packs; for pack in some/packs/*; do echo >$pack; done");
     let run = place.says(add, 0, "; it is replaced\n");
@@ -186,7 +186,7 @@ fn damage() {
     assert_eq!(replaced, 3, "{run:?}");
     let line = "diff -r good some/packs; daxfs store verify some";
     place.prints(line, ": 0 problems");
-    // None is published.
+    // No damaged pack is published.
     let pack = place.names("store/packs").remove(0);
     place.ok(format!(
         "rm -r layout; cp good/* store/packs; rm store/packs/{pack}"
@@ -322,10 +322,10 @@ fn for_containers() {
     place.write("layout/index.json", index.to_string());
     place.write("layout/oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}");
 
-    // Its layers are the files that mkdaxfs makes of them.
+    // Its layers contain the files that mkdaxfs extracts from them.
     place.ok("daxfs store add store base-1 oci:layout:1; daxfs store add store plain layer.tar");
     place.same("store/images/plain.daxfs", "store/images/base-1.daxfs");
-    // The second time, nothing changes.
+    // The second time changes nothing.
     for new in ["5 blobs (", "0 blobs ("] {
         let export = "daxfs store export --container 1 store base-1 oci:layout:1-daxfs";
         place.prints(export, &format!("1-daxfs: {new}"));

@@ -159,7 +159,7 @@ fn wrong_packs() {
         ),
     );
 
-    // Data that nothing but the SHA-256 covers.
+    // Data covered by nothing but the SHA-256.
     let good = place.read("first");
     let mut bytes = good.clone();
     let data = superblock(&bytes).data.offset.get() as usize;

@@ -70,7 +70,7 @@ fn commands_that_read() {
     place.ok("daxfs extract --no-same-owner --image base disk target");
     image_of(&place.path("target"), &place.path("again")).unwrap();
     place.ok("daxfs diff --ignore owner image again");
-    // Also standard input.
+    // From standard input, too.
     place.prints("daxfs digest --offset 5003 - <middle", &digest(&place));
 }
 
@@ -112,7 +112,7 @@ fn nothing_there() {
     place.shell("(head -c 512 /dev/zero; cat disk) >whole");
     let line = "daxfs digest --offset 512 --image base whole";
     place.prints(line, &digest(&place));
-    // An image does not reach beyond its place.
+    // An image cannot extend beyond its place.
     place.shell("truncate -s $((5003 + $(stat -c %s image) - 1)) middle");
     let why = "image larger than the region";
     place.fails("daxfs info --offset 5003 middle", why);

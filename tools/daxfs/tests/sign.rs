@@ -139,7 +139,7 @@ fn chains() {
         place.shell(certificate(name, issuer, DECADES));
     }
     place.shell("mkdir forged; openssl x509 -in between.pem -outform DER -out between.der");
-    // Another authority of the same name.
+    // Another authority with the same name.
     let forged = certificate("root", "root", DECADES);
     place.shell(format!("cd forged; {forged}"));
     let signed = "daxfs sign --key leaf.key --cert leaf.pem image";
@@ -149,7 +149,7 @@ fn chains() {
     }
     let why = "certificate verify error";
     place.fails("daxfs verify --cert forged/root.pem image", why);
-    // The authorities of the machine do not count.
+    // The machine's own authorities do not count.
     place.shell(
         "mkdir authorities; cp root.pem between.pem authorities; openssl rehash authorities",
     );

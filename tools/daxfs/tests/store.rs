@@ -28,7 +28,7 @@ pub fn versions() -> Place {
     )
 }
 
-/// Adds a source as the image `name`, and checks the line about it.
+/// Adds a source as the image `name`, and checks the printed line.
 #[track_caller]
 fn add(place: &Place, name: &str, source: &str, part: &str) -> String {
     let line = format!("daxfs store add store {name} {source}");
@@ -126,7 +126,7 @@ fn composed_images() {
     for pack in &packs {
         let digest = place.ok(format!("daxfs digest store/packs/{pack}"));
         assert_eq!(format!("{}.daxfs", digest.text().trim()), *pack);
-        // Of a mount of it only root sees anything.
+        // On a mount of it, only root sees anything.
         place.prints(format!("daxfs stat store/packs/{pack} /"), "0700/d");
     }
     // Each file's object is in a pack, its size and attributes are in the image.
@@ -147,7 +147,7 @@ fn composed_images() {
     let why = "has file data in the pack with the SHA-256 ";
     let line = place.fails("daxfs store add store x image", why);
     assert!(packs.iter().any(|pack| line.contains(&pack[..64])));
-    // The order of an archive makes no difference.
+    // The order of an archive does not matter.
     place.ok("(cd v1 && find . | sort -r | tar --no-recursion --format=pax --xattrs -T - -cf ../reversed)");
     place.ok("daxfs store add reverse image reversed");
     place.ok("cmp store/images/image.daxfs reverse/images/image.daxfs");
@@ -241,7 +241,7 @@ fn names_and_owners() {
     place.fails("daxfs store verify --no-wait store", other);
     place.fails("daxfs store remove --no-wait store base", other);
     place.fails("daxfs store activate --no-wait store base", other);
-    // Those who list and mount images do not wait for one that adds others.
+    // Listing and mounting images does not wait for an addition.
     place.prints("daxfs store list store", "\nbase ");
 }
 
@@ -466,8 +466,8 @@ fn dense_packs() {
     assert_eq!(offsets, [huge as u64]);
 }
 
-/// Other users cannot lock a store, also in a directory that they can read. A store without directories is one whose
-/// first addition was killed.
+/// Other users cannot lock a store, even a readable one. If the first addition was killed, a store
+/// has no directories.
 #[test]
 fn new_stores() {
     let place = versions();

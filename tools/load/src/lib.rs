@@ -4,7 +4,7 @@
 //!
 //! * [`mount`] mounts devices, and image files after loading them; [`packs`] supplies the packs of
 //!   both
-//! * [`file`], [`buffer`]: image files, and memory that holds a copy of one
+//! * [`mod@file`], [`buffer`]: image files, and memory that holds a copy of one
 //! * [`mod@range`]: physical memory as a target for images
 //! * [`catalog`]: stores on devices and in files
 //! * [`mountinfo`], [`query`]: what is mounted

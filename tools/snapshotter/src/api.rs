@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The protocol: messages and services of `containerd.services.snapshots.v1` and `containerd.services.diff.v1`.
+//! The messages and services of containerd.services: `snapshots.v1` and `diff.v1`.
 
 use std::collections::HashMap;
 

@@ -24,7 +24,7 @@ pub struct Config {
     /// Whether to start in a separate mount namespace.
     #[serde(rename = "private-mounts")]
     pub private_mounts: bool,
-    /// When to load the packs of images.
+    /// When to load images' packs.
     pub load: Load,
     /// Limit on the memory of all images together.
     pub memory: Limit,
@@ -44,14 +44,14 @@ impl Default for Config {
     }
 }
 
-/// When packs of images are loaded.
+/// When to load images' packs.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Load {
-    /// Before the image is mounted
+    /// Before the image is mounted.
     #[default]
     All,
-    /// When a file in them is opened
+    /// When a file in the pack is opened.
     Demand,
 }
 

@@ -199,7 +199,7 @@ pub fn warn(warning: &dyn fmt::Display) {
     eprintln!("daxfs-snapshotter: warning: {warning}");
 }
 
-/// Prints a warning if what was `tried` has failed.
+/// Prints a warning if `tried` failed.
 pub fn warn_of<T, E: fmt::Display>(tried: std::result::Result<T, E>) {
     if let Err(error) = tried {
         warn(&error);

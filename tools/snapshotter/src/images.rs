@@ -52,8 +52,8 @@ impl Images {
         })
     }
 
-    /// Checks that there is memory to make the image of the snapshot in `dir`: `inodes` on top of the image of the snapshot
-    /// `below`. Without it the kernel kills this process, and the next one, which makes the same image.
+    /// Checks that there is memory to add `inodes` to the image of `below` for the snapshot in
+    /// `dir`. Without it, the kernel would kill this process, and after a restart again.
     pub fn check_room(&self, dir: &Path, below: Option<&Snapshot>, inodes: u64) -> Result<()> {
         let image = below.map(|below| self.store.image(name(&below.dir)));
         let below = match image {
@@ -64,7 +64,7 @@ impl Images {
         Ok(self.room.check_making(name(dir), needed)?)
     }
 
-    /// Makes the image of the snapshot in `dir`: what `merge` adds to the image of the snapshot `below`.
+    /// Makes the image of the snapshot in `dir` from what `merge` adds to the image of `below`.
     pub fn make(
         &self,
         dir: &Path,
@@ -79,7 +79,7 @@ impl Images {
             name(dir),
             below.map(|below| name(&below.dir)),
             |builder| -> Result<()> {
-                // The files below were read from that image.
+                // The builder's files were read from that image.
                 let read = below.map(|below| (&below.dir, &below.record.state));
                 if let Some((dir, State::Committed(layer))) = read {
                     let opened = Opened::open(&self.store.image(name(dir))?)?;
@@ -136,7 +136,7 @@ impl Images {
         self.memory.load(&self.store, name(dir), &dir.join("layer"))
     }
 
-    /// Checks that the image `found` is that of the snapshot in `dir`, `sha256`.
+    /// Checks that the image `found` has the SHA-256 `sha256` of the snapshot in `dir`.
     fn check(&self, dir: &Path, found: &str, sha256: &str) -> Result<()> {
         if found != sha256 {
             return Err(Error::Damaged {

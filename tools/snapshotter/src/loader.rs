@@ -65,7 +65,7 @@ impl KernelLoader {
         }
     }
 
-    /// Loads packs on demand, in threads, if `config` says so.
+    /// Loads packs on demand, in threads, if `config` enables that.
     pub fn serve(config: &config::Config) -> Result<()> {
         if config.load == config::Load::All {
             return Ok(());

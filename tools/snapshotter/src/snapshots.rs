@@ -281,7 +281,7 @@ impl Snapshots {
         let filled = fill(&snapshot, like);
         let written = filled.and_then(|()| self.write(&snapshot));
         if let Err(error) = written.and_then(|()| self.disk.sync(&self.dir)) {
-            // The next start retries.
+            // The next start retries this.
             warn_of(Record::erase(&snapshot.dir));
             warn_of(remove_tree(&snapshot.dir));
             return Err(error);
@@ -361,7 +361,7 @@ impl Snapshots {
         let mut applied = found.clone();
         applied.record.state = State::Applied(layer);
         if let Err(error) = self.write(&applied) {
-            // It may be on disk, and its image is removed.
+            // The record may be on disk although its image is removed.
             warn_of(self.write(found));
             return Err(error);
         }
@@ -430,7 +430,7 @@ impl Snapshots {
         }
         check_unmounted(&snapshot.upper())?;
         Record::erase(&snapshot.dir)?;
-        // After a crash it may be there again, and can be removed again.
+        // After a crash it may reappear, and can be removed again.
         warn_of(self.disk.sync(&snapshot.dir));
         self.snapshots.remove(name);
         self.uses.remove(name);

@@ -360,7 +360,7 @@ impl Snapshotter {
         }
         lock(&self.snapshots).commit(name, key, labels)?;
         if let State::Applied(_) = snapshot.record.state {
-            // They are empty. The next start removes what is left.
+            // These are empty. The next start removes the rest.
             warn_of(forget_changes(&snapshot));
         }
         Ok(())
@@ -419,7 +419,7 @@ impl Snapshotter {
         made
     }
 
-    /// Returns the committed snapshot `name` and the one below it, if it has no image.
+    /// Returns the committed snapshot `name` and its parent, if it has no image.
     fn pending(&self, name: &str) -> Result<Option<(Snapshot, Option<Snapshot>)>> {
         let snapshots = lock(&self.snapshots);
         let snapshot = match snapshots.get(name) {
@@ -471,7 +471,7 @@ impl Snapshotter {
                 return Err(unmade(code, why));
             }
         };
-        // Otherwise the next start makes it again if it finds the old record.
+        // Otherwise, if the next start finds the old record, it makes the image again.
         warn_of(durable.and_then(|()| forget_changes(&snapshot)));
         if self.is_gone(&snapshot) {
             self.discard(snapshot.dir);

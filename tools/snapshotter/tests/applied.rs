@@ -134,7 +134,7 @@ async fn layers() {
     );
 }
 
-/// Layers without files, bytes after the end of a layer, which belong to its SHA-256, and what replaces something.
+/// Layers without files, with bytes after their end (part of their SHA-256), or replacing files.
 #[tokio::test]
 async fn odd_layers() {
     let machine = Machine::new().await;

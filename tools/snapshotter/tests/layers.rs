@@ -32,7 +32,7 @@ async fn images_are_the_same_each_time() {
     assert!(images[0] == images[1], "the images differ");
 }
 
-/// A layer is made on top of the image that its parent had, also if that of another layer took its place.
+/// A layer is made only on its parent's original image, not on one that has replaced it.
 #[tokio::test]
 async fn images_that_are_replaced() {
     let mut machine = Machine::new().await;
@@ -55,7 +55,7 @@ async fn images_that_are_replaced() {
     assert!(["one", "two"].map(|name| lower(&mounts).join(name).exists()) == [true; 2]);
 }
 
-/// The root of a container has the attributes of its image's.
+/// A container's root has the attributes of its image's root.
 #[tokio::test]
 async fn roots_keep_their_attributes() {
     let root = rustix::process::geteuid().is_root();

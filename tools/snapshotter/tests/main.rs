@@ -159,7 +159,7 @@ fn refused_for<T>(case: &str, answer: Answer<T>, code: Code) {
     says(case, answer, code, "");
 }
 
-/// Checks that a call for `case` has failed with `code`, and that its message contains `part`.
+/// Checks that a call for `case` failed with `code` and a message that contains `part`.
 #[track_caller]
 fn says<T>(case: &str, answer: Answer<T>, code: Code, part: &str) {
     let status = answer.err().unwrap_or_else(|| Status::ok("it succeeded"));
@@ -177,7 +177,7 @@ fn view(snapshotter: &Snapshotter, key: &str, parent: &str) -> Result<Vec<Mount>
     snapshotter.create(key, parent, State::View, Labels::new())
 }
 
-/// Calls the service with a request that has these fields.
+/// Calls the service with a request of these fields.
 macro_rules! ask {
     ($machine:expr, $call:ident, $request:ident $(, $field:ident)*) => {{
         let request = $request {

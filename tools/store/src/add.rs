@@ -528,7 +528,7 @@ mod tests {
         Output::create(path)
     }
 
-    /// A pack that was damaged when it was read is written again.
+    /// A pack found damaged is written again.
     #[test]
     fn distrusted_packs() {
         let (_directory, source, store) = place();
@@ -623,7 +623,7 @@ mod tests {
         assert!(store.parts("b").is_ok());
     }
 
-    /// A pack that is modified after it was verified is exported neither then nor later.
+    /// A pack that is modified after its verification is exported neither then nor later.
     #[test]
     fn modified_exports() {
         let (directory, source, store) = place();
@@ -650,8 +650,8 @@ mod tests {
         assert!(blobs.any(|blob| std::fs::read(blob.unwrap().path()).unwrap() == good));
     }
 
-    /// A file that changes after it was hashed is noticed, even if its size and time do not tell: in a directory, and in an
-    /// image that others may write to.
+    /// A file that changes after it was hashed is noticed even if its size and time do not change,
+    /// in a directory and in an image that others may write to.
     #[test]
     fn changed_files() {
         let (directory, source, store) = place();

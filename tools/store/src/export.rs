@@ -69,9 +69,9 @@ impl Publisher<'_> {
         self.put(kind, Cursor::new(value.to_string()))
     }
 
-    /// Writes a file, which appears when it is complete and durable, and must have the SHA-256 `sha256`.
+    /// Writes a file, which appears once complete and durable, and whose SHA-256 must be `sha256`.
     fn write(&self, path: &Path, from: impl Read, sha256: Option<&str>) -> Result<()> {
-        // It would be followed.
+        // A symlink would be followed.
         if path.is_symlink() {
             std::fs::remove_file(path).map_err(|error| output(path, "remove", error))?;
         }

@@ -142,20 +142,20 @@ mod tests {
     use std::os::unix::fs::FileExt;
     use std::path::Path;
 
-    /// Returns a directory, and a store in it.
+    /// Returns a directory with a store in it.
     fn place() -> (tempfile::TempDir, Store) {
         let place = tempfile::tempdir().unwrap();
         let store = Store::create(&place.path().join("store")).unwrap();
         (place, store)
     }
 
-    /// Verifies the store, which must be whole.
+    /// Verifies the store, which must be intact.
     fn verified(store: &Store) -> crate::Verified {
         let verified = store.verify(&Silent, &mut |error| panic!("{error}"));
         verified.unwrap()
     }
 
-    /// Returns the tree of a new directory with these files: names and content.
+    /// Returns the tree of a new directory with these files, by name and content.
     fn tree(place: &Path, files: &[(&str, &str)]) -> Tree {
         let directory = tempfile::tempdir_in(place).unwrap().keep();
         for (name, content) in files {
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(set("file")[0].name[..], b"other"[..]);
         assert_eq!(overlay::value(set("dir/new"), "redirect"), Some(&b"/x"[..]));
         assert_eq!(verified(&store).objects, 7);
-        // Data that is elsewhere.
+        // The data is elsewhere.
         for name in [b"overlay.metacopy", b"overlay.redirect"] {
             let mut layer = tree(place.path(), &[("file", "")]);
             mark(&mut layer, "file", name, b"/x");

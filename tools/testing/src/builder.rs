@@ -48,7 +48,7 @@ impl Builder {
         self.inodes.len() as u32
     }
 
-    /// Adds a regular file; offsets of data are relative to the data table until [`Builder::image`].
+    /// Adds a regular file; data offsets are relative to the data table until [`Builder::image`].
     pub fn file(&mut self, content: &[u8]) -> u32 {
         self.data.resize(self.data.len().next_multiple_of(BLOCK), 0);
         let ino = self.packed(content);

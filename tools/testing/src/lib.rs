@@ -2,13 +2,13 @@
 
 //! Fixtures of the tests and fuzz targets of all crates.
 //!
-//! * [`builder`]: images made record by record, without the writer
-//! * [`reader`]: everything that the reader can do to an image
-//! * [`everything`]: everything that the program `daxfs` can do to an image
-//! * [`spec`]: random trees; [`listing`]: lists of directories and images, for comparisons
+//! * [`builder`]: images built record by record, without the writer
+//! * [`reader`]: runs every function of the reader on an image
+//! * [`everything`]: runs every function of the program `daxfs` on an image
+//! * [`spec`]: random trees; [`listing`]: lists directories and images, for comparisons
 //! * [`memory`]: memory that fails or changes
-//! * [`place`]: programs that run in a directory, with their output and errors
-//! * [`feed`]: archives and container images made of any bytes; [`overlay`]: images made of any bytes
+//! * [`place`]: runs programs in a directory, and returns their output and errors
+//! * [`feed`]: archives and container images from any bytes; [`overlay`]: images from any bytes
 
 #![allow(missing_docs)]
 
@@ -50,7 +50,7 @@ pub fn every_file_is_named(package: &str, main: &str) {
     }
 }
 
-/// Returns the path, mode and content of everything below `directory`, to be compared.
+/// Returns the path, mode and content of everything below `directory`, for comparisons.
 pub fn snapshot(directory: &Path) -> Vec<(Vec<u8>, u32, listing::What)> {
     let found = listing::of_directory(directory).into_iter();
     let found = found.map(|(path, entry)| (path, entry.mode, entry.content));

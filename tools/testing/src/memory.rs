@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Memory that fails, changes, or is counted.
+//! Memory that fails, changes, or counts its reads.
 
 use daxfs_files::memory::Storage;
 use daxfs_reader::{Memory, Result};
 
-/// The bytes of an image, and what is done with each piece of them after it was read: its offset, and the piece.
+/// An image's bytes, and a function that is called with offset and bytes after each read.
 pub struct Hooked<'a, F>(pub &'a [u8], pub F);
 
 impl<F: Fn(u64, &mut [u8]) -> Result<()>> Memory for Hooked<'_, F> {

@@ -171,7 +171,7 @@ impl Place {
         run.stderr
     }
 
-    /// Runs a line, which must end with `status` and say `part` on standard error.
+    /// Runs a line, which must exit with `status` and print `part` on standard error.
     #[track_caller]
     pub fn says(&self, line: impl AsRef<OsStr>, status: i32, part: &str) -> Run {
         let run = self.run(&line);
@@ -180,7 +180,7 @@ impl Place {
         run
     }
 
-    /// Runs a line, which must succeed and print `part`. Returns all that it prints.
+    /// Runs a line, which must succeed and print `part`. Returns its output.
     #[track_caller]
     pub fn prints(&self, line: impl AsRef<OsStr>, part: &str) -> String {
         let text = self.ok(&line).text().to_owned();
@@ -188,8 +188,8 @@ impl Place {
         text
     }
 
-    /// Runs `program` with the arguments of each row, `ARGUMENTS | STATUS | PART`: it must end with the status and print the
-    /// part, also as an error. Arguments alone must succeed.
+    /// Runs `program` with each row's `ARGUMENTS | STATUS | PART`: it must exit with the status and
+    /// print the part, maybe as an error. Arguments alone must succeed.
     #[track_caller]
     pub fn steps(&self, program: &str, rows: &str) {
         for row in rows.lines().map(str::trim_start) {
@@ -203,8 +203,8 @@ impl Place {
         }
     }
 
-    /// Makes mistakes: each row is a line of the shell, the exit status and a part of the message, with
-    /// bars between them. Each must print one line on standard error, no more, and change no file.
+    /// Makes mistakes. Each row is a shell command line, its exit status and part of the message,
+    /// separated by bars. Each must print exactly one line on standard error, and change no file.
     #[track_caller]
     pub fn mistakes(&self, rows: &str) {
         let before = snapshot(self.directory.path());
