@@ -159,7 +159,8 @@ impl Loader for KernelLoader {
             let memory = lock(&self.room);
             let room = |needed| memory.check(name, needed, false);
             let demands = Demands {
-                on_demand: (self.load == config::Load::Demand).then_some(no_server as fn(&Path) -> _),
+                on_demand: (self.load == config::Load::Demand)
+                    .then_some(no_server as fn(&Path) -> _),
                 ..Demands::default()
             };
             mount(store, name, dir, &demands, &room)?;
