@@ -44,8 +44,8 @@ make_program() {
 }
 
 known_peers() {
-	echo daxfs daxfs-store daxfs-memfd erofs-dax erofs-aligned erofs erofs-file erofs-share ext4 ext4-dax xfs-dax squashfs \
-		tmpfs daxfs-directories overlayfs
+	echo daxfs daxfs-store daxfs-demand daxfs-memfd erofs-dax erofs-aligned erofs erofs-file erofs-share ext4 ext4-dax xfs-dax \
+		squashfs tmpfs daxfs-directories overlayfs
 }
 
 # once FILE COMMAND...: make FILE with "COMMAND FILE.new", unless the same command has made it, from the same files.
