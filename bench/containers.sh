@@ -51,10 +51,11 @@ add_servers() {
 	done
 }
 
-# add_store NAME SERVER...: make a store of the servers' trees, and add it to the machine, on a disk. A pack is in memory as
-# a whole, also if an image needs half of it, so a store has the images that are measured together.
+# add_store NAME SERVER...: make a store of the servers' trees, and add it to the machine, on a disk, once. It has the images
+# that are measured together: a pack is in memory as a whole, also if an image needs half of it.
 add_store() {
 	local server tree=$work/$1
+	[[ " $disks " != *" $1 "* ]] || return 0
 	rm -rf "$tree" "$tree.ext4"
 	for server in "${@:2}"; do
 		"$top/build/bin/daxfs" store add "$tree" "$server" "$work/$server"
@@ -64,6 +65,8 @@ add_store() {
 }
 
 # ---- in the guest ---------------------------------------------------------------------------------
+
+loader=/sys/fs/cgroup/loader	# has the program that loads packs on demand
 
 # Set `command`, which starts a server, and `port`, `request` and `answer`, which check that it serves.
 server_command() {
@@ -93,22 +96,25 @@ prepare_containers() {
 	[[ ! -e /containers ]] || return 0
 	# The host may be busy with other machines, or its disk slow, for longer than ten seconds of this clock.
 	echo 120 >/proc/sys/kernel/hung_task_timeout_secs
-	mkdir -p /containers /images
+	mkdir -p /containers /images $loader
 	echo +memory >/sys/fs/cgroup/cgroup.subtree_control
 	# Files of a tmpfs are in no page cache that is measured.
 	cp "$(type -P busybox)" /tmp/
 }
 
 # mount_server PEER SERVER [STORE]: mount the server's image on /images/SERVER, and set `image` to the KiB of memory that it
-# takes. daxfs-store has it in STORE.
+# takes. daxfs-store and daxfs-demand have it in STORE.
 mount_server() {
-	local before
+	local before options=image=$2
 	mkdir -p "/images/$2"
-	if [[ $1 = daxfs-store ]]; then
+	if [[ $1 = daxfs-@(store|demand) ]]; then
+		[[ $1 != daxfs-demand ]] || options+=,load=demand
 		mountpoint -q /held || mount -o ro "$(device "$3")" /held
 		settle
 		before=$(used)
-		mount -t daxfs -o "image=$2" /held "/images/$2" >&2
+		# While a slow disk works, this clock runs, and the second time the first one's server answers.
+		mount -t daxfs -o "$options" /held "/images/$2" >&2 || mount -t daxfs -o "$options" /held "/images/$2" >&2
+		[[ $1 != daxfs-demand ]] || pgrep -f '^daxfs store serve' >$loader/cgroup.procs
 		settle
 		image=$(($(used) - before))
 		return
@@ -127,6 +133,13 @@ unmount_servers() {
 	local server
 	for server in "${@:2}"; do umount "/images/$server" >&2; done
 	! mountpoint -q /held || umount /held
+}
+
+# remount_server PEER SERVER STORE: mount a server's image again: no pack is verified, and on demand none is loaded.
+remount_server() {
+	umount "/images/$2"
+	while pgrep -f '^daxfs store serve' >/dev/null; do sleep 1; done
+	mount_server "$@"
 }
 
 # mount_joint NAME SERVER...: mount daxfs's image NAME, which has the trees of all servers, as mount_server does.
@@ -157,13 +170,14 @@ settle() {
 }
 
 # start_containers COUNT SERVER...: run COUNT containers of each server, from /images/SERVER, in one control group a server,
-# and set `time`, in microseconds of the processor, and `faults` of each container of the last server. The next container
-# starts after this one has answered. They run until stop_containers.
+# and set `time`, in microseconds of the processor, with the loading of packs, and `faults` of each container of the last
+# server. The next container starts after this one has answered. They run until stop_containers.
 processes=() groups=()
 start_containers() {
-	local count=$1 server number
+	local count=$1 server number loaded
 	shift
 	for server; do
+		loaded=$(field $loader cpu.stat usage_usec)
 		server_command "$server"
 		groups+=("/sys/fs/cgroup/$server")
 		/tmp/busybox mkdir "${groups[-1]}"
@@ -189,7 +203,8 @@ start_containers() {
 		done
 		# Also count the servers' work after their first answer.
 		sleep 2
-		time=$(($(field cpu.stat usage_usec) / count)) faults=$(($(field memory.stat pgfault) / count))
+		time=$((($(field "${groups[-1]}" cpu.stat usage_usec) + $(field $loader cpu.stat usage_usec) - loaded) / count))
+		faults=$(($(field "${groups[-1]}" memory.stat pgfault) / count))
 	done
 }
 
@@ -200,12 +215,12 @@ answers() {
 		read -r -t 60 -N ${#2} text <&3 && [[ $text = "$2" ]]' "$port" "$request" "$answer" 2>/dev/null
 }
 
-# field FILE KEY: the number of a key in a file of the last control group.
+# field GROUP FILE KEY: the number of a key in a file of a control group.
 field() {
 	local key value
 	while read -r key value; do
-		[[ $key != "$2" ]] || echo "$value"
-	done <"${groups[-1]}/$1"
+		[[ $key != "$3" ]] || echo "$value"
+	done <"$1/$2"
 }
 
 stop_containers() {
@@ -234,6 +249,7 @@ measure_together() {
 	run_containers 1 "$@"
 	printf '%s\t%s\n' "${prefix}one of each: page cache, KiB" "$cached" "${prefix}one of each: memory, KiB" "$taken" \
 		"${prefix}one of each: memory and images, KiB" $((taken + images))
+	[[ $peer != daxfs-demand ]] || return 0	# what is loaded by now would be missing
 	settle
 	find /dev/null -exec cat {} + >/dev/null
 	taken=$(used) cached=$(page_cache)

@@ -44,7 +44,7 @@ make_program() {
 }
 
 known_peers() {
-	echo daxfs daxfs-store daxfs-memfd erofs-dax erofs-aligned erofs erofs-share ext4 ext4-dax xfs-dax squashfs \
+	echo daxfs daxfs-store daxfs-demand daxfs-memfd erofs-dax erofs-aligned erofs erofs-share ext4 ext4-dax xfs-dax squashfs \
 		tmpfs daxfs-directories overlayfs daxfs-user daxfs-fuse squashfuse erofsfuse
 }
 

@@ -165,7 +165,7 @@ def documented(differs):
 
 
 def start_both(version=2, disabled=(CRI, NRI), for_containerd="", for_snapshotter="", differs=("daxfs-diff", "walking"),
-               before=lambda: None):
+               before=lambda: None, load="all"):
     """Start both daemons, with these lines added to their configurations, after a function that may mount something on ROOT.
 
     Layers are unpacked by the first of `differs` that can.
@@ -180,7 +180,7 @@ def start_both(version=2, disabled=(CRI, NRI), for_containerd="", for_snapshotte
     before()
     names = ", ".join(f'"{name}"' for name in disabled)
     containerd.command[-1].write_text(f"version = {version}\ndisabled_plugins = [ {names} ]{CONTAINERD}{documented(differs)}\n{for_containerd}")
-    CONFIG.write_text(f'root = "{ROOT}"\nsocket = "{SOCKET}"\ncontainerd = "{PLACE}/root"\nprivate-mounts = true\n{for_snapshotter}')
+    CONFIG.write_text(f'root = "{ROOT}"\nsocket = "{SOCKET}"\ncontainerd = "{PLACE}/root"\nprivate-mounts = true\nload = "{load}"\n{for_snapshotter}')
     command("daxfs-snapshotter", "--config", CONFIG, "--check")
     snapshotter.start()
     containerd.start()

@@ -17,7 +17,6 @@ use rustix::ioctl::{ioctl, opcode, Opcode, Updater};
 use rustix::param::page_size;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
 /// A kind of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +132,7 @@ fn filled_memfd(image: &ImageFile, size: u64) -> Result<OwnedFd> {
         enlarge_pages(fd.as_fd(), full);
     }
     let file = File::from(fd);
-    image.copy(|offset, piece| file.write_all_at(piece, offset))?;
+    image.send(&file)?;
     // If the last page is huge, this splits it and frees the part after the image.
     ftruncate(&file, size).map_err(fail)?;
     Ok(file.into())

@@ -14,6 +14,7 @@ use daxfs_image::text::shown_path;
 use daxfs_reader::layout::{Pack, DIGEST_PIECE};
 use daxfs_reader::signature::Section;
 use daxfs_reader::{Image, Memory, Superblock};
+use rustix::fs::sendfile;
 use sha2::{Digest, Sha256};
 use std::fs::{File, Metadata};
 use std::io;
@@ -105,6 +106,25 @@ impl ImageFile {
         Ok(device.write(&self.file, self.size, progress)?)
     }
 
+    /// Copies the image to the empty file `target`, within the kernel.
+    pub(crate) fn send(&self, target: &File) -> Result<()> {
+        let bar = Bar::of("copying", self.size);
+        let mut offset = 0;
+        while offset < self.size {
+            let length = PIECE.min((self.size - offset) as usize);
+            let sent = sendfile(target, &self.file, Some(&mut offset), length);
+            let fail = |error| {
+                let operation = format!("cannot copy byte {offset}");
+                Error::system(name_of(&self.path), operation, "", error)
+            };
+            match sent.map_err(fail)? {
+                0 => return Err(self.changed()),
+                sent => bar.advance(sent as u64),
+            }
+        }
+        self.check_same()
+    }
+
     /// Passes the image to `put` in pieces, each with its offset, and shows a progress bar.
     pub fn copy(&self, put: impl FnMut(u64, &[u8]) -> io::Result<()>) -> Result<()> {
         self.pass("", |_, _| (), put)
@@ -178,6 +198,10 @@ impl ImageFile {
             offset += length as u64;
             bar.advance(length as u64);
         }
+        self.check_same()
+    }
+
+    fn check_same(&self) -> Result<()> {
         let mut block = [0; SUPERBLOCK];
         let read = self.file.read_exact_at(&mut block, 0);
         let now = self.file.metadata().and_then(|status| status.modified());

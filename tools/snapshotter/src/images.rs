@@ -127,6 +127,11 @@ impl Images {
         Ok((layer, (digests.first().cloned().unwrap_or_default(), image)))
     }
 
+    /// Checks that there is memory to load a pack of `size` bytes.
+    pub fn check_pack(&self, size: u64) -> Result<()> {
+        Ok(self.room.check("with this pack", size, false)?)
+    }
+
     /// Loads the image of the snapshot in `dir`, checks its SHA-256, and mounts it there.
     pub fn load(&self, dir: &Path, sha256: &str) -> Result<()> {
         // The kernel compares the image with this SHA-256.

@@ -6,7 +6,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::room::Room;
 use daxfs_load::mountinfo;
-use daxfs_store::{lock, mount, Demands, Server, Store};
+use daxfs_store::{lock, mount, AskRoom, Demands, Server, Store};
 use rustix::fs::StatxAttributes;
 use rustix::io::Errno;
 use rustix::mount::{fsopen, unmount as umount, FsOpenFlags, UnmountFlags};
@@ -43,6 +43,11 @@ pub trait Loader: Send + Sync + 'static {
 
     /// Returns whether an image is mounted on `dir`.
     fn is_loaded(&self, dir: &Path) -> bool;
+
+    /// Returns the bytes of images and packs in memory.
+    fn bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// Loads images with the kernel's daxfs.
@@ -63,22 +68,6 @@ impl KernelLoader {
             gates: Mutex::default(),
             load: config.load,
         }
-    }
-
-    /// Loads packs on demand, in threads, if `config` enables that.
-    pub fn serve(config: &config::Config) -> Result<()> {
-        if config.load == config::Load::All {
-            return Ok(());
-        }
-        let (path, room) = (config.root.join("store"), Room::new(config));
-        drop(Store::create(&path)?);
-        let room = move |needed| room.check("a pack", needed, false);
-        let Some(server) = Server::start(&path, Box::new(room))? else {
-            let why = "another process serves its packs; end it (daxfs store serve)";
-            return Err(Error::Unsupported(format!("{}: {why}", path.display())));
-        };
-        std::thread::spawn(move || server.run(true));
-        Ok(())
     }
 
     /// Checks that containers see this process's mounts: it is in the machine's mount namespace, or
@@ -179,6 +168,28 @@ impl Loader for KernelLoader {
     fn is_loaded(&self, dir: &Path) -> bool {
         is_mounted(dir).unwrap_or(false)
     }
+
+    fn bytes(&self) -> u64 {
+        lock(&self.room).used()
+    }
+}
+
+/// Has threads load packs of the store on demand, after asking `room`.
+pub fn serve(config: &config::Config, room: AskRoom) -> Result<()> {
+    let path = config.root.join("store");
+    match Server::start(&path, room) {
+        Ok(Some(server)) => {
+            std::thread::spawn(move || server.run(true));
+        }
+        // It is only for images that were mounted under another configuration.
+        _ if config.load == config::Load::All => {}
+        Ok(None) => {
+            let why = "another process serves its packs; end it (daxfs store serve)";
+            return Err(Error::Unsupported(format!("{}: {why}", path.display())));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 /// Fails, because only this process may load packs of its store.

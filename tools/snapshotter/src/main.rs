@@ -7,7 +7,7 @@ use daxfs_files::signals::survive_limits;
 use daxfs_files::{eprintln, notify, usage};
 use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{warn, Error, Result};
-use daxfs_snapshotter::loader::{KernelLoader, Loader};
+use daxfs_snapshotter::loader::{self, KernelLoader, Loader};
 use daxfs_snapshotter::options::Args;
 use daxfs_snapshotter::record::RealDisk;
 use daxfs_snapshotter::server::{report, serve};
@@ -25,12 +25,17 @@ fn run(args: Args) -> Result<()> {
     let memory = KernelLoader::new(&config);
     memory.check()?;
     KernelLoader::check_namespace(config.private_mounts)?;
-    KernelLoader::serve(&config)?;
     let snapshotter = Arc::new(Snapshotter::open(
         &config,
         Box::new(memory),
         Box::new(RealDisk),
     )?);
+    let room = Arc::clone(&snapshotter);
+    let room = move |size| match room.make_room_for_pack(size) {
+        Err(Error::Load(error)) => Err(error),
+        other => other.map_err(|error| daxfs_image::Error::refused("", error.to_string())),
+    };
+    loader::serve(&config, Box::new(room))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -81,7 +81,7 @@ impl Room {
 
     /// Returns the size of the images in memory and of their packs, including images that are only
     /// mounted elsewhere.
-    fn used(&self) -> u64 {
+    pub fn used(&self) -> u64 {
         let found = read_dir(self.root.join("sys/fs/daxfs"));
         let (mut images, mut packs) = (0, HashMap::new());
         for dir in found.into_iter().flatten().flatten() {

@@ -116,7 +116,7 @@ impl Snapshotter {
         let is_pending = |layer: &&Snapshot| layer.record.state == State::Pending;
         let pending = layers.iter().filter(is_pending).count() as u64;
         layers.retain(|layer| self.images.is_loaded(&layer.dir));
-        let bytes = self.parts_of(&layers).values().sum();
+        let bytes = self.images.memory.bytes();
         let images = layers.len() as u64;
         let mut text = String::new();
         for (name, value, help) in [
@@ -143,10 +143,25 @@ impl Snapshotter {
         parts.flat_map(Result::unwrap_or_default).collect()
     }
 
-    /// Loads a snapshot's image, which has this SHA-256, unless it is in memory. If it does not
-    /// fit, unloads unused images, provided they are enough. They are loaded again when needed.
+    /// Loads the snapshot's image, which has this SHA-256, unless it is in memory.
     fn load(&self, snapshot: &Snapshot, sha256: &str) -> Result<()> {
         let load = || self.images.load(&snapshot.dir, sha256);
+        self.make_room(&load, &|| self.images.parts(&snapshot.dir))
+    }
+
+    /// Makes room for a pack of `size` bytes, which a container waits for.
+    pub fn make_room_for_pack(&self, size: u64) -> Result<()> {
+        let pack = || Ok(BTreeMap::from([(String::new(), size)]));
+        self.make_room(&|| self.images.check_pack(size), &pack)
+    }
+
+    /// Calls `load`. If there is no room, unloads unused images, provided they are enough for
+    /// `parts`, sizes by SHA-256. They are loaded again when needed.
+    fn make_room(
+        &self,
+        load: &dyn Fn() -> Result<()>,
+        parts: &dyn Fn() -> Result<BTreeMap<String, u64>>,
+    ) -> Result<()> {
         match load() {
             Err(error) if error.missing_memory(0).is_some() => {}
             loaded => return loaded,
@@ -157,7 +172,7 @@ impl Snapshotter {
             Err(error) if error.missing_memory(0).is_some() => error,
             loaded => return loaded,
         };
-        let parts = self.images.parts(&snapshot.dir)?;
+        let parts = parts()?;
         let (mut unused, mut others) = {
             let snapshots = lock(&self.snapshots);
             let others: Vec<Snapshot> = snapshots.all().cloned().collect();

@@ -58,13 +58,6 @@ impl Unpacked {
     fn count(&self) -> usize {
         self.loaded.lock().unwrap().len()
     }
-
-    /// Returns the size of all images and packs.
-    fn bytes(&self) -> u64 {
-        let loaded = self.loaded.lock().unwrap();
-        let all: BTreeMap<_, _> = loaded.values().flatten().collect();
-        all.values().copied().sum()
-    }
 }
 
 impl Loader for Unpacked {
@@ -123,6 +116,12 @@ impl Loader for Unpacked {
 
     fn is_loaded(&self, dir: &Path) -> bool {
         self.loaded.lock().unwrap().contains_key(dir)
+    }
+
+    fn bytes(&self) -> u64 {
+        let loaded = self.loaded.lock().unwrap();
+        let all: BTreeMap<_, _> = loaded.values().flatten().collect();
+        all.values().copied().sum()
     }
 }
 

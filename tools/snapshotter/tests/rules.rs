@@ -4,6 +4,7 @@
 
 use crate::{lower, option, refused, refused_for, upper, Machine};
 use daxfs_snapshotter::api::{Kind, Labels};
+use daxfs_snapshotter::loader::Loader;
 use std::path::Path;
 use tonic::Code;
 

@@ -37,7 +37,7 @@ mod store;
 mod verify;
 
 pub use add::{Added, Guard, Total};
-pub use demand::Server;
+pub use demand::{AskRoom, Server};
 pub use device::{Copied, Device};
 pub use export::{Published, PACKS};
 pub use files::{lock, sync_parent, wait_for_others};
