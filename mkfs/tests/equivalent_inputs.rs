@@ -28,8 +28,11 @@ fn image(inputs: &[Input], at: &Path) -> usize {
         output: output.directory().unwrap(),
         ..Options::new(at.parent().unwrap())
     };
-    // A tree says so if it replaces a part of another one.
-    let mut warn = |warning: String| assert!(warning.contains(": replaced a "), "{warning}");
+    let mut warnings = 0;
+    let mut warn = |warning: String| {
+        assert!(warning.contains(": replaced a "), "{warning}");
+        warnings += 1;
+    };
     let tree = read(inputs, &options, &Silent, &mut warn).unwrap();
     make(&tree, &daxfs_testing::options(), &output, &Silent).unwrap();
     output.commit(&Silent).unwrap();

@@ -148,8 +148,8 @@ impl<T: Operations> VTable<T> {
         dentry: *mut bindings::dentry,
         buf: *mut bindings::kstatfs,
     ) -> ffi::c_int {
-        // SAFETY: The VFS passes a dentry of a mounted superblock, and a buffer that belongs to this
-        // call.
+        // SAFETY: The VFS passes a dentry of a mounted superblock, and a buffer that belongs to
+        // this call.
         let (sb, buf) = unsafe { (SuperBlock::<T>::of(dentry), &mut *buf) };
         let (pages, inodes) = T::statfs(sb);
         // The same value as uuid_to_fsid() gives.
