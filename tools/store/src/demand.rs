@@ -275,8 +275,15 @@ impl Server {
         let flags = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
         // `root` is O_PATH, so it cannot be marked directly.
         let marked = self.mark(flags, root, Some("."));
-        let errno = |error| Errno::from_raw_os_error(error as i32);
-        marked.map_err(|error| fail("cannot listen to opens there")(errno(error)))
+        marked.map_err(|error| {
+            let error = Errno::from_raw_os_error(error as i32);
+            let remedy = if error == Errno::INVAL {
+                "; the kernel needs CONFIG_FANOTIFY_ACCESS_PERMISSIONS"
+            } else {
+                "; mount the image again"
+            };
+            Error::system("", "cannot listen to opens there", remedy, error)
+        })
     }
 
     fn mark(&self, flags: MarkFlags, file: BorrowedFd<'_>, path: Option<&str>) -> nix::Result<()> {
