@@ -18,7 +18,7 @@ pub type File = (String, Vec<u8>);
 const MANUAL: &str = "System administration";
 
 /// Date of the pages: of the last release, or of the last change to a page.
-const DATE: &str = "2026-11-27";
+const DATE: &str = "2026-12-01";
 
 /// A program, and related pages.
 struct Program {
