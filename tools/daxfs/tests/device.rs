@@ -907,6 +907,6 @@ fn file_magic() {
     if available("file") {
         let magic = concat!(env!("CARGO_MANIFEST_DIR"), "/../../debian/magic");
         let said = "daxfs store of images, version 2, 4194304 bytes\n";
-        place.prints(format!("file -m '{magic}' -b disk"), said);
+        assert_eq!(place.prints(format!("file -m '{magic}' -b disk"), ""), said);
     }
 }
