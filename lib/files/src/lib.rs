@@ -51,7 +51,7 @@ pub use losses::Losses;
 pub use mapping::Mapping;
 pub use notify::notify;
 pub use output::{scratch, Output};
-pub use overwrite::{decompressor, occupant, Overwrite, HEAD};
+pub use overwrite::{decompress_first, decompressor, occupant, Overwrite, HEAD};
 pub use progress::{Progress, Silent};
 pub use replace::{parent_of, plain};
 pub use room::make_room;

@@ -80,6 +80,15 @@ pub fn decompressor(start: &[u8]) -> Option<&'static str> {
     compressed(start).map(|(_, program, _)| *program)
 }
 
+/// Returns how to decompress the input `name` with `program`, and send the result `to` its reader.
+pub fn decompress_first(program: &str, name: &str, to: &str) -> String {
+    if name == "standard input" {
+        format!("pipe it through {program} -dc first")
+    } else {
+        format!("decompress it first: {program} -dc {name} {to}")
+    }
+}
+
 /// Number of bytes that cover all signatures.
 pub const HEAD: usize = 65608;
 

@@ -11,7 +11,7 @@ use daxfs_files::digest::{combine, hex, sums, wrong_sum};
 use daxfs_files::region::examine;
 use daxfs_files::region::Region;
 use daxfs_files::spool::spool;
-use daxfs_files::{decompressor, occupant, scratch, Mapping, Progress, HEAD};
+use daxfs_files::{decompress_first, decompressor, occupant, scratch, Mapping, Progress, HEAD};
 use daxfs_reader::layout::MAGIC;
 use daxfs_reader::{Image, Memory, Problem, Superblock};
 use rustix::fs::{FileType, OFlags};
@@ -196,10 +196,7 @@ pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
         }
         let looks = |kind: &str| {
             let remedy = match decompressor(&head) {
-                Some(program) if name == "standard input" => {
-                    format!("pipe it through {program} -dc first")
-                }
-                Some(program) => format!("decompress it first: {program} -dc {name} >IMAGE"),
+                Some(program) => decompress_first(program, name, ">IMAGE"),
                 None => MAKES.into(),
             };
             format!(" (it looks like {kind}); {remedy}")

@@ -37,7 +37,7 @@ pub(super) fn decoder<'a, R: BufRead + 'a>(
     };
     let frames = Frames::new(format, Box::new(reader));
     frames
-        .map(|frames| Ok(Frames { program, ..frames }))
+        .map(Ok)
         .map_err(|error| Error::io(path, "decompress it", error))
 }
 
@@ -53,8 +53,6 @@ pub(super) enum Format {
 /// Decompresses consecutive frames. Ignores zeros after a frame, as gzip(1) does.
 pub(super) struct Frames<'a> {
     format: Format,
-    /// A program that decompresses them.
-    pub program: Option<&'static str>,
     /// `None` at the end.
     frame: Option<Frame<'a>>,
     /// Offset of the frame in the compressed data.
@@ -92,7 +90,6 @@ impl<'a> Frames<'a> {
     pub fn new(format: Format, reader: Box<dyn BufRead + 'a>) -> io::Result<Self> {
         Ok(Frames {
             format,
-            program: None,
             frame: Some(Frame::new(format, Counted { reader, at: 0 })?),
             start: 0,
             gave: false,
@@ -100,6 +97,16 @@ impl<'a> Frames<'a> {
             garbage: None,
             told: None,
         })
+    }
+
+    /// Returns a program that decompresses the frames, if they are compressed.
+    pub fn program(&self) -> Option<&'static str> {
+        match self.format {
+            Format::Plain => None,
+            Format::Gzip => Some("gzip"),
+            Format::Zstd => Some("zstd"),
+            Format::Xz => Some("xz"),
+        }
     }
 }
 

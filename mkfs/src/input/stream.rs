@@ -75,7 +75,7 @@ impl<'a> Stream<'a> {
     pub fn program(&self) -> Option<&'static str> {
         match &self.bytes {
             Bytes::Direct(..) => None,
-            Bytes::Spooled(frames, _) => frames.program,
+            Bytes::Spooled(frames, _) => frames.program(),
         }
     }
 

@@ -14,7 +14,9 @@ use crate::input::xattr::split_name;
 use crate::writer::acl;
 use crate::writer::origin::{Container, Piece};
 use crate::writer::tree::{Kind, Location, XattrSet};
-use daxfs_files::{occupant, shown, shown_path, Error, Losses, Reason, Result, HEAD};
+use daxfs_files::{
+    decompress_first, occupant, shown, shown_path, Error, Losses, Reason, Result, HEAD,
+};
 use daxfs_reader::layout::{XattrPrefix, MAGIC};
 use daxfs_reader::{FileType, OwnedXattr};
 use pax::Records;
@@ -198,14 +200,9 @@ impl<'a> TarReader<'a> {
         if !has_sum(bytes) {
             if at == 0 && bytes.starts_with(&MAGIC) {
                 let path = self.stream.path();
-                let remedy = match (self.stream.program(), shown_path(path)) {
-                    (None, _) => "leave out tar:".to_owned(),
-                    (Some(program), name) if name == "standard input" => {
-                        format!("pipe it through {program} -dc first")
-                    }
-                    (Some(program), name) => {
-                        format!("decompress it first: {program} -dc {name} | mkdaxfs - IMAGE")
-                    }
+                let remedy = match self.stream.program() {
+                    None => "leave out tar:".to_owned(),
+                    Some(it) => decompress_first(it, &shown_path(path), "| mkdaxfs - IMAGE"),
                 };
                 let why = format!("is a daxfs image, not an archive; {remedy}");
                 return Err(Error::refused(path, why));
