@@ -80,10 +80,12 @@ impl Images {
             below.map(|below| name(&below.dir)),
             |builder| -> Result<()> {
                 // The builder's files were read from that image.
-                let read = below.map(|below| (&below.dir, &below.record.state));
-                if let Some((dir, State::Committed(layer))) = read {
-                    let opened = Opened::open(&self.store.image(name(dir))?)?;
-                    self.check(dir, &hex(&opened.superblock.sha256), &layer.sha256)?;
+                if let Some(below) = below {
+                    if let State::Committed(layer) = &below.record.state {
+                        let opened = Opened::open(&self.store.image(name(&below.dir))?)?;
+                        let found = hex(&opened.superblock.sha256);
+                        self.check(&below.dir, &found, &layer.sha256)?;
+                    }
                 }
                 let before = builder.tree.nodes.len();
                 merge(builder)?;

@@ -628,9 +628,7 @@ mod tests {
     fn modified_exports() {
         let (directory, source, store) = place();
         std::fs::write(source.join("file"), "content").unwrap();
-        let tree = mkdaxfs::input::scan::scan(&source, None, |_| ()).unwrap();
-        let create = |path: &Path| Output::create(path);
-        store.add("image", tree, &create, &Silent).unwrap();
+        add(&store, &source, "image", &create).unwrap();
         let layout = directory.path().join("layout");
         let export =
             |create: Guard<'_>| store.export("image", &layout, "image", None, create, &Silent);
@@ -641,7 +639,7 @@ mod tests {
             if !image.replace(false) {
                 std::fs::write(&pack, vec![0; good.len()]).unwrap();
             }
-            Output::create(path)
+            create(path)
         });
         assert!(error.unwrap_err().to_string().contains("program changed"));
         std::fs::write(&pack, &good).unwrap();

@@ -78,7 +78,7 @@ impl Publisher<'_> {
         let new = (self.create)(path)?;
         let copied = copy(from, &mut new.file()).map_err(|error| output(path, "write", error))?;
         if sha256.is_some_and(|sha256| sha256 != copied) {
-            let why = "another program changed what it is a copy of; try again";
+            let why = "another program changed the source meanwhile; try again";
             return Err(Error::refused(shown_path(path), why));
         }
         Ok(new.commit(&Silent)?)
