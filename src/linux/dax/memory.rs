@@ -22,7 +22,7 @@ use crate::linux::prelude::*;
 /// 32 bits.
 const MOST_PAGES: u64 = 1 << 40 >> bindings::PAGE_SHIFT;
 
-/// Returns why a device is refused that refuses access to byte `at` with `error`.
+/// Returns the refusal of a device that denies access to byte `at` with `error`.
 fn refused(at: u64, error: Error) -> Refusal {
     if error == Errno::HwPoison.into() {
         return refusal!(EIO => "byte {at:#x} cannot be read: the memory has failed";
