@@ -98,10 +98,10 @@ mod tests {
         let (bad_byte, reads) = (3 * WINDOW + 100, Cell::new(0));
         let memory = Hooked(&bytes, |offset, into: &mut [u8]| {
             reads.set(reads.get() + 1);
-            match (offset..offset + into.len() as u64).contains(&bad_byte) {
-                true => Err(image::Error::new(Problem::Unreadable, offset, 0)),
-                false => Ok(()),
+            if (offset..offset + into.len() as u64).contains(&bad_byte) {
+                return Err(image::Error::new(Problem::Unreadable, offset, 0));
             }
+            Ok(())
         });
         let end = size - 2000;
         let cached = Cached::new(&memory, end);

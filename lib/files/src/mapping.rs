@@ -47,9 +47,10 @@ impl Mapping {
     fn map(file: impl AsFd, start: u64, size: u64, writable: bool) -> io::Result<Self> {
         let length = usize::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let memory = File::open("/proc/self/mem")?;
-        let access = match writable {
-            true => ProtFlags::READ | ProtFlags::WRITE,
-            false => ProtFlags::READ,
+        let access = if writable {
+            ProtFlags::READ | ProtFlags::WRITE
+        } else {
+            ProtFlags::READ
         };
         // SAFETY: A mapping at an address of the kernel's choice touches nothing that exists.
         let base = unsafe {

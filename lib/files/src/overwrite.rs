@@ -132,9 +132,10 @@ impl Overwrite {
     /// reading it fails later.
     pub fn input(&mut self, path: &Path) {
         let stdin = path.as_os_str() == "-";
-        let stat = match stdin {
-            true => fstat(io::stdin()),
-            false => stat(path),
+        let stat = if stdin {
+            fstat(io::stdin())
+        } else {
+            stat(path)
         };
         let Ok(stat) = stat else {
             return;
@@ -261,10 +262,10 @@ impl Overwrite {
         let end = size.saturating_sub(END).max(start);
         let free = all_zero(0, start, &mut read).map_err(failed)?
             && all_zero(end, size, &mut read).map_err(failed)?;
-        match free {
-            true => Ok(()),
-            false => Err(occupied(path, &head, "name another device")),
+        if !free {
+            return Err(occupied(path, &head, "name another device"));
         }
+        Ok(())
     }
 
     /// Fails if the `size` bytes at `start` in `path`, which `memory` reads, hold something other
@@ -306,10 +307,12 @@ impl Overwrite {
 fn is_image(path: &Path) -> bool {
     // Opening a FIFO would wait, or make its writer fail.
     let readable = |found: Metadata| found.is_file() || found.file_type().is_block_device();
-    let file = match path.as_os_str() == "-" {
-        true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
-        false if path.metadata().is_ok_and(readable) => File::open(path),
-        false => return false,
+    let file = if path.as_os_str() == "-" {
+        io::stdin().as_fd().try_clone_to_owned().map(File::from)
+    } else if path.metadata().is_ok_and(readable) {
+        File::open(path)
+    } else {
+        return false;
     };
     let mut start = [0; MAGIC.len()];
     // Standard input may already be partly read.

@@ -223,16 +223,19 @@ pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
 pub fn open_input(path: &Path) -> Result<File> {
     let name = name_of(path);
     let descriptors = ["/dev/stdin", "/dev/fd", "/proc/self/fd"];
-    let file = match path.as_os_str() == "-" {
-        true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
-        false if descriptors.iter().any(|start| path.starts_with(start)) => File::open(path),
-        false => return open_now(path).map_err(|error| cannot_open(&name, error)),
+    let file = if path.as_os_str() == "-" {
+        io::stdin().as_fd().try_clone_to_owned().map(File::from)
+    } else if descriptors.iter().any(|start| path.starts_with(start)) {
+        File::open(path)
+    } else {
+        return open_now(path).map_err(|error| cannot_open(&name, error));
     };
     let file = file.map_err(|error| cannot_open(&name, error))?;
     let is_directory = file.metadata().is_ok_and(|found| found.is_dir());
-    match is_directory || matches!(examine(&file), Ok(Some(_))) {
-        true => Ok(file),
-        false => Ok(spool(file, Path::new(&name), &scratch(Path::new("/tmp")))?.0),
+    if is_directory || matches!(examine(&file), Ok(Some(_))) {
+        Ok(file)
+    } else {
+        Ok(spool(file, Path::new(&name), &scratch(Path::new("/tmp")))?.0)
     }
 }
 

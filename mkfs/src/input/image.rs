@@ -118,9 +118,10 @@ impl Importer<'_> {
                 .map_err(|error| self.failed(error))?;
             let kept = self.builder.tree.keep_name(name);
             let directory = child.file_type == FileType::Directory;
-            let present = match directory {
-                true => self.builder.find(id, name),
-                false => self.nodes[child.ino as usize],
+            let present = if directory {
+                self.builder.find(id, name)
+            } else {
+                self.nodes[child.ino as usize]
             };
             let node = match present.filter(|&id| !directory || self.builder.is_directory(id)) {
                 Some(node) => node,
@@ -148,9 +149,10 @@ impl Importer<'_> {
         let (_, source) = source.map_err(|error| self.failed(error))?;
         let kind = match source.content {
             Content::Regular { data } => {
-                let start = match origin == self.origin {
-                    true => self.blob.start,
-                    false => 0,
+                let start = if origin == self.origin {
+                    self.blob.start
+                } else {
+                    0
                 };
                 Kind::Regular {
                     size: inode.size,

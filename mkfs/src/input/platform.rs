@@ -71,9 +71,10 @@ impl Platform {
     fn system(&self) -> String {
         let mut features = self.features.clone().unwrap_or_default();
         features.sort();
-        match features.is_empty() {
-            true => self.os.to_lowercase(),
-            false => format!("{}(+{})", self.os.to_lowercase(), features.join("+")),
+        if features.is_empty() {
+            self.os.to_lowercase()
+        } else {
+            format!("{}(+{})", self.os.to_lowercase(), features.join("+"))
         }
     }
 
@@ -89,9 +90,10 @@ impl Platform {
             "386" | "i386" => ("386", ""),
             other => (other, ""),
         };
-        let variant = match variant.is_empty() {
-            true => usual.into(),
-            false => variant,
+        let variant = if variant.is_empty() {
+            usual.into()
+        } else {
+            variant
         };
         (architecture.into(), variant)
     }

@@ -221,9 +221,10 @@ impl Scanner<'_> {
         if let Some(above) = self.same_above(parent, &stat) {
             let Some(link) = found.link else {
                 let same = shown_path(&self.shown(above));
-                let why = match self.options.dereference {
-                    true => "leave it, or the symlink that leads there, out with --exclude",
-                    false => "unmount it or leave it out with --exclude",
+                let why = if self.options.dereference {
+                    "leave it, or the symlink that leads there, out with --exclude"
+                } else {
+                    "unmount it or leave it out with --exclude"
                 };
                 let why = format!("is the same directory as {same} above it; {why}");
                 return Err(Error::refused(path, why));
@@ -243,10 +244,8 @@ impl Scanner<'_> {
             }
         }
         let followed = found.link.is_some();
-        let present = match self.merging {
-            true => self.builder.find(parent, found.name.to_bytes()),
-            false => None,
-        };
+        let find = || self.builder.find(parent, found.name.to_bytes());
+        let present = self.merging.then(find).flatten();
         let node = match present.filter(|&present| self.builder.is_directory(present)) {
             Some(present) => {
                 let attributes = self.attributes(&stat, found.xattrs, found.unknown, path)?;

@@ -161,10 +161,10 @@ impl<'a> Stream<'a> {
         };
         let skipped = skipped.map_err(|error| broken(path, error))?;
         self.at += skipped;
-        match skipped < size {
-            true => Err(self.cut_short()),
-            false => Ok(()),
+        if skipped < size {
+            return Err(self.cut_short());
         }
+        Ok(())
     }
 
     /// Stores the next `size` bytes, and returns their offset in the container.

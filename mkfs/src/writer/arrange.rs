@@ -226,9 +226,10 @@ impl Plan {
             (planned.original, planned.data, planned.flags) = (number, first.data, first.flags);
         }
         // The sums use the padding.
-        let sums = match options.sums {
-            true => layout::pieces(end) * layout::SUM_SIZE,
-            false => 0,
+        let sums = if options.sums {
+            layout::pieces(end) * layout::SUM_SIZE
+        } else {
+            0
         };
         let padded = end
             .checked_add(sums)
@@ -237,10 +238,7 @@ impl Plan {
             Some(size) if size <= LARGEST => size,
             _ => return Err(too_big(tree, "file data")),
         };
-        self.total_size = match options.sums {
-            true => end,
-            false => self.output_size,
-        };
+        self.total_size = if options.sums { end } else { self.output_size };
         Ok(())
     }
 

@@ -110,10 +110,10 @@ impl Handle {
                 found = true;
             }
         }
-        match found {
-            true => Ok(()),
-            false => Err(Failure::new(Errno::INVAL, "not a pack of the image")),
+        if !found {
+            return Err(Failure::new(Errno::INVAL, "not a pack of the image"));
         }
+        Ok(())
     }
 
     /// Returns the image that has the data of the regular file `ino`, the inode there, and the
@@ -203,13 +203,11 @@ impl Handle {
 
 /// Fails if another image has replaced `image`.
 fn check_replaced(image: &Image<'_, Source>) -> Result<()> {
-    match image.is_replaced() {
-        false => Ok(()),
-        true => {
-            let why = "another image took its place in the file; open it again";
-            Err(Failure::new(Errno::STALE, why))
-        }
+    if image.is_replaced() {
+        let why = "another image took its place in the file; open it again";
+        return Err(Failure::new(Errno::STALE, why));
     }
+    Ok(())
 }
 
 /// Slot for an open image in the caller's memory.
@@ -275,11 +273,8 @@ pub unsafe extern "C" fn daxfs_open_part(
     name: *const c_char,
     image: &mut Slot,
 ) -> c_int {
-    let name = match name.is_null() {
-        true => None,
-        // SAFETY: The caller passes a C string.
-        false => Some(unsafe { CStr::from_ptr(name) }.to_bytes()),
-    };
+    // SAFETY: The caller passes a C string.
+    let name = (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_bytes());
     let part = source_of(fd).and_then(|source| source.part(offset, name));
     store(image, part.and_then(Handle::new))
 }

@@ -671,18 +671,20 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 /// Returns a unique image of one or two pieces, or a small one, without unknown bytes.
 fn image(number: u64) -> Vec<u8> {
     let small = number % 3 == 2;
-    let mut image = match small {
-        true => include_bytes!("../../../lib/reader/tests/small.daxfs").to_vec(),
-        false => builder::specimen(),
+    let mut image = if small {
+        include_bytes!("../../../lib/reader/tests/small.daxfs").to_vec()
+    } else {
+        builder::specimen()
     };
     let uuid = offset_of!(Record, uuid);
     image[uuid..uuid + 8].copy_from_slice(&number.to_le_bytes());
     builder::seal(&mut image);
     let size = image.len() as u64;
     // The bytes after the image imitate its table of sums.
-    let stored = match small {
-        true => size + 4096 * (number % 4),
-        false => size.next_multiple_of(HUGE_SIZE) * (1 + number % 2) - 4096,
+    let stored = if small {
+        size + 4096 * (number % 4)
+    } else {
+        size.next_multiple_of(HUGE_SIZE) * (1 + number % 2) - 4096
     };
     image.resize((stored as usize).max(image.len()), number as u8 + 1);
     image
@@ -754,10 +756,13 @@ fn change(
             }
             commit(table, ram).map(|()| true)
         }
-        Change::Activate(name) => match table.activate(NAMES[*name]) {
-            true => commit(table, ram).map(|()| true),
-            false => Ok(false),
-        },
+        Change::Activate(name) => {
+            if table.activate(NAMES[*name]) {
+                commit(table, ram).map(|()| true)
+            } else {
+                Ok(false)
+            }
+        }
     }
 }
 

@@ -609,9 +609,10 @@ fn kills() {
         child.kill().unwrap();
         let was_killed = child.wait().unwrap().signal() == Some(9);
         killed += usize::from(was_killed);
-        most = match was_killed {
-            true => most * 5 / 4,
-            false => (most * 4 / 5).max(500),
+        most = if was_killed {
+            most * 5 / 4
+        } else {
+            (most * 4 / 5).max(500)
         };
         if round % 3 == 0 {
             place.ok("daxfs store gc store");

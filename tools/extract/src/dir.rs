@@ -61,10 +61,7 @@ pub fn to_directory<S: Storage>(
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => return Err(fail("cannot extract to it", error)),
     };
-    let parent = match exists {
-        true => target,
-        false => parent_of(target),
-    };
+    let parent = if exists { target } else { parent_of(target) };
     let temporary = tempfile::Builder::new()
         .prefix(".daxfs-")
         .suffix(".tmp")
@@ -72,10 +69,13 @@ pub fn to_directory<S: Storage>(
         .tempdir_in(parent)
         .map_err(|error| fail("cannot make a directory for it", plain(error)))?;
     let root = open(temporary.path(), DIRECTORY, Mode::empty());
-    let root = root.and_then(|root| match fstat(&root)?.st_uid == geteuid().as_raw() {
-        true => Ok(root),
-        // Another user has replaced the directory.
-        false => Err(Errno::PERM),
+    let root = root.and_then(|root| {
+        if fstat(&root)?.st_uid == geteuid().as_raw() {
+            Ok(root)
+        } else {
+            // Another user has replaced the directory.
+            Err(Errno::PERM)
+        }
     });
     let root = root.map_err(|error| fail("cannot open the directory made for it", error.into()))?;
     inherit_nothing(&root);
@@ -156,9 +156,10 @@ impl<S: Storage> Extraction<'_, S> {
             match event {
                 Event::Enter(_) | Event::Leave(_) if path.is_empty() => Ok(()),
                 Event::Enter(_) => {
-                    let entered = match finish {
-                        true => at.enter(name),
-                        false => at.make(name),
+                    let entered = if finish {
+                        at.enter(name)
+                    } else {
+                        at.make(name)
                     };
                     entered.map_err(|error| self.fail(path, "make the directory", error))
                 }
@@ -166,9 +167,10 @@ impl<S: Storage> Extraction<'_, S> {
                     let left = at.leave();
                     let left =
                         left.map_err(|error| self.fail(path, "leave the directory", error))?;
-                    match finish {
-                        true => self.attributes(&FileRef::Open(left.as_fd()), inode, path),
-                        false => Ok(()),
+                    if finish {
+                        self.attributes(&FileRef::Open(left.as_fd()), inode, path)
+                    } else {
+                        Ok(())
                     }
                 }
                 Event::File(inode) if !finish => self.file(at.here(), path, name, inode),
@@ -282,9 +284,10 @@ impl<S: Storage> Extraction<'_, S> {
         for child in children {
             let name = &*child.name;
             // A directory can be moved only if its owner may write to it.
-            let writable = match is_directory(&child) {
-                true => chmodat(&self.root, name, Mode::RWXU, AtFlags::empty()),
-                false => Ok(()),
+            let writable = if is_directory(&child) {
+                chmodat(&self.root, name, Mode::RWXU, AtFlags::empty())
+            } else {
+                Ok(())
             };
             match writable.and_then(|()| renameat(&self.root, name, &target, name)) {
                 Ok(()) => moved.push(child),

@@ -205,10 +205,10 @@ impl ImageFile {
         let mut block = [0; SUPERBLOCK];
         let read = self.file.read_exact_at(&mut block, 0);
         let now = self.file.metadata().and_then(|status| status.modified());
-        match read.is_ok() && block == self.block && now.ok() == self.modified {
-            true => Ok(()),
-            false => Err(self.changed()),
+        if read.is_err() || block != self.block || now.ok() != self.modified {
+            return Err(self.changed());
         }
+        Ok(())
     }
 
     fn changed(&self) -> Error {

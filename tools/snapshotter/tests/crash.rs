@@ -282,10 +282,10 @@ pub struct Faulty {
 }
 
 fn fault(faults: &[usize], count: &AtomicUsize, dir: &Path) -> Result<()> {
-    match faults.contains(&count.fetch_add(1, Ordering::Relaxed)) {
-        true => Err(Error::io(dir, "sync")(std::io::Error::other("it broke"))),
-        false => Ok(()),
+    if faults.contains(&count.fetch_add(1, Ordering::Relaxed)) {
+        return Err(Error::io(dir, "sync")(std::io::Error::other("it broke")));
     }
+    Ok(())
 }
 
 impl Disk for Faulty {

@@ -234,9 +234,11 @@ fn a_full_disk() {
     let memory = Unpacked::default();
     let hooked = Hooked {
         memory: memory.clone(),
-        load: |dir: &Path| match dir.parent().unwrap().ends_with("2") {
-            true => Err(Error::io(dir, "create")(io::ErrorKind::StorageFull.into())),
-            false => Ok(()),
+        load: |dir: &Path| {
+            if dir.parent().unwrap().ends_with("2") {
+                return Err(Error::io(dir, "create")(io::ErrorKind::StorageFull.into()));
+            }
+            Ok(())
         },
         evict: || panic!("the disk does not get emptier"),
     };
@@ -255,12 +257,12 @@ fn parts_that_are_loaded() {
     let (loads, evicts) = (short.clone(), short.clone());
     let hooked = Hooked {
         memory: memory.clone(),
-        load: move |_: &Path| match loads.load(Relaxed) {
-            true => {
+        load: move |_: &Path| {
+            if loads.load(Relaxed) {
                 let full = io::ErrorKind::OutOfMemory;
-                Err(daxfs_image::Error::system("", "cannot load", "", full).into())
+                return Err(daxfs_image::Error::system("", "cannot load", "", full).into());
             }
-            false => Ok(()),
+            Ok(())
         },
         evict: move || evicts.store(false, Relaxed),
     };

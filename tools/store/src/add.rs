@@ -593,9 +593,12 @@ mod tests {
         add(&store, &source, "a", &create).unwrap();
         let packs = store.names("packs").unwrap();
         std::fs::write(source.join("other"), "other").unwrap();
-        let fails = |path: &Path| match path.starts_with(directory.path().join("store/images")) {
-            true => create(&directory.path().join("none/image")),
-            false => create(path),
+        let fails = |path: &Path| {
+            if path.starts_with(directory.path().join("store/images")) {
+                create(&directory.path().join("none/image"))
+            } else {
+                create(path)
+            }
         };
         add(&store, &source, "b", &fails).unwrap_err();
         assert_eq!(store.names("packs").unwrap(), packs);

@@ -5,7 +5,7 @@
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_image::warning::warn;
-use rustix::fs::{flock, syncfs, FlockOperation};
+use rustix::fs::{flock, syncfs, FlockOperation as Lock};
 use rustix::io::{retry_on_intr, Errno};
 use std::fs::File;
 use std::io;
@@ -22,15 +22,10 @@ pub fn wait_for_others() {
 
 /// Locks `dir` through `file`, maybe `shared`. Messages say that another process does `what`.
 pub(crate) fn occupy(dir: &Path, file: &File, shared: bool, what: &str) -> Result<()> {
-    let (now, later) = match shared {
-        true => (
-            FlockOperation::NonBlockingLockShared,
-            FlockOperation::LockShared,
-        ),
-        false => (
-            FlockOperation::NonBlockingLockExclusive,
-            FlockOperation::LockExclusive,
-        ),
+    let (now, later) = if shared {
+        (Lock::NonBlockingLockShared, Lock::LockShared)
+    } else {
+        (Lock::NonBlockingLockExclusive, Lock::LockExclusive)
     };
     let locked = match flock(file, now) {
         Err(Errno::WOULDBLOCK) if PATIENT.load(Ordering::Relaxed) => {

@@ -68,9 +68,10 @@ impl Pack {
     /// Fails if the metadata is damaged, or if the file is something else.
     pub fn open(path: &Path, sha256: &str) -> Result<Self> {
         let opened = Opened::open(path)?;
-        match hex(&opened.superblock.sha256) == sha256 {
-            true => Self::of(&opened),
-            false => Err(wrong_pack(opened.name)),
+        if hex(&opened.superblock.sha256) == sha256 {
+            Self::of(&opened)
+        } else {
+            Err(wrong_pack(opened.name))
         }
     }
 

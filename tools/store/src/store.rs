@@ -444,9 +444,10 @@ impl Store {
                     continue;
                 }
                 freed.bytes += length(&path)?;
-                match unneeded {
-                    true => freed.packs += 1,
-                    false => freed.remains += 1,
+                if unneeded {
+                    freed.packs += 1
+                } else {
+                    freed.remains += 1
                 }
                 let name = path.file_stem().and_then(|name| name.to_str());
                 lock(&self.read).forget(name.unwrap_or_default());

@@ -172,8 +172,9 @@ pub(crate) fn whole_pack(
         report(reader.refuse(object_name(&sum).as_bytes(), why));
     }
     let sha256 = hex(&opened.superblock.sha256);
-    match name == sha256 || on_device && name == pack_name(&sha256) {
-        true => Ok((sha256, pack)),
-        false => Err(wrong_pack(opened.name)),
+    if name == sha256 || on_device && name == pack_name(&sha256) {
+        Ok((sha256, pack))
+    } else {
+        Err(wrong_pack(opened.name))
     }
 }

@@ -51,9 +51,10 @@ pub fn feed(input: &[u8], directory: &Path) {
         Ok(tree) => image(&tree, directory),
         Err(error) => complaint(&error),
     }
-    let removed = match path.is_dir() {
-        true => fs::remove_dir_all(&path),
-        false => fs::remove_file(&path),
+    let removed = if path.is_dir() {
+        fs::remove_dir_all(&path)
+    } else {
+        fs::remove_file(&path)
     };
     removed.unwrap();
     assert_eq!(directory.read_dir().unwrap().count(), 0);
@@ -72,10 +73,11 @@ fn image(tree: &Tree, directory: &Path) {
         padding: 4096,
         ..Default::default()
     };
-    let made = match tree.content_size() <= CONTENT {
-        true => Output::create(&directory.join("image"))
-            .and_then(|output| make(tree, &options, &output, &Silent).map(drop)),
-        false => measure(tree, &options, &Silent).map(drop),
+    let made = if tree.content_size() <= CONTENT {
+        Output::create(&directory.join("image"))
+            .and_then(|output| make(tree, &options, &output, &Silent).map(drop))
+    } else {
+        measure(tree, &options, &Silent).map(drop)
     };
     if let Err(error) = made {
         assert!(!matches!(error, Error::Image { .. }), "{error}");

@@ -44,38 +44,32 @@ impl<S: Storage> Checker<'_, '_, S> {
         if !matches!(inode.content, Content::InPack { .. }) {
             unused.push((offset_of!(layout::Inode, pack), raw.pack.get().into()));
         }
-        let directory = match inode.content {
-            Content::Directory(directory) => {
-                self.directories.push(directory);
-                true
+        let directory = matches!(inode.content, Content::Directory(_));
+        match inode.content {
+            Content::Directory(directory) => self.directories.push(directory),
+            Content::Regular { data } if inode.size > 0 && inode.original == 0 => {
+                self.extents.push(DataRange {
+                    offset: data,
+                    size: inode.size,
+                    ino: inode.ino,
+                    packed: inode.packed,
+                });
             }
-            Content::Regular { data } if inode.size > 0 => {
-                if inode.original == 0 {
-                    self.extents.push(DataRange {
-                        offset: data,
-                        size: inode.size,
-                        ino: inode.ino,
-                        packed: inode.packed,
-                    });
-                } else if let Some(original) = self.load_inode(inode.original)? {
+            Content::Regular { .. } if inode.size > 0 => {
+                if let Some(original) = self.load_inode(inode.original)? {
                     let checked = inode.check_original(self.image.superblock(), &original);
                     self.ok(checked)?;
                 }
-                false
             }
             Content::Regular { .. } | Content::Special => {
+                let original = raw.original.get().into();
                 unused.push((offset_of!(layout::Inode, data), raw.data.get()));
                 unused.push((offset_of!(layout::Inode, flags), raw.flags.get().into()));
-                unused.push((
-                    offset_of!(layout::Inode, original),
-                    raw.original.get().into(),
-                ));
-                false
+                unused.push((offset_of!(layout::Inode, original), original));
             }
             Content::Symlink { .. } => {
                 let target = self.image.target(inode);
                 self.ok(target)?;
-                false
             }
             Content::InPack { pack, .. } => {
                 self.used_packs[pack as usize] = true;
@@ -85,11 +79,10 @@ impl<S: Storage> Checker<'_, '_, S> {
                     let source = self.image.source(inode, |_| Some(pack));
                     self.ok(source)?;
                 }
-                false
             }
             // The reader checks the fields of a file without data.
-            Content::Device { .. } => false,
-        };
+            Content::Device { .. } => {}
+        }
         if !directory {
             let (parent, position) = (raw.parent.get(), raw.position.get());
             unused.push((offset_of!(layout::Inode, parent), parent.into()));
@@ -97,11 +90,8 @@ impl<S: Storage> Checker<'_, '_, S> {
         }
         for (field, value) in unused {
             if value != 0 {
-                self.rule(
-                    "unused field of an inode is not zero",
-                    offset + field as u64,
-                    value,
-                )?;
+                let what = "unused field of an inode is not zero";
+                self.rule(what, offset + field as u64, value)?;
             }
         }
         if inode.xattrs != 0 {

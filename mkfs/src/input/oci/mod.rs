@@ -383,10 +383,10 @@ impl Layout {
         part: &Descriptor,
         progress: &dyn Progress,
     ) -> Result<Blob> {
-        let error = match self.parts.has(&file(&self.parts, part)?) {
-            true => None,
-            false => self.incomplete(images, chosen),
-        };
+        let is_missing = !self.parts.has(&file(&self.parts, part)?);
+        let error = is_missing
+            .then(|| self.incomplete(images, chosen))
+            .flatten();
         error.map_or_else(|| blob(&self.parts, part, &mut io::sink(), progress), Err)
     }
 
@@ -427,9 +427,10 @@ impl Layout {
 /// as the only one.
 fn unattached(images: &[Descriptor]) -> Vec<&Descriptor> {
     let all = || images.iter();
-    match all().all(Descriptor::is_attached) {
-        true => all().collect(),
-        false => all().filter(|image| !image.is_attached()).collect(),
+    if all().all(Descriptor::is_attached) {
+        all().collect()
+    } else {
+        all().filter(|image| !image.is_attached()).collect()
     }
 }
 
@@ -467,9 +468,10 @@ fn blob(
     if found != size {
         return Err(wrong(format!("has {found} bytes instead of {size}")));
     }
-    let mut hash: Box<dyn DynDigest> = match digest.starts_with("sha512:") {
-        true => Box::new(Sha512::default()),
-        false => Box::new(Sha256::default()),
+    let mut hash: Box<dyn DynDigest> = if digest.starts_with("sha512:") {
+        Box::new(Sha512::default())
+    } else {
+        Box::new(Sha256::default())
     };
     let (mut buffer, mut at) = (vec![0; BUFFER], 0);
     loop {

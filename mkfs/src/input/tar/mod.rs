@@ -108,9 +108,10 @@ impl<'a> TarReader<'a> {
             let why = "is empty and not an archive";
             return Err(Error::refused(self.stream.path(), why));
         }
-        let found = match self.stream.position() == 2 * BLOCK as u64 {
-            true => self.foreign(&[0; 2 * BLOCK])?,
-            false => None,
+        let found = if self.stream.position() == 2 * BLOCK as u64 {
+            self.foreign(&[0; 2 * BLOCK])?
+        } else {
+            None
         };
         match found {
             Some(what) => Err(self.no_archive(Some(what))),
@@ -182,9 +183,10 @@ impl<'a> TarReader<'a> {
         }
         if length < BLOCK {
             let is_archive = at > 0 || length >= 262 && bytes[257..262] == *b"ustar";
-            return Err(match is_archive || self.stream.has_garbage() {
-                true => self.stream.cut_short(),
-                false => self.no_archive(occupant(&bytes[..length])),
+            return Err(if is_archive || self.stream.has_garbage() {
+                self.stream.cut_short()
+            } else {
+                self.no_archive(occupant(&bytes[..length]))
             });
         }
         let mut next = Vec::new();

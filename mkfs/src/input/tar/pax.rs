@@ -168,13 +168,10 @@ fn time(text: &[u8]) -> Option<(i64, u32)> {
     let digit = |place: usize| u32::from(fraction.get(place).map_or(0, |byte| byte - b'0'));
     let nanoseconds = (0..9).fold(0, |sum, place| sum * 10 + digit(place));
     let more = fraction.iter().skip(9).any(|&byte| byte != b'0');
-    Some(match negative {
-        false => (seconds, nanoseconds),
-        true if nanoseconds == 0 && !more => (-seconds, 0),
-        true => {
-            let below = nanoseconds + u32::from(more);
-            (-seconds - 1, 1_000_000_000 - below)
-        }
+    Some(match nanoseconds + u32::from(more) {
+        _ if !negative => (seconds, nanoseconds),
+        0 => (-seconds, 0),
+        below => (-seconds - 1, 1_000_000_000 - below),
     })
 }
 

@@ -68,10 +68,11 @@ impl Extract {
             let why = "is not a directory; 'daxfs cat' extracts a single file";
             return Err(reader.refuse(self.path.as_bytes(), why));
         }
-        let target = match self.tar {
-            true => or_pipe(&self.target)
-                .map_err(|error| extract::unwritten(&shown_path(&self.target), error))?,
-            false => self.target.clone(),
+        let target = if self.tar {
+            or_pipe(&self.target)
+                .map_err(|error| extract::unwritten(&shown_path(&self.target), error))?
+        } else {
+            self.target.clone()
         };
         let interrupt = handle_signals()?;
         let done = if self.tar {
@@ -117,17 +118,20 @@ fn archive(
     let name = shown_path(target);
     let failed = |error: std::io::Error| extract::unwritten(&name, error);
     // Replace a symbolic link's target, not the link, unless another user made the link.
-    let target = &match replace::is_planted(target).map_err(failed)? {
-        false => target.canonicalize().unwrap_or_else(|_| target.into()),
-        true => target.into(),
+    let target = &if replace::is_planted(target).map_err(failed)? {
+        target.into()
+    } else {
+        target.canonicalize().unwrap_or_else(|_| target.into())
     };
     if target.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         let why = "is not a regular file; name a file, or - and redirect";
         return Err(Error::refused(name, why));
     }
-    let free = || match target.exists() {
-        true => overwrite.check_new(target),
-        false => Ok(()),
+    let free = || {
+        target
+            .exists()
+            .then(|| overwrite.check_new(target))
+            .transpose()
     };
     free()?;
     let mut file = replace::temporary(target, ".daxfs-").map_err(failed)?;

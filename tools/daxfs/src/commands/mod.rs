@@ -146,9 +146,10 @@ pub fn main() -> ExitCode {
             Ok(args) => args,
             Err(error) => return usage(name, &error, MOUNT_USAGE),
         };
-        let done = match name == "mount.daxfs" {
-            true => helper(&args).map(|()| ExitCode::SUCCESS),
-            false => fuse_helper(&args),
+        let done = if name == "mount.daxfs" {
+            helper(&args).map(|()| ExitCode::SUCCESS)
+        } else {
+            fuse_helper(&args)
         };
         return match done {
             Ok(status) if status == ExitCode::FAILURE => ExitCode::from(MOUNT_FAILED),

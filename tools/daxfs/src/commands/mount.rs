@@ -105,9 +105,10 @@ pub fn fuse_helper(args: &Helper) -> Result<ExitCode> {
         image: args.source.clone(),
         at,
     };
-    match args.fake {
-        true => Ok(ExitCode::SUCCESS),
-        false => in_background(&image, &packs, &args.dir, &words),
+    if args.fake {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        in_background(&image, &packs, &args.dir, &words)
     }
 }
 
@@ -180,10 +181,10 @@ pub fn helper(args: &Helper) -> Result<()> {
                 written(writeln!(Out::open(), "{}", words.join(",")))?;
             }
             if chosen.is_some() || !packs.is_empty() {
-                return match args.fake {
-                    true => Ok(()),
-                    false => mount_on_device(&args.source, chosen, &packs, &args.dir, &words),
-                };
+                if args.fake {
+                    return Ok(());
+                }
+                return mount_on_device(&args.source, chosen, &packs, &args.dir, &words);
             }
         }
     }
@@ -193,13 +194,11 @@ pub fn helper(args: &Helper) -> Result<()> {
 /// Starts a background server that loads packs of the store in `dir` on demand.
 fn start_server(dir: &Path) -> Result<()> {
     let arguments = ["store", "serve", "--ready", "--"].map(OsString::from);
-    match start(&[&arguments[..], &[dir.into()]].concat(), Stdio::null())? {
-        true => Ok(()),
-        false => Err(Error::refused(
-            shown_path(dir),
-            "its server (daxfs store serve) did not start; its error is above",
-        )),
+    if !start(&[&arguments[..], &[dir.into()]].concat(), Stdio::null())? {
+        let why = "its server (daxfs store serve) did not start; its error is above";
+        return Err(Error::refused(shown_path(dir), why));
     }
+    Ok(())
 }
 
 /// Mounts the store's image from the option `image=`, or the active one.

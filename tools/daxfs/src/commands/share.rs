@@ -111,9 +111,10 @@ fn absolute(path: &Path) -> Result<String> {
 fn words(arguments: &[String]) -> String {
     let quoted = arguments.iter().map(|word| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=,./:@%+".contains(&byte);
-        match !word.is_empty() && word.bytes().all(plain) {
-            true => word.clone(),
-            false => format!("'{}'", word.replace('\'', "'\\''")),
+        if !word.is_empty() && word.bytes().all(plain) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
         }
     });
     quoted.collect::<Vec<_>>().join(" ")

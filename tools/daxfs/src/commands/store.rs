@@ -292,9 +292,10 @@ fn serve(store: &Path, ready: bool) -> Result<()> {
         let why = "another process serves it already (daxfs store serve)";
         return Err(Error::refused(shown_path(store), why));
     }
-    let told = match ready {
-        true => tell_parent("/dev/kmsg"),
-        false => notify(),
+    let told = if ready {
+        tell_parent("/dev/kmsg")
+    } else {
+        notify()
     };
     told.map_err(|error| Error::system("", "cannot say that it is ready", "", error))?;
     server.iter().for_each(|server| server.run(!ready));
@@ -479,9 +480,10 @@ fn list(path: &Path, json: bool) -> Result<ExitCode> {
     let mut problems = Problems::default();
     let listing = Place::new(path).list(&mut |error| problems.report(&error))?;
     let mut out = Out::open();
-    written(match json {
-        false => text(&listing, &mut out),
-        true => pretty(&mut out, &report(path, &listing)),
+    written(if json {
+        pretty(&mut out, &report(path, &listing))
+    } else {
+        text(&listing, &mut out)
     })?;
     out.finish()?;
     Ok(problems.status())

@@ -155,9 +155,10 @@ impl Top {
     pub fn run(self) -> Result<ExitCode> {
         let mounts = all()?;
         let mut out = Out::open();
-        written(match self.prometheus {
-            true => show::prometheus(&mounts, &mut out),
-            false => show::text(&mounts, self.packs, &mut out),
+        written(if self.prometheus {
+            show::prometheus(&mounts, &mut out)
+        } else {
+            show::text(&mounts, self.packs, &mut out)
         })?;
         out.finish()?;
         Ok(ExitCode::SUCCESS)

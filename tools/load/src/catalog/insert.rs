@@ -141,15 +141,17 @@ fn no_room(
     users: &Users<'_>,
 ) -> Error {
     let sizes = || free.iter().map(|range| range.end - range.start);
-    let (missing, mut why) = match is_full(table) {
-        true => (1, format!("its store is full with {CATALOG_MAX} images and packs")),
-        false => (
+    let (missing, mut why) = if is_full(table) {
+        let why = format!("its store is full with {CATALOG_MAX} images and packs");
+        (1, why)
+    } else {
+        (
             length.saturating_sub(sizes().sum()).max(1),
             format!(
                 "no room in the store for an image of {length} bytes: the largest free range has {} bytes",
                 sizes().max().unwrap_or(0)
             ),
-        ),
+        )
     };
     let names = |wanted: State| {
         let removed = table.images.iter().filter(|image| image.removed);

@@ -94,18 +94,17 @@ impl Disk {
             path.metadata()
                 .is_ok_and(|found| found.file_type().is_block_device())
         };
-        let alone = match access == Access::Alone && is_block() {
-            // EXCL fails while a block device is mounted.
-            true => OFlags::EXCL,
-            false => OFlags::empty(),
-        };
-        let file = match write {
-            true => OpenOptions::new()
+        // EXCL fails while a block device is mounted.
+        let mut alone = OFlags::empty();
+        alone.set(OFlags::EXCL, access == Access::Alone && is_block());
+        let file = if write {
+            OpenOptions::new()
                 .read(true)
                 .write(true)
                 .custom_flags(alone.bits() as i32)
-                .open(path),
-            false => open_now(path),
+                .open(path)
+        } else {
+            open_now(path)
         };
         let file = file.map_err(|error| match error.kind() {
             io::ErrorKind::ResourceBusy => {
@@ -140,9 +139,10 @@ impl Disk {
         locked.map_err(|error| Error::system(&name, "cannot lock", "", error))?;
         let (bytes, lock) = match kind {
             FileType::CharacterDevice => {
-                let mapping = match write {
-                    true => Mapping::new(&file, size),
-                    false => Mapping::read_only(&file, 0, size),
+                let mapping = if write {
+                    Mapping::new(&file, size)
+                } else {
+                    Mapping::read_only(&file, 0, size)
                 };
                 let remedy = "; a DAX device must be in devdax mode to be read and written";
                 let mapping =

@@ -80,14 +80,12 @@ impl ImageFs {
 
     /// Fails if another image has replaced `image`.
     fn check_replaced(&self, image: &Image<'_, Region>) -> Result<()> {
-        match image.is_replaced() {
-            false => Ok(()),
-            true => {
-                let name = &self.image.name;
-                eprintln!("daxfs: {name}: another image took its place; mount that instead");
-                Err(Errno::EIO)
-            }
+        if image.is_replaced() {
+            let name = &self.image.name;
+            eprintln!("daxfs: {name}: another image took its place; mount that instead");
+            return Err(Errno::EIO);
         }
+        Ok(())
     }
 
     fn inode(&self, ino: INodeNo) -> Result<Inode> {
