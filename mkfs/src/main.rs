@@ -117,9 +117,10 @@ impl Wishes {
             exclude: self.exclude.as_ref(),
             scratch,
             platform: args.platform.clone(),
+            progress: bar,
+            warn: &|warning| bar.suspend(|| eprintln!("mkdaxfs: warning: {warning}")),
         };
-        let mut warn = |warning| bar.suspend(|| eprintln!("mkdaxfs: warning: {warning}"));
-        let mut tree = input::read(&self.inputs, &options, bar, &mut warn)?;
+        let mut tree = input::read(&self.inputs, &options)?;
         for node in &mut tree.nodes {
             let attributes = &mut node.attributes;
             if args.all_root {

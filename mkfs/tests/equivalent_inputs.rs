@@ -11,6 +11,7 @@ use mkdaxfs::input::{read, Input, Options};
 use mkdaxfs::writer::make;
 use proptest::prelude::*;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Replaces files that archives cannot store: sockets, and hard links to FIFOs.
 fn storable(item: &mut Item) {
@@ -24,19 +25,19 @@ fn storable(item: &mut Item) {
 /// Makes the image `at` from inputs. Returns the number of warnings.
 fn image(inputs: &[Input], at: &Path) -> usize {
     let output = Output::create(at).unwrap();
+    let warnings = AtomicUsize::new(0);
     let options = Options {
         output: output.directory().unwrap(),
+        warn: &|warning| {
+            assert!(warning.contains(": replaced a "), "{warning}");
+            warnings.fetch_add(1, Ordering::Relaxed);
+        },
         ..Options::new(at.parent().unwrap())
     };
-    let mut warnings = 0;
-    let mut warn = |warning: String| {
-        assert!(warning.contains(": replaced a "), "{warning}");
-        warnings += 1;
-    };
-    let tree = read(inputs, &options, &Silent, &mut warn).unwrap();
+    let tree = read(inputs, &options).unwrap();
     make(&tree, &daxfs_testing::options(), &output, &Silent).unwrap();
     output.commit(&Silent).unwrap();
-    warnings
+    warnings.into_inner()
 }
 
 proptest! {

@@ -7,6 +7,7 @@ use super::member::Placer;
 use super::stream::Stream;
 use super::tar::TarReader;
 use crate::input::budget::Budget;
+use crate::input::options::Options;
 use crate::writer::build::Builder;
 use crate::writer::origin::{Container, Origin};
 use crate::writer::tree::ROOT;
@@ -17,8 +18,6 @@ pub(super) struct Rules<'a> {
     /// Whether the user called it an archive. Otherwise an empty archive is refused, and a
     /// container image's too.
     pub named: bool,
-    /// Whether to read all archives in it.
-    pub ignore_zeros: bool,
     pub budget: &'a Budget,
     /// See [`Placer::first`]; `None` unless the archive is a layer of an artifact.
     pub first: Option<u32>,
@@ -31,7 +30,7 @@ pub(super) fn read(
     builder: &mut Builder,
     stream: Stream<'_>,
     rules: &Rules<'_>,
-    warn: &mut dyn FnMut(String),
+    options: &Options<'_>,
 ) -> Result<()> {
     let &Rules { named, budget, .. } = rules;
     let path = stream.path().to_path_buf();
@@ -39,7 +38,7 @@ pub(super) fn read(
     // The container is known only at the end, but messages need the name earlier.
     builder.tree.origins.push(Origin::nothing(&path));
     let mut reader = TarReader::new(stream, budget);
-    reader.ignore_zeros = rules.ignore_zeros;
+    reader.ignore_zeros = options.ignore_zeros;
     let mut placer = Placer::new(builder, ROOT, origin, budget);
     placer.first = rules.first.unwrap_or(origin);
     placer.within = rules.within;
@@ -59,7 +58,7 @@ pub(super) fn read(
         reader.check_empty(named)?;
     }
     let (container, warnings): (Container, Vec<String>) = reader.finish()?;
-    warnings.into_iter().for_each(warn);
+    warnings.into_iter().for_each(options.warn);
     if !named {
         marks.refuse(&path)?;
     }

@@ -66,12 +66,13 @@ pub(crate) mod tests {
     use super::*;
     use crate::input::blob::Raw;
     use crate::input::member::Placer;
+    use crate::input::options::Options;
     use crate::input::stream::Stream;
     use crate::input::tar::TarReader;
     use crate::writer::build::Builder;
     use crate::writer::origin::Container;
     use crate::writer::tree::ROOT;
-    use daxfs_files::{Error, Silent};
+    use daxfs_files::Error;
     use daxfs_testing::feed;
     use std::io::Write;
 
@@ -102,7 +103,7 @@ pub(crate) mod tests {
         file.write_all(&[0; 1024]).unwrap();
         let raw = Raw::open(file.path()).unwrap();
         let scratch = std::env::temp_dir();
-        let mut reader = TarReader::new(Stream::new(&raw, &scratch, &Silent)?, budget);
+        let mut reader = TarReader::new(Stream::new(&raw, &Options::new(&scratch))?, budget);
         read(&mut reader)?;
         reader.finish()
     }

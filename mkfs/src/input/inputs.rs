@@ -9,7 +9,7 @@ use crate::input::scan::scan_into;
 use crate::input::{archive, image, marks, oci, stream};
 use crate::writer::build::Builder;
 use crate::writer::tree::Tree;
-use daxfs_files::{shown_path, Error, Progress, Result};
+use daxfs_files::{shown_path, Error, Result};
 use daxfs_reader::layout::MAGIC;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -67,26 +67,16 @@ impl Input {
 }
 
 /// Reads `inputs`, each on top of the previous ones: directories are merged, other files replaced.
-/// Calls `warn` with a line for everything that is left out.
-pub fn read(
-    inputs: &[Input],
-    options: &Options<'_>,
-    progress: &dyn Progress,
-    warn: &mut dyn FnMut(String),
-) -> Result<Tree> {
+pub fn read(inputs: &[Input], options: &Options<'_>) -> Result<Tree> {
     let mut reader = Inputs {
         builder: Builder::new(),
         options,
-        progress,
-        warn,
     };
     for input in inputs {
         reader.input(input)?;
     }
-    let Inputs {
-        mut builder, warn, ..
-    } = reader;
-    builder.replaced.lines().for_each(warn);
+    let mut builder = reader.builder;
+    builder.replaced.lines().for_each(options.warn);
     if let Some(exclude) = options.exclude {
         builder.prune(|path, directory| exclude.matches(path, directory));
     }
@@ -122,8 +112,6 @@ fn elsewhere(path: &Path) -> Option<String> {
 struct Inputs<'a> {
     builder: Builder,
     options: &'a Options<'a>,
-    progress: &'a dyn Progress,
-    warn: &'a mut dyn FnMut(String),
 }
 
 impl Inputs<'_> {
@@ -139,7 +127,7 @@ impl Inputs<'_> {
                     return Err(Error::refused(path, why));
                 }
                 // A pipe may be slow.
-                self.progress.step("reading", 0);
+                self.options.progress.step("reading", 0);
                 let raw = Raw::open(path)?;
                 if raw.begins_with(&MAGIC)? {
                     self.image(raw, &[])
@@ -151,15 +139,9 @@ impl Inputs<'_> {
             Input::Image(path) => self.image(Raw::open(path)?, &[]),
             Input::Composed(path, packs) => self.image(Raw::open(path)?, packs),
             Input::Oci(path) => {
-                let image = oci::OciImage::find(path, self.options, self.progress, self.warn)?;
-                let layers = image.layers(self.progress)?;
-                oci::flatten(
-                    &mut self.builder,
-                    layers,
-                    self.options,
-                    self.progress,
-                    self.warn,
-                )
+                let image = oci::OciImage::find(path, self.options)?;
+                let layers = image.layers(self.options.progress)?;
+                oci::flatten(&mut self.builder, layers, self.options)
             }
         }
     }
@@ -168,25 +150,24 @@ impl Inputs<'_> {
         let remedy =
             "let tar read them: tar --format=posix --xattrs -C DIRECTORY -c . | mkdaxfs - IMAGE";
         crate::input::fakeroot::check(path, remedy)?;
-        self.progress.step("scanning", 0);
-        scan_into(&mut self.builder, path, self.options, self.warn)
+        self.options.progress.step("scanning", 0);
+        scan_into(&mut self.builder, path, self.options)
     }
 
     fn tar(&mut self, raw: &Raw, named: bool) -> Result<()> {
-        self.progress.step("reading", raw.size());
-        let stream = stream::Stream::new(raw, self.options.scratch, self.progress)?;
+        self.options.progress.step("reading", raw.size());
+        let stream = stream::Stream::new(raw, self.options)?;
         let rules = archive::Rules {
             named,
-            ignore_zeros: self.options.ignore_zeros,
             budget: &Budget::default(),
             first: None,
             within: &[],
         };
-        archive::read(&mut self.builder, stream, &rules, self.warn)
+        archive::read(&mut self.builder, stream, &rules, self.options)
     }
 
     fn image(&mut self, raw: Raw, packs: &[PathBuf]) -> Result<()> {
-        self.progress.step("reading", 0);
+        self.options.progress.step("reading", 0);
         let blob = raw.into_blob(self.options.scratch)?;
         image::read(&mut self.builder, &blob, packs)
     }

@@ -9,15 +9,17 @@
 //! * [`scan`](mod@scan): directories; [`exclude`]: patterns for files to leave out
 //!
 //! ```
-//! use daxfs_files::Silent;
 //! use mkdaxfs::input::{read, Input, Options};
 //!
 //! let directory = tempfile::tempdir()?;
 //! std::fs::write(directory.path().join("file"), "text")?;
 //! let scratch = std::env::temp_dir();
-//! let options = Options::new(&scratch);
+//! let options = Options {
+//!     warn: &|warning| eprintln!("{warning}"),
+//!     ..Options::new(&scratch)
+//! };
 //! let input = Input::Directory(directory.path().into());
-//! let tree = read(&[input], &options, &Silent, &mut |warning| eprintln!("{warning}"))?;
+//! let tree = read(&[input], &options)?;
 //! assert_eq!(tree.nodes.len(), 2);
 //! assert_eq!(tree.content_size(), 4);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -4,7 +4,7 @@
 
 use crate::input::exclude::Exclude;
 use crate::input::platform::Platform;
-use daxfs_files::Identity;
+use daxfs_files::{Identity, Progress, Silent};
 use std::path::Path;
 
 /// How to read inputs.
@@ -23,10 +23,15 @@ pub struct Options<'a> {
     pub scratch: &'a Path,
     /// Platform of the container image, by default this machine's if there are several.
     pub platform: Option<Platform>,
+    /// Receives the progress.
+    pub progress: &'a dyn Progress,
+    /// Receives a line for everything that is left out.
+    pub warn: &'a (dyn Fn(String) + Sync),
 }
 
 impl<'a> Options<'a> {
-    /// Returns options that read all files, with temporary files in the directory `scratch`.
+    /// Returns options that read all files and report nothing, with temporary files in the directory
+    /// `scratch`.
     pub fn new(scratch: &'a Path) -> Self {
         Options {
             output: None,
@@ -36,6 +41,8 @@ impl<'a> Options<'a> {
             exclude: None,
             scratch,
             platform: None,
+            progress: &Silent,
+            warn: &|_| (),
         }
     }
 }

@@ -24,24 +24,20 @@ const TOGETHER: usize = 32;
 /// `output` is as in [`Options`].
 ///
 /// Returns [`Error::Io`] for unreadable files, [`Error::Changed`] or [`Error::Refused`].
-pub fn scan(path: &Path, output: Option<Identity>, mut warn: impl FnMut(String)) -> Result<Tree> {
+pub fn scan(path: &Path, output: Option<Identity>, warn: impl Fn(String) + Sync) -> Result<Tree> {
     let mut builder = Builder::new();
     // A directory needs no temporary files.
     let options = Options {
         output,
+        warn: &warn,
         ..Options::new(Path::new(""))
     };
-    scan_into(&mut builder, path, &options, &mut warn)?;
+    scan_into(&mut builder, path, &options)?;
     Ok(builder.finish())
 }
 
 /// Like [`scan`], but adds the files to `builder`.
-pub(crate) fn scan_into(
-    builder: &mut Builder,
-    path: &Path,
-    options: &Options<'_>,
-    warn: &mut dyn FnMut(String),
-) -> Result<()> {
+pub(crate) fn scan_into(builder: &mut Builder, path: &Path, options: &Options<'_>) -> Result<()> {
     let merging = !builder.is_empty();
     let origin = builder.tree.origins.len() as u32;
     builder
@@ -59,7 +55,7 @@ pub(crate) fn scan_into(
         losses: Losses::default(),
     };
     scanner.root(path)?;
-    scanner.losses.lines().for_each(warn);
+    scanner.losses.lines().for_each(options.warn);
     Ok(())
 }
 

@@ -4,9 +4,10 @@
 
 use super::blob::{Blob, BlobReader, Raw, Spool, MAGIC};
 use super::decoder::{decoder, Format, Frames, Uncompressed, BUFFER, MEMORY};
+use crate::input::options::Options;
 use crate::writer::origin::Container;
 use daxfs_files::spool::write;
-use daxfs_files::{shown_path, Error, Progress, Result};
+use daxfs_files::{shown_path, Error, Result};
 use rustix::fs::{fstat, FileType};
 use std::cell::RefCell;
 use std::io::{self, BufReader, Read};
@@ -28,10 +29,10 @@ enum Bytes<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// Returns the decompressed bytes of `raw`. `scratch` is a directory for temporary files.
-    pub fn new(raw: &'a Raw, scratch: &'a Path, progress: &'a dyn Progress) -> Result<Self> {
+    /// Returns the decompressed bytes of `raw`.
+    pub fn new(raw: &'a Raw, options: &Options<'a>) -> Result<Self> {
         match raw {
-            Raw::Blob(blob) => Self::of_blob(blob, scratch, progress),
+            Raw::Blob(blob) => Self::of_blob(blob, options),
             Raw::Pipe(file, path, start) => {
                 let rest = BufReader::with_capacity(BUFFER, file);
                 let reader = io::Cursor::new(start).chain(rest);
@@ -40,21 +41,21 @@ impl<'a> Stream<'a> {
                     Err(plain) => Frames::new(Format::Plain, Box::new(plain))
                         .map_err(|error| broken(path, error))?,
                 };
-                let bytes = Bytes::Spooled(Box::new(frames), Spool::new(scratch)?);
+                let bytes = Bytes::Spooled(Box::new(frames), Spool::new(options.scratch)?);
                 Ok(Stream { path, at: 0, bytes })
             }
         }
     }
 
     /// Returns the decompressed bytes of `blob`.
-    pub fn of_blob(blob: &'a Blob, scratch: &'a Path, progress: &'a dyn Progress) -> Result<Self> {
+    pub fn of_blob(blob: &'a Blob, options: &Options<'a>) -> Result<Self> {
         let mut start = [0; MAGIC];
         let length = blob.read_at(&mut start, 0)?;
         // A larger buffer would read in vain between the headers of large files.
-        let reader = BufReader::with_capacity(BUFFER / 4, BlobReader::new(blob, progress));
+        let reader = BufReader::with_capacity(BUFFER / 4, BlobReader::new(blob, options.progress));
         let path = &blob.path;
         let bytes = match decoder(&start[..length], reader, path)? {
-            Ok(frames) => Bytes::Spooled(Box::new(frames), Spool::new(scratch)?),
+            Ok(frames) => Bytes::Spooled(Box::new(frames), Spool::new(options.scratch)?),
             Err(plain) => Bytes::Direct(blob, plain),
         };
         Ok(Stream { path, at: 0, bytes })

@@ -3,7 +3,7 @@
 //! If a tree changes between or during scan and copy, the error names the file. An image that
 //! differs from the written bytes is an error, too.
 
-use daxfs_files::{Output, Progress, Silent};
+use daxfs_files::{Output, Progress};
 use mkdaxfs::input::scan;
 use mkdaxfs::writer::make;
 use mkdaxfs::writer::tree::Tree;
@@ -136,10 +136,12 @@ fn archives_that_change() {
     let archive = directory.path().join("archive.tar");
     let member = daxfs_testing::feed::member(b"file", b'0', b"", 0o644, &[1; 10_000]);
     fs::write(&archive, [member, vec![0; 1024]].concat()).unwrap();
-    let options = Options::new(directory.path());
+    let options = Options {
+        warn: &|warning| panic!("{warning}"),
+        ..Options::new(directory.path())
+    };
     let inputs = [Input::Any(archive.clone())];
-    let mut warn = |warning: String| panic!("{warning}");
-    let tree = read(&inputs, &options, &Silent, &mut warn).unwrap();
+    let tree = read(&inputs, &options).unwrap();
     let file = File::options().append(true).open(&archive).unwrap();
     touch(&file);
     let error = failure(&tree, |_, _| ());
@@ -147,7 +149,7 @@ fn archives_that_change() {
     assert!(error.contains(why), "{error}");
     // During the first read.
     file.set_len(5000).unwrap();
-    let error = read(&inputs, &options, &Silent, &mut |_| ()).map(|_| ());
+    let error = read(&inputs, &options).map(|_| ());
     assert!(error.unwrap_err().to_string().contains("cut short"));
 }
 

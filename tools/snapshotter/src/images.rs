@@ -217,14 +217,10 @@ fn least_size(layer: &[Node]) -> u64 {
 pub fn upper(upper: &Path, scratch: &Path) -> Result<Tree> {
     let input = mkdaxfs::input::Options {
         one_file_system: true,
+        warn: &|warning| warn(&warning),
         ..mkdaxfs::input::Options::new(scratch)
     };
-    let mut tree = read(
-        &[Input::Directory(upper.into())],
-        &input,
-        &Silent,
-        &mut |warning| warn(&warning),
-    )?;
+    let mut tree = read(&[Input::Directory(upper.into())], &input)?;
     forget_unpacking(&mut tree, upper);
     Ok(tree)
 }

@@ -21,7 +21,6 @@ use crate::record::{Disk, Layer, Record, Snapshot, State};
 use crate::snapshots::{sweep, Snapshots};
 use crate::tree::{measure, Size};
 use daxfs_files::digest::hex;
-use daxfs_files::Silent;
 use daxfs_store::{lock, merge_upper, Exported};
 use mkdaxfs::input::{layer, Options};
 use mkdaxfs::writer::build::Builder;
@@ -353,10 +352,13 @@ impl Snapshotter {
         self.images.check_room(dir, below, 0)?;
         let mut told = Default::default();
         let made = self.images.make(dir, below, |builder| {
-            let (options, warn) = (Options::new(dir), &mut |warning| warn(&warning));
+            let options = Options {
+                warn: &|warning| warn(&warning),
+                ..Options::new(dir)
+            };
             // containerd ignores an archive's entry for the root directory.
             let root = builder.tree.node(ROOT).attributes;
-            told = layer(builder, archive, &options, &Silent, warn)?;
+            told = layer(builder, archive, &options)?;
             builder.tree.nodes[ROOT as usize].attributes = root;
             Ok(())
         })?;

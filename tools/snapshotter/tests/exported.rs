@@ -20,7 +20,7 @@ fn image(machine: &Machine, files: &[(&str, &str)]) -> (Descriptor, Vec<Descript
     let (tree, layout) = (place.path().join("tree"), place.path().join("layout"));
     write(&tree, files);
     let options = Options::new(place.path());
-    let tree = read(&[Input::Directory(tree)], &options, &Silent, &mut |_| ()).unwrap();
+    let tree = read(&[Input::Directory(tree)], &options).unwrap();
     let from = Store::create(&place.path().join("store")).unwrap();
     let create = |path: &Path| Output::create(path);
     from.add("image", tree, &create, &Silent).unwrap();

@@ -661,7 +661,7 @@ mod tests {
         let options = Options::new(directory.path());
         let tree = |path: &Path| {
             let input = [Input::parse(path.as_os_str())];
-            read(&input, &options, &Silent, &mut |_| ()).unwrap()
+            read(&input, &options).unwrap()
         };
         let output = Output::create(&image).unwrap();
         make(&tree(&source), &Default::default(), &output, &Silent).unwrap();

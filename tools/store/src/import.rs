@@ -8,7 +8,7 @@ use crate::pack::{packs, written, Pack, PackRef};
 use crate::store::Store;
 use crate::verify::{sizes, whole, whole_image, whole_pack};
 use daxfs_files::digest::hex;
-use daxfs_files::{Output, Progress, Silent};
+use daxfs_files::{Output, Progress};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::Opened;
 use daxfs_image::text::shown_path;
@@ -60,7 +60,7 @@ impl Exported {
     ///
     /// Returns `None` if it is an image of another kind.
     pub fn find(path: &Path, options: &Options<'_>) -> Result<Option<Self>> {
-        let image = OciImage::find(path, options, &Silent, &mut |_| ())?;
+        let image = OciImage::find(path, options)?;
         let is_image = image.types().next() == Some(IMAGE);
         Ok(is_image.then(|| Exported(image.into_blobs())))
     }

@@ -7,7 +7,6 @@
 use crate::pack::Sum;
 use crate::store::Store;
 use daxfs_files::make_room;
-use daxfs_files::Silent;
 use daxfs_image::error::Result;
 use mkdaxfs::input::{Input, Options};
 use mkdaxfs::writer::build::{Builder, Marks};
@@ -60,7 +59,7 @@ impl Store {
         let paths: Vec<PathBuf> = packs.iter().map(|(path, _)| path.clone()).collect();
         let input = [Input::Composed(self.image(name)?, paths)];
         let options = Options::new(&self.dir);
-        let tree = mkdaxfs::input::read(&input, &options, &Silent, &mut |_| ())?;
+        let tree = mkdaxfs::input::read(&input, &options)?;
         opened.reader().check_replaced()?;
         let mut known = Known::new();
         for (path, pack) in &packs {
@@ -133,7 +132,7 @@ fn see(tree: &mut Tree) {
 mod tests {
     use super::*;
     use crate::add::Total;
-    use daxfs_files::Output;
+    use daxfs_files::{Output, Silent};
     use daxfs_reader::layout::XattrPrefix;
     use daxfs_reader::{FileType, OwnedXattr};
     use mkdaxfs::writer::tree::{Kind, XattrSet};

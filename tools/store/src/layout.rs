@@ -4,7 +4,6 @@
 
 use crate::files::{occupy, sync_parent};
 use crate::store::is_remains;
-use daxfs_files::Silent;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::open_now;
 use daxfs_image::text::shown_path;
@@ -69,7 +68,7 @@ impl Layout {
         };
         let mut path = self.0.clone().into_os_string();
         path.push(format!(":{name}"));
-        let container = OciImage::find(Path::new(&path), &options, &Silent, &mut |_| ())?;
+        let container = OciImage::find(Path::new(&path), &options)?;
         if container.types().next() == Some(IMAGE) {
             let why = "is an image for daxfs; name the ordinary image that it was made of";
             return Err(Error::refused(shown_path(&self.0), format!("{name} {why}")));

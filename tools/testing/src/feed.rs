@@ -45,9 +45,11 @@ pub fn feed(input: &[u8], directory: &Path) {
         5 => Input::Oci(layout(&path, rest)),
         _ => Input::Oci(file(&path, &bundled(rest))),
     };
-    let options = Options::new(directory);
-    let mut warn = |warning: String| one_line(&warning);
-    match read(&[input], &options, &Silent, &mut warn) {
+    let options = Options {
+        warn: &|warning| one_line(&warning),
+        ..Options::new(directory)
+    };
+    match read(&[input], &options) {
         Ok(tree) => image(&tree, directory),
         Err(error) => complaint(&error),
     }

@@ -11,7 +11,7 @@ use crate::input::options::Options;
 use crate::writer::build::Builder;
 use crate::writer::origin::Origin;
 use crate::writer::tree::{Kind, Location, XattrSet, ROOT};
-use daxfs_files::{shown, Error, Progress, Reason};
+use daxfs_files::{shown, Error, Reason};
 use prost_types::Timestamp;
 use serde::Deserialize;
 
@@ -30,20 +30,17 @@ impl Artifact<'_> {
         blob: &Blob,
         within: &str,
         options: &Options<'_>,
-        progress: &dyn Progress,
-        warn: &mut dyn FnMut(String),
     ) -> daxfs_files::Result<()> {
-        progress.step("reading", blob.size());
-        let stream = Stream::of_blob(blob, options.scratch, progress)?;
+        options.progress.step("reading", blob.size());
+        let stream = Stream::of_blob(blob, options)?;
         let within = names(within).map_err(|why| refused(blob, why))?;
         let rules = archive::Rules {
             named: true,
-            ignore_zeros: options.ignore_zeros,
             budget: self.budget,
             first: Some(self.first),
             within: &within,
         };
-        archive::read(self.builder, stream, &rules, warn)
+        archive::read(self.builder, stream, &rules, options)
     }
 
     /// Adds a file. Its content stays in the blob.

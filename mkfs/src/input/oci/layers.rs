@@ -15,7 +15,7 @@ use crate::writer::build::{Builder, Marks};
 use crate::writer::origin::Origin;
 use crate::writer::overlay;
 use crate::writer::tree::NodeId;
-use daxfs_files::{Error, Progress, Result};
+use daxfs_files::{Error, Result};
 use sha2::Digest;
 use std::cell::RefCell;
 use std::io;
@@ -41,8 +41,6 @@ pub(in super::super) fn flatten(
     builder: &mut Builder,
     layers: Vec<Layer>,
     options: &Options<'_>,
-    progress: &dyn Progress,
-    warn: &mut dyn FnMut(String),
 ) -> Result<()> {
     let budget = Budget::default();
     builder.first = builder.tree.origins.len() as u32;
@@ -55,10 +53,10 @@ pub(in super::super) fn flatten(
         match form {
             Form::Changes => {
                 let builder = &mut *artifact.builder;
-                add(builder, &blob, options, &budget, progress, warn, None)?;
+                add(builder, &blob, options, &budget, None)?;
             }
             Form::Archive(within) => {
-                artifact.archive(&blob, &within, options, progress, warn)?;
+                artifact.archive(&blob, &within, options)?;
             }
             Form::File { path, metadata } => {
                 artifact.file(&blob, path, metadata.as_deref())?;
@@ -75,26 +73,12 @@ pub(in super::super) fn flatten(
 /// # Errors
 ///
 /// Those of [`read`](crate::input::read) for the archive.
-pub fn layer(
-    builder: &mut Builder,
-    path: &Path,
-    options: &Options<'_>,
-    progress: &dyn Progress,
-    warn: &mut dyn FnMut(String),
-) -> Result<([u8; 32], u64)> {
+pub fn layer(builder: &mut Builder, path: &Path, options: &Options<'_>) -> Result<([u8; 32], u64)> {
     let blob = Blob::open(path)?;
     let told = RefCell::default();
     let budget = Budget::default();
-    if !add(
-        builder,
-        &blob,
-        options,
-        &budget,
-        progress,
-        warn,
-        Some(&told),
-    )? {
-        let mut reader = BlobReader::new(&blob, progress);
+    if !add(builder, &blob, options, &budget, Some(&told))? {
+        let mut reader = BlobReader::new(&blob, options.progress);
         let read = io::copy(&mut reader, &mut *told.borrow_mut());
         read.map_err(|error| Error::io(path, "read the file", error))?;
     }
@@ -109,24 +93,23 @@ fn add(
     layer: &Blob,
     options: &Options<'_>,
     budget: &Budget,
-    progress: &dyn Progress,
-    warn: &mut dyn FnMut(String),
     told: Option<&RefCell<Uncompressed>>,
 ) -> Result<bool> {
     let origin = builder.tree.origins.len() as u32;
     builder.tree.origins.push(Origin::nothing(&layer.path));
     let root = builder.root(origin)?;
-    progress.step("reading", layer.size());
-    let mut stream = Stream::of_blob(layer, options.scratch, progress)?;
+    options.progress.step("reading", layer.size());
+    let mut stream = Stream::of_blob(layer, options)?;
     let is_told = stream.tell(told);
     let mut reader = TarReader::new(stream, budget);
     reader.ignore_zeros = options.ignore_zeros;
     let marks = read(builder, root, origin, &mut reader, budget)?;
     let (container, warnings) = reader.finish()?;
-    warnings.into_iter().for_each(&mut *warn);
+    warnings.into_iter().for_each(options.warn);
     builder.tree.origins[origin as usize] = Origin::file(&layer.path, container);
     builder.merge(root, &marks);
-    std::mem::take(&mut builder.replaced).lines().for_each(warn);
+    let replaced = std::mem::take(&mut builder.replaced);
+    replaced.lines().for_each(options.warn);
     Ok(is_told)
 }
 

@@ -46,14 +46,9 @@ impl OciImage {
     /// it.
     ///
     /// Fails if the manifest does not match its digest.
-    pub fn find(
-        path: &Path,
-        options: &Options<'_>,
-        progress: &dyn Progress,
-        warn: &mut dyn FnMut(String),
-    ) -> Result<Self> {
+    pub fn find(path: &Path, options: &Options<'_>) -> Result<Self> {
         let (path, name) = reference(path);
-        let parts = Parts::open(path, options, progress, warn)?;
+        let parts = Parts::open(path, options)?;
         parts.read("oci-layout")?;
         let index = json::<Index>(&parts, "index.json", &parts.read("index.json")?)?;
         let layout = Layout {

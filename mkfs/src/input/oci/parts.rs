@@ -9,7 +9,7 @@ use super::super::tar::TarReader;
 use crate::input::budget::Budget;
 use crate::input::options::Options;
 use crate::writer::tree::{Kind, Location};
-use daxfs_files::{Error, Progress, Result};
+use daxfs_files::{Error, Result};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -46,12 +46,7 @@ impl Parts {
     }
 
     /// Opens the directory or archive `path`.
-    pub fn open(
-        path: &Path,
-        options: &Options<'_>,
-        progress: &dyn Progress,
-        warn: &mut dyn FnMut(String),
-    ) -> Result<Self> {
+    pub fn open(path: &Path, options: &Options<'_>) -> Result<Self> {
         if path.is_dir() {
             return Ok(Parts {
                 path: path.into(),
@@ -60,9 +55,9 @@ impl Parts {
         }
         let raw = Raw::open(path)?;
         let path = raw.path().to_path_buf();
-        progress.step("reading", raw.size());
+        options.progress.step("reading", raw.size());
         let budget = Budget::default();
-        let stream = Stream::new(&raw, options.scratch, progress)?;
+        let stream = Stream::new(&raw, options)?;
         let mut reader = TarReader::new(stream, &budget);
         reader.ignore_zeros = options.ignore_zeros;
         let members = list(&mut reader, &budget)?;
@@ -70,7 +65,7 @@ impl Parts {
             reader.check_empty(true)?;
         }
         let (container, warnings) = reader.finish()?;
-        warnings.into_iter().for_each(warn);
+        warnings.into_iter().for_each(options.warn);
         let public = matches!(&raw, Raw::Blob(blob) if blob.public);
         let whole = Blob {
             file: container.file,

@@ -445,6 +445,8 @@ fn add_tree(args: &StoreAdd) -> Result<ExitCode> {
         exclude: exclude.as_ref(),
         scratch: &scratch(&args.store),
         platform: args.platform.clone(),
+        progress: &bar,
+        warn: &|warning| bar.suspend(|| eprintln!("daxfs: warning: {warning}")),
     };
     let create = |path: &Path| cleanup.guard(|| Output::over(path, Overwrite::new(true)));
     let added = if let Some(exported) = exported(&args.inputs, &options)? {
@@ -453,8 +455,7 @@ fn add_tree(args: &StoreAdd) -> Result<ExitCode> {
         store.import(&args.name, &exported, &create, &bar)?
     } else {
         let inputs: Vec<_> = args.inputs.iter().map(|text| Input::parse(text)).collect();
-        let mut warn = |warning| bar.suspend(|| eprintln!("daxfs: warning: {warning}"));
-        let tree = mkdaxfs::input::read(&inputs, &options, &bar, &mut warn)?;
+        let tree = mkdaxfs::input::read(&inputs, &options)?;
         store.add(&args.name, tree, &create, &bar)?
     };
     cleanup.done();
