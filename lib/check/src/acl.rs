@@ -95,11 +95,10 @@ impl List {
         self.0.is_empty()
     }
 
-    /// Returns true if permission bits cannot express the list.
+    /// Returns true if permission bits cannot express the list: it has a mask, as each list with
+    /// entries for other users or groups has.
     pub fn is_extended(&self) -> bool {
-        self.0
-            .iter()
-            .any(|entry| entry.kind & (USER | GROUP | MASK) != 0)
+        self.0.iter().any(|entry| entry.kind == MASK)
     }
 
     /// Returns the permission bits of a file with this access list.
@@ -189,6 +188,7 @@ mod tests {
             let parsed = List::parse(&bytes).unwrap();
             assert_eq!(parsed.permissions(), permissions);
             assert_eq!(parsed.to_bytes(), bytes);
+            assert_eq!(parsed.is_extended(), entries.len() > 3);
             assert_eq!(parsed.to_text(), text);
         }
         assert!(List::parse(&VERSION).unwrap().is_empty());

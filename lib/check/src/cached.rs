@@ -121,6 +121,7 @@ mod tests {
         reads.set(0);
         cached.read(64, &mut into).unwrap();
         cached.read(1000, &mut into).unwrap();
+        cached.read(WINDOW - 64, &mut into).unwrap();
         assert_eq!(reads.get(), 0);
         cached.read(end, &mut into).unwrap();
         assert_eq!(reads.get(), 1);

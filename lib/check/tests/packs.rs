@@ -89,13 +89,8 @@ fn places_of_the_table() {
             length: PACK_SIZE.into(),
         };
         change(&mut extent);
-        wrong(
-            &image,
-            PACKS_OFFSET,
-            extent.as_bytes(),
-            Problem::Packs,
-            PACKS_OFFSET,
-        );
+        let (at, bytes) = (PACKS_OFFSET, extent.as_bytes());
+        wrong(&image, at, bytes, Problem::Packs, at);
     };
     // Empty, partial records, above the limit, beyond the end.
     for length in [0, 1, PACK_SIZE - 1, PACK_SIZE + 1, u64::MAX, 1 << 40] {

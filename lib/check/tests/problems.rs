@@ -183,11 +183,7 @@ fn shared_problems() {
     ];
     let original = |ino: u32| ino.to_le_bytes();
     let (three, bad) = (original(ino::FILE), original(u32::MAX));
-    let good: Vec<_> = same
-        .iter()
-        .copied()
-        .chain([shared, (at, &three[..])])
-        .collect();
+    let good = [&same[..], &[shared, (at, &three[..])]].concat();
     assert_eq!(findings(&with(&good)), []);
     // Without the feature; the file itself; a later one; none at all.
     refused(&[(at, &three)], Problem::Original, at);
@@ -198,11 +194,7 @@ fn shared_problems() {
     // Not a regular file, an empty one, other data, another size, another flag.
     for ino in [ino::DIR, ino::LINK, ino::DEVICE, ino::EMPTY] {
         let ino = original(ino);
-        let changes: Vec<_> = same
-            .iter()
-            .copied()
-            .chain([shared, (at, &ino[..])])
-            .collect();
+        let changes = [&same[..], &[shared, (at, &ino[..])]].concat();
         refused(&changes, Problem::Original, at);
     }
     refused(&[shared, (at, &three)], Problem::Original, at);
