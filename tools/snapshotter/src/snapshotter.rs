@@ -25,11 +25,10 @@ use daxfs_store::{lock, merge_upper, Exported};
 use mkdaxfs::input::{layer, Options};
 use mkdaxfs::writer::build::Builder;
 use mkdaxfs::writer::tree::ROOT;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, Metadata};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, TryLockError};
 use tonic::Code;
 
@@ -38,20 +37,16 @@ pub struct Snapshotter {
     snapshots: Mutex<Snapshots>,
     images: Images,
     /// Held while an image is made: one at a time.
-    making: Mutex<Making>,
+    making: Mutex<()>,
     /// Held while images are unloaded to make room for another, until that image is loaded.
     evicting: Mutex<()>,
     /// Held while packs are removed.
     collecting: Mutex<()>,
-    failures: AtomicU64,
     /// Number of failed calls by code.
     failed: Mutex<BTreeMap<String, u64>>,
     /// Bytes that all images may use, or 0 for no limit.
     limit: u64,
 }
-
-/// The last failed attempt to make an image for each layer, with its number.
-type Making = HashMap<String, (u64, Code, String)>;
 
 /// The content of a layer to apply to a snapshot.
 pub enum Content {
@@ -86,7 +81,6 @@ impl Snapshotter {
             making: Mutex::default(),
             evicting: Mutex::default(),
             collecting: Mutex::default(),
-            failures: AtomicU64::new(0),
             failed: Mutex::default(),
             limit: config.memory.limit,
         })
@@ -421,16 +415,16 @@ impl Snapshotter {
         !found.is_ok_and(|it| it.dir == snapshot.dir)
     }
 
-    /// Makes the image of the committed snapshot `name`, if it has none. A later call retries a
-    /// failure.
+    /// Makes the image of the committed snapshot `name`, if it has none.
     ///
-    /// Returns [`Error::Unmade`] even if it was another call that failed while this one waited.
+    /// Returns [`Error::Unmade`] if that fails. The next call retries, even one that waited.
     pub fn finish(&self, name: &str) -> Result<()> {
         if self.pending(name)?.is_none() {
             return Ok(());
         }
-        let before = self.failures.load(Ordering::Acquire);
-        let made = self.make(name, before, &mut lock(&self.making));
+        let making = lock(&self.making);
+        let made = self.make(name);
+        drop(making);
         // Removals may have left this to us.
         self.collect();
         made
@@ -447,21 +441,11 @@ impl Snapshotter {
         Ok(Some((snapshot, below)))
     }
 
-    /// Like [`Snapshotter::finish`], after `before` failed attempts.
-    fn make(&self, name: &str, before: u64, making: &mut Making) -> Result<()> {
+    /// Like [`Snapshotter::finish`], while no other image is made.
+    fn make(&self, name: &str) -> Result<()> {
         let Some((snapshot, below)) = self.pending(name)? else {
             return Ok(());
         };
-        let unmade = |code, why| Error::Unmade {
-            name: name.into(),
-            code,
-            why,
-        };
-        if let Some((number, code, why)) = making.get(name) {
-            if *number > before {
-                return Err(unmade(*code, why.clone()));
-            }
-        }
         let make = || -> Result<_> {
             // An earlier run may have failed after making the image.
             self.images.forget(&snapshot.dir)?;
@@ -481,11 +465,8 @@ impl Snapshotter {
                 if self.is_gone(&snapshot) {
                     return Ok(());
                 }
-                let number = self.failures.fetch_add(1, Ordering::AcqRel) + 1;
-                let (code, why) = (error.code(), error.to_string());
-                making.retain(|name, _| lock(&self.snapshots).get(name).is_ok());
-                making.insert(name.into(), (number, code, why.clone()));
-                return Err(unmade(code, why));
+                let (name, code, why) = (name.into(), error.code(), error.to_string());
+                return Err(Error::Unmade { name, code, why });
             }
         };
         // Otherwise, if the next start finds the old record, it makes the image again.
