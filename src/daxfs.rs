@@ -9,9 +9,9 @@
 //!   [`linux::fs`]
 //! * [`inode`]: inodes of an image
 //! * [`lazy`]: images that are verified while they are used
-//! * [`packs`]: memory that several images share the data of their files in
+//! * [`packs`]: memory in which several images share their files' data
 //! * [`mount`]: a mounted image
-//! * [`verify`], [`signature`]: comparing an image with a trusted SHA-256, and who signed it
+//! * [`verify`], [`signature`]: checking an image against a trusted SHA-256, and its signature
 //! * [`source`], [`options`]: opening the memory, mount options
 //! * [`usage`], [`backing`]: counters, the memory of an image or a pack
 //! * [`memory`]: memory that can hold an image, and the only way to read it
@@ -20,7 +20,7 @@
 //! * [`linux`]: the kernel behind safe types
 //! * [`bindings`]: the C interface, generated
 //!
-//! Kconfig can leave out parts. [`options`] refuses mount options that need such a part.
+//! Kconfig can omit features. [`options`] refuses mount options that need an omitted one.
 
 #![deny(unsafe_code)]
 
@@ -31,7 +31,7 @@ mod backing;
 mod bindings;
 mod dir;
 mod file;
-// The tools use all of it, the module only a part.
+// The tools use everything, the module only some of it.
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod image;
 mod inode;

@@ -64,13 +64,13 @@ impl DirOperations for DaxFs {
 
         let sb = dir.super_block();
         let refuse = |error| report(sb, directory.ino, error);
-        // Emitting an entry may wait for anything, because it writes to user space. So read the
-        // region without access that lasts longer than a read.
+        // Emitting an entry may wait for anything, because it writes to user space. So keep access
+        // to the region only during each read.
         let image = Image::new(&sb.data().backing.region, &sb.data().backing.superblock);
         let Ok(start) = u32::try_from(emitter.position() - DOTS) else {
             return Ok(());
         };
-        // A directory may have billions of entries, and overlayfs takes all of them in one call.
+        // A directory may contain billions of entries, and overlayfs reads them all in one call.
         let check = || {
             if fatal_signal_pending() {
                 Err(EINTR)
@@ -87,7 +87,7 @@ impl DirOperations for DaxFs {
 
     fn get_inode(sb: &SuperBlock<Self>, ino: u64, generation: u32) -> Result<INodeRef<Self>> {
         let inodes = sb.data().backing.superblock.inode_count();
-        // This is an error of the handle, and not of the image, so it is not reported.
+        // The handle is wrong, not the image, so don't report an error in the image.
         if generation != sb.data().generation() || ino == 0 || ino > inodes {
             return Err(Errno::Stale.into());
         }

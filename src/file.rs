@@ -136,10 +136,10 @@ impl FileOperations for DaxFs {
         let (data, _) = content(file)?;
         let in_pack = matches!(file.data().object, Object::InPack(_));
         Ok(Extent {
-            // A pack is not on the image's device, or at another place there.
+            // A pack is stored elsewhere, even if it is on the image's device.
             start: (!in_pack).then_some(data.data),
             length: data.mappable.max(file.size()),
-            // Other files use the rest of the last page, if it cannot be mapped.
+            // If the last page cannot be mapped, other files use the rest of it.
             unaligned: data.mappable < file.size(),
             shared: in_pack || u64::from(data.owner) != file.ino(),
         })

@@ -44,10 +44,10 @@ pub(crate) enum Object {
 pub(crate) struct FileData {
     /// Where they start in the image or pack.
     pub(crate) data: u64,
-    /// Number of bytes, from the first on, in pages that hold nothing else and so can be mapped: a
-    /// multiple of the page size. All that follow are mapped as copies.
+    /// Number of bytes at the start that can be mapped, because their pages hold nothing else: a
+    /// multiple of the page size. The rest is mapped as copies.
     pub(crate) mappable: u64,
-    /// The inode there that owns the data. Other files may share them.
+    /// The inode there that owns the data. Other files may share the data.
     pub(crate) owner: u32,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct PackFile {
     pack: u32,
     /// The inode there.
     original: u32,
-    /// Its data, once a file was opened.
+    /// Its data, once a file has been opened.
     found: SetOnce<FileData>,
 }
 
@@ -147,7 +147,7 @@ fn find_in_pack(file: &INode<DaxFs>, in_pack: &PackFile) -> Result {
         Problem::Unreadable if backing.region.revoked() => EIO,
         _ => home.report(in_pack.original, error),
     };
-    // It says where inodes are, so it is compared first, wherever they are.
+    // It determines where inodes are, so compare it first.
     home.open(0, image::layout::SUPERBLOCK_SIZE)
         .map_err(refuse)?;
     let superblock = &backing.superblock;
@@ -177,9 +177,8 @@ fn attributes(
 ) -> Result<Attributes<DaxFs>> {
     let backing = &sb.data().backing;
     let block = u64::from(backing.superblock.block_size);
-    // The size of blocks is a power of two. A division could panic, as far as the compiler knows,
-    // and objtool does not know that panic.
-    // Packed files share blocks.
+    // The block size is a power of two, so mask: the compiler cannot rule out that a division
+    // panics, and objtool does not know that panic. Packed files share blocks.
     let allocated = |packed| {
         if packed {
             inode.size
@@ -203,7 +202,7 @@ fn attributes(
                 original,
                 found,
             });
-            // Small files are packed in images without packs as well.
+            // Images without packs may also contain packed small files.
             let allocated = allocated(inode.size < block);
             (Kind::Regular { is_dax }, object, allocated)
         }
@@ -239,7 +238,7 @@ fn attributes(
     })
 }
 
-/// Returns the data of a regular file that was opened, and the memory they are in.
+/// Returns an open regular file's data, and the memory that holds the data.
 ///
 /// Errors: `EIO` if it is another file.
 #[inline]

@@ -16,12 +16,12 @@ use crate::mount::{
 use crate::prelude::*;
 use crate::usage::Event;
 
-/// How many bad pieces of an image or a pack to log one by one.
+/// How many bad pieces of an image or a pack to log individually.
 const BAD_LOGGED: usize = 16;
 
 impl Home<'_> {
-    /// Verifies the piece that holds the byte at `offset`, unless that is done. Returns how many of
-    /// `length` bytes are in it; 0 if it is not verified yet and `wait` is not set.
+    /// Verifies the piece that contains the byte at `offset`, unless already verified. Returns how
+    /// many of `length` bytes are in it; 0 if it is not verified yet and `wait` is not set.
     ///
     /// Errors: [`Problem::Piece`] if the piece does not match its SHA-256, [`Problem::Unreadable`].
     /// Known errors are returned without waiting.
@@ -40,7 +40,7 @@ impl Home<'_> {
         if pieces.are_verified(offset, usable) {
             return Ok(usable);
         }
-        // Do not read all of a piece again for a known result.
+        // The result is known, so don't read the whole piece again.
         let piece = layout::piece(index, superblock.total_size);
         let size = piece.end - piece.start;
         let access = region.access();
@@ -80,7 +80,7 @@ impl Home<'_> {
     }
 }
 
-/// Faults map only what may be used.
+/// Page faults map only verified pieces.
 impl Gate for Home<'_> {
     #[cold]
     fn open(&self, offset: u64, length: u64) -> image::Result<()> {

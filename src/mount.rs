@@ -34,16 +34,16 @@ pub(crate) struct Shared {
     pub(crate) directory: Directory,
     /// Dropped after the last region.
     pub(crate) _memory: Resources,
-    /// Certificates of people who sign images.
+    /// Certificates of trusted image signers.
     pub(crate) keyring: Keyring,
-    /// For pieces of root's mounts.
+    /// Locks for the pieces of root's mounts.
     pub(crate) lanes: Lanes,
 }
 
-/// The memory that the user named.
+/// The memory that the user specified.
 pub(crate) struct Place {
     pub(crate) named: Named,
-    /// The part of it that `fsoffset=` and `fslength=` name.
+    /// The part selected with `fsoffset=` and `fslength=`.
     pub(crate) part: Option<Range<u64>>,
 }
 
@@ -53,11 +53,11 @@ impl Place {
         self.named == Named::Descriptor("memfd")
     }
 
-    /// Shows it as mount options.
+    /// Shows this as mount options.
     pub(crate) fn show(&self, seq: &SeqFile) {
         match self.named {
             Named::Device => {}
-            // The part would say more.
+            // Showing the part would reveal more.
             #[cfg(CONFIG_DAXFS_FS_PHYS)]
             Named::Phys(start, size) if !phys::show(seq, start, size) => return,
             Named::Phys(..) => {}
@@ -77,8 +77,8 @@ pub(crate) struct Mounted {
     /// Packs cannot have packs themselves.
     pub(crate) packs: Arc<Packs>,
     pub(crate) place: Place,
-    /// If an ordinary user mounted it, the locks for its pieces. Others then see nothing of it, and
-    /// the log neither.
+    /// The locks for its pieces, if an ordinary user mounted it. Such a mount is hidden from others
+    /// and from the log.
     pub(crate) of_user: Option<Lanes>,
     /// What the first mount checked before it used any of the image.
     pub(crate) checks: Checks,
@@ -123,8 +123,8 @@ impl<'a> Home<'a> {
     }
 
     /// Reports an error at inode `ino` there: counts it, tells watchers, logs it unless many were
-    /// logged just before. An ordinary user, whose images may have any number of errors, neither
-    /// fills the log nor the queue of events. Returns the error code for it.
+    /// logged just before. Ordinary users can mount images with any number of errors, so their
+    /// mounts fill neither the log nor the event queue. Returns the error code for it.
     #[cold]
     pub(crate) fn report(&self, ino: impl Into<u64>, error: image::Error) -> Error {
         let (event, errno) = match error.problem {
@@ -167,7 +167,7 @@ impl kernel::fmt::Display for image::Error {
     }
 }
 
-/// Why a mount is refused because of an error in the image.
+/// Explains that a mount is refused because of an error in the image.
 impl From<image::Error> for Refusal {
     fn from(error: image::Error) -> Self {
         let errno = match error.problem {

@@ -30,13 +30,13 @@ pub(crate) struct Options {
     pub(crate) checks: Checks,
     /// The domain in which the image shares packs.
     pub(crate) domain: Option<Domain>,
-    /// Packs that the mount brings.
+    /// Packs supplied by the mount.
     pub(crate) packs: KVVec<Given>,
     /// The ordinary user who mounts, or `None` for root.
     pub(crate) user: Option<User>,
 }
 
-/// How a mount names the memory.
+/// How a mount specifies the memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Named {
     /// By its source, which is a device.
@@ -57,7 +57,7 @@ pub(crate) struct Checks {
     pub(crate) proof: Proof,
 }
 
-/// Options with a file descriptor: what that must be, and how to get its memory.
+/// Options with a file descriptor: the required kind of file, and how to open its memory.
 #[allow(clippy::type_complexity)]
 const DESCRIPTORS: &[(&str, &str, fn(i32, &File) -> Result<KBox<dyn Descriptor>>)] = &[
     #[cfg(CONFIG_DAXFS_FS_DMABUF)]
@@ -86,7 +86,7 @@ fn lacks(key: &[u8]) -> Option<&'static str> {
 }
 
 impl Options {
-    /// Returns what names the memory. Without `size=`, the length after `phys=` is 0.
+    /// Returns how the options specify the memory. Without `size=`, the length after `phys=` is 0.
     pub(crate) fn named(&self) -> Named {
         match (self.phys, &self.descriptor) {
             (Some(start), _) => Named::Phys(start, self.size.unwrap_or(0)),
@@ -133,7 +133,7 @@ impl Options {
                     _ => return Err(takes("'metadata' or 'none'")),
                 });
             }
-            // The kernel's parser logs what it does not know of a signature, so root decides.
+            // The kernel's parser logs unknown parts of a signature, so only root may use this.
             b"signature" if self.user.is_some() => {
                 refuse!(EPERM => "only root uses signature=";
                     "verify it by daxfs verify, and mount it with digest=")
@@ -220,7 +220,7 @@ impl Options {
         }))
     }
 
-    /// Refuses to name memory twice.
+    /// Refuses options that specify memory twice.
     fn refuse_another(&self) -> Result<(), Refusal> {
         if self.named() == Named::Device {
             Ok(())
@@ -288,7 +288,7 @@ impl Part {
     /// Returns the part of a source with `size` bytes, if the options are given. Without a size,
     /// the source must be mounted whole.
     ///
-    /// Errors: `EINVAL` if it makes no sense.
+    /// Errors: `EINVAL` if the part is invalid.
     pub(crate) fn of(&self, size: Option<u64>) -> Result<Option<Range<u64>>, Refusal> {
         let (start, length) = match (self.offset, self.length) {
             (None, None) => return Ok(None),

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Packs: memory that several images share the data of their files in.
+//! Packs: memory in which several images share their files' data.
 //!
-//! A pack is memory, its superblock and the state of its pieces, no mount. Images of one *domain*
-//! share it, and the last one frees it. An image lists its packs by SHA-256. A mount brings them as
-//! descriptors or as places on its own device, or finds them in its domain: whoever knows a SHA-256
-//! gets nothing else by it.
+//! A pack consists of memory, its superblock and the state of its pieces, but is not mounted.
+//! Images in a *domain* share the pack, and the last one frees it. An image lists its packs by
+//! SHA-256. A mount supplies packs as descriptors or as ranges of its own device, or finds them in
+//! its domain, so knowing a SHA-256 does not give access to other content.
 //!
-//! We compare each piece of a pack with its SHA-256 before its first use. So it does not matter who
-//! brought a pack, and a proof of an image covers its packs.
+//! We compare each piece of a pack with its SHA-256 before its first use. So a pack's origin does
+//! not matter, and proving an image also proves its packs.
 
 use crate::backing::{
     load_superblock,
@@ -32,7 +32,7 @@ use kernel::sync::SetOnce;
 /// How long to wait for another mount that is opening the same place.
 const INTERVAL: Delta = Delta::from_millis(10);
 
-/// How often to wait before the mount fails.
+/// How many times to wait before the mount fails.
 const TRIES: u32 = 200;
 
 /// The SHA-256 of a pack.
@@ -57,7 +57,7 @@ impl Domain {
         Self::of(name.to_bytes(), 0)
     }
 
-    /// Makes a domain for one mount alone.
+    /// Creates a domain for a single mount.
     pub(crate) fn own() -> Self {
         static NEXT: Atomic<u64> = Atomic::new(1);
         let mut name = [0; 64];
@@ -68,7 +68,7 @@ impl Domain {
 
     fn of(name: &[u8], namespace: u32) -> Option<Self> {
         let mut padded = [0; 64];
-        // One NUL is left.
+        // This leaves one NUL.
         padded[..63].get_mut(..name.len())?.copy_from_slice(name);
         Some(Domain(padded, namespace))
     }
@@ -87,7 +87,7 @@ pub(crate) struct Pack {
     pub(crate) backing: Backing,
     /// `memfd`, or the device and the offset there in bytes.
     place: CString,
-    /// Set if the memory is a sealed memfd, which does not change.
+    /// Set if the memory is a sealed memfd, which cannot change.
     is_sealed: bool,
     /// The block device, if the memory is one's. Dropped last.
     _bdev: Option<BlockDevice>,
@@ -155,11 +155,11 @@ impl Pack {
     }
 }
 
-/// A pack that a mount brings.
+/// A pack supplied by a mount.
 pub(crate) enum Given {
     /// It is loaded into the domain.
     Loaded(PackRef),
-    /// It is in memory, and the domain may know it already.
+    /// It is in memory, and may already be loaded into the domain.
     New(Arc<Pack>),
     /// It is at these bytes of the image's own device, unless it is loaded.
     At(Sum, Range<u64>),
@@ -237,15 +237,15 @@ impl PackRef {
             drop(node);
             return Ok(found);
         }
-        // The memory of one that is replaced is gone. References to it keep it.
+        // The replaced pack's memory is gone. References keep the pack object alive.
         let replaced = all.insert(node);
         drop(loaded);
         drop(replaced);
         Ok(Self::new(domain, pack))
     }
 
-    /// Gives up the reference, but for the memory. If it was the last one, nothing finds the pack
-    /// any longer, and nothing reads it.
+    /// Drops the reference, but not the memory. After the last reference, the pack can no longer be
+    /// found or read.
     fn let_go(&self) {
         if !self.is_counted.xchg(false, Full) {
             return;
@@ -253,7 +253,7 @@ impl PackRef {
         let key = Key(*self.sum(), self.domain);
         let mut loaded = LOADED.lock();
         let entry = loaded.as_mut().and_then(|all| all.get_mut(&key));
-        // Another one may have taken its place.
+        // Another pack may have replaced it.
         let Some(entry) = entry.filter(|entry| Arc::ptr_eq(&entry.pack, &self.pack)) else {
             return;
         };
@@ -282,7 +282,7 @@ impl Drop for PackRef {
     }
 }
 
-/// Loads the table of packs of `image`. We prove this copy, and use it.
+/// Loads the table of packs of `image`. We verify and use this copy.
 ///
 /// Errors: `EUCLEAN` if it is invalid, or names a pack twice; `EIO`, `ENOMEM`.
 pub(crate) fn table<M: Memory>(image: &Image<'_, M>) -> Result<KVVec<layout::Pack>, Refusal> {
@@ -308,9 +308,9 @@ pub(crate) struct Packs {
     pub(crate) table: KVVec<layout::Pack>,
     /// The packs, in the order of the table. One that is missing is attached once, and stays.
     attached: KVVec<SetOnce<PackRef>>,
-    /// Where the image shares them.
+    /// The domain in which the image shares its packs.
     pub(crate) domain: Domain,
-    /// Set if all must be in sealed memory: the image is, and was proved, so that it never changes.
+    /// Set if all packs must be in sealed memory, because the image is sealed and proved.
     must_be_sealed: bool,
 }
 
@@ -354,7 +354,7 @@ impl Packs {
     ) -> Result<(), Refusal> {
         let mut next = 0;
         for given in given {
-            // They usually come in the order of the table.
+            // Packs are usually supplied in table order.
             let count = self.table.len();
             let mut places = Iterator::chain(next..count, 0..next);
             let index = places.find(|&index| self.table[index].sha256 == *given.sum());
@@ -389,7 +389,7 @@ impl Packs {
             Given::New(pack) => return Ok(PackRef::load(self.domain, pack)?),
             Given::At(sum, range) => (sum, range),
         };
-        // Another mount may be about to load it, or to let it go.
+        // Another mount may be about to load or release it.
         for left in (0..TRIES).rev() {
             if let Some(found) = PackRef::find(self.domain, sum) {
                 return Ok(found);
@@ -440,7 +440,7 @@ impl Packs {
         lost.map(|pack| pack.sum())
     }
 
-    /// Returns what is known of pack `index`, for users.
+    /// Returns the state of pack `index`, for users.
     pub(crate) fn line(&self, index: usize) -> Option<Result<CString>> {
         let record = self.table.get(index)?;
         let (sum, size) = (Hex(&record.sha256), record.total_size.get());
@@ -458,7 +458,7 @@ impl Packs {
 
 impl Drop for Packs {
     fn drop(&mut self) {
-        // All that are not used any longer then share the wait for their readers.
+        // Unused packs then share one wait for readers.
         let packs = self.attached.iter().filter_map(SetOnce::as_ref);
         packs.for_each(PackRef::let_go);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Signatures of images: whose images we mount.
+//! Image signatures, which determine whose images we mount.
 
 use crate::image::{
     signature::Section,
@@ -33,7 +33,7 @@ pub(crate) fn verify(image: &Image<'_, impl Memory>, keyring: &Keyring) -> Resul
     keyring
         .verify(text.to_bytes(), &cms)
         .map_err(|error| refusal!(error => "{}: {error:?}", reason(error)))?;
-    // Only now is the time known to be the signer's.
+    // The time can be trusted only now that the signature is verified.
     let expires = line.expires;
     if keyring::now() as u64 > expires {
         refuse!(Errno::KeyExpired => "the signature has expired, at {expires} seconds since 1970";
@@ -42,7 +42,7 @@ pub(crate) fn verify(image: &Image<'_, impl Memory>, keyring: &Keyring) -> Resul
     Ok(())
 }
 
-/// Explains an `error` of [`Keyring::verify`], and what to do about it.
+/// Explains an `error` from [`Keyring::verify`], with a remedy.
 fn reason(error: Error) -> &'static str {
     let is = |errno: Errno| error == errno.into();
     if is(Errno::NoKey) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Opens the memory that a mount names.
+//! Opens the memory that a mount specifies.
 
 use crate::backing::name_of;
 use crate::linux::block::BlockDevice;
@@ -17,15 +17,15 @@ use crate::options::{
 };
 use crate::prelude::*;
 
-/// What we found out about the source of a mount.
+/// Facts about the source of a mount.
 pub(crate) struct Found {
-    /// The device that is the source, unless an option names the memory.
+    /// The source device, unless an option specifies the memory.
     pub(crate) device: Option<SourceKind>,
     /// The part of the source that may hold the image, if not all of it.
     pub(crate) part: Option<Range<u64>>,
 }
 
-/// Returns the kind of superblock that a mount needs, and what was found out about its source.
+/// Returns the kind of superblock that a mount requires, and facts about its source.
 ///
 /// Errors: `EINVAL` if options contradict each other or the source is missing; `ENOTBLK` if the
 /// source is not a device; the errors of stat(2).
@@ -56,7 +56,7 @@ pub(crate) fn super_kind(
     };
     #[cfg(CONFIG_DAXFS_FS_PHYS)]
     if let Named::Phys(start, size) = options.named() {
-        // Before a superblock is found that another process has mounted.
+        // Check this before looking for a superblock that another process has mounted.
         phys::check(start, size)
             .map_err(|refusal| refusal.of(fmt!("phys={start:#x},size={size:#x}")))?;
         let kind = key(u64::MAX, start).unwrap_or(SuperKind::New);
@@ -71,7 +71,7 @@ pub(crate) fn super_kind(
         error => refusal!(error => "{source}: cannot be looked up: {error:?}"),
     })?;
     found.device = Some(device);
-    // The numbers of both kinds of devices differ in one bit more.
+    // One more bit distinguishes block from character device numbers.
     let kind = match device {
         SourceKind::BlockDevice(number) => {
             key(u64::from(number) << 1, 0).unwrap_or(SuperKind::BlockDevice(number))
@@ -113,7 +113,7 @@ pub(crate) fn open(
         _ => match (options.named(), &part) {
             #[cfg(CONFIG_DAXFS_FS_PHYS)]
             (Named::Phys(_, size), Some(part)) if part.end > size => Err(of_device(EINVAL.into())),
-            // A part has its own place in /proc/iomem.
+            // A part has its own entry in /proc/iomem.
             #[cfg(CONFIG_DAXFS_FS_PHYS)]
             (Named::Phys(first, size), part) => {
                 let part = part.clone().unwrap_or(0..size);
@@ -136,7 +136,7 @@ pub(crate) fn shared_name(options: &Options, found: &Found) -> Result<Option<CSt
     })
 }
 
-/// Adds to a refusal that it is about the device that is the source, or a part of it.
+/// Adds to a refusal that it concerns the source device, or a part of it.
 fn of_device(refusal: Refusal, part: &Option<Range<u64>>, context: &Context) -> Refusal {
     let source = context.source();
     match part {

@@ -78,8 +78,8 @@ fn prove(
     checks.proof.prove(image, keyring)
 }
 
-/// Checks that the first mount proved all that a remount demands. sync(2) waits for a remount, so
-/// we compare nothing again but the SHA-256 that was proved.
+/// Checks that the first mount proved everything that a remount demands. Because sync(2) waits for
+/// a remount, we only compare the proven SHA-256 again.
 ///
 /// Errors: `EBUSY` if not, `EBADMSG` if that is another one, `EINVAL` if the options have no
 /// effect.
@@ -264,7 +264,7 @@ impl FileSystem for DaxFs {
     }
 
     fn publish(mounted: &mut Mounted, shared: &Shared, device: u32) -> Result {
-        // Others need not know what ordinary users mount, and how often.
+        // Don't reveal to others what ordinary users mount, or how often.
         if mounted.of_user.is_some() {
             return Ok(());
         }
@@ -275,7 +275,7 @@ impl FileSystem for DaxFs {
         let backing = &sb.data().backing;
         let access = backing.region.access()?;
         let inode = inode::get(sb, &backing.image(&access), backing.superblock.root)?;
-        // It may have changed since it was validated.
+        // It may have changed after validation.
         if dir::directory(&inode)?.is_root() {
             Ok(inode)
         } else {
@@ -353,7 +353,7 @@ impl FileSystem for DaxFs {
     }
 }
 
-/// Refuses a pack that would have to be opened: the image is mounted already.
+/// Refuses a pack that is not open, because the image is already mounted.
 fn no_place(_part: &Range<u64>) -> Result<Arc<Pack>, Refusal> {
     Err(
         refusal!(EINVAL => "the image is mounted already without a pack on its device";

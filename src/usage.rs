@@ -19,12 +19,12 @@ use crate::memory::MapMethod;
 use crate::packs::Packs;
 use crate::prelude::*;
 
-/// An event that is counted.
+/// A counted event.
 #[derive(Clone, Copy)]
 pub(crate) enum Event {
     /// A read.
     Read,
-    /// A byte that was read.
+    /// A byte read.
     ReadByte,
     /// A page fault that mapped one page.
     PteFault,
@@ -125,12 +125,12 @@ impl Usage {
     }
 }
 
-/// Lets everybody read a value.
+/// A value that everyone can read.
 const fn file(name: &'static CStr, value: fn(&Figures) -> Result<CString>) -> File<Figures> {
     File(name, 0o444, Content::Value(value))
 }
 
-/// Lets only root read a value.
+/// A value that only root can read.
 const fn of_root(name: &'static CStr, content: Content<Figures>) -> File<Figures> {
     File(name, 0o400, content)
 }
@@ -140,7 +140,7 @@ fn text(value: impl fmt::Display) -> Result<CString> {
     CString::try_from_fmt(fmt!("{value}"))
 }
 
-/// Lets everybody read a counter.
+/// A counter that everyone can read.
 macro_rules! counter {
     ($name:literal, $event:ident) => {
         file($name, |figures| {
@@ -150,9 +150,9 @@ macro_rules! counter {
 }
 
 const FILES: &[File<Figures>] = &[
-    // The path may be one of another mount namespace.
+    // The path may belong to another mount namespace.
     of_root(c"source", Content::Value(|figures| text(&*figures.source))),
-    // Who can supply an image gets content by its SHA-256.
+    // Anyone who can supply an image can obtain content by its SHA-256.
     of_root(c"digest", Content::Value(|figures| text(&*figures.digest))),
     of_root(
         c"packs",

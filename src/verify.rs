@@ -21,11 +21,11 @@ use kernel::cpu::nr_cpu_ids;
 /// Largest number of pieces that can be verified at the same time.
 const LANES_MAX: usize = 64;
 
-/// A piece that was not looked at.
+/// A piece that has not been checked.
 const UNKNOWN: i8 = 0;
 /// A piece that matches its SHA-256.
 const VERIFIED: i8 = 1;
-/// A piece that does not match. It stays bad, whatever the memory holds later.
+/// A piece that does not match. It stays bad even if the memory changes later.
 const BAD: i8 = 2;
 /// A piece of memory that failed while it was read.
 const UNREADABLE: i8 = 3;
@@ -59,7 +59,7 @@ impl Proof {
         }
     }
 
-    /// Parses the option `key`. If `text` is not valid, returns what it takes.
+    /// Parses the option `key`. If `text` is invalid, returns the accepted values.
     pub(crate) fn parse(&mut self, key: &[u8], text: &[u8]) -> Result<(), &'static str> {
         match (key, text) {
             (b"digest", _) => {
@@ -95,8 +95,8 @@ impl Proof {
         self.has_digest() && self.verify.unwrap_or(Verify::Full) == verify
     }
 
-    /// Verifies the signature of `image`, and compares the image with its SHA-256 and that with
-    /// `digest=`, as far as that is demanded.
+    /// Verifies the signature of `image`, the image's SHA-256, and `digest=`, as far as the options
+    /// demand.
     ///
     /// Errors: Those of [`signature::verify`]; `EBADMSG` if it has another SHA-256, `EIO` if it
     /// cannot be read, `EINTR`, `ENOMEM`.
@@ -125,7 +125,7 @@ impl Proof {
         Ok(Some(pieces))
     }
 
-    /// Compares `digest=`, if it is given, with this copy of the superblock, which a mount uses.
+    /// Compares `digest=`, if given, with this copy of the superblock, which the mount uses.
     fn compare(&self, superblock: &image::Superblock) -> Result<(), Refusal> {
         match &self.digest {
             Some(expected) => compare(&superblock.sha256, expected),
@@ -137,7 +137,7 @@ impl Proof {
     ///
     /// Errors: `EBUSY` if not.
     fn needs(&self, first: &Proof, pieces: Option<&Pieces>) -> Result<(), Refusal> {
-        // Inodes, names and copies of pages are in caches already.
+        // Caches already contain inodes, names and copies of pages.
         if self.has_digest() && !first.has_digest() {
             return Err(mounted_already("without digest= or signature=required"));
         }
@@ -148,7 +148,7 @@ impl Proof {
         Ok(())
     }
 
-    /// Checks that the `first` mount, with these `pieces`, has proved all that a remount demands.
+    /// Checks that the `first` mount, with these `pieces`, has proved everything a remount demands.
     ///
     /// Errors: `EBUSY` if not, `EBADMSG` if the image has another SHA-256.
     pub(crate) fn remounted(
@@ -167,7 +167,7 @@ impl Proof {
         self.compare(superblock)
     }
 
-    /// Verifies what another mount of `image` uses at once, while the `first` one has verified
+    /// Verifies what another mount of `image` uses immediately. The `first` mount has verified
     /// these `pieces`.
     ///
     /// Errors: `EBUSY` if the first mount has not proved enough, `EBADMSG`, `EIO`, `EINTR`.
@@ -184,7 +184,7 @@ impl Proof {
         }
     }
 
-    /// Shows it as mount options.
+    /// Shows this as mount options.
     pub(crate) fn show(&self, seq: &SeqFile, superblock: &image::Superblock, is_lazy: bool) {
         if self.has_digest() {
             kernel::seq_print!(seq, ",digest={}", Hex(&superblock.sha256));
@@ -260,9 +260,9 @@ fn whole(image: &Image<'_, impl Memory>) -> Result<(), Refusal> {
     compare(&whole.finish(), &image.superblock().sha256)
 }
 
-/// Locks with a buffer each, one of which a thread holds while it verifies a piece. The piece says
-/// which, so threads seldom wait for each other. All mounts of root share two for each possible
-/// processor. Each mount of an ordinary user gets some for itself, so nobody else waits there.
+/// Locks, each with a buffer. A thread holds one while it verifies a piece. The piece's number
+/// selects the lock, so threads seldom wait for each other. Root's mounts share two locks per
+/// possible processor. Each mount of an ordinary user has its own, so nobody else waits for it.
 ///
 /// Under such a lock, only read the memory of the image.
 pub(crate) struct Lanes(KVec<Pin<KBox<Mutex<KVec<u8>>>>>);
@@ -272,7 +272,7 @@ impl Lanes {
         Self::of_count((2 * nr_cpu_ids() as usize).next_power_of_two())
     }
 
-    /// Makes `count` locks, a power of two, but not too many.
+    /// Creates `count` locks, a power of two, up to a limit.
     pub(crate) fn of_count(count: usize) -> Result<Self> {
         let count = count.min(LANES_MAX);
         let mut lanes = KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
@@ -349,14 +349,14 @@ impl Pieces {
         Ok(())
     }
 
-    /// Returns what is known of piece `index`. If it is verified, earlier writes are visible.
+    /// Returns the state of piece `index`. If it is verified, earlier writes are visible.
     #[inline]
     fn state(&self, index: u64) -> i8 {
         let state = self.states.get(index as usize);
         state.map_or(UNKNOWN, load_acquire)
     }
 
-    /// Records what is known of piece `index`.
+    /// Records the state of piece `index`.
     fn set(&self, index: u64, known: i8) {
         if let Some(state) = self.states.get(index as usize) {
             state.store(known, Release);
@@ -424,8 +424,8 @@ fn bad(index: u64) -> image::Error {
     image::Error::new(Problem::Piece, offset, index)
 }
 
-/// Loads the table of sums, and compares its SHA-256 with the one in the superblock. It needs a
-/// fraction of the image's memory, which the region holds.
+/// Loads the table of sums, and compares its SHA-256 with the one in the superblock. The table is
+/// small compared with the image in the region.
 fn load(image: &Image<'_, impl Memory>, table: &Table) -> Result<KVVec<u8>, Refusal> {
     if table.end() > image.memory().size() {
         return Err(image::Error::new(Problem::Truncated, table.offset, table.end()).into());

@@ -83,7 +83,7 @@ impl XattrOperations for DaxFs {
             let Some(xattr) = image.xattr(set, prefix, b"").map_err(refuse)? else {
                 return Ok(None);
             };
-            // setxattr(2) refuses a default list of anything else.
+            // setxattr(2) accepts default lists for directories only.
             let directory = matches!(inode.data().object, Object::Directory(_));
             if is_default && !directory {
                 return Err(refuse(invalid(&xattr)));

@@ -24,11 +24,11 @@ use zerocopy::{
     IntoBytes, //
 };
 
-/// How many entries share a cache line. A look-up loads them together.
+/// How many entries share a cache line. A lookup loads them together.
 const GROUP: u64 = 4;
 
-/// How many steps to interpolate before bisecting, so that no image can make a search slow. A
-/// directory of a million names needs four.
+/// How many steps to interpolate before bisecting, so that no image can slow a search down. Four
+/// suffice for a directory with a million names.
 const INTERPOLATIONS: u32 = 12;
 
 /// How many bytes of a name to compare at a time.
@@ -93,7 +93,7 @@ impl<M: Memory> Image<'_, M> {
             let offset = self.dirent_offset(directory, start);
             self.memory.read(offset, entries.as_mut_bytes())?;
 
-            // Most lines are on one side of the name.
+            // Most lines lie entirely before or after the name.
             if let Some(last) = entries.last().map(|raw| raw.hash.get()) {
                 if last < hash {
                     (low, low_hash) = (end, last);
@@ -380,7 +380,7 @@ fn is_clean(names: &[u8]) -> bool {
     // is not ASCII, or is next to such a byte.
     let marks = |word: u64| word.wrapping_sub(ONES) | (word ^ SLASHES).wrapping_sub(ONES);
 
-    // Most names are ASCII. The first search is faster, and takes other bytes for `/`.
+    // Most names are ASCII. The first search is faster, but mistakes other bytes for `/`.
     is_unmarked(names, |word| marks(word) | word) || is_unmarked(names, |word| marks(word) & !word)
 }
 

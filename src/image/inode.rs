@@ -87,7 +87,7 @@ impl Directory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A regular file. The data start at a multiple of the block size unless the inode is packed.
-    /// The last block is in the image as a whole.
+    /// The image contains the whole last block.
     Regular {
         /// Offset of the data in the image in bytes.
         data: u64,
@@ -235,8 +235,8 @@ impl Inode {
                     Content::Regular { data: 0 }
                 } else {
                     let block = u64::from(superblock.block_size);
-                    // The data table ends with a block, so it has the last block of a file as a
-                    // whole.
+                    // The data table ends with a whole block, so it contains a file's whole last
+                    // block.
                     let end = data.checked_add(size);
                     let inside = data >= superblock.data.offset
                         && end.is_some_and(|end| end <= superblock.data.end());
@@ -325,8 +325,8 @@ impl Inode {
         }
     }
 
-    /// Checks that this file may have the data of `found`, the inode of a pack that its
-    /// [`Content::InPack`] names. Returns their offset in the pack.
+    /// Checks that this file may use the data of `found`, the pack's inode in its
+    /// [`Content::InPack`]. Returns the data's offset in the pack.
     ///
     /// # Errors
     ///
@@ -362,16 +362,16 @@ impl Inode {
                     0
                 }
             }
-            // The last block is in the image as a whole, so this does not overflow.
+            // The image contains the whole last block, so this does not overflow.
             Content::Regular { .. } => (self.size + (page - 1)) & !(page - 1),
             _ => 0,
         }
     }
 }
 
-/// Checks that file `ino` with `size` bytes may have the data of the inode `original` of a pack,
-/// which is `found`, or `None` if the pack does not have it. It must be a regular file of the same
-/// size with data of its own. Returns it, and their offset in the pack.
+/// Checks that file `ino` with `size` bytes may use the data of a pack's inode `original`, which is
+/// `found`, or `None` if the pack lacks it. It must be a regular file of the same size with data of
+/// its own. Returns it, and their offset in the pack.
 ///
 /// # Errors
 ///

@@ -78,7 +78,7 @@ pub const MAX_BLOCK_SIZE: u32 = 65536;
 /// of it, so that they can be mapped by PMD entries.
 pub const HUGE_SIZE: u64 = 2 << 20;
 
-/// Length in bytes of the pieces that the SHA-256 of an image is made of. The last one may be
+/// Length in bytes of the pieces from which an image's SHA-256 is computed. The last piece may be
 /// shorter.
 pub const DIGEST_PIECE: u64 = 2 << 20;
 
@@ -132,8 +132,8 @@ pub const XATTR_ALIGN: u64 = 8;
 /// Longest value of an extended attribute in Linux, in bytes.
 pub const XATTR_VALUE_MAX: u32 = 65536;
 
-/// Largest number of extended attributes of an inode: as many of the shortest names (`user.x` and a
-/// NUL) as Linux can list, which is 65536 bytes.
+/// Maximum number of extended attributes of an inode: how many of the shortest names (`user.x` and
+/// a NUL) fit into Linux's limit of 65536 bytes for a list.
 pub const XATTR_COUNT_MAX: u32 = 65536 / 7;
 
 /// The range of a table.
@@ -205,7 +205,7 @@ impl Superblock {
     }
 }
 
-/// A pack: an image that this one's files may keep their data in. It has no packs itself.
+/// A pack: an image that may contain data of this one's files. It has no packs itself.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,

@@ -21,9 +21,9 @@ pub(crate) fn number_of(file: &File) -> Option<bindings::dev_t> {
 owned! {
     /// A block device that this module has opened.
     ///
-    /// The block layer lets one holder claim a device any number of times, so all of ours have the
-    /// same. It cannot be a superblock: we need it before there is one, and several images on a
-    /// device share it. It excludes other filesystems, and hears when the device dies.
+    /// The block layer lets one holder claim a device repeatedly, so all our claims use the same.
+    /// It cannot be a superblock: none exists yet, and several images on a device share it. It
+    /// excludes other filesystems, and is notified when the device dies.
     pub(crate) struct BlockDevice(file, bdev_fput);
 }
 

@@ -102,8 +102,8 @@ impl FauxDevice {
 /// The target of `importer_priv` of an attachment.
 struct Private<F> {
     revoked: F,
-    /// Changes under the reservation lock. Before it is pinned the buffer may move, also by pinning
-    /// it. Nothing is mapped then.
+    /// Changes under the reservation lock. The buffer may move until it is pinned, and pinning
+    /// itself may move it. Nothing is mapped then.
     is_pinned: Atomic<bool>,
 }
 
@@ -111,15 +111,15 @@ struct Private<F> {
 #[cold]
 fn failed(step: &str, remedy: &'static str, error: Error) -> Refusal {
     match error {
-        // The system call must not be restarted: the mount context cannot be used again.
+        // The system call must not be restarted, because the mount context cannot be reused.
         ERESTARTSYS | EINTR => refusal!(EINTR => "{step} was interrupted"),
         error => refusal!(error => "{step} failed: {error:?}"; remedy),
     }
 }
 
-/// A dma-buf that is attached, and may also be pinned, mapped, and accessible to the processor.
+/// An attached dma-buf, which may also be pinned, mapped, and accessible to the processor.
 ///
-/// We make a device for each, because debugfs shows which device uses a buffer.
+/// Each has its own device, because debugfs shows which device uses a buffer.
 ///
 /// # Invariants
 ///
@@ -138,7 +138,7 @@ pub(crate) struct Attachment<F: Fn() + Send + Sync + 'static> {
 
 // SAFETY: An attachment may be used and detached by any thread.
 unsafe impl<F: Fn() + Send + Sync> Send for Attachment<F> {}
-// SAFETY: A shared reference gives access to values only that do not change.
+// SAFETY: Values reachable through a shared reference do not change.
 unsafe impl<F: Fn() + Send + Sync> Sync for Attachment<F> {}
 
 impl<F: Fn() + Send + Sync> Attachment<F> {
@@ -150,9 +150,8 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
 
     /// Attaches a new device with a unique name to `buffer`.
     ///
-    /// If the exporter takes the memory back although it is pinned, call `revoked`, which must make
-    /// all use of it stop. That is under the reservation lock, which is taken under locks of the
-    /// VFS.
+    /// If the exporter reclaims the pinned memory, calls `revoked`, which must end all use of the
+    /// memory. This happens under the reservation lock, which is taken under VFS locks.
     ///
     /// Errors: The exporter's errors, `ENOMEM`.
     pub(crate) fn new(buffer: DmaBuf, device: &CStr, revoked: F) -> Result<Self, Refusal> {
@@ -199,7 +198,7 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
 
     /// Pins the buffer, maps it into the kernel, and begins CPU access.
     ///
-    /// Errors: The exporter's errors, also because it cannot map the buffer; `EINTR` if a signal
+    /// Errors: The exporter's errors, including those for an unmappable buffer; `EINTR` if a signal
     /// arrived first; `EBUSY` if this was called before.
     pub(crate) fn prepare(&mut self) -> Result<(), Refusal> {
         let buffer = self.buffer.0.as_ptr();
@@ -266,7 +265,7 @@ impl<F: Fn() + Send + Sync> Drop for Attachment<F> {
         // the other calls take it.
         unsafe {
             if self.is_accessible {
-                // An error does not matter to a reader.
+                // A reader can ignore this error.
                 bindings::dma_buf_end_cpu_access(buffer, DIRECTION);
             }
             if self.private.is_pinned.xchg(false, Full) {

@@ -14,7 +14,7 @@ pub(crate) enum Errno {
     /// `EFSCORRUPTED`: structure needs cleaning.
     Corrupted = bindings::EUCLEAN as isize,
     HwPoison = bindings::EHWPOISON as isize,
-    /// Wrong medium type. The kernel crate knows it from 7.3 on.
+    /// Wrong medium type. The kernel crate defines it since 7.3.
     MediumType = bindings::EMEDIUMTYPE as isize,
     KeyExpired = bindings::EKEYEXPIRED as isize,
     KeyRevoked = bindings::EKEYREVOKED as isize,

@@ -11,8 +11,8 @@ use core::ptr::null_mut;
 #[expect(clippy::disallowed_methods)] // `as_char_ptr` is not const.
 static mut TYPE: bindings::file_system_type = bindings::file_system_type {
     name: c"daxfs-internal".as_ptr().cast(),
-    // Superblocks keep the module loaded. The VFS uses the type after the last unmount, until a
-    // sync(2) that has found the superblock is done with it.
+    // Superblocks keep the module loaded. After the last unmount, the VFS still uses the type until
+    // any sync(2) that has found the superblock is done.
     owner: super::this_module(),
     init_fs_context: Some(init_context),
     kill_sb: Some(bindings::kill_anon_super),

@@ -74,7 +74,7 @@ impl Requested {
             | bindings::IORES_DESC_SOFT_RESERVED
             | bindings::IORES_DESC_PERSISTENT_MEMORY
             | bindings::IORES_DESC_PERSISTENT_MEMORY_LEGACY => true,
-            // It may be memory for a driver that is not loaded.
+            // It may be memory of a driver that is not loaded.
             // SAFETY: This compares the range with all resources, under their lock.
             bindings::IORES_DESC_NONE => unsafe {
                 bindings::is_soft_reserved(start, start + (size - 1))

@@ -6,8 +6,8 @@
 use crate::linux::prelude::*;
 
 owned! {
-    /// A keyring of ours. Only root of the initial user namespace can add certificates to it, or
-    /// restrict that (`keyctl(2)`).
+    /// This module's keyring. Only root of the initial user namespace can add certificates or
+    /// restrict the keyring (`keyctl(2)`).
     pub(crate) struct Keyring(key, key_put);
 }
 

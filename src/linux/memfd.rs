@@ -23,8 +23,8 @@ const SEALS: u32 = bindings::F_SEAL_WRITE | bindings::F_SEAL_SHRINK | bindings::
 pub(crate) struct Memfd(ARef<File>);
 
 impl Memfd {
-    /// Gets a reference to `file`, if it is such a file. Files of no other kind are kept: they may
-    /// have references in turn, such as a socket to whatever is sent over it.
+    /// Gets a reference to `file`, if it is such a file. We keep no other kinds of files, because
+    /// they may hold references themselves, such as a socket to the files sent over it.
     pub(crate) fn new(file: &File) -> Option<Self> {
         // INVARIANT: Checked below.
         let memfd = Memfd(ARef::from(file));
@@ -100,8 +100,8 @@ impl Folios {
         })
     }
 
-    /// Brings all folios of `memfd` up to date, as the first read(2) does. fallocate(2) leaves old
-    /// memory of the kernel in shmem's folios until then.
+    /// Brings all folios of `memfd` up to date, as the first read(2) does. Until then, shmem's
+    /// folios contain old kernel memory after fallocate(2).
     ///
     /// Errors: `EIO` if a folio is not up to date then, for example if fallocate(2) fails at the
     /// same time and removes it; the errors of shmem.
@@ -169,7 +169,7 @@ pub(crate) struct Content {
 
 // SAFETY: Folios may be unpinned, and mappings removed, by any thread.
 unsafe impl Send for Content {}
-// SAFETY: A shared reference gives access to values only that do not change.
+// SAFETY: Values reachable through a shared reference do not change.
 unsafe impl Sync for Content {}
 
 impl Content {
@@ -233,7 +233,7 @@ unsafe impl Owner for Content {
     fn has_frame(&self, frame: usize) -> Option<bool> {
         // SAFETY: The function looks the number up.
         let mapping = unsafe { bindings::frame_mapping(frame) };
-        // A failed page may have left the page cache, where it was.
+        // A failed page may have been removed from the page cache.
         // SAFETY: The file is open. The address spaces are only compared.
         (!mapping.is_null()).then(|| mapping == unsafe { (*self.file.raw()).f_mapping })
     }

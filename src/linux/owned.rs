@@ -7,8 +7,8 @@
 ///
 /// # Invariants
 ///
-/// Whoever makes a value gives it the object, or a reference. Any thread may use the object by the
-/// functions of the kernel that the type's methods call, several at the same time.
+/// Whoever creates a value passes it the object, or a reference. Any thread may use the object by
+/// the functions of the kernel that the type's methods call, several at the same time.
 macro_rules! owned {
     ($(#[$meta:meta])* $vis:vis struct $name:ident($object:ident, $put:ident);) => {
         $(#[$meta])*

@@ -18,8 +18,8 @@ use super::mm::{
 };
 use crate::linux::prelude::*;
 
-/// Returns true if `bytes` are at most half of the memory that is available to the kernel. When it
-/// describes a range, the kernel takes all the memory that it can get before it fails.
+/// Returns true if `bytes` are at most half of the memory that is available to the kernel. While
+/// describing a range, the kernel may use all available memory before it fails.
 fn fit(bytes: u64) -> bool {
     // SAFETY: This reads counters.
     let available = unsafe { bindings::available_pages() } as u64;
@@ -29,7 +29,7 @@ fn fit(bytes: u64) -> bool {
 /// Returns true if the `size` bytes at physical address `start`, which have no RAM in them, have
 /// struct pages.
 pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
-    /// Memory gets struct pages in multiples of this.
+    /// The kernel creates struct pages for multiples of this size.
     const STEP: u64 = 2 << 20;
     let mut units = (start & !(STEP - 1)..start + size).step_by(STEP as usize);
     units.all(|at| has_page((at >> bindings::PAGE_SHIFT) as usize))
@@ -38,7 +38,7 @@ pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
 /// Called when memory of an [`OwnDax`] fails. The flags are memory_failure()'s.
 pub(crate) type PageFailed = dyn Fn(Frame<'_>, ffi::c_int) + Send + Sync;
 
-/// A requested range with struct pages, and a DAX device that we made for it.
+/// A requested range with struct pages, and the DAX device that we created for it.
 pub(crate) struct OwnDax(Pin<KBox<Mapped>>);
 
 /// The content of an [`OwnDax`], to which the kernel keeps pointers.
@@ -60,8 +60,8 @@ struct Mapped {
 
 // SAFETY: A range may be unmapped, and a DAX device killed, by any thread.
 unsafe impl Send for Mapped {}
-// SAFETY: Nothing that a shared reference gives access to changes. A DAX device may be used by
-// several threads at the same time.
+// SAFETY: Nothing reachable through a shared reference changes. A DAX device may be used by several
+// threads at the same time.
 unsafe impl Sync for Mapped {}
 
 impl Mapped {
@@ -191,14 +191,14 @@ pub(crate) struct Frames(NonNull<u8>, Requested);
 
 // SAFETY: The range may be unmapped by any thread.
 unsafe impl Send for Frames {}
-// SAFETY: Nothing that a shared reference gives access to changes.
+// SAFETY: Nothing reachable through a shared reference changes.
 unsafe impl Sync for Frames {}
 
 impl Frames {
     /// Maps `range`.
     ///
-    /// Errors: `ENOMEM`, also if its page tables would take more than half of the available memory;
-    /// `EOPNOTSUPP` if processes would map it as encrypted, and the kernel does not.
+    /// Errors: `ENOMEM`, even if only its page tables would fill more than half of the available
+    /// memory; `EOPNOTSUPP` if processes would map it as encrypted, and the kernel does not.
     pub(crate) fn new(range: Requested) -> Result<Self> {
         let (start, size) = (range.start(), range.size());
         let mapped_by = match (start | size) % bindings::PMD_SIZE {

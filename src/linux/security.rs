@@ -55,7 +55,7 @@ pub(crate) fn has_raw_io() -> bool {
 }
 
 /// Returns true if the process that opened the file of `seq` has `CAP_SYS_RAWIO`. Another one may
-/// read it, with more capabilities or less. statmount(2) has no file, and asks for itself.
+/// read it, with more capabilities or less. statmount(2) has no file, and checks for itself.
 #[cfg(CONFIG_DAXFS_FS_PHYS)]
 pub(crate) fn opener_has_raw_io(seq: &SeqFile) -> bool {
     let seq = ptr::from_ref(seq).cast::<bindings::seq_file>();

@@ -30,7 +30,7 @@ unsafe impl Sync for Directory {}
 impl Directory {
     /// Makes the directory `name` of /sys/fs.
     ///
-    /// Errors: `ENOMEM`, also if it exists.
+    /// Errors: `ENOMEM`, even if the directory exists.
     pub(crate) fn in_fs(name: &CStr) -> Result<Self> {
         // SAFETY: mnt_init() sets this pointer before any initcall. It is null if memory was short,
         // or its kobject stays.
@@ -72,7 +72,7 @@ impl Drop for Directory {
     }
 }
 
-/// What a file shows of a `T`. No function may wait for anything but memory: removing the directory
+/// Formats a file's content from a `T`. It may wait only for memory, because removing the directory
 /// waits for it.
 pub(crate) enum Content<T> {
     /// A value, and a newline.
@@ -82,7 +82,7 @@ pub(crate) enum Content<T> {
     Lines(fn(&T, usize) -> Option<Result<CString>>),
 }
 
-/// A file that shows something of a `T`: its name, its permissions, and what it shows.
+/// A file that shows a property of a `T`: its name, permissions and content.
 pub(crate) struct File<T>(
     pub(crate) &'static CStr,
     pub(crate) u16,
@@ -148,7 +148,7 @@ impl<T: Send + Sync + 'static> Show<T> {
 
     /// Shows the files in the directory `name` of `parent`, until this is removed or dropped.
     ///
-    /// Errors: `ENOMEM`, also if the directory exists; the errors of sysfs_create_bin_file(), such
+    /// Errors: `ENOMEM`, even if the directory exists; the errors of sysfs_create_bin_file(), such
     /// as `EEXIST` for two files of one name.
     pub(crate) fn publish(&mut self, parent: &Directory, name: &CStr) -> Result {
         // SAFETY: By the invariant of `parent` its kobject is valid.

@@ -15,10 +15,10 @@ use crate::linux::{
 };
 use crate::prelude::*;
 
-/// How often to fault in a page of a destination before the read fails with `EFAULT`.
+/// How many times to fault in a page of the destination before the read fails with `EFAULT`.
 const TRIES: u32 = 16;
 
-/// How many bytes to copy as one reader of the lease, which others may wait for.
+/// How many bytes to copy as one reader of the lease, because others may wait for the reader.
 const MOST: usize = 16 << 20;
 
 /// One contiguous region of memory, which others may write at any time.
@@ -50,8 +50,8 @@ impl Region {
         self.access().ok()?.file().map(ARef::from)
     }
 
-    /// Lets nobody read the memory any longer. Retire many regions before you drop the first, and
-    /// only that drop waits for readers.
+    /// Ends all access to the memory. If you retire many regions before you drop the first, only
+    /// that drop waits for readers.
     pub(crate) fn retire(&self) {
         self.lease_ref.lease().memory.revoke();
     }
@@ -153,11 +153,11 @@ impl Access<'_> {
         }
     }
 
-    /// Copies up to `length` bytes at `offset` to `to`, as far as that is present. Returns the
+    /// Copies up to `length` bytes at `offset` to `to`, until a page of `to` is absent. Returns the
     /// number of bytes copied.
     ///
     /// Errors: `EIO` if the range is not in the region.
-    // If other functions took a reference to `self`, it would have to be in memory: 8 instructions.
+    // Passing references to `self` would force it into memory, which costs 8 instructions.
     #[inline(always)]
     fn copy_to(self, offset: u64, length: usize, to: &mut IovIterDest<'_>) -> Result<usize> {
         let readable = self.readable(offset, length as u64) as usize;
@@ -190,7 +190,7 @@ impl image::Memory for Access<'_> {
     }
 }
 
-/// Each read gets access of its own, so the memory may go away between them.
+/// Each read acquires access separately, so the memory may go away between reads.
 impl image::Memory for Region {
     fn size(&self) -> u64 {
         self.memory.size()
@@ -213,12 +213,12 @@ impl image::Memory for Region {
     }
 }
 
-/// Number of bytes of a cache line.
+/// Size of a cache line in bytes.
 const LINE: usize = 64;
 
-/// Allocates a buffer to check or hash `length` bytes with, in parts of at most 16 KiB.
+/// Allocates a buffer for checking or hashing `length` bytes in parts of at most 16 KiB.
 pub(crate) fn buffer(length: u64) -> Result<KVec<[u8; LINE]>> {
-    // Many images have less metadata than that. It is faster to initialize whole lines than bytes.
+    // Many images have less metadata. Initializing whole lines is faster than bytes.
     let length = length.min(16384) as usize;
     Ok(KVec::from_elem(
         [0; LINE],

@@ -5,12 +5,12 @@
 use crate::linux::security::user_memory;
 use crate::prelude::*;
 
-/// The least to charge for an image or a pack, in bytes: each also costs memory in the kernel.
+/// Minimum charge for an image or a pack, in bytes, because each also uses kernel memory.
 const LEAST: u64 = 64 << 10;
 
 global_mutex! {
-    // Protects the bytes that each user is charged for, by number. Do not wait under it, not even
-    // for memory: a user who is at a limit would have others wait.
+    // Protects the bytes charged to each user, by user number. Do not wait under it, even for
+    // memory: a user at the limit would block others.
     static CHARGED: Option<RBTree<u32, u64>> = None;
 }
 

@@ -2,9 +2,9 @@
 
 //! DAX devices: persistent memory, virtio-pmem, CXL memory.
 //!
-//! The driver of the device owns the memory. It notifies us, as holder of the device, before the
-//! memory goes away and when some of it fails. A reference to the page map keeps the driver from
-//! removing the struct pages before their last user is gone.
+//! The device's driver owns the memory. Because we hold the device, the driver notifies us before
+//! the memory goes away and when some of it fails. A reference to the page map keeps the driver
+//! from removing the struct pages before their last user is gone.
 //!
 //! The driver of a character device in fsdev mode announces a removal as all DAX devices do. After
 //! that it splits compound pages, also those that processes use. Waiting for the users inside the
@@ -72,7 +72,7 @@ fn no_fsdev() -> Refusal {
         "bind it to the driver fsdev_dax (daxctl list shows its mode)")
 }
 
-/// Says why `bdev` offers no DAX device.
+/// Explains why `bdev` offers no DAX device.
 fn no_dax(bdev: &BlockDevice) -> Refusal {
     if !bdev.has_dax() {
         return refusal!(Errno::NotSupported => "device does not support DAX";
@@ -94,7 +94,7 @@ fn check_end(part: &Range<u64>, size: u64) -> Result<(), Refusal> {
     }
 }
 
-/// Says why we cannot hold bytes of a device.
+/// Explains why we cannot hold bytes of a device.
 fn not_held(error: Error) -> Refusal {
     match error {
         EBUSY => {

@@ -12,15 +12,15 @@ use crate::linux::mm::{
 };
 use crate::prelude::*;
 
-/// Number of bytes of an extent that are forgotten at a time: the DAX code keeps interrupts off
-/// while it deletes the entries of a range.
+/// How many bytes of an extent to forget at a time, because the DAX code disables interrupts while
+/// it deletes a range's entries.
 const FORGET_PIECE: u64 = 64 << 20;
 
 /// A mapped extent.
 struct Extent {
     /// How many inodes in memory map it.
     users: usize,
-    /// How many bytes at its start are forgotten. No page fault maps them again.
+    /// How many bytes at its start are forgotten. Page faults never map those bytes again.
     forgotten: u64,
     space: Arc<Space>,
 }
@@ -29,7 +29,7 @@ struct Extent {
 type Tree = RBTree<u64, Extent>;
 
 impl Extent {
-    /// Makes the DAX code forget the next pages that it knows. Returns false if one is in use.
+    /// Makes the DAX code forget the next pages that it tracks. Returns false if one is in use.
     ///
     /// Call this only while no page fault can map a page of the extent.
     fn forget_piece(&mut self) -> bool {

@@ -75,10 +75,10 @@ impl Drop for ExtentClaim {
 /// How many bytes one fault verifies at most: the pieces of an entry of 2 MiB.
 const MOST_VERIFIED: u64 = 2 * image::layout::DIGEST_PIECE;
 
-/// Says which bytes of a region processes may map.
+/// Decides which bytes of a region processes may map.
 pub(crate) trait Gate {
-    /// Makes `length` bytes at `offset` usable. This may take long, so call it without access to
-    /// the memory.
+    /// Makes `length` bytes at `offset` usable. This can take a long time, so call it without
+    /// access to the memory.
     ///
     /// Errors: The reason why they must not be used.
     fn open(&self, offset: u64, length: u64) -> image::Result<()>;
@@ -118,7 +118,7 @@ impl MappedExtent {
             // This holds the lock of the memory area. Without it, the fault would have to be
             // retried, and mlock(2) repeats such a fault for ever if the piece is bad.
             match gate.open(space.offset + first, length) {
-                // A part of it may be good.
+                // Part of it may still be good.
                 Err(_) if order > 0 => return Ok(FaultResult::FALLBACK),
                 Err(error) if error.problem == Problem::Unreadable => {
                     return Ok(match extent.access() {
@@ -129,7 +129,7 @@ impl MappedExtent {
                 result => result?,
             }
         }
-        // A revocation unmaps the entries that current readers insert.
+        // A revocation also unmaps entries that current readers insert.
         let Ok(access) = extent.access() else {
             return Ok(FaultResult::SIGBUS);
         };

@@ -6,8 +6,8 @@
 //! which it announces failures and its removal. Mounts of other parts join the hold, and the last
 //! one gives it up. Parts do not overlap: two address spaces must not have the same pages.
 //!
-//! Becoming the holder of a DAX character device may take until nobody uses its pages. That is
-//! before the mount makes a superblock, and without any lock.
+//! Becoming the holder of a DAX character device may take until nobody uses its pages. So do this
+//! before the mount creates a superblock, and without any lock.
 
 use super::lease::Lease;
 use super::registry;
@@ -31,7 +31,7 @@ global_mutex! {
 /// How long to wait for a pending hold.
 const INTERVAL: Delta = Delta::from_millis(10);
 
-/// How often to wait before the mount fails.
+/// How many times to wait before the mount fails.
 const TRIES: u32 = 100;
 
 /// Handles the announcements of devices.

@@ -42,11 +42,11 @@ use kernel::{
     },
 };
 
-/// Time after which pages in use are checked again, in milliseconds. It doubles each time, up to
-/// [`MOST`]: an ordinary user can keep a page for as long as they like.
+/// How long to wait before checking pages in use again, in milliseconds. The delay doubles up to
+/// [`MOST`], because an ordinary user can keep a page indefinitely.
 const INTERVAL: u32 = 20;
 
-/// The longest of these times, unless a check takes long.
+/// Maximum delay, unless a check takes a long time.
 const MOST: u32 = 1000;
 
 /// A check looks at each file that was mapped. Rest this many times as long as it takes, but at
@@ -73,7 +73,7 @@ pub(super) struct Uses {
     /// Start and size of physical memory of a PCI device.
     #[cfg(CONFIG_DAXFS_FS_PHYS)]
     pub(super) pci: Option<(u64, u64)>,
-    /// What the user pays for it.
+    /// The user's charge for it.
     #[cfg(CONFIG_DAXFS_FS_MEMFD)]
     pub(super) charge: Option<Charge>,
 }
@@ -87,13 +87,13 @@ pub(crate) struct LeaseData {
     pub(super) memory: Revocable<Memory>,
     #[pin]
     pub(super) extents: Extents,
-    /// True after the region and all claims are gone. The memory goes when no page has users. Under
-    /// this mutex, the drop of an [`Owner`] may wait for any locks that it takes.
+    /// True after the region and all claims are gone. The memory is freed when no page has users.
+    /// Under this mutex, the drop of an [`Owner`] may wait for any locks that it takes.
     #[pin]
     ended: Mutex<bool>,
     /// Milliseconds after which the work item runs next, if pages are in use.
     interval: Atomic<u32>,
-    /// Who pays for the memory, if an ordinary user does.
+    /// The ordinary user charged for the memory, if any.
     user: Option<User>,
     /// How many references keep the lease from ending.
     pub(super) users: Atomic<usize>,
@@ -110,7 +110,7 @@ pub(super) enum Progress {
 }
 
 impl Lease {
-    /// Makes a lease, of memory that `user` pays for.
+    /// Creates a lease on memory that is charged to `user`.
     pub(super) fn new(user: Option<User>) -> Result<Arc<Self>> {
         Job::of(try_pin_init!(LeaseData {
             uses <- new_spinlock!(Uses::default()),
@@ -138,7 +138,7 @@ impl Lease {
         self.queue(0);
     }
 
-    /// Waits for readers of the revoked lease, unmaps everything, and waits until no page is used.
+    /// Waits for the revoked lease's readers, unmaps everything, and waits until no page is in use.
     pub(super) fn drain(&self) {
         self.memory.drain();
         let mut interval = INTERVAL;
@@ -148,15 +148,15 @@ impl Lease {
         }
     }
 
-    /// Lets readers find the memory that `owner` has mapped. After a failure this drops the owner,
-    /// which may wait for any locks.
+    /// Publishes the memory that `owner` has mapped to readers. On failure, drops the owner, which
+    /// may wait for any locks.
     ///
     /// Errors: `EBUSY` if there is an owner, `EIO` if it has mapped none or the lease is revoked,
     /// `ENOMEM`.
     pub(super) fn open(&self, owner: KBox<dyn Owner>) -> Result {
         let memory = Arc::new(Memory::new(owner).ok_or(EIO)?, GFP_KERNEL_ACCOUNT)?;
         self.memory.set(memory)?;
-        // After this, failures find the memory.
+        // From now on, the failure handlers find the memory.
         self.memory.read()?.look_for_failures();
         Ok(())
     }
@@ -203,8 +203,8 @@ impl Lease {
             return Progress::Busy;
         }
         self.interval.store(INTERVAL, Relaxed);
-        // The sweep does not look at pages of files that are in use. If they came to be unused and
-        // the lease ended since, the work item runs again.
+        // The sweep does not look at pages of files that are in use. If those pages became unused
+        // and the lease ended meanwhile, the work item runs again.
         if revoked || ended {
             self.release(&self.ended.lock());
         }
@@ -215,7 +215,7 @@ impl Lease {
         }
     }
 
-    /// Returns the delay after which pages in use are checked again.
+    /// Returns how long to wait before checking pages in use again.
     pub(super) fn pause(&self) -> Jiffies {
         msecs_to_jiffies(self.interval.load(Relaxed))
     }
@@ -227,7 +227,7 @@ impl Lease {
         if let Ok(memory) = self.memory.read() {
             memory.check_pages();
         }
-        // A page fault that looked before the mark may still map the page, as a part of a folio.
+        // A page fault that checked before the page was marked may still map it as part of a folio.
         // This is also the wait before `Frame::spare`.
         srcu::wait();
         // For a PMD entry the kernel marks the first page of the folio, which may be intact.
@@ -253,7 +253,7 @@ impl Lease {
         }
         drop(memory);
         if self.extents.unmap_failed(frame, has) {
-            // A page fault that looked before the failure may have mapped it again.
+            // A page fault that checked before the failure may have mapped the page again.
             srcu::wait();
             self.extents.unmap_failed(frame, has);
         }

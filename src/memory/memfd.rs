@@ -13,7 +13,7 @@ use crate::linux::memfd::{
 };
 use crate::prelude::*;
 
-/// Takes a file as a memfd.
+/// Treats a file as a memfd.
 pub(crate) fn get(_fd: i32, file: &File) -> Result<KBox<dyn Descriptor>> {
     Ok(KBox::new(
         Memfd::new(file).ok_or(EINVAL)?,
@@ -31,7 +31,7 @@ impl Descriptor for Memfd {
         let size = self.sealed_size().map_err(
             |error| refusal!(error => "must be sealed against writing, shrinking and growing"),
         )?;
-        // Before memory is waited for. Only then it is known how much is pinned.
+        // Charge before waiting for memory. How much is pinned is known only afterwards.
         let charge = lease.charge(size)?;
         let content = Content::new(self)?;
         drop(charge);

@@ -38,11 +38,11 @@ const HEAD: u64 = 2 << 20;
 
 global_mutex! {
     // The frames of ranges that have failed, until the module is unloaded: a range has struct pages
-    // only while it is mounted, and the next mount refuses these too.
+    // only while it is mounted, and the next mount must refuse these frames too.
     static FRAMES: KVec<usize> = KVec::new();
 }
 
-/// Records page frame `frame` as failed, because its struct page does not last.
+/// Records page frame `frame` as failed, because its struct page is temporary.
 fn record(frame: usize) {
     let mut frames = FRAMES.lock();
     if !frames.contains(&frame) && frames.push(frame, GFP_KERNEL).is_err() {
@@ -53,7 +53,7 @@ fn record(frame: usize) {
     }
 }
 
-/// Keep this while ranges are mounted.
+/// Keep this as long as ranges are mounted.
 pub(super) struct Watch(#[allow(dead_code)] Option<Notifier>);
 
 impl Watch {
@@ -113,7 +113,7 @@ fn make_pages(
 pub(crate) fn open(start: u64, size: u64, lease_ref: &LeaseRef) -> Result<Region, Refusal> {
     let lease = lease_ref.lease();
     let turn = RequestLock::wait();
-    // Look at the attributes of the start before all of it is mapped.
+    // Check the attributes of the start before mapping the whole range.
     let head = RequestedRange::new(start, size.min(HEAD), &turn)?;
     let is_pci = head.is_pci;
     if !Frames::new(head.requested)?.is_cached() && !is_pci {

@@ -25,8 +25,8 @@ use kernel::{
 
 global_mutex! {
     // Serializes requests for ranges and their mapping: if the descriptions of each of two ranges
-    // fit into the available memory, both together need not. Only memory, the lock of memory
-    // hotplug and the console are waited for under it.
+    // fit into the available memory, both together need not. Under it, wait only for memory, the
+    // memory hotplug lock and the console.
     static REQUESTING: () = ();
 }
 

@@ -30,7 +30,7 @@ global_mutex! {
 pub(crate) struct LeaseRef(Arc<Lease>);
 
 impl LeaseRef {
-    /// Begins to use memory, which is not open yet, and which `user` pays for.
+    /// Creates a lease on memory that is charged to `user`. The memory is opened later.
     pub(crate) fn new(user: Option<User>) -> Result<Self> {
         let lease = Lease::new(user)?;
         let entry = (lease.clone(), Internal::mount()?);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What memory needs while the kernel module is loaded.
+//! State that memory requires as long as the kernel module is loaded.
 
 use super::{
     dax,
@@ -24,8 +24,8 @@ pub(crate) struct Resources {
 impl Drop for Resources {
     fn drop(&mut self) {
         dax::unwatch();
-        // No device is left with a holder of ours, but a callback may still run. Killing a device
-        // waits for the callbacks of all devices.
+        // We no longer hold any device, but a callback may still be running. Killing a device waits
+        // for the callbacks of all devices.
         if let Err(error) = make_and_kill() {
             pr_err!("cannot wait for callbacks of DAX devices: {:?}\n", error);
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Without CONFIG_DAXFS_FS_SIGNATURES we refuse every image that must be signed.
+//! Without CONFIG_DAXFS_FS_SIGNATURES, we refuse every mount that requires a signature.
 
 use crate::image::Memory;
 use crate::prelude::*;

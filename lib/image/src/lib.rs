@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Images as the programs use them: opened by name, with errors that say what to do.
+//! Opens images by name, for all programs, with errors that include the remedy.
 //!
 //! * [`source`]: files, devices and pipes with images; their SHA-256; [`reader`]: files in images
 //! * [`packs`]: the packs of composed images

@@ -9,7 +9,7 @@
 use daxfs_files::{Error, Result};
 use std::path::Path;
 
-/// Fails if this process runs under such a program. `remedy` says what to do instead.
+/// Fails if this process runs under such a program. `remedy` is what to do instead.
 pub fn check(directory: &Path, remedy: &str) -> Result<()> {
     let variable = |name| std::env::var(name).unwrap_or_default();
     let preload = variable("LD_PRELOAD");

@@ -238,7 +238,7 @@ pub fn check_empty(tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-/// Returns the SHA-256 of `node`'s content, which it reads into `buffer`, see `OpenFile::blocks`.
+/// Returns the SHA-256 of `node`'s content. Uses `buffer` for reading, see `OpenFile::blocks`.
 ///
 /// Returns [`Error::Io`] if it is unreadable and [`Error::Changed`] if it has changed.
 pub fn sha256(tree: &Tree, node: NodeId, buffer: &mut Vec<u8>) -> Result<[u8; 32]> {

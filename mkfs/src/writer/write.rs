@@ -255,7 +255,7 @@ pub fn superblock(
 }
 
 /// Returns a version 8 UUID that depends only on `digest`, which covers an image without its UUID,
-/// or all that determines the image.
+/// or everything that determines the image.
 pub fn derive_uuid(digest: &[u8; 32]) -> Uuid {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);

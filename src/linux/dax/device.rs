@@ -30,7 +30,7 @@ unsafe impl AlwaysRefCounted for Device {
 
 /// Calls `inside` under the read lock of the DAX core, which delays the removal of all devices.
 fn locked<R>(inside: impl FnOnce() -> R) -> R {
-    // SAFETY: Any context may take the lock, also if it holds it already. It is released below.
+    // SAFETY: Any context may take the lock, even while holding it. It is released below.
     let lock = unsafe { bindings::dax_read_lock() };
     let result = inside();
     // SAFETY: The lock was taken above.
@@ -38,7 +38,7 @@ fn locked<R>(inside: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Which memory [`Device::direct_access`] may find.
+/// Which memory [`Device::direct_access`] may return.
 #[derive(Clone, Copy)]
 pub(super) enum Mode {
     /// No page that is known to have failed.
@@ -46,7 +46,7 @@ pub(super) enum Mode {
     Any = bindings::DAX_RECOVERY_WRITE as isize,
 }
 
-/// Where we found memory of a device.
+/// The location of a device's memory.
 #[derive(Clone, Copy)]
 pub(super) struct Found {
     /// Number of contiguous pages, at least 1.
@@ -97,8 +97,8 @@ impl Device {
         Some((unsafe { Self::take(found) }?, start))
     }
 
-    /// Finds out how many bytes are contiguous from the first on; 0 if the device is gone. No
-    /// function tells the size of a DAX device.
+    /// Returns how many bytes are contiguous, starting with the first; 0 if the device is gone. No
+    /// function returns the size of a DAX device.
     pub(crate) fn linear_size(&self) -> u64 {
         let (mut low, mut high) = (0, 1 << (u64::BITS - 1 - bindings::PAGE_SHIFT));
         // `low` pages are contiguous, `high` pages are not.

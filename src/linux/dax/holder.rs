@@ -24,7 +24,7 @@ impl HolderId {
     }
 }
 
-/// What a holder does when its device fails or goes away.
+/// How a holder handles the failure or removal of its device.
 ///
 /// The DAX core calls the methods under its read lock, which delays the removal of other devices.
 /// `holder` may belong to another filesystem by now. Return false then.
@@ -32,11 +32,11 @@ pub(crate) trait Holder: Send + Sync + Sized + 'static {
     /// Handles the failure of bytes of the device. `flags` are memory_failure()'s.
     fn failed(device: &Device, holder: HolderId, bytes: Range<u64>, flags: ffi::c_int) -> bool;
 
-    /// Handles the removal of the device. After this, its driver must not be asked for memory.
+    /// Handles the removal of the device. After this, don't request memory from its driver.
     fn removed(removed: Removed) -> bool;
 }
 
-/// Announces that the device of this holder is removed.
+/// Announces the removal of this holder's device.
 pub(crate) struct Removed(HolderId);
 
 impl Removed {

@@ -60,7 +60,7 @@ struct Mapped {
     _pages: PageMap,
 }
 
-/// Memory of a device, once we have mapped it, and `keep`, which is dropped after it.
+/// A device's memory, once mapped, and `keep`, which is dropped after the memory.
 ///
 /// # Invariants
 ///
@@ -74,7 +74,7 @@ pub(crate) struct DeviceMemory<K> {
 
 // SAFETY: References to page maps may be put by any thread.
 unsafe impl<K: Send> Send for DeviceMemory<K> {}
-// SAFETY: Nothing that a shared reference gives access to changes.
+// SAFETY: Nothing reachable through a shared reference changes.
 unsafe impl<K: Sync> Sync for DeviceMemory<K> {}
 
 impl<K> DeviceMemory<K> {
@@ -104,7 +104,7 @@ impl<K> DeviceMemory<K> {
             refuse!(Errno::NotSupported => "stacked DAX devices are not supported";
                 "mount the pmem device below it");
         };
-        // The list is in the object that has the page map: pmem is the only driver with both.
+        // The object with the page map also contains the list: pmem is the only driver with both.
         let bdev = bdev.filter(|bdev| {
             Device::of_block(bdev).is_some_and(|(device, _)| ptr::eq(&*device, &*self.device))
         });
@@ -134,8 +134,8 @@ impl<K> DeviceMemory<K> {
     /// Asks for all pages, and calls `visit` with the number of the first page of each part
     /// that was found. Marks pages that are known to have failed, and visits them too.
     ///
-    /// The device refuses a request if any of its pages has failed, so ask for less and less until
-    /// it does not, and then for more and more.
+    /// The device refuses a request if any of its pages has failed, so shrink the request until the
+    /// device accepts it, then grow it again.
     ///
     /// Errors: The errors of `visit`, and errors of the device with their place, as `refuse`
     /// returns them.
@@ -155,7 +155,7 @@ impl<K> DeviceMemory<K> {
                     step = count / 2;
                     continue;
                 }
-                // Without failure handling, the kernel has no mark for pages.
+                // A kernel without failure handling cannot mark pages.
                 Err(error) if error == failed && cfg!(CONFIG_MEMORY_FAILURE) => self
                     .device
                     .direct_access(first + page, 1, Mode::Any)
@@ -178,7 +178,7 @@ impl<K> DeviceMemory<K> {
 }
 
 // SAFETY: The page map keeps the driver's mapping, its struct pages, and its list of bad blocks.
-// Processes map the memory by the DAX code.
+// Processes map the memory through the DAX code.
 unsafe impl<K: Send + Sync> Owner for DeviceMemory<K> {
     fn mappable(&self) -> Option<Mappable> {
         let method = MapMethod::Dax(DaxRange {

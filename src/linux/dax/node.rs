@@ -32,7 +32,7 @@ impl Node {
         Ok(number >> bindings::MINORBITS == MAJOR.load(Relaxed))
     }
 
-    /// Uses `file`, if it is the DAX character device `number` and open for reading.
+    /// Returns `file` as a node if it is the DAX character device `number`, open for reading.
     pub(crate) fn new(file: ARef<File>, number: bindings::dev_t) -> Result<Option<Self>> {
         let raw = file.as_ptr().cast::<bindings::file>();
         // SAFETY: The mode of an open file does not change in the bit that matters. The file keeps
@@ -62,7 +62,7 @@ impl Node {
     /// Returns the device of the DAX bus.
     pub(crate) fn bus_device(&self) -> &device::Device {
         // SAFETY: By the type invariant the inode has a character device with such a parent. The
-        // open file keeps it.
+        // open file keeps the backing file.
         unsafe { device::Device::from_raw(bindings::cdev_parent(self.inode()).cast()) }
     }
 

@@ -2,19 +2,19 @@
 
 //! Backing files, which memory areas refer to instead of the open file.
 //!
-//! cachestat(2) looks for shadow entries of reclaimed pages in the address space of any open file
-//! (`f_mapping`), mistakes DAX's entries for such, and dereferences part of a page frame number. So
-//! we hide the address space that a file is mapped through: only a file without a descriptor, which
-//! memory areas refer to (`vm_file`), leads to it.
+//! cachestat(2) looks for shadow entries of reclaimed pages in any open file's address space
+//! (`f_mapping`), mistakes DAX's entries for shadow entries, and dereferences part of a page frame
+//! number. So we hide the address space through which a file is mapped: only a file without a
+//! descriptor, which memory areas refer to (`vm_file`), leads to it.
 //!
-//! Once cachestat(2) leaves DAX mappings out, delete this file and let open files lead there.
+//! Once cachestat(2) skips DAX mappings, delete this file and use the address space directly.
 //!
 //! C headers: `include/linux/backing-file.h`, `include/linux/fs.h`.
 
 use super::*;
 
 /// Returns the file that memory areas of `file` have, with `mapping` as its address space. The open
-/// file keeps it.
+/// file keeps the backing file.
 ///
 /// Errors: `ENOMEM`, and the security module's errors.
 ///
@@ -30,7 +30,7 @@ pub(super) unsafe fn open(
     // SAFETY: The file is open. Its mode changes in bits that this does not look at.
     let mode = unsafe { Atomic::from_ptr(&raw mut (*raw).f_mode) };
     if mode.load(Relaxed) & bindings::FMODE_BACKING != 0 {
-        // A stacking filesystem has opened it, and it has no descriptor.
+        // A stacking filesystem opened this file, so it has no descriptor.
         // SAFETY: The file is open. Other threads can only store the same address space.
         let place = unsafe { Atomic::from_ptr(&raw mut (*raw).f_mapping) };
         if place.load(Relaxed) != mapping.as_ptr() {

@@ -4,7 +4,7 @@
 //!
 //! sync(2) and others wait for each superblock from the moment it is in the VFS's list until it is
 //! born, and for its `s_umount` later. So a mount reserves the key, opens the source, and only then
-//! makes the superblock. get_tree_bdev() and get_tree_keyed() fill one that exists already.
+//! makes the superblock. get_tree_bdev() and get_tree_keyed() fill an existing one.
 
 use super::*;
 
@@ -103,7 +103,7 @@ impl Context {
     /// Errors: The errors of open(2); `ENXIO` for a device node without a device.
     pub(crate) fn open_source(&self) -> Result<ARef<File>> {
         let name = self.source().as_char_ptr();
-        // Do not wait for the writer of a FIFO that has taken the device's place.
+        // If a FIFO has replaced the device, don't wait for its writer.
         let flags = bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NONBLOCK;
         // SAFETY: The name is a NUL-terminated string.
         let file = from_err_ptr(unsafe { bindings::filp_open(name, flags, 0) })?;
@@ -224,8 +224,8 @@ impl<T: Operations> VTable<T> {
 
     pub(super) unsafe extern "C" fn init(fc: *mut bindings::fs_context) -> ffi::c_int {
         from_result(|| {
-            // The VFS asks for this at mount only. Without it, nothing that a user passes to the
-            // context could ever be mounted, but all of it would be parsed, kept and logged.
+            // The VFS checks this only at mount. Without this check, options of a user who can
+            // never mount would still be parsed, stored and logged.
             // SAFETY: The caller passes a valid context, whose user namespace it keeps.
             let user = unsafe {
                 if !bindings::may_mount(fc) {
@@ -313,12 +313,12 @@ unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> Result<(), R
     loop {
         let (kind, found) = T::super_kind(options, context)?;
         let key = match kind {
-            // No part has this length.
+            // No valid part has this length.
             SuperKind::BlockDevice(number) => Some(Key([u64::from(number) << 1, 0, 0])),
             SuperKind::Keyed(key) => Some(key),
             SuperKind::New => None,
         };
-        // After a failure the key is dropped after the data.
+        // After a failure, the key is dropped after the data.
         let (known, reserved) = registration.find_or_reserve(key)?;
         let data = match known {
             0 => {
@@ -334,7 +334,7 @@ unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> Result<(), R
                 SuperKind::BlockDevice(number) => bindings::sget_dev(fc, number),
                 _ => {
                     (*fc).sget_key = known as *mut _;
-                    // Others wait while sget_fc() looks at all superblocks of the type.
+                    // Other mounts wait while sget_fc() searches all superblocks of the type.
                     let test: unsafe extern "C" fn(_, _) -> _ = is_wanted;
                     let test = (known != 0).then_some(test);
                     bindings::sget_fc(fc, test, Some(bindings::set_anon_super_fc))
@@ -353,7 +353,7 @@ unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> Result<(), R
             None if !is_new && registration.has_key(sb as usize, key) => unsafe {
                 reuse::<T>(sb, options, context)
             },
-            // The superblock that was known is gone, and another one has its address or number.
+            // The known superblock is gone, and another superblock has its address or number.
             _ => None,
         };
         if let Some(Ok(())) = done {
@@ -388,8 +388,8 @@ unsafe fn reuse<T: Operations>(
         (SuperBlock::<T>::from_raw(sb), registration)
     };
     if T::is_gone(this) {
-        // It may be there again. The mounts of the old memory keep their superblock, which new
-        // mounts do not find.
+        // The memory may be back. Mounts of the old memory keep their superblock, which new mounts
+        // cannot find.
         // SAFETY: The lock of the superblock is held.
         unsafe { (*sb).s_iflags |= bindings::SB_I_RETIRED };
         drop(registration.take_key(sb as usize));
@@ -401,11 +401,11 @@ unsafe fn reuse<T: Operations>(
     let result = T::reuse(this, options, context);
     // SAFETY: The reference keeps the superblock. No lock is held.
     unsafe { bindings::down_write(&raw mut (*sb).s_umount) };
-    // The memory may have gone during the checks.
+    // The memory may have gone away during the checks.
     (!T::is_gone(this)).then_some(result)
 }
 
-/// Returns 1 if `sb` is the superblock that the context asks for.
+/// Returns 1 if `sb` is the superblock that the context requests.
 ///
 /// # Safety
 ///

@@ -106,7 +106,7 @@ impl<T: Operations> VTable<T> {
 }
 
 // File handles, for name_to_handle_at(2) and the NFS server: the number and the generation of an
-// inode, and perhaps of its parent. Do not trust them: user space may have made them up.
+// inode, and perhaps of its parent. Do not trust them, because user space may have forged them.
 #[allow(clippy::missing_safety_doc)] // See `VTable`.
 impl<T: Operations> VTable<T> {
     pub(super) const EXPORT: &'static bindings::export_operations = &bindings::export_operations {
@@ -137,8 +137,8 @@ impl<T: Operations> VTable<T> {
         unsafe { bindings::generic_fh_to_parent(sb, fid, length, kind, Some(Self::inode::<true>)) }
     }
 
-    /// Returns an inode that a handle names. The VFS looks up names in a `PARENT`, so that must be
-    /// a directory.
+    /// Returns the inode that a handle refers to. The VFS looks up names in a `PARENT`, which must
+    /// therefore be a directory.
     unsafe extern "C" fn inode<const PARENT: bool>(
         sb: *mut bindings::super_block,
         ino: u64,

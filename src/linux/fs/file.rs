@@ -60,9 +60,9 @@ pub(crate) struct Extent {
     /// Offset of the first byte on the block device; `None` if it is somewhere else.
     pub(crate) start: Option<u64>,
     pub(crate) length: u64,
-    /// Set if the extent is not made of whole blocks.
+    /// Set if the extent does not consist of whole blocks.
     pub(crate) unaligned: bool,
-    /// Set if other files have the same extent.
+    /// Set if other files share the extent.
     pub(crate) shared: bool,
 }
 
@@ -81,7 +81,7 @@ impl<T: Operations> VTable<T> {
         open: Some(Self::open),
         release: Some(backing::release),
         mmap: Some(Self::mmap),
-        // Without huge pages the kernel has no such function, and mappings need no alignment.
+        // A kernel without huge pages lacks this function, and mappings require no alignment.
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         splice_read: Some(Self::splice_read),
@@ -150,12 +150,12 @@ impl<T: Operations> VTable<T> {
         inode: *mut bindings::inode,
         file: *mut bindings::file,
     ) -> ffi::c_int {
-        // Reads that would have to wait fail with EAGAIN if they are asked to. All others need no
-        // worker of io_uring.
+        // Nonblocking reads that would have to wait fail with EAGAIN. No other read requires an
+        // io_uring worker.
         // SAFETY: Nothing else accesses a file that is being opened.
         let mode = unsafe { &mut (*file).f_mode };
         *mode |= bindings::FMODE_NOWAIT;
-        // fanotify(7) opens it for a listener first, who cannot read it, but bring what is missing.
+        // fanotify(7) opens it first for a listener, which can supply the missing pack.
         let to_bring = *mode & bindings::FMODE_FSNOTIFY_MASK == bindings::FMODE_NONOTIFY;
         // SAFETY: The VFS passes an inode that has been set up.
         let inode = unsafe { INode::<T>::from_raw(inode) };
@@ -165,9 +165,9 @@ impl<T: Operations> VTable<T> {
         })
     }
 
-    /// Moves the position. The generic operation would take the end of the file from the host of
-    /// its address space, which belongs to the [mapping](FileMapping) once a stacking filesystem
-    /// has mapped the file.
+    /// Moves the position. The generic operation would read the file's end from the host of its
+    /// address space, which belongs to the [mapping](FileMapping) once a stacking filesystem has
+    /// mapped the file.
     unsafe extern "C" fn llseek(
         file: *mut bindings::file,
         offset: bindings::loff_t,
@@ -195,7 +195,7 @@ impl<T: Operations> VTable<T> {
         if position >= file.size() || to.is_empty() {
             return 0;
         }
-        // A read is a copy with O_DIRECT as well. io_uring looks at this after the call, and hands
+        // Even with O_DIRECT, a read is a copy. io_uring looks at this after the call, and hands
         // the rest of a short direct read to a worker.
         iocb.ki_flags &= !bindings::IOCB_DIRECT;
         // io_uring repeats a read with IOCB_WAITQ in the same thread, which must not wait either.
@@ -242,9 +242,8 @@ impl<T: Operations> VTable<T> {
     /// Sets up a memory area. A shared one cannot become writable: the file is not open for
     /// writing, so the MM clears `VM_MAYWRITE`.
     ///
-    /// This is not `mmap_prepare`, which loses references to the file that it sets: if the area is
-    /// merged with another one, or under a stacking filesystem. The price is that areas are not
-    /// merged when they are made.
+    /// We don't use `mmap_prepare`, which loses references to the file that it sets if the area is
+    /// merged or belongs to a stacking filesystem. The price is that new areas are not merged.
     unsafe extern "C" fn mmap(
         raw: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
@@ -260,11 +259,11 @@ impl<T: Operations> VTable<T> {
             // SAFETY: The file is open, it has the operations of this type, and the mapping, which
             // never changes, lives as long as the inode.
             let backing = unsafe { backing::open(raw, mapping.space().as_raw()) }?;
-            // Huge entries cost nothing here, so ask for them even if `thp` is set to `madvise`.
+            // Huge entries cost nothing here, so request them even if `thp` is set to `madvise`.
             let mut flags = bindings::VM_HUGEPAGE;
             let is_copied = mapping.space().length == 0;
             if let (MapMethod::Frames(_), false) = (mapping.space().memory.method, is_copied) {
-                // There may be no struct pages. get_user_pages() refuses I/O mappings.
+                // Struct pages may be missing. get_user_pages() refuses I/O mappings.
                 flags |= bindings::VM_MIXEDMAP | bindings::VM_IO;
             }
             // SAFETY: The area is new, and the caller holds the mmap lock for writing. Both files
@@ -334,7 +333,7 @@ impl<T: Operations> VTable<T> {
 
     /// Maps no pages: [`Self::fault`] maps the pages around the address as well. The MM handles
     /// faults under the lock of the memory area only if there is such a function, as is the case
-    /// with the page cache. Without it, it starts again with `mmap_lock`.
+    /// with the page cache. Otherwise the MM restarts the fault with `mmap_lock`.
     extern "C" fn map_pages(
         _vmf: *mut bindings::vm_fault,
         _first: ffi::c_ulong,

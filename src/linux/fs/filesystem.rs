@@ -12,7 +12,7 @@ use kernel::{
     sync::CondVar, //
 };
 
-/// Interval at which a key is looked at while a signal is pending.
+/// Interval for checking a key while a signal is pending.
 const INTERVAL: Delta = Delta::from_millis(10);
 
 /// A read-only filesystem.
@@ -34,7 +34,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Mount options while they are parsed.
     type Options: Send + Sync;
 
-    /// What was found out about the source of a mount.
+    /// Facts about the source of a mount.
     type Found;
 
     /// Private data of a superblock. They are dropped without `s_umount`.
@@ -58,14 +58,14 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
         sb: Option<&SuperBlock<Self>>,
     ) -> Result<(), Refusal>;
 
-    /// Returns the kind of superblock that this mount needs, and what is known of its source.
+    /// Returns the kind of superblock that this mount requires, and facts about its source.
     fn super_kind(
         options: &Self::Options,
         context: &Context,
     ) -> Result<(SuperKind, Self::Found), Refusal>;
 
-    /// Opens the source, and returns the data of a new superblock. There is none yet, so this may
-    /// take long: the VFS holds only the lock of the context.
+    /// Opens the source, and returns the data for a new superblock. This can take a long time: the
+    /// superblock does not exist yet, so the VFS holds only the context's lock.
     fn open(
         shared: &Self::Shared,
         options: &Self::Options,
@@ -86,8 +86,8 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// superblock.
     fn is_gone(sb: &SuperBlock<Self>) -> bool;
 
-    /// Checks that `sb`, which exists already, may be mounted once more with `options`. This may
-    /// take long, as [`Self::open`].
+    /// Checks that `sb`, which exists already, may be mounted once more with `options`. Like
+    /// [`Self::open`], this can take a long time.
     fn reuse(
         sb: &SuperBlock<Self>,
         options: &Self::Options,
@@ -107,9 +107,9 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Shows the mount options that differ from the default, each after a comma.
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile);
 
-    /// Gives up what only one superblock with this device number can have. Called under `s_umount`
-    /// before the number becomes free for another superblock, also if mounting failed. Inodes may
-    /// be in use.
+    /// Releases what only one superblock with this device number can own. Called under `s_umount`
+    /// before the number is freed for another superblock, even if mounting failed. Inodes may be in
+    /// use.
     fn retire(sb: &SuperBlock<Self>);
 
     /// Returns the label, without a NUL. Bytes after the first `FSLABEL_MAX` are not shown.
@@ -211,7 +211,7 @@ impl<T: Operations> Registration<T> {
                 if fatal_signal_pending() {
                     return Err(EINTR);
                 }
-                // Others, such as the freezer's, do not interrupt mount(2).
+                // Other signals, such as the freezer's, do not interrupt mount(2).
                 drop(keys);
                 fsleep(INTERVAL);
                 keys = self.keys.lock();
@@ -226,8 +226,8 @@ impl<T: Operations> Registration<T> {
         key.is_some_and(|key| self.keys.lock().contains(&(key, sb)))
     }
 
-    /// Takes the key away from the superblock at this address, if it has one. The key stays
-    /// reserved until the result is dropped.
+    /// Removes the key from the superblock at this address, if any. The key stays reserved until
+    /// the result is dropped.
     pub(super) fn take_key(&self, sb: usize) -> Option<Reserved<'_, T>> {
         let mut keys = self.keys.lock();
         let entry = keys.iter_mut().find(|entry| entry.1 == sb)?;
@@ -240,7 +240,7 @@ impl<T: Operations> Registration<T> {
 pub(super) struct Reserved<'a, T: Operations>(&'a Registration<T>, Key);
 
 impl<T: Operations> Reserved<'_, T> {
-    /// Gives the key to the superblock at this address.
+    /// Assigns the key to the superblock at this address.
     pub(super) fn give_to(self, sb: usize) {
         for entry in self.0.keys.lock().iter_mut() {
             if entry.0 == self.1 {
@@ -252,7 +252,7 @@ impl<T: Operations> Reserved<'_, T> {
 
 impl<T: Operations> Drop for Reserved<'_, T> {
     fn drop(&mut self) {
-        // A superblock that has got the key keeps it.
+        // Once assigned, the key stays with the superblock.
         self.0.keys.lock().retain(|entry| *entry != (self.1, 0));
         self.0.changed.notify_all();
     }

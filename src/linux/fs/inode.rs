@@ -223,7 +223,7 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
         (*inode).i_generation = attributes.generation;
         (*inode).i_blocks = attributes.allocated.div_ceil(512);
         if !attributes.may_have_acl || matches!(attributes.kind, Kind::Symlink(_)) {
-            // Permission checks of RCU path walks need not leave RCU mode then.
+            // This keeps permission checks of RCU path walks in RCU mode.
             bindings::cache_no_acl(inode);
         }
         (*Slot::<T>::of(inode)).data = Some(attributes.data);
@@ -281,7 +281,7 @@ impl<T: Operations> VTable<T> {
     };
 }
 
-/// Fills in what statx(2) returns for an inode. It cannot change.
+/// Fills in an inode's statx(2) results, which never change.
 ///
 /// # Safety
 ///
@@ -314,7 +314,7 @@ pub(super) unsafe extern "C" fn getattr(
     0
 }
 
-/// Turns a result into what C functions return that return pointers to inodes.
+/// Converts a result to the return value of C functions that return inode pointers.
 pub(super) fn into_raw<T: FileSystem>(inode: Result<INodeRef<T>>) -> *mut bindings::inode {
     match inode {
         Ok(inode) => ARef::into_raw(inode).as_ptr().cast(),

@@ -30,12 +30,12 @@ pub(crate) use refusal::*;
 pub(crate) use super_block::*;
 pub(crate) use xattr::*;
 
-/// The tables of functions of the filesystem `T` for the VFS, of one kind of object in each file.
+/// The filesystem `T`'s function tables for the VFS. Each file handles one kind of object.
 ///
 /// # Safety
 ///
-/// Functions of C are for the VFS only: it calls them as Documentation/filesystems/vfs.rst of the
-/// kernel says, for objects of a filesystem of type `T` that it has.
+/// Functions of C are for the VFS only: it calls them as the kernel's
+/// Documentation/filesystems/vfs.rst specifies, for objects of a filesystem of type `T`.
 struct VTable<T>(PhantomData<T>);
 
 /// All traits that a filesystem implements.

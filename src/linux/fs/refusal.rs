@@ -34,7 +34,7 @@ impl Refusal {
         Refusal { remedy, ..self }
     }
 
-    /// Says what is refused, unless that was said before.
+    /// Adds what is refused, unless it was added before.
     pub(crate) fn of(self, subject: fmt::Arguments<'_>) -> Self {
         let subject = self.subject.or_else(|| CString::try_from_fmt(subject).ok());
         Refusal { subject, ..self }

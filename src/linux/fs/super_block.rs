@@ -70,7 +70,7 @@ impl<T: Operations> VTable<T> {
         ..pin_init::zeroed()
     };
 
-    /// Fills a superblock. Its `data` are dropped by [`Self::kill`], also after a failure.
+    /// Fills a superblock. [`Self::kill`] drops its `data`, even after a failure.
     ///
     /// # Safety
     ///
@@ -107,7 +107,7 @@ impl<T: Operations> VTable<T> {
             (*sb).s_flags |= flags;
         }
         let root = INodeRef::into_raw(T::root(this)?).as_ptr().cast();
-        // SAFETY: d_make_root() takes over the reference, also if it fails. Nothing else accesses
+        // SAFETY: d_make_root() takes over the reference, even if it fails. Nothing else accesses
         // the superblock.
         let root = unsafe {
             (*sb).s_root = bindings::d_make_root(root);
@@ -152,7 +152,7 @@ impl<T: Operations> VTable<T> {
         // this call.
         let (sb, buf) = unsafe { (SuperBlock::<T>::of(dentry), &mut *buf) };
         let (pages, inodes) = T::statfs(sb);
-        // The same value as uuid_to_fsid() gives.
+        // The same value as uuid_to_fsid() returns.
         let uuid = u128::from_le_bytes(*T::uuid(sb));
         let fsid = uuid as u64 ^ (uuid >> 64) as u64;
         buf.f_type = T::MAGIC as isize;

@@ -58,9 +58,9 @@ impl XattrBuffer<'_> {
         }
     }
 
-    /// Returns room for `length` more bytes, or `None` if the caller asks for the length only.
+    /// Returns space for `length` more bytes, or `None` if the caller only requests the length.
     ///
-    /// Errors: `ERANGE` if there is less room.
+    /// Errors: `ERANGE` if there is less space.
     pub(crate) fn reserve(&mut self, length: usize) -> Result<Option<&mut [u8]>> {
         let start = self.used;
         if self.size != 0 && length > self.size - start {

@@ -5,8 +5,8 @@
 //! The page cache does the same, from `vm_ops->map_pages`, which must not sleep. The DAX code
 //! allocates entries for pages that are new to it, so we do it in the fault handler.
 //!
-//! Once a DAX fault maps the pages around it, as far as the iomap goes, drop all that is for DAX
-//! devices here, and let iomaps end where pages are not usable.
+//! Once a DAX fault maps the pages around it up to the end of the iomap, drop everything for DAX
+//! devices here, and let iomaps end before unusable pages.
 
 use super::fault::Kept;
 use super::pmd::NoPmd;
@@ -45,9 +45,9 @@ impl<'a, C> Fault<'a, C> {
     }
 
     /// Maps the faulting page, which the file or its copy of the last page has, while `memory` is
-    /// the file's. For a read, also map the pages around it. Pages that cannot be mapped, or that
-    /// are not `usable`, are left to later faults. For a write, which is to a private mapping, give
-    /// the MM the page to copy.
+    /// the file's. For a read, also map the pages around it. Leaves pages that cannot be mapped, or
+    /// are not `usable`, to later faults. For a write, which must be to a private mapping, passes
+    /// the page to the MM for copying.
     pub(crate) fn map_pages(
         &self,
         memory: ArcBorrow<'_, Memory>,
@@ -129,7 +129,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
         this
     }
 
-    /// Leaves out the pages from the first one on that has no copy yet but needs one.
+    /// Drops all pages starting with the first one whose copy is required but does not exist yet.
     #[cold]
     fn leave_out_copies(&mut self) {
         let (whole, here) = (self.kept.length / PAGE_SIZE, self.fault.page());
@@ -145,8 +145,8 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
     /// Finds out which of the pages belong to the space, if it is on a DAX device.
     ///
     /// Pages of a PMD entry are left to the DAX code: its entry lock keeps other threads from
-    /// mapping them by such an entry at the same time. If it already has an entry of a single page,
-    /// it maps by pages only.
+    /// mapping them by such an entry at the same time. If the DAX code already has an entry for a
+    /// single page, it maps single pages only.
     fn find_known(&mut self) {
         let Range { start, end } = self.pages;
         let count = end.min(self.kept.length / PAGE_SIZE).saturating_sub(start) as u32;
@@ -177,7 +177,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
     /// Maps the pages. Returns the result for the faulting one.
     fn map(self, usable: impl Fn(u64, u64) -> bool) -> bindings::vm_fault_t {
         let (fault, here, start) = (self.fault, self.fault.page(), self.pages.start);
-        // Usable pages stay usable. If one fails, it is unmapped when the memory is let go.
+        // Usable pages stay usable. A failed page is unmapped once this fault releases the memory.
         let offset = self.kept.offset;
         let usable = |page: u64, count: u64| usable(offset + page * PAGE_SIZE, count * PAGE_SIZE);
         let count = self.pages.end.saturating_sub(start);
@@ -186,16 +186,16 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
             fault.set_around();
             return bindings::VM_FAULT_NOPAGE;
         }
-        // A write also inserts the page as a read does, and faults again: then the MM has a page to
-        // copy. The copy that the DAX code makes for a write does not survive a machine check.
+        // A write first inserts the page like a read and then faults again, so that the MM can copy
+        // the page. The copy that the DAX code makes for a write does not survive a machine check.
         // SAFETY: The fault is valid. The copy of it is used here only.
         let mut vmf = unsafe { fault.as_raw().read() };
         vmf.flags &= !bindings::FAULT_FLAG_WRITE;
         vmf.cow_page = ptr::null_mut();
         // MADV_DONTNEED of another thread frees a page table without entries (CONFIG_PT_RECLAIM).
-        // When that happens after the MM got the table for this page, and before it locks it, the
-        // MM says that memory is short. A system call would fail with EFAULT.
-        // SAFETY: This is the fault, as a read.
+        // If that happens after the MM found the table for this page but before the MM locks the
+        // table, the MM reports that memory is short, and a system call would fail with EFAULT.
+        // SAFETY: This is a copy of the fault, changed to a read.
         let mut results = (0..ATTEMPTS).map(|_| unsafe { self.map_page(&mut vmf, here) });
         let result = results
             .find(|result| result & bindings::VM_FAULT_OOM == 0)
@@ -224,7 +224,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
 
     /// Inserts all of the pages in one call. Returns false if that is not possible: the DAX code
     /// does not know one of them, they lack struct pages, one of the entries is set, or memory is
-    /// short. Some may have been inserted then. The caller has found that all of them are usable.
+    /// short. Some may have been inserted then. The caller has checked that all pages are usable.
     fn insert_together(&self) -> bool {
         let mut list = [ptr::null_mut(); AROUND as usize];
         let mut count = 0;
@@ -237,9 +237,9 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
             count += 1;
         }
         let held = match self.kept.method() {
-            // They may have no user yet.
+            // These pages may not have a user yet.
             MapMethod::Dax(_) => count,
-            // The others have a reference.
+            // The other pages have a reference.
             _ => 0,
         };
         for page in list.iter().take(held) {
@@ -270,7 +270,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
             // SAFETY: The caller guarantees what this requires.
             return unsafe { map_unknown_page(vmf, self.kept, page) };
         };
-        // As the DAX code does. The page may have no user yet.
+        // Like the DAX code. The page may not have a user yet.
         // SAFETY: By the type invariant this is a folio, and the memory is kept. The area is
         // locked. The page is inserted with a reference.
         unsafe {

@@ -24,8 +24,8 @@ pub(crate) enum CacheMode {
 }
 
 impl CacheMode {
-    /// Returns true if a mapping of such page frames can also have copies of pages, which must be
-    /// cached: a file's last page, or pages that the process has written to.
+    /// Returns true if a mapping of these page frames can also contain copies of pages, which must
+    /// be cached: a file's last page, or pages that the process has written to.
     pub(crate) fn allows_copies(self) -> bool {
         // SAFETY: The function returns a flag.
         self == CacheMode::WriteBack || unsafe { bindings::cache_mode_is_per_frame() }

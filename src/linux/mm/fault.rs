@@ -14,7 +14,7 @@ use super::{
 use crate::linux::prelude::*;
 use core::cell::Cell;
 
-/// Makes `'a` invariant, so that no other lifetime will do in its place.
+/// Makes `'a` invariant, so that no other lifetime can replace it.
 type Brand<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
 
 /// A page fault on a mapping of a file.
@@ -102,17 +102,17 @@ impl<'a, C> Fault<'a, C> {
         self.fields().flags & bindings::FAULT_FLAG_WRITE != 0
     }
 
-    /// Gives the faulting page to the MM, which copies it for a write to a private mapping. The MM
-    /// survives a machine check then. Returns `None` for a page of a DAX device that the DAX code
-    /// does not know yet, and for the first page of a huge page.
+    /// Passes the faulting page to the MM, which copies it for a write to a private mapping and
+    /// survives a machine check. Returns `None` for a page of a DAX device that the DAX code does
+    /// not know yet, and for the first page of a huge page.
     pub(super) fn give(&self, kept: &Kept<'_>) -> Option<FaultResult<'a>> {
         let here = self.page();
         let page = match (kept.page(here), kept.method()) {
             (Some(page), _) => page.get(),
             (None, _) if here >= kept.length / PAGE_SIZE => return None,
             (None, MapMethod::Dax(_)) => kept.dax_page(here)?,
-            // The MM would copy a frame that it finds inserted from the address of the user. If
-            // that fails, it leaves zeros.
+            // If the frame were inserted, the MM would copy it through the user's address, and
+            // leave zeros if the copy fails.
             (None, _) => match kept.copy_of(here) {
                 Ok(None) => return Some(FaultResult::OOM),
                 Ok(Some(page)) => page.into_raw(),
@@ -141,7 +141,7 @@ impl<'a, C> Fault<'a, C> {
         FaultResult(raw, PhantomData)
     }
 
-    /// Returns the outcome of this fault; `None` if the MM faults again, for a page.
+    /// Returns the outcome of this fault, or `None` if the MM repeats it for a single page.
     pub(crate) fn outcome(&self, result: FaultResult<'a>) -> Option<Outcome> {
         // VM_FAULT_ERROR includes VM_FAULT_FALLBACK, so test this first.
         if result.0 & bindings::VM_FAULT_FALLBACK != 0 {
@@ -161,8 +161,8 @@ impl<'a, C> Fault<'a, C> {
     }
 }
 
-/// The address space of a fault, which keeps the memory: that cannot go away before this is
-/// dropped, after the fault has inserted what it maps.
+/// The address space of a fault. It keeps the memory from going away until this is dropped, after
+/// the fault has inserted its pages.
 ///
 /// # Invariants
 ///

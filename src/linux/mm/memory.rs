@@ -25,11 +25,11 @@ const PRESENT: usize = 2 << 20;
 pub(crate) enum MapMethod {
     /// By the kernel's DAX code.
     Dax(DaxRange),
-    /// As pages that are counted, and 2 MiB at once where they are contiguous. Only for memory that
-    /// its owner cannot take away, move or reuse while we hold it.
+    /// As counted pages, 2 MiB at a time where they are contiguous. Only for memory that its owner
+    /// cannot reclaim, move or reuse while we hold it.
     Pages,
-    /// As page frames that are not counted, with these cache attributes. Direct I/O and ptrace(2)
-    /// do not work on the mappings.
+    /// As uncounted page frames, with these cache attributes. Direct I/O and ptrace(2) do not work
+    /// on the mappings.
     Frames(CacheMode),
 }
 
@@ -112,8 +112,8 @@ pub(crate) unsafe trait Owner: Send + Sync {
     /// Returns the memory, if it is mapped.
     fn mappable(&self) -> Option<Mappable>;
 
-    /// Returns a number that changes when more of the memory is known to have failed, and what it
-    /// was before the memory was looked at.
+    /// Returns a number that changes when more of the memory is known to have failed, and its value
+    /// before the memory was checked.
     fn bad_blocks(&self) -> Option<(NonNull<Atomic<u32>>, u32)> {
         None
     }
@@ -126,8 +126,7 @@ pub(crate) unsafe trait Owner: Send + Sync {
         None
     }
 
-    /// Returns true if the memory has page frame `frame`, or `None` if its pages have to be looked
-    /// at one by one.
+    /// Returns true if the memory has page frame `frame`, or `None` if each page must be checked.
     fn has_frame(&self, _frame: usize) -> Option<bool> {
         None
     }
@@ -204,7 +203,7 @@ impl Memory {
         self.seen.store(number, Release);
     }
 
-    /// From now on, checks pages if one of them has failed.
+    /// Checks pages from now on if one has failed.
     pub(crate) fn look_for_failures(&self) {
         if poison::any()
             && (!poison::all_reported() || self.intact(0, self.mappable.size) < self.mappable.size)
@@ -213,7 +212,7 @@ impl Memory {
         }
     }
 
-    /// From now on, checks pages, because one of them has failed. I/O memory has no marks.
+    /// Checks pages from now on, because one has failed. I/O memory cannot be marked.
     pub(crate) fn check_pages(&self) {
         self.failed.store(!self.mappable.io, Release);
     }
@@ -267,9 +266,9 @@ impl Memory {
         unsafe { bindings::copy_mc_to_kernel(to, from.cast(), short) == 0 }
     }
 
-    /// Copies `length` bytes at `offset` to `to`, as far as that is present. Returns the number of
-    /// bytes copied, which is also smaller if the memory fails, or `None` if the memory does not
-    /// have the bytes.
+    /// Copies `length` bytes at `offset` to `to`, until a page of `to` is absent. Returns the
+    /// number of bytes copied, which is also smaller if the memory fails, or `None` if the memory
+    /// does not have the bytes.
     #[inline(always)]
     pub(crate) fn copy_to(
         &self,

@@ -81,12 +81,12 @@ impl OwnPage {
     }
 }
 
-/// A page with a copy of other memory. We make it on demand, and again when its memory fails.
+/// A page with a copy of other memory. We create it on demand, and again if its memory fails.
 ///
 /// # Invariants
 ///
 /// The pointer is null or a page with a reference, which is not put before the object is dropped,
-/// also if another page takes its place.
+/// even if another page replaces it.
 pub(crate) struct PageCopy(Atomic<*mut bindings::page>);
 
 impl PageCopy {

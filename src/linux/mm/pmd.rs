@@ -19,8 +19,8 @@ const PMD_SIZE: u64 = bindings::PMD_SIZE;
 /// Number of pages that a PMD entry maps.
 const PAGES: usize = (PMD_SIZE / PAGE_SIZE) as usize;
 
-/// Returns the first page of the 2 MiB around `fault`, if the file and the area have all of them.
-/// Only there a PMD entry can be set.
+/// Returns the first page of the 2 MiB around `fault`, if the file and the area have all of them. A
+/// PMD entry can be set only there.
 fn whole<C>(fault: &Fault<'_, C>, space: &Space) -> Option<u64> {
     let (_, area_start, area_end) = fault.area();
     let start = fault.address() as u64 & !(PMD_SIZE - 1);
@@ -92,7 +92,7 @@ impl<'a, C> Fault<'a, C> {
         let kept = Kept::new(self, memory)?;
         let by_frame = matches!(kept.method(), MapMethod::Frames(_));
         if by_frame && !cfg!(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) {
-            // The MM would take the entry for one of counted pages, and drop counts of its own.
+            // The MM would treat the pages as counted, and drop counts that it never took.
             return None;
         }
         let first = whole(self, kept.space)?;

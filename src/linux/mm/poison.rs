@@ -7,7 +7,7 @@
 
 use crate::linux::prelude::*;
 
-/// Set if memory of this machine may have failed.
+/// Set if some of this machine's memory may have failed.
 static FAILED: Atomic<bool> = Atomic::new(false);
 
 /// Set if the kernel does not report failures.

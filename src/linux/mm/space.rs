@@ -2,10 +2,10 @@
 
 //! Address spaces that files are mapped through (`struct address_space`).
 //!
-//! The kernel's DAX code notes the address space of each page, and can forget it only when nobody
-//! uses the page. An inode cannot wait for that: memory reclaim and unmount evict it. So we make an
-//! internal inode for each address space. Nobody can look it up, and it outlives the file's inode
-//! while one of its pages is in use.
+//! The kernel's DAX code records the address space of each page, and can forget it only when the
+//! page has no users. An inode cannot wait for that, because memory reclaim and unmount evict it.
+//! So we create an internal inode for each address space. Nobody can look it up, and it outlives
+//! the file's inode as long as one of its pages is in use.
 
 use super::{
     MapMethod,
@@ -24,7 +24,7 @@ pub(crate) struct Span {
     pub(crate) memory: Mappable,
     /// Offset of the first byte in the memory.
     pub(crate) offset: u64,
-    /// Length in bytes: whole pages, which hold nothing else.
+    /// Length in bytes: whole pages that contain nothing else.
     pub(crate) length: u64,
     /// Number of bytes of the files after them. They are mapped as copies, because the rest of
     /// their pages is not the files', or the memory cannot be mapped.
@@ -170,8 +170,8 @@ impl Space {
     }
 
     /// Unmaps all pages, has the DAX code forget them, and stops keeping the memory. Returns false
-    /// if a page is in use. This does not wait for users of pages. A second call at the same time
-    /// returns true at once.
+    /// if a page is in use. This does not wait for users of pages. A concurrent second call returns
+    /// true immediately.
     pub(crate) fn release(&self) -> bool {
         let kept = self.kept.xchg(null_mut(), Full);
         if kept.is_null() {
@@ -193,7 +193,7 @@ impl Space {
             // SAFETY: The address space is valid.
             unsafe { bindings::mf_dax_kill_procs(self.as_raw().as_ptr(), index, 1, flags) };
         }
-        // The function above spares some processes. They fault when they use the page.
+        // The function above spares some processes, which fault when they use the page.
         self.unmap(index, 1);
     }
 
@@ -213,7 +213,7 @@ impl Space {
 impl Drop for Space {
     fn drop(&mut self) {
         if !self.release() {
-            // Pages in use refer to the address space. Keep it and the memory for good.
+            // Pages in use refer to the address space, so keep it and the memory forever.
             pr_err!("pages are in use after their extent was dropped\n");
             // SAFETY: The inode is valid. A fault has a reference to the space, so none is in
             // progress, and none can begin.

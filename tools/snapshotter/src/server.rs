@@ -62,8 +62,8 @@ pub fn report(path: &Path, snapshotter: &Snapshotter) -> ! {
     }
 }
 
-/// Replaces the file `path` with a world-readable one that contains `text`. Readers see a complete
-/// file, and another owner of the directory cannot redirect the text.
+/// Atomically replaces `path` with a world-readable file that contains `text`. If somebody else
+/// owns the directory, they cannot redirect the write.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut file = NamedTempFile::new_in(path.parent().ok_or(ErrorKind::IsADirectory)?)?;
     file.write_all(text.as_bytes())?;

@@ -391,7 +391,7 @@ impl Server {
             | MarkFlags::FAN_MARK_IGNORED_MASK
             | MarkFlags::FAN_MARK_EVICTABLE;
         if let Some(file) = event.fd() {
-            // If the mark fails, the next open asks again.
+            // If setting the mark fails, the next open retries.
             let _ = self.mark(flags, file, None);
         }
         self.answer(event, Response::FAN_ALLOW);

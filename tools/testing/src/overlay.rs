@@ -50,8 +50,8 @@ fn signature(image: &&[u8], superblock: &daxfs_reader::Superblock) {
     }
 }
 
-/// Reads and checks `image`, which may contain anything, and its signature. Also reads it as the
-/// table of a store, as a composed image with the specimens' pack, and as the specimen's pack.
+/// Reads and checks `image`, which may contain anything, and its signature. Then reads it as a
+/// store's table, as a composed image with the specimens' pack, and as the specimen's pack.
 ///
 /// # Panics
 ///

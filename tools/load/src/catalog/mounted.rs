@@ -140,7 +140,7 @@ mod tests {
         }
         let packs = "aa 4096 memfd 1 0\nbb 4096 block/259:0+33554432 0 0\nbc 4096 block/259:1+0  0 0\ncc 4096 missing 0 0\n";
         fs::write(directory.join("0:42/packs"), packs).unwrap();
-        // A mount that goes away.
+        // A mount that has disappeared.
         fs::create_dir(directory.join("0:44")).unwrap();
         let ranges = |device, listed: &[Listed]| ranges_in(parent.path(), device, listed);
         let sorted = |listed| {
