@@ -46,5 +46,6 @@ ELSEWHERE = [
     ("usage.rst", r"bsdtar ", "mkfs/tests/lists.rs has its lists"),
     ("usage.rst", r"^daxfs: pmem0: ", "a message"),
     ("users.rst", r"", "another user: rootless"),
+    ("virtual-machines.rst", r"^(# )?grep |^[RP]ss:", "figures of two machines, which machines reads as well"),
     ("virtual-machines.rst", r"</?qemu:", "a file of libvirt, which no machine here has"),
 ]
