@@ -31,24 +31,24 @@ BOOT_LIMIT = 300  # seconds until the command must have been started
 
 DESCRIPTION = """\
 Runs COMMAND as root in a virtual machine with Debian 13's programs, daxfs.ko, and build/bin in its PATH. Output and exit
-status are COMMAND's. 'shell' gives an interactive shell (or COMMAND) on this terminal. 'boot' starts a system that is in
-one of the images, with --initrd as its initramfs and the words after '--', such as root=/dev/pmem0, for the kernel; it has
-none of the variables below, and reports as tests/lib/boot-guest does."""
+status are COMMAND's. 'shell' starts an interactive shell (or COMMAND) on this terminal. 'boot' boots a system from one of
+the images, with --initrd as its initramfs, and passes the words after '--', such as root=/dev/pmem0, to the kernel; that
+system does not see the variables below, and must report like tests/lib/boot-guest."""
 
 EPILOG = """\
-Options with an IMAGE, --qemu, --share and --append can be given several times. In the guest DAXFS_DEV is the first
-image's device and DAXFS_DEVS all of them: NVDIMMs first, then virtio-pmem, then CXL memory. Without --shared, what
-the guest writes to an IMAGE is forgotten.
+You can repeat --qemu, --share, --append and options with an IMAGE. In the guest, DAXFS_DEV is the first image's device
+and DAXFS_DEVS lists all devices: NVDIMMs first, then virtio-pmem, then CXL memory. Without --shared, the guest's writes
+to an IMAGE are discarded.
 
-Exit status: COMMAND's, or, after a line that starts with 'vm: ' and names the kept log,
+Exit status: COMMAND's, or, after a line that starts with 'vm: ' and shows the path of the saved log,
   124  the time limit was reached
-  125  the machine could not be started, or ended by itself before the command did
-  126  the kernel complained (oops, BUG, WARNING, lockdep, KASAN, kmemleak, panic, hang), or a call took more than
-       30 s of system time (150 with a kernel that has checkers)
+  125  the machine could not be started, or stopped before the command finished
+  126  the kernel complained (oops, BUG, WARNING, lockdep, KASAN, kmemleak, panic, hang), or a system call took
+       more than 30 s (150 s with a kernel that has checkers)
 
-KVM is used where it works (DAXFS_VM_ACCEL=tcg prevents that), plain emulation elsewhere. DAXFS_ARCH=arm64 emulates an
-arm64, which has NVDIMMs for virtio-pmem, and no CXL. DAXFS_KERNEL is the default of --kernel. DAXFS_VM_CALL_LIMIT
-replaces the 30 or 150 s; 0 is no limit. DAXFS_VM_KEEP is a directory for copies of the kernel and the initramfs."""
+The machine uses KVM if it works (DAXFS_VM_ACCEL=tcg prevents that), otherwise emulation. DAXFS_ARCH=arm64 emulates an
+arm64 machine, with NVDIMMs instead of virtio-pmem, and without CXL. DAXFS_KERNEL sets the default for --kernel, and
+DAXFS_VM_CALL_LIMIT the limit of 30 or 150 s (0: none). DAXFS_VM_KEEP is a directory for copies of kernel and initramfs."""
 
 
 def die(text):
@@ -106,7 +106,7 @@ def parse(words):
         "an image build/daxfs.ko, unless its modules have daxfs or it is built in)")
     add("--cpus", metavar="N", type=number(1), default=2, help="processors (2)")
     add("--memory", metavar="MIB", type=number(256), help="memory (2048; 3072 with the debug kernel)")
-    add("--icount", action="store_true", help="guest time counts instructions: repeatable figures; one processor")
+    add("--icount", action="store_true", help="count instructions as guest time, for repeatable figures; one processor")
     for name, text in {
             "nvdimm": "IMAGE as an NVDIMM: /dev/pmemN with its bytes, ready for DAX",
             "virtio-pmem": "the same as a virtio-pmem device",
@@ -115,18 +115,18 @@ def parse(words):
             "pci": "IMAGE in the memory of a PCI device (once): DAXFS_PCI_ADDR and DAXFS_PCI_SIZE",
             "disk": "IMAGE as a virtio-blk device, read-only: DAXFS_DISKS lists them"}.items():
         add(f"--{name}", metavar="IMAGE", type=file, action="append", default=[], help=text)
-    add("--shared", action="store_true", help="write to the files of the images, which several machines may have; sizes must be "
+    add("--shared", action="store_true", help="write to the image files, which several machines can share; sizes must be "
         "multiples of 2 MiB, of 256 MiB for CXL, a power of two for PCI")
-    add("--drm", action="store_true", help="graphics devices whose buffers can be exported: DAXFS_DRM lists them, vgem first")
+    add("--drm", action="store_true", help="graphics devices with exportable buffers: DAXFS_DRM lists them, vgem first")
     add("--qemu", metavar="ARGUMENTS", type=shlex.split, action="extend", default=[],
-        help="further arguments of QEMU, quoted as for a shell")
+        help="additional QEMU arguments, quoted as for a shell")
     add("--share", metavar="HOSTDIR:GUESTDIR", type=share, action="append", default=[],
-        help="a directory of this machine, writable, in the guest")
+        help="share this machine's HOSTDIR, writable, with the guest")
     add("--initrd", metavar="FILE", type=file, help="for boot: the initramfs")
-    add("--timeout", metavar="SECONDS", type=number(0), help="end the run after so long, boot included (600; 1800 with the debug "
+    add("--timeout", metavar="SECONDS", type=number(0), help="end the run after this time, boot included (600; 1800 with the debug "
         "kernel; 0 for no limit, which is the shell's default)")
-    add("--append", metavar="ARGUMENTS", action="append", default=[], help="further words for the kernel's command line")
-    add("--verbose", action="store_true", help="say what is started, and when the guest was ready")
+    add("--append", metavar="ARGUMENTS", action="append", default=[], help="additional words for the kernel's command line")
+    add("--verbose", action="store_true", help="print the QEMU command, and when the guest is ready")
     options = parser.parse_args(words[:end])
     options.command = words[end + 1:]
     for name in "reserve", "pci":

@@ -32,14 +32,14 @@ RUN_PROGRAM = ("import os, runpy, sys; del sys.argv[0]; sys.path.insert(0, os.pa
 
 EPILOG = """\
 Runs the tests of the tools and of the virtual machine's runner, then the module's tests in virtual machines with a
-Debian kernel: stock (default; DAXFS_KERNEL is another), or a version such as 7.2.12. With --kernel debug only the
-module's tests, on the debug kernel. With both options all of them, in one queue. NAME may also be the image of a kernel
-that has daxfs, see qemu/vm. Then GROUPs must be named, and only those that run in one machine.
-DAXFS_ARCH=arm64 runs the tests of the module on an emulated arm64.
-Builds nothing; make check KERNEL=NAME does. The last line is "N passed, N failed, N skipped".
+Debian kernel: stock (default; set DAXFS_KERNEL for another), or a version such as 7.2.12. --kernel debug runs only the
+module's tests, on the debug kernel; both options together run everything in one queue. NAME can also be the path of an
+image of a kernel that includes daxfs (see qemu/vm); then specify GROUPs that run in one machine.
+DAXFS_ARCH=arm64 runs the module's tests on an emulated arm64 machine.
+This command builds nothing; make check KERNEL=NAME does. The last line is "N passed, N failed, N skipped".
 
 GROUPs: {}
-By default all of them but tests that rarely fail; on the debug kernel those with tests that are fit for it. What the tests print is in {}.
+By default, all except tests that rarely fail; on the debug kernel, those with suitable tests. The tests' output is in {}.
 
 Exit status: 0 if all passed, 1 if not, 2 usage."""
 
@@ -329,9 +329,9 @@ def main():
     parser = argparse.ArgumentParser("tests/check", epilog=EPILOG.format(" ".join(groups), LOGS), allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel", metavar="NAME", action="append", default=[])
-    parser.add_argument("--debug", dest="kernel", action="append_const", const="debug", help="as --kernel debug")
-    parser.add_argument("--all", action="store_true", help="also tests that take long or rarely fail: rare and rare-debug in their headers")
-    parser.add_argument("--list", action="store_true", help="print the tests of the module, their groups, and what they test")
+    parser.add_argument("--debug", dest="kernel", action="append_const", const="debug", help="like --kernel debug")
+    parser.add_argument("--all", action="store_true", help="also run tests that take long or rarely fail (rare and rare-debug in their headers)")
+    parser.add_argument("--list", action="store_true", help="print the module's tests, their groups, and descriptions")
     parser.add_argument("--dry-run", action="store_true", help="print what would be started")
     parser.add_argument("names", metavar="GROUP|TEST", nargs="*")
     options = parser.parse_args()
