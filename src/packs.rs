@@ -315,7 +315,7 @@ pub(crate) struct Packs {
 }
 
 impl Packs {
-    /// Makes the list, without packs.
+    /// Creates the list, without packs.
     pub(crate) fn new(
         table: KVVec<layout::Pack>,
         domain: Domain,

@@ -60,7 +60,7 @@ pub(crate) fn signatures_required() -> bool {
     crate::module_parameters::require_signatures.value().ne(&0)
 }
 
-/// Makes the `checks` of a mount of `image`, and compares its `metadata` if that is set.
+/// Performs the `checks` of a mount of `image`, and compares its `metadata` if that is set.
 ///
 /// Errors: `EBADMSG` if a check fails, `EIO` if the image cannot be read, the errors of
 /// [`Proof`](crate::verify::Proof), `EINTR`, `ENOMEM`.
@@ -93,7 +93,7 @@ fn remounted(mounted: &Mounted, checks: &Checks) -> Result<(), Refusal> {
     checks.proof.remounted(&first.proof, pieces, superblock)
 }
 
-/// Makes the `checks` of another mount, while the image is in use.
+/// Performs the `checks` of another mount, while the image is in use.
 ///
 /// Errors: `EBUSY` if the first mount has not proved enough, `ESTALE` if another image has taken
 /// the place of this one, the errors of [`prove`].

@@ -64,9 +64,9 @@ struct Figures {
 }
 
 impl Usage {
-    /// Makes the figures of the image in `backing`, which was mounted from `source`: from the byte
-    /// `offset` of `device`, if it is on one. If it `is_fixed`, its content and its `packs` match
-    /// the SHA-256 in its superblock, and cannot change.
+    /// Creates the figures of the image in `backing`, mounted from `source`: from byte `offset` of
+    /// `device`, if it is on a device. If it `is_fixed`, its content and `packs` match the SHA-256
+    /// in its superblock, and cannot change.
     pub(crate) fn new(
         source: &CStr,
         device: Option<SourceKind>,

@@ -163,7 +163,7 @@ fn tell(args: &Args, told: &str, on_stdout: bool) -> Result<()> {
     Ok(say(&text)?)
 }
 
-/// Makes the image. On failure, no file remains.
+/// Builds the image. On failure, no file remains.
 fn run(args: &Args, bar: &Bar) -> Result<()> {
     let start = Instant::now();
     let wishes = Wishes::new(args)?;

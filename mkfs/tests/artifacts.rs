@@ -80,7 +80,7 @@ fn artifact(layout: &Layout, layers: &[Value]) {
     layout.index(&[layout.configured(&config, layers)]);
 }
 
-/// Makes an image of the artifact in each kind of layout, and compares it with the model's image.
+/// Builds an image of the artifact in each kind of layout, and compares it with the model's image.
 #[track_caller]
 fn gives_model(place: &Place) {
     place.shell("tar -C layout -cf oci.tar .; gzip -kf oci.tar");
@@ -98,7 +98,7 @@ fn gives_model(place: &Place) {
     place.ok("rm piped");
 }
 
-/// Makes an image of the artifact, and returns its files with their content, on one line.
+/// Builds an image of the artifact, and returns its files with their content, on one line.
 #[track_caller]
 fn shown(place: &Place) -> String {
     place.ok("rm -f out; mkdaxfs -q oci:layout out");

@@ -53,7 +53,7 @@ fn layers() -> Option<(Place, Layout)> {
     Some((place, layout))
 }
 
-/// Makes an image of `input` and compares it with another image.
+/// Builds an image of `input` and compares it with another image.
 #[track_caller]
 fn gives(place: &Place, input: &str, image: &str) {
     place.ok(format!("rm -f out; mkdaxfs -q {input} out"));
@@ -223,7 +223,7 @@ fn small(names: &[&str]) -> (Place, Layout, Vec<serde_json::Value>) {
     (place, layout, images)
 }
 
-/// Makes an image of `input`, which contains only the file `name`.
+/// Builds an image of `input`, which contains only the file `name`.
 #[track_caller]
 fn has(place: &Place, input: &str, name: &str) {
     place.ok(format!("rm -f out; mkdaxfs -q {input} out"));

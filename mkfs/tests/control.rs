@@ -18,7 +18,7 @@ fn tree() -> Place {
     )
 }
 
-/// Makes an image with `words`, the options and the input, and lists it.
+/// Builds an image with `words`, the options and the input, and lists it.
 fn listing(place: &Place, words: &str) -> Listing {
     place.ok(format!("mkdaxfs -q {words} image"));
     place.listing("image")

@@ -22,7 +22,7 @@ fn storable(item: &mut Item) {
     }
 }
 
-/// Makes the image `at` from inputs. Returns the number of warnings.
+/// Builds the image `at` from inputs. Returns the number of warnings.
 fn image(inputs: &[Input], at: &Path) -> usize {
     let output = Output::create(at).unwrap();
     let warnings = AtomicUsize::new(0);

@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{symlink, FileExt, MetadataExt};
 
-/// Makes `image` from `tree` and compares the two.
+/// Builds `image` from `tree` and compares the two.
 #[track_caller]
 fn round_trip(place: &Place) {
     place.ok("mkdaxfs -q tree image");

@@ -23,7 +23,7 @@ fn packed(kind: u8, mode: u32, key: &str, value: &[u8]) -> Place {
     place
 }
 
-/// Makes an image of such an archive, and returns the file's entry.
+/// Builds an image of such an archive, and returns the file's entry.
 fn made(kind: u8, mode: u32, key: &str, value: &[u8]) -> Entry {
     let place = packed(kind, mode, key, value);
     place.ok("mkdaxfs -q tar image");

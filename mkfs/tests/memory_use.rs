@@ -30,7 +30,7 @@ fn dedupe_and_pack() {
     }
 }
 
-/// Makes an image with at most `limit` bytes of writable memory, plus some for each processor.
+/// Builds an image with at most `limit` bytes of writable memory, plus some for each processor.
 /// `words` are options and the input.
 pub fn make_within(limit: u64, place: &Place, words: &str) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;

@@ -14,7 +14,7 @@ const USER: u32 = 1000;
 /// A tree and an archive of it.
 const FILES: &str = "mkdir tree; echo secret >tree/shadow; tar -cf tree.tar tree";
 
-/// Gives the file to another user if possible. Returns who may read it then.
+/// Changes the file's owner to another user if possible. Returns who may read it then.
 fn give(place: &Place, name: &str, mode: u32) -> (u32, u32, u32) {
     let path = place.path(name);
     if is_root() {

@@ -81,7 +81,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// Makes an error for `problem`, with the `value` found at `offset`.
+    /// Creates an error for `problem`, with the `value` found at `offset`.
     pub const fn new(problem: Problem, offset: u64, value: u64) -> Self {
         Error {
             problem,

@@ -62,7 +62,7 @@ pub struct Image<'a, M> {
 }
 
 impl<'a, M: Memory> Image<'a, M> {
-    /// Makes an image of `memory` and the superblock that [`Superblock::load`] returned for it.
+    /// Creates an image from `memory` and the superblock that [`Superblock::load`] returned for it.
     #[inline]
     pub fn new(memory: &'a M, superblock: &'a Superblock) -> Self {
         Image { memory, superblock }

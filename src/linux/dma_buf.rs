@@ -102,7 +102,7 @@ impl FauxDevice {
 /// The target of `importer_priv` of an attachment.
 struct Private<F> {
     revoked: F,
-    /// Changes under the reservation lock. The buffer may move until it is pinned, and pinning
+    /// Modified under the reservation lock. The buffer may move until it is pinned, and pinning
     /// itself may move it. Nothing is mapped then.
     is_pinned: Atomic<bool>,
 }

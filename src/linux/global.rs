@@ -39,7 +39,7 @@ pub(crate) struct GlobalMutex<B: GlobalLockBackend> {
 }
 
 impl<B: GlobalLockBackend> GlobalMutex<B> {
-    /// Makes a mutex.
+    /// Creates a mutex.
     ///
     /// # Safety
     ///

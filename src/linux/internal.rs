@@ -74,7 +74,7 @@ pub(super) struct InternalInode {
 }
 
 impl InternalInode {
-    /// Makes an inode.
+    /// Creates an inode.
     pub(super) fn new() -> Result<Self> {
         let internal = Internal::mount()?;
         // SAFETY: The mount is pinned, and keeps its superblock.

@@ -12,7 +12,7 @@ owned! {
 }
 
 impl Keyring {
-    /// Makes an empty keyring.
+    /// Creates an empty keyring.
     pub(crate) fn new(name: &'static CStr) -> Result<Self> {
         // SAFETY: The name is NUL-terminated.
         let key = from_err_ptr(unsafe { bindings::keyring_alloc(name.as_char_ptr()) })?;

@@ -23,7 +23,7 @@ const SEALS: u32 = bindings::F_SEAL_WRITE | bindings::F_SEAL_SHRINK | bindings::
 pub(crate) struct Memfd(ARef<File>);
 
 impl Memfd {
-    /// Gets a reference to `file`, if it is such a file. We keep no other kinds of files, because
+    /// Takes a reference to `file`, if it is such a file. We keep no other kinds of files, because
     /// they may hold references themselves, such as a socket to the files sent over it.
     pub(crate) fn new(file: &File) -> Option<Self> {
         // INVARIANT: Checked below.

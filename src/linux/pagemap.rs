@@ -90,7 +90,7 @@ impl Mapped {
 }
 
 impl OwnDax {
-    /// Makes struct pages and a device for `range`. Calls `failed` when some of the memory fails.
+    /// Creates struct pages and a device for `range`. Calls `failed` when some of the memory fails.
     ///
     /// Errors: `range`, if the kernel cannot do that, or if the pages would take more than half of
     /// its memory.

@@ -47,7 +47,7 @@ pub(crate) fn wait() {
 impl<T> Revocable<T> {
     const REVOKED: *mut T = ptr::without_provenance_mut(1);
 
-    /// Makes one without a value.
+    /// Creates an object without a value.
     pub(crate) const fn new() -> Self {
         Revocable {
             seen: Atomic::new(ptr::null_mut()),
@@ -97,7 +97,7 @@ impl<T> Revocable<T> {
         self.seen.load(Acquire) == Self::REVOKED
     }
 
-    /// Lets no new readers in. Does not wait.
+    /// Blocks new readers. Does not wait.
     pub(crate) fn revoke(&self) {
         if self.seen.xchg(Self::REVOKED, Full) != Self::REVOKED {
             // SAFETY: This may be called in any context.

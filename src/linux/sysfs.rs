@@ -28,7 +28,7 @@ unsafe impl Send for Directory {}
 unsafe impl Sync for Directory {}
 
 impl Directory {
-    /// Makes the directory `name` of /sys/fs.
+    /// Creates the directory `name` in /sys/fs.
     ///
     /// Errors: `ENOMEM`, even if the directory exists.
     pub(crate) fn in_fs(name: &CStr) -> Result<Self> {

@@ -37,7 +37,7 @@ unsafe impl Send for WorkQueue {}
 unsafe impl Sync for WorkQueue {}
 
 impl WorkQueue {
-    /// Makes the workqueue.
+    /// Creates the workqueue.
     pub(crate) fn new(name: &'static CStr) -> Result<Self> {
         // SAFETY: The name is NUL-terminated.
         let new = unsafe { bindings::alloc_workqueue(name.as_char_ptr(), bindings::WQ_UNBOUND) };
@@ -94,7 +94,7 @@ impl_has_delayed_work! {
 }
 
 impl<T: Work> Job<T> {
-    /// Makes a job that is not queued.
+    /// Creates a job that is not queued.
     pub(crate) fn of(data: impl PinInit<T, Error>) -> Result<Arc<Self>> {
         let job = try_pin_init!(Job {
             work <- new_delayed_work!("daxfs_job"),

@@ -35,7 +35,7 @@ pub(crate) trait Descriptor: Send + Sync {
 }
 
 impl Region {
-    /// Makes a region of the memory that [`Lease::open`](super::lease::Lease::open) was given.
+    /// Creates a region from the memory that [`Lease::open`](super::lease::Lease::open) was given.
     ///
     /// Errors: `EIO` without memory, or if the lease is revoked.
     pub(super) fn of_owner(lease_ref: &LeaseRef) -> Result<Self> {

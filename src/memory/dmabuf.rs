@@ -17,7 +17,7 @@ use crate::linux::dma_buf::{
 };
 use crate::prelude::*;
 
-/// Gets the dma-buf of a file descriptor of the calling process.
+/// Looks up the dma-buf of a file descriptor of the calling process.
 pub(crate) fn get(fd: i32, _file: &File) -> Result<KBox<dyn Descriptor>> {
     Ok(KBox::new(DmaBuf::get(fd)?, GFP_KERNEL)?)
 }

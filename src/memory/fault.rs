@@ -72,7 +72,7 @@ impl Drop for ExtentClaim {
     }
 }
 
-/// How many bytes one fault verifies at most: the pieces of an entry of 2 MiB.
+/// Maximum number of bytes to verify per fault: the pieces behind a 2 MiB entry.
 const MOST_VERIFIED: u64 = 2 * image::layout::DIGEST_PIECE;
 
 /// Decides which bytes of a region processes may map.
@@ -165,8 +165,8 @@ fn part(space: &Space, page: u64, order: u32) -> (u64, u64) {
     (first, (PAGE_SIZE << order).min(most))
 }
 
-/// Makes the copy of page `page`, which is after the extent, so that it can be mapped. Returns the
-/// result of the fault if it cannot.
+/// Creates the copy of page `page`, which follows the extent, for mapping. If that fails, returns
+/// the result of the fault.
 fn copy_page<'a>(
     space: &Space,
     page: u64,

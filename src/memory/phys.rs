@@ -81,7 +81,7 @@ pub(crate) fn show(seq: &SeqFile, start: u64, size: u64) -> bool {
     may_see
 }
 
-/// Makes struct pages for the range, or returns it if that is not possible.
+/// Creates struct pages for the range, or returns the range if that is impossible.
 fn make_pages(
     RequestedRange { requested, is_pci }: RequestedRange,
     lease: &Arc<Lease>,

@@ -108,7 +108,7 @@ pub(crate) mod tests {
         reader.finish()
     }
 
-    /// Puts all of `archive` into a tree.
+    /// Reads `archive` into a tree.
     fn place(archive: &[u8], budget: &Budget) -> daxfs_files::Result<(Container, Vec<String>)> {
         let mut builder = Builder::new();
         let mut placer = Placer::new(&mut builder, ROOT, 0, budget);

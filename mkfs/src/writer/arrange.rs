@@ -101,7 +101,7 @@ impl Arranger<'_> {
         for (extent, next) in self.extents.iter().zip(next.chain([self.end])) {
             let end = extent.offset + extent.size;
             let whole = end.next_multiple_of(self.block);
-            // Sharing the last page of 2 MiB would cost the file a huge mapping.
+            // If the last of 2 MiB were shared, the file would lose a huge mapping.
             let start = if !tails || whole % HUGE_SIZE == 0 {
                 whole
             } else {

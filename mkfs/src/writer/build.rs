@@ -357,7 +357,7 @@ impl Builder {
         self.tree
     }
 
-    /// Gives directories that no input describes the times of their newest entries.
+    /// Sets the times of directories that no input describes to those of their newest entries.
     fn date(&mut self, order: &[NodeId]) {
         if self.implied.is_empty() {
             return;

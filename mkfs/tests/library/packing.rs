@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Makes an image of `tree`, compares it with the tree, and returns its superblock and inodes.
+/// Builds an image of `tree`, compares it with the tree, and returns its superblock and inodes.
 fn image(tree: &Path, options: &Options) -> (Superblock, Vec<Inode>) {
     let scratch = daxfs_testing::scratch();
     let path = scratch.path().join("image");

@@ -86,7 +86,7 @@ impl Device {
         unsafe { bindings::dax_inode(self.as_raw()) }
     }
 
-    /// Gets the DAX device of `bdev`, and the offset at which the block device starts there.
+    /// Looks up the DAX device of `bdev`, and the offset at which the block device starts there.
     /// Returns `None` if it has none.
     pub(crate) fn of_block(bdev: &BlockDevice) -> Option<(ARef<Self>, u64)> {
         let (mut start, holder) = (0, ptr::null_mut());
@@ -154,8 +154,8 @@ impl Device {
     }
 }
 
-/// Makes a DAX device, kills it, and returns its major number. Killing a device waits for
-/// the callbacks of all devices.
+/// Creates a DAX device, kills it, and returns its major number. Killing a device waits for the
+/// callbacks of all devices.
 pub(crate) fn make_and_kill() -> Result<u32> {
     // SAFETY: A device needs neither operations nor data.
     let device = from_err_ptr(unsafe { bindings::alloc_dax(ptr::null_mut(), ptr::null()) })?;

@@ -66,7 +66,7 @@ impl<T: Holder> Held<T> {
         notify_failure: Some(Self::notify_failure),
     };
 
-    /// Makes `holder` the holder of the DAX device of `bdev`.
+    /// Sets `holder` as the holder of `bdev`'s DAX device.
     ///
     /// Errors: `EBUSY` if the device has a holder, `ENODEV` if it is missing.
     pub(crate) fn of_block(bdev: &BlockDevice, holder: HolderId) -> Result<Self> {
@@ -88,7 +88,7 @@ impl<T: Holder> Held<T> {
         })
     }
 
-    /// Makes `holder` the holder of the device of `node`. Takes the lock of the device.
+    /// Sets `holder` as the holder of `node`'s device. Takes the device's lock.
     ///
     /// Errors: `EBUSY` if it has a holder, `ENODEV` if it is gone, `EOPNOTSUPP` if its driver is
     /// not fsdev.

@@ -37,8 +37,8 @@ owned! {
 }
 
 impl PageMap {
-    /// Gets the page map that contains page frame `frame`, if the driver of `device` created it,
-    /// rather than the driver of a device that it is stacked on.
+    /// Looks up the page map that contains page frame `frame`, if the driver of `device` created
+    /// it, rather than the driver of a device that it is stacked on.
     fn of(frame: usize, device: &Device) -> Option<Self> {
         // SAFETY: The function looks the number up.
         let found = unsafe { bindings::get_dev_pagemap(frame) };

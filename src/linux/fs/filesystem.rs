@@ -236,7 +236,7 @@ impl<T: Operations> Registration<T> {
     }
 }
 
-/// A key without a superblock. No other mount makes one with it.
+/// A reserved key without a superblock. No other mount can create a superblock with it.
 pub(super) struct Reserved<'a, T: Operations>(&'a Registration<T>, Key);
 
 impl<T: Operations> Reserved<'_, T> {

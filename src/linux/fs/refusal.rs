@@ -41,7 +41,7 @@ impl Refusal {
     }
 }
 
-/// Makes a [`Refusal`] of an error code, a reason, which is formatted, and perhaps a remedy.
+/// Creates a [`Refusal`] from an error code, a reason, which is formatted, and perhaps a remedy.
 macro_rules! refusal {
     ($errno:expr => $reason:tt $(, $value:expr)*) => {
         $crate::linux::fs::Refusal::new($errno, kernel::prelude::fmt!($reason $(, $value)*))

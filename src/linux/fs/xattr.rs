@@ -107,7 +107,7 @@ owned! {
 }
 
 impl PosixAcl {
-    /// Makes a list of the value of an extended attribute. Returns `None` for one without entries.
+    /// Parses an extended attribute's value as a list. Returns `None` if the list is empty.
     ///
     /// Errors: `ENOMEM`; `EACCES` if it names owners that the superblock's user namespace does not
     /// have; another error if the value is not a valid list.

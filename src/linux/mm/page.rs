@@ -35,7 +35,7 @@ impl Page<'_> {
         self.0
     }
 
-    /// Gets another reference, and returns the C object.
+    /// Takes another reference, and returns the C object.
     #[inline]
     pub(super) fn get(self) -> *mut bindings::page {
         // SAFETY: By the type invariant the page has a reference.
@@ -90,7 +90,7 @@ impl OwnPage {
 pub(crate) struct PageCopy(Atomic<*mut bindings::page>);
 
 impl PageCopy {
-    /// Makes the object, without a page.
+    /// Creates the object, without a page.
     pub(super) const fn new() -> Self {
         // INVARIANT: The pointer is null.
         PageCopy(Atomic::new(ptr::null_mut()))

@@ -83,7 +83,7 @@ unsafe impl Send for Space {}
 unsafe impl Sync for Space {}
 
 impl Space {
-    /// Makes an address space for `span`.
+    /// Creates an address space for `span`.
     ///
     /// Errors: `EIO` if it is not whole pages of its memory, `ENOMEM`.
     pub(crate) fn new(span: Span) -> Result<Arc<Self>> {

@@ -719,7 +719,7 @@ fn add(
 /// The images that a table may list, by UUID.
 type Known = Vec<([u8; 16], Vec<u8>)>;
 
-/// Makes the change. Returns false if it is refused.
+/// Performs the change. Returns false if it is refused.
 fn change(
     ram: &mut Ram,
     table: &mut Table,

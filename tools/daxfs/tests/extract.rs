@@ -21,7 +21,7 @@ const UNTAR: &str =
     "mkdir untarred; tar --extract --preserve-permissions --numeric-owner --xattrs \
     --xattrs-include='*' --warning=no-timestamp --file tar --directory untarred";
 
-/// Makes the image, and returns the listing of the tree `source`.
+/// Builds the image, and returns the listing of the tree `source`.
 fn made(place: &Place) -> listing::Listing {
     image_of(&place.path("source"), &place.path("image")).unwrap();
     listing::of_directory(&place.path("source"))

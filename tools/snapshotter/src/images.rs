@@ -64,7 +64,7 @@ impl Images {
         Ok(self.room.check_making(name(dir), needed)?)
     }
 
-    /// Makes the image of the snapshot in `dir` from what `merge` adds to the image of `below`.
+    /// Builds the image of the snapshot in `dir` from what `merge` adds to the image of `below`.
     pub fn make(
         &self,
         dir: &Path,
@@ -225,8 +225,9 @@ pub fn upper(upper: &Path, scratch: &Path) -> Result<Tree> {
     Ok(tree)
 }
 
-/// Gives the root directory the time of its newest entry, if it has changed since its creation. Few
-/// archives have an entry for the root, so it would keep the time of unpacking, which varies.
+/// Sets the root directory's time to that of its newest entry, if it has changed since its
+/// creation. Few archives have an entry for the root, so it would keep the time of unpacking, which
+/// varies.
 fn forget_unpacking(tree: &mut Tree, upper: &Path) {
     let changed =
         |status: std::fs::Metadata| std::io::Result::Ok(status.modified()? >= status.created()?);

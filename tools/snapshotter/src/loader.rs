@@ -174,7 +174,7 @@ impl Loader for KernelLoader {
     }
 }
 
-/// Has threads load packs of the store on demand, after asking `room`.
+/// Starts threads that load the store's packs on demand, after a call of `room`.
 pub fn serve(config: &config::Config, room: AskRoom) -> Result<()> {
     let path = config.root.join("store");
     match Server::start(&path, room) {

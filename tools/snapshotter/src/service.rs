@@ -204,7 +204,7 @@ impl Snapshots for Service {
 
 #[tonic::async_trait]
 impl Diff for Service {
-    /// Makes an image of the layer instead of unpacking files into the snapshot's directory.
+    /// Builds an image of the layer instead of unpacking files into the snapshot's directory.
     async fn apply(&self, request: Request<ApplyRequest>) -> Answer<ApplyResponse> {
         let ApplyRequest { diff, mounts, .. } = request.into_inner();
         let diff = diff.unwrap_or_default();

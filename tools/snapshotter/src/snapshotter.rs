@@ -142,7 +142,7 @@ impl Snapshotter {
         self.make_room(&load, &|| self.images.parts(&snapshot.dir))
     }
 
-    /// Makes room for a pack of `size` bytes, which a container waits for.
+    /// Frees memory for a pack of `size` bytes that a container waits for.
     pub fn make_room_for_pack(&self, size: u64) -> Result<()> {
         let pack = || Ok(BTreeMap::from([(String::new(), size)]));
         self.make_room(&|| self.images.check_pack(size), &pack)
@@ -271,7 +271,7 @@ impl Snapshotter {
         mounts(&snapshot, self.load_pinned(&pin)?)
     }
 
-    /// Makes a layer's image for the active snapshot with the directory `upper`, so that a commit
+    /// Builds a layer's image for the active snapshot with the directory `upper`, so that a commit
     /// only writes a record. Returns the uncompressed layer's digest and size, or `None` if no such
     /// snapshot is empty.
     ///
@@ -335,7 +335,7 @@ impl Snapshotter {
         applied
     }
 
-    /// Makes the image of `dir` from a layer's archive. Returns it, and the archive's digest and
+    /// Builds the image of `dir` from a layer's archive. Returns it, and the archive's digest and
     /// size.
     fn unpack(
         &self,
@@ -377,7 +377,7 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Makes the image of the committed snapshot `name`, if it has none, and loads it. Unloads an
+    /// Builds the image of the committed snapshot `name`, if it has none, and loads it. Unloads an
     /// unused parent.
     ///
     /// Returns the errors of [`Snapshotter::finish`], or why the image cannot be loaded. A later
@@ -415,7 +415,7 @@ impl Snapshotter {
         !found.is_ok_and(|it| it.dir == snapshot.dir)
     }
 
-    /// Makes the image of the committed snapshot `name`, if it has none.
+    /// Builds the image of the committed snapshot `name`, if it has none.
     ///
     /// Returns [`Error::Unmade`] if that fails. The next call retries, even one that waited.
     pub fn finish(&self, name: &str) -> Result<()> {

@@ -219,7 +219,7 @@ impl Store {
         })
     }
 
-    /// Puts the complete image `output` at `name`, given its SHA-256 and the packs that it needs.
+    /// Moves the complete image `output` to `name`, given its SHA-256 and its packs.
     pub(crate) fn put_image(
         &self,
         name: &str,
@@ -332,8 +332,8 @@ impl Store {
         File::open(&dir).map_err(|error| failed(&dir, "open", error))
     }
 
-    /// Gives the complete packs `made` their names once their content is durable, replacing damaged
-    /// packs. [`Store::put_image`] makes the names durable.
+    /// Renames the complete packs `made` once their content is durable, replacing damaged packs.
+    /// [`Store::put_image`] makes the names durable.
     pub(crate) fn put_packs(
         &self,
         dir: &File,

@@ -385,7 +385,7 @@ impl Server {
         Ok(())
     }
 
-    /// Lets the opener continue, and later ones without asking.
+    /// Lets this open and later ones continue without further events.
     fn let_go(&self, event: FanotifyEvent) {
         let flags = MarkFlags::FAN_MARK_ADD
             | MarkFlags::FAN_MARK_IGNORED_MASK

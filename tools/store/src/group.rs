@@ -20,7 +20,7 @@ const MOST: u64 = 1 << 20;
 /// Minimum size of an object that gets its own pack.
 const LARGE: u64 = 512 << 10;
 
-/// Bytes that an image must need for each byte in its packs that it does not need.
+/// Required bytes in an image's packs per byte that the image does not need.
 const SPARE: u64 = 50;
 
 /// Bytes that an image's packs may always contain in excess of its needs, however small it is.

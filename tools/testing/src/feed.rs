@@ -62,7 +62,7 @@ pub fn feed(input: &[u8], directory: &Path) {
     assert_eq!(directory.read_dir().unwrap().count(), 0);
 }
 
-/// Makes an image of a tree, or fails with an error that the user can act on.
+/// Builds an image of a tree, or fails with an error that the user can act on.
 fn image(tree: &Tree, directory: &Path) {
     let options = options::Options {
         tails: match tree.nodes.len() % 3 {

@@ -203,7 +203,7 @@ impl Place {
         }
     }
 
-    /// Makes mistakes. Each row is a shell command line, its exit status and part of the message,
+    /// Provokes errors. Each row is a shell command line, its exit status and part of the message,
     /// separated by bars. Each must print exactly one line on standard error, and change no file.
     #[track_caller]
     pub fn mistakes(&self, rows: &str) {
