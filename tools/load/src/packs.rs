@@ -17,7 +17,7 @@ use daxfs_image::source::{At, Opened};
 use daxfs_image::text::shown_path;
 use daxfs_reader::layout::Pack;
 use rustix::fs::{fadvise, Advice};
-use rustix::io::Errno;
+use rustix::io::{retry_on_intr, Errno};
 use rustix::mount::{
     fsconfig_reconfigure, fsconfig_set_fd, fsconfig_set_string, fspick, FsPickFlags,
 };
@@ -214,7 +214,9 @@ pub(crate) fn give(fs: &OwnedFd, files: &[ImageFile], loaded: &mut Loaded) -> Re
             None => Some(Kind::Memfd.make(file)?.fd),
         };
         let memory = copy.as_ref().map(AsFd::as_fd).or(file.device());
-        let given = memory.map(|memory| fsconfig_set_fd(fs.as_fd(), "pack", memory));
+        // Freezing this process interrupts the call, which does not restart.
+        let pass = |memory| retry_on_intr(|| fsconfig_set_fd(fs.as_fd(), "pack", memory));
+        let given = memory.map(pass);
         if let Some(Err(error)) = given {
             return Err(match explain(fs, "cannot hand over the pack", error) {
                 Error::Mount { said, source } => Error::Mount {
