@@ -26,7 +26,9 @@ use nix::sys::fanotify::{
 };
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::fs::{flock, fstat, major, makedev, minor, open, FlockOperation, Mode, OFlags};
+use rustix::fs::{
+    flock, fstat, major, makedev, minor, open, FlockOperation, Mode, OFlags, StatxAttributes,
+};
 use rustix::io::Errno;
 use rustix::net::{
     recvmsg, sendmsg, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -66,6 +68,8 @@ struct Served {
     image: Opened,
     packs: Packs,
     missing: Mutex<BTreeSet<usize>>,
+    /// Where the mount was found last.
+    place: Mutex<PathBuf>,
 }
 
 /// An open that waits for the image's pack with this index.
@@ -270,6 +274,7 @@ impl Server {
             image: Opened::open(&path)?,
             packs,
             missing: Mutex::new(missing),
+            place: Mutex::default(),
         };
         lock(&self.mounts).insert(device, Arc::new(served));
         let flags = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
@@ -367,14 +372,16 @@ impl Server {
 
     /// Attaches pack `index` to a mount, for `event`.
     fn attach(&self, served: &Served, index: usize, event: &FanotifyEvent) -> Result<()> {
+        let known = Some(lock(&served.place).clone()).filter(|it| shows(it, served.device));
+        let place = known.or_else(|| place_of(served.device, "self"));
         // The opener may be in another mount namespace.
-        let place = place_of(served.device, "self");
         let place = place.or_else(|| place_of(served.device, &event.pid().to_string()));
         let place = place.ok_or_else(|| {
             let why = "is mounted nowhere that this process or the opener sees";
             Error::refused(&served.image.name, why)
         })?;
         served.packs.attach(index, &place, &*self.room)?;
+        *lock(&served.place) = place;
         let mut missing = lock(&served.missing);
         missing.remove(&index);
         if let (true, Some(file)) = (missing.is_empty(), event.fd()) {
@@ -444,10 +451,14 @@ fn place_of(device: u64, who: &str) -> Option<PathBuf> {
         let below = mount.mount_point.strip_prefix("/").ok()?.to_owned();
         Some(Path::new("/proc").join(who).join("root").join(below))
     });
-    // Another mount may hide it.
-    places.find(|place| {
-        let found = status(place);
-        found.is_ok_and(|it| makedev(it.stx_dev_major, it.stx_dev_minor) == device)
+    places.find(|place| shows(place, device))
+}
+
+/// Returns true if the uppermost mount on `place` is of the image with this device number.
+fn shows(place: &Path, device: u64) -> bool {
+    status(place).is_ok_and(|it| {
+        let is_mount = it.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+        is_mount && makedev(it.stx_dev_major, it.stx_dev_minor) == device
     })
 }
 
