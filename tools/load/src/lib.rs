@@ -17,7 +17,6 @@ mod huge;
 pub mod mount;
 pub mod mountinfo;
 mod options;
-#[allow(clippy::match_bool)]
 pub mod packs;
 pub mod query;
 pub mod range;

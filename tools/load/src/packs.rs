@@ -149,9 +149,10 @@ impl Packs {
                 .iter()
                 .position(|file| file.superblock.is_pack(record));
             let file = at.map(|at| given.swap_remove(at));
-            match has_domain && is_loaded(fs, &record.sha256)? {
-                true => shared += 1,
-                false => others.push(file.map_or_else(|| self.in_store(record), Ok)?),
+            if has_domain && is_loaded(fs, &record.sha256)? {
+                shared += 1;
+            } else {
+                others.push(file.map_or_else(|| self.in_store(record), Ok)?);
             }
         }
         let is_known = |file: &&ImageFile| table.iter().any(|it| file.superblock.is_pack(it));
@@ -179,13 +180,11 @@ impl Packs {
             return Err(missing_pack(&self.name, &sha256));
         }
         let file = ImageFile::open(&path)?;
-        match file.superblock.is_pack(record) {
-            true => Ok(file),
-            false => {
-                let why = "has another SHA-256 or size than the image says; restore it from a copy";
-                Err(Error::refused(shown_path(&path), why))
-            }
+        if !file.superblock.is_pack(record) {
+            let why = "has another SHA-256 or size than the image says; restore it from a copy";
+            return Err(Error::refused(shown_path(&path), why));
         }
+        Ok(file)
     }
 }
 
