@@ -95,8 +95,8 @@ impl List {
         self.0.is_empty()
     }
 
-    /// Returns true if permission bits cannot express the list: it has a mask, as each list with
-    /// entries for other users or groups has.
+    /// Returns true if permission bits cannot express the list. Such a list always has a mask,
+    /// because entries for other users or groups require one.
     pub fn is_extended(&self) -> bool {
         self.0.iter().any(|entry| entry.kind == MASK)
     }

@@ -378,11 +378,12 @@ impl Layout {
         part: &Descriptor,
         progress: &dyn Progress,
     ) -> Result<Blob> {
-        let is_missing = !self.parts.has(&file(&self.parts, part)?);
-        let error = is_missing
-            .then(|| self.incomplete(images, chosen))
-            .flatten();
-        error.map_or_else(|| blob(&self.parts, part, &mut io::sink(), progress), Err)
+        if !self.parts.has(&file(&self.parts, part)?) {
+            if let Some(error) = self.incomplete(images, chosen) {
+                return Err(error);
+            }
+        }
+        blob(&self.parts, part, &mut io::sink(), progress)
     }
 
     /// Returns the error for a missing part of `chosen`, if it is one of several platforms'

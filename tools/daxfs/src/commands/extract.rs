@@ -128,10 +128,11 @@ fn archive(
         return Err(Error::refused(name, why));
     }
     let free = || {
-        target
-            .exists()
-            .then(|| overwrite.check_new(target))
-            .transpose()
+        if target.exists() {
+            overwrite.check_new(target)
+        } else {
+            Ok(())
+        }
     };
     free()?;
     let mut file = replace::temporary(target, ".daxfs-").map_err(failed)?;
