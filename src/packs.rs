@@ -2,10 +2,10 @@
 
 //! Packs: memory in which several images share their files' data.
 //!
-//! A pack consists of memory, its superblock and the state of its pieces, but is not mounted.
-//! Images in a *domain* share the pack, and the last one frees it. An image lists its packs by
-//! SHA-256. A mount supplies packs as descriptors or as ranges of its own device, or finds them in
-//! its domain, so knowing a SHA-256 does not give access to other content.
+//! A pack consists of memory, its superblock and the state of its pieces. It is never mounted.
+//! Images list their packs by SHA-256. All images in a *domain* share a pack, and the last one
+//! frees it. A mount supplies packs as descriptors or as ranges of its own device, or finds them in
+//! its domain. It cannot reach other domains, so knowing a SHA-256 gives access to nothing.
 //!
 //! We compare each piece of a pack with its SHA-256 before its first use. So a pack's origin does
 //! not matter, and proving an image also proves its packs.
