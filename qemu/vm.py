@@ -44,7 +44,7 @@ Exit status: COMMAND's, or, after a line that starts with 'vm: ' and shows the p
   124  the time limit was reached
   125  the machine could not be started, or stopped before the command finished
   126  the kernel complained (oops, BUG, WARNING, lockdep, KASAN, kmemleak, panic, hang), or a system call took
-       more than 30 s (150 s with a kernel that has checkers)
+       more than 30 s of system time (150 s with checkers)
 
 The machine uses KVM if it works (DAXFS_VM_ACCEL=tcg prevents that), otherwise emulation. DAXFS_ARCH=arm64 emulates an
 arm64 machine, with NVDIMMs instead of virtio-pmem, and without CXL. DAXFS_KERNEL sets the default for --kernel, and
